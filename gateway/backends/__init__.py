@@ -1,0 +1,1 @@
+"""Plugins that start and stop processes somewhere."""

@@ -1,0 +1,1 @@
+"""The client: Gateway, GatewayCluster, comm scheme, command line, agent."""

@@ -1,0 +1,1 @@
+"""The edge: one public port for scheduler traffic, gRPC and dashboards."""

@@ -1,0 +1,1 @@
+"""The gRPC surface: host, interceptors, conversions, servicers."""

@@ -1,0 +1,1 @@
+"""Tokens, certificates, secrets, authenticators."""

@@ -1,0 +1,1 @@
+"""Durable state: contract, SQL, memory fake, migrations, feed."""

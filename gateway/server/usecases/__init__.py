@@ -1,0 +1,1 @@
+"""One function a command: authorize, validate, transact, wake the reconciler."""

@@ -1,0 +1,1 @@
+"""Protocol buffer messages and gRPC stubs of the gateway."""

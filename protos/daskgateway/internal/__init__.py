@@ -1,0 +1,1 @@
+"""Protocols between the parts of the gateway; no promise to outsiders."""

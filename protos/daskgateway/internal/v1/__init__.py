@@ -1,0 +1,1 @@
+"""Protocols between agent, edge and server, version 1."""
