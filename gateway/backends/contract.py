@@ -1,0 +1,156 @@
+"""What a backend promises: to start, stop, observe and find processes somewhere. Data and a protocol; standard library only.
+
+The promise, held by the conformance suite:
+
+* `start` is "create if absent, else adopt": repeated with the same instance it never makes a second process.
+* `stop` only asks; an instance is gone when `observe` says GONE. Stopping what is gone is no error.
+* `observe` answers for every target, and for what it does not know it says GONE. When it cannot tell, it raises
+  BackendUnavailable: an outage is never reported as an end.
+* No call blocks the event loop, and each ends within the backend's own deadline.
+* Secrets reach the process by files of mode 0600 or the platform's secret object; never by argv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol, runtime_checkable
+
+SCHEDULER_NAME = "scheduler"
+DIRECTORY = "{directory}"  # in argv and env: replaced by the directory that holds the launch's files
+
+
+class Role(str, Enum):
+    """What an instance is to its cluster."""
+
+    SCHEDULER = "scheduler"
+    WORKER = "worker"
+
+
+class Phase(str, Enum):
+    """Where a started instance stands."""
+
+    QUEUED = "queued"  # accepted by the machine room, not running yet
+    RUNNING = "running"
+    EXITED = "exited"  # ended by itself; traces may remain until it is stopped
+    GONE = "gone"  # nothing of it runs or will run
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Instance:
+    """Identity of one external process: every name a backend makes derives from it."""
+
+    uid: str  # of the cluster
+    role: Role
+    name: str  # `scheduler` or the worker's name, such as `default-3`
+    epoch: int = 0  # counts restarts under the same name
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one instance may use."""
+
+    cores: float = 1.0
+    memory_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All a backend needs to start one instance."""
+
+    instance: Instance
+    user: str  # who asked for the cluster
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)  # by plain file name; made 0600 in a directory of its own
+    resources: Resources = field(default_factory=Resources)
+    options: Mapping[str, object] = field(default_factory=dict)  # the cluster's resolved settings, for the backend's own use
+
+    def placed(self, directory: str) -> Launch:
+        """Return this launch with DIRECTORY in argv and env replaced by the real one."""
+        return replace(
+            self,
+            argv=tuple(word.replace(DIRECTORY, directory) for word in self.argv),
+            env={key: value.replace(DIRECTORY, directory) for key, value in self.env.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An instance with the handle its start returned; empty if that answer was never stored."""
+
+    instance: Instance
+    handle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A start that was accepted."""
+
+    handle: str  # opaque to the server, which stores it
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """A start that was refused or failed, with a reason people can read."""
+
+    message: str
+    permanent: bool = False  # whether repeating it is hopeless
+
+
+StartOutcome = Started | StartFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a backend sees of one instance."""
+
+    instance: Instance
+    phase: Phase
+    handle: str = ""
+    exit_code: int | None = None
+    message: str = ""  # why it waits or ended: the platform's words, or the last lines of its log
+
+
+class BackendUnavailable(Exception):
+    """The machine room does not answer, so nothing can be said about its processes."""
+
+
+Observe = Callable[[Sequence[Observation]], None]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A machine room."""
+
+    name: str
+    observe_interval_s: float  # how often the server polls `observe` while instances exist
+    stop_grace_s: float  # how long an instance may take to end by itself
+
+    async def open(self, push: Observe) -> None:
+        """Make ready. `push` may be called from the event loop with observations the server has not asked for."""
+
+    async def close(self) -> None:
+        """Let go of everything but the processes."""
+
+    async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
+        """Start or adopt, as one batch; an outcome for every launch."""
+
+    async def stop(self, targets: Sequence[Target]) -> None:
+        """Ask instances to end; by force after `stop_grace_s`."""
+
+    async def observe(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+        """Say where each target stands."""
+
+    async def find(self) -> Sequence[Observation]:
+        """Return every instance of this gateway that exists, intended or not, for the sweep."""
+
+    async def cleanup(self, uid: str) -> None:
+        """Remove a cluster's secrets and working files once nothing of it runs; logs stay."""
+
+    async def purge(self, uid: str) -> None:
+        """Remove a cluster's logs."""
+
+    def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+        """Yield an instance's log in pieces of at most 64 KiB, also after its end; nothing if there is none."""

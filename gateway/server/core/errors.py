@@ -1,0 +1,145 @@
+"""What can go wrong, as a caller is told it: one class an error, its docstring the message. Knows no gRPC.
+
+`code` is the name of a gRPC status code, `reason` a value of ErrorReason. `{}` fields in a docstring are filled from `metadata`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field that is wrong, with what would be right."""
+
+    field: str
+    description: str
+
+
+class ServiceError(Exception):
+    """The call failed."""
+
+    code = "INTERNAL"
+    reason = "INTERNAL"
+
+    def __init__(
+        self,
+        *,
+        violations: Sequence[Violation] = (),
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
+        self.retry_after_s = retry_after_s
+        super().__init__((self.__doc__ or "").strip().format(**self.metadata))
+
+
+class CredentialsInvalid(ServiceError):
+    """Credentials are missing, malformed, wrong, expired or revoked. Send `authorization: Bearer <token>` or `Basic`."""
+
+    code = "UNAUTHENTICATED"
+    reason = "CREDENTIALS_INVALID"
+
+
+class NotPermitted(ServiceError):
+    """You may not do this, or there is nothing here that you may see."""
+
+    code = "PERMISSION_DENIED"
+    reason = "NOT_PERMITTED"
+
+
+class ClusterNotFound(ServiceError):
+    """You have no cluster {name}."""
+
+    code = "NOT_FOUND"
+    reason = "CLUSTER_NOT_FOUND"
+
+
+class TokenNotFound(ServiceError):
+    """You have no token {id}."""
+
+    code = "NOT_FOUND"
+    reason = "TOKEN_NOT_FOUND"
+
+
+class FieldInvalid(ServiceError):
+    """The request is not valid."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "FIELD_INVALID"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(violations=violations)
+        self.args = ("; ".join(f"{violation.field}: {violation.description}" for violation in violations),)
+
+
+class RequestIdReused(ServiceError):
+    """This request_id was used before with a different request; choose a new one for each logical call."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "REQUEST_ID_REUSED"
+
+
+class ClusterExists(ServiceError):
+    """You already have a cluster {cluster_id}; stop it first, or choose another id."""
+
+    code = "ALREADY_EXISTS"
+    reason = "CLUSTER_EXISTS"
+
+
+class TokenExists(ServiceError):
+    """A token was made by this request_id before; its secret is shown only once. Use a new request_id."""
+
+    code = "ALREADY_EXISTS"
+    reason = "TOKEN_EXISTS"
+
+
+class ClusterFinished(ServiceError):
+    """Cluster {cluster_id} is {state}; it can no longer be changed."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CLUSTER_FINISHED"
+
+
+class ClusterNotActive(ServiceError):
+    """Cluster {cluster_id} is {state}; wait until it is ACTIVE."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CLUSTER_NOT_ACTIVE"
+
+
+class EtagMismatch(ServiceError):
+    """The cluster has changed since you read it; its etag now is {etag}."""
+
+    code = "ABORTED"
+    reason = "ETAG_MISMATCH"
+
+
+class RevisionCompacted(ServiceError):
+    """Changes up to revision {compacted_revision} are forgotten; list again and watch from there."""
+
+    code = "OUT_OF_RANGE"
+    reason = "REVISION_COMPACTED"
+
+
+class Overloaded(ServiceError):
+    """{what}; try again later."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+
+class Draining(ServiceError):
+    """The server is about to exit; try again."""
+
+    code = "UNAVAILABLE"
+    reason = "DRAINING"
+
+
+class StoreUnavailable(ServiceError):
+    """The database does not answer; try again."""
+
+    code = "UNAVAILABLE"
+    reason = "STORE_UNAVAILABLE"

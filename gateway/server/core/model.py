@@ -1,0 +1,279 @@
+"""What a cluster is to the server: frozen data. No behaviour beyond derived properties, no I/O, no clock.
+
+Instants are milliseconds since the epoch (`_at`), durations seconds (`_s`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.backends.contract import SCHEDULER_NAME, Instance, Resources, Role
+
+DEFAULT_GROUP = "default"
+
+
+class State(StrEnum):
+    """Where a cluster stands."""
+
+    PENDING = "PENDING"
+    CREATING = "CREATING"
+    ACTIVE = "ACTIVE"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of the cluster runs or will run."""
+        return self in (State.STOPPED, State.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A group of exactly so many workers."""
+
+    workers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """A group as large as its load needs, between two bounds."""
+
+    minimum: int
+    maximum: int
+
+
+Size = Count | Adaptive
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGroup:
+    """The wish for workers of one kind."""
+
+    size: Size = Count()
+    options: Mapping[str, object] = field(default_factory=dict)  # overrides, as given
+    settings: Mapping[str, object] = field(default_factory=dict)  # resolved at creation
+    resources: Resources = Resources()  # of each worker
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """When the server ends a cluster by itself; None means never."""
+
+    idle_timeout_s: float | None = None
+    max_lifetime_s: float | None = None
+    no_client_timeout_s: float | None = None
+    ignore_clients: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one cluster; None means unbounded."""
+
+    workers: int | None = None
+    cores: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The whole wish."""
+
+    backend: str
+    options: Mapping[str, object] = field(default_factory=dict)  # every published field with its value
+    settings: Mapping[str, object] = field(default_factory=dict)  # what launching needs, resolved at creation
+    groups: Mapping[str, WorkerGroup] = field(default_factory=lambda: {DEFAULT_GROUP: WorkerGroup()})
+    lifecycle: Lifecycle = Lifecycle()
+    limits: Limits = Limits()
+    scheduler: Resources = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class StopWish:
+    """That a cluster is to end, and how that is to be told."""
+
+    goal: State  # STOPPED or FAILED
+    reason: str
+    message: str
+    at: int
+
+
+class Launching(StrEnum):
+    """Where the server stands with one instance it intends."""
+
+    INTENDED = "INTENDED"  # stored before it is started: a restart starts or adopts it
+    STARTED = "STARTED"  # the backend has accepted it
+    RUNNING = "RUNNING"  # the backend sees it run
+    STOPPING = "STOPPING"  # asked to end
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """The scheduler of a cluster as far as it is known."""
+
+    launching: Launching | None = None  # None: not intended yet, or observed gone
+    epoch: int = 0
+    handle: str = ""
+    failures: int = 0  # starts that failed one after the other
+    retry_at: int = 0
+    launched_at: int = 0
+    running_at: int = 0
+    address: str = ""  # such as tls://10.0.0.7:8786
+    dashboard_address: str = ""  # host:port
+    versions: Mapping[str, str] = field(default_factory=dict)
+    silent_since_at: int = 0  # 0 while its agent is connected
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker that is intended or exists. Its row goes when it is observed gone."""
+
+    uid: str
+    name: str
+    group: str
+    launching: Launching = Launching.INTENDED
+    handle: str = ""
+    created_at: int = 0
+    connected_at: int = 0  # 0 until its scheduler knows it, and once it has left
+    message: str = ""
+
+    @property
+    def instance(self) -> Instance:
+        """Its identity to the backend."""
+        return Instance(self.uid, Role.WORKER, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """How many workers of a group there are."""
+
+    desired: int = 0
+    pending: int = 0
+    running: int = 0
+    target: int = 0  # what the agent last asked for, if adaptive
+    next_sequence: int = 0  # of worker names, never reused
+    failures: int = 0  # worker starts that failed one after the other
+    retry_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the agent last told about use."""
+
+    clients: int = 0
+    idle_since_at: int = 0  # 0 while busy
+    no_client_since_at: int = 0  # 0 while a client is connected
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A fact that holds beside the state."""
+
+    type: str
+    holds: bool
+    reason: str
+    message: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster, wish and observation."""
+
+    uid: str
+    owner: str
+    cluster_id: str
+    spec: Spec
+    labels: Mapping[str, str] = field(default_factory=dict)
+    state: State = State.PENDING
+    reason: str = ""
+    message: str = ""
+    state_at: int = 0
+    stop: StopWish | None = None
+    generation: int = 1
+    observed_generation: int = 0
+    revision: int = 0  # stamped by the store
+    created_revision: int = 0  # stamped by the store
+    created_at: int = 0
+    started_at: int = 0
+    updated_at: int = 0
+    stopped_at: int = 0
+    purge_at: int = 0
+    scheduler: Scheduler = Scheduler()
+    groups: Mapping[str, GroupStatus] = field(default_factory=dict)
+    activity: Activity = Activity()
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        return f"users/{self.owner}/clusters/{self.cluster_id}"
+
+    @property
+    def etag(self) -> str:
+        """Changes with the wish."""
+        return f'"{self.uid}-{self.generation}"'
+
+    @property
+    def scheduler_instance(self) -> Instance:
+        """The scheduler's identity to the backend."""
+        return Instance(self.uid, Role.SCHEDULER, SCHEDULER_NAME, self.scheduler.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a cluster."""
+
+    uid: str
+    at: int
+    reason: str
+    message: str
+    instance: str = ""
+    revision: int = 0  # stamped by the store
+
+
+class Scope(StrEnum):
+    """What credentials may do."""
+
+    CLUSTERS_READ = "clusters:read"
+    CLUSTERS_WRITE = "clusters:write"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls."""
+
+    user: str
+    admin: bool = False
+    groups: tuple[str, ...] = ()
+    scopes: frozenset[Scope] = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token as stored: its secret only as a hash."""
+
+    id: str
+    user: str
+    secret_hash: bytes
+    display_name: str = ""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    admin: bool = False
+    groups: tuple[str, ...] = ()
+    created_at: int = 0
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The effect of a mutation, by principal, method and request_id."""
+
+    user: str
+    method: str
+    request_id: str
+    digest: bytes  # of the request without its request_id
+    uid: str  # of the cluster, or id of the token
+    at: int

@@ -1,0 +1,129 @@
+"""What client, edge, server and agent must spell alike: addresses, server names, header names, ticket and token formats.
+
+Knows nothing of gRPC, sockets or cryptography: it builds and takes apart text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+SCHEME = "dgw"
+SNI_SUFFIX = ".daskgateway"
+ERROR_DOMAIN = "daskgateway"
+TOKEN_PREFIX = "dgw"
+DEFAULT_PORT = 8000
+
+AUTHORIZATION = "authorization"  # metadata key and HTTP header: `Bearer <token>` or `Basic <base64 of user:password>`
+CORRELATION_ID = "x-correlation-id"  # trailing metadata: what the server's log calls this call
+REPLAYED = "x-idempotent-replay"  # trailing metadata: "1" when a remembered effect was answered
+
+DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /clusters/{uid}/
+TICKET_QUERY = "ticket"
+MAX_TICKET_BYTES = 1024
+
+# What a scheduler's agent and the workers find in their environment.
+ENV_UID = "DASKGATEWAY_UID"
+ENV_EPOCH = "DASKGATEWAY_EPOCH"
+ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `http://host:port` or `https://host:port` of the server's listener, or `unix:/path`
+ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
+ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"  # CA bundle for https; unset for the system's
+
+_UID = re.compile(r"c[a-z2-7]{20}")
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerAddress:
+    """A scheduler as users address it: `dgw://host:port/uid`."""
+
+    host: str
+    port: int
+    uid: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{SCHEME}://{host}:{self.port}/{self.uid}"
+
+
+def parse_scheduler_address(text: str) -> SchedulerAddress:
+    """Return the parts of `dgw://host:port/uid`; ValueError says what is wrong."""
+    parts = urlsplit(text if "://" in text else f"{SCHEME}://{text}")
+    uid = parts.path.strip("/")
+    if parts.scheme != SCHEME or not parts.hostname or not _UID.fullmatch(uid):
+        raise ValueError(f"not a scheduler's address: {text!r}; it looks like dgw://host:port/uid")
+    return SchedulerAddress(parts.hostname, parts.port or DEFAULT_PORT, uid)
+
+
+def is_uid(text: str) -> bool:
+    """Whether the text has the form of a cluster's uid."""
+    return _UID.fullmatch(text) is not None
+
+
+def server_name(uid: str) -> str:
+    """Return the SNI that routes to a cluster's scheduler, which is also the DNS name in its certificate."""
+    return uid + SNI_SUFFIX
+
+
+def uid_of_server_name(name: str) -> str | None:
+    """Return the uid in an SNI, None if the name is not that of a cluster."""
+    lowered = name.lower()
+    uid = lowered.removesuffix(SNI_SUFFIX)
+    return uid if uid != lowered and is_uid(uid) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Permission to see one cluster's dashboard: `base64url(JSON) . base64url(Ed25519 signature of the first part)`."""
+
+    uid: str
+    user: str
+    expires_at: int  # ms since the epoch
+
+
+def ticket_payload(ticket: Ticket) -> bytes:
+    """Return the bytes that are signed, which are the ticket's first part."""
+    body = json.dumps({"c": ticket.uid, "u": ticket.user, "e": ticket.expires_at}, separators=(",", ":"), sort_keys=True)
+    return base64.urlsafe_b64encode(body.encode()).rstrip(b"=")
+
+
+def join_ticket(payload: bytes, signature: bytes) -> str:
+    """Return the ticket as it travels."""
+    return f"{payload.decode()}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def split_ticket(text: str) -> tuple[bytes, bytes, Ticket] | None:
+    """Return payload, signature and contents of a ticket, None if it is malformed. The signature is not checked here."""
+    if len(text) > MAX_TICKET_BYTES or not text.isascii():
+        return None
+    payload, _, signature = text.partition(".")
+    try:
+        contents = json.loads(_unpadded(payload))
+        ticket = Ticket(str(contents["c"]), str(contents["u"]), int(contents["e"]))
+        return payload.encode(), _unpadded(signature), ticket
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        return None
+
+
+def _unpadded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def basic_credentials(user: str, password: str) -> str:
+    """Return the value of an authorization header for a user and password."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def parse_basic(value: str) -> tuple[str, str] | None:
+    """Return user and password of a Basic authorization value, None if it is malformed."""
+    kind, _, encoded = value.partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (user, password) if colon else None
