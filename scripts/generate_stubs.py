@@ -44,8 +44,7 @@ def generate(target: pathlib.Path) -> None:
 def portable(text: str) -> str:
     """Return generated code without its checks of the protobuf and grpcio versions."""
     text = _RUNTIME_CHECK.sub("", _RUNTIME_IMPORT.sub("", text))
-    text = _GRPC_IMPORTS.sub("", _GRPC_CHECK.sub("", text))
-    return text
+    return _GRPC_IMPORTS.sub("", _GRPC_CHECK.sub("", text))
 
 
 def difference(left: pathlib.Path, right: pathlib.Path) -> list[str]:
