@@ -106,6 +106,7 @@ class Launching(StrEnum):
     INTENDED = "INTENDED"  # stored before it is started: a restart starts or adopts it
     STARTED = "STARTED"  # the backend has accepted it
     RUNNING = "RUNNING"  # the backend sees it run
+    LEAVING = "LEAVING"  # it has ended or was retired; what remains of it is to be removed
     STOPPING = "STOPPING"  # asked to end
 
 
@@ -136,7 +137,9 @@ class Worker:
     launching: Launching = Launching.INTENDED
     handle: str = ""
     created_at: int = 0
-    connected_at: int = 0  # 0 until its scheduler knows it, and once it has left
+    since_at: int = 0  # when it last changed: launched, connected, left, asked to stop
+    connected: bool = False  # whether its scheduler knows it now
+    connected_at: int = 0  # when its scheduler first knew it; 0 if never
     message: str = ""
 
     @property

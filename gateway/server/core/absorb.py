@@ -1,0 +1,221 @@
+"""What a cluster is known to be once facts are taken in. Decides nothing: that is `plan`.
+
+Facts may be late, repeated or about what is long gone; taking them in twice changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from gateway.backends.contract import Observation, Phase, Started, StartFailed
+from gateway.server.core.facts import AgentNews, Facts, Patience
+from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Launching, Scheduler, State, StopWish, Worker
+from gateway.server.core.transitions import Trigger, after
+
+MAX_MESSAGE = 4096
+ACTIVITY_SLACK_MS = 2000  # ages travel as durations: an instant that moved less than this has not moved
+
+
+@dataclass(slots=True)
+class Known:
+    """A cluster and its workers while a step is made of them; the only mutable thing in the core, and local to a step."""
+
+    cluster: Cluster
+    workers: dict[str, Worker]
+    now: int
+    patience: Patience
+    events: list[Event] = field(default_factory=list)
+
+    def tell(self, reason: str, message: str, instance: str = "") -> None:
+        """Note an event."""
+        self.events.append(Event(self.cluster.uid, self.now, reason, message[:MAX_MESSAGE], instance))
+
+    def scheduler(self, **changes: object) -> None:
+        """Change what is known of the scheduler."""
+        self.cluster = replace(self.cluster, scheduler=replace(self.cluster.scheduler, **changes))  # type: ignore[arg-type]
+
+    def worker(self, worker: Worker, **changes: object) -> None:
+        """Change what is known of a worker."""
+        self.workers[worker.name] = replace(worker, since_at=self.now, **changes)  # type: ignore[arg-type]
+
+    def group(self, name: str, **changes: int) -> None:
+        """Change what is known of a group."""
+        status = replace(self.cluster.groups.get(name, GroupStatus()), **changes)
+        self.cluster = replace(self.cluster, groups={**self.cluster.groups, name: status})
+
+    def move(self, trigger: Trigger, reason: str = "", message: str = "") -> None:
+        """Take a transition and note it."""
+        state = after(self.cluster.state, trigger)
+        if state is not self.cluster.state:
+            self.cluster = replace(self.cluster, state=state, state_at=self.now, reason=reason, message=message[:MAX_MESSAGE])
+            self.tell(state.value, message or f"the cluster is {state}")
+
+    def end(self, wish: StopWish) -> None:
+        """Wish the cluster's end, unless it was wished before."""
+        if self.cluster.stop is None:
+            self.cluster = replace(self.cluster, stop=replace(wish, message=wish.message[:MAX_MESSAGE]))
+        self.move(Trigger.STOP, self.cluster.stop.reason if self.cluster.stop else "", wish.message)
+
+    def fail(self, reason: str, message: str) -> None:
+        """Wish the cluster's end by a fault."""
+        self.end(StopWish(State.FAILED, reason, message, self.now))
+
+
+def absorb(known: Known, facts: Facts) -> None:
+    """Take in facts."""
+    _outcomes(known, facts)
+    for observation in facts.observations.values():
+        if observation.instance == known.cluster.scheduler_instance:
+            _scheduler_observed(known, observation)
+        elif observation.instance.name in known.workers:
+            _worker_observed(known, known.workers[observation.instance.name], observation)
+    _silence(known, facts)
+    if facts.news is not None and not known.cluster.state.finished:
+        _news(known, facts.news)
+
+
+def _outcomes(known: Known, facts: Facts) -> None:
+    for instance, outcome in facts.outcomes.items():
+        if instance == known.cluster.scheduler_instance:
+            _scheduler_started(known, outcome)
+        elif instance.name in known.workers:
+            _worker_started(known, known.workers[instance.name], outcome)
+
+
+def _scheduler_started(known: Known, outcome: Started | StartFailed) -> None:
+    scheduler = known.cluster.scheduler
+    if isinstance(outcome, Started):
+        launching = Launching.STARTED if scheduler.launching is Launching.INTENDED else scheduler.launching
+        known.scheduler(handle=outcome.handle, launching=launching, launched_at=known.now, failures=0)
+        known.tell("SCHEDULER_STARTED", "the backend has accepted the scheduler", "scheduler")
+        return
+    failures = scheduler.failures + 1
+    known.tell("SCHEDULER_START_FAILED", outcome.message, "scheduler")
+    known.scheduler(failures=failures, retry_at=known.now + backoff_ms(known.patience, failures))
+    if outcome.permanent or failures >= known.patience.scheduler_attempts:
+        known.fail("SCHEDULER_START_FAILED", f"the scheduler could not be started: {outcome.message}")
+
+
+def _worker_started(known: Known, worker: Worker, outcome: Started | StartFailed) -> None:
+    if isinstance(outcome, Started):
+        launching = Launching.STARTED if worker.launching is Launching.INTENDED else worker.launching
+        known.worker(worker, handle=outcome.handle, launching=launching)
+        return
+    del known.workers[worker.name]
+    _worker_failed(known, worker, "WORKER_START_FAILED", outcome.message)
+
+
+def _worker_failed(known: Known, worker: Worker, reason: str, message: str) -> None:
+    failures = known.cluster.groups.get(worker.group, GroupStatus()).failures + 1
+    known.group(worker.group, failures=failures, retry_at=known.now + backoff_ms(known.patience, failures))
+    known.tell(reason, message or "no reason was told", worker.name)
+
+
+def backoff_ms(patience: Patience, failures: int) -> int:
+    """Return how long to wait after so many failures in a row."""
+    return int(1000 * min(patience.backoff_max_s, patience.backoff_s * 2 ** min(failures - 1, 30)))
+
+
+def _scheduler_observed(known: Known, seen: Observation) -> None:
+    scheduler = known.cluster.scheduler
+    if scheduler.launching is None:
+        return
+    if seen.phase is Phase.RUNNING and scheduler.launching in (Launching.INTENDED, Launching.STARTED):
+        known.scheduler(launching=Launching.RUNNING, running_at=known.now, handle=seen.handle or scheduler.handle)
+    if seen.phase in (Phase.EXITED, Phase.GONE) and scheduler.launching is not Launching.INTENDED:
+        _scheduler_ended(known, scheduler, seen)
+
+
+def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> None:
+    if known.cluster.stop is None:
+        if seen.exit_code == 0 and known.cluster.state is State.ACTIVE:
+            known.end(StopWish(State.STOPPED, "SCHEDULER_CLOSED", "the scheduler was closed from within", known.now))
+        else:
+            code = "" if seen.exit_code is None else f" with code {seen.exit_code}"
+            known.fail("SCHEDULER_EXITED", f"the scheduler's process ended{code}. {seen.message}".rstrip())
+    if seen.phase is Phase.GONE:
+        known.scheduler(launching=None, handle="")
+
+
+def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
+    if seen.phase is Phase.GONE and worker.launching is not Launching.INTENDED:
+        del known.workers[worker.name]
+    if worker.launching in (Launching.STOPPING, Launching.LEAVING, Launching.INTENDED):
+        return
+    if seen.phase is Phase.QUEUED and seen.message != worker.message:
+        known.workers[worker.name] = replace(worker, message=seen.message[:MAX_MESSAGE])
+    elif seen.phase is Phase.RUNNING and worker.launching is Launching.STARTED:
+        known.worker(worker, launching=Launching.RUNNING, handle=seen.handle or worker.handle, message="")
+    elif seen.phase in (Phase.EXITED, Phase.GONE):
+        _worker_ended(known, worker, seen)
+
+
+def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
+    if known.cluster.stop is None:
+        if worker.connected_at or seen.exit_code == 0:
+            known.tell("WORKER_LOST", f"its process ended. {seen.message}".rstrip(), worker.name)
+        else:
+            _worker_failed(known, worker, "WORKER_EXITED", f"its process ended before it connected. {seen.message}".rstrip())
+    if seen.phase is Phase.EXITED:
+        known.worker(worker, launching=Launching.LEAVING, connected=False)
+
+
+def _silence(known: Known, facts: Facts) -> None:
+    scheduler = known.cluster.scheduler
+    if facts.agent_connected and scheduler.silent_since_at:
+        known.scheduler(silent_since_at=0)
+    elif not facts.agent_connected and not scheduler.silent_since_at and known.cluster.state is State.ACTIVE:
+        known.scheduler(silent_since_at=known.now)
+
+
+def _news(known: Known, news: AgentNews) -> None:
+    if news.snapshot:
+        _snapshot(known, news)
+    for name in news.workers:
+        worker = known.workers.get(name)
+        if worker is not None and not worker.connected and worker.launching not in (Launching.STOPPING, Launching.LEAVING):
+            known.worker(worker, connected=True, connected_at=worker.connected_at or known.now, launching=Launching.RUNNING, message="")
+            known.group(worker.group, failures=0, retry_at=0)
+    for name in news.left:
+        worker = known.workers.get(name)
+        if worker is not None and worker.connected:
+            known.worker(worker, connected=False)
+    for name in news.retired:
+        worker = known.workers.get(name)
+        if worker is not None and worker.launching not in (Launching.STOPPING, Launching.LEAVING):
+            known.worker(worker, launching=Launching.LEAVING, connected=False)
+    _activity(known, news)
+    for group, target in news.targets.items():
+        if group in known.cluster.spec.groups and known.cluster.groups.get(group, GroupStatus()).target != target:
+            known.group(group, target=target)
+
+
+def _snapshot(known: Known, news: AgentNews) -> None:
+    scheduler = known.cluster.scheduler
+    known.scheduler(
+        address=news.address or scheduler.address,
+        dashboard_address=news.dashboard_address,
+        versions=dict(news.versions),
+        running_at=scheduler.running_at or known.now,
+        launching=Launching.RUNNING if scheduler.launching in (Launching.INTENDED, Launching.STARTED) else scheduler.launching,
+    )
+    if known.cluster.state is State.CREATING and news.address:
+        known.cluster = replace(known.cluster, started_at=known.now)
+        known.move(Trigger.READY, "", "the scheduler answers")
+    for worker in [worker for worker in known.workers.values() if worker.connected and worker.name not in news.workers]:
+        known.worker(worker, connected=False)
+
+
+def _activity(known: Known, news: AgentNews) -> None:
+    before = known.cluster.activity
+    activity = Activity(
+        clients=news.clients,
+        idle_since_at=_settled(before.idle_since_at, news.idle_since_at),
+        no_client_since_at=_settled(before.no_client_since_at, news.no_client_since_at),
+    )
+    if activity != before:
+        known.cluster = replace(known.cluster, activity=activity)
+
+
+def _settled(before: int, now: int) -> int:
+    return before if before and now and abs(now - before) < ACTIVITY_SLACK_MS else now

@@ -1,0 +1,217 @@
+"""Whether a wish for a cluster is admitted, and the complete spec that it becomes. Every violation is found at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.backends.contract import Resources
+from gateway.server.core import names
+from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.lifetimes import shortest
+from gateway.server.core.limits import scheduler_fits
+from gateway.server.core.model import DEFAULT_GROUP, Adaptive, Count, Lifecycle, Limits, Size, Spec, WorkerGroup
+from gateway.server.core.options import Field, check_options
+from gateway.server.core.quantities import parse_bytes
+
+MAX_GROUPS = 16
+MAX_LABELS = 32
+MAX_LABEL_KEY = 63
+MAX_LABEL_VALUE = 255
+MAX_WORKERS = 100_000
+MAX_DURATION_S = 10 * 365 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupWish:
+    """A worker group as asked for; its size may be left open."""
+
+    options: Mapping[str, object] = field(default_factory=dict)
+    size: Size | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleWish:
+    """A lifecycle as asked for: None takes the server's default, 0 is never."""
+
+    idle_timeout_s: float | None = None
+    max_lifetime_s: float | None = None
+    no_client_timeout_s: float | None = None
+    ignore_clients: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A cluster as asked for."""
+
+    backend: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+    groups: Mapping[str, GroupWish] = field(default_factory=dict)
+    lifecycle: LifecycleWish = LifecycleWish()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one user may have, as the administrator configured it."""
+
+    backends: tuple[str, ...]
+    fields: tuple[Field, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)  # by name of a ClusterConfig trait
+    limits: Limits = Limits()
+    lifecycle: Lifecycle = Lifecycle()  # of a cluster that asks for none
+    most: Lifecycle = Lifecycle()  # what nobody may exceed
+    apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None  # more settings out of option values
+
+
+def admit(wish: Wish, offer: Offer) -> Spec:
+    """Return the spec; FieldInvalid names every field that is wrong."""
+    violations: list[Violation] = check_labels(wish.labels)
+    if wish.backend and wish.backend not in offer.backends:
+        violations.append(Violation("spec.backend", "must be one of " + ", ".join(offer.backends)))
+    values, wrong = check_options(offer.fields, wish.options, "spec.options")
+    violations += wrong + _check_group_count(wish.groups)
+    settings = {} if wrong else _settings(offer, values, offer.settings, violations, "spec.options")
+    groups = {}
+    for name, group in ({DEFAULT_GROUP: GroupWish()} | dict(wish.groups)).items():
+        groups[name] = _group(name, group, offer, values, settings, violations)
+    violations += check_adaptive({name: group.size for name, group in groups.items()})
+    lifecycle = resolve_lifecycle(wish.lifecycle, offer, violations)
+    scheduler = _resources(settings, "scheduler", violations, "spec.options")
+    spec = Spec(wish.backend or offer.backends[0], values, settings, groups, lifecycle, offer.limits, scheduler)
+    if not scheduler_fits(spec, offer.limits):
+        violations.append(Violation("spec.options", "the scheduler alone exceeds the limits of one cluster"))
+    if violations:
+        raise FieldInvalid(violations)
+    return spec
+
+
+def _check_group_count(groups: Mapping[str, GroupWish]) -> list[Violation]:
+    return [Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups")] if len(groups) > MAX_GROUPS else []
+
+
+def regroup(spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer, *, whole: bool) -> dict[str, WorkerGroup]:
+    """Return the groups of a spec after an update: of all groups, or only of those named.
+
+    A group that keeps its options keeps the settings it was made with, whatever the configuration says today.
+    """
+    violations: list[Violation] = []
+    groups = {} if whole else dict(spec.groups)
+    for name, wish in wishes.items():
+        present = spec.groups.get(name)
+        if present is not None and (not wish.options or dict(wish.options) == dict(present.options)):
+            size = _size(name, wish.size if wish.size is not None else present.size, violations)
+            groups[name] = WorkerGroup(size, present.options, present.settings, present.resources)
+        else:
+            groups[name] = _group(name, wish, offer, spec.options, spec.settings, violations)
+    groups.setdefault(DEFAULT_GROUP, WorkerGroup(Count(0), *_as_made(spec.groups[DEFAULT_GROUP])))
+    if len(groups) > MAX_GROUPS:
+        violations.append(Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups"))
+    violations += check_adaptive({name: group.size for name, group in groups.items()})
+    if violations:
+        raise FieldInvalid(violations)
+    return groups
+
+
+def _as_made(group: WorkerGroup) -> tuple[Mapping[str, object], Mapping[str, object], Resources]:
+    return group.options, group.settings, group.resources
+
+
+def _group(
+    name: str,
+    wish: GroupWish,
+    offer: Offer,
+    values: Mapping[str, object],
+    settings: Mapping[str, object],
+    violations: list[Violation],
+) -> WorkerGroup:
+    path = f"spec.worker_groups.{name}"
+    violations += names.check_group(name, path)
+    own, wrong = check_options(offer.fields, wish.options, f"{path}.options", per_group=True)
+    violations += wrong
+    if own and not wrong:
+        settings = _settings(offer, {**values, **own}, offer.settings, violations, f"{path}.options")
+    resources = _resources(settings, "worker", violations, f"{path}.options")
+    return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
+
+
+def _size(name: str, size: Size, violations: list[Violation]) -> Size:
+    path = f"spec.worker_groups.{name}"
+    if isinstance(size, Count):
+        if not 0 <= size.workers <= MAX_WORKERS:
+            violations.append(Violation(f"{path}.count", f"must be between 0 and {MAX_WORKERS}"))
+        return size
+    if not 0 <= size.minimum <= MAX_WORKERS:
+        violations.append(Violation(f"{path}.adaptive.minimum", f"must be between 0 and {MAX_WORKERS}"))
+    if not max(1, size.minimum) <= size.maximum <= MAX_WORKERS:
+        violations.append(Violation(f"{path}.adaptive.maximum", f"must be between the minimum, at least 1, and {MAX_WORKERS}"))
+    return size
+
+
+def check_adaptive(sizes: Mapping[str, Size]) -> list[Violation]:
+    """Return what is wrong if more than one group is adaptive: a scheduler's load says only one number."""
+    adaptive = sorted(name for name, size in sizes.items() if isinstance(size, Adaptive))
+    if len(adaptive) <= 1:
+        return []
+    return [Violation(f"spec.worker_groups.{name}.adaptive", "only one group may be adaptive at a time") for name in adaptive[1:]]
+
+
+def check_labels(labels: Mapping[str, str]) -> list[Violation]:
+    """Return what is wrong with labels."""
+    if len(labels) > MAX_LABELS:
+        return [Violation("labels", f"must have at most {MAX_LABELS} pairs")]
+    return [
+        Violation("labels", f"keys must have 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters")
+        for key, value in labels.items()
+        if not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE
+    ][:1]
+
+
+def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violation]) -> Lifecycle:
+    """Return the lifecycle that holds; violations are appended."""
+    asked: Sequence[tuple[str, float | None]] = (
+        ("idle_timeout", wish.idle_timeout_s),
+        ("max_lifetime", wish.max_lifetime_s),
+        ("no_client_timeout", wish.no_client_timeout_s),
+    )
+    for name, value in asked:
+        if value is not None and not 0 <= value <= MAX_DURATION_S:
+            violations.append(Violation(f"spec.lifecycle.{name}", "must be 0 for never, or up to ten years"))
+    default, most = offer.lifecycle, offer.most
+    return Lifecycle(
+        shortest(wish.idle_timeout_s, default.idle_timeout_s, most.idle_timeout_s),
+        shortest(wish.max_lifetime_s, default.max_lifetime_s, most.max_lifetime_s),
+        shortest(wish.no_client_timeout_s, default.no_client_timeout_s, most.no_client_timeout_s),
+        wish.ignore_clients or default.ignore_clients,
+    )
+
+
+def _settings(
+    offer: Offer, values: Mapping[str, object], base: Mapping[str, object], violations: list[Violation], path: str
+) -> dict[str, object]:
+    """Return the administrator's settings, overridden by options of the same name, then by what `apply` makes of the options."""
+    chosen = {name: value for name, value in values.items() if name in base}
+    settings = {**base, **chosen}
+    if offer.apply is not None:
+        extra = dict(offer.apply(values))
+        unknown = sorted(extra.keys() - base.keys())
+        if unknown:
+            raise ValueError(f"apply_options returned {', '.join(unknown)}; it may return {', '.join(sorted(base))}")
+        settings |= extra
+    environment, admins = settings.get("environment"), base.get("environment")
+    if isinstance(environment, Mapping) and isinstance(admins, Mapping):
+        settings["environment"] = {**admins, **environment}
+    for name in ("worker_memory", "scheduler_memory"):
+        try:
+            settings[name] = parse_bytes(settings.get(name, 0))  # type: ignore[arg-type]
+        except ValueError as error:
+            violations.append(Violation(f"{path}.{name}", str(error)))
+    return settings
+
+
+def _resources(settings: Mapping[str, object], role: str, violations: list[Violation], path: str) -> Resources:
+    cores, memory = settings.get(f"{role}_cores", 1.0), settings.get(f"{role}_memory", 0)
+    if not isinstance(cores, int | float) or isinstance(cores, bool) or cores <= 0:
+        violations.append(Violation(f"{path}.{role}_cores", "must be a number greater than 0"))
+        return Resources()
+    return Resources(float(cores), memory if isinstance(memory, int) else 0)

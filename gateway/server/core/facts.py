@@ -1,0 +1,72 @@
+"""What was observed since the last step, and how long the server is patient: the input of `absorb` and `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.backends.contract import Instance, Observation, StartOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the server waits for what; all in seconds unless said otherwise."""
+
+    scheduler_start_s: float = 120.0  # from when the process runs until its agent reports
+    agent_silence_s: float = 300.0  # counted only while this server could listen
+    worker_connect_s: float = 300.0  # from when a worker's process runs until its scheduler knows it
+    stop_retry_s: float = 10.0  # between two requests to end the same instance
+    retention_s: float = 86400.0  # a finished cluster's record and logs are kept
+    backoff_s: float = 1.0  # after the first failed start; doubles
+    backoff_max_s: float = 60.0
+    scheduler_attempts: int = 3
+    batch: int = 1000  # workers intended in one step
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNews:
+    """What a scheduler's agent told, deltas merged. Instants are the server's."""
+
+    snapshot: bool = False
+    address: str = ""
+    dashboard_address: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    workers: frozenset[str] = frozenset()  # joined; in a snapshot: all
+    left: frozenset[str] = frozenset()
+    retired: frozenset[str] = frozenset()
+    clients: int = 0
+    idle_since_at: int = 0
+    no_client_since_at: int = 0
+    targets: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything observed of one cluster since its last step."""
+
+    observations: Mapping[Instance, Observation] = field(default_factory=dict)
+    outcomes: Mapping[Instance, StartOutcome] = field(default_factory=dict)
+    news: AgentNews | None = None
+    agent_connected: bool = False
+    listening_since_at: int = 0  # since when this server has been able to hear agents
+    cleaned: bool = False  # the backend has removed the cluster's working files
+    resumed: bool = False  # first step since this server began: what was asked before may never have been done
+
+
+def merge_news(earlier: AgentNews | None, later: AgentNews) -> AgentNews:
+    """Return two pieces of news as one, in their order."""
+    if earlier is None or later.snapshot:
+        return later
+    return AgentNews(
+        snapshot=earlier.snapshot,
+        address=earlier.address,
+        dashboard_address=earlier.dashboard_address,
+        versions=earlier.versions,
+        workers=(earlier.workers - later.left) | later.workers,
+        left=(earlier.left - later.workers) | later.left,
+        retired=earlier.retired | later.retired,
+        clients=later.clients,
+        idle_since_at=later.idle_since_at,
+        no_client_since_at=later.no_client_since_at,
+        targets=later.targets,
+    )

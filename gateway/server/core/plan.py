@@ -1,0 +1,306 @@
+"""What is to be done so that a cluster becomes what is wished: one step, pure.
+
+`step` takes in facts, then decides. What it intends is stored before it is done; so a step may be repeated at any time, and a
+start that was never answered is simply asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.backends.contract import Instance, Target
+from gateway.server.core import lifetimes, limits
+from gateway.server.core.absorb import Known, absorb
+from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.model import (
+    Adaptive,
+    Cluster,
+    Condition,
+    Event,
+    GroupStatus,
+    Launching,
+    State,
+    Worker,
+)
+from gateway.server.core.names import worker_name
+from gateway.server.core.transitions import Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class StartScheduler:
+    """Start or adopt the scheduler."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorkers:
+    """Start or adopt workers, as one batch."""
+
+    workers: tuple[Worker, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask instances to end."""
+
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """Remove what the cluster left behind, but its logs."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Remove record and logs."""
+
+    uid: str
+
+
+Action = StartScheduler | StartWorkers | Stop | Cleanup | Purge
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step comes to: what to store, then what to do, and when to look again."""
+
+    cluster: Cluster
+    put: tuple[Worker, ...] = ()
+    deleted: frozenset[str] = frozenset()
+    events: tuple[Event, ...] = ()
+    actions: tuple[Action, ...] = ()
+    wake_at: int | None = None
+
+    def changes(self, cluster: Cluster) -> bool:
+        """Whether anything is to be stored."""
+        return bool(self.put or self.deleted or self.events or self.cluster != cluster)
+
+
+def step(cluster: Cluster, workers: Sequence[Worker], facts: Facts, now: int, patience: Patience) -> Step:
+    """Take in facts and decide."""
+    known = Known(cluster, {worker.name: worker for worker in workers}, now, patience)
+    absorb(known, facts)
+    _end_if_due(known, facts)
+    if known.cluster.state.finished:
+        actions = _purge(known)
+    elif known.cluster.stop is not None:
+        actions = _tear_down(known, facts)
+    else:
+        actions = _build_up(known, facts)
+    _count(known)
+    _conditions(known, facts)
+    known.cluster = replace(known.cluster, observed_generation=known.cluster.generation)
+    before = {worker.name: worker for worker in workers}
+    put = tuple(worker for name, worker in known.workers.items() if before.get(name) != worker)
+    deleted = frozenset(before.keys() - known.workers.keys())
+    result = Step(known.cluster, put, deleted, tuple(known.events), tuple(actions), _wake_at(known, facts))
+    if not result.changes(cluster):
+        return result
+    return replace(result, cluster=replace(result.cluster, updated_at=now))
+
+
+def _end_if_due(known: Known, facts: Facts) -> None:
+    cluster, patience = known.cluster, known.patience
+    if cluster.stop is not None:
+        known.end(cluster.stop)  # a wish that was stored by a use case
+        return
+    due = lifetimes.next_end(cluster)
+    if due is not None and due.at <= known.now:
+        known.end(due)
+    elif (at := _start_deadline(cluster, patience)) is not None and at <= known.now:
+        known.fail("SCHEDULER_START_TIMEOUT", f"the scheduler did not report within {patience.scheduler_start_s:g} s of running")
+    elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
+        known.fail("AGENT_SILENT", f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s")
+
+
+def _start_deadline(cluster: Cluster, patience: Patience) -> int | None:
+    if cluster.state is not State.CREATING or not cluster.scheduler.running_at:
+        return None
+    return cluster.scheduler.running_at + int(patience.scheduler_start_s * 1000)
+
+
+def _silence_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
+    if cluster.state is not State.ACTIVE or not cluster.scheduler.silent_since_at:
+        return None
+    return max(cluster.scheduler.silent_since_at, facts.listening_since_at) + int(patience.agent_silence_s * 1000)
+
+
+def _purge(known: Known) -> list[Action]:
+    return [Purge(known.cluster.uid)] if known.cluster.purge_at <= known.now else []
+
+
+def _build_up(known: Known, facts: Facts) -> list[Action]:
+    known.move(Trigger.BEGIN, "", "the scheduler is being started")
+    scheduler = known.cluster.scheduler
+    if scheduler.launching is None:
+        known.scheduler(launching=Launching.INTENDED)
+    actions: list[Action] = []
+    if known.cluster.scheduler.launching is Launching.INTENDED and scheduler.retry_at <= known.now:
+        actions.append(StartScheduler(known.cluster.scheduler_instance))
+    granted = limits.grant(known.cluster.spec, known.cluster.groups)
+    surplus: list[Worker] = list(_abandoned(known))
+    for name in known.cluster.spec.groups:
+        known.group(name, desired=granted.desired[name])
+        alive = [w for w in known.workers.values() if w.group == name and w not in surplus and w.launching is not Launching.STOPPING]
+        excess = len(alive) - granted.desired[name]
+        if excess > 0:  # connected ones are the agent's to choose from
+            surplus += sorted((w for w in alive if not w.connected), key=_youngest)[:excess]
+        elif excess < 0 and known.cluster.state is State.ACTIVE:
+            _intend(known, name, -excess)
+    actions += _stop(known, surplus, facts)
+    intended = tuple(worker for worker in known.workers.values() if worker.launching is Launching.INTENDED)
+    if intended and known.cluster.state is State.ACTIVE:
+        actions.append(StartWorkers(intended))
+    return actions
+
+
+def _youngest(worker: Worker) -> tuple[int, int, str]:
+    return (-worker.created_at, -len(worker.name), worker.name)
+
+
+def _abandoned(known: Known) -> Iterable[Worker]:
+    """Yield workers that are of no use: ended, retired, of no group, or running for too long without connecting."""
+    for worker in known.workers.values():
+        if worker.launching is Launching.STOPPING:
+            continue
+        if worker.launching is Launching.LEAVING or worker.group not in known.cluster.spec.groups:
+            yield worker
+        elif (at := _connect_deadline(worker, known.patience)) is not None and at <= known.now:
+            known.tell("WORKER_NOT_CONNECTED", f"it runs but did not connect within {known.patience.worker_connect_s:g} s", worker.name)
+            yield worker
+
+
+def _connect_deadline(worker: Worker, patience: Patience) -> int | None:
+    if worker.launching is not Launching.RUNNING or worker.connected:
+        return None
+    return worker.since_at + int(patience.worker_connect_s * 1000)
+
+
+def _intend(known: Known, group: str, missing: int) -> None:
+    """Intend new workers; after failures only one at a time, as a probe, until one connects."""
+    status = known.cluster.groups.get(group, GroupStatus())
+    count = min(missing, known.patience.batch)
+    if status.failures:
+        probing = any(w.group == group and not w.connected and w.launching is not Launching.STOPPING for w in known.workers.values())
+        count = 0 if probing or status.retry_at > known.now else 1
+    for sequence in range(status.next_sequence, status.next_sequence + count):
+        name = worker_name(group, sequence)
+        known.workers[name] = Worker(known.cluster.uid, name, group, created_at=known.now, since_at=known.now)
+    known.group(group, next_sequence=status.next_sequence + count)
+
+
+def _stop(known: Known, workers: Iterable[Worker], facts: Facts) -> list[Action]:
+    """Ask workers to end, and again those that were asked long ago."""
+    for worker in workers:
+        known.worker(worker, launching=Launching.STOPPING, connected=False)
+    targets = []
+    for worker in [worker for worker in known.workers.values() if worker.launching is Launching.STOPPING]:
+        fresh = worker.since_at == known.now
+        if not fresh and (facts.resumed or worker.since_at + int(known.patience.stop_retry_s * 1000) <= known.now):
+            known.worker(worker)
+            fresh = True
+        if fresh:
+            targets.append(Target(worker.instance, worker.handle))
+    return [Stop(tuple(targets))] if targets else []
+
+
+def _tear_down(known: Known, facts: Facts) -> list[Action]:
+    actions = _stop(known, [w for w in known.workers.values() if w.launching is not Launching.STOPPING], facts)
+    scheduler = known.cluster.scheduler
+    if scheduler.launching is not None:
+        waited = scheduler.retry_at <= known.now
+        if scheduler.launching is not Launching.STOPPING or waited or facts.resumed:
+            known.scheduler(launching=Launching.STOPPING, retry_at=known.now + int(known.patience.stop_retry_s * 1000))
+            actions.append(Stop((Target(known.cluster.scheduler_instance, scheduler.handle),)))
+        return actions
+    if known.workers:
+        return actions
+    if not facts.cleaned:
+        return [*actions, Cleanup(known.cluster.uid)]
+    _finish(known)
+    return actions
+
+
+def _finish(known: Known) -> None:
+    stop = known.cluster.stop
+    assert stop is not None
+    trigger = Trigger.GONE_BY_FAULT if stop.goal is State.FAILED else Trigger.GONE_AS_WISHED
+    known.move(trigger, stop.reason, stop.message)
+    purge_at = known.now + int(known.patience.retention_s * 1000)
+    known.cluster = replace(known.cluster, stopped_at=known.now, purge_at=purge_at)
+
+
+def _count(known: Known) -> None:
+    """Write down how many workers each group has."""
+    running: dict[str, int] = {}
+    pending: dict[str, int] = {}
+    for worker in known.workers.values():
+        if worker.launching not in (Launching.STOPPING, Launching.LEAVING):
+            counts = running if worker.connected else pending
+            counts[worker.group] = counts.get(worker.group, 0) + 1
+    ended = known.cluster.stop is not None
+    for name in known.cluster.spec.groups.keys() | known.cluster.groups.keys():
+        desired = 0 if ended else known.cluster.groups.get(name, GroupStatus()).desired
+        known.group(name, running=running.get(name, 0), pending=pending.get(name, 0), desired=desired)
+    kept = {n: s for n, s in known.cluster.groups.items() if n in known.cluster.spec.groups or s.next_sequence}
+    known.cluster = replace(known.cluster, groups=kept)
+
+
+def _conditions(known: Known, facts: Facts) -> None:
+    cluster = known.cluster
+    granted = limits.grant(cluster.spec, cluster.groups)
+    short = [name for name in cluster.spec.groups if cluster.groups[name].running < cluster.groups[name].desired]
+    failing = [name for name in short if cluster.groups[name].failures]
+    last = next((event for event in reversed(known.events) if event.reason.startswith("WORKER_") and event.instance), None)
+    before = {condition.type: condition for condition in cluster.conditions}
+    failure = before.get("WorkersAvailable", Condition("", True, "", "", 0)).message if failing else ""
+    message = f"{last.instance}: {last.message}" if last and failing else failure
+    silent = bool(cluster.scheduler.silent_since_at) or cluster.state is not State.ACTIVE
+    found = [
+        ("SchedulerReachable", not silent, "AGENT_SILENT" if silent else "REPORTING", "" if not silent else "no agent is connected"),
+        ("WorkersAvailable", not short, "WORKERS_FAIL" if failing else ("STARTING" if short else "ALL_RUNNING"), message),
+        ("WithinLimits", not granted.clamped, "CLAMPED" if granted.clamped else "WITHIN", granted.clamped),
+    ]
+    conditions = tuple(_condition(before.get(kind), kind, holds, reason, text, known.now) for kind, holds, reason, text in found)
+    known.cluster = replace(cluster, conditions=conditions)
+
+
+def _condition(before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int) -> Condition:
+    at = before.at if before is not None and before.holds == holds else now
+    return Condition(kind, holds, reason, message[:1024], at)
+
+
+def _wake_at(known: Known, facts: Facts) -> int | None:
+    """Return when time alone will change something."""
+    cluster, patience = known.cluster, known.patience
+    if cluster.state.finished:
+        return cluster.purge_at
+    instants = [wish.at for wish in lifetimes.ends(cluster)]
+    instants += [at for at in (_start_deadline(cluster, patience), _silence_deadline(cluster, facts, patience)) if at is not None]
+    if cluster.scheduler.retry_at > known.now:
+        instants.append(cluster.scheduler.retry_at)
+    instants += [status.retry_at for status in cluster.groups.values() if status.retry_at > known.now]
+    for worker in known.workers.values():
+        if worker.launching is Launching.STOPPING:
+            instants.append(worker.since_at + int(patience.stop_retry_s * 1000))
+        elif (at := _connect_deadline(worker, patience)) is not None:
+            instants.append(at)
+    return min(instants, default=None)
+
+
+def directive(cluster: Cluster) -> dict[str, tuple[int, Adaptive | None]]:
+    """Return what the agent is to hold each group to: a count, or bounds within the limits."""
+    granted = limits.grant(cluster.spec, cluster.groups)
+    wishes: dict[str, tuple[int, Adaptive | None]] = {}
+    for name, group in cluster.spec.groups.items():
+        size = group.size
+        bounds = None
+        if isinstance(size, Adaptive):
+            bounds = Adaptive(min(size.minimum, granted.maximum[name]), granted.maximum[name])
+        wishes[name] = (granted.desired[name], bounds)
+    return wishes
