@@ -143,16 +143,17 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
     if known.cluster.scheduler.launching is Launching.INTENDED and scheduler.retry_at <= known.now:
         actions.append(StartScheduler(known.cluster.scheduler_instance))
     granted = limits.grant(known.cluster.spec, known.cluster.groups)
-    surplus: list[Worker] = list(_abandoned(known))
+    surplus = {worker.name: worker for worker in _abandoned(known)}
     for name in known.cluster.spec.groups:
         known.group(name, desired=granted.desired[name])
-        alive = [w for w in known.workers.values() if w.group == name and w not in surplus and w.launching is not Launching.STOPPING]
+        alive = [w for w in known.workers.values() if w.group == name and w.name not in surplus and w.launching is not Launching.STOPPING]
         excess = len(alive) - granted.desired[name]
         if excess > 0:  # connected ones are the agent's to choose from
-            surplus += sorted((w for w in alive if not w.connected), key=_youngest)[:excess]
+            pending = sorted((w for w in alive if not w.connected), key=_youngest)
+            surplus |= {worker.name: worker for worker in pending[:excess]}
         elif excess < 0 and known.cluster.state is State.ACTIVE:
             _intend(known, name, -excess)
-    actions += _stop(known, surplus, facts)
+    actions += _stop(known, surplus.values(), facts)
     intended = tuple(worker for worker in known.workers.values() if worker.launching is Launching.INTENDED)
     if intended and known.cluster.state is State.ACTIVE:
         actions.append(StartWorkers(intended))

@@ -1,0 +1,86 @@
+"""What was observed of each cluster and not yet taken in: one entry a cluster, merged as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gateway.backends.contract import Instance, Observation
+from gateway.server.core.facts import AgentNews, Facts, merge_news
+
+
+@dataclass(slots=True)
+class _Entry:
+    observations: dict[Instance, Observation] = field(default_factory=dict)
+    news: AgentNews | None = None
+
+
+class Inbox:
+    """Facts by cluster. Bounded by the clusters and instances that exist: later facts replace earlier ones."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._connected: dict[str, int] = {}  # agents' streams open now, by uid: an old one may outlive its successor's start
+        self._resumed: set[str] = set()
+        self.listening_since_at = 0
+
+    def observe(self, observations: Iterable[Observation]) -> set[str]:
+        """Take what a backend saw; return the clusters it is about."""
+        uids = set()
+        for observation in observations:
+            uid = observation.instance.uid
+            self._entries.setdefault(uid, _Entry()).observations[observation.instance] = observation
+            uids.add(uid)
+        return uids
+
+    def hear(self, uid: str, news: AgentNews) -> None:
+        """Take what an agent told."""
+        entry = self._entries.setdefault(uid, _Entry())
+        entry.news = merge_news(entry.news, news)
+
+    def agent_came(self, uid: str) -> None:
+        """Note that an agent's stream is open."""
+        self._connected[uid] = self._connected.get(uid, 0) + 1
+
+    def agent_went(self, uid: str) -> None:
+        """Note that an agent's stream has ended."""
+        left = self._connected.get(uid, 0) - 1
+        if left > 0:
+            self._connected[uid] = left
+        else:
+            self._connected.pop(uid, None)
+
+    def agent_connected(self, uid: str) -> bool:
+        """Whether an agent's stream is open."""
+        return uid in self._connected
+
+    def resume(self, uid: str) -> None:
+        """Note that the cluster's next step is the first since this server began."""
+        self._resumed.add(uid)
+
+    def take(self, uid: str) -> Facts:
+        """Return what is known of a cluster since it was last taken, and forget it."""
+        entry = self._entries.pop(uid, None) or _Entry()
+        resumed = uid in self._resumed
+        self._resumed.discard(uid)
+        return Facts(
+            observations=entry.observations,
+            news=entry.news,
+            agent_connected=self.agent_connected(uid),
+            listening_since_at=self.listening_since_at,
+            resumed=resumed,
+        )
+
+    def put_back(self, uid: str, facts: Facts) -> None:
+        """Return facts whose step could not be stored, behind what has come in since."""
+        entry = self._entries.setdefault(uid, _Entry())
+        entry.observations = {**facts.observations, **entry.observations}
+        if facts.news is not None:
+            entry.news = facts.news if entry.news is None else merge_news(facts.news, entry.news)
+        if facts.resumed:
+            self._resumed.add(uid)
+
+    def forget(self, uid: str) -> None:
+        """Drop everything about a cluster that is purged."""
+        self._entries.pop(uid, None)
+        self._resumed.discard(uid)

@@ -1,0 +1,155 @@
+"""Makes what is observed match what is wished, cluster by cluster: facts → step → store → execute → facts.
+
+Decisions are `core.plan`'s. Nothing is remembered here between steps that the store or the machine room does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from gateway.backends.contract import Backend, BackendUnavailable, Observation
+from gateway.server.core.facts import AgentNews, Facts, Patience
+from gateway.server.core.plan import Step, step
+from gateway.server.reconcile.execute import Done, MakeLaunches, execute
+from gateway.server.reconcile.inbox import Inbox
+from gateway.server.reconcile.queue import KeyedQueue
+from gateway.server.store.contract import Store, StoreUnreachable, Tx
+
+logger = logging.getLogger(__name__)
+
+CONCURRENCY = 32  # clusters worked on at a time
+NEWS_DELAY_S = 0.1  # agents' reports within so long are stored as one change
+RETRY_S = (1.0, 60.0)  # after a step that could not be done: doubled from the first to the last
+ROUNDS = 8  # steps in a row for one cluster before others have their turn
+
+
+class Reconciler:
+    """The loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        backends: Mapping[str, Backend],
+        make_launches: MakeLaunches,
+        now: Callable[[], int],
+        patience: Callable[[], Patience],
+    ) -> None:
+        self.inbox = Inbox()
+        self._store, self._backends, self._make_launches = store, backends, make_launches
+        self._now, self._patience = now, patience
+        self._queue = KeyedQueue()
+        self._failures: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take up every cluster where it was left."""
+        self.inbox.listening_since_at = self._now()
+        for cluster in self._store.view.clusters():
+            self.inbox.resume(cluster.uid)
+            self._queue.add(cluster.uid)
+        self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(CONCURRENCY)]
+
+    async def stop(self) -> None:
+        """Finish the steps that were begun, at most 10 s, and begin no more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self, uid: str) -> None:
+        """Look at a cluster now: its wish has changed."""
+        self._queue.add(uid)
+
+    def observed(self, observations: Sequence[Observation]) -> None:
+        """Take what a backend saw."""
+        for uid in self.inbox.observe(observations):
+            self._queue.add(uid)
+
+    def heard(self, uid: str, news: AgentNews) -> None:
+        """Take what an agent told."""
+        self.inbox.hear(uid, news)
+        self._queue.add(uid, 0.0 if news.snapshot else NEWS_DELAY_S)
+
+    def agent_came(self, uid: str) -> None:
+        """Note that an agent has connected."""
+        self.inbox.agent_came(uid)
+        self._queue.add(uid, NEWS_DELAY_S)
+
+    def agent_went(self, uid: str) -> None:
+        """Note that an agent's stream has ended."""
+        self.inbox.agent_went(uid)
+        self._queue.add(uid, NEWS_DELAY_S)
+
+    async def _work(self) -> None:
+        while True:
+            uid = await self._queue.take()
+            try:
+                wake_at = await self._reconcile(uid)
+            except (BackendUnavailable, StoreUnreachable) as error:
+                logger.warning("cluster %s: %s; trying again", uid, error)
+                self._retry(uid)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                logger.exception("cluster %s: a step failed; trying again", uid)
+                self._retry(uid)
+            else:
+                self._failures.pop(uid, None)
+                if wake_at is not None:
+                    self._queue.add(uid, (wake_at - self._now()) / 1000)
+            finally:
+                self._queue.done(uid)
+
+    def _retry(self, uid: str) -> None:
+        failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+        first_s, last_s = RETRY_S
+        self._queue.add(uid, min(last_s, first_s * 2 ** min(failures - 1, 30)))
+
+    async def _reconcile(self, uid: str) -> int | None:
+        """Step until there is nothing more to do now; return when to look again."""
+        facts = self.inbox.take(uid)
+        for _ in range(ROUNDS):
+            try:
+                result = await self._store.transact(lambda tx, facts=facts: self._step(tx, uid, facts))  # type: ignore[misc]
+            except BaseException:
+                self.inbox.put_back(uid, facts)
+                raise
+            if result is None:
+                self.inbox.forget(uid)
+                return None
+            if not result.actions:
+                return result.wake_at
+            done = await execute(result.actions, result.cluster, self._backends, self._make_launches)
+            if done.purged:
+                await self._purge(uid)
+                return None
+            facts = self._follow_up(uid, done)
+        return self._now()
+
+    def _step(self, tx: Tx, uid: str, facts: Facts) -> Step | None:
+        """Decide and store, in one transaction; runs off the event loop."""
+        cluster = tx.cluster(uid)
+        if cluster is None:
+            return None
+        result = step(cluster, tx.workers(uid), facts, self._now(), self._patience())
+        if result.changes(cluster):
+            if result.put:
+                tx.put_workers(result.put)
+            if result.deleted:
+                tx.delete_workers(uid, result.deleted)
+            if result.events:
+                tx.add_events(result.events)
+            return replace(result, cluster=tx.put_cluster(result.cluster))
+        return result
+
+    def _follow_up(self, uid: str, done: Done) -> Facts:
+        """Return the facts for the next step: what came of the actions, and what came in meanwhile."""
+        facts = self.inbox.take(uid)
+        return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
+
+    async def _purge(self, uid: str) -> None:
+        await self._store.transact(lambda tx: tx.purge_cluster(uid))
+        self.inbox.forget(uid)
+        self._failures.pop(uid, None)

@@ -1,0 +1,73 @@
+"""Which cluster is looked at next: each at most once in the queue, never by two at a time, and none before its time.
+
+Knows clusters by uid only. Holds at most one entry a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+
+class KeyedQueue:
+    """Keys that are due, in the order they fell due."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}  # when each waiting key is due, on the loop's clock
+        self._heap: list[tuple[float, str]] = []  # may hold entries that an earlier one has replaced
+        self._taken: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, key: str, delay_s: float = 0.0) -> None:
+        """Make a key due after a delay, or earlier if it is due earlier already."""
+        due = asyncio.get_running_loop().time() + max(0.0, delay_s)
+        if self._due.get(key, float("inf")) <= due:
+            return
+        self._due[key] = due
+        heapq.heappush(self._heap, (due, key))
+        self._changed.set()
+
+    async def take(self) -> str:
+        """Wait for a key that is due and that nobody holds; hold it until `done`."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            key, wait_s = self._first(loop.time())
+            if key is not None:
+                del self._due[key]
+                self._taken.add(key)
+                return key
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+            except TimeoutError:
+                pass
+
+    def _first(self, now: float) -> tuple[str | None, float | None]:
+        """Return a key that may be taken now, or else how long to wait for one (None: until something changes)."""
+        held: list[tuple[float, str]] = []
+        found: str | None = None
+        wait_s: float | None = None
+        while self._heap:
+            due, key = heapq.heappop(self._heap)
+            if self._due.get(key) != due:
+                continue
+            if key in self._taken:
+                held.append((due, key))
+                continue
+            if due > now:
+                heapq.heappush(self._heap, (due, key))
+                wait_s = due - now
+            else:
+                found = key
+            break
+        for entry in held:
+            heapq.heappush(self._heap, entry)
+        return found, wait_s
+
+    def done(self, key: str) -> None:
+        """Let go of a key that was taken."""
+        self._taken.discard(key)
+        self._changed.set()

@@ -1,0 +1,104 @@
+"""Looks at the machine room from time to time: polls what is intended, and ends what nobody intends.
+
+The poll finds ends that no push told of; the sweep finds processes whose record is gone, such as after a lost database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from gateway.backends.contract import Backend, BackendUnavailable, Observation, Phase, Target
+from gateway.server.core.model import Cluster, Launching, Worker
+from gateway.server.store.contract import Store, Tx
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 100  # clusters whose workers are read in one transaction
+SWEEP_INTERVAL_S = 60.0
+
+
+def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> list[Target]:
+    """Return everything of a cluster that a backend should know."""
+    targets = []
+    if cluster.scheduler.launching not in (None, Launching.INTENDED):
+        targets.append(Target(cluster.scheduler_instance, cluster.scheduler.handle))
+    return targets + [Target(worker.instance, worker.handle) for worker in workers if worker.launching is not Launching.INTENDED]
+
+
+def orphans(found: Sequence[Observation], intended: Callable[[Observation], bool]) -> list[Target]:
+    """Return what runs and nobody intends."""
+    return [Target(seen.instance, seen.handle) for seen in found if seen.phase is not Phase.GONE and not intended(seen)]
+
+
+class Watcher:
+    """Polls and sweeps one backend until it is cancelled."""
+
+    def __init__(self, store: Store, name: str, backend: Backend, push: Callable[[Sequence[Observation]], None]) -> None:
+        self._store, self._name, self._backend, self._push = store, name, backend, push
+
+    async def run(self) -> None:
+        """Poll at the backend's interval, sweep every SWEEP_INTERVAL_S; an outage is logged and outlived."""
+        loop = asyncio.get_running_loop()
+        next_sweep = loop.time()
+        while True:
+            try:
+                await self.poll()
+                if loop.time() >= next_sweep:
+                    next_sweep = loop.time() + SWEEP_INTERVAL_S
+                    await self.sweep()
+            except BackendUnavailable as error:
+                logger.warning("backend %s: %s", self._name, error)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                logger.exception("backend %s: a look at it failed", self._name)
+            await asyncio.sleep(self._backend.observe_interval_s)
+
+    async def poll(self) -> None:
+        """Observe everything intended and pass on what is not as it was."""
+        living = [c.uid for c in self._store.view.clusters() if c.spec.backend == self._name and not c.state.finished]
+        for chunk in _batched(living):
+            targets = await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
+            if targets:
+                seen = await self._backend.observe(targets)
+                self._push(list(seen.values()))
+
+    async def sweep(self) -> None:
+        """End what nobody intends."""
+        found = await self._backend.find()
+        uids = sorted({seen.instance.uid for seen in found})
+        known: set[tuple[str, str]] = set()
+        for chunk in _batched(uids):
+            known |= await self._store.read(lambda tx, chunk=chunk: _read_intended(tx, chunk))  # type: ignore[misc]
+        unwanted = orphans(found, lambda seen: (seen.instance.uid, seen.instance.name) in known)
+        if unwanted:
+            logger.warning("backend %s: ending %d processes that nobody intends", self._name, len(unwanted))
+            await self._backend.stop(unwanted)
+
+
+def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return [uids[start : start + CHUNK] for start in range(0, len(uids), CHUNK)]
+
+
+def _read_targets(tx: Tx, uids: Sequence[str]) -> list[Target]:
+    targets: list[Target] = []
+    for uid in uids:
+        cluster = tx.cluster(uid)
+        if cluster is not None:
+            targets += targets_of(cluster, tx.workers(uid))
+    return targets
+
+
+def _read_intended(tx: Tx, uids: Sequence[str]) -> set[tuple[str, str]]:
+    """Return uid and name of every instance that some record intends."""
+    known: set[tuple[str, str]] = set()
+    for uid in uids:
+        cluster = tx.cluster(uid)
+        if cluster is None or cluster.state.finished:
+            continue
+        if cluster.scheduler.launching is not None:
+            known.add((uid, cluster.scheduler_instance.name))
+        known |= {(uid, worker.name) for worker in tx.workers(uid)}
+    return known

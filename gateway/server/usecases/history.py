@@ -1,0 +1,108 @@
+"""What happened to a cluster: its events and its logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from gateway.backends.contract import SCHEDULER_NAME, Instance, Role, Target
+from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.model import Cluster, Event, Principal, Scope
+from gateway.server.core.names import worker_name
+from gateway.server.usecases.clusters import checked_page_size, decode_token, encode_token, locate
+from gateway.server.usecases.services import Services
+
+MAX_INSTANCES = 10_000
+MAX_FOLLOWED = 256
+QUEUED_PIECES = 64  # of at most 64 KiB each, between the readers of logs and the caller
+MAX_TAIL = 1_000_000
+
+
+async def list_events(
+    services: Services, principal: Principal, parent: str, page_size: int, page_token: str
+) -> tuple[Sequence[Event], str]:
+    """Return a page of events, newest first, and where the next one begins."""
+    cluster = locate(services, principal, Scope.CLUSTERS_READ, parent, "parent")
+    size = checked_page_size(page_size)
+    before = None
+    if page_token:
+        contents = decode_token(page_token)
+        if len(contents) != 2 or contents[0] != cluster.uid or not isinstance(contents[1], int):
+            raise FieldInvalid([Violation("page_token", "belongs to another cluster")])
+        before = contents[1]
+    found = await services.store.read(lambda tx: tx.events(cluster.uid, before_sequence=before, limit=size + 1))
+    more = encode_token([cluster.uid, found[size - 1][0]]) if len(found) > size else ""
+    return [event for _, event in found[:size]], more
+
+
+async def stream_logs(
+    services: Services, principal: Principal, name: str, instances: Collection[str], tail_lines: int, follow: bool
+) -> AsyncIterator[tuple[str, str]]:
+    """Yield pairs of an instance's name and a piece of its log."""
+    cluster = locate(services, principal, Scope.CLUSTERS_READ, name)
+    if not 0 <= tail_lines <= MAX_TAIL:
+        raise FieldInvalid([Violation("tail_lines", f"must be between 0 and {MAX_TAIL}")])
+    workers = await services.store.read(lambda tx: tx.workers(cluster.uid))
+    handles = {worker.name: worker.handle for worker in workers}
+    targets = [_target(cluster, instance, handles) for instance in _chosen(cluster, instances)]
+    backend = services.backends.get(cluster.spec.backend)
+    if backend is None:
+        return
+    if not follow:
+        for target in targets:
+            async for piece in backend.logs(target, tail_lines=tail_lines):
+                yield target.instance.name, piece
+        return
+    if len(targets) > MAX_FOLLOWED:
+        raise FieldInvalid([Violation("instances", f"at most {MAX_FOLLOWED} logs can be followed at once; name some")])
+    streams = {target.instance.name: backend.logs(target, tail_lines=tail_lines, follow=True) for target in targets}
+    async for pair in _merged(services, streams):
+        yield pair
+
+
+def _chosen(cluster: Cluster, instances: Collection[str]) -> list[str]:
+    """Return the names asked for, or every name there ever was in this cluster."""
+    known = [SCHEDULER_NAME]
+    for group, status in cluster.groups.items():
+        first = max(0, status.next_sequence - MAX_INSTANCES)
+        known += [worker_name(group, sequence) for sequence in range(first, status.next_sequence)]
+    unknown = sorted(set(instances) - set(known))
+    if unknown:
+        raise FieldInvalid([Violation("instances", f"{unknown[0]!r} is none of this cluster's; there are scheduler and its workers")])
+    return list(dict.fromkeys(instances)) or known
+
+
+def _target(cluster: Cluster, name: str, handles: dict[str, str]) -> Target:
+    if name == SCHEDULER_NAME:
+        return Target(cluster.scheduler_instance, cluster.scheduler.handle)
+    return Target(Instance(cluster.uid, Role.WORKER, name), handles.get(name, ""))
+
+
+async def _merged(services: Services, streams: dict[str, AsyncIterator[str]]) -> AsyncIterator[tuple[str, str]]:
+    """Yield the pieces of several streams as they come, until all end or the server drains."""
+    queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue(QUEUED_PIECES)
+
+    async def read(name: str, stream: AsyncIterator[str]) -> None:
+        async for piece in stream:
+            await queue.put((name, piece))
+
+    async def end_when_drained(reading: asyncio.Future[object]) -> None:
+        draining = asyncio.ensure_future(services.draining())
+        try:
+            await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+        await queue.put(None)
+
+    readers = [asyncio.create_task(read(name, stream)) for name, stream in streams.items()]
+    gathered: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*readers))
+    ender = asyncio.create_task(end_when_drained(gathered))
+    try:
+        while (piece := await queue.get()) is not None:
+            yield piece
+        if gathered.done():
+            gathered.result()
+    finally:
+        ender.cancel()
+        gathered.cancel()
+        await asyncio.gather(*readers, ender, return_exceptions=True)

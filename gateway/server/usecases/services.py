@@ -1,0 +1,64 @@
+"""What use cases work with: the ports to everything outside, bound together by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.backends.contract import Backend
+from gateway.server.core.admission import Offer
+from gateway.server.core.model import Principal
+from gateway.server.store.contract import Store
+
+
+class Offers(Protocol):
+    """The administrator's configuration as far as users meet it."""
+
+    def offer(self, principal: Principal) -> Offer:
+        """Return what a user may have."""
+
+
+class Credentials(Protocol):
+    """Keys, certificates, tokens and tickets. What computes for long is awaited."""
+
+    async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
+        """Return a new cluster's secrets, sealed."""
+
+    async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
+        """Return certificate, CA certificate (PEM) and the instant of expiry; ValueError if the key will not do."""
+
+    def mint_token(self) -> tuple[str, str, bytes]:
+        """Return a new API token's text, id and hash."""
+
+    def forget_token(self, token_id: str) -> None:
+        """Drop what is cached of a token."""
+
+    def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
+        """Return a dashboard ticket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where users reach the edge."""
+
+    host: str
+    port: int
+    url: str  # such as https://dask.example.org, without a slash at its end
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The ports."""
+
+    store: Store
+    offers: Offers
+    credentials: Credentials
+    backends: Mapping[str, Backend]
+    wake: Callable[[str], None]  # tells the reconciler that a cluster's wish has changed
+    now: Callable[[], int]  # ms since the epoch
+    random: Callable[[int], bytes]
+    endpoint: Callable[[], Endpoint]
+    draining: Callable[[], Awaitable[object]]  # returns when the server is about to exit
+    max_clusters: int = 10_000
+    max_token_ttl_s: float = 366 * 86400.0
