@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from gateway.backends.contract import Backend, BackendUnavailable, Observation, Phase, Target
+from gateway.backends.contract import Backend, BackendUnavailable, Instance, Observation, Phase, Target
 from gateway.server.core.model import Cluster, Launching, Worker
 from gateway.server.store.contract import Store, Tx
 
@@ -19,12 +19,25 @@ CHUNK = 100  # clusters whose workers are read in one transaction
 SWEEP_INTERVAL_S = 60.0
 
 
-def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> list[Target]:
-    """Return everything of a cluster that a backend should know."""
-    targets = []
-    if cluster.scheduler.launching not in (None, Launching.INTENDED):
-        targets.append(Target(cluster.scheduler_instance, cluster.scheduler.handle))
-    return targets + [Target(worker.instance, worker.handle) for worker in workers if worker.launching is not Launching.INTENDED]
+def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Launching]:
+    """Return everything of a cluster that a backend should know, with what is known of it."""
+    targets: dict[Target, Launching] = {}
+    scheduler = cluster.scheduler
+    if scheduler.launching is not None and scheduler.launching is not Launching.INTENDED:
+        targets[Target(cluster.scheduler_instance, scheduler.handle)] = scheduler.launching
+    for worker in workers:
+        if worker.launching is not Launching.INTENDED:
+            targets[Target(worker.instance, worker.handle)] = worker.launching
+    return targets
+
+
+def surprises(seen: Mapping[Instance, Observation], known: Mapping[Instance, Launching]) -> list[Observation]:
+    """Return the observations that may change something: all but of what runs and was known to."""
+    return [
+        observation
+        for instance, observation in seen.items()
+        if observation.phase is not Phase.RUNNING or known.get(instance) is not Launching.RUNNING
+    ]
 
 
 def orphans(found: Sequence[Observation], intended: Callable[[Observation], bool]) -> list[Target]:
@@ -62,8 +75,8 @@ class Watcher:
         for chunk in _batched(living):
             targets = await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
             if targets:
-                seen = await self._backend.observe(targets)
-                self._push(list(seen.values()))
+                seen = await self._backend.observe(list(targets))
+                self._push(surprises(seen, {target.instance: launching for target, launching in targets.items()}))
 
     async def sweep(self) -> None:
         """End what nobody intends."""
@@ -82,12 +95,12 @@ def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
     return [uids[start : start + CHUNK] for start in range(0, len(uids), CHUNK)]
 
 
-def _read_targets(tx: Tx, uids: Sequence[str]) -> list[Target]:
-    targets: list[Target] = []
+def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[Target, Launching]:
+    targets: dict[Target, Launching] = {}
     for uid in uids:
         cluster = tx.cluster(uid)
         if cluster is not None:
-            targets += targets_of(cluster, tx.workers(uid))
+            targets |= targets_of(cluster, tx.workers(uid))
     return targets
 
 

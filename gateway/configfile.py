@@ -1,0 +1,128 @@
+"""How a configuration file is read, strictly: an unknown name or a wrong value is one clear error, never passed over.
+
+Shared by server and edge; knows neither. Values are traitlets configuration: `c.Class.trait = value`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import pathlib
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+
+from traitlets.config import Config, Configurable
+from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
+from traitlets.traitlets import TraitError
+
+DEFAULT_FILE = "daskgateway_config.py"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the text says where and what would be right, on one line a problem."""
+
+
+def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration of a file (None: `daskgateway_config.py` here, if there is one) and of `--Class.trait=value` words."""
+    config = Config()
+    if path is None and pathlib.Path(DEFAULT_FILE).exists():
+        path = DEFAULT_FILE
+    if path is not None:
+        config.merge(_read(pathlib.Path(path)))
+    for word in overrides:
+        _override(config, word)
+    return config
+
+
+def _read(path: pathlib.Path) -> Config:
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such file; `daskgateway generate-config` writes one")
+    try:
+        return PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config()
+    except SyntaxError as error:
+        raise ConfigurationError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(sys.exc_info()[2]) if frame.filename.endswith(path.name)]
+        where = f", line {lines[-1]}" if lines else ""
+        raise ConfigurationError(f"{path}{where}: {type(error).__name__}: {error}") from None
+
+
+def _override(config: Config, word: str) -> None:
+    name, equals, text = word.removeprefix("--").partition("=")
+    section, dot, trait = name.partition(".")
+    if not (word.startswith("--") and equals and dot and section and trait):
+        raise ConfigurationError(f"{word}: settings on the command line look like --Class.trait=value")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    config[section][trait] = value
+
+
+def problems(config: Config, classes: Iterable[type[Configurable]]) -> list[str]:
+    """Return what is wrong with a configuration for these classes, one line each."""
+    known = {cls.__name__: cls for cls in classes}
+    found: list[str] = []
+    for section, values in config.items():
+        if section not in known:
+            found.append(f"c.{section}: there is no such class{_meant(section, known)}")
+            continue
+        traits = known[section].class_traits(config=True)
+        for name, value in values.items():
+            if name not in traits:
+                found.append(f"c.{section}.{name}: {section} has no such setting{_meant(name, traits)}")
+            elif not isinstance(value, LazyConfigValue):
+                found += _wrong_value(known[section], section, name, value)
+    return found
+
+
+def _wrong_value(cls: type[Configurable], section: str, name: str, value: object) -> list[str]:
+    alone = Config()
+    alone[section][name] = value
+    try:
+        cls(config=alone)
+    except TraitError as error:
+        return [f"c.{section}.{name}: {' '.join(str(error).split())}"]
+    return []
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "; there are " + ", ".join(sorted(known))
+
+
+def check(config: Config, classes: Iterable[type[Configurable]]) -> None:
+    """Raise ConfigurationError with every problem."""
+    found = problems(config, classes)
+    if found:
+        raise ConfigurationError("\n".join(found))
+
+
+def template(classes: Iterable[type[Configurable]]) -> str:
+    """Return a configuration file with every setting commented out, with its help and default."""
+    parts = [
+        "# Configuration of daskgateway. Every setting is shown with its default; take off the # to change one.",
+        "",
+        "c = get_config()  # noqa: F821",
+        "",
+    ]
+    for cls in classes:
+        parts += [f"# {'-' * 76}", f"# {cls.__name__}: {(cls.__doc__ or '').strip().splitlines()[0]}", f"# {'-' * 76}", ""]
+        for name, trait in sorted(cls.class_own_traits(config=True).items()):
+            parts += [f"# {line}" for line in str(trait.help).strip().splitlines()]
+            parts += [f"# c.{cls.__name__}.{name} = {trait.default_value_repr()}", ""]
+    return "\n".join(parts)
+
+
+def shown(config: Config, instances: Iterable[Configurable], *, hidden: Sequence[str] = ("password", "token", "secret", "users")) -> str:
+    """Return every setting as it holds now, one a line; secrets are not shown."""
+    lines = []
+    for instance in instances:
+        section = type(instance).__name__
+        for name in sorted(type(instance).class_traits(config=True)):
+            value = getattr(instance, name)
+            secret = any(word in name for word in hidden) and not name.endswith("_file")
+            origin = "" if name in config.get(section, {}) else "  # default"
+            lines.append(f"c.{section}.{name} = {'…' if secret and value else repr(value)}{origin}")
+    return "\n".join(lines)

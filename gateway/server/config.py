@@ -1,0 +1,225 @@
+"""What an administrator may set for the server and for clusters. The edge, backends and authenticators bring their own classes.
+
+Read with `gateway.configfile`; this file knows what the settings mean, not where they come from.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+
+from traitlets import Any, Bool, Callable, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
+from traitlets.config import Configurable
+
+from gateway.server.core import options as option_types
+from gateway.server.core.admission import Offer
+from gateway.server.core.facts import Patience
+from gateway.server.core.model import Lifecycle, Limits, Principal
+from gateway.server.core.quantities import parse_bytes
+
+FIELD_TYPES = (
+    option_types.Text,
+    option_types.Bool,
+    option_types.Integer,
+    option_types.Float,
+    option_types.Select,
+    option_types.Mapped,
+)
+DEFAULT_OPTIONS: tuple[option_types.Field, ...] = (
+    option_types.Float("worker_cores", 1.0, minimum=0.1, maximum=64, label="Cores of a worker", per_group=True),
+    option_types.Text("worker_memory", "2 GiB", max_length=40, label="Memory of a worker", description="such as 4 GiB", per_group=True),
+    option_types.Mapped("environment", label="Environment variables", description="of scheduler and workers"),
+)
+
+
+def default_state_dir() -> str:
+    """Return /var/lib/daskgateway for root, else a directory of the user."""
+    if os.geteuid() == 0:
+        return "/var/lib/daskgateway"
+    base = os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
+    return str(pathlib.Path(base) / "daskgateway")
+
+
+class DaskGateway(Configurable):
+    """The server."""
+
+    state_dir = Unicode(help="Directory of everything the server keeps: database, keys, sockets. Made 0700.").tag(config=True)
+    database = Unicode("", help="Database as a URL: sqlite:////path/gateway.db. Empty: gateway.db in state_dir.").tag(config=True)
+    address = Unicode(
+        "127.0.0.1:8001", help="host:port of the gRPC listener, for agents and for what the edge relays. Port 0: any free one."
+    ).tag(config=True)
+    agent_address = Unicode(
+        "", help="Address that agents dial, such as https://gateway.example.org:8001. Empty: that of the listener."
+    ).tag(config=True)
+    public_url = Unicode(
+        "", help="Address that users know the edge by, such as https://dask.example.org. Empty: that of Proxy.address."
+    ).tag(config=True)
+    tls_cert = Unicode("", help="PEM file with the listener's certificate chain. Empty: no TLS, for loopback only.").tag(config=True)
+    tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
+    tls_ca = Unicode("", help="PEM file with the CA that agents verify the listener by. Empty: tls_cert.").tag(config=True)
+    insecure_ok = Bool(False, help="Listen without TLS beyond loopback. Passwords and tokens then travel in clear text.").tag(config=True)
+    authenticator = Unicode("password", help="Name of an authenticator (entry points gateway.authenticators).").tag(config=True)
+    backends = List(
+        Unicode(), ["local"], help="Names of the backends on offer (entry points gateway.backends); the first is the default."
+    ).tag(config=True)
+    start_proxy = Bool(True, help="Start an edge as a child. False: run `daskgateway proxy` beside the server.").tag(config=True)
+    reflection = Bool(True, help="Answer gRPC reflection, so that grpcurl needs no .proto files.").tag(config=True)
+    drain_s = Float(10.0, min=0, help="Seconds from SIGTERM to exit at most: watches are told to come back, calls may finish.").tag(
+        config=True
+    )
+    stop_clusters_on_exit = Bool(False, help="Stop every cluster on SIGTERM. By default they live on and are found again.").tag(config=True)
+    max_clusters = Int(10_000, min=1, help="Living clusters of all users.").tag(config=True)
+    max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
+    max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
+    max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)
+    max_token_ttl_s = Float(366 * 86400.0, min=60, help="Longest life of an API token, in seconds.").tag(config=True)
+    retention_s = Float(86400.0, min=0, help="Seconds that a finished cluster's record and logs are kept.").tag(config=True)
+    scheduler_start_timeout_s = Float(120.0, min=1, help="Seconds from a scheduler's process running to its first report.").tag(config=True)
+    worker_connect_timeout_s = Float(300.0, min=1, help="Seconds from a worker's process running to its scheduler knowing it.").tag(
+        config=True
+    )
+    agent_silence_timeout_s = Float(
+        300.0, min=1, help="Seconds without a report after which a cluster has failed; counted only while the server listens."
+    ).tag(config=True)
+    log_level = Enum(["DEBUG", "INFO", "WARNING", "ERROR"], "INFO", help="What is logged to standard error.").tag(config=True)
+
+    def _state_dir_default(self) -> str:
+        return default_state_dir()
+
+    def patience(self) -> Patience:
+        """Return how long the reconciler waits for what."""
+        return Patience(
+            scheduler_start_s=self.scheduler_start_timeout_s,
+            agent_silence_s=self.agent_silence_timeout_s,
+            worker_connect_s=self.worker_connect_timeout_s,
+            retention_s=self.retention_s,
+        )
+
+
+def _memory(default: str, text: str) -> Union:
+    return Union([Unicode(), Int()], default_value=default, help=f"{text}, such as 4 GiB.").tag(config=True)
+
+
+def _seconds(text: str) -> Float[float | None, float | None]:
+    return Float(None, allow_none=True, min=0, help=f"Seconds {text}. None: for ever.").tag(config=True)
+
+
+class ClusterConfig(Configurable):
+    """Every cluster, as far as its user does not choose otherwise among the options on offer."""
+
+    options = Union(
+        [List(), Callable()],
+        help="Options that users may choose: a list of fields (Float, Integer, Text, Select, Bool, Mapped of"
+        " gateway.server.core.options), or a callable that returns one for a user (it is given a Principal)."
+        " An option named as a setting of this class overrides that setting.",
+    ).tag(config=True)
+    apply_options = Any(
+        None, help="Callable (values of all options) -> settings of this class to override, for options of other names."
+    ).tag(config=True)
+    worker_cores = Float(1.0, min=0.01, help="Cores of a worker.").tag(config=True)
+    worker_memory = _memory("2 GiB", "Memory of a worker")
+    worker_threads = Int(0, min=0, help="Threads of a worker; 0: as many as cores, at least 1.").tag(config=True)
+    worker_nanny = Bool(False, help="Run workers under a nanny process, which restarts them when they outgrow memory.").tag(config=True)
+    scheduler_cores = Float(1.0, min=0.01, help="Cores of a scheduler.").tag(config=True)
+    scheduler_memory = _memory("2 GiB", "Memory of a scheduler")
+    scheduler_host = Unicode("127.0.0.1", help="Host that schedulers listen on.").tag(config=True)
+    worker_host = Unicode("", help="Host that workers listen on; empty: dask chooses.").tag(config=True)
+    python = List(Unicode(), [sys.executable], help="Command of Python for scheduler and workers.").tag(config=True)
+    dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
+    environment = Dict(help="Environment variables of scheduler and workers; users may add some if on offer.").tag(config=True)
+    dask_config = Dict(help="Dask configuration of scheduler and workers, by dotted key.").tag(config=True)
+    max_workers = Int(None, allow_none=True, min=0, help="Most workers of one cluster. None: no limit.").tag(config=True)
+    max_cores = Float(None, allow_none=True, min=0, help="Most cores of one cluster with its scheduler. None: no limit.").tag(config=True)
+    max_memory = Union(
+        [Unicode(), Int()], default_value=None, allow_none=True, help="Most memory of one cluster with its scheduler. None: no limit."
+    ).tag(config=True)
+    idle_timeout_s = _seconds("that a cluster may do nothing, if its user names no other time")
+    idle_timeout_max_s = _seconds("that a cluster may do nothing, whatever its user wants")
+    max_lifetime_s = _seconds("that a cluster may live, if its user names no other time")
+    max_lifetime_max_s = _seconds("that a cluster may live, whatever its user wants")
+    no_client_timeout_s = _seconds("that a cluster may run with no client, if its user names no other time")
+    no_client_timeout_max_s = _seconds("that a cluster may run with no client, whatever its user wants")
+    ignore_clients = Bool(False, help="Whether connected clients are ignored when idleness is judged.").tag(config=True)
+
+    def _options_default(self) -> list[option_types.Field]:
+        return list(DEFAULT_OPTIONS)
+
+    @validate("worker_memory", "scheduler_memory", "max_memory")
+    def _is_memory(self, proposal: Mapping[str, object]) -> object:
+        value = proposal["value"]
+        try:
+            return value if value is None else parse_bytes(value)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise TraitError(str(error)) from None
+
+    @validate("options")
+    def _are_fields(self, proposal: Mapping[str, object]) -> object:
+        value = proposal["value"]
+        if isinstance(value, list):
+            _check_fields(value)
+        return value
+
+    @validate("apply_options")
+    def _is_callable(self, proposal: Mapping[str, object]) -> object:
+        if proposal["value"] is not None and not callable(proposal["value"]):
+            raise TraitError("apply_options must be callable or None")
+        return proposal["value"]
+
+    def settings(self) -> dict[str, object]:
+        """Return what launching needs, by name."""
+        names: tuple[str, ...] = ("worker_cores", "worker_memory", "worker_threads", "worker_nanny", "scheduler_cores", "scheduler_memory")
+        names += ("scheduler_host", "worker_host", "python", "dashboard", "environment", "dask_config")
+        return {name: getattr(self, name) for name in names}
+
+    def fields(self, principal: Principal) -> tuple[option_types.Field, ...]:
+        """Return the options on offer for a user."""
+        fields = self.options(principal) if callable(self.options) else self.options
+        return _check_fields(fields)
+
+    def limits(self) -> Limits:
+        """Return the limits of one cluster."""
+        return Limits(self.max_workers, self.max_cores, None if self.max_memory is None else parse_bytes(self.max_memory))
+
+    def lifecycle(self) -> Lifecycle:
+        """Return the lifecycle of a cluster that asks for none."""
+        return Lifecycle(self.idle_timeout_s, self.max_lifetime_s, self.no_client_timeout_s, self.ignore_clients)
+
+    def most(self) -> Lifecycle:
+        """Return the lifecycle that nobody may exceed."""
+        return Lifecycle(self.idle_timeout_max_s, self.max_lifetime_max_s, self.no_client_timeout_max_s)
+
+
+def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
+    seen: set[str] = set()
+    for option in fields:
+        if not isinstance(option, FIELD_TYPES):
+            raise TraitError(f"{option!r} is no field; use Float, Integer, Text, Select, Bool or Mapped")
+        if option.name in seen or not option.name.isidentifier():
+            raise TraitError(f"option {option.name!r}: names must be identifiers, each once")
+        seen.add(option.name)
+        _, wrong = option_types.check_value(option, option.default)
+        if wrong:
+            raise TraitError(f"option {option.name}: its default {option.default!r} {wrong}")
+    return tuple(fields)  # type: ignore[arg-type]
+
+
+class ConfiguredOffers:
+    """Offers as configured: the port of the use cases."""
+
+    def __init__(self, clusters: ClusterConfig, backends: Sequence[str]) -> None:
+        self._clusters, self._backends = clusters, tuple(backends)
+
+    def offer(self, principal: Principal) -> Offer:
+        """Return what a user may have."""
+        clusters = self._clusters
+        return Offer(
+            backends=self._backends,
+            fields=clusters.fields(principal),
+            settings=clusters.settings(),
+            limits=clusters.limits(),
+            lifecycle=clusters.lifecycle(),
+            most=clusters.most(),
+            apply=clusters.apply_options,
+        )
