@@ -102,7 +102,7 @@ def _memory(default: str, text: str) -> Union:
     return Union([Unicode(), Int()], default_value=default, help=f"{text}, such as 4 GiB.").tag(config=True)
 
 
-def _seconds(text: str) -> Float[float | None, float | None]:
+def _seconds(text: str) -> Any:
     return Float(None, allow_none=True, min=0, help=f"Seconds {text}. None: for ever.").tag(config=True)
 
 

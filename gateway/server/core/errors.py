@@ -143,3 +143,10 @@ class StoreUnavailable(ServiceError):
 
     code = "UNAVAILABLE"
     reason = "STORE_UNAVAILABLE"
+
+
+class IdentityUnavailable(ServiceError):
+    """The identity source does not answer, so nobody can be let in; try again."""
+
+    code = "UNAVAILABLE"
+    reason = "IDENTITY_UNAVAILABLE"

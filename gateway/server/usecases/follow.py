@@ -79,7 +79,8 @@ async def watch_clusters(
                 yield Changed(change, added)
                 if change.cluster is None:
                     known.discard(change.uid)
-            yield Complete(revision)
+            if not changes:
+                yield Complete(revision)
         yield Farewell(revision, RETRY_SPREAD_S * int.from_bytes(services.random(2), "big") / 65536)
     finally:
         draining.cancel()

@@ -1,0 +1,203 @@
+"""The server's end of the agents' streams: reports to the reconciler, wishes to the schedulers.
+
+A scheduler runs its user's code, so whatever its agent says is checked and bounded like any caller's input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from daskgateway.internal.v1 import agent_pb2 as pb
+from daskgateway.internal.v1 import agent_pb2_grpc
+
+from gateway.server.core.errors import CredentialsInvalid, FieldInvalid, Violation
+from gateway.server.core.facts import AgentNews
+from gateway.server.core.model import Cluster
+from gateway.server.core.plan import directive
+from gateway.server.rpc.caller import current
+from gateway.server.rpc.requests import Malformed
+from gateway.server.store.contract import View
+
+logger = logging.getLogger(__name__)
+
+REPORT_INTERVAL_MS = 5000
+MAX_NAME = 64
+MAX_ADDRESS = 256
+MAX_VERSIONS = 64
+MAX_COUNT = 1_000_000
+MAX_AGE_MS = 10 * 365 * 86_400_000
+LOOPBACK_PEERS = ("unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D")
+
+
+class Listener(Protocol):
+    """Who hears agents: the reconciler."""
+
+    def heard(self, uid: str, news: AgentNews) -> None:
+        """Take what an agent told."""
+
+    def agent_came(self, uid: str) -> None:
+        """Note that an agent has connected."""
+
+    def agent_went(self, uid: str) -> None:
+        """Note that an agent's stream has ended."""
+
+
+class Switchboard:
+    """Wakes the streams of one cluster when that cluster changes: one subscription for ten thousand agents."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._streams: dict[str, set[asyncio.Event]] = {}
+
+    async def run(self) -> None:
+        """Pass on changes until cancelled."""
+        subscription = self._view.subscribe()
+        try:
+            while True:
+                changes, _ = await subscription.next()
+                for change in changes:
+                    for stream in self._streams.get(change.uid, ()):
+                        stream.set()
+        finally:
+            subscription.close()
+
+    def connect(self, uid: str) -> asyncio.Event:
+        """Return an event that is set when the cluster changes."""
+        changed = asyncio.Event()
+        self._streams.setdefault(uid, set()).add(changed)
+        return changed
+
+    def disconnect(self, uid: str, changed: asyncio.Event) -> None:
+        """Let go of an event."""
+        streams = self._streams.get(uid, set())
+        streams.discard(changed)
+        if not streams:
+            self._streams.pop(uid, None)
+
+    def wake_all(self) -> None:
+        """Set every event: something concerns all streams."""
+        for streams in self._streams.values():
+            for changed in streams:
+                changed.set()
+
+
+def news_of(report: pb.AgentReport, now: int, *, local: bool) -> AgentNews:
+    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the agent is on this machine."""
+    return AgentNews(
+        snapshot=report.snapshot,
+        address=_address(report.scheduler_address, "scheduler_address", local),
+        dashboard_address=_address(report.dashboard_address, "dashboard_address", local),
+        versions=_versions(report.versions),
+        workers=frozenset(name for name in report.workers if len(name) <= MAX_NAME),
+        left=frozenset(name for name in report.left if len(name) <= MAX_NAME),
+        retired=frozenset(name for name in report.retired if len(name) <= MAX_NAME),
+        clients=max(0, min(report.clients, MAX_COUNT)),
+        idle_since_at=_since(report.idle_ms, now),
+        no_client_since_at=_since(report.no_client_ms, now),
+        targets={name: max(0, min(target, MAX_COUNT)) for name, target in report.targets.items() if len(name) <= MAX_NAME},
+    )
+
+
+def _versions(versions: Mapping[str, str]) -> dict[str, str]:
+    return {name[:MAX_NAME]: version[:MAX_NAME] for name, version in sorted(versions.items())[:MAX_VERSIONS]}
+
+
+def _since(age_ms: int, now: int) -> int:
+    return 0 if age_ms < 0 else now - min(age_ms, MAX_AGE_MS)
+
+
+def _address(text: str, field: str, local: bool) -> str:
+    """Return an address; a loopback one is only believed of an agent on this machine: the edge would connect to its own."""
+    if not text:
+        return ""
+    parts = urlsplit(text if "://" in text else f"//{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if len(text) > MAX_ADDRESS or not host or not port or any(character.isspace() for character in text):
+        raise FieldInvalid([Violation(field, "must be host:port or tls://host:port")])
+    if _inward(host) and not local:
+        raise FieldInvalid([Violation(field, "must not be a loopback address: the scheduler is on another machine")])
+    return text
+
+
+def _inward(host: str) -> bool:
+    """Whether a host names the machine that connects to it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified or address.is_link_local
+
+
+def directive_of(cluster: Cluster) -> pb.AgentDirective:
+    """Return the whole wish for a scheduler."""
+    groups = []
+    for name, (count, bounds) in sorted(directive(cluster).items()):
+        group = pb.GroupDirective(name=name, count=count)
+        if bounds is not None:
+            group.adaptive, group.minimum, group.maximum = True, bounds.minimum, bounds.maximum
+        groups.append(group)
+    return pb.AgentDirective(
+        generation=cluster.generation,
+        groups=groups,
+        ignore_clients=cluster.spec.lifecycle.ignore_clients,
+        report_interval_ms=REPORT_INTERVAL_MS,
+    )
+
+
+class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
+    """The service."""
+
+    def __init__(
+        self, view: View, listener: Listener, switchboard: Switchboard, now: Callable[[], int], draining: Callable[[], bool]
+    ) -> None:
+        self._view, self._listener, self._switchboard, self._now, self._draining = view, listener, switchboard, now, draining
+
+    async def Connect(self, request_iterator: AsyncIterator[pb.AgentReport], context: Any) -> AsyncIterator[pb.AgentDirective]:
+        uid = current.get().agent_uid
+        if not uid:
+            raise CredentialsInvalid
+        changed = self._switchboard.connect(uid)
+        self._listener.agent_came(uid)
+        reading = asyncio.ensure_future(self._read(uid, request_iterator, context.peer()))
+        reading.add_done_callback(lambda _: changed.set())
+        try:
+            sent: pb.AgentDirective | None = None
+            while not reading.done() and not self._draining():
+                changed.clear()
+                cluster = self._view.cluster(uid)
+                if cluster is None or cluster.state.finished:
+                    raise CredentialsInvalid  # from now on its token is worth nothing
+                wish = directive_of(cluster)
+                if sent is None or _differs(wish, sent):
+                    sent = wish
+                    yield wish
+                await changed.wait()
+            if reading.done() and not reading.cancelled():
+                reading.result()
+        finally:
+            reading.cancel()
+            self._switchboard.disconnect(uid, changed)
+            self._listener.agent_went(uid)
+
+    async def _read(self, uid: str, reports: AsyncIterator[pb.AgentReport | Malformed], peer: str) -> None:
+        local = peer.startswith(LOOPBACK_PEERS)
+        first = True
+        async for report in reports:
+            if isinstance(report, Malformed):
+                raise FieldInvalid([Violation("request", report.description)])
+            if first and not report.snapshot:
+                raise FieldInvalid([Violation("snapshot", "must be set in the first report")])
+            first = False
+            self._listener.heard(uid, news_of(report, self._now(), local=local))
+
+
+def _differs(wish: pb.AgentDirective, sent: pb.AgentDirective) -> bool:
+    return wish.groups != sent.groups or wish.ignore_clients != sent.ignore_clients

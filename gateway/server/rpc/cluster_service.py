@@ -1,0 +1,128 @@
+"""ClusterService: from a message to a use case and back, nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
+from daskgateway.v1 import cluster_service_pb2_grpc
+
+from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.rpc import messages, requests
+from gateway.server.rpc.caller import principal
+from gateway.server.usecases import clusters, follow, history
+from gateway.server.usecases.services import Services
+from gateway.wire import REPLAYED
+
+MIN_BOOKMARK_S, DEFAULT_BOOKMARK_S, MAX_BOOKMARK_S = 1.0, 60.0, 600.0
+
+
+class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
+    """The service."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._messages = messages.ClusterMessages(services.endpoint)
+
+    async def CreateCluster(self, request: service_pb.CreateClusterRequest, context: Any) -> pb.Cluster:
+        cluster, replayed = await clusters.create_cluster(
+            self._services,
+            principal(),
+            request.parent,
+            request.cluster_id,
+            requests.wish(request.cluster),
+            requests.call("CreateCluster", request),
+            validate_only=request.validate_only,
+        )
+        return self._answer(cluster, replayed, context)
+
+    async def GetCluster(self, request: service_pb.GetClusterRequest, context: Any) -> pb.Cluster:
+        return self._messages.of(clusters.get_cluster(self._services, principal(), request.name))
+
+    async def ListClusters(self, request: service_pb.ListClustersRequest, context: Any) -> service_pb.ListClustersResponse:
+        page = clusters.list_clusters(
+            self._services,
+            principal(),
+            request.parent,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            states=requests.states(request.states),
+            show_finished=request.show_finished,
+        )
+        found = [self._messages.of(cluster) for cluster in page.clusters]
+        return service_pb.ListClustersResponse(clusters=found, next_page_token=page.next_token, revision=page.revision)
+
+    async def UpdateCluster(self, request: service_pb.UpdateClusterRequest, context: Any) -> pb.Cluster:
+        update, call = requests.update(request), requests.call("UpdateCluster", request)
+        cluster, replayed = await clusters.update_cluster(
+            self._services, principal(), request.cluster.name, request.cluster.etag, update, call
+        )
+        return self._answer(cluster, replayed, context)
+
+    async def StopCluster(self, request: service_pb.StopClusterRequest, context: Any) -> pb.Cluster:
+        call = requests.call("StopCluster", request)
+        cluster, replayed = await clusters.stop_cluster(self._services, principal(), request.name, request.etag, call)
+        return self._answer(cluster, replayed, context)
+
+    def _answer(self, cluster: Any, replayed: bool, context: Any) -> pb.Cluster:
+        if replayed:
+            context.set_trailing_metadata(((REPLAYED, "1"),))
+        return self._messages.of(cluster)
+
+    async def WaitCluster(self, request: service_pb.WaitClusterRequest, context: Any) -> pb.Cluster:
+        violations: list[Violation] = []
+        timeout_s = requests.optional_seconds(request, "timeout", "timeout", violations)
+        if violations or (timeout_s is not None and timeout_s < 0):
+            raise FieldInvalid(violations or [Violation("timeout", "must not be negative")])
+        states = requests.states(request.states)
+        cluster = await follow.wait_cluster(self._services, principal(), request.name, states, request.after_revision, timeout_s or 0.0)
+        return self._messages.of(cluster)
+
+    async def GetClusterOptions(self, request: service_pb.GetClusterOptionsRequest, context: Any) -> service_pb.GetClusterOptionsResponse:
+        return messages.offer(self._services.offers.offer(principal()))
+
+    async def ListEvents(self, request: service_pb.ListEventsRequest, context: Any) -> service_pb.ListEventsResponse:
+        events, more = await history.list_events(self._services, principal(), request.parent, request.page_size, request.page_token)
+        return service_pb.ListEventsResponse(events=[messages.event(event) for event in events], next_page_token=more)
+
+    async def StreamLogs(self, request: service_pb.StreamLogsRequest, context: Any) -> AsyncIterator[service_pb.StreamLogsResponse]:
+        pieces = history.stream_logs(self._services, principal(), request.name, request.instances, request.tail_lines, request.follow)
+        async with aclosing(pieces) as stream:  # type: ignore[type-var]
+            async for instance, text in stream:
+                yield service_pb.StreamLogsResponse(instance=instance, text=text)
+
+    async def WatchClusters(
+        self, request: service_pb.WatchClustersRequest, context: Any
+    ) -> AsyncIterator[service_pb.WatchClustersResponse]:
+        violations: list[Violation] = []
+        interval_s = requests.optional_seconds(request, "bookmark_interval", "bookmark_interval", violations)
+        interval_s = DEFAULT_BOOKMARK_S if interval_s is None else interval_s
+        if not violations and not MIN_BOOKMARK_S <= interval_s <= MAX_BOOKMARK_S:
+            violations.append(Violation("bookmark_interval", f"must be between {MIN_BOOKMARK_S:g} and {MAX_BOOKMARK_S:g} s"))
+        if violations:
+            raise FieldInvalid(violations)
+        told = follow.watch_clusters(self._services, principal(), request.parent, request.clusters, request.start_revision, interval_s)
+        async with aclosing(told) as stream:  # type: ignore[type-var]
+            async for item in stream:
+                yield self._told(item)
+
+    def _told(self, item: follow.Told) -> service_pb.WatchClustersResponse:
+        match item:
+            case follow.Complete(revision, initial):
+                return service_pb.WatchClustersResponse(revision=revision, bookmark=service_pb.Bookmark(initial_state_complete=initial))
+            case follow.Farewell(revision, retry_after_s):
+                goodbye = service_pb.Goodbye(reason="the server is about to exit", retry_delay=messages.duration(retry_after_s))
+                return service_pb.WatchClustersResponse(revision=revision, goodbye=goodbye)
+            case follow.Changed(change, added):
+                event = service_pb.WatchEvent(type=service_pb.WATCH_EVENT_TYPE_MODIFIED)
+                if change.cluster is None:
+                    event.type = service_pb.WATCH_EVENT_TYPE_REMOVED
+                    name = f"users/{change.owner}/clusters/{change.cluster_id}"
+                    event.cluster.CopyFrom(pb.Cluster(name=name, uid=change.uid, owner=change.owner, revision=change.revision))
+                else:
+                    event.type = service_pb.WATCH_EVENT_TYPE_ADDED if added else service_pb.WATCH_EVENT_TYPE_MODIFIED
+                    event.cluster.CopyFrom(self._messages.of(change.cluster))
+                return service_pb.WatchClustersResponse(revision=change.revision, event=event)

@@ -1,0 +1,65 @@
+"""CredentialService: from a message to a use case and back, nothing more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daskgateway.v1 import credential_service_pb2 as pb
+from daskgateway.v1 import credential_service_pb2_grpc
+
+from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.rpc import messages, requests
+from gateway.server.rpc.caller import principal
+from gateway.server.usecases import credentials
+from gateway.server.usecases.services import Services
+from gateway.wire import server_name
+
+
+def _ttl(request: Any) -> float | None:
+    violations: list[Violation] = []
+    ttl_s = requests.optional_seconds(request, "ttl", "ttl", violations)
+    if violations:
+        raise FieldInvalid(violations)
+    return ttl_s
+
+
+class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
+    """The service."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def WhoAmI(self, request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:
+        caller = principal()
+        scopes = sorted(messages.SCOPES[scope] for scope in caller.scopes)
+        return pb.WhoAmIResponse(user=caller.user, admin=caller.admin, scopes=scopes, groups=caller.groups)
+
+    async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
+        call, scopes = requests.call("CreateToken", request), requests.scopes(request.scopes)
+        token, secret = await credentials.create_token(self._services, principal(), request.display_name, _ttl(request), scopes, call)
+        return pb.CreateTokenResponse(token=messages.token(token), secret=secret)
+
+    async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
+        tokens, more = await credentials.list_tokens(self._services, principal(), request.page_size, request.page_token)
+        return pb.ListTokensResponse(tokens=[messages.token(token) for token in tokens], next_page_token=more)
+
+    async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
+        await credentials.revoke_token(self._services, principal(), request.id)
+        return pb.RevokeTokenResponse()
+
+    async def GenerateClientCertificate(
+        self, request: pb.GenerateClientCertificateRequest, context: Any
+    ) -> pb.GenerateClientCertificateResponse:
+        cluster, certificate, authority, expires_at = await credentials.generate_client_certificate(
+            self._services, principal(), request.name, request.public_key, _ttl(request)
+        )
+        return pb.GenerateClientCertificateResponse(
+            certificate=certificate,
+            ca_certificate=authority,
+            expire_time=messages.timestamp(expires_at),
+            server_name=server_name(cluster.uid),
+        )
+
+    async def CreateDashboardTicket(self, request: pb.CreateDashboardTicketRequest, context: Any) -> pb.CreateDashboardTicketResponse:
+        url, expires_at = credentials.create_dashboard_ticket(self._services, principal(), request.name)
+        return pb.CreateDashboardTicketResponse(url=url, expire_time=messages.timestamp(expires_at))

@@ -1,0 +1,99 @@
+"""The grpc.aio server: its options, its listeners and what it answers. Knows no use case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.server.rpc.requests import MAX_MESSAGE_BYTES, reader
+
+logger = logging.getLogger(__name__)
+
+PUBLIC_SERVICES = (
+    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+    credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"].full_name,
+)
+PENDING_CALLS = 20_000  # accepted and not yet handed to Python; by default C-core cancels all beyond 1,000 after a reconnect storm
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    # Beyond MAX_MESSAGE_BYTES our reader answers with a typed error; what is far beyond is refused before it is held in memory.
+    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 16 * MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 32 * 1024),
+    ("grpc.server.max_pending_requests", PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 4),
+    ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake that must be seen
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificate chain and key of a listener, as PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+class _Registrar:
+    """Stands between a generated `add_…_to_server` and the server, and makes every request's deserializer total."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Passed over: the handlers come again, by name, in the next call."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Register a service's handlers with total deserializers."""
+        total = {name: _total(handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, total),))
+
+
+def _total(handler: Any) -> Any:
+    message_type = handler.request_deserializer.__self__
+    return handler._replace(request_deserializer=reader(message_type))
+
+
+def build(
+    interceptors: Sequence[Any],
+    services: Sequence[tuple[Callable[[Any, Any], None], Any]],
+    *,
+    with_reflection: bool,
+) -> tuple[grpc.aio.Server, Any]:
+    """Return a server that answers these services, health and (if wished) reflection; it does not listen yet."""
+    server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+    registrar = _Registrar(server)
+    for register, servicer in services:
+        register(servicer, registrar)
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    if with_reflection:
+        reflection.enable_server_reflection((*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server, healthy
+
+
+async def set_health(healthy: Any, serving: bool) -> None:
+    """Say whether the server serves."""
+    status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+    for service in ("", *PUBLIC_SERVICES):
+        await healthy.set(service, status)
+
+
+def listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
+    """Listen on host:port or unix:/path; return the port. RuntimeError if that cannot be."""
+    if tls is None:
+        return server.add_insecure_port(address)
+    credentials = grpc.ssl_server_credentials([(tls.key, tls.certificate)])
+    return server.add_secure_port(address, credentials)

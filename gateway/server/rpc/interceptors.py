@@ -1,0 +1,202 @@
+"""What every call passes through, from the outside in: context, errors, authentication, limits.
+
+The outermost two never let an exception's text out: an uncaught one becomes INTERNAL with a correlation id that the log explains.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any, Protocol
+
+import grpc
+from grpc_interceptor.server import AsyncServerInterceptor
+
+from gateway.server.core.errors import (
+    CredentialsInvalid,
+    Draining,
+    FieldInvalid,
+    Overloaded,
+    ServiceError,
+    StoreUnavailable,
+    Violation,
+)
+from gateway.server.core.model import Principal
+from gateway.server.rpc.caller import Caller, current
+from gateway.server.rpc.requests import Malformed
+from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
+from gateway.server.store.contract import StoreUnreachable
+from gateway.wire import AUTHORIZATION, CORRELATION_ID
+
+logger = logging.getLogger("gateway.server.calls")
+
+OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
+AGENT_PREFIX = "/daskgateway.internal.v1.AgentService/"
+EDGE_PREFIX = "/daskgateway.internal.v1.RouteService/"
+AGENT_UID = "dgw-uid"
+MAX_CREDENTIALS = 16 * 1024
+OVERLOAD_RETRY_S = 1.0
+
+Method = Callable[[Any, Any], Any]
+Context = Any  # grpc.aio.ServicerContext, whose type is generic in the messages
+
+
+class Doorkeeper(Protocol):
+    """Who is let in; each raises CredentialsInvalid, or IdentityUnavailable."""
+
+    async def principal(self, scheme: str, value: str, peer: str) -> Principal:
+        """Return who these credentials belong to."""
+
+    async def agent(self, uid: str, token: str) -> None:
+        """Return if the token is that of the cluster's agent."""
+
+    async def edge(self, token: str) -> None:
+        """Return if the token is an edge's."""
+
+
+class _Around(AsyncServerInterceptor):
+    """Holds a context manager around a whole call, whether its answer is one message or a stream."""
+
+    def around(self, request: Any, context: Context, method: str) -> AbstractAsyncContextManager[None]:
+        """Return what is held."""
+        raise AssertionError("each interceptor says what it holds")
+
+    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+        if inspect.isasyncgenfunction(method):
+            return self._stream(method, request_or_iterator, context, method_name)
+        async with self.around(request_or_iterator, context, method_name):
+            answer = method(request_or_iterator, context)
+            return await answer if inspect.isawaitable(answer) else answer
+
+    async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
+        async with self.around(request, context, method_name):
+            async with aclosing(method(request, context)) as messages:
+                async for message in messages:
+                    yield message
+
+
+class ContextInterceptor(_Around):
+    """Gives the call a correlation id and logs how it ended."""
+
+    @asynccontextmanager
+    async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
+        caller = Caller(secrets.token_hex(8))
+        current.set(caller)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            if logger.isEnabledFor(logging.INFO) and not method.startswith(OPEN_PREFIXES):
+                code = context.code()
+                name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
+                took_ms = (time.perf_counter() - began) * 1000
+                who = caller.user or "-"
+                logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, who, took_ms, caller.correlation_id, context.peer())
+
+
+class ErrorInterceptor(_Around):
+    """Turns what goes wrong into one status with typed details."""
+
+    @asynccontextmanager
+    async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
+        try:
+            if isinstance(request, Malformed):
+                raise FieldInvalid([Violation("request", request.description)])
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except ServiceError as error:
+            await self._abort(context, error)
+        except StoreUnreachable as error:
+            logger.warning("the database does not answer: %s", error)
+            await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
+        except Exception:
+            correlation_id = current.get().correlation_id
+            logger.exception("%s failed, id=%s", method, correlation_id)
+            fault = ServiceError(metadata={"correlation_id": correlation_id})
+            fault.args = (f"the server failed; its log says why under {correlation_id}",)
+            await self._abort(context, fault)
+
+    async def _abort(self, context: Context, error: ServiceError) -> None:
+        trailers = ((STATUS_DETAILS, details_of(error)), (CORRELATION_ID, current.get().correlation_id))
+        await context.abort(code_of(error), text_of(error), trailers)
+
+
+class AuthenticationInterceptor(_Around):
+    """Lets nobody in but who proves who it is. Only health and reflection are open."""
+
+    def __init__(self, doorkeeper: Doorkeeper) -> None:
+        self._doorkeeper = doorkeeper
+
+    @asynccontextmanager
+    async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
+        if not method.startswith(OPEN_PREFIXES):
+            await self._admit(context, method)
+        yield
+
+    async def _admit(self, context: Context, method: str) -> None:
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        value = metadata.get(AUTHORIZATION, "")
+        if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
+            raise CredentialsInvalid
+        scheme, _, rest = value.partition(" ")
+        scheme, rest, caller = scheme.lower(), rest.strip(), current.get()
+        if method.startswith(AGENT_PREFIX):
+            uid = str(metadata.get(AGENT_UID, ""))
+            await self._doorkeeper.agent(uid, rest if scheme == "bearer" else "")
+            caller.agent_uid, caller.user = uid, f"agent:{uid}"
+        elif method.startswith(EDGE_PREFIX):
+            await self._doorkeeper.edge(rest if scheme == "bearer" else "")
+            caller.edge, caller.user = True, "edge"
+        else:
+            caller.principal = await self._doorkeeper.principal(scheme, rest, context.peer())
+            caller.user = caller.principal.user
+
+
+class LimitsInterceptor(AsyncServerInterceptor):
+    """Bounds the calls worked on at a time, and the streams open, in all and for each user."""
+
+    def __init__(self, max_calls: int, max_streams: int, max_streams_per_user: int, draining: Callable[[], bool]) -> None:
+        self._max_calls, self._max_streams, self._max_streams_per_user = max_calls, max_streams, max_streams_per_user
+        self._draining = draining
+        self._calls = 0
+        self._streams: Counter[str] = Counter()
+        self._open_streams = 0
+
+    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+        if self._draining() and not method_name.startswith(OPEN_PREFIXES):
+            raise Draining(retry_after_s=OVERLOAD_RETRY_S)
+        if inspect.isasyncgenfunction(method):
+            return self._stream(method, request_or_iterator, context)
+        if self._calls >= self._max_calls:
+            raise Overloaded(metadata={"what": f"{self._max_calls} calls are being worked on"}, retry_after_s=OVERLOAD_RETRY_S)
+        self._calls += 1
+        try:
+            answer: Awaitable[Any] | Any = method(request_or_iterator, context)
+            return await answer if inspect.isawaitable(answer) else answer
+        finally:
+            self._calls -= 1
+
+    async def _stream(self, method: Method, request: Any, context: Context) -> AsyncIterator[Any]:
+        caller = current.get()
+        user = caller.user if caller.principal is not None else ""
+        if self._open_streams >= self._max_streams:
+            raise Overloaded(metadata={"what": f"{self._max_streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
+        if user and self._streams[user] >= self._max_streams_per_user:
+            raise Overloaded(metadata={"what": f"you have {self._max_streams_per_user} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
+        self._open_streams += 1
+        self._streams[user] += 1
+        try:
+            async with aclosing(method(request, context)) as messages:
+                async for message in messages:
+                    yield message
+        finally:
+            self._open_streams -= 1
+            self._streams[user] -= 1
+            if not self._streams[user]:
+                del self._streams[user]

@@ -1,0 +1,165 @@
+"""Protobuf → core: what a caller asks, read strictly. Every field that cannot be read is one violation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
+from daskgateway.v1 import credential_service_pb2 as credential_pb
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from gateway.server.core.admission import GroupWish, LifecycleWish, Wish
+from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.model import Adaptive, Count, Scope, State
+from gateway.server.usecases.clusters import Call, Update
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_PATHS = 64
+
+STATES = {pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}"): state for state in State}
+SCOPES = {credential_pb.Scope.Value(f"SCOPE_{scope.name}"): scope for scope in Scope}
+GROUP_PREFIX = "spec.worker_groups."
+
+
+class Malformed:
+    """Stands for a message that could not be read."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+
+def reader(message_type: type[Message]) -> Any:
+    """Return a deserializer that never raises: what cannot be read becomes Malformed."""
+
+    def read(raw: bytes) -> Message | Malformed:
+        if len(raw) > MAX_MESSAGE_BYTES:
+            return Malformed(f"must have at most {MAX_MESSAGE_BYTES} bytes; it has {len(raw)}")
+        try:
+            return message_type.FromString(raw)
+        except Exception:  # protobuf's runtimes raise different types here
+            return Malformed(f"must be a {message_type.DESCRIPTOR.full_name} in protobuf's encoding")
+
+    return read
+
+
+def call(method: str, request: Message) -> Call:
+    """Return what makes a mutation repeatable."""
+    request_id: str = request.request_id  # type: ignore[attr-defined]
+    if not request_id:
+        return Call(method)
+    rest = type(request)()
+    rest.CopyFrom(request)
+    rest.ClearField("request_id")
+    return Call(method, request_id.lower(), hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
+
+
+def seconds(value: Duration, field: str, violations: list[Violation]) -> float:
+    """Return a duration; one out of protobuf's bounds is a violation."""
+    if not -315_576_000_000 <= value.seconds <= 315_576_000_000 or not -999_999_999 <= value.nanos <= 999_999_999:
+        violations.append(Violation(field, "is not a valid duration"))
+        return 0.0
+    return value.seconds + value.nanos / 1e9
+
+
+def optional_seconds(message: Message, name: str, field: str, violations: list[Violation]) -> float | None:
+    """Return a duration, None if it is not set."""
+    return seconds(getattr(message, name), field, violations) if message.HasField(name) else None
+
+
+def wish(cluster: pb.Cluster) -> Wish:
+    """Return what a new cluster is wished to be."""
+    violations: list[Violation] = []
+    wished = Wish(
+        backend=cluster.spec.backend,
+        options=values(cluster.spec.options),
+        groups=groups(cluster.spec.worker_groups),
+        lifecycle=lifecycle(cluster.spec.lifecycle, violations),
+        labels=dict(cluster.labels),
+    )
+    if violations:
+        raise FieldInvalid(violations)
+    return wished
+
+
+def values(struct: Message) -> dict[str, object]:
+    """Return a Struct as plain values."""
+    try:
+        return MessageToDict(struct)
+    except Exception:  # NaN and infinity have no JSON
+        raise FieldInvalid([Violation("spec.options", "must hold finite numbers, texts, truth values, lists and mappings")]) from None
+
+
+def groups(messages: Mapping[str, pb.WorkerGroup]) -> dict[str, GroupWish]:
+    """Return worker groups as wished."""
+    return {name: _group(message) for name, message in messages.items()}
+
+
+def _group(message: pb.WorkerGroup) -> GroupWish:
+    size: Count | Adaptive | None = None
+    if message.WhichOneof("size") == "count":
+        size = Count(message.count)
+    elif message.WhichOneof("size") == "adaptive":
+        size = Adaptive(message.adaptive.minimum, message.adaptive.maximum)
+    return GroupWish(values(message.options), size)
+
+
+def lifecycle(message: pb.Lifecycle, violations: list[Violation]) -> LifecycleWish:
+    """Return a lifecycle as wished."""
+    return LifecycleWish(
+        optional_seconds(message, "idle_timeout", "spec.lifecycle.idle_timeout", violations),
+        optional_seconds(message, "max_lifetime", "spec.lifecycle.max_lifetime", violations),
+        optional_seconds(message, "no_client_timeout", "spec.lifecycle.no_client_timeout", violations),
+        message.ignore_clients,
+    )
+
+
+def update(request: service_pb.UpdateClusterRequest) -> Update:
+    """Return what an update changes, by its mask."""
+    paths = list(request.update_mask.paths)
+    spec, violations = request.cluster.spec, _wrong_paths(paths, request.cluster.spec)
+    labels = dict(request.cluster.labels) if "labels" in paths else None
+    life = lifecycle(spec.lifecycle, violations) if "spec.lifecycle" in paths else None
+    if violations:
+        raise FieldInvalid(violations)
+    if "spec.worker_groups" in paths:
+        return Update(labels, life, groups(spec.worker_groups), all_groups=True)
+    named = [path.removeprefix(GROUP_PREFIX) for path in paths if path.startswith(GROUP_PREFIX)]
+    wished = {name: _group(spec.worker_groups[name]) for name in named}
+    return Update(labels, life, wished or None)
+
+
+def _wrong_paths(paths: list[str], spec: pb.ClusterSpec) -> list[Violation]:
+    right = "labels, spec.lifecycle, spec.worker_groups or spec.worker_groups.{group}"
+    if not paths or len(paths) > MAX_PATHS:
+        return [Violation("update_mask", f"must name 1 to {MAX_PATHS} of {right}")]
+    wrong = []
+    for path in paths:
+        group = path.removeprefix(GROUP_PREFIX)
+        if path in ("labels", "spec.lifecycle", "spec.worker_groups"):
+            continue
+        if group == path or "." in group:
+            wrong.append(Violation("update_mask", f"{path[:100]!r} cannot be updated; it must be {right}"))
+        elif group not in spec.worker_groups:
+            wrong.append(Violation(f"cluster.spec.worker_groups.{group[:64]}", "the mask names it but the request has no such group"))
+    return wrong
+
+
+def states(numbers: Iterable[int]) -> set[State]:
+    """Return states; an unknown one is a violation."""
+    unknown = [number for number in numbers if number not in STATES]
+    if unknown:
+        raise FieldInvalid([Violation("states", f"{unknown[0]} is no state of a cluster")])
+    return {STATES[number] for number in numbers}
+
+
+def scopes(numbers: Iterable[int]) -> set[Scope]:
+    """Return scopes; an unknown one is a violation."""
+    unknown = [number for number in numbers if number not in SCOPES]
+    if unknown:
+        raise FieldInvalid([Violation("scopes", f"{unknown[0]} is no scope")])
+    return {SCOPES[number] for number in numbers}

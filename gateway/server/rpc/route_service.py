@@ -1,0 +1,67 @@
+"""RouteService: which clusters the edge may connect to, as they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from daskgateway.internal.v1 import route_pb2 as pb
+from daskgateway.internal.v1 import route_pb2_grpc
+
+from gateway.server.core.errors import CredentialsInvalid
+from gateway.server.core.model import Cluster, State
+from gateway.server.rpc.caller import current
+from gateway.server.store.contract import View
+
+HEARTBEAT_S = 15.0
+CHUNK = 2000  # routes in one message, a few hundred bytes each
+
+
+def routed(cluster: Cluster | None) -> bool:
+    """Whether the edge may connect to a cluster."""
+    return cluster is not None and cluster.state is State.ACTIVE and bool(cluster.scheduler.address)
+
+
+def route(cluster: Cluster) -> pb.Route:
+    """Return the way to a cluster."""
+    return pb.Route(
+        uid=cluster.uid,
+        owner=cluster.owner,
+        cluster_id=cluster.cluster_id,
+        scheduler_address=cluster.scheduler.address.rpartition("://")[2],
+        dashboard_address=cluster.scheduler.dashboard_address,
+    )
+
+
+class RouteServicer(route_pb2_grpc.RouteServiceServicer):
+    """The service."""
+
+    def __init__(self, view: View, ticket_keys: Sequence[bytes], draining: Callable[[], bool]) -> None:
+        self._view, self._ticket_keys, self._draining = view, tuple(ticket_keys), draining
+
+    async def WatchRoutes(self, request: pb.WatchRoutesRequest, context: Any) -> AsyncIterator[pb.RouteUpdate]:
+        if not current.get().edge:
+            raise CredentialsInvalid
+        subscription = self._view.subscribe()
+        try:
+            known: dict[str, pb.Route] = {cluster.uid: route(cluster) for cluster in self._view.clusters() if routed(cluster)}
+            revision, routes = self._view.revision, list(known.values())
+            yield pb.RouteUpdate(revision=revision, snapshot=True, routes=routes[:CHUNK], ticket_keys=self._ticket_keys)
+            for start in range(CHUNK, len(routes), CHUNK):
+                yield pb.RouteUpdate(revision=revision, routes=routes[start : start + CHUNK])
+            while not self._draining():
+                changes, revision = await subscription.next(HEARTBEAT_S)
+                update = pb.RouteUpdate(revision=revision)
+                for change in changes:
+                    cluster = change.cluster
+                    if cluster is not None and routed(cluster):
+                        found = route(cluster)
+                        if known.get(change.uid) != found:
+                            known[change.uid] = found
+                            update.routes.append(found)
+                    elif known.pop(change.uid, None) is not None:
+                        update.removed.append(change.uid)
+                if update.routes or update.removed or not changes:
+                    yield update
+        finally:
+            subscription.close()
