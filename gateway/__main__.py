@@ -1,0 +1,196 @@
+"""The `daskgateway` command: the client's commands, and those of server and edge where these are installed.
+
+Everything heavy is imported by the command that needs it, so that `daskgateway clusters list` starts fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+SERVER_COMMANDS = ("serve", "check-config", "generate-config", "show-config", "hash-password", "proxy")
+EXIT_CONFIGURATION = 2
+
+
+class _Commands(click.Group):
+    """The commands of server and edge, and those of the client, which are imported only when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_client_commands()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or _client_commands().get(cmd_name)
+
+
+def _client_commands() -> dict[str, click.Command]:
+    from gateway.client.cli import COMMANDS
+
+    return COMMANDS
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="daskgateway")
+def main() -> None:
+    """Dask clusters as a service."""
+
+
+_config_option = click.option(
+    "-f", "--config", "path", metavar="FILE", default=None, help="Configuration file; by default daskgateway_config.py here."
+)
+_words = click.argument("words", nargs=-1, type=click.UNPROCESSED)
+_PASSING = {"ignore_unknown_options": True}
+
+
+def _fail(message: str) -> None:
+    click.echo(f"daskgateway: {message}", err=True)
+    sys.exit(EXIT_CONFIGURATION)
+
+
+def _server_only(import_it: Callable[[], Any]) -> Any:
+    """Return what is imported, or end with the command that installs it."""
+    # The server starts processes; gRPC's fork handlers would stop its threads each time, and it logs what is no concern of ours.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    try:
+        return import_it()
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed; the server needs: pip install 'daskgateway[server]'")
+
+
+def _app() -> Any:
+    from gateway.server import app
+
+    return app
+
+
+def _settings(path: str | None, words: Sequence[str]) -> Any:
+    """Return checked settings, or end with everything that is wrong with them."""
+    if sys.version_info < (3, 11):
+        _fail("the server needs Python 3.11 or newer")
+    app = _server_only(_app)
+    from gateway import configfile
+
+    try:
+        return app.settings(configfile.load(path, words))
+    except configfile.ConfigurationError as error:
+        return _fail(str(error))
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr)
+
+
+@main.command(context_settings=_PASSING)
+@_config_option
+@_words
+def serve(path: str | None, words: tuple[str, ...]) -> None:
+    """Run the server, and the edge beside it. Settings may follow as --Class.trait=value."""
+    found = _settings(path, words)
+    app = _server_only(_app)
+    from gateway.configfile import ConfigurationError
+    from gateway.server.store.contract import StoreError
+
+    _log_to_stderr(found.server.log_level)
+    import uvloop
+
+    passed = (["--config", str(pathlib.Path(path).resolve())] if path else []) + list(words)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(app.serve(found, passed))
+    except (ConfigurationError, StoreError) as error:
+        _fail(str(error))
+
+
+@main.command("check-config", context_settings=_PASSING)
+@_config_option
+@_words
+def check_config(path: str | None, words: tuple[str, ...]) -> None:
+    """Say whether the configuration is right."""
+    _settings(path, words)
+    click.echo("the configuration is right")
+
+
+@main.command("show-config", context_settings=_PASSING)
+@_config_option
+@_words
+def show_config(path: str | None, words: tuple[str, ...]) -> None:
+    """Show every setting as it holds, secrets left out."""
+    found = _settings(path, words)
+    from gateway import configfile
+
+    click.echo(configfile.shown(found.config, found.all()))
+
+
+@main.command("generate-config", context_settings=_PASSING)
+@click.option("-o", "--output", metavar="FILE", default=None, help="Write to a file, which must not exist yet.")
+@_words
+def generate_config(output: str | None, words: tuple[str, ...]) -> None:
+    """Write a configuration file with every setting, its help and its default."""
+    app = _server_only(_app)
+    from gateway import configfile
+
+    try:
+        text = configfile.template(app.known_classes(configfile.load(os.devnull, words)))
+    except configfile.ConfigurationError as error:
+        return _fail(str(error))
+    if output is None:
+        click.echo(text)
+        return None
+    try:
+        with open(output, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        _fail(f"{output}: {error.strerror}")
+    return None
+
+
+@main.command("hash-password")
+@click.password_option(help="The password; asked for if not given.")
+def hash_password(password: str) -> None:
+    """Print the hash of a password, for the password authenticator's configuration."""
+
+    def module() -> Any:
+        from gateway.server.security import password as module
+
+        return module
+
+    click.echo(_server_only(module).hash_password(password))
+
+
+@main.command(context_settings=_PASSING)
+@_config_option
+@click.option("--ready-fd", type=int, default=None, hidden=True)
+@_words
+def proxy(path: str | None, ready_fd: int | None, words: tuple[str, ...]) -> None:
+    """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
+
+    def module() -> Any:
+        from gateway.proxy import app as module
+
+        return module
+
+    edge = _server_only(module)
+    from gateway import configfile
+    from gateway.proxy.config import Proxy
+
+    try:
+        config = configfile.load(path, words)
+        alone = type(config)()
+        if "Proxy" in config:  # what else stands in the file is for the server
+            alone["Proxy"] = config["Proxy"]
+        configfile.check(alone, [Proxy])
+    except configfile.ConfigurationError as error:
+        return _fail(str(error))
+    _log_to_stderr("INFO")
+    sys.exit(edge.run(alone, ready_fd))
+
+
+if __name__ == "__main__":
+    main(prog_name="daskgateway")

@@ -1,0 +1,405 @@
+"""The composition root: makes every part, binds them together, runs them and lets them go in order.
+
+The one file that knows every layer. It decides nothing about clusters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import logging
+import os
+import pathlib
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from daskgateway.internal.v1 import agent_pb2_grpc, route_pb2_grpc
+from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
+from traitlets.config import Config, Configurable
+
+from gateway import configfile
+from gateway.backends import registry as backend_registry
+from gateway.backends.contract import Backend
+from gateway.backends.launch import AgentEndpoint
+from gateway.configfile import ConfigurationError
+from gateway.proxy.config import Proxy
+from gateway.server import keys
+from gateway.server.config import ClusterConfig, ConfiguredOffers, DaskGateway
+from gateway.server.core.model import Principal
+from gateway.server.edge_process import EdgeProcess
+from gateway.server.reconcile.loop import Reconciler
+from gateway.server.reconcile.sweep import Watcher
+from gateway.server.rpc import host
+from gateway.server.rpc.agent_service import AgentServicer, Switchboard
+from gateway.server.rpc.cluster_service import ClusterServicer
+from gateway.server.rpc.credential_service import CredentialServicer
+from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor, LimitsInterceptor
+from gateway.server.rpc.route_service import RouteServicer
+from gateway.server.security import tickets, tokens
+from gateway.server.security.api_tokens import ApiTokens
+from gateway.server.security.authenticator import Authenticator, authenticator_class
+from gateway.server.security.secrets import Keyring
+from gateway.server.store.contract import Store, StoreError
+from gateway.server.store.sqlite import SqliteStore
+from gateway.server.usecases.clusters import Call, stop_cluster
+from gateway.server.usecases.services import Endpoint, Services
+
+logger = logging.getLogger(__name__)
+
+MAX_SOCKET_PATH = 100  # a Unix socket's path has at most 107 bytes
+FORGET_INTERVAL_S = 3600.0
+REMEMBERED_S = 86400.0
+STOP_CLUSTERS_S = 60.0
+CERTIFICATE_THREADS = 2
+
+
+def now_ms() -> int:
+    """Return the present instant."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything configured, as checked objects."""
+
+    config: Config
+    server: DaskGateway
+    clusters: ClusterConfig
+    proxy: Proxy
+    backends: dict[str, Any]
+    authenticator: Authenticator
+
+    def all(self) -> list[Configurable]:
+        """Return every configured object."""
+        return [self.server, self.clusters, self.proxy, self.authenticator, *self.backends.values()]
+
+
+def known_classes(config: Config) -> list[type[Configurable]]:
+    """Return the classes that a configuration may set: the fixed ones, and those of the backends and authenticator it names."""
+    server = DaskGateway(config=_section(config, "DaskGateway"))
+    try:
+        backends = [backend_registry.load(name) for name in server.backends]
+        authenticator = authenticator_class(server.authenticator)
+    except (LookupError, ValueError) as error:
+        raise ConfigurationError(str(error)) from None
+    return [DaskGateway, ClusterConfig, Proxy, authenticator, *backends]
+
+
+def _section(config: Config, name: str) -> Config:
+    """Return one section, checked, so that the classes it names can be found."""
+    alone = Config()
+    if name in config:
+        alone[name] = config[name]
+        configfile.check(alone, [DaskGateway])
+    return alone
+
+
+def settings(config: Config) -> Settings:
+    """Return checked settings; ConfigurationError with everything that is wrong."""
+    configfile.check(config, known_classes(config))
+    server, clusters, proxy = DaskGateway(config=config), ClusterConfig(config=config), Proxy(config=config)
+    backends = {name: backend_registry.load(name)(config=config) for name in server.backends}
+    authenticator = authenticator_class(server.authenticator)(config=config)
+    found = Settings(config, server, clusters, proxy, backends, authenticator)
+    _check(found)
+    return found
+
+
+def _check(found: Settings) -> None:
+    server = found.server
+    if not server.backends:
+        raise ConfigurationError("c.DaskGateway.backends: must name at least one backend")
+    if bool(server.tls_cert) != bool(server.tls_key):
+        raise ConfigurationError("c.DaskGateway.tls_cert and tls_key: set both or none")
+    hostname, _ = split_address(server.address, "c.DaskGateway.address")
+    if not server.tls_cert and not server.insecure_ok and not is_loopback(hostname):
+        raise ConfigurationError(
+            f"c.DaskGateway.address: {server.address} is reachable from elsewhere; set tls_cert and tls_key (or insecure_ok = True)"
+        )
+    if server.database and urlsplit(server.database).scheme != "sqlite":
+        raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
+
+
+def split_address(text: str, setting: str) -> tuple[str, int]:
+    """Return host and port; ConfigurationError names the setting."""
+    hostname, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(f"{setting}: must be host:port, not {text!r}")
+    return hostname.strip("[]"), int(port)
+
+
+def is_loopback(hostname: str) -> bool:
+    """Whether a host can only be reached from this machine."""
+    if hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False
+
+
+class App:
+    """A server while it runs."""
+
+    def __init__(self, found: Settings, config_words: Sequence[str] = ()) -> None:
+        self.settings = found
+        self._config_words = list(config_words)
+        self._server_settings = found.server
+        self.state_dir = pathlib.Path(found.server.state_dir).expanduser().resolve()
+        self._draining = asyncio.Event()
+        self._threads = ThreadPoolExecutor(CERTIFICATE_THREADS, thread_name_prefix="keys")
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._endpoint = Endpoint("127.0.0.1", 0, "")
+        self.port = 0
+        self.edge_address = ""
+        self.store: Store
+
+    def endpoint(self) -> Endpoint:
+        """Return where users reach the edge."""
+        return self._endpoint
+
+    async def start(self) -> None:
+        """Begin to serve. ConfigurationError or StoreError if that cannot be; nothing runs then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        self._make_state_dir()
+        self.store = SqliteStore(self._database())
+        await self.store.open()
+        self._stack.push_async_callback(self.store.close)
+        self._stack.callback(self._threads.shutdown, wait=False)
+        keyring = Keyring.load(self.state_dir / "encryption.key")
+        signer = await tickets.load_signer(self.store, keyring)
+        api_tokens = ApiTokens(self.store, now_ms)
+        cluster_keys = keys.ClusterKeys(self.store, keyring, self._threads)
+        await self.settings.authenticator.open()
+        self._stack.push_async_callback(self.settings.authenticator.close)
+        launches = keys.Launches(cluster_keys, self._agent_endpoint)
+        backends: dict[str, Backend] = dict(self.settings.backends)
+        self.reconciler = Reconciler(self.store, backends, launches, now_ms, self._server_settings.patience)
+        for backend in backends.values():
+            await backend.open(self.reconciler.observed)
+            self._stack.push_async_callback(backend.close)
+        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads), backends)
+        token = keys.edge_token(self.state_dir / "edge.token")
+        doors = keys.Doors(self.settings.authenticator, api_tokens, cluster_keys, self.store, tokens.hashed(token))
+        await self._listen(doors, signer)
+        await self._start_edge()
+        await self.reconciler.start()
+        self._stack.push_async_callback(self.reconciler.stop)
+        for name, backend in backends.items():
+            self._spawn(Watcher(self.store, name, backend, self.reconciler.observed).run(), f"watch-{name}")
+        self._spawn(self._forget(), "forget")
+        await host.set_health(self._healthy, True)
+
+    def _make_state_dir(self) -> None:
+        try:
+            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"c.DaskGateway.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
+        if not os.access(self.state_dir, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"c.DaskGateway.state_dir: {self.state_dir} cannot be written to")
+
+    def _database(self) -> pathlib.Path:
+        url = self._server_settings.database
+        return pathlib.Path(url.partition(":///")[2]) if url else self.state_dir / "gateway.db"
+
+    def _services(self, credentials: keys.Keys, backends: dict[str, Backend]) -> Services:
+        return Services(
+            store=self.store,
+            offers=ConfiguredOffers(self.settings.clusters, list(backends)),
+            credentials=credentials,
+            backends=backends,
+            wake=self.reconciler.wake,
+            now=now_ms,
+            random=os.urandom,
+            endpoint=self.endpoint,
+            draining=self._draining.wait,
+            max_clusters=self._server_settings.max_clusters,
+            max_token_ttl_s=self._server_settings.max_token_ttl_s,
+        )
+
+    async def _listen(self, doors: keys.Doors, signer: tickets.TicketSigner) -> None:
+        options = self._server_settings
+        self._switchboard = Switchboard(self.store.view)
+        self._spawn(self._switchboard.run(), "switchboard")
+        agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set)
+        self._grpc, self._healthy = host.build(
+            [
+                ContextInterceptor(),
+                ErrorInterceptor(),
+                AuthenticationInterceptor(doors),
+                LimitsInterceptor(options.max_calls, options.max_streams, options.max_streams_per_user, self._draining.is_set),
+            ],
+            [
+                (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(self.services)),
+                (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(self.services)),
+                (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
+                (
+                    route_pb2_grpc.add_RouteServiceServicer_to_server,
+                    RouteServicer(self.store.view, [signer.public_key], self._draining.is_set),
+                ),
+            ],
+            with_reflection=options.reflection,
+        )
+        self.port = self._bind()
+        await self._grpc.start()
+        self._stack.push_async_callback(self._grpc.stop, None)
+
+    def _bind(self) -> int:
+        hostname, port = split_address(self._server_settings.address, "c.DaskGateway.address")
+        kept = self.state_dir / "listener.port"
+        if port == 0 and kept.exists():
+            port = int(kept.read_text())  # agents that were told the last one must find us again
+        tls = self._tls()
+        shown = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
+        try:
+            bound = host.listen(self._grpc, f"{shown}:{port}", tls)
+        except RuntimeError:
+            raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {shown}:{port}; is another server running?") from None
+        kept.write_text(str(bound))
+        self._socket = socket_path(self.state_dir)
+        self._socket.unlink(missing_ok=True)
+        umask = os.umask(0o077)
+        try:
+            host.listen(self._grpc, f"unix:{self._socket}", None)
+        finally:
+            os.umask(umask)
+        return bound
+
+    def _tls(self) -> host.Tls | None:
+        if not self._server_settings.tls_cert:
+            return None
+        try:
+            certificate = pathlib.Path(self._server_settings.tls_cert).read_bytes()
+            return host.Tls(certificate, pathlib.Path(self._server_settings.tls_key).read_bytes())
+        except OSError as error:
+            raise ConfigurationError(f"c.DaskGateway.tls_cert, tls_key: {error.filename}: {error.strerror}") from None
+
+    def _listener(self) -> str:
+        hostname, _ = split_address(self._server_settings.address, "c.DaskGateway.address")
+        if hostname in ("", "0.0.0.0", "::"):
+            hostname = "127.0.0.1"
+        return f"[{hostname}]:{self.port}" if ":" in hostname else f"{hostname}:{self.port}"
+
+    def _agent_endpoint(self) -> AgentEndpoint:
+        options = self._server_settings
+        scheme = "https" if options.tls_cert else "http"
+        ca = pathlib.Path(options.tls_ca or options.tls_cert).read_bytes() if options.tls_cert else None
+        return AgentEndpoint(options.agent_address or f"{scheme}://{self._listener()}", ca)
+
+    async def _start_edge(self) -> None:
+        options, proxy = self._server_settings, self.settings.proxy
+        self.edge_address = proxy.address
+        if options.start_proxy:
+            words = [
+                *self._config_words,
+                f"--Proxy.server_address=unix:{self._socket}",
+                f"--Proxy.grpc_address={self._listener()}",
+                f"--Proxy.token_file={self.state_dir / 'edge.token'}",
+                f"--Proxy.state_dir={self.state_dir / 'edge'}",
+            ]
+            edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address)
+            self.edge_address = await edge.start()
+            self._stack.push_async_callback(edge.stop)
+            self._spawn(edge.keep(), "edge")
+        self._endpoint = self._public_endpoint()
+
+    def _public_endpoint(self) -> Endpoint:
+        hostname, port = split_address(self.edge_address, "c.Proxy.address")
+        scheme = "https" if self.settings.proxy.tls_cert else "http"
+        if hostname in ("", "0.0.0.0", "::"):
+            hostname = "127.0.0.1" if not self._server_settings.public_url else ""
+        shown = f"[{hostname}]" if ":" in hostname else hostname
+        url = (self._server_settings.public_url or f"{scheme}://{shown}:{port}").rstrip("/")
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ConfigurationError(f"c.DaskGateway.public_url: must look like https://host or http://host:port, not {url!r}")
+        return Endpoint(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.append(task)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
+
+    async def _forget(self) -> None:
+        """Forget what was remembered for a day, once an hour."""
+        while True:
+            before = now_ms() - int(REMEMBERED_S * 1000)
+            try:
+                await self.store.transact(lambda tx, before=before: tx.forget(before))  # type: ignore[misc]
+            except StoreError as error:
+                logger.warning("old records were not forgotten: %s", error)
+            await asyncio.sleep(FORGET_INTERVAL_S)
+
+    async def stop(self) -> None:
+        """Drain: say so, let watchers and agents go, let calls finish, then let everything go."""
+        await host.set_health(self._healthy, False)
+        if self._server_settings.stop_clusters_on_exit:
+            await self._stop_clusters()
+        self._draining.set()
+        self._switchboard.wake_all()
+        await self._grpc.stop(self._server_settings.drain_s)
+        await self._stack.aclose()
+
+    async def _stop_clusters(self) -> None:
+        """Wish every cluster's end and wait until all are gone, at most STOP_CLUSTERS_S."""
+        view = self.store.view
+        subscription = view.subscribe()
+        everybody = Principal("gateway", admin=True)
+        try:
+            for cluster in [cluster for cluster in view.clusters() if not cluster.state.finished]:
+                await stop_cluster(self.services, everybody, f"users/{cluster.owner}/clusters/{cluster.uid}", "", Call("StopCluster"))
+            async with asyncio.timeout(STOP_CLUSTERS_S):
+                while any(not cluster.state.finished for cluster in view.clusters()):
+                    await subscription.next(1.0)
+        except TimeoutError:
+            logger.warning("some clusters have not stopped within %g s; they will be found again", STOP_CLUSTERS_S)
+        finally:
+            subscription.close()
+
+
+def socket_path(state_dir: pathlib.Path) -> pathlib.Path:
+    """Return the path of the server's own socket: in the state directory, or where that is too deep, below the temporary one."""
+    path = state_dir / "server.sock"
+    if len(str(path)) <= MAX_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
+    directory = pathlib.Path(tempfile.gettempdir()) / f"daskgateway-{os.getuid()}-{digest}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or not directory.is_dir():
+        raise ConfigurationError(f"{directory} must be a directory of your own of mode 0700; set a shorter c.DaskGateway.state_dir")
+    return directory / "server.sock"
+
+
+async def serve(found: Settings, config_words: Sequence[str] = ()) -> None:
+    """Run a server until SIGTERM or SIGINT."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    app = App(found, config_words)
+    await app.start()
+    print(f"daskgateway serves on {app.endpoint().url} (gRPC listener {app._listener()})", flush=True)
+    await ended.wait()
+    logger.info("draining")
+    await app.stop()

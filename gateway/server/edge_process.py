@@ -1,0 +1,178 @@
+"""The edge that `serve` starts: as a process of its own, found again after a crash of the server, so that computing goes on.
+
+A record in the state directory says which process it is; its start time is checked, so that a recycled pid is never taken for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from gateway.configfile import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+READY_S = 20.0
+STOP_S = 15.0
+RESTART_S = (0.5, 10.0)  # first and longest wait before an edge that died is started again
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRecord:
+    """An edge that was started."""
+
+    pid: int
+    started: str  # its start time as the kernel counts it
+    digest: str  # of the settings it was started with
+    address: str  # host:port where it listens
+
+
+def start_time(pid: int) -> str:
+    """Return a process's start time in clock ticks since boot (proc(5), field 22); empty if there is no such process."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+class EdgeProcess:
+    """Starts or adopts the edge, starts it again when it dies, and stops it."""
+
+    def __init__(self, directory: pathlib.Path, words: Sequence[str], config_text: str, wished_address: str) -> None:
+        self._record_path = directory / "edge.json"
+        self._words = list(words)
+        self._digest = hashlib.sha256("\0".join([*words, config_text, wished_address]).encode()).hexdigest()
+        self._wished = wished_address
+        self._child: subprocess.Popen[bytes] | None = None
+        self._record: EdgeRecord | None = None
+
+    async def start(self) -> str:
+        """Make sure that an edge runs; return its address. ConfigurationError with its words if it cannot start."""
+        record = self._read()
+        if record is not None and start_time(record.pid) == record.started:
+            if record.digest == self._digest:
+                logger.info("the edge still runs as process %d on %s", record.pid, record.address)
+                self._record = record
+                return record.address
+            logger.info("the edge runs with other settings; starting it anew")
+            await self._end(record)
+        port_kept = record is not None and self._wished.endswith(":0")
+        self._record = await self._spawn(record.address if record is not None and port_kept else self._wished)
+        return self._record.address
+
+    async def keep(self) -> None:
+        """Start the edge again whenever it ends, until cancelled."""
+        wait_s = RESTART_S[0]
+        while True:
+            record = self._record
+            assert record is not None
+            began = asyncio.get_running_loop().time()
+            await _ended(record)
+            if self._child is not None and self._child.pid == record.pid:
+                self._child.poll()  # takes its exit code, so that no zombie stays
+            logger.error("the edge has ended; starting it again")
+            if asyncio.get_running_loop().time() - began > 60:
+                wait_s = RESTART_S[0]
+            await asyncio.sleep(wait_s)
+            wait_s = min(RESTART_S[1], wait_s * 2)
+            try:
+                self._record = await self._spawn(record.address)
+            except ConfigurationError as error:
+                logger.error("the edge could not be started: %s", error)
+
+    async def stop(self) -> None:
+        """End the edge; its relays have its own drain time."""
+        if self._record is not None:
+            await self._end(self._record)
+            self._record_path.unlink(missing_ok=True)
+
+    async def _spawn(self, address: str) -> EdgeRecord:
+        reading, writing = os.pipe()
+        words = [sys.executable, "-m", "gateway", "proxy", *self._words, f"--Proxy.address={address}", f"--ready-fd={writing}"]
+        try:
+            child = await asyncio.to_thread(subprocess.Popen, words, pass_fds=[writing], start_new_session=True, stdin=subprocess.DEVNULL)
+        finally:
+            os.close(writing)
+        self._child = child
+        try:
+            line = await asyncio.wait_for(_read_line(reading), READY_S)
+        except TimeoutError:
+            child.kill()
+            line = ""
+        finally:
+            os.close(reading)
+        word, _, listening = line.strip().partition(" ")
+        if word != "ready":
+            code = await asyncio.to_thread(child.wait)
+            raise ConfigurationError(f"the edge did not start (exit code {code}); its own message is above")
+        record = EdgeRecord(child.pid, start_time(child.pid), self._digest, listening)
+        scratch = self._record_path.with_suffix(".new")
+        scratch.write_text(json.dumps(asdict(record)))
+        scratch.rename(self._record_path)
+        return record
+
+    def _read(self) -> EdgeRecord | None:
+        try:
+            return EdgeRecord(**json.loads(self._record_path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    async def _end(self, record: EdgeRecord) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if start_time(record.pid) != record.started:
+                break
+            os.kill(record.pid, number)
+            try:
+                await asyncio.wait_for(_ended(record), STOP_S)
+            except TimeoutError:
+                continue
+            break
+        if self._child is not None and self._child.pid == record.pid:
+            self._child.wait(STOP_S)  # it has ended: this only takes its exit code
+
+
+async def _ended(record: EdgeRecord) -> None:
+    """Wait until a process, child of ours or not, has ended."""
+    try:
+        descriptor = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_time(record.pid) == record.started:
+            await _readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(descriptor, lambda: readable.done() or readable.set_result(None))
+    try:
+        await readable
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _read_line(descriptor: int) -> str:
+    """Return what is written to a pipe up to a line's end, or its own end."""
+    os.set_blocking(descriptor, False)
+    received = b""
+    while b"\n" not in received:
+        await _readable(descriptor)
+        piece = os.read(descriptor, 4096)
+        if not piece:
+            break
+        received += piece
+    return received.decode(errors="replace")

@@ -1,0 +1,180 @@
+"""Binds keys, certificates, tokens and tickets to the ports of the use cases and the doors. What computes runs in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from gateway.backends.contract import Launch
+from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
+from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable
+from gateway.server.core.model import Cluster, Principal, Worker
+from gateway.server.security import certificates, tickets, tokens
+from gateway.server.security.api_tokens import ApiTokens
+from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.server.security.certificates import ClusterSecrets
+from gateway.server.security.secrets import Keyring
+from gateway.server.store.contract import Store
+from gateway.wire import Ticket
+
+KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
+DEFAULT_LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates where its own lifetime has no end
+GRACE_S = 86400.0  # certificates outlive their cluster
+
+
+class Keys:
+    """Port `Credentials` of the use cases."""
+
+    def __init__(
+        self, keyring: Keyring, signer: tickets.TicketSigner, api_tokens: ApiTokens, now: Callable[[], int], threads: ThreadPoolExecutor
+    ) -> None:
+        self._keyring, self._signer, self._api_tokens, self._now, self._threads = keyring, signer, api_tokens, now, threads
+
+    async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
+        """Return a new cluster's secrets, sealed."""
+        lifetime_s = DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s + GRACE_S
+
+        def make() -> bytes:
+            return self._keyring.seal(certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, make)
+
+    async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
+        """Return certificate, CA certificate and the instant of expiry; ValueError if the key will not do."""
+
+        def sign() -> tuple[str, str, int]:
+            secrets = self._keyring.unseal(sealed)
+            certificate, expires_at = certificates.sign_client(secrets, public_key, user=user, now=self._now(), ttl_s=ttl_s)
+            return certificate, secrets.ca_certificate.decode(), expires_at
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, sign)
+
+    def mint_token(self) -> tuple[str, str, bytes]:
+        """Return a new API token's text, id and hash."""
+        minted = tokens.mint("api")
+        return minted.text, minted.id, minted.secret_hash
+
+    def forget_token(self, token_id: str) -> None:
+        """Drop what is cached of a token."""
+        self._api_tokens.forget(token_id)
+
+    def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
+        """Return a dashboard ticket."""
+        return self._signer.issue(Ticket(uid, user, expires_at))
+
+
+class ClusterKeys:
+    """Unsealed secrets of living clusters, for launches and for the agents' door; the least used are forgotten."""
+
+    def __init__(self, store: Store, keyring: Keyring, threads: ThreadPoolExecutor) -> None:
+        self._store, self._keyring, self._threads = store, keyring, threads
+        self._kept: OrderedDict[str, ClusterSecrets] = OrderedDict()
+
+    async def of(self, uid: str) -> ClusterSecrets | None:
+        """Return a cluster's secrets, None if there is no such cluster."""
+        kept = self._kept.get(uid)
+        if kept is not None:
+            self._kept.move_to_end(uid)
+            return kept
+        sealed = await self._store.read(lambda tx: tx.secrets(uid))
+        if sealed is None:
+            return None
+        secrets = await asyncio.get_running_loop().run_in_executor(self._threads, self._keyring.unseal, sealed)
+        self._kept[uid] = secrets
+        while len(self._kept) > KEPT_SECRETS:
+            self._kept.popitem(last=False)
+        return secrets
+
+
+class Launches:
+    """Makes launches out of clusters: port `MakeLaunches` of the reconciler."""
+
+    def __init__(self, cluster_keys: ClusterKeys, agent: Callable[[], AgentEndpoint]) -> None:
+        self._cluster_keys, self._agent = cluster_keys, agent
+
+    async def __call__(self, cluster: Cluster, workers: Sequence[Worker] | None) -> Sequence[Launch]:
+        """Return the scheduler's launch (no workers given), or those of workers."""
+        secrets = await self._cluster_keys.of(cluster.uid)
+        if secrets is None:
+            raise LookupError(f"cluster {cluster.uid} has no secrets")
+        if workers is None:
+            keys = LaunchCredentials(secrets.ca_certificate, secrets.scheduler_certificate, secrets.scheduler_key, secrets.agent_token)
+            return [
+                scheduler_launch(
+                    uid=cluster.uid,
+                    epoch=cluster.scheduler.epoch,
+                    user=cluster.owner,
+                    settings=cluster.spec.settings,
+                    resources=cluster.spec.scheduler,
+                    credentials=keys,
+                    agent=self._agent(),
+                )
+            ]
+        keys = LaunchCredentials(secrets.ca_certificate, secrets.worker_certificate, secrets.worker_key)
+        return [
+            worker_launch(
+                uid=cluster.uid,
+                name=worker.name,
+                epoch=0,
+                user=cluster.owner,
+                settings=cluster.spec.groups[worker.group].settings,
+                resources=cluster.spec.groups[worker.group].resources,
+                credentials=keys,
+                scheduler_address=cluster.scheduler.address,
+            )
+            for worker in workers
+            if worker.group in cluster.spec.groups
+        ]
+
+
+class Doors:
+    """Who is let in: port `Doorkeeper` of the interceptors."""
+
+    def __init__(
+        self, authenticator: Authenticator, api_tokens: ApiTokens, cluster_keys: ClusterKeys, store: Store, edge_hash: bytes
+    ) -> None:
+        self._authenticator, self._api_tokens, self._cluster_keys = authenticator, api_tokens, cluster_keys
+        self._store, self._edge_hash = store, edge_hash
+
+    async def principal(self, scheme: str, value: str, peer: str) -> Principal:
+        """Return who these credentials belong to."""
+        found: Principal | None = None
+        if scheme == "bearer" and (parsed := tokens.parse(value)) is not None:
+            found = await self._api_tokens.authenticate(value) if parsed[0] == "api" else None
+        elif scheme in self._authenticator.schemes:
+            try:
+                found = await self._authenticator.authenticate(Credentials(scheme, value, peer))
+            except AuthenticatorUnavailable:
+                raise IdentityUnavailable(retry_after_s=1.0) from None
+        if found is None:
+            raise CredentialsInvalid
+        return found
+
+    async def agent(self, uid: str, token: str) -> None:
+        """Return if the token is that of the cluster's agent."""
+        cluster = self._store.view.cluster(uid)
+        if cluster is None or cluster.state.finished or len(token) > 256:
+            raise CredentialsInvalid
+        secrets = await self._cluster_keys.of(uid)
+        if secrets is None or not tokens.matches(token, tokens.hashed(secrets.agent_token)):
+            raise CredentialsInvalid
+
+    async def edge(self, token: str) -> None:
+        """Return if the token is an edge's."""
+        if not tokens.matches(token, self._edge_hash):
+            raise CredentialsInvalid
+
+
+def edge_token(path: pathlib.Path) -> str:
+    """Return the edge's token, made and kept in a file of mode 0600 if there is none."""
+    if path.exists():
+        return path.read_text().strip()
+    text = tokens.mint("edge").text
+    scratch = path.with_suffix(".new")
+    scratch.touch(mode=0o600)
+    scratch.write_text(text)
+    scratch.rename(path)
+    return text

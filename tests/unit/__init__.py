@@ -1,0 +1,1 @@
+"""Pure code, tested by the thousand."""
