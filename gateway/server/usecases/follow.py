@@ -79,7 +79,7 @@ async def watch_clusters(
                 yield Changed(change, added)
                 if change.cluster is None:
                     known.discard(change.uid)
-            if not changes:
+            if not changes and not draining.done():
                 yield Complete(revision)
         yield Farewell(revision, RETRY_SPREAD_S * int.from_bytes(services.random(2), "big") / 65536)
     finally:

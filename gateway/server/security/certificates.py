@@ -1,0 +1,142 @@
+"""A small certificate authority for each cluster: what scheduler, workers and clients prove themselves by.
+
+ECDSA on P-256 (FIPS 186-5), X.509 v3 (RFC 5280). One cluster's certificates mean nothing to another. Making them takes
+milliseconds of CPU: callers do it in a thread.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gateway.server.security import tokens
+from gateway.wire import server_name
+
+SKEW = datetime.timedelta(minutes=5)  # clocks of nodes differ
+MAX_KEY_TEXT = 16 * 1024
+RSA_BITS = (2048, 8192)
+ALLOWED = "EC P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits"
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSecrets:
+    """Everything secret of one cluster; certificates and keys as PEM."""
+
+    ca_certificate: bytes
+    ca_key: bytes
+    scheduler_certificate: bytes
+    scheduler_key: bytes
+    worker_certificate: bytes
+    worker_key: bytes
+    agent_token: str
+
+
+def make_cluster_credentials(uid: str, *, now: int, lifetime_s: float) -> ClusterSecrets:
+    """Return a new cluster's authority and leaves, valid from `now` (ms) for `lifetime_s`."""
+    begins = _instant(now) - SKEW
+    ends = _instant(now) + datetime.timedelta(seconds=lifetime_s)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"daskgateway cluster {uid}")
+    authority = _authority(name, key, begins, ends)
+    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    scheduler_key, worker_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    scheduler = _leaf(authority, key, scheduler_key.public_key(), "scheduler", server_name(uid), both, begins, ends)
+    worker = _leaf(authority, key, worker_key.public_key(), "worker", f"worker.{server_name(uid)}", both, begins, ends)
+    return ClusterSecrets(
+        ca_certificate=_pem(authority),
+        ca_key=_key_pem(key),
+        scheduler_certificate=_pem(scheduler),
+        scheduler_key=_key_pem(scheduler_key),
+        worker_certificate=_pem(worker),
+        worker_key=_key_pem(worker_key),
+        agent_token=tokens.mint("agent").text,
+    )
+
+
+def sign_client(secrets: ClusterSecrets, public_key_pem: str, *, user: str, now: int, ttl_s: float) -> tuple[str, int]:
+    """Return a client's certificate (PEM) and the instant it expires; ValueError says what is wrong with the key."""
+    public_key = _public_key(public_key_pem)
+    authority = x509.load_pem_x509_certificate(secrets.ca_certificate)
+    key = serialization.load_pem_private_key(secrets.ca_key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    ends = min(_instant(now) + datetime.timedelta(seconds=ttl_s), authority.not_valid_after_utc)
+    begins = max(_instant(now) - SKEW, authority.not_valid_before_utc)
+    certificate = _leaf(authority, key, public_key, user, None, [ExtendedKeyUsageOID.CLIENT_AUTH], begins, ends)
+    return _pem(certificate).decode(), int(ends.timestamp() * 1000)
+
+
+def _public_key(text: str) -> PublicKey:
+    if len(text) > MAX_KEY_TEXT:
+        raise ValueError(f"must have at most {MAX_KEY_TEXT} characters")
+    try:
+        key = serialization.load_pem_public_key(text.encode())
+    except Exception:  # the library raises several types for what is no key
+        raise ValueError(f"must be a public key as PEM (SubjectPublicKeyInfo): {ALLOWED}") from None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+        return key
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
+        return key
+    raise ValueError(f"must be {ALLOWED}")
+
+
+def _instant(at: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(at // 1000, datetime.timezone.utc)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common[:64])])
+
+
+def _authority(name: x509.Name, key: ec.EllipticCurvePrivateKey, begins: datetime.datetime, ends: datetime.datetime) -> x509.Certificate:
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    builder = _builder(name, name, key.public_key(), begins, ends)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+def _leaf(
+    authority: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+    public_key: PublicKey,
+    common: str,
+    dns: str | None,
+    purposes: list[x509.ObjectIdentifier],
+    begins: datetime.datetime,
+    ends: datetime.datetime,
+) -> x509.Certificate:
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    issuer_key = authority.public_key()
+    assert isinstance(issuer_key, ec.EllipticCurvePublicKey)
+    builder = _builder(authority.subject, _name(common), public_key, begins, ends)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True).add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+    if dns is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+def _builder(
+    issuer: x509.Name, subject: x509.Name, public_key: PublicKey, begins: datetime.datetime, ends: datetime.datetime
+) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(public_key)
+    return builder.serial_number(x509.random_serial_number()).not_valid_before(begins).not_valid_after(ends)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -1,0 +1,48 @@
+"""How a database of an older version becomes one of this version: forward only, each step once, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, inspect, select
+
+from gateway.server.store import tables
+from gateway.server.store.contract import StoreError
+
+VERSION_KEY = "schema_version"
+
+Migration = Callable[[Connection], None]
+
+# Step n brings version n to version n + 1. Version 1 is the first there was.
+MIGRATIONS: Sequence[Migration] = ()
+
+
+def migrate(connection: Connection) -> None:
+    """Make or update the schema; StoreError if the database is newer than this program, or no database of ours."""
+    names = set(inspect(connection).get_table_names())
+    if not names:
+        tables.metadata.create_all(connection)
+        _write_version(connection, tables.SCHEMA_VERSION)
+        return
+    if "meta" not in names:
+        raise StoreError(f"the database holds tables of another program ({sorted(names)[0]}); name another file")
+    version = _read_version(connection)
+    if version > tables.SCHEMA_VERSION:
+        raise StoreError(
+            f"the database has schema version {version}, this program knows up to {tables.SCHEMA_VERSION}; install a newer daskgateway"
+        )
+    for step in range(version, tables.SCHEMA_VERSION):
+        MIGRATIONS[step - 1](connection)
+        _write_version(connection, step + 1)
+
+
+def _read_version(connection: Connection) -> int:
+    value = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == VERSION_KEY)).scalar()
+    if value is None or not value.isdigit():
+        raise StoreError("the database has no schema version; name another file")
+    return int(value)
+
+
+def _write_version(connection: Connection, version: int) -> None:
+    connection.execute(tables.meta.delete().where(tables.meta.c.key == VERSION_KEY))
+    connection.execute(tables.meta.insert().values(key=VERSION_KEY, value=str(version).encode()))

@@ -1,0 +1,227 @@
+"""A transaction in SQL: contract.Tx over one SQLAlchemy Core connection. Commits nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import IntegrityError
+
+from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
+from gateway.server.store import tables as t
+from gateway.server.store.codec import decode, decode_cluster, decode_worker, encode
+from gateway.server.store.contract import Conflict, Tombstone
+from gateway.server.store.feed import MAX_TOMBSTONES
+
+KEPT_EVENTS = 1000  # of each cluster
+TRIM_EVERY = 50  # events are trimmed when a sequence number is a multiple of this, not with each
+
+_put_cluster = insert(t.cluster)
+_put_cluster = _put_cluster.on_conflict_do_update(
+    index_elements=[t.cluster.c.uid],
+    set_={name: _put_cluster.excluded[name] for name in ("finished", "revision", "document")},
+)
+_put_worker = insert(t.worker)
+_put_worker = _put_worker.on_conflict_do_update(
+    index_elements=[t.worker.c.uid, t.worker.c.name], set_={"document": _put_worker.excluded.document}
+)
+_get_cluster = select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("uid"))
+_get_workers = select(t.worker.c.document).where(t.worker.c.uid == bindparam("uid")).order_by(t.worker.c.created_at, t.worker.c.name)
+
+
+class SqlTx:
+    """One transaction."""
+
+    def __init__(self, connection: Connection, revision: int) -> None:
+        self._connection = connection
+        self._revision = revision  # what this transaction's writes are stamped with
+        self.wrote = False
+        self.clusters: dict[str, Cluster] = {}
+        self.tombstones: list[Tombstone] = []
+
+    def _stamp(self) -> int:
+        self.wrote = True
+        return self._revision
+
+    def cluster(self, uid: str) -> Cluster | None:
+        document = self._connection.execute(_get_cluster, {"uid": uid}).scalar()
+        return decode_cluster(document) if document is not None else None
+
+    def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
+        c = t.cluster.c
+        query = select(c.document).where(c.owner == owner, c.cluster_id == cluster_id).order_by(c.created_revision.desc()).limit(1)
+        document = self._connection.execute(query).scalar()
+        return decode_cluster(document) if document is not None else None
+
+    def count_living(self, owner: str | None = None) -> int:
+        query = select(func.count()).select_from(t.cluster).where(t.cluster.c.finished == False)  # noqa: E712
+        if owner is not None:
+            query = query.where(t.cluster.c.owner == owner)
+        return self._connection.execute(query).scalar() or 0
+
+    def put_cluster(self, cluster: Cluster) -> Cluster:
+        revision = self._stamp()
+        stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
+        row = {
+            "uid": stamped.uid,
+            "owner": stamped.owner,
+            "cluster_id": stamped.cluster_id,
+            "finished": stamped.state.finished,
+            "revision": stamped.revision,
+            "created_revision": stamped.created_revision,
+            "document": encode(stamped),
+        }
+        try:
+            self._connection.execute(_put_cluster, row)
+        except IntegrityError:
+            raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}") from None
+        self.clusters[stamped.uid] = stamped
+        return stamped
+
+    def purge_cluster(self, uid: str) -> None:
+        cluster = self.cluster(uid)
+        if cluster is None:
+            return
+        for table in (t.cluster, t.worker, t.event, t.secret):
+            self._connection.execute(table.delete().where(table.c.uid == uid))
+        tombstone = Tombstone(uid, cluster.owner, cluster.cluster_id, self._stamp())
+        self._connection.execute(
+            t.tombstone.insert().values(uid=uid, owner=cluster.owner, cluster_id=cluster.cluster_id, revision=tombstone.revision)
+        )
+        self._trim_tombstones()
+        self.clusters.pop(uid, None)
+        self.tombstones.append(tombstone)
+
+    def _trim_tombstones(self) -> None:
+        c = t.tombstone.c
+        beyond = select(c.revision).order_by(c.revision.desc()).offset(MAX_TOMBSTONES).limit(1)
+        oldest = self._connection.execute(beyond).scalar()
+        if oldest is not None:
+            self._connection.execute(t.tombstone.delete().where(c.revision <= oldest))
+            self.put_meta("compacted_revision", str(oldest).encode())
+
+    def secrets(self, uid: str) -> bytes | None:
+        return self._connection.execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid)).scalar()
+
+    def put_secrets(self, uid: str, blob: bytes) -> None:
+        self._stamp()
+        statement = insert(t.secret).values(uid=uid, sealed=blob)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["uid"], set_={"sealed": blob}))
+
+    def workers(self, uid: str) -> list[Worker]:
+        return [decode_worker(row[0]) for row in self._connection.execute(_get_workers, {"uid": uid})]
+
+    def put_workers(self, workers: Sequence[Worker]) -> None:
+        if not workers:
+            return
+        self._stamp()
+        rows = [{"uid": w.uid, "name": w.name, "created_at": w.created_at, "document": encode(w)} for w in workers]
+        self._connection.execute(_put_worker, rows)
+
+    def delete_workers(self, uid: str, names: Collection[str]) -> None:
+        if not names:
+            return
+        self._stamp()
+        statement = t.worker.delete().where(t.worker.c.uid == bindparam("of"), t.worker.c.name == bindparam("named"))
+        self._connection.execute(statement, [{"of": uid, "named": name} for name in names])
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        revision = self._stamp()
+        rows = [
+            {"uid": e.uid, "revision": revision, "at": e.at, "reason": e.reason, "message": e.message, "instance": e.instance}
+            for e in events
+        ]
+        if not rows:
+            return
+        self._connection.execute(t.event.insert(), rows)
+        for uid in {event.uid for event in events}:
+            self._trim_events(uid, len(rows))
+
+    def _trim_events(self, uid: str, added: int) -> None:
+        c = t.event.c
+        newest = self._connection.execute(select(func.max(c.sequence)).where(c.uid == uid)).scalar() or 0
+        if newest // TRIM_EVERY == (newest - added) // TRIM_EVERY:
+            return
+        beyond = select(c.sequence).where(c.uid == uid).order_by(c.sequence.desc()).offset(KEPT_EVENTS).limit(1)
+        last = self._connection.execute(beyond).scalar()
+        if last is not None:
+            self._connection.execute(t.event.delete().where(c.uid == uid, c.sequence <= last))
+
+    def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
+        c = t.event.c
+        query = select(t.event).where(c.uid == uid).order_by(c.sequence.desc()).limit(limit)
+        if before_sequence is not None:
+            query = query.where(c.sequence < before_sequence)
+        rows = self._connection.execute(query)
+        return [(r.sequence, Event(r.uid, r.at, r.reason, r.message, r.instance, r.revision)) for r in rows]
+
+    def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
+        c = t.idempotency.c
+        query = select(t.idempotency).where(c.user == user, c.method == method, c.request_id == request_id)
+        row = self._connection.execute(query).one_or_none()
+        return Remembered(row.user, row.method, row.request_id, row.digest, row.uid, row.at) if row is not None else None
+
+    def remember(self, effect: Remembered) -> None:
+        self._stamp()
+        self._connection.execute(
+            t.idempotency.insert().values(
+                user=effect.user,
+                method=effect.method,
+                request_id=effect.request_id,
+                digest=effect.digest,
+                uid=effect.uid,
+                at=effect.at,
+            )
+        )
+
+    def forget(self, before_at: int) -> int:
+        effects = self._connection.execute(t.idempotency.delete().where(t.idempotency.c.at < before_at))
+        tokens = self._connection.execute(t.token.delete().where(t.token.c.expires_at < before_at))
+        forgotten = effects.rowcount + tokens.rowcount
+        if forgotten:
+            self._stamp()
+        return forgotten
+
+    def token(self, token_id: str) -> Token | None:
+        document = self._connection.execute(select(t.token.c.document, t.token.c.secret_hash).where(t.token.c.id == token_id)).one_or_none()
+        return _token(document.document, document.secret_hash) if document is not None else None
+
+    def put_token(self, token: Token) -> None:
+        self._stamp()
+        self._connection.execute(
+            t.token.insert().values(
+                id=token.id,
+                user=token.user,
+                created_at=token.created_at,
+                expires_at=token.expires_at,
+                secret_hash=token.secret_hash,
+                document=encode(replace(token, secret_hash=b"")),
+            )
+        )
+
+    def delete_token(self, token_id: str) -> bool:
+        deleted = self._connection.execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
+        if deleted:
+            self._stamp()
+        return deleted
+
+    def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
+        c = t.token.c
+        query = select(c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
+        return [_token(row.document, row.secret_hash) for row in self._connection.execute(query)]
+
+    def meta(self, key: str) -> bytes | None:
+        return self._connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
+
+    def put_meta(self, key: str, value: bytes) -> None:
+        self._stamp()
+        statement = insert(t.meta).values(key=key, value=value)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def _token(document: str, secret_hash: bytes) -> Token:
+    return replace(decode(Token, document), secret_hash=secret_hash)

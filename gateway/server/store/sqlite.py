@@ -1,0 +1,271 @@
+"""The store in one SQLite file: a writer thread that commits what has queued up as one group, and readers beside it.
+
+OK to a caller means fsynced: WAL with synchronous=FULL, one fsync for a whole group. Each function runs in a savepoint of its own,
+so that its failure undoes only itself. What a group committed is published to the view before its callers are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import pathlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from gateway.server.core.model import Cluster
+from gateway.server.store import tables as t
+from gateway.server.store.codec import decode_cluster
+from gateway.server.store.contract import StoreError, StoreUnreachable, Tombstone, Tx
+from gateway.server.store.feed import Feed
+from gateway.server.store.migrations import migrate
+from gateway.server.store.sql import SqlTx
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_QUEUED = 20_000  # functions waiting for the writer; beyond, callers are told that the database does not answer
+MAX_GROUP = 256  # functions committed together
+READERS = 2
+BUSY_TIMEOUT_MS = 10_000
+REVISION_KEY = "revision"
+
+
+@dataclass(slots=True)
+class _Job:
+    fn: Callable[[Tx], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Committed:
+    """What one function wrote."""
+
+    revision: int
+    clusters: list[Cluster]
+    tombstones: list[Tombstone]
+
+
+class SqliteStore:
+    """contract.Store in a file."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = pathlib.Path(path)
+        self.view = Feed()
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUED)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._writer: threading.Thread | None = None
+        self._engine: Engine | None = None
+        self._lock: int | None = None
+        self._revision = 0  # of the last commit; the writer's own
+
+    async def open(self) -> None:
+        """Connect, migrate, fill the view."""
+        try:
+            await asyncio.to_thread(self._open)
+        except (DatabaseError, sqlite3.Error) as error:
+            self._release()
+            raise StoreError(f"{self._path}: {_words(error)}") from None
+        except OSError as error:
+            self._release()
+            raise StoreError(f"{self._path}: {error.strerror}") from None
+        except BaseException:
+            self._release()
+            raise
+        self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
+        self._writer.start()
+
+    def _open(self) -> None:
+        self._lock = _exclusive(self._path.with_name(self._path.name + ".lock"))
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._engine = _engine(self._path)
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            migrate(connection)
+            connection.commit()
+            connection.exec_driver_sql("BEGIN")
+            self._load(connection)
+            connection.rollback()
+
+    def _load(self, connection: Connection) -> None:
+        clusters = [decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document))]
+        tombstones = [Tombstone(r.uid, r.owner, r.cluster_id, r.revision) for r in connection.execute(select(t.tombstone))]
+        numbers = dict(connection.execute(select(t.meta.c.key, t.meta.c.value)).tuples().all())
+        self._revision = int(numbers.get(REVISION_KEY, b"0"))
+        self.view.load(clusters, tombstones, self._revision, int(numbers.get("compacted_revision", b"0")))
+
+    async def close(self) -> None:
+        """Finish what was begun and disconnect."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await asyncio.to_thread(self._jobs.put, None)
+            await asyncio.to_thread(writer.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        self._release()
+
+    def _release(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def transact(self, fn: Callable[[Tx], T]) -> T:
+        """Run `fn` in a transaction of its own and return its result when that is durable."""
+        if self._writer is None:
+            raise StoreUnreachable("the database is closed")
+        loop = asyncio.get_running_loop()
+        job = _Job(fn, loop.create_future(), loop)
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            raise StoreUnreachable(f"{MAX_QUEUED} changes wait for the database") from None
+        result: T = await job.future
+        return result
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        """Run `fn` in a read-only transaction."""
+        if self._writer is None:
+            raise StoreUnreachable("the database is closed")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn)
+        except SQLAlchemyError as error:
+            raise StoreUnreachable(_words(error)) from None
+
+    def _read(self, fn: Callable[[Tx], T]) -> T:
+        assert self._engine is not None
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                return fn(SqlTx(connection, 0))
+            finally:
+                connection.rollback()
+
+    async def healthy(self) -> bool:
+        """Whether the database answers."""
+        try:
+            await self.read(lambda tx: tx.meta(REVISION_KEY))
+        except StoreError:
+            return False
+        return True
+
+    def _write(self) -> None:
+        """The writer thread: take what has queued up, commit it as one, answer."""
+        assert self._engine is not None
+        with self._engine.connect() as connection:
+            ended = False
+            while not ended:
+                group = [self._jobs.get()]
+                while len(group) < MAX_GROUP and not self._jobs.empty():
+                    group.append(self._jobs.get_nowait())
+                ended = None in group
+                jobs = [job for job in group if job is not None]
+                if jobs:
+                    self._commit(connection, jobs)
+                del group, jobs
+
+    def _commit(self, connection: Connection, jobs: list[_Job]) -> None:
+        committed: list[_Committed] = []
+        revision = self._revision
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            for job in jobs:
+                revision = self._run(connection, job, revision, committed)
+            if revision != self._revision:
+                SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())
+            connection.commit()
+        except Exception as error:  # the group is undone as a whole: nothing of it may be answered OK
+            connection.rollback()
+            logger.error("a commit failed: %s", _words(error))
+            for job in jobs:
+                job.error = StoreUnreachable(_words(error))
+            committed = []
+        else:
+            self._revision = revision
+        loops = {job.loop for job in jobs}
+        for loop in loops:
+            mine = [job for job in jobs if job.loop is loop]
+            try:
+                loop.call_soon_threadsafe(self._answer, committed, mine)
+            except RuntimeError:  # that loop is closed, and nobody waits there any more
+                logger.debug("a caller's event loop has closed")
+
+    def _run(self, connection: Connection, job: _Job, revision: int, committed: list[_Committed]) -> int:
+        """Run one function in a savepoint; return the revision it has taken, or the one before."""
+        tx = SqlTx(connection, revision + 1)
+        connection.exec_driver_sql("SAVEPOINT job")
+        try:
+            job.result = job.fn(tx)
+        except OperationalError:
+            raise
+        except BaseException as error:
+            connection.exec_driver_sql("ROLLBACK TO job")
+            connection.exec_driver_sql("RELEASE job")
+            job.error = error
+            return revision
+        connection.exec_driver_sql("RELEASE job")
+        if not tx.wrote:
+            return revision
+        committed.append(_Committed(revision + 1, list(tx.clusters.values()), tx.tombstones))
+        return revision + 1
+
+    def _answer(self, committed: list[_Committed], jobs: list[_Job]) -> None:
+        """On the event loop: show what was committed, then answer those who wait."""
+        for change in committed:
+            self.view.publish(change.revision, change.clusters, change.tombstones)
+        for job in jobs:
+            if job.future.done():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+
+def _engine(path: pathlib.Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=READERS + 2,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _: Any) -> None:
+        raw.isolation_level = None  # transactions are begun by us, not by the driver
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+            raw.execute(f"PRAGMA {pragma}").close()
+
+    return engine
+
+
+def _exclusive(path: pathlib.Path) -> int:
+    """Return a descriptor that holds the lock: two servers on one SQLite file would each believe their own view."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreError(f"{path}: another server uses this database; stop it first or name another file") from None
+    return descriptor
+
+
+def _words(error: BaseException) -> str:
+    """Return what a database error says, on one line."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split())

@@ -1,0 +1,266 @@
+"""A server in this process: real gRPC, real use cases and reconciler, the memory store, and a machine room that only pretends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc, route_pb2_grpc
+from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
+
+from gateway.backends.contract import Instance, Launch, Observation, Observe, Phase, Resources, Started, StartOutcome, Target
+from gateway.server.core.admission import Offer
+from gateway.server.core.errors import CredentialsInvalid
+from gateway.server.core.facts import Patience
+from gateway.server.core.model import Cluster, Lifecycle, Limits, Principal, Scope, Worker
+from gateway.server.core.options import Field, Float, Integer, Mapped, Select, Text
+from gateway.server.reconcile.loop import Reconciler
+from gateway.server.rpc import host
+from gateway.server.rpc.agent_service import AgentServicer, Switchboard
+from gateway.server.rpc.cluster_service import ClusterServicer
+from gateway.server.rpc.credential_service import CredentialServicer
+from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor, LimitsInterceptor
+from gateway.server.rpc.route_service import RouteServicer
+from gateway.server.store.memory import MemoryStore
+from gateway.server.usecases.services import Endpoint, Services
+
+FIELDS: tuple[Field, ...] = (
+    Float("worker_cores", 1.0, minimum=0.5, maximum=4, per_group=True),
+    Text("worker_memory", "2 GiB", per_group=True),
+    Integer("retries", 3, minimum=0, maximum=10),
+    Select("queue", ("short", "long"), "short"),
+    Mapped("environment"),
+)
+SETTINGS: Mapping[str, object] = {
+    "worker_cores": 1.0,
+    "worker_memory": "2 GiB",
+    "scheduler_cores": 1.0,
+    "scheduler_memory": "2 GiB",
+    "environment": {"SITE": "x"},
+}
+TOKENS = {
+    "alice": Principal("alice"),
+    "bob": Principal("bob"),
+    "root": Principal("root", admin=True),
+    "reader": Principal("alice", scopes=frozenset({Scope.CLUSTERS_READ})),
+}
+
+
+class PretendBackend:
+    """Everything it is asked to start runs at once, in memory."""
+
+    name = "pretend"
+    observe_interval_s = 60.0
+    stop_grace_s = 1.0
+
+    def __init__(self) -> None:
+        self.running: dict[Instance, Launch] = {}
+        self.cleaned: list[str] = []
+        self.texts: dict[str, str] = {}
+
+    async def open(self, push: Observe) -> None:
+        self.push = push
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
+        for launch in launches:
+            self.running.setdefault(launch.instance, launch)
+        self.push([Observation(launch.instance, Phase.RUNNING) for launch in launches])
+        return {launch.instance: Started("handle") for launch in launches}
+
+    async def stop(self, targets: Sequence[Target]) -> None:
+        for target in targets:
+            self.running.pop(target.instance, None)
+        self.push([Observation(target.instance, Phase.GONE) for target in targets])
+
+    async def observe(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+        return {t.instance: Observation(t.instance, Phase.RUNNING if t.instance in self.running else Phase.GONE) for t in targets}
+
+    async def find(self) -> Sequence[Observation]:
+        return [Observation(instance, Phase.RUNNING) for instance in self.running]
+
+    async def cleanup(self, uid: str) -> None:
+        self.cleaned.append(uid)
+
+    async def purge(self, uid: str) -> None:
+        """Nothing is kept."""
+
+    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+        if target.instance.name in self.texts:
+            yield self.texts[target.instance.name]
+
+
+class PretendCredentials:
+    """Credentials that prove nothing."""
+
+    def __init__(self) -> None:
+        self.minted = 0
+
+    async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
+        return b"sealed"
+
+    async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
+        if "PUBLIC KEY" not in public_key:
+            raise ValueError("must be a PEM public key")
+        return f"certificate of {user}", "authority", 1_000_000 + int(ttl_s)
+
+    def mint_token(self) -> tuple[str, str, bytes]:
+        self.minted += 1
+        return f"dgw_api_{self.minted}_secret", str(self.minted), b"hash"
+
+    def forget_token(self, token_id: str) -> None:
+        """Nothing is cached."""
+
+    def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
+        return "ticket"
+
+
+class PretendDoors:
+    """A token is the name of a principal."""
+
+    async def principal(self, scheme: str, value: str, peer: str) -> Principal:
+        if scheme != "bearer" or value not in TOKENS:
+            raise CredentialsInvalid
+        return TOKENS[value]
+
+    async def agent(self, uid: str, token: str) -> None:
+        if token != "agent":
+            raise CredentialsInvalid
+
+    async def edge(self, token: str) -> None:
+        if token != "edge":
+            raise CredentialsInvalid
+
+
+@dataclass
+class Offers:
+    """One offer for everybody."""
+
+    limits: Limits = Limits(workers=20)
+    lifecycle: Lifecycle = Lifecycle(idle_timeout_s=3600.0)
+
+    def offer(self, principal: Principal) -> Offer:
+        return Offer(("pretend", "other"), FIELDS, SETTINGS, self.limits, self.lifecycle, Lifecycle(max_lifetime_s=86400.0))
+
+
+@dataclass
+class Harness:
+    """The server, and channels to it."""
+
+    store: Any = field(default_factory=MemoryStore)
+    backend: PretendBackend = field(default_factory=PretendBackend)
+    offers: Offers = field(default_factory=Offers)
+    patience: Patience = Patience(retention_s=3600.0)
+    max_streams_per_user: int = 50
+    max_calls: int = 500
+
+    async def start(self) -> None:
+        await self.store.open()
+        self.draining = asyncio.Event()
+        self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, now_ms, lambda: self.patience)
+        await self.backend.open(self.reconciler.observed)
+        services = Services(
+            store=self.store,
+            offers=self.offers,
+            credentials=PretendCredentials(),
+            backends={"pretend": self.backend},
+            wake=self.reconciler.wake,
+            now=now_ms,
+            random=os.urandom,
+            endpoint=lambda: Endpoint("edge.example", 8000, "http://edge.example:8000"),
+            draining=self.draining.wait,
+            max_clusters=600,
+        )
+        view = self.store.view
+        self.switchboard = Switchboard(view)
+        self._switching = asyncio.create_task(self.switchboard.run())
+        agents = AgentServicer(view, self.reconciler, self.switchboard, now_ms, self.draining.is_set)
+        interceptors = [
+            ContextInterceptor(),
+            ErrorInterceptor(),
+            AuthenticationInterceptor(PretendDoors()),
+            LimitsInterceptor(self.max_calls, 1000, self.max_streams_per_user, self.draining.is_set),
+        ]
+        self.server, self.healthy = host.build(
+            interceptors,
+            [
+                (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(services)),
+                (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(services)),
+                (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
+                (route_pb2_grpc.add_RouteServiceServicer_to_server, RouteServicer(view, [b"k" * 32], self.draining.is_set)),
+            ],
+            with_reflection=True,
+        )
+        self.port = host.listen(self.server, "127.0.0.1:0", None)
+        await self.server.start()
+        await host.set_health(self.healthy, True)
+        await self.reconciler.start()
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
+        self.clusters = cluster_service_pb2_grpc.ClusterServiceStub(self.channel)
+        self.credentials = credential_service_pb2_grpc.CredentialServiceStub(self.channel)
+        self.agents = agent_pb2_grpc.AgentServiceStub(self.channel)
+        self.routes = route_pb2_grpc.RouteServiceStub(self.channel)
+
+    async def stop(self) -> None:
+        self.draining.set()
+        self.switchboard.wake_all()
+        await self.channel.close()
+        await self.server.stop(5)
+        self._switching.cancel()
+        await asyncio.gather(self._switching, return_exceptions=True)
+        await self.reconciler.stop()
+        await self.store.close()
+
+    async def _launches(self, cluster: Cluster, workers: Sequence[Worker] | None) -> Sequence[Launch]:
+        if workers is None:
+            return [Launch(cluster.scheduler_instance, cluster.owner, ("scheduler",), resources=Resources())]
+        return [Launch(worker.instance, cluster.owner, ("worker",)) for worker in workers]
+
+
+def now_ms() -> int:
+    """Return the present instant."""
+    return time.time_ns() // 1_000_000
+
+
+def as_(token: str) -> tuple[tuple[str, str], ...]:
+    """Return metadata of a caller."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+class PretendAgent:
+    """An agent that reports what it is told to."""
+
+    def __init__(self, harness: Harness, uid: str, token: str = "agent") -> None:
+        metadata = (("authorization", f"Bearer {token}"), ("dgw-uid", uid))
+        self.call = harness.agents.Connect(metadata=metadata)
+        self.sequence = 0
+
+    async def report(self, **fields: Any) -> None:
+        """Send a report."""
+        self.sequence += 1
+        await self.call.write(agent_pb2.AgentReport(sequence=self.sequence, **fields))
+
+    async def hello(self, workers: Sequence[str] = ()) -> None:
+        """Send the first report."""
+        await self.report(
+            snapshot=True,
+            scheduler_address="tls://127.0.0.1:9",
+            dashboard_address="127.0.0.1:10",
+            versions={"dask": "1"},
+            workers=workers,
+            idle_ms=-1,
+            no_client_ms=-1,
+        )
+
+    async def directive(self) -> agent_pb2.AgentDirective:
+        """Return the next directive."""
+        answer = await self.call.read()
+        assert isinstance(answer, agent_pb2.AgentDirective)
+        return answer

@@ -1,0 +1,240 @@
+"""What a user does with clusters, over the wire."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.struct_pb2 import Struct
+from google.rpc import error_details_pb2, status_pb2
+
+from tests.rpc.harness import Harness, PretendAgent, as_
+
+
+def create(cluster_id: str = "etl", **spec: Any) -> service_pb.CreateClusterRequest:
+    """Return a request."""
+    return service_pb.CreateClusterRequest(
+        cluster_id=cluster_id, cluster=pb.Cluster(spec=pb.ClusterSpec(**spec)), request_id=str(uuid.uuid4())
+    )
+
+
+def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """Return the typed details of an error by their names."""
+    trailers = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    found: dict[str, Any] = {}
+    for packed in status.details:
+        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
+            if packed.Is(kind.DESCRIPTOR):
+                message = kind()
+                packed.Unpack(message)
+                found[kind.DESCRIPTOR.name] = message
+    return found
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """Return the reason of an error."""
+    info = details(error)["ErrorInfo"]
+    assert info.domain == "daskgateway"
+    return str(info.reason)
+
+
+def fields(error: grpc.aio.AioRpcError) -> set[str]:
+    """Return the fields an error names."""
+    return {violation.field for violation in details(error)["BadRequest"].field_violations}
+
+
+async def active(harness: Harness, cluster_id: str = "etl", **spec: Any) -> tuple[pb.Cluster, PretendAgent]:
+    """Return an active cluster and its agent."""
+    made = await harness.clusters.CreateCluster(create(cluster_id, **spec), metadata=as_("alice"))
+    agent = PretendAgent(harness, made.uid)
+    await agent.hello()
+    wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_ACTIVE])
+    return await harness.clusters.WaitCluster(wait, metadata=as_("alice")), agent
+
+
+async def test_a_cluster_is_created_becomes_active_and_stops(harness: Harness) -> None:
+    cluster, agent = await active(harness)
+    assert cluster.name == "users/alice/clusters/etl"
+    assert cluster.status.state == pb.CLUSTER_STATE_ACTIVE
+    assert cluster.status.endpoints.scheduler == f"dgw://edge.example:8000/{cluster.uid}"
+    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
+    wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_STOPPED])
+    stopped = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    assert stopped.status.state == pb.CLUSTER_STATE_STOPPED
+    assert stopped.HasField("stop_time")
+    assert harness.backend.cleaned == [cluster.uid]
+    assert not harness.backend.running
+    agent.call.cancel()
+
+
+async def test_scaling_reaches_backend_and_agent_and_workers_become_visible(harness: Harness) -> None:
+    cluster, agent = await active(harness)
+    await agent.directive()
+    spec = pb.ClusterSpec(worker_groups={"default": pb.WorkerGroup(count=3)})
+    update = service_pb.UpdateClusterRequest(
+        cluster=pb.Cluster(name=cluster.name, spec=spec), update_mask=FieldMask(paths=["spec.worker_groups.default"])
+    )
+    updated = await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
+    assert updated.generation == cluster.generation + 1
+    directive = await agent.directive()
+    assert directive.groups[0].count == 3
+    await agent.report(workers=["default-0", "default-1", "default-2"], idle_ms=-1, no_client_ms=-1)
+    while updated.status.worker_groups["default"].running < 3:
+        wait = service_pb.WaitClusterRequest(name=cluster.name, after_revision=updated.revision)
+        updated = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    assert not updated.status.reconciling
+    agent.call.cancel()
+
+
+async def test_a_retired_worker_is_stopped_and_goes(harness: Harness) -> None:
+    _, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=1)})
+    await agent.report(workers=["default-0"], idle_ms=-1)
+    await agent.report(retired=["default-0"], idle_ms=-1)
+    watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    async for told in watch:
+        names = {instance.name for instance in harness.backend.running}
+        if "default-1" in names and "default-0" not in names:  # one was retired, and the wish is still one
+            break
+        assert told is not None
+    watch.cancel()
+    agent.call.cancel()
+
+
+async def test_every_violation_is_told_at_once(harness: Harness) -> None:
+    options = Struct()
+    options.update({"worker_cores": 99, "retries": 1.5, "queue": "middle", "colour": "red", "worker_memory": "much"})
+    request = create("Not An Id", options=options, backend="moon", worker_groups={"default": pb.WorkerGroup(count=-1)})
+    request.request_id = "no uuid"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(caught.value) == "FIELD_INVALID"
+    assert fields(caught.value) >= {
+        "cluster_id",
+        "request_id",
+        "spec.backend",
+        "spec.options.worker_cores",
+        "spec.options.retries",
+        "spec.options.queue",
+        "spec.options.colour",
+        "spec.worker_groups.default.count",
+    }
+    listed = await harness.clusters.ListClusters(service_pb.ListClustersRequest(show_finished=True), metadata=as_("alice"))
+    assert not listed.clusters
+
+
+async def test_the_same_request_id_makes_one_cluster(harness: Harness) -> None:
+    request = create("")
+    first = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    call = harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    assert (await call).uid == first.uid
+    assert dict(await call.trailing_metadata())["x-idempotent-replay"] == "1"
+    request.cluster_id = "other"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    assert reason(caught.value) == "REQUEST_ID_REUSED"
+
+
+async def test_another_users_cluster_and_none_look_the_same(harness: Harness) -> None:
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    seen = []
+    for name in (made.name, "users/alice/clusters/nothing", f"users/alice/clusters/{made.uid}"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=name), metadata=as_("bob"))
+        seen.append((caught.value.code(), caught.value.details(), dict(caught.value.trailing_metadata())["grpc-status-details-bin"]))
+    assert len(set(seen)) == 1
+    assert seen[0][0] is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=f"users/bob/clusters/{made.uid}"), metadata=as_("bob"))
+    assert reason(caught.value) == "CLUSTER_NOT_FOUND"
+
+
+async def test_a_living_clusters_id_is_taken_and_free_again_after_its_end(harness: Harness) -> None:
+    cluster, agent = await active(harness)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    assert reason(caught.value) == "CLUSTER_EXISTS"
+    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
+    wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_STOPPED])
+    await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    again = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    assert again.uid != cluster.uid
+    found = await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=cluster.name), metadata=as_("alice"))
+    assert found.uid == again.uid
+    agent.call.cancel()
+
+
+async def test_an_old_etag_is_refused(harness: Harness) -> None:
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    update = service_pb.UpdateClusterRequest(
+        cluster=pb.Cluster(name=made.name, labels={"a": "b"}, etag=made.etag), update_mask=FieldMask(paths=["labels"])
+    )
+    await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
+    update.cluster.labels["a"] = "c"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
+    assert caught.value.code() is grpc.StatusCode.ABORTED
+    assert reason(caught.value) == "ETAG_MISMATCH"
+
+
+async def test_pages_hold_every_cluster_once_newest_first(harness: Harness) -> None:
+    for number in range(7):
+        await harness.clusters.CreateCluster(create(f"c-{number}"), metadata=as_("alice"))
+    seen: list[str] = []
+    request = service_pb.ListClustersRequest(page_size=3)
+    while True:
+        page = await harness.clusters.ListClusters(request, metadata=as_("alice"))
+        seen += [cluster.name.rpartition("/")[2] for cluster in page.clusters]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == [f"c-{number}" for number in reversed(range(7))]
+    request = service_pb.ListClustersRequest(page_size=2, page_token=seen[0])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.ListClusters(request, metadata=as_("alice"))
+    assert fields(caught.value) == {"page_token"}
+
+
+async def test_only_admins_see_everybody(harness: Harness) -> None:
+    await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    everybody = service_pb.ListClustersRequest(parent="users/*")
+    assert len((await harness.clusters.ListClusters(everybody, metadata=as_("root"))).clusters) == 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.ListClusters(everybody, metadata=as_("bob"))
+    assert reason(caught.value) == "NOT_PERMITTED"
+
+
+async def test_a_token_without_the_scope_changes_nothing(harness: Harness) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.CreateCluster(create(), metadata=as_("reader"))
+    assert reason(caught.value) == "NOT_PERMITTED"
+    await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=as_("reader"))
+
+
+async def test_validate_only_stores_nothing(harness: Harness) -> None:
+    request = create()
+    request.validate_only = True
+    answer = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    assert answer.spec.options["worker_cores"] == 1.0
+    assert not (await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=as_("alice"))).clusters
+
+
+async def test_the_offer_has_typed_fields(harness: Harness) -> None:
+    offer = await harness.clusters.GetClusterOptions(service_pb.GetClusterOptionsRequest(), metadata=as_("alice"))
+    kinds = {option.name: option.WhichOneof("kind") for option in offer.fields}
+    assert kinds == {
+        "worker_cores": "float_field",
+        "worker_memory": "string_field",
+        "retries": "int_field",
+        "queue": "select_field",
+        "environment": "mapping_field",
+    }
+    assert list(offer.backends) == ["pretend", "other"]
+    assert offer.limits.workers == 20
+    assert not offer.limits.HasField("cores")

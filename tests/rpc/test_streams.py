@@ -1,0 +1,157 @@
+"""Watches, logs, agents and routes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from daskgateway.internal.v1 import route_pb2
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
+from google.protobuf.duration_pb2 import Duration
+
+from tests.rpc.harness import Harness, PretendAgent, as_
+from tests.rpc.test_clusters import active, create, fields, reason
+
+
+async def test_a_watch_tells_the_present_then_a_bookmark_then_changes(harness: Harness) -> None:
+    await harness.clusters.CreateCluster(create("one"), metadata=as_("alice"))
+    watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    first = await watch.read()
+    assert first.event.type == service_pb.WATCH_EVENT_TYPE_ADDED
+    assert first.event.cluster.name.endswith("/one")
+    assert (await watch.read()).bookmark.initial_state_complete
+    await harness.clusters.CreateCluster(create("two"), metadata=as_("alice"))
+    while True:
+        told = await watch.read()
+        if told.event.cluster.name.endswith("/two"):
+            break
+    assert told.event.type == service_pb.WATCH_EVENT_TYPE_ADDED
+    watch.cancel()
+
+
+async def test_a_watch_resumes_after_a_revision_and_misses_nothing(harness: Harness) -> None:
+    await harness.clusters.CreateCluster(create("one"), metadata=as_("alice"))
+    page = await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=as_("alice"))
+    await harness.clusters.CreateCluster(create("two"), metadata=as_("alice"))
+    request = service_pb.WatchClustersRequest(start_revision=page.revision)
+    watch = harness.clusters.WatchClusters(request, metadata=as_("alice"))
+    names = set()
+    while "users/alice/clusters/two" not in names:
+        told = await watch.read()
+        assert told.revision > page.revision
+        names.add(told.event.cluster.name)
+    watch.cancel()
+
+
+async def test_a_future_revision_is_refused(harness: Harness) -> None:
+    watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(start_revision=10**9), metadata=as_("alice"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watch.read()
+    assert fields(caught.value) == {"start_revision"}
+
+
+async def test_an_idle_watch_gets_bookmarks(harness: Harness) -> None:
+    request = service_pb.WatchClustersRequest(bookmark_interval=Duration(seconds=1))
+    watch = harness.clusters.WatchClusters(request, metadata=as_("alice"))
+    assert (await watch.read()).bookmark.initial_state_complete
+    told = await watch.read()
+    assert told.HasField("bookmark")
+    assert not told.bookmark.initial_state_complete
+    watch.cancel()
+
+
+async def test_a_drain_says_goodbye_and_ends_at_once(harness: Harness) -> None:
+    watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    await watch.read()
+    harness.draining.set()
+    assert (await watch.read()).HasField("goodbye")
+    assert await watch.read() is grpc.aio.EOF
+    await asyncio.wait_for(harness.server.stop(30), 5)
+
+
+async def test_streams_of_one_user_are_bounded(harness: Harness) -> None:
+    watches = [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice")) for _ in range(50)]
+    for watch in watches:
+        await watch.read()
+    beyond = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await beyond.read()
+    assert reason(caught.value) == "OVERLOADED"
+    other = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("bob"))
+    await other.read()
+    for watch in [*watches, other]:
+        watch.cancel()
+
+
+async def test_logs_of_all_or_some_instances(harness: Harness) -> None:
+    cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=2)})
+    await agent.report(workers=["default-0", "default-1"])
+    harness.backend.texts = {"scheduler": "s\n", "default-1": "w\n"}
+    request = service_pb.StreamLogsRequest(name=cluster.name)
+    while len(harness.backend.running) < 3:
+        wait = service_pb.WaitClusterRequest(name=cluster.name, after_revision=cluster.revision)
+        cluster = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    pieces = [(p.instance, p.text) async for p in harness.clusters.StreamLogs(request, metadata=as_("alice"))]
+    assert pieces == [("scheduler", "s\n"), ("default-1", "w\n")]
+    request.instances.append("default-9")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.StreamLogs(request, metadata=as_("alice")).read()
+    assert fields(caught.value) == {"instances"}
+    agent.call.cancel()
+
+
+async def test_events_tell_what_happened(harness: Harness) -> None:
+    cluster, agent = await active(harness)
+    request = service_pb.ListEventsRequest(parent=cluster.name, page_size=2)
+    reasons: list[str] = []
+    while True:
+        page = await harness.clusters.ListEvents(request, metadata=as_("alice"))
+        reasons += [event.reason for event in page.events]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert reasons[-1] == "CREATED"
+    assert reasons[0] == "ACTIVE"
+    agent.call.cancel()
+
+
+async def test_an_agent_is_believed_only_with_its_own_token(harness: Harness) -> None:
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    for token, uid in (("wrong", made.uid), ("agent", "c" + "z" * 20)):
+        agent = PretendAgent(harness, uid, token)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await agent.call.read()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_agents_malformed_address_is_refused(harness: Harness) -> None:
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    agent = PretendAgent(harness, made.uid)
+    await agent.report(snapshot=True, scheduler_address="tls://nowhere")
+    await agent.directive()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await agent.call.read()
+    assert fields(caught.value) == {"scheduler_address"}
+
+
+async def test_routes_come_and_go_with_clusters(harness: Harness) -> None:
+    metadata = (("authorization", "Bearer edge"),)
+    watch = harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=metadata)
+    first = await watch.read()
+    assert first.snapshot
+    assert list(first.ticket_keys) == [b"k" * 32]
+    cluster, agent = await active(harness)
+    update = await watch.read()
+    assert [(route.uid, route.scheduler_address) for route in update.routes] == [(cluster.uid, "127.0.0.1:9")]
+    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
+    assert list((await watch.read()).removed) == [cluster.uid]
+    watch.cancel()
+    agent.call.cancel()
+
+
+async def test_routes_are_for_edges_only(harness: Harness) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=as_("root")).read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
