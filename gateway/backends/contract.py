@@ -3,8 +3,8 @@
 The promise, held by the conformance suite:
 
 * `start` is "create if absent, else adopt": repeated with the same instance it never makes a second process.
-* `stop` only asks; an instance is gone when `observe` says GONE. Stopping what is gone is no error.
-* `observe` answers for every target, and for what it does not know it says GONE. When it cannot tell, it raises
+* `stop` only asks; an instance is gone when `observations` say GONE. Stopping what is gone is no error.
+* `observations` answers for every target, and for what it does not know it says GONE. When it cannot tell, it raises
   BackendUnavailable: an outage is never reported as an end.
 * No call blocks the event loop, and each ends within the backend's own deadline.
 * Secrets reach the process by files of mode 0600 or the platform's secret object; never by argv.
@@ -125,7 +125,7 @@ class Backend(Protocol):
     """A machine room."""
 
     name: str
-    observe_interval_s: float  # how often the server polls `observe` while instances exist
+    observe_interval_s: float  # how often the server asks for observations while instances exist
     stop_grace_s: float  # how long an instance may take to end by itself
 
     async def open(self, push: Observe) -> None:
@@ -140,7 +140,7 @@ class Backend(Protocol):
     async def stop(self, targets: Sequence[Target]) -> None:
         """Ask instances to end; by force after `stop_grace_s`."""
 
-    async def observe(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+    async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands."""
 
     async def find(self) -> Sequence[Observation]:

@@ -80,7 +80,7 @@ class PretendBackend:
             self.running.pop(target.instance, None)
         self.push([Observation(target.instance, Phase.GONE) for target in targets])
 
-    async def observe(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+    async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         return {t.instance: Observation(t.instance, Phase.RUNNING if t.instance in self.running else Phase.GONE) for t in targets}
 
     async def find(self) -> Sequence[Observation]:

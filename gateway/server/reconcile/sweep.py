@@ -75,7 +75,7 @@ class Watcher:
         for chunk in _batched(living):
             targets = await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
             if targets:
-                seen = await self._backend.observe(list(targets))
+                seen = await self._backend.observations(list(targets))
                 self._push(surprises(seen, {target.instance: launching for target, launching in targets.items()}))
 
     async def sweep(self) -> None:

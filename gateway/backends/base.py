@@ -1,0 +1,26 @@
+"""What backends have in common: their configuration, and nothing else. The promise itself is `contract.Backend`."""
+
+from __future__ import annotations
+
+from traitlets import Float
+from traitlets.config import Configurable
+
+from gateway.backends.contract import Observe
+
+
+class BaseBackend(Configurable):
+    """Base of backends that are configured by traitlets."""
+
+    name = ""
+
+    observe_interval_s = Float(10.0, min=0.1, help="Seconds between two looks at what runs.").tag(config=True)
+    stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself.").tag(config=True)
+
+    push: Observe
+
+    async def open(self, push: Observe) -> None:
+        """Make ready."""
+        self.push = push
+
+    async def close(self) -> None:
+        """Let go of everything but the processes."""

@@ -1,0 +1,130 @@
+"""How a scheduler and a worker are started: commands, environment and secret files. Pure; knows no machine room.
+
+Commands are `python -m dask scheduler|worker`. Secrets go into files; the paths to them are made of contract.DIRECTORY.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway import wire
+from gateway.backends.contract import DIRECTORY, SCHEDULER_NAME, Instance, Launch, Resources, Role
+
+AGENT_MODULE = "gateway.client.agent"
+DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
+
+# What a user may not set: it would take the process over before Python has begun, or point it at other secrets.
+RESERVED_PREFIXES = ("LD_", "DASKGATEWAY_", "DASK_DISTRIBUTED__COMM__TLS", "PYTHONSTARTUP")
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchCredentials:
+    """What a process proves itself by; PEM."""
+
+    ca_certificate: bytes
+    certificate: bytes
+    private_key: bytes
+    agent_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEndpoint:
+    """Where a scheduler's agent finds the server."""
+
+    address: str  # `http://host:port`, `https://host:port` or `unix:/path`
+    ca: bytes | None = None  # PEM bundle that https is verified by
+
+
+def scheduler_launch(
+    *,
+    uid: str,
+    epoch: int,
+    user: str,
+    settings: Mapping[str, object],
+    resources: Resources,
+    credentials: LaunchCredentials,
+    agent: AgentEndpoint,
+) -> Launch:
+    """Return how a scheduler is started."""
+    host = str(settings.get("scheduler_host") or "127.0.0.1")
+    argv = [*_python(settings), "-m", "dask", "scheduler", "--protocol", "tls", "--host", host, "--port", "0"]
+    argv += ["--dashboard-address", f"{host}:0"] if settings.get("dashboard", True) else ["--no-dashboard"]
+    argv += ["--no-show", "--preload", AGENT_MODULE]
+    env = _environment(uid, settings)
+    env |= {
+        wire.ENV_EPOCH: str(epoch),
+        wire.ENV_AGENT_ADDRESS: agent.address,
+        wire.ENV_AGENT_TOKEN_FILE: f"{DIRECTORY}/agent.token",
+    }
+    files = _files(credentials) | {"agent.token": credentials.agent_token.encode()}
+    if agent.ca is not None:
+        env[wire.ENV_AGENT_CA_FILE] = f"{DIRECTORY}/server.pem"
+        files["server.pem"] = agent.ca
+    instance = Instance(uid, Role.SCHEDULER, SCHEDULER_NAME, epoch)
+    return Launch(instance, user, tuple(argv), env, files, resources, settings)
+
+
+def worker_launch(
+    *,
+    uid: str,
+    name: str,
+    epoch: int,
+    user: str,
+    settings: Mapping[str, object],
+    resources: Resources,
+    credentials: LaunchCredentials,
+    scheduler_address: str,
+) -> Launch:
+    """Return how a worker is started."""
+    threads = int(str(settings.get("worker_threads") or 0)) or max(1, int(resources.cores))
+    memory = str(resources.memory_bytes) if resources.memory_bytes else "0"
+    argv = [*_python(settings), "-m", "dask", "worker", scheduler_address, "--name", name]
+    argv += ["--nthreads", str(threads), "--memory-limit", memory, "--nworkers", "1"]
+    argv += ["--nanny" if settings.get("worker_nanny") else "--no-nanny", "--no-dashboard"]
+    argv += ["--death-timeout", str(DEATH_TIMEOUT_S), "--local-directory", f"{DIRECTORY}/scratch"]
+    if settings.get("worker_host"):
+        argv += ["--host", str(settings["worker_host"])]
+    env = _environment(uid, settings) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    instance = Instance(uid, Role.WORKER, name, epoch)
+    return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
+
+
+def _python(settings: Mapping[str, object]) -> list[str]:
+    command = settings.get("python")
+    return [str(word) for word in command] if isinstance(command, list | tuple) and command else [sys.executable]
+
+
+def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
+    env: dict[str, str] = {}
+    wished = settings.get("environment")
+    if isinstance(wished, Mapping):
+        env |= {str(key): str(value) for key, value in wished.items() if not str(key).upper().startswith(RESERVED_PREFIXES)}
+    config = settings.get("dask_config")
+    if isinstance(config, Mapping):
+        env |= {dask_variable(str(key)): json.dumps(value) for key, value in config.items()}
+    return env | {
+        wire.ENV_UID: uid,
+        "PYTHONUNBUFFERED": "1",
+        dask_variable("distributed.comm.require-encryption"): "True",
+        dask_variable("distributed.comm.tls.ca-file"): f"{DIRECTORY}/ca.pem",
+        dask_variable("distributed.comm.tls.scheduler.cert"): f"{DIRECTORY}/certificate.pem",
+        dask_variable("distributed.comm.tls.scheduler.key"): f"{DIRECTORY}/key.pem",
+        dask_variable("distributed.comm.tls.worker.cert"): f"{DIRECTORY}/certificate.pem",
+        dask_variable("distributed.comm.tls.worker.key"): f"{DIRECTORY}/key.pem",
+    }
+
+
+def dask_variable(key: str) -> str:
+    """Return the environment variable that sets a key of Dask's configuration."""
+    return "DASK_" + key.upper().replace(".", "__").replace("-", "_")
+
+
+def _files(credentials: LaunchCredentials) -> dict[str, bytes]:
+    return {
+        "ca.pem": credentials.ca_certificate,
+        "certificate.pem": credentials.certificate,
+        "key.pem": credentials.private_key,
+    }

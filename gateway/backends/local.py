@@ -1,0 +1,313 @@
+"""Schedulers and workers as processes of this machine.
+
+They live in sessions of their own and survive the server. What runs is read from the machine itself: every process carries marks in
+its environment, so one that was started just before the server died is found like any other, and nothing depends on a record that
+could be lost. Its start time tells it from a later process with the same pid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from traitlets import Bool, Float, Int, Unicode
+
+from gateway.backends import logfile, proc
+from gateway.backends.base import BaseBackend
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Observation,
+    Observe,
+    Phase,
+    Role,
+    Started,
+    StartFailed,
+    StartOutcome,
+    Target,
+)
+from gateway.backends.proc import ProcessId
+from gateway.wire import ENV_UID
+
+logger = logging.getLogger(__name__)
+
+MARK_ROOT, MARK_NAME, MARK_ROLE, MARK_EPOCH = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE", "DASKGATEWAY_INSTANCE_EPOCH"
+KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
+CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
+
+
+@dataclass(slots=True)
+class _Running:
+    """A process that runs."""
+
+    process: ProcessId
+    descriptor: int  # pidfd
+    child: subprocess.Popen[bytes] | None  # None if it was started by an earlier server
+    killer: asyncio.TimerHandle | None = None
+
+
+class LocalBackend(BaseBackend):
+    """Processes of this machine."""
+
+    name = "local"
+
+    root = Unicode(help="Directory of clusters' files and logs, on a local disk. Default: local below the server's state.").tag(config=True)
+    run_as_user = Bool(
+        False, help="Run each cluster as the system user of its owner's name. Needs root; the user must exist on this machine."
+    ).tag(config=True)
+    start_threads = Int(4, min=1, max=64, help="Processes started at a time.").tag(config=True)
+    observe_interval_s = Float(30.0, min=0.1, help="Seconds between two looks; ends are told at once anyway.").tag(config=True)
+
+    def _root_default(self) -> str:
+        base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
+        return str(pathlib.Path(base) / "daskgateway" / "local")
+
+    async def open(self, push: Observe) -> None:
+        """Make the directories, and find what runs already."""
+        await super().open(push)
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[Instance, _Running] = {}
+        self._ended: dict[Instance, Observation] = {}
+        self._threads = ThreadPoolExecutor(self.start_threads, thread_name_prefix="local-start")
+        self._clusters = pathlib.Path(os.path.realpath(os.path.expanduser(self.root))) / "clusters"  # noqa: ASYNC240 (once, at start)
+        self._logs = self._clusters.parent / "logs"
+        if self.run_as_user and os.geteuid() != 0:
+            raise BackendUnavailable("c.LocalBackend.run_as_user: only root can run processes as other users")
+        await asyncio.to_thread(self._make_directories)
+        for instance, process in await asyncio.to_thread(self._scan):
+            self._follow(instance, process, None)
+
+    def _make_directories(self) -> None:
+        try:
+            self._clusters.parent.mkdir(parents=True, exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
+            self._clusters.mkdir(exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
+            self._logs.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise BackendUnavailable(f"c.LocalBackend.root: {error.filename}: {error.strerror}") from None
+
+    def _scan(self) -> list[tuple[Instance, ProcessId]]:
+        found = []
+        for pid, environment in proc.marked({MARK_ROOT: str(self._clusters.parent)}):
+            process = proc.identify(pid)
+            if process is None or not proc.leads_session(pid):
+                continue
+            epoch = environment.get(MARK_EPOCH, "0")
+            role = Role.SCHEDULER if environment.get(MARK_ROLE) == Role.SCHEDULER.value else Role.WORKER
+            instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""), int(epoch) if epoch.isdigit() else 0)
+            found.append((instance, process))
+        return found
+
+    async def close(self) -> None:
+        """Let go of everything but the processes."""
+        for running in self._running.values():
+            self._let_go(running)
+        self._running.clear()
+        self._threads.shutdown(wait=True)
+
+    async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
+        """Start what does not run yet."""
+        outcomes = await asyncio.gather(*(self._start_one(launch) for launch in launches))
+        return {launch.instance: outcome for launch, outcome in zip(launches, outcomes)}
+
+    async def _start_one(self, launch: Launch) -> StartOutcome:
+        running = self._running.get(launch.instance)
+        if running is not None:
+            return Started(str(running.process))
+        self._ended.pop(launch.instance, None)
+        try:
+            child = await self._loop.run_in_executor(self._threads, self._spawn, launch)
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            return StartFailed(f"{what}{error.strerror or error}")
+        except (KeyError, ValueError) as error:
+            return StartFailed(str(error.args[0]), permanent=True)
+        process = proc.identify(child.pid)
+        if process is None:  # ended already
+            child.wait()
+            return StartFailed(self._last_words(launch.instance) or f"it ended at once with code {child.returncode}")
+        self._follow(launch.instance, process, child)
+        return Started(str(process))
+
+    def _spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
+        """Make the directory and start the process; runs in a thread."""
+        account = self._account(launch.user)
+        directory = self._make_instance_directory(launch, account)
+        placed = launch.placed(str(directory))
+        logs = self._logs / launch.instance.uid
+        logs.mkdir(exist_ok=True, mode=0o700)
+        log = os.open(logs / f"{launch.instance.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        identity: dict[str, object] = {}
+        if account is not None:
+            groups = os.getgrouplist(account.pw_name, account.pw_gid)
+            identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o077}
+        try:
+            child: subprocess.Popen[bytes] = subprocess.Popen(
+                placed.argv,
+                env=self._environment(placed, account),
+                cwd=directory / "scratch",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **identity,  # type: ignore[call-overload]
+            )
+            return child
+        finally:
+            os.close(log)
+
+    def _account(self, user: str) -> pwd.struct_passwd | None:
+        if not self.run_as_user:
+            return None
+        try:
+            account = pwd.getpwnam(user)
+        except KeyError:
+            raise KeyError(f"this machine has no user {user!r}") from None
+        if account.pw_uid == 0:
+            raise ValueError("clusters never run as root")
+        return account
+
+    def _make_instance_directory(self, launch: Launch, account: pwd.struct_passwd | None) -> pathlib.Path:
+        """Return a fresh directory with the launch's files. It is given to the user last, when nothing is written to it any more."""
+        cluster = self._clusters / launch.instance.uid
+        cluster.mkdir(exist_ok=True, mode=0o700)
+        if account is not None:
+            os.chown(cluster, 0, account.pw_gid)
+            cluster.chmod(0o710)
+        directory = cluster / launch.instance.name
+        if directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir(mode=0o700)
+        (directory / "scratch").mkdir(mode=0o700)
+        for name, content in launch.files.items():
+            descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        if account is not None:
+            for name in [*launch.files, "scratch"]:
+                os.chown(directory / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
+            os.chown(directory, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        return directory
+
+    def _environment(self, launch: Launch, account: pwd.struct_passwd | None) -> dict[str, str]:
+        if account is None:
+            base = {key: value for key, value in os.environ.items() if not key.startswith("DASKGATEWAY_")}
+        else:
+            base = {key: os.environ[key] for key in CLEAN_ENVIRONMENT if key in os.environ}
+            base |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": account.pw_shell}
+        marks = {
+            MARK_ROOT: str(self._clusters.parent),
+            MARK_NAME: launch.instance.name,
+            MARK_ROLE: launch.instance.role.value,
+            MARK_EPOCH: str(launch.instance.epoch),
+            ENV_UID: launch.instance.uid,
+        }
+        return base | dict(launch.env) | marks
+
+    def _follow(self, instance: Instance, process: ProcessId, child: subprocess.Popen[bytes] | None) -> None:
+        """Watch a process until it ends."""
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._end(instance, child.wait() if child is not None else None)
+            return
+        running = self._running[instance] = _Running(process, descriptor, child)
+        self._loop.add_reader(descriptor, self._over, instance, running)
+        self.push([Observation(instance, Phase.RUNNING, str(process))])
+
+    def _over(self, instance: Instance, running: _Running) -> None:
+        """Take note that a process has ended."""
+        self._let_go(running)
+        if self._running.get(instance) is running:
+            del self._running[instance]
+        code = running.child.wait() if running.child is not None else None
+        self._end(instance, code)
+
+    def _let_go(self, running: _Running) -> None:
+        self._loop.remove_reader(running.descriptor)
+        os.close(running.descriptor)
+        if running.killer is not None:
+            running.killer.cancel()
+
+    def _end(self, instance: Instance, code: int | None) -> None:
+        message = self._last_words(instance) if code != 0 else ""
+        observation = self._ended[instance] = Observation(instance, Phase.GONE, exit_code=code, message=message)
+        while len(self._ended) > KEPT_ENDS:
+            del self._ended[next(iter(self._ended))]
+        self.push([observation])
+
+    def _last_words(self, instance: Instance) -> str:
+        return logfile.tail(self._log_path(instance))
+
+    def _log_path(self, instance: Instance) -> pathlib.Path:
+        return self._logs / instance.uid / f"{instance.name}.log"
+
+    async def stop(self, targets: Sequence[Target]) -> None:
+        """Ask to end, and after the grace end by force."""
+        for target in targets:
+            running = self._running.get(target.instance)
+            if running is None:
+                self.push([self._seen(target.instance)])
+            elif running.killer is None:
+                proc.send(running.process, signal.SIGTERM, group=True)
+                running.killer = self._loop.call_later(self.stop_grace_s, proc_kill, running.process)
+
+    async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+        """Say what runs; ends are known already."""
+        return {target.instance: self._seen(target.instance) for target in targets}
+
+    def _seen(self, instance: Instance) -> Observation:
+        running = self._running.get(instance)
+        if running is not None:
+            return Observation(instance, Phase.RUNNING, str(running.process))
+        return self._ended.get(instance) or Observation(instance, Phase.GONE)
+
+    async def find(self) -> Sequence[Observation]:
+        """Return what runs."""
+        return [Observation(instance, Phase.RUNNING, str(running.process)) for instance, running in self._running.items()]
+
+    async def cleanup(self, uid: str) -> None:
+        """End what the cluster's processes have left running, and remove its directory."""
+        for instance in [instance for instance in self._ended if instance.uid == uid]:
+            del self._ended[instance]
+        await asyncio.to_thread(self._remove, uid)
+
+    def _remove(self, uid: str) -> None:
+        for pid, _ in proc.marked({MARK_ROOT: str(self._clusters.parent), ENV_UID: uid}):
+            left = proc.identify(pid)
+            if left is not None:
+                proc.send(left, signal.SIGKILL)
+        _remove_tree(self._clusters / uid)
+
+    async def purge(self, uid: str) -> None:
+        """Remove the logs."""
+        await asyncio.to_thread(_remove_tree, self._logs / uid)
+
+    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+        """Yield an instance's log."""
+        path = self._log_path(target.instance)
+        async for piece in logfile.pieces(path, tail_lines, follow, lambda: target.instance in self._running):
+            yield piece
+
+
+def proc_kill(process: ProcessId) -> None:
+    """End a process and its group by force."""
+    proc.send(process, signal.SIGKILL, group=True)
+
+
+def _remove_tree(path: pathlib.Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None
