@@ -25,7 +25,7 @@ from gateway.server.store.contract import View
 
 logger = logging.getLogger(__name__)
 
-REPORT_INTERVAL_MS = 5000
+REPORT_INTERVAL_MS = 15_000
 MAX_NAME = 64
 MAX_ADDRESS = 256
 MAX_VERSIONS = 64

@@ -1,0 +1,77 @@
+"""What a scheduler's load means: whether it is idle, how many workers it wants, whom to let go. Reads a scheduler, changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+ADAPTIVE_WINDOW_S = 3.0  # a target falls only to the greatest of so long, so that it does not flutter
+NO_CLIENT = "fire-and-forget"  # a client that the scheduler keeps for itself
+
+
+def group_of(name: object) -> str:
+    """Return the group in a worker's name, which is `<group>-<sequence>`."""
+    return str(name).rpartition("-")[0]
+
+
+def clients(scheduler: Any) -> int:
+    """Return how many clients and cluster objects are connected."""
+    connected = sum(1 for name in scheduler.clients if name != NO_CLIENT)
+    return connected + sum(1 for plugin in scheduler.plugins.values() if type(plugin).__name__ == "WorkerStatusPlugin")
+
+
+def busy(scheduler: Any) -> bool:
+    """Whether tasks are processing, queued, or waiting for a worker that can run them."""
+    return bool(scheduler.queued or scheduler.unrunnable or any(ws.processing for ws in scheduler.workers.values()))
+
+
+class Since:
+    """Since when something has been so, on a monotonic clock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    def note(self, holds: bool) -> None:
+        """Say whether it is so now."""
+        if not holds:
+            self._since = None
+        elif self._since is None:
+            self._since = self._clock()
+
+    @property
+    def age_ms(self) -> int:
+        """How long it has been so, in milliseconds; -1 if it is not."""
+        return -1 if self._since is None else int((self._clock() - self._since) * 1000)
+
+
+class AdaptiveTarget:
+    """How many workers an adaptive group wants: up at once, down after the window."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def note(self, wanted: int, minimum: int, maximum: int) -> int:
+        """Take what is wanted now; return the target."""
+        now = self._clock()
+        self._recent.append((now, wanted))
+        while self._recent and self._recent[0][0] < now - ADAPTIVE_WINDOW_S:
+            self._recent.popleft()
+        return max(minimum, min(maximum, max(value for _, value in self._recent)))
+
+
+def wanted(scheduler: Any, group: str) -> int:
+    """Return how many workers of a group the scheduler's load asks for."""
+    others = sum(1 for ws in scheduler.workers.values() if group_of(ws.name) != group)
+    return max(0, int(scheduler.adaptive_target()) - others)
+
+
+def whom_to_retire(scheduler: Any, group: str, surplus: int, leaving: Iterable[str]) -> list[str]:
+    """Return names of a group's workers whose loss costs least, as the scheduler orders them."""
+    gone = set(leaving)
+    order = scheduler.workers_to_close(n=len(scheduler.workers), minimum=0, attribute="name")
+    names = [str(name) for name in order if group_of(name) == group and str(name) not in gone]
+    return names[:surplus]
