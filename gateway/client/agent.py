@@ -198,7 +198,7 @@ class Agent(SchedulerPlugin):
                 await asyncio.sleep(COALESCE_S)
             except asyncio.TimeoutError:
                 pass
-            while self._outbox is not None and not self._outbox.empty():
+            while self._outbox is not None and not self._outbox.empty():  # noqa: ASYNC110 (a thread empties it)
                 await asyncio.sleep(COALESCE_S)  # the server is slow: what changes meanwhile is told in one
             self._changed.clear()
             if self._outbox is not None:

@@ -1,0 +1,86 @@
+"""How a client proves itself to a cluster's scheduler: a key made here, and a certificate the gateway signs for a day.
+
+The private key never leaves this process.
+"""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from daskgateway.v1 import credential_service_pb2 as pb
+from distributed.security import Security
+
+from gateway.client.channel import Connection
+
+SERVICE = "daskgateway.v1.CredentialService"
+RENEW_AT = 2 / 3  # of a certificate's life
+
+
+@dataclass(frozen=True)
+class ClusterCredentials:
+    """What a client shows, and what it checks the scheduler by; PEM."""
+
+    certificate: str
+    key: str
+    ca_certificate: str
+    server_name: str
+    renew_at: float  # on the wall clock
+
+    def security(self) -> Security:
+        """Return them as Dask takes them."""
+        return Security(
+            tls_ca_file=self.ca_certificate,
+            tls_client_cert=self.certificate,
+            tls_client_key=self.key,
+            require_encryption=True,
+        )
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return them as a context that checks the scheduler's name too."""
+        context = ssl.create_default_context(cadata=self.ca_certificate)
+        with tempfile.NamedTemporaryFile("w") as file:  # ssl loads a key from files only; this one is 0600 and gone at once
+            file.write(self.certificate + self.key)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
+
+
+def obtain(connection: Connection, name: str) -> ClusterCredentials:
+    """Return new credentials for a cluster."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    request = pb.GenerateClientCertificateRequest(name=name, public_key=public.decode())
+    answer = connection.call(SERVICE, "GenerateClientCertificate", request, pb.GenerateClientCertificateResponse)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    left_s = answer.expire_time.seconds - time.time()
+    return ClusterCredentials(answer.certificate, private, answer.ca_certificate, answer.server_name, time.time() + left_s * RENEW_AT)
+
+
+_lock = threading.Lock()
+_kept: dict[str, ClusterCredentials] = {}
+MAX_KEPT = 256
+
+
+def kept(connection: Connection, uid: str) -> ClusterCredentials:
+    """Return credentials for a cluster's uid, made once and renewed in time."""
+    with _lock:
+        found = _kept.get(uid)
+    if found is None or found.renew_at <= time.time():
+        found = obtain(connection, f"users/-/clusters/{uid}")
+        with _lock:
+            if len(_kept) >= MAX_KEPT:
+                del _kept[next(iter(_kept))]
+            _kept[uid] = found
+    return found
+
+
+def remember(uid: str, credentials: ClusterCredentials) -> None:
+    """Keep credentials that were obtained by other means."""
+    with _lock:
+        _kept[uid] = credentials

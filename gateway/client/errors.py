@@ -1,0 +1,120 @@
+"""What a caller of the client catches: one class a kind of failure, made from what the server sent. Knows no transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2
+
+from gateway.wire import ERROR_DOMAIN
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One field that is wrong, with what would be right."""
+
+    field: str
+    description: str
+
+
+class GatewayError(Exception):
+    """A call to the gateway failed.
+
+    `code` is the name of a gRPC status code, `reason` a value of ErrorReason (empty if the server gave none).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "UNKNOWN",
+        reason: str = "",
+        violations: Sequence[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code, self.reason, self.violations, self.metadata = code, reason, tuple(violations), dict(metadata or {})
+
+
+class AuthenticationFailed(GatewayError):
+    """The credentials were missing or not accepted."""
+
+
+class PermissionDenied(GatewayError):
+    """The caller may not do that."""
+
+
+class ClusterNotFound(GatewayError):
+    """The caller has no such cluster."""
+
+
+class ClusterExists(GatewayError):
+    """The name is taken by a living cluster."""
+
+
+class InvalidRequest(GatewayError, ValueError):
+    """The request was wrong; `violations` names every field."""
+
+
+class ClusterFinished(GatewayError):
+    """The cluster is stopping or stopped."""
+
+
+class Conflict(GatewayError):
+    """The cluster has changed meanwhile."""
+
+
+class Overloaded(GatewayError):
+    """Too much at once; try again later."""
+
+
+class Unavailable(GatewayError):
+    """The gateway does not answer."""
+
+
+class DeadlineExceeded(GatewayError, TimeoutError):
+    """The gateway did not answer in time."""
+
+
+class RevisionCompacted(GatewayError):
+    """The revision to resume a watch from is forgotten."""
+
+
+class ClusterFailed(GatewayError):
+    """The cluster ended before it could be used, or failed."""
+
+
+BY_REASON: dict[str, type[GatewayError]] = {
+    "CREDENTIALS_INVALID": AuthenticationFailed,
+    "NOT_PERMITTED": PermissionDenied,
+    "CLUSTER_NOT_FOUND": ClusterNotFound,
+    "CLUSTER_EXISTS": ClusterExists,
+    "FIELD_INVALID": InvalidRequest,
+    "CLUSTER_FINISHED": ClusterFinished,
+    "ETAG_MISMATCH": Conflict,
+    "OVERLOADED": Overloaded,
+    "REVISION_COMPACTED": RevisionCompacted,
+}
+BY_CODE: dict[str, type[GatewayError]] = {
+    "UNAUTHENTICATED": AuthenticationFailed,
+    "PERMISSION_DENIED": PermissionDenied,
+    "INVALID_ARGUMENT": InvalidRequest,
+    "UNAVAILABLE": Unavailable,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "RESOURCE_EXHAUSTED": Overloaded,
+}
+
+
+def make(code: str, message: str, details: Sequence[AnyMessage] = ()) -> GatewayError:
+    """Return the error that a code, a message and google.rpc details tell."""
+    reason, metadata, violations = "", {}, []
+    for packed in details:
+        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
+            reason, metadata = info.reason, dict(info.metadata)
+        elif packed.Unpack(request):
+            violations += [FieldViolation(one.field, one.description) for one in request.field_violations]
+    kind = BY_REASON.get(reason) or BY_CODE.get(code) or GatewayError
+    return kind(message or code, code=code, reason=reason, violations=violations, metadata=metadata)

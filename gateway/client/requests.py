@@ -1,0 +1,82 @@
+"""What the client asks, as messages: pure, and shared by Gateway, GatewayCluster and the command line."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from daskgateway.v1 import cluster_pb2, cluster_service_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
+
+CLUSTERS = "daskgateway.v1.ClusterService"
+DEFAULT_GROUP = "default"
+STATES = {value: name.removeprefix("CLUSTER_STATE_") for name, value in cluster_pb2.ClusterState.items()}
+FINISHED = (cluster_pb2.CLUSTER_STATE_STOPPED, cluster_pb2.CLUSTER_STATE_FAILED)
+ENDING = (cluster_pb2.CLUSTER_STATE_STOPPING, *FINISHED)
+
+
+def full_name(name: str) -> str:
+    """Return a resource name out of `etl`, `alice/etl` or a resource name."""
+    parts = name.split("/")
+    if len(parts) == 1:
+        return f"users/-/clusters/{name}"
+    if len(parts) == 2:
+        return f"users/{parts[0]}/clusters/{parts[1]}"
+    return name
+
+
+def state(cluster: cluster_pb2.Cluster) -> str:
+    """Return where a cluster stands, as a word."""
+    return STATES.get(cluster.status.state, str(cluster.status.state))
+
+
+def create(
+    cluster_id: str = "",
+    *,
+    options: Mapping[str, Any] | None = None,
+    backend: str = "",
+    workers: int | tuple[int, int] | None = None,
+    labels: Mapping[str, str] | None = None,
+    idle_timeout_s: float | None = None,
+) -> cluster_service_pb2.CreateClusterRequest:
+    """Return the request for a new cluster; `workers` is a count or (minimum, maximum)."""
+    spec = cluster_pb2.ClusterSpec(backend=backend)
+    spec.options.update(dict(options or {}))
+    if workers is not None:
+        spec.worker_groups[DEFAULT_GROUP].CopyFrom(_group(workers))
+    if idle_timeout_s is not None:
+        fraction, whole = math.modf(idle_timeout_s)
+        spec.lifecycle.idle_timeout.seconds, spec.lifecycle.idle_timeout.nanos = int(whole), int(fraction * 1e9)
+    return cluster_service_pb2.CreateClusterRequest(
+        cluster_id=cluster_id, cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})), request_id=str(uuid.uuid4())
+    )
+
+
+def scale(name: str, workers: int | tuple[int, int], group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:
+    """Return the request for another size of a worker group."""
+    cluster = cluster_pb2.Cluster(name=full_name(name))
+    cluster.spec.worker_groups[group].CopyFrom(_group(workers))
+    mask = FieldMask(paths=[f"spec.worker_groups.{group}"])
+    return cluster_service_pb2.UpdateClusterRequest(cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4()))
+
+
+def _group(workers: int | tuple[int, int]) -> cluster_pb2.WorkerGroup:
+    if isinstance(workers, tuple):
+        return cluster_pb2.WorkerGroup(adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1]))
+    return cluster_pb2.WorkerGroup(count=workers)
+
+
+def stop(name: str) -> cluster_service_pb2.StopClusterRequest:
+    """Return the request to stop."""
+    return cluster_service_pb2.StopClusterRequest(name=full_name(name), request_id=str(uuid.uuid4()))
+
+
+def explanation(cluster: cluster_pb2.Cluster) -> str:
+    """Return why a cluster is not (yet) what was asked for, in one or two sentences."""
+    said = [cluster.status.message] if cluster.status.message else []
+    for condition in cluster.status.conditions:
+        if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and condition.type != "SchedulerReachable":
+            said.append(condition.message)
+    return "; ".join(said) or "the server gave no reason"

@@ -1,0 +1,157 @@
+"""Where the gateway is and who calls, out of arguments, Dask's configuration (key `gateway`) and the environment."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import dask.config
+from dask.utils import parse_timedelta
+
+from gateway.wire import DEFAULT_PORT, basic_credentials
+
+DEFAULTS = {
+    "gateway": {
+        "address": None,  # http://host:port, https://host:port or unix:/path; env DASK_GATEWAY__ADDRESS
+        "proxy-address": None,  # host:port of the edge, where it differs from what the server tells
+        "ca-file": None,  # CA bundle that https is verified by; None: the system's
+        "transport": "grpc",  # or http: for networks where only HTTP/1.1 passes
+        "request-timeout": "30s",
+        "retry-for": "30s",  # how long a call is tried again while the gateway does not answer
+        "auth": {"token": None, "token-file": "~/.config/daskgateway/token", "user": None, "password": None},
+        "cluster": {"options": {}, "shutdown-on-close": True, "start-timeout": "5 minutes"},
+    }
+}
+dask.config.update_defaults(DEFAULTS)
+
+
+class Auth:
+    """Says who calls, as the value of an `authorization` header; empty for nobody."""
+
+    def header(self) -> str:
+        """Return the header's value."""
+        return ""
+
+
+class BasicAuth(Auth):
+    """A user with a password."""
+
+    def __init__(self, user: str, password: str = "") -> None:
+        self.user, self._password = user, password
+
+    def header(self) -> str:
+        """Return the header's value."""
+        return basic_credentials(self.user, self._password)
+
+    def __repr__(self) -> str:
+        return f"BasicAuth({self.user!r})"
+
+
+class TokenAuth(Auth):
+    """An API token."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def header(self) -> str:
+        """Return the header's value."""
+        return f"Bearer {self._token}"
+
+    def __repr__(self) -> str:
+        return "TokenAuth()"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a connection needs."""
+
+    address: str
+    auth: Auth
+    ca_file: str | None = None
+    transport: str = "grpc"
+    timeout_s: float = 30.0
+    retry_s: float = 30.0
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is used."""
+        return self.address.startswith("https://")
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """Host and port of an http or https address."""
+        parts = urlsplit(self.address)
+        return parts.hostname or "localhost", parts.port or (443 if self.secure else DEFAULT_PORT)
+
+
+def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None = None) -> Settings:
+    """Return settings; arguments win over configuration. ValueError says what is missing or wrong."""
+    config = dask.config.get("gateway", {})
+    chosen = address or config.get("address") or os.environ.get("DASKGATEWAY_ADDRESS")
+    if not chosen:
+        raise ValueError("where is the gateway? give its address, or set gateway.address in Dask's configuration or DASKGATEWAY_ADDRESS")
+    transport = str(config.get("transport") or "grpc")
+    if transport not in ("grpc", "http"):
+        raise ValueError(f"gateway.transport must be grpc or http, not {transport!r}")
+    return Settings(
+        address=normalized(str(chosen)),
+        auth=resolve_auth(auth),
+        ca_file=config.get("ca-file"),
+        transport=transport,
+        timeout_s=parse_timedelta(config.get("request-timeout", "30s")),
+        retry_s=parse_timedelta(config.get("retry-for", "30s")),
+    )
+
+
+def normalized(address: str) -> str:
+    """Return an address as `scheme://host:port` or `unix:/path`; ValueError if it is none."""
+    if address.startswith("unix:"):
+        return address
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    scheme = "http" if parts.scheme == "dgw" else parts.scheme
+    if scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"not a gateway's address: {address!r}; it looks like https://host or http://host:{DEFAULT_PORT}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else DEFAULT_PORT)}"
+
+
+def resolve_auth(auth: Auth | str | tuple[str, str] | None = None) -> Auth:
+    """Return who calls: the argument (an Auth, a token, or user and password), else configuration, environment, token file."""
+    if isinstance(auth, Auth):
+        return auth
+    if isinstance(auth, str):
+        return TokenAuth(auth)
+    if isinstance(auth, tuple):
+        return BasicAuth(*auth)
+    config = dask.config.get("gateway.auth", {}) or {}
+    if token := config.get("token") or os.environ.get("DASKGATEWAY_TOKEN"):
+        return TokenAuth(str(token))
+    user = config.get("user") or os.environ.get("DASKGATEWAY_USER")
+    password = config.get("password") or os.environ.get("DASKGATEWAY_PASSWORD")
+    if user or password:
+        return BasicAuth(str(user or current_user()), str(password or ""))
+    return _from_file(config.get("token-file")) or Auth()
+
+
+def _from_file(path: str | None) -> Auth | None:
+    if not path:
+        return None
+    try:
+        token = pathlib.Path(path).expanduser().read_text().strip()
+    except OSError:
+        return None
+    return TokenAuth(token) if token else None
+
+
+def current_user() -> str:
+    """Return the name of whoever runs this process."""
+    import getpass
+
+    return getpass.getuser()
+
+
+def with_address(settings: Settings, address: str) -> Settings:
+    """Return the settings for another address."""
+    return replace(settings, address=normalized(address))
