@@ -1,0 +1,358 @@
+"""The edge while it runs: one public port, sorted by first bytes, and everything that is served behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import sys
+from typing import Any
+
+import grpc
+import uvloop
+from aiohttp import WSMsgType, web
+from traitlets.config import Config
+
+from gateway.configfile import ConfigurationError
+from gateway.proxy.access import Sessions, session_key
+from gateway.proxy.bridge import Bridge, failure
+from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
+from gateway.proxy.config import Proxy
+from gateway.proxy.dashboards import Dashboards, page
+from gateway.proxy.events import Events
+from gateway.proxy.listener import Listener, refuse
+from gateway.proxy.relay import Relay, connect, prepare
+from gateway.proxy.routes import RouteTable, parse_address
+from gateway.wire import uid_of_server_name
+
+logger = logging.getLogger(__name__)
+
+CERTIFICATE_CHECK_S = 5.0
+TUNNEL_CHUNK = 64 * 1024
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.enable_http_proxy", 0),
+]
+NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthis port speaks TLS: use https\n"
+
+
+class Edge:
+    """The edge."""
+
+    def __init__(self, options: Proxy) -> None:
+        self.options = options
+        self.state_dir = pathlib.Path(os.path.expanduser(options.state_dir))
+        self.routes = RouteTable(self.state_dir / "routes.json")
+        self._relays: set[Relay] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stack = contextlib.AsyncExitStack()
+        self._context: ssl.SSLContext | None = None
+        self._certificate_stamp: tuple[int, int] = (0, 0)
+        self._http_connections = 0
+
+    async def start(self) -> str:
+        """Begin; return host:port. ConfigurationError if that cannot be."""
+        host, port = self._check()
+        self._loop = asyncio.get_running_loop()
+        self._make_state_dir()
+        self.routes.load()
+        channel = self._channel()
+        self._stack.push_async_callback(channel.close)
+        dashboards = Dashboards(
+            self.routes, Sessions(session_key(self.state_dir / "session.key"), self.options.session_s), channel, self._secure
+        )
+        await dashboards.open()
+        self._stack.push_async_callback(dashboards.close)
+        self._runner = web.AppRunner(self._application(channel, dashboards), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        self._stack.push_async_callback(self._runner.cleanup)
+        self._load_certificate()
+        self.listener = Listener(
+            self._serve,
+            hello_timeout_s=self.options.hello_timeout_s,
+            max_newcomers=self.options.max_newcomers,
+            room=self._room,
+        )
+        try:
+            bound = self.listener.listen(host, port, reuse_port=self.options.reuse_port)
+        except OSError as error:
+            raise ConfigurationError(f"c.Proxy.address: cannot listen on {self.options.address}: {error.strerror}") from None
+        self._spawn(self.routes.follow(channel, self.options.token_file))
+        if self._context is not None:
+            self._spawn(self._renew_certificate())
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        return f"{shown}:{bound[1]}"
+
+    def _check(self) -> tuple[str, int]:
+        options = self.options
+        host, _, port = options.address.rpartition(":")
+        host = host.strip("[]")
+        if not port.isdigit() or int(port) > 65535:
+            raise ConfigurationError(f"c.Proxy.address: must be host:port, not {options.address!r}")
+        if bool(options.tls_cert) != bool(options.tls_key):
+            raise ConfigurationError("c.Proxy.tls_cert and tls_key: set both or none")
+        if not options.tls_cert and not options.insecure_ok and not _loopback(host):
+            raise ConfigurationError(
+                f"c.Proxy.address: {options.address} is reachable from elsewhere; set tls_cert and tls_key (or insecure_ok = True)"
+            )
+        if not options.token_file:
+            raise ConfigurationError("c.Proxy.token_file: must name the file edge.token in the server's state_dir")
+        self._grpc_target = parse_address(options.grpc_address)
+        if self._grpc_target is None:
+            raise ConfigurationError(f"c.Proxy.grpc_address: must be host:port, not {options.grpc_address!r}")
+        return host, int(port)
+
+    def _make_state_dir(self) -> None:
+        try:
+            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"c.Proxy.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
+
+    def _channel(self) -> grpc.aio.Channel:
+        address = self.options.server_address
+        scheme, _, target = address.partition("://")
+        if address.startswith("unix:"):
+            return grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+        if scheme == "http" and target:
+            return grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
+        if scheme == "https" and target:
+            roots = pathlib.Path(self.options.server_ca).read_bytes() if self.options.server_ca else None
+            return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), CHANNEL_OPTIONS)
+        raise ConfigurationError(f"c.Proxy.server_address: must be unix:/path, http://host:port or https://host:port, not {address!r}")
+
+    def _application(self, channel: grpc.aio.Channel, dashboards: Dashboards) -> web.Application:
+        app = web.Application(client_max_size=self.options.max_body_bytes, middlewares=[_plain_errors])
+        bridge, events = Bridge(channel), Events(channel)
+        app.router.add_get("/", self._index)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/v1/watch", events.watch)
+        app.router.add_get("/v1/logs", events.logs)
+        app.router.add_get("/tunnel/{uid}", self._tunnel)
+        app.router.add_route("*", "/clusters/{uid}/{path:.*}", dashboards.handle)
+        app.router.add_route("*", "/{service}/{method}", bridge.handle)
+        return app
+
+    # Sorting
+
+    def _room(self) -> bool:
+        return len(self._relays) + len(self._tasks) + self.listener.newcomers < self.options.max_connections
+
+    def _serve(self, newcomer: socket.socket, verdict: Verdict) -> None:
+        if isinstance(verdict, Hello):
+            uid = uid_of_server_name(verdict.server_name)
+            if uid is not None:
+                route = self.routes.find(uid)
+                if route is None:
+                    refuse(newcomer, unrecognized_name_alert())
+                else:
+                    self._relay(newcomer, route.scheduler)
+                return
+            if b"h2" in verdict.protocols and b"http/1.1" not in verdict.protocols:
+                assert self._grpc_target is not None
+                self._relay(newcomer, self._grpc_target)
+                return
+            if self._context is None:
+                newcomer.close()
+                return
+            self._spawn(self._http(newcomer, self._context))
+        elif isinstance(verdict, Http2):
+            if self._context is not None:
+                newcomer.close()  # clear text where TLS is spoken: the server would not answer it either
+                return
+            assert self._grpc_target is not None
+            self._relay(newcomer, self._grpc_target)
+        elif self._context is not None:
+            refuse(newcomer, NO_TLS)
+        else:
+            self._spawn(self._http(newcomer, None))
+
+    def _relay(self, newcomer: socket.socket, target: tuple[str, int]) -> None:
+        self._spawn(self._connect(newcomer, target))
+
+    async def _connect(self, newcomer: socket.socket, target: tuple[str, int]) -> None:
+        try:
+            upstream = await connect(target, self.options.connect_timeout_s)
+        except (OSError, TimeoutError) as error:
+            logger.info("%s:%d is not reached: %s", *target, error)
+            newcomer.close()
+            return
+        except BaseException:
+            newcomer.close()
+            raise
+        prepare(newcomer)
+        relay = Relay(self._loop, newcomer, upstream, self._relays.discard)
+        self._relays.add(relay)
+        relay.start()
+
+    async def _http(self, newcomer: socket.socket, context: ssl.SSLContext | None) -> None:
+        server = self._runner.server
+        assert server is not None
+        try:
+            await self._loop.connect_accepted_socket(server, newcomer, ssl=context)
+        except (OSError, ssl.SSLError):
+            newcomer.close()
+
+    # Small pages
+
+    async def _index(self, _: web.Request) -> web.StreamResponse:
+        return page(
+            "Dask gateway", "<p>This is where Dask clusters are had. Ask for one with <code>gateway.GatewayCluster()</code>.</p>", 200
+        )
+
+    async def _healthz(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            {
+                "routes": len(self.routes),
+                "server": self.routes.connected,
+                "routes_age_s": round(self.routes.age_s, 1),
+                "relays": len(self._relays),
+            }
+        )
+
+    async def _tunnel(self, request: web.Request) -> web.StreamResponse:
+        """Carry a scheduler's TLS bytes in a WebSocket. No login: the TLS inside is mutual, from end to end."""
+        route = self.routes.find(request.match_info["uid"])
+        if route is None:
+            return web.Response(status=404, text="no such cluster\n")
+        try:
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(*route.scheduler), self.options.connect_timeout_s)
+        except (OSError, TimeoutError):
+            return web.Response(status=502, text="the scheduler is not reached\n")
+        tunnel = web.WebSocketResponse(max_msg_size=4 * 1024 * 1024, heartbeat=30)
+        await tunnel.prepare(request)
+
+        async def down() -> None:
+            while piece := await reader.read(TUNNEL_CHUNK):
+                await tunnel.send_bytes(piece)
+            await tunnel.close()
+
+        sending = asyncio.ensure_future(down())
+        try:
+            async for message in tunnel:
+                if message.type is not WSMsgType.BINARY:
+                    break
+                writer.write(message.data)
+                await writer.drain()
+        except OSError:
+            logger.debug("a tunnel broke")
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            writer.close()
+        return tunnel
+
+    # TLS
+
+    def _secure(self) -> bool:
+        return self._context is not None
+
+    def _load_certificate(self) -> None:
+        options = self.options
+        if not options.tls_cert:
+            return
+        stamp = (os.stat(options.tls_cert).st_mtime_ns, os.stat(options.tls_key).st_mtime_ns) if self._readable() else (0, 0)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(options.tls_cert, options.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(f"c.Proxy.tls_cert, tls_key: {error}") from None
+        self._context, self._certificate_stamp = context, stamp
+
+    def _readable(self) -> bool:
+        return os.path.exists(self.options.tls_cert) and os.path.exists(self.options.tls_key)
+
+    async def _renew_certificate(self) -> None:
+        """Take up a new certificate when the files change; a broken one is logged and the old one stays."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_CHECK_S)
+            if not self._readable():
+                continue
+            stamp = (os.stat(self.options.tls_cert).st_mtime_ns, os.stat(self.options.tls_key).st_mtime_ns)
+            if stamp != self._certificate_stamp:
+                try:
+                    self._load_certificate()
+                    logger.info("the certificate was read again")
+                except ConfigurationError as error:
+                    self._certificate_stamp = stamp
+                    logger.error("%s; the old one stays", error)
+
+    # End
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Take nobody in, let relays go on for a while, then let everything go."""
+        self.listener.close()
+        deadline = self._loop.time() + self.options.drain_s
+        while self._relays and self._loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for relay in list(self._relays):
+            relay.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.routes.save()
+        await self._stack.aclose()
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answer what is wrong with one short sentence; a fault of the edge is logged and not told."""
+    try:
+        answer: web.StreamResponse = await handler(request)
+        return answer
+    except web.HTTPRequestEntityTooLarge:
+        return failure("RESOURCE_EXHAUSTED", "the body is too large")
+    except web.HTTPException as error:
+        return web.json_response({"code": "not_found" if error.status == 404 else "unknown", "message": error.reason}, status=error.status)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return failure("INTERNAL", "the edge failed; its log says why")
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _run(options: Proxy, ready_fd: int | None) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    edge = Edge(options)
+    listening = await edge.start()
+    logger.info("the edge listens on %s", listening)
+    if ready_fd is not None:
+        os.write(ready_fd, f"ready {listening}\n".encode())
+        os.close(ready_fd)
+    await ended.wait()
+    await edge.stop()
+
+
+def run(config: Config, ready_fd: int | None = None) -> int:
+    """Run the edge until SIGTERM or SIGINT; return the exit code. Writes `ready host:port` to a descriptor when it listens."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(Proxy(config=config), ready_fd))
+    except ConfigurationError as error:
+        print(f"daskgateway: {error}", file=sys.stderr)
+        return 2
+    return 0

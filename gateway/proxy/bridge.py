@@ -1,0 +1,173 @@
+"""Every unary RPC over HTTP/1.1, as JSON or protobuf, in the shape of Connect's unary protocol (connectrpc.com/docs/protocol).
+
+The edge only transcodes: it is a client of the API like any other, and passes the caller's own credentials on.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from aiohttp import web
+from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
+from google.protobuf import json_format, message_factory
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.wire import AUTHORIZATION, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
+
+DEFAULT_TIMEOUT_S = 60.0
+MAX_TIMEOUT_S = 300.0
+MAX_AUTHORIZATION = 16 * 1024
+PASSED = (CORRELATION_ID, REPLAYED)
+
+# Connect's names and HTTP statuses of gRPC's codes.
+CODES: Mapping[str, tuple[str, int]] = {
+    "CANCELLED": ("canceled", 499),
+    "UNKNOWN": ("unknown", 500),
+    "INVALID_ARGUMENT": ("invalid_argument", 400),
+    "DEADLINE_EXCEEDED": ("deadline_exceeded", 504),
+    "NOT_FOUND": ("not_found", 404),
+    "ALREADY_EXISTS": ("already_exists", 409),
+    "PERMISSION_DENIED": ("permission_denied", 403),
+    "RESOURCE_EXHAUSTED": ("resource_exhausted", 429),
+    "FAILED_PRECONDITION": ("failed_precondition", 400),
+    "ABORTED": ("aborted", 409),
+    "OUT_OF_RANGE": ("out_of_range", 400),
+    "UNIMPLEMENTED": ("unimplemented", 501),
+    "INTERNAL": ("internal", 500),
+    "UNAVAILABLE": ("unavailable", 503),
+    "DATA_LOSS": ("data_loss", 500),
+    "UNAUTHENTICATED": ("unauthenticated", 401),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A unary RPC."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+
+
+def unary_methods() -> dict[str, Method]:
+    """Return every unary RPC of the public services by its path."""
+    found = {}
+    for file in (cluster_service_pb2, credential_service_pb2):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                if not method.server_streaming and not method.client_streaming:
+                    path = f"/{service.full_name}/{method.name}"
+                    request = message_factory.GetMessageClass(method.input_type)
+                    found[path] = Method(path, request, message_factory.GetMessageClass(method.output_type))
+    return found
+
+
+def failure(code: str, message: str, details: list[AnyMessage] | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return an error in Connect's shape."""
+    name, status = CODES[code]
+    packed = [
+        {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).rstrip(b"=").decode()}
+        for detail in details or ()
+    ]
+    body: dict[str, Any] = {"code": name, "message": message}
+    if packed:
+        body["details"] = packed
+    answer = web.json_response(body, status=status, headers=headers)
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = 'Basic realm="daskgateway"'
+    return answer
+
+
+def invalid(description: str, field: str = "request") -> web.Response:
+    """Return that the request could not be read."""
+    info, request = AnyMessage(), AnyMessage()
+    info.Pack(error_details_pb2.ErrorInfo(reason="FIELD_INVALID", domain=ERROR_DOMAIN))
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+    request.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return failure("INVALID_ARGUMENT", f"{field}: {description}", [info, request])
+
+
+def rpc_failure(error: grpc.aio.AioRpcError) -> web.Response:
+    """Return what the server said went wrong."""
+    status = status_pb2.Status()
+    headers = {}
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            status = status_pb2.Status.FromString(value)
+        elif key in PASSED:
+            headers[key] = str(value)
+    return failure(error.code().name, error.details() or "", list(status.details), headers)
+
+
+def credentials(request: web.Request) -> list[tuple[str, str]]:
+    """Return the caller's credentials as gRPC metadata; none if there are none, or if no header could hold them."""
+    header = request.headers.get("Authorization", "")
+    return [(AUTHORIZATION, header)] if header and header.isascii() and len(header) <= MAX_AUTHORIZATION else []
+
+
+def timeout_s(request: web.Request) -> float:
+    """Return how long the caller is patient."""
+    text = request.headers.get("connect-timeout-ms", "")
+    return min(MAX_TIMEOUT_S, int(text) / 1000) if text.isdigit() and len(text) <= 10 else DEFAULT_TIMEOUT_S
+
+
+class Bridge:
+    """Answers POST /{service}/{method}."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._methods = unary_methods()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one call."""
+        method = self._methods.get(request.path)
+        if method is None:
+            return failure("UNIMPLEMENTED", f"there is no unary call {request.path[:200]}", headers={})
+        if request.method != "POST":
+            return web.json_response({"code": "unimplemented", "message": "use POST"}, status=405, headers={"Allow": "POST"})
+        kind = request.content_type
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            return failure("RESOURCE_EXHAUSTED", f"the body has more than {error.max_size if hasattr(error, 'max_size') else 0} bytes")
+        if kind in ("application/proto", "application/x-protobuf"):
+            return await self._proto(method, body, request)
+        if kind in ("application/json", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain"):
+            return await self._json(method, body, request)
+        return web.json_response(
+            {"code": "invalid_argument", "message": "content-type must be application/json or application/proto"}, status=415
+        )
+
+    async def _proto(self, method: Method, body: bytes, request: web.Request) -> web.Response:
+        call = self._channel.unary_unary(method.path)
+        return await self._answer(call(body, timeout=timeout_s(request), metadata=credentials(request)), "application/proto", bytes)
+
+    async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:
+        message = method.request()
+        try:
+            json_format.Parse(body.decode() or "{}", message, max_recursion_depth=50)
+        except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+            return invalid(" ".join(str(error).split())[:500] or "is no JSON")
+        call = self._channel.unary_unary(
+            method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
+        )
+        return await self._answer(call(message, timeout=timeout_s(request), metadata=credentials(request)), "application/json", as_json)
+
+    async def _answer(self, call: Any, kind: str, encode: Any) -> web.Response:
+        try:
+            answer = await call
+            headers = {key: str(value) for key, value in await call.trailing_metadata() or () if key in PASSED}
+        except grpc.aio.AioRpcError as error:
+            return rpc_failure(error)
+        return web.Response(body=encode(answer), content_type=kind, headers=headers)
+
+
+def as_json(message: Message) -> bytes:
+    """Return a message as JSON on one line, with every field."""
+    return json_format.MessageToJson(message, indent=None, always_print_fields_with_no_presence=True).encode()

@@ -1,0 +1,45 @@
+"""What an administrator may set for the edge."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from traitlets import Bool, Float, Int, Unicode
+from traitlets.config import Configurable
+
+
+class Proxy(Configurable):
+    """The edge: the one public port."""
+
+    address = Unicode("127.0.0.1:8000", help="host:port to listen on; port 0: any free one.").tag(config=True)
+    tls_cert = Unicode("", help="PEM file with the certificate chain for browsers and HTTP clients; read again when it changes.").tag(
+        config=True
+    )
+    tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
+    insecure_ok = Bool(False, help="Serve HTTP without TLS beyond loopback. Passwords then travel in clear text.").tag(config=True)
+    server_address = Unicode(
+        "http://127.0.0.1:8001", help="The server, for routes and for calls made over HTTP: unix:/path, http://host:port or https://…"
+    ).tag(config=True)
+    grpc_address = Unicode("127.0.0.1:8001", help="host:port of the server's listener, where gRPC connections are relayed.").tag(
+        config=True
+    )
+    server_ca = Unicode("", help="PEM bundle that an https server_address is verified by; empty: the system's.").tag(config=True)
+    token_file = Unicode("", help="File with the edge's token, which the server made (edge.token in its state_dir). Mode 0600.").tag(
+        config=True
+    )
+    state_dir = Unicode(help="Directory of what the edge keeps: last known routes, the key of its sessions. Made 0700.").tag(config=True)
+    max_connections = Int(15_000, min=1, help="Connections served at a time; more are not accepted until some end.").tag(config=True)
+    max_newcomers = Int(6_000, min=1, help="Connections that have not yet said what they want; the oldest gives way.").tag(config=True)
+    hello_timeout_s = Float(5.0, min=0.1, help="Seconds for a connection to say what it wants.").tag(config=True)
+    connect_timeout_s = Float(10.0, min=0.1, help="Seconds to reach a scheduler or the server.").tag(config=True)
+    session_s = Float(12 * 3600.0, min=60, help="Seconds that a browser stays logged in to a dashboard.").tag(config=True)
+    drain_s = Float(5.0, min=0, help="Seconds that relays may go on after SIGTERM.").tag(config=True)
+    max_body_bytes = Int(1024 * 1024, min=1024, help="Largest body of an HTTP request, in bytes.").tag(config=True)
+    reuse_port = Bool(False, help="Let several edges share the port (SO_REUSEPORT).").tag(config=True)
+
+    def _state_dir_default(self) -> str:
+        if os.geteuid() == 0:
+            return "/var/lib/daskgateway/edge"
+        base = os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
+        return str(pathlib.Path(base) / "daskgateway" / "edge")

@@ -1,0 +1,95 @@
+"""Watches and logs as server-sent events (HTML Living Standard, §9.2), for browsers, curl and what only HTTP reaches.
+
+`GET /v1/watch` resumes after Last-Event-ID, which is a revision. `GET /v1/logs?name=…` tells logs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+from aiohttp import web
+from daskgateway.v1 import cluster_service_pb2 as pb
+
+from gateway.proxy.bridge import as_json, credentials, invalid, rpc_failure
+
+_KINDS = {
+    pb.WATCH_EVENT_TYPE_ADDED: "added",
+    pb.WATCH_EVENT_TYPE_MODIFIED: "modified",
+    pb.WATCH_EVENT_TYPE_REMOVED: "removed",
+}
+SERVICE = "/daskgateway.v1.ClusterService"
+
+
+def event(kind: str, body: bytes, identity: str = "") -> bytes:
+    """Return one event as it travels; `body` must hold no line breaks."""
+    head = f"id: {identity}\n" if identity else ""
+    return f"{head}event: {kind}\ndata: ".encode() + body + b"\n\n"
+
+
+def kind_of(told: pb.WatchClustersResponse) -> str:
+    """Return an event's name."""
+    which = told.WhichOneof("kind")
+    return _KINDS.get(told.event.type, "modified") if which == "event" else str(which)
+
+
+class Events:
+    """Answers GET /v1/watch and /v1/logs."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._watch = channel.unary_stream(
+            f"{SERVICE}/WatchClusters",
+            request_serializer=pb.WatchClustersRequest.SerializeToString,
+            response_deserializer=pb.WatchClustersResponse.FromString,
+        )
+        self._logs = channel.unary_stream(
+            f"{SERVICE}/StreamLogs",
+            request_serializer=pb.StreamLogsRequest.SerializeToString,
+            response_deserializer=pb.StreamLogsResponse.FromString,
+        )
+
+    async def watch(self, request: web.Request) -> web.StreamResponse:
+        """Stream changes."""
+        query = request.query
+        start = request.headers.get("Last-Event-ID") or query.get("start_revision", "0")
+        if not start.isdigit() or len(start) > 18:
+            return invalid("must be a revision", "start_revision")
+        asked = pb.WatchClustersRequest(parent=query.get("parent", ""), start_revision=int(start), clusters=query.getall("clusters", []))
+        call = self._watch(asked, metadata=credentials(request))
+        return await self._stream(request, call, lambda told: event(kind_of(told), as_json(told), str(told.revision)))
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        """Stream logs."""
+        query = request.query
+        tail = query.get("tail_lines", "0")
+        if not tail.isdigit() or len(tail) > 9:
+            return invalid("must be a number", "tail_lines")
+        asked = pb.StreamLogsRequest(
+            name=query.get("name", ""),
+            instances=query.getall("instances", []),
+            tail_lines=int(tail),
+            follow=query.get("follow", "").lower() in ("1", "true", "yes"),
+        )
+        call = self._logs(asked, metadata=credentials(request))
+        return await self._stream(request, call, lambda piece: event("log", as_json(piece)))
+
+    async def _stream(self, request: web.Request, call: Any, encode: Any) -> web.StreamResponse:
+        """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        try:
+            async for told in call:
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(encode(told))
+        except grpc.aio.AioRpcError as error:
+            if not response.prepared:
+                return rpc_failure(error)
+            body = json.dumps({"code": error.code().name.lower(), "message": error.details()}).encode()
+            await response.write(event("error", body))
+        finally:
+            call.cancel()
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write_eof()
+        return response
