@@ -55,7 +55,7 @@ class Edge:
         self._stack = contextlib.AsyncExitStack()
         self._context: ssl.SSLContext | None = None
         self._certificate_stamp: tuple[int, int] = (0, 0)
-        self._http_connections = 0
+        self._drained: asyncio.Event | None = None  # set once the last relay has ended, while draining
 
     async def start(self) -> str:
         """Begin; return host:port. ConfigurationError if that cannot be."""
@@ -64,10 +64,9 @@ class Edge:
         self._make_state_dir()
         self.routes.load()
         channel = self._channel()
-        self._stack.push_async_callback(channel.close)
-        dashboards = Dashboards(
-            self.routes, Sessions(session_key(self.state_dir / "session.key"), self.options.session_s), channel, self._secure
-        )
+        self._stack.push_async_callback(channel.close, None)
+        sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
+        dashboards = Dashboards(self.routes, sessions, channel, self._secure)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         self._runner = web.AppRunner(self._application(channel, dashboards), access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -187,9 +186,14 @@ class Edge:
             newcomer.close()
             raise
         prepare(newcomer)
-        relay = Relay(self._loop, newcomer, upstream, self._relays.discard)
+        relay = Relay(self._loop, newcomer, upstream, self._over)
         self._relays.add(relay)
         relay.start()
+
+    def _over(self, relay: Relay) -> None:
+        self._relays.discard(relay)
+        if not self._relays and self._drained is not None:
+            self._drained.set()
 
     async def _http(self, newcomer: socket.socket, context: ssl.SSLContext | None) -> None:
         server = self._runner.server
@@ -202,9 +206,7 @@ class Edge:
     # Small pages
 
     async def _index(self, _: web.Request) -> web.StreamResponse:
-        return page(
-            "Dask gateway", "<p>This is where Dask clusters are had. Ask for one with <code>gateway.GatewayCluster()</code>.</p>", 200
-        )
+        return page("Dask gateway", "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>", 200)
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(
@@ -295,9 +297,10 @@ class Edge:
     async def stop(self) -> None:
         """Take nobody in, let relays go on for a while, then let everything go."""
         self.listener.close()
-        deadline = self._loop.time() + self.options.drain_s
-        while self._relays and self._loop.time() < deadline:
-            await asyncio.sleep(0.05)
+        if self._relays:
+            self._drained = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), self.options.drain_s)
         for relay in list(self._relays):
             relay.close()
         for task in list(self._tasks):

@@ -97,7 +97,8 @@ def rpc_failure(error: grpc.aio.AioRpcError) -> web.Response:
     """Return what the server said went wrong."""
     status = status_pb2.Status()
     headers = {}
-    for key, value in error.trailing_metadata() or ():
+    trailers: Any = error.trailing_metadata() or ()
+    for key, value in trailers:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             status = status_pb2.Status.FromString(value)
         elif key in PASSED:
@@ -145,7 +146,7 @@ class Bridge:
         )
 
     async def _proto(self, method: Method, body: bytes, request: web.Request) -> web.Response:
-        call = self._channel.unary_unary(method.path)
+        call = self._channel.unary_unary(method.path, None, None)
         return await self._answer(call(body, timeout=timeout_s(request), metadata=credentials(request)), "application/proto", bytes)
 
     async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:

@@ -25,18 +25,8 @@ from gateway.wire import AUTHORIZATION, DASHBOARD_PATH, TICKET_QUERY, basic_cred
 logger = logging.getLogger(__name__)
 
 HOP_BY_HOP = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-    ]
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te"}
+    | {"trailer", "trailers", "transfer-encoding", "upgrade", "content-length"}
 )
 PRIVATE = frozenset(("authorization", "cookie", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"))
 MAX_SOCKET_MESSAGE = 32 * 1024 * 1024
@@ -155,7 +145,8 @@ class Dashboards:
     # Passing on
 
     async def _pass(self, request: web.Request, route: Route, path: str) -> web.StreamResponse:
-        assert self._http is not None and route.dashboard is not None
+        assert self._http is not None
+        assert route.dashboard is not None
         base = f"http://{_host(route.dashboard)}"
         try:
             async with self._http.request(
@@ -201,9 +192,10 @@ class Dashboards:
             return browser
 
 
-async def _carry(
-    source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse, sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse
-) -> None:
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def _carry(source: Socket, sink: Socket) -> None:
     async for message in source:
         if message.type is aiohttp.WSMsgType.TEXT:
             await sink.send_str(message.data)

@@ -237,6 +237,7 @@ class App:
         self._switchboard = Switchboard(self.store.view)
         self._spawn(self._switchboard.run(), "switchboard")
         agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set)
+        self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set)
         self._grpc, self._healthy = host.build(
             [
                 ContextInterceptor(),
@@ -248,10 +249,7 @@ class App:
                 (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(self.services)),
                 (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(self.services)),
                 (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
-                (
-                    route_pb2_grpc.add_RouteServiceServicer_to_server,
-                    RouteServicer(self.store.view, [signer.public_key], self._draining.is_set),
-                ),
+                (route_pb2_grpc.add_RouteServiceServicer_to_server, self._routes),
             ],
             with_reflection=options.reflection,
         )
@@ -357,6 +355,7 @@ class App:
             await self._stop_clusters()
         self._draining.set()
         self._switchboard.wake_all()
+        self._routes.wake_all()
         await self._grpc.stop(self._server_settings.drain_s)
         await self._stack.aclose()
 

@@ -11,7 +11,7 @@ from daskgateway.internal.v1 import route_pb2_grpc
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Cluster, State
 from gateway.server.rpc.caller import current
-from gateway.server.store.contract import View
+from gateway.server.store.contract import Subscription, View
 
 HEARTBEAT_S = 15.0
 CHUNK = 2000  # routes in one message, a few hundred bytes each
@@ -38,11 +38,18 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
 
     def __init__(self, view: View, ticket_keys: Sequence[bytes], draining: Callable[[], bool]) -> None:
         self._view, self._ticket_keys, self._draining = view, tuple(ticket_keys), draining
+        self._subscriptions: set[Subscription] = set()
+
+    def wake_all(self) -> None:
+        """End every stream that waits, because the server drains."""
+        for subscription in self._subscriptions:
+            subscription.close()
 
     async def WatchRoutes(self, request: pb.WatchRoutesRequest, context: Any) -> AsyncIterator[pb.RouteUpdate]:
         if not current.get().edge:
             raise CredentialsInvalid
         subscription = self._view.subscribe()
+        self._subscriptions.add(subscription)
         try:
             known: dict[str, pb.Route] = {cluster.uid: route(cluster) for cluster in self._view.clusters() if routed(cluster)}
             revision, routes = self._view.revision, list(known.values())
@@ -64,4 +71,5 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
                 if update.routes or update.removed or not changes:
                     yield update
         finally:
+            self._subscriptions.discard(subscription)
             subscription.close()
