@@ -153,7 +153,8 @@ def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
 def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
     if known.cluster.stop is None:
         if worker.connected_at:
-            known.tell("WORKER_CLOSED" if seen.exit_code == 0 else "WORKER_LOST", f"its process ended. {seen.message}".rstrip(), worker.name)
+            reason = "WORKER_CLOSED" if seen.exit_code == 0 else "WORKER_LOST"
+            known.tell(reason, f"its process ended. {seen.message}".rstrip(), worker.name)
         else:
             _worker_failed(known, worker, "WORKER_EXITED", f"its process ended before it connected. {seen.message}".rstrip())
     if seen.phase is Phase.EXITED:

@@ -1,0 +1,316 @@
+"""The client's commands: `daskgateway clusters …` and the same as `dask gateway clusters …`.
+
+Results go to standard output, progress and errors to standard error; exit code 1 for what the gateway refuses, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+from daskgateway.v1 import cluster_pb2
+from google.protobuf.json_format import MessageToDict
+
+from gateway.client import errors, requests
+from gateway.client.gateway import Gateway
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COLUMNS = ("NAME", "STATE", "WORKERS", "CLIENTS", "CREATED", "MESSAGE")
+
+
+def _fail(words: str, code: int = 1) -> None:
+    click.echo(f"daskgateway: {words}", err=True)
+    sys.exit(code)
+
+
+def _with_gateway(command: F) -> Any:
+    """Add --address and --output to a command, give it a Gateway, and tell errors in one line."""
+
+    @click.option("--address", metavar="URL", default=None, help="Where the gateway is; else as Dask's configuration says.")
+    @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+    @functools.wraps(command)
+    def run(address: str | None, output: str, **kwargs: Any) -> None:
+        try:
+            command(Gateway(address), output == "json", **kwargs)
+        except errors.InvalidRequest as error:
+            _fail("\n".join(f"{one.field}: {one.description}" for one in error.violations) or str(error))
+        except errors.AuthenticationFailed:
+            _fail("the gateway does not know you; set DASKGATEWAY_TOKEN, or DASKGATEWAY_USER and DASKGATEWAY_PASSWORD")
+        except errors.GatewayError as error:
+            _fail(str(error))
+        except ValueError as error:
+            _fail(str(error), 2)
+        except BrokenPipeError:
+            sys.stderr.close()
+
+    return run
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    return MessageToDict(message)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their headings: aligned, plain where the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, markup=False, highlight=False).print(table)
+
+
+def _row(cluster: cluster_pb2.Cluster) -> list[str]:
+    groups = cluster.status.worker_groups.values()
+    workers = f"{sum(group.running for group in groups)}/{sum(group.desired for group in groups)}"
+    created = cluster.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
+    name = f"{cluster.owner}/{cluster.name.rpartition('/')[2]}"
+    return [name, requests.state(cluster), workers, str(cluster.status.clients), created, requests.explanation(cluster)]
+
+
+def _show(cluster: cluster_pb2.Cluster, as_json: bool) -> None:
+    if as_json:
+        _print_json(_plain(cluster))
+        return
+    rows = [("name", cluster.name), ("uid", cluster.uid), ("state", requests.state(cluster)), ("why", requests.explanation(cluster))]
+    rows += [("scheduler", cluster.status.endpoints.scheduler), ("dashboard", cluster.status.endpoints.dashboard)]
+    for name, group in sorted(cluster.status.worker_groups.items()):
+        rows.append((f"workers ({name})", f"{group.running} running, {group.pending} pending, {group.desired} desired"))
+    rows += [(f"option {name}", str(value)) for name, value in sorted(_plain(cluster.spec.options).items())]
+    rows += [(f"version of {name}", version) for name, version in sorted(cluster.status.versions.items())]
+    if cluster.status.HasField("expire_time"):
+        rows.append(("will be stopped", cluster.status.expire_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")))
+    _table(("FIELD", "VALUE"), [row for row in rows if row[1]])
+
+
+@click.group("gateway")
+def gateway() -> None:
+    """Dask clusters behind a gateway."""
+
+
+@gateway.group()
+def clusters() -> None:
+    """Ask for clusters, change, watch and stop them."""
+
+
+@clusters.command("list")
+@click.option("--all", "show_finished", is_flag=True, help="Finished ones too, until they are purged.")
+@click.option("--everybody", is_flag=True, help="Those of every user; for admins.")
+@_with_gateway
+def list_clusters(gateway: Gateway, as_json: bool, show_finished: bool, everybody: bool) -> None:
+    """List clusters, newest first."""
+    found = gateway.list_clusters(show_finished=show_finished, everybody=everybody)
+    if as_json:
+        _print_json([_plain(cluster) for cluster in found])
+    else:
+        _table(COLUMNS, [_row(cluster) for cluster in found])
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return options out of `name=value` words; a value that is JSON is taken as such."""
+    chosen: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"-o {pair}: options look like name=value")
+        try:
+            chosen[name] = json.loads(text)
+        except ValueError:
+            chosen[name] = text
+    return chosen
+
+
+@clusters.command()
+@click.argument("name", default="")
+@click.option("-o", "--option", "pairs", multiple=True, metavar="NAME=VALUE", help="See `options`; may be repeated.")
+@click.option("-n", "--workers", type=click.IntRange(0), default=None, help="Workers to begin with.")
+@click.option("--backend", default="", help="Where to run it.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it can be used.")
+@click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait at most.")
+@_with_gateway
+def create(
+    gateway: Gateway, as_json: bool, name: str, pairs: Sequence[str], workers: int | None, backend: str, wait: bool, timeout_s: float
+) -> None:
+    """Ask for a cluster."""
+    cluster = gateway.submit(name, options=_options(pairs), workers=workers, backend=backend)
+    if wait:
+        with _Progress(cluster) as told:
+            cluster = gateway.wait(cluster.name, ("ACTIVE", "STOPPING"), timeout_s=timeout_s, told=told)
+    _show(cluster, as_json)
+    if wait and cluster.status.state in requests.ENDING:
+        _fail(f"the cluster did not start: {requests.explanation(cluster)}")
+
+
+class _Progress:
+    """Shows on a terminal what a starting cluster waits for."""
+
+    def __init__(self, cluster: cluster_pb2.Cluster) -> None:
+        self._name, self._status = cluster.name.rpartition("/")[2], None
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status(f"{self._name}: accepted")
+
+    def __enter__(self) -> Callable[[cluster_pb2.Cluster], None]:
+        if self._status is not None:
+            self._status.start()
+        return self._tell
+
+    def _tell(self, cluster: cluster_pb2.Cluster) -> None:
+        if self._status is not None:
+            self._status.update(f"{self._name}: {requests.state(cluster)}: {requests.explanation(cluster)}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+@clusters.command()
+@click.argument("name")
+@_with_gateway
+def show(gateway: Gateway, as_json: bool, name: str) -> None:
+    """Show one cluster."""
+    _show(gateway.get_cluster(name), as_json)
+
+
+@clusters.command()
+@click.argument("name")
+@click.argument("workers", type=click.IntRange(0))
+@click.option("--group", default=requests.DEFAULT_GROUP, show_default=True)
+@_with_gateway
+def scale(gateway: Gateway, as_json: bool, name: str, workers: int, group: str) -> None:
+    """Wish so many WORKERS."""
+    _show(gateway.scale_cluster(name, workers, group=group), as_json)
+
+
+@clusters.command()
+@click.argument("name")
+@click.option("--minimum", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--maximum", type=click.IntRange(1), required=True)
+@click.option("--group", default=requests.DEFAULT_GROUP, show_default=True)
+@_with_gateway
+def adapt(gateway: Gateway, as_json: bool, name: str, minimum: int, maximum: int, group: str) -> None:
+    """Wish as many workers as the load needs, between bounds."""
+    _show(gateway.adapt_cluster(name, minimum, maximum, group=group), as_json)
+
+
+@clusters.command()
+@click.argument("name")
+@click.option("--wait/--no-wait", default=False, help="Wait until nothing of it runs.")
+@_with_gateway
+def stop(gateway: Gateway, as_json: bool, name: str, wait: bool) -> None:
+    """Stop a cluster."""
+    cluster = gateway.stop_cluster(name)
+    if wait:
+        cluster = gateway.wait(f"{cluster.owner}/{cluster.uid}", ("STOPPED", "FAILED"))
+    _show(cluster, as_json)
+
+
+@clusters.command()
+@click.argument("names", nargs=-1)
+@_with_gateway
+def watch(gateway: Gateway, as_json: bool, names: Sequence[str]) -> None:
+    """Tell changes as they happen, until interrupted."""
+    for told in gateway.watch(clusters=names):
+        if as_json:
+            click.echo(json.dumps(_plain(told)))
+        elif told.HasField("event"):
+            row = _row(told.event.cluster)
+            click.echo("  ".join(row[:3] + row[5:]) if told.event.type != 3 else f"{told.event.cluster.name}  PURGED")
+
+
+@clusters.command()
+@click.argument("name")
+@click.argument("instances", nargs=-1)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("--tail", "tail_lines", type=click.IntRange(0), default=0, help="Begin with so many last lines of each.")
+@_with_gateway
+def logs(gateway: Gateway, as_json: bool, name: str, instances: Sequence[str], follow: bool, tail_lines: int) -> None:
+    """Print logs of a cluster's scheduler and workers, also after their end."""
+    last = ""
+    for instance, text in gateway.stream_logs(name, instances, tail_lines=tail_lines, follow=follow):
+        if as_json:
+            click.echo(json.dumps({"instance": instance, "text": text}))
+            continue
+        if instance != last:
+            click.echo(f"==> {instance} <==", err=True)
+            last = instance
+        click.echo(text, nl=False)
+
+
+@gateway.command()
+@_with_gateway
+def options(gateway: Gateway, as_json: bool) -> None:
+    """Show what may be asked for in a new cluster."""
+    offered = gateway.cluster_options()
+    if as_json:
+        _print_json({name: offered[name] for name in offered})
+    else:
+        _table(("OPTION", "DEFAULT"), [(name, str(offered[name])) for name in offered])
+
+
+@gateway.command()
+@_with_gateway
+def whoami(gateway: Gateway, as_json: bool) -> None:
+    """Show who the gateway takes you for."""
+    caller = gateway.whoami()
+    if as_json:
+        _print_json(_plain(caller))
+    else:
+        click.echo(caller.user + (" (admin)" if caller.admin else ""))
+
+
+@gateway.group("token")
+def token() -> None:
+    """Make, list and revoke API tokens."""
+
+
+@token.command("create")
+@click.argument("display_name", default="")
+@click.option("--days", type=click.FloatRange(0.001), default=30.0, show_default=True, help="How long it is valid.")
+@_with_gateway
+def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float) -> None:
+    """Make a token; its secret is printed once."""
+    made = gateway.create_token(display_name, ttl_s=days * 86400)
+    if as_json:
+        _print_json(_plain(made))
+    else:
+        click.echo(made.secret)
+
+
+@token.command("list")
+@_with_gateway
+def list_tokens(gateway: Gateway, as_json: bool) -> None:
+    """List tokens without their secrets."""
+    found = gateway.list_tokens()
+    if as_json:
+        _print_json([_plain(one) for one in found])
+    else:
+        rows = [(one.id, one.display_name, one.expire_time.ToDatetime().strftime("%Y-%m-%d")) for one in found]
+        _table(("ID", "NAME", "EXPIRES"), rows)
+
+
+@token.command("revoke")
+@click.argument("token_id")
+@_with_gateway
+def revoke_token(gateway: Gateway, as_json: bool, token_id: str) -> None:
+    """Make a token useless."""
+    gateway.revoke_token(token_id)
+    if as_json:
+        _print_json({"revoked": token_id})
+
+
+COMMANDS: dict[str, click.Command] = dict(gateway.commands)
