@@ -1,0 +1,55 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint stubs matrix clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [ONCE=1]   start a gateway, compute on a cluster, show where to go on"
+	@echo "make test            install what tests need and run them"
+	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
+	@echo "make stubs           generate the stubs again"
+	@echo "make matrix          import the stubs under protobuf 5, 6 and 7"
+	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
+	@echo "make bench-control   the server's figures, beside dask-gateway"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.server: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[server]' 'dask[array]' 'bokeh>=3.1'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/.server
+	@$(BIN)/python examples/demo.py $(if $(ONCE),--once)
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy gateway
+	$(BIN)/buf lint
+	@PATH=$(BIN):$$PATH sh scripts/buf_breaking.sh
+	$(BIN)/python scripts/generate_stubs.py --check
+
+stubs: $(VENV)/.test
+	$(BIN)/python scripts/generate_stubs.py
+
+matrix: $(VENV)/.test
+	$(BIN)/python scripts/protobuf_matrix.py
+
+bench-%: $(VENV)/.test
+	@$(BIN)/python -m benchmarks.$*
+
+clean:
+	rm -rf $(VENV) build dist
