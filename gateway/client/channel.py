@@ -146,9 +146,9 @@ class Connection:
         )
         return Stream(multi(request, metadata=self._metadata()))
 
-    def _metadata(self) -> list[tuple[str, str]]:
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
         header = self.settings.auth.header()
-        return [(AUTHORIZATION, header)] if header else []
+        return ((AUTHORIZATION, header),) if header else ()
 
     def _grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
         call = _channel(self.settings).unary_unary(path, request_serializer=_serialize, response_deserializer=answer.FromString)

@@ -94,7 +94,7 @@ class GatewayCluster(Cluster):
         keep = defaults.get("shutdown-on-close", True) if shutdown_on_close is None else shutdown_on_close
         self._shutdown_on_close = bool(keep)
         self._start_timeout_s = parse_timedelta(start_timeout or defaults.get("start-timeout") or "5 minutes")
-        wishes = {"backend": backend, "labels": labels, "workers": n_workers}
+        wishes: dict[str, Any] = {"backend": backend, "labels": labels, "workers": n_workers}
         chosen = _wishes({"options": options, **kwargs})["options"]
         self._request = requests.create(name or "", options={**(defaults.get("options") or {}), **chosen}, **wishes)
         self._resource = cluster_pb2.Cluster(name=requests.full_name(name or ""))

@@ -32,7 +32,7 @@ class GatewayConnector(Connector):
             found = await in_thread(lambda: credentials.kept(connection_for(target), target.uid))
             context = found.ssl_context()
         try:
-            stream = await BaseTCPConnector.client.connect(target.host, target.port, max_buffer_size=MAX_BUFFER_SIZE)
+            stream = await BaseTCPConnector.client.connect(target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE))
             stream = await stream.start_tls(False, ssl_options=context, server_hostname=wire.server_name(target.uid))
             if stream.closed() and stream.error:
                 raise StreamClosedError(stream.error)

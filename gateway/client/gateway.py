@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2, credential_service_pb2
@@ -84,7 +84,7 @@ class Gateway:
     def _call(self, method: str, request: Any, answer: type[T], *, service: str = CLUSTERS, timeout_s: float | None = None) -> T:
         return self._connection.call(service, method, request, answer, timeout_s=timeout_s)  # type: ignore[type-var]
 
-    def cluster_options(self) -> Options | Awaitable[Options]:
+    def cluster_options(self) -> Any:
         """Return what may be asked for in a new cluster."""
         return self._do(self._options)
 
@@ -155,7 +155,7 @@ class Gateway:
     def _wait(
         self, name: str, states: Sequence[str], timeout_s: float, told: Callable[[cluster_pb2.Cluster], None] | None
     ) -> cluster_pb2.Cluster:
-        numbers = [cluster_pb2.ClusterState.Value(f"CLUSTER_STATE_{state}") for state in states]
+        numbers: list[Any] = [cluster_pb2.ClusterState.Value(f"CLUSTER_STATE_{state}") for state in states]
         request = cluster_service_pb2.WaitClusterRequest(name=requests.full_name(name), states=numbers)
         deadline = time.monotonic() + timeout_s
         while True:

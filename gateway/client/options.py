@@ -89,7 +89,7 @@ def default(field: pb.OptionField) -> Any:
 def checked(field: pb.OptionField, value: Any) -> Any:
     """Return a value as a field takes it; ValueError says what would be right."""
     kind = field.WhichOneof("kind")
-    description = getattr(field, kind) if kind else None
+    description: Any = getattr(field, kind) if kind else None
     wrong = ""
     if kind == "bool_field":
         wrong = "" if isinstance(value, bool) else "must be true or false"

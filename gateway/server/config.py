@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import typing
 from collections.abc import Mapping, Sequence
 
 from traitlets import Any, Bool, Callable, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
@@ -102,7 +103,7 @@ def _memory(default: str, text: str) -> Union:
     return Union([Unicode(), Int()], default_value=default, help=f"{text}, such as 4 GiB.").tag(config=True)
 
 
-def _seconds(text: str) -> Any:
+def _seconds(text: str) -> typing.Any:  # a trait, which reads as float or None
     return Float(None, allow_none=True, min=0, help=f"Seconds {text}. None: for ever.").tag(config=True)
 
 

@@ -158,7 +158,7 @@ async def _ended(record: EdgeRecord) -> None:
 async def _readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
-    loop.add_reader(descriptor, lambda: readable.done() or readable.set_result(None))
+    loop.add_reader(descriptor, _resolve, readable)
     try:
         await readable
     finally:
@@ -176,3 +176,8 @@ async def _read_line(descriptor: int) -> str:
             break
         received += piece
     return received.decode(errors="replace")
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

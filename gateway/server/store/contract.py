@@ -159,7 +159,9 @@ class Subscription(Protocol):
 class Store(Protocol):
     """A database."""
 
-    view: View
+    @property
+    def view(self) -> View:
+        """Every cluster, in memory."""
 
     async def open(self) -> None:
         """Connect, migrate, fill the view. StoreError if that cannot be."""

@@ -1,0 +1,73 @@
+"""A real gateway in processes of its own, below a private directory, on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+USER, PASSWORD = "alice", "wonderland"
+
+
+class GatewayProcess:
+    """Server and edge."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        from gateway.server.security.password import hash_password
+
+        self.directory = directory
+        self.local = directory / "local"
+        self.config = directory / "daskgateway_config.py"
+        self.config.write_text(
+            f"c = get_config()\n"
+            f"c.DaskGateway.state_dir = {str(directory / 'state')!r}\n"
+            f"c.DaskGateway.address = '127.0.0.1:0'\n"
+            f"c.Proxy.address = '127.0.0.1:0'\n"
+            f"c.LocalBackend.root = {str(self.local)!r}\n"
+            f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob': {hash_password('builder')!r}}}\n"
+            f"c.ClusterConfig.max_workers = 6\n"
+        )
+        self.address = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Serve."""
+        words = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config)]
+        log = (self.directory / "server.log").open("a")
+        with log:
+            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+        assert self.process.stdout is not None
+        found = re.search(r"serves on (\S+) ", self.process.stdout.readline())
+        assert found is not None, (self.directory / "server.log").read_text()
+        self.address = found[1]
+
+    def kill(self) -> None:
+        """End the server with no warning; edge and clusters stay."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def stop(self) -> int:
+        """End the server as an administrator does; return its exit code."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self.process.stdout.close()
+        return code
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a user's process."""
+        user = {"DASKGATEWAY_ADDRESS": self.address, "DASKGATEWAY_USER": USER, "DASKGATEWAY_PASSWORD": PASSWORD}
+        return os.environ | user
+
+    def processes(self) -> list[int]:
+        """Return the pids of everything the local backend runs."""
+        from gateway.backends import proc
+
+        return [pid for pid, _ in proc.marked({"DASKGATEWAY_ROOT": str(self.local)}) if proc.identify(pid) is not None]
