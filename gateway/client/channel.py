@@ -144,16 +144,16 @@ class Connection:
         multi = _channel(self.settings).unary_stream(
             f"/{service}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
         )
-        return Stream(multi(request, metadata=self._metadata()))
+        return Stream(multi(request, metadata=self._credentials()))
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
+    def _credentials(self) -> tuple[tuple[str, str], ...]:
         header = self.settings.auth.header()
         return ((AUTHORIZATION, header),) if header else ()
 
     def _grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
         call = _channel(self.settings).unary_unary(path, request_serializer=_serialize, response_deserializer=answer.FromString)
         try:
-            result: M = call(request, timeout=timeout_s, metadata=self._metadata())
+            result: M = call(request, timeout=timeout_s, metadata=self._credentials())
             return result
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
@@ -161,7 +161,7 @@ class Connection:
     def _http(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
         """Make the call in the shape of Connect's unary protocol (connectrpc.com/docs/protocol)."""
         headers = {"content-type": "application/proto", "connect-timeout-ms": str(int(timeout_s * 1000))}
-        headers.update(self._metadata())
+        headers.update(self._credentials())
         try:
             connection = self._http_connection(timeout_s)
             try:
@@ -219,7 +219,7 @@ def _serialize(message: Message) -> bytes:
 
 def _from_grpc(error: Any) -> errors.GatewayError:
     status = status_pb2.Status()
-    for key, value in error.trailing_metadata() or ():
+    for key, value in error.trailing_credentials() or ():
         if key == "grpc-status-details-bin":
             status = status_pb2.Status.FromString(value)
     return errors.make(error.code().name, error.details() or "", status.details)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import logging
 import os
 import pathlib
@@ -17,22 +16,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from daskgateway.internal.v1 import agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
-from traitlets.config import Config, Configurable
 
-from gateway import configfile
-from gateway.backends import registry as backend_registry
 from gateway.backends.contract import Backend
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
-from gateway.proxy.config import Proxy
 from gateway.server import keys
-from gateway.server.config import ClusterConfig, ConfiguredOffers, DaskGateway
+from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
 from gateway.server.edge_process import EdgeProcess
 from gateway.server.reconcile.loop import Reconciler
@@ -45,12 +39,14 @@ from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextIn
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import tickets, tokens
 from gateway.server.security.api_tokens import ApiTokens
-from gateway.server.security.authenticator import Authenticator, authenticator_class
 from gateway.server.security.secrets import Keyring
+from gateway.server.settings import Settings, known_classes, settings, split_address
 from gateway.server.store.contract import Store, StoreError
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
 from gateway.server.usecases.services import Endpoint, Services
+
+__all__ = ["App", "known_classes", "serve", "settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,86 +60,6 @@ CERTIFICATE_THREADS = 2
 def now_ms() -> int:
     """Return the present instant."""
     return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything configured, as checked objects."""
-
-    config: Config
-    server: DaskGateway
-    clusters: ClusterConfig
-    proxy: Proxy
-    backends: dict[str, Any]
-    authenticator: Authenticator
-
-    def all(self) -> list[Configurable]:
-        """Return every configured object."""
-        return [self.server, self.clusters, self.proxy, self.authenticator, *self.backends.values()]
-
-
-def known_classes(config: Config) -> list[type[Configurable]]:
-    """Return the classes that a configuration may set: the fixed ones, and those of the backends and authenticator it names."""
-    server = DaskGateway(config=_section(config, "DaskGateway"))
-    try:
-        backends = [backend_registry.load(name) for name in server.backends]
-        authenticator = authenticator_class(server.authenticator)
-    except (LookupError, ValueError) as error:
-        raise ConfigurationError(str(error)) from None
-    return [DaskGateway, ClusterConfig, Proxy, authenticator, *backends]
-
-
-def _section(config: Config, name: str) -> Config:
-    """Return one section, checked, so that the classes it names can be found."""
-    alone = Config()
-    if name in config:
-        alone[name] = config[name]
-        configfile.check(alone, [DaskGateway])
-    return alone
-
-
-def settings(config: Config) -> Settings:
-    """Return checked settings; ConfigurationError with everything that is wrong."""
-    configfile.check(config, known_classes(config))
-    server, clusters, proxy = DaskGateway(config=config), ClusterConfig(config=config), Proxy(config=config)
-    backends = {name: backend_registry.load(name)(config=config) for name in server.backends}
-    authenticator = authenticator_class(server.authenticator)(config=config)
-    found = Settings(config, server, clusters, proxy, backends, authenticator)
-    _check(found)
-    return found
-
-
-def _check(found: Settings) -> None:
-    server = found.server
-    if not server.backends:
-        raise ConfigurationError("c.DaskGateway.backends: must name at least one backend")
-    if bool(server.tls_cert) != bool(server.tls_key):
-        raise ConfigurationError("c.DaskGateway.tls_cert and tls_key: set both or none")
-    hostname, _ = split_address(server.address, "c.DaskGateway.address")
-    if not server.tls_cert and not server.insecure_ok and not is_loopback(hostname):
-        raise ConfigurationError(
-            f"c.DaskGateway.address: {server.address} is reachable from elsewhere; set tls_cert and tls_key (or insecure_ok = True)"
-        )
-    if server.database and urlsplit(server.database).scheme != "sqlite":
-        raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
-
-
-def split_address(text: str, setting: str) -> tuple[str, int]:
-    """Return host and port; ConfigurationError names the setting."""
-    hostname, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(f"{setting}: must be host:port, not {text!r}")
-    return hostname.strip("[]"), int(port)
-
-
-def is_loopback(hostname: str) -> bool:
-    """Whether a host can only be reached from this machine."""
-    if hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return False
 
 
 class App:

@@ -104,7 +104,7 @@ class SqliteStore:
     def _load(self, connection: Connection) -> None:
         clusters = [decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document))]
         tombstones = [Tombstone(r.uid, r.owner, r.cluster_id, r.revision) for r in connection.execute(select(t.tombstone))]
-        numbers = dict(connection.execute(select(t.meta.c.key, t.meta.c.value)).tuples().all())
+        numbers = {row.key: row.value for row in connection.execute(select(t.meta))}
         self._revision = int(numbers.get(REVISION_KEY, b"0"))
         self.view.load(clusters, tombstones, self._revision, int(numbers.get("compacted_revision", b"0")))
 

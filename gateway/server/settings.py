@@ -1,0 +1,97 @@
+"""Everything configured, checked as a whole before anything runs. Sees the classes of every layer, and starts nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from traitlets.config import Config, Configurable
+
+from gateway import configfile
+from gateway.backends import registry as backend_registry
+from gateway.configfile import ConfigurationError
+from gateway.proxy.config import Proxy
+from gateway.server.config import ClusterConfig, DaskGateway
+from gateway.server.security.authenticator import Authenticator, authenticator_class
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything configured, as checked objects."""
+
+    config: Config
+    server: DaskGateway
+    clusters: ClusterConfig
+    proxy: Proxy
+    backends: dict[str, Any]
+    authenticator: Authenticator
+
+    def all(self) -> list[Configurable]:
+        """Return every configured object."""
+        return [self.server, self.clusters, self.proxy, self.authenticator, *self.backends.values()]
+
+
+def known_classes(config: Config) -> list[type[Configurable]]:
+    """Return the classes that a configuration may set: the fixed ones, and those of the backends and authenticator it names."""
+    server = DaskGateway(config=_section(config, "DaskGateway"))
+    try:
+        backends = [backend_registry.load(name) for name in server.backends]
+        authenticator = authenticator_class(server.authenticator)
+    except (LookupError, ValueError) as error:
+        raise ConfigurationError(str(error)) from None
+    return [DaskGateway, ClusterConfig, Proxy, authenticator, *backends]
+
+
+def _section(config: Config, name: str) -> Config:
+    """Return one section, checked, so that the classes it names can be found."""
+    alone = Config()
+    if name in config:
+        alone[name] = config[name]
+        configfile.check(alone, [DaskGateway])
+    return alone
+
+
+def settings(config: Config) -> Settings:
+    """Return checked settings; ConfigurationError with everything that is wrong."""
+    configfile.check(config, known_classes(config))
+    server, clusters, proxy = DaskGateway(config=config), ClusterConfig(config=config), Proxy(config=config)
+    backends = {name: backend_registry.load(name)(config=config) for name in server.backends}
+    authenticator = authenticator_class(server.authenticator)(config=config)
+    found = Settings(config, server, clusters, proxy, backends, authenticator)
+    _check(found)
+    return found
+
+
+def _check(found: Settings) -> None:
+    server = found.server
+    if not server.backends:
+        raise ConfigurationError("c.DaskGateway.backends: must name at least one backend")
+    if bool(server.tls_cert) != bool(server.tls_key):
+        raise ConfigurationError("c.DaskGateway.tls_cert and tls_key: set both or none")
+    hostname, _ = split_address(server.address, "c.DaskGateway.address")
+    if not server.tls_cert and not server.insecure_ok and not is_loopback(hostname):
+        raise ConfigurationError(
+            f"c.DaskGateway.address: {server.address} is reachable from elsewhere; set tls_cert and tls_key (or insecure_ok = True)"
+        )
+    if server.database and urlsplit(server.database).scheme != "sqlite":
+        raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
+
+
+def split_address(text: str, setting: str) -> tuple[str, int]:
+    """Return host and port; ConfigurationError names the setting."""
+    hostname, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(f"{setting}: must be host:port, not {text!r}")
+    return hostname.strip("[]"), int(port)
+
+
+def is_loopback(hostname: str) -> bool:
+    """Whether a host can only be reached from this machine."""
+    if hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,211 @@
+"""Tokens, certificates, sealed secrets, tickets, passwords."""
+
+from __future__ import annotations
+
+import pathlib
+import socket
+import ssl
+import threading
+
+import pytest
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from traitlets import TraitError
+
+from gateway.configfile import ConfigurationError
+from gateway.proxy.access import Sessions, ticket_user
+from gateway.server.security import certificates, password, tokens
+from gateway.server.security.authenticator import Credentials
+from gateway.server.security.certificates import ClusterSecrets
+from gateway.server.security.secrets import Keyring
+from gateway.server.security.tickets import TicketSigner
+from gateway.wire import Ticket, basic_credentials, server_name
+
+NOW = 1_800_000_000_000
+UID, OTHER = "c" + "a" * 20, "c" + "b" * 20
+
+
+def test_tokens_are_parsed_and_match_only_themselves() -> None:
+    minted = tokens.mint("api")
+    assert tokens.parse(minted.text) is not None
+    assert tokens.parse(minted.text)[:2] == ("api", minted.id)  # type: ignore[index]
+    assert tokens.matches(minted.text, minted.secret_hash)
+    assert not tokens.matches(tokens.mint("api").text, minted.secret_hash)
+
+
+@given(st.text())
+def test_no_text_breaks_the_token_parser(text: str) -> None:
+    assert tokens.parse(text) is None
+
+
+@pytest.fixture(scope="module")
+def secrets() -> ClusterSecrets:
+    """The secrets of a cluster."""
+    import time
+
+    return certificates.make_cluster_credentials(UID, now=int(time.time() * 1000), lifetime_s=3600)
+
+
+def public_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    """Return a key's public half."""
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def handshake(tmp_path: pathlib.Path, server: tuple[bytes, bytes], client: tuple[bytes, bytes], ca: bytes, name: str) -> str:
+    """Return the server's words over mutual TLS."""
+
+    def context(purpose: ssl.Purpose, pair: tuple[bytes, bytes]) -> ssl.SSLContext:
+        made = ssl.create_default_context(purpose, cadata=ca.decode())
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        made.verify_mode = ssl.CERT_REQUIRED
+        path = tmp_path / f"{purpose.name}.pem"
+        path.write_bytes(pair[0] + pair[1])
+        made.load_cert_chain(path)
+        return made
+
+    left, right = socket.socketpair()
+    accepting, dialling = context(ssl.Purpose.CLIENT_AUTH, server), context(ssl.Purpose.SERVER_AUTH, client)
+
+    def serve() -> None:
+        try:
+            with accepting.wrap_socket(left, server_side=True) as wrapped:
+                wrapped.sendall(b"hello")
+        except (ssl.SSLError, OSError):
+            left.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with dialling.wrap_socket(right, server_hostname=name) as wrapped:
+            return wrapped.recv(10).decode()
+    finally:
+        right.close()
+        thread.join()
+
+
+def test_a_signed_client_reaches_its_scheduler_and_checks_its_name(secrets: ClusterSecrets, tmp_path: pathlib.Path) -> None:
+    import time
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    signed, expires_at = certificates.sign_client(secrets, public_pem(key), user="alice", now=int(time.time() * 1000), ttl_s=600)
+    assert expires_at > time.time() * 1000
+    own = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    scheduler = (secrets.scheduler_certificate, secrets.scheduler_key)
+    client = (signed.encode(), own)
+    assert handshake(tmp_path, scheduler, client, secrets.ca_certificate, server_name(UID)) == "hello"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(tmp_path, scheduler, client, secrets.ca_certificate, server_name(OTHER))
+    worker = (secrets.worker_certificate, secrets.worker_key)
+    with pytest.raises(ssl.SSLCertVerificationError):  # a worker cannot pass for its scheduler
+        handshake(tmp_path, worker, client, secrets.ca_certificate, server_name(UID))
+
+
+@pytest.mark.parametrize("text", ["", "junk", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "x" * 20_000])
+def test_what_is_no_key_is_told_so(secrets: ClusterSecrets, text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        certificates.sign_client(secrets, text, user="alice", now=NOW, ttl_s=600)
+
+
+def test_a_weak_key_is_refused(secrets: ClusterSecrets) -> None:
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    with pytest.raises(ValueError, match="2048"):
+        certificates.sign_client(secrets, public_pem(weak), user="alice", now=NOW, ttl_s=600)
+
+
+def test_secrets_are_sealed_with_keys_that_can_change(
+    secrets: ClusterSecrets, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DASKGATEWAY_ENCRYPTION_KEYS", raising=False)
+    path = tmp_path / "encryption.key"
+    keyring = Keyring.load(path)
+    sealed = keyring.seal(secrets)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Keyring.load(path).unseal(sealed) == secrets
+    new = Fernet.generate_key().decode()
+    rotated = Keyring([new, path.read_text().strip()]).rotate(sealed)
+    assert Keyring([new]).unseal(rotated) == secrets
+    with pytest.raises(ConfigurationError, match="another key"):
+        Keyring([new]).unseal(sealed)
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        Keyring.load(path)
+
+
+def test_a_ticket_is_good_for_its_cluster_and_its_time_only() -> None:
+    signer, stranger = TicketSigner(b"s" * 32), TicketSigner(b"x" * 32)
+    ticket = signer.issue(Ticket(UID, "alice", NOW + 1000))
+    keys = [stranger.public_key, signer.public_key]
+    assert ticket_user(ticket, UID, keys, NOW) == "alice"
+    assert ticket_user(ticket, OTHER, keys, NOW) is None
+    assert ticket_user(ticket, UID, keys, NOW + 1000) is None
+    assert ticket_user(ticket, UID, [stranger.public_key], NOW) is None
+    assert ticket_user(ticket[:-2] + "AA", UID, keys, NOW) is None
+
+
+@given(st.text())
+def test_no_text_is_a_ticket_or_a_session(text: str) -> None:
+    assert ticket_user(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
+    assert Sessions(b"k" * 32, 60).user(text, UID) is None
+
+
+def test_a_session_is_good_for_its_cluster_and_its_time_only() -> None:
+    now = [NOW]
+    sessions = Sessions(b"k" * 32, 60, lambda: now[0])
+    cookie = sessions.issue(UID, "alice")
+    assert sessions.user(cookie, UID) == "alice"
+    assert sessions.user(cookie, OTHER) is None
+    assert Sessions(b"z" * 32, 60, lambda: NOW).user(cookie, UID) is None
+    now[0] += 60_000
+    assert sessions.user(cookie, UID) is None
+
+
+async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    real = password.check_password
+    monkeypatch.setattr(password, "check_password", lambda text, stored: checked.append(stored) or real(text, stored))
+    authenticator = password.PasswordAuthenticator(users={"alice": password.hash_password("right")}, admins={"alice"})
+    await authenticator.open()
+
+    async def let_in(user: str, text: str) -> bool:
+        value = basic_credentials(user, text).removeprefix("Basic ")
+        return await authenticator.authenticate(Credentials("basic", value, "")) is not None
+
+    assert await let_in("alice", "right")
+    assert await let_in("alice", "right")
+    assert len(checked) == 1  # the second time it was remembered
+    assert not await let_in("alice", "wrong")
+    assert not await let_in("nobody", "right")  # costs a check all the same
+    assert not await let_in("Not A Name", "right")
+    assert await authenticator.authenticate(Credentials("basic", "%%%", "")) is None
+    assert len(checked) == 5
+    await authenticator.close()
+
+
+async def test_a_file_of_users_is_read_again_when_it_changes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"# people\nalice:{password.hash_password('one')}\n")
+    authenticator = password.PasswordAuthenticator(users_file=str(path))
+    await authenticator.open()
+    value = basic_credentials("alice", "two").removeprefix("Basic ")
+    assert await authenticator.authenticate(Credentials("basic", value, "")) is None
+    fresh = path.with_suffix(".new")
+    fresh.write_text(f"alice:{password.hash_password('two')}\n")
+    fresh.rename(path)
+    assert await authenticator.authenticate(Credentials("basic", value, "")) is not None
+    path.write_text("alice:plain password\n")
+    with pytest.raises(ConfigurationError, match="line 1"):
+        await password.PasswordAuthenticator(users_file=str(path)).open()
+    await authenticator.close()
+
+
+def test_a_plain_password_in_the_configuration_is_refused() -> None:
+    with pytest.raises(TraitError, match="hash-password"):
+        password.PasswordAuthenticator(users={"alice": "secret"})
+
+
+async def test_nobody_to_let_in_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="nobody could sign in"):
+        await password.PasswordAuthenticator().open()

@@ -1,0 +1,1 @@
+"""The stores, all by the same tests."""

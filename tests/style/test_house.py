@@ -1,0 +1,118 @@
+"""The house rules: who imports whom, how large things are, what is promised and what is not said."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+import subprocess
+from importlib.metadata import entry_points
+
+import pytest
+from daskgateway.v1 import error_reason_pb2
+
+import gateway
+from gateway.server.core import errors
+from gateway.server.core.transitions import diagram
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
+STDLIB_ONLY = ("gateway.server.core", "gateway.backends.contract", "gateway.wire")
+# Package → prefixes of what of ours it may import, and of what others it must not.
+CONTRACTS = ("gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract", "gateway.wire")
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "gateway.server.core": ("gateway.server.core", "gateway.backends.contract", "gateway.wire"),
+    "gateway.server.usecases": ("gateway.server.usecases", *CONTRACTS),
+    "gateway.server.reconcile": ("gateway.server.reconcile", *CONTRACTS),
+    "gateway.server.store": ("gateway.server.store", *CONTRACTS),
+    "gateway.server.rpc": ("gateway.server.rpc", "gateway.server.usecases", "daskgateway", *CONTRACTS),
+    "gateway.backends": ("gateway.backends", "gateway.wire"),
+    "gateway.proxy": ("gateway.proxy", "gateway.wire", "gateway.configfile", "daskgateway"),
+    "gateway.client": ("gateway.client", "gateway.wire", "daskgateway"),
+}
+FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)
+
+
+def module_of(path: pathlib.Path) -> str:
+    """Return a file's module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: pathlib.Path) -> set[str]:
+    """Return every module a file imports, names of packages included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_who_imports_whom(package: str) -> None:
+    wrong = []
+    for path in SOURCES:
+        module = module_of(path)
+        if module != package and not module.startswith(package + "."):
+            continue
+        ours = {name for name in imports_of(path) if name.split(".")[0] in ("gateway", "daskgateway")}
+        wrong += [f"{module} imports {name}" for name in sorted(ours) if not name.startswith(ALLOWED[package])]
+    assert wrong == []
+
+
+def test_the_core_needs_nothing_but_the_standard_library() -> None:
+    import sys
+
+    wrong = []
+    for path in SOURCES:
+        if module_of(path).startswith(STDLIB_ONLY):
+            tops = {name.split(".")[0] for name in imports_of(path)}
+            wrong += [f"{path.name} imports {top}" for top in tops if top not in sys.stdlib_module_names and top != "gateway"]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_files_and_functions_are_small_and_say_what_they_are(path: pathlib.Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "no module docstring"
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            assert not FORBIDDEN_NAMES.search(node.name), node.name
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            assert node.end_lineno - node.lineno < 70, node.name
+
+
+def test_every_reason_stands_in_the_protocol_and_in_the_code() -> None:
+    told = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
+    raised = {kind.reason for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ServiceError)}
+    assert told == raised
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md"])
+def test_the_state_diagram_is_that_of_the_table(name: str) -> None:
+    assert diagram() in (ROOT / name).read_text()
+
+
+def test_what_is_exported_is_there() -> None:
+    for name in gateway.__all__:
+        assert getattr(gateway, name) is not None
+
+
+@pytest.mark.parametrize(
+    "group", ["gateway.backends", "gateway.authenticators", "dask_cli", "distributed.comm.backends", "dask_cluster_discovery"]
+)
+def test_entry_points_load(group: str) -> None:
+    ours = [point for point in entry_points(group=group) if point.value.startswith("gateway.")]
+    assert ours
+    for point in ours:
+        assert point.load() is not None
+
+
+def test_the_stubs_are_those_of_the_protocol() -> None:
+    import sys
+
+    done = subprocess.run([sys.executable, "scripts/generate_stubs.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
