@@ -219,7 +219,7 @@ def _serialize(message: Message) -> bytes:
 
 def _from_grpc(error: Any) -> errors.GatewayError:
     status = status_pb2.Status()
-    for key, value in error.trailing_credentials() or ():
+    for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             status = status_pb2.Status.FromString(value)
     return errors.make(error.code().name, error.details() or "", status.details)

@@ -1,0 +1,230 @@
+"""The local backend with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.backends import logfile, proc
+from gateway.backends.contract import DIRECTORY, Backend, Instance, Launch, Observation, Phase, Role, Started, StartFailed, Target
+from gateway.backends.local import LocalBackend
+from gateway.backends.noop import NoopBackend
+
+UID = "c" + "a" * 20
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SLEEP = (sys.executable, "-c", "print('here', flush=True); import time; time.sleep(60)")
+
+
+class Room:
+    """A backend, and what it pushed."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.pushed: asyncio.Queue[Observation] = asyncio.Queue()
+
+    def push(self, observations: object) -> None:
+        """Take observations."""
+        for observation in observations:  # type: ignore[attr-defined]
+            self.pushed.put_nowait(observation)
+
+    async def gone(self, instance: Instance) -> Observation:
+        """Wait until an instance is told to be gone."""
+        while True:
+            seen = await asyncio.wait_for(self.pushed.get(), 20)
+            if seen.instance == instance and seen.phase is Phase.GONE:
+                return seen
+
+
+def launch(name: str = "default-0", argv: tuple[str, ...] = SLEEP, **fields: object) -> Launch:
+    """Return a launch of something cheap."""
+    return Launch(Instance(UID, Role.WORKER, name), "alice", argv, **fields)  # type: ignore[arg-type]
+
+
+async def opened(tmp_path: pathlib.Path) -> Room:
+    """Return an open local backend."""
+    backend = LocalBackend(root=str(tmp_path / "root"), stop_grace_s=2.0)
+    room = Room(backend)
+    await backend.open(room.push)
+    return room
+
+
+@pytest.fixture
+async def room(tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+    """A local backend; whatever runs at the end is ended."""
+    made = await opened(tmp_path)
+    yield made
+    left = [Target(seen.instance, seen.handle) for seen in await made.backend.find()]
+    await made.backend.stop(left)
+    for target in left:
+        await made.gone(target.instance)
+    await made.backend.close()
+
+
+@pytest.fixture(params=["local", "noop"])
+async def any_room(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+    """Every backend that needs no machine room of its own."""
+    if request.param == "local":
+        made = await opened(tmp_path)
+    else:
+        made = Room(NoopBackend())
+        await made.backend.open(made.push)
+    yield made
+    left = [Target(seen.instance, seen.handle) for seen in await made.backend.find()]
+    await made.backend.stop(left)
+    for target in left:
+        await made.gone(target.instance)
+    await made.backend.close()
+
+
+async def test_starting_twice_makes_one(any_room: Room) -> None:
+    first = await any_room.backend.start([launch()])
+    second = await any_room.backend.start([launch()])
+    assert first == second
+    assert [seen.instance for seen in await any_room.backend.find()] == [launch().instance]
+
+
+async def test_a_batch_starts_is_observed_and_stops(any_room: Room) -> None:
+    launches = [launch(f"default-{n}") for n in range(10)]
+    outcomes = await any_room.backend.start(launches)
+    assert all(isinstance(outcome, Started) for outcome in outcomes.values())
+    targets = [Target(instance, outcome.handle) for instance, outcome in outcomes.items() if isinstance(outcome, Started)]
+    seen = await any_room.backend.observations(targets)
+    assert {observation.phase for observation in seen.values()} == {Phase.RUNNING}
+    await any_room.backend.stop(targets)
+    for target in targets:
+        await any_room.gone(target.instance)
+    await any_room.backend.stop(targets)  # stopping what is gone is no error
+    assert {o.phase for o in (await any_room.backend.observations(targets)).values()} == {Phase.GONE}
+
+
+async def test_what_is_unknown_is_gone(any_room: Room) -> None:
+    unknown = Target(Instance("c" + "z" * 20, Role.SCHEDULER, "scheduler"), "4242:1")
+    assert (await any_room.backend.observations([unknown]))[unknown.instance].phase is Phase.GONE
+
+
+async def test_secrets_are_in_private_files_and_gone_after_cleanup(room: Room, tmp_path: pathlib.Path) -> None:
+    await room.backend.start([launch(files={"key.pem": b"secret"}, env={"KEY": f"{DIRECTORY}/key.pem"})])
+    directory = tmp_path / "root" / "clusters" / UID / "default-0"
+    assert (directory / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert directory.stat().st_mode & 0o777 == 0o700
+    async for piece in room.backend.logs(Target(launch().instance), follow=True):
+        if "here" in piece:
+            break
+    (seen,) = await room.backend.find()
+    process = proc.parse_process_id(seen.handle)
+    assert process is not None
+    assert proc.environment(process.pid)["KEY"] == str(directory / "key.pem")
+    await room.backend.stop([Target(seen.instance, seen.handle)])
+    await room.gone(seen.instance)
+    await room.backend.cleanup(UID)
+    assert not directory.parent.exists()
+    assert [piece async for piece in room.backend.logs(Target(seen.instance))] == ["here\n"]
+    await room.backend.purge(UID)
+    assert [piece async for piece in room.backend.logs(Target(seen.instance))] == []
+
+
+async def test_an_early_end_carries_the_last_words(room: Room) -> None:
+    program = "import sys; print('no module named numpy', file=sys.stderr); sys.exit(3)"
+    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
+    if isinstance(outcome, StartFailed):
+        assert "numpy" in outcome.message
+        return
+    seen = await room.gone(launch().instance)
+    assert seen.exit_code == 3
+    assert "numpy" in seen.message
+
+
+async def test_a_command_that_is_not_there_fails_with_its_name(room: Room) -> None:
+    outcome = (await room.backend.start([launch(argv=("/no/such/python",))]))[launch().instance]
+    assert isinstance(outcome, StartFailed)
+    assert "/no/such/python" in outcome.message
+
+
+async def test_who_ignores_a_request_is_ended_by_force(room: Room) -> None:
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    await room.backend.start([launch(argv=(sys.executable, "-c", program))])
+    async for piece in room.backend.logs(Target(launch().instance), follow=True):
+        if "deaf" in piece:
+            break
+    await room.backend.stop([Target(launch().instance)])
+    assert (await room.gone(launch().instance)).exit_code == -signal.SIGKILL
+
+
+async def test_what_a_killed_server_left_is_found_again(room: Room, tmp_path: pathlib.Path) -> None:
+    program = f"""
+import asyncio, os, signal
+from tests.backends.test_local import opened, launch
+import pathlib
+async def main():
+    room = await opened(pathlib.Path({str(tmp_path)!r}))
+    print((await room.backend.start([launch("default-7")])).popitem()[1].handle, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=ROOT)
+    handle = (await child.communicate())[0].decode().strip()
+    await room.backend.close()
+    await room.backend.open(room.push)
+    (seen,) = await room.backend.find()
+    assert (seen.instance.name, seen.handle) == ("default-7", handle)
+    assert await room.backend.start([launch("default-7")]) == {seen.instance: Started(handle)}
+    await room.backend.stop([Target(seen.instance, handle)])
+    await room.gone(seen.instance)
+
+
+async def test_a_recycled_pid_is_never_signalled() -> None:
+    bystander = await asyncio.create_subprocess_exec(*SLEEP, stdout=subprocess.DEVNULL)
+    process = proc.identify(bystander.pid)
+    assert process is not None
+    assert not proc.send(proc.ProcessId(process.pid, process.started - 1), signal.SIGKILL)
+    assert proc.alive(process)
+    assert proc.send(process, signal.SIGKILL)
+    assert await bystander.wait() == -signal.SIGKILL
+
+
+async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo make test")
+    backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
+    await backend.open(lambda _: None)
+    outcome = (await backend.start([Launch(launch().instance, "no-such-user", SLEEP)]))[launch().instance]
+    assert outcome == StartFailed("this machine has no user 'no-such-user'", permanent=True)
+    assert isinstance((await backend.start([Launch(launch().instance, "root", SLEEP)]))[launch().instance], StartFailed)
+    await backend.close()
+
+
+async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo make test")
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.name.startswith("pytest"):
+            parent.chmod(0o711)
+    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    await room.backend.open(room.push)
+    program = ("/bin/sh", "-c", "id -un; cat ../key.pem; exec sleep 60")
+    await room.backend.start([Launch(launch().instance, "nobody", program, files={"key.pem": b"secret\n"})])
+    text = ""
+    async for piece in room.backend.logs(Target(launch().instance), follow=True):
+        text += piece
+        if "secret" in text:
+            break
+    assert text == "nobody\nsecret\n"
+    await room.backend.stop([Target(launch().instance)])
+    await room.gone(launch().instance)
+    await room.backend.close()
+
+
+@pytest.mark.parametrize(("lines", "shown"), [(0, "a\nb\nc\n"), (1, "c\n"), (2, "b\nc\n"), (9, "a\nb\nc\n")])
+async def test_the_end_of_a_log(tmp_path: pathlib.Path, lines: int, shown: str) -> None:
+    path = tmp_path / "log"
+    path.write_text("a\nb\nc\n")
+    assert "".join([piece async for piece in logfile.pieces(path, lines, False, lambda: False)]) == shown
+    path.write_text("a\nb\nc")
+    assert logfile.tail(path, 1) == "c"
