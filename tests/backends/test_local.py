@@ -28,6 +28,7 @@ class Room:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.pushed: asyncio.Queue[Observation] = asyncio.Queue()
+        self.ended: dict[Instance, Observation] = {}
 
     def push(self, observations: object) -> None:
         """Take observations."""
@@ -36,10 +37,11 @@ class Room:
 
     async def gone(self, instance: Instance) -> Observation:
         """Wait until an instance is told to be gone."""
-        while True:
+        while instance not in self.ended:
             seen = await asyncio.wait_for(self.pushed.get(), 20)
-            if seen.instance == instance and seen.phase is Phase.GONE:
-                return seen
+            if seen.phase is Phase.GONE:
+                self.ended[seen.instance] = seen
+        return self.ended[instance]
 
 
 def launch(name: str = "default-0", argv: tuple[str, ...] = SLEEP, **fields: object) -> Launch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import pathlib
 import socket
@@ -222,7 +223,7 @@ async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(ed
             told = await answer.json()
             assert told["code"] == "invalid_argument"
             assert {detail["type"] for detail in told["details"]} == {"google.rpc.ErrorInfo", "google.rpc.BadRequest"}
-        async with caller.post(url, data=b"x" * 2_000_000, headers={"Content-Type": "application/json"}) as answer:
+        async with caller.post(url, data=io.BytesIO(b"x" * 2_000_000), headers={"Content-Type": "application/json"}) as answer:
             assert (await answer.json())["code"] == "resource_exhausted"
         async with caller.get(url) as answer:
             assert answer.status == 405
