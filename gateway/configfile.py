@@ -36,7 +36,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read(path: pathlib.Path) -> Config:
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise ConfigurationError(f"{path}: there is no such file; `daskgateway generate-config` writes one")
     try:
         return PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config()

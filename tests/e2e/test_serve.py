@@ -1,0 +1,99 @@
+"""What an administrator meets: mistakes told in one message, ports in use, files that cannot be used, a clean end."""
+
+from __future__ import annotations
+
+import pathlib
+import socket
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.gateway_process import GatewayProcess
+
+
+def daskgateway(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([sys.executable, "-m", "gateway", *words], capture_output=True, text=True, timeout=60, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("c.ClusterConfig.worker_memry = '4 GiB'", "did you mean worker_memory?"),
+        ("c.ClusterConfg.worker_memory = '4 GiB'", "did you mean ClusterConfig?"),
+        ("c.ClusterConfig.worker_memory = 'much'", "c.ClusterConfig.worker_memory: must be an amount of memory"),
+        ("c.DaskGateway.backends = ['lokal']", "did you mean local?"),
+        ("c.PasswordAuthenticator.users = {'alice': 'secret'}", "daskgateway hash-password"),
+        ("c.DaskGateway.address = '0.0.0.0:8001'", "set tls_cert and tls_key"),
+        ("c.Proxy.max_connections = 'many'", "c.Proxy.max_connections"),
+        ("raise ValueError('oops')", "line 2: ValueError: oops"),
+        ("c.Proxy.address = (", "line 2"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_told_and_ends_with_code_2(tmp_path: pathlib.Path, line: str, words: str) -> None:
+    (tmp_path / "daskgateway_config.py").write_text(f"c = get_config()\n{line}\n")
+    for command in ("check-config", "serve"):
+        done = daskgateway(command, f"--DaskGateway.state_dir={tmp_path}/state", cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_generated_can_be_checked_and_shown(tmp_path: pathlib.Path) -> None:
+    assert daskgateway("generate-config", "-o", "made.py", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "made.py").read_text()
+    assert "# c.ClusterConfig.worker_memory = " in text
+    assert "# c.LocalBackend.root = " in text
+    checked = daskgateway("check-config", "--config", "made.py", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    shown = daskgateway("show-config", "--ClusterConfig.max_workers=7", cwd=tmp_path)
+    assert "c.ClusterConfig.max_workers = 7\n" in shown.stdout
+    again = daskgateway("generate-config", "-o", "made.py", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "made.py: File exists" in again.stderr
+
+
+def test_ports_in_use_and_unusable_databases_are_told(tmp_path: pathlib.Path) -> None:
+    gateway = GatewayProcess(tmp_path)
+    newer = tmp_path / "newer.db"
+    with sqlite3.connect(newer) as raw:
+        raw.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB)")
+        raw.execute("INSERT INTO meta VALUES ('schema_version', CAST('99' AS BLOB))")
+    raw.close()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for setting, words in (
+            (f"--DaskGateway.address=127.0.0.1:{port}", "c.DaskGateway.address: cannot listen"),
+            (f"--Proxy.address=127.0.0.1:{port}", "c.Proxy.address: cannot listen"),
+            (f"--DaskGateway.database=sqlite:///{newer}", "schema version 99"),
+            ("--DaskGateway.database=sqlite:////proc/no.db", "/proc/no.db"),
+        ):
+            done = daskgateway("serve", "--config", str(gateway.config), setting, cwd=tmp_path)
+            assert done.returncode == 2, done.stderr
+            assert words in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathlib.Path) -> None:
+    from gateway import Gateway
+    from tests.e2e.gateway_process import PASSWORD, USER
+
+    gateway = GatewayProcess(tmp_path)
+    gateway.start()
+    made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("lives-on")
+    Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
+    running = gateway.processes()
+    assert running
+    assert gateway.stop() == 0
+    assert gateway.processes() == running
+    gateway.start()
+    client = Gateway(gateway.address, auth=(USER, PASSWORD))
+    assert client.get_cluster("lives-on").uid == made.uid
+    client.stop_cluster("lives-on")
+    assert client.wait("lives-on", ("STOPPED",), timeout_s=40).status.reason == "STOP_REQUESTED"
+    assert gateway.processes() == []
+    assert gateway.stop() == 0
