@@ -137,7 +137,7 @@ def generate_config(output: str | None, words: tuple[str, ...]) -> None:
     from gateway import configfile
 
     try:
-        text = configfile.template(app.known_classes(configfile.load(os.devnull, words)))
+        text = configfile.template(app.known_classes(configfile.from_words(words)))
     except configfile.ConfigurationError as error:
         return _fail(str(error))
     if output is None:

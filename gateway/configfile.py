@@ -30,13 +30,20 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
         path = DEFAULT_FILE
     if path is not None:
         config.merge(_read(pathlib.Path(path)))
-    for word in overrides:
+    config.merge(from_words(overrides))
+    return config
+
+
+def from_words(words: Sequence[str]) -> Config:
+    """Return the configuration that `--Class.trait=value` words alone say."""
+    config = Config()
+    for word in words:
         _override(config, word)
     return config
 
 
 def _read(path: pathlib.Path) -> Config:
-    if path.is_dir() or not path.exists():
+    if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such file; `daskgateway generate-config` writes one")
     try:
         return PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config()
