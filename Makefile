@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint stubs matrix clean
+.PHONY: demo test parts lint stubs matrix clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [ONCE=1]   start a gateway, compute on a cluster, show where to go on"
 	@echo "make test            install what tests need and run them"
+	@echo "make parts           as root on Debian: install the real servers that some tests talk to"
 	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
 	@echo "make stubs           generate the stubs again"
 	@echo "make matrix          import the stubs under protobuf 5, 6 and 7"
@@ -44,6 +45,9 @@ lint: $(VENV)/.test
 
 stubs: $(VENV)/.test
 	$(BIN)/python scripts/generate_stubs.py
+
+parts:
+	@sh scripts/install_parts.sh
 
 matrix: $(VENV)/.test
 	$(BIN)/python scripts/protobuf_matrix.py

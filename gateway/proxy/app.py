@@ -224,7 +224,8 @@ class Edge:
         if route is None:
             return web.Response(status=404, text="no such cluster\n")
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(*route.scheduler), self.options.connect_timeout_s)
+            async with asyncio.timeout(self.options.connect_timeout_s):
+                reader, writer = await asyncio.open_connection(*route.scheduler)
         except (OSError, TimeoutError):
             return web.Response(status=502, text="the scheduler is not reached\n")
         tunnel = web.WebSocketResponse(max_msg_size=4 * 1024 * 1024, heartbeat=30)
@@ -300,7 +301,8 @@ class Edge:
         if self._relays:
             self._drained = asyncio.Event()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), self.options.drain_s)
+                async with asyncio.timeout(self.options.drain_s):
+                    await self._drained.wait()
         for relay in list(self._relays):
             relay.close()
         for task in list(self._tasks):

@@ -131,7 +131,8 @@ class RouteTable:
                 call: Any = stub.WatchRoutes(pb.WatchRoutesRequest(), metadata=((AUTHORIZATION, f"Bearer {token}"),))
                 with contextlib.closing(_Cancelling(call)):
                     while True:
-                        update = await asyncio.wait_for(call.read(), SILENCE_S)
+                        async with asyncio.timeout(SILENCE_S):
+                            update = await call.read()
                         if update is END:
                             break
                         self.apply(update)

@@ -106,7 +106,8 @@ class EdgeProcess:
             os.close(writing)
         self._child = child
         try:
-            line = await asyncio.wait_for(_read_line(reading), READY_S)
+            async with asyncio.timeout(READY_S):
+                line = await _read_line(reading)
         except TimeoutError:
             child.kill()
             line = ""
@@ -134,7 +135,8 @@ class EdgeProcess:
                 break
             os.kill(record.pid, number)
             try:
-                await asyncio.wait_for(_ended(record), STOP_S)
+                async with asyncio.timeout(STOP_S):
+                    await _ended(record)
             except TimeoutError:
                 continue
             break

@@ -85,6 +85,12 @@ def test_files_and_functions_are_small_and_say_what_they_are(path: pathlib.Path)
             assert node.end_lineno - node.lineno < 70, node.name
 
 
+def test_no_wait_can_lose_a_cancellation() -> None:
+    """`asyncio.wait_for` of Python 3.11 does, when the end it waits for comes with the cancellation; `asyncio.timeout` does not."""
+    wrong = [module_of(path) for path in SOURCES if "asyncio.wait_for(" in path.read_text()]
+    assert wrong == []
+
+
 def test_every_reason_stands_in_the_protocol_and_in_the_code() -> None:
     told = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
     raised = {kind.reason for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ServiceError)}

@@ -41,7 +41,8 @@ class KeyedQueue:
                 self._taken.add(key)
                 return key
             try:
-                await asyncio.wait_for(self._changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
             except TimeoutError:
                 pass
 

@@ -1,0 +1,24 @@
+"""Real servers that tests talk to: found on this machine, or said how to get."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+
+
+def program(name: str, install: str) -> str:
+    """Return the path of a program that a test needs; `install` is the command that brings it."""
+    return shutil.which(name, path=PATH) or missing(name, install)
+
+
+def missing(what: str, install: str) -> NoReturn:
+    """A part is not there: a failure where everything must be tested, a skip elsewhere."""
+    words = f"{what} is not here; this installs it: {install}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(words)
+    pytest.skip(words)
