@@ -47,6 +47,12 @@ class Gateway:
         self._connection = Connection(settings.load(address, auth))
         self.asynchronous = asynchronous
 
+    def blocking(self) -> Gateway:
+        """Return this gateway for calls that block, whatever event loop this one was made for."""
+        plain = Gateway.__new__(Gateway)
+        plain._connection, plain.asynchronous = self._connection, False
+        return plain
+
     @property
     def address(self) -> str:
         """Where the gateway is."""
@@ -256,7 +262,7 @@ class Gateway:
         return self._do(lambda: self._call("RevokeToken", request, answer, service=CREDENTIALS))
 
 
-NAMED = ("backend", "workers", "labels", "idle_timeout_s")
+NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
 
 
 def _wishes(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.backends.contract import Resources
 from gateway.server.core import lifetimes, options
 from gateway.server.core.admission import Offer
 from gateway.server.core.model import Adaptive, Cluster, Condition, Event, GroupStatus, Lifecycle, Scope, State, Token
@@ -118,7 +119,11 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         reconciling=reconciling(cluster),
         observed_generation=cluster.observed_generation,
         conditions=[_condition(condition) for condition in cluster.conditions],
-        worker_groups={name: _group_status(group) for name, group in cluster.groups.items() if name in cluster.spec.groups},
+        worker_groups={
+            name: _group_status(group, cluster.spec.groups[name].resources)
+            for name, group in cluster.groups.items()
+            if name in cluster.spec.groups
+        },
         versions=dict(cluster.scheduler.versions),
         clients=cluster.activity.clients,
         idle_time=timestamp(cluster.activity.idle_since_at),
@@ -139,8 +144,14 @@ def reconciling(cluster: Cluster) -> bool:
     return cluster.state is not State.ACTIVE or cluster.observed_generation != cluster.generation or not settled
 
 
-def _group_status(group: GroupStatus) -> pb.WorkerGroupStatus:
-    return pb.WorkerGroupStatus(desired=group.desired, pending=group.pending, running=group.running)
+def _group_status(group: GroupStatus, each: Resources) -> pb.WorkerGroupStatus:
+    return pb.WorkerGroupStatus(
+        desired=group.desired,
+        pending=group.pending,
+        running=group.running,
+        worker_cores=each.cores,
+        worker_memory_bytes=each.memory_bytes,
+    )
 
 
 def _condition(condition: Condition) -> pb.Condition:
