@@ -14,7 +14,6 @@ from dask.utils import parse_timedelta
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from distributed.core import Status, rpc
 from distributed.deploy.cluster import Cluster
-from distributed.exceptions import WorkerStartTimeoutError
 from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 
@@ -332,9 +331,9 @@ class GatewayCluster(Cluster):
                 requests.check_granted(n_workers, await self._get())
                 await asyncio.wait([waiting], timeout=LOOK_S)
             await waiting
-        except errors.Unavailable:  # the scheduler itself will tell
+        except (errors.Unavailable, errors.DeadlineExceeded):  # the scheduler itself will tell
             await waiting
-        except WorkerStartTimeoutError as late:
+        except asyncio.TimeoutError as late:
             raise errors.WorkersLate(f"{late}: {requests.explanation(self._resource)}", code="DEADLINE_EXCEEDED") from None
         finally:
             waiting.cancel()
