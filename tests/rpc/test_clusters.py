@@ -129,6 +129,17 @@ async def test_every_violation_is_told_at_once(harness: Harness) -> None:
     assert not listed.clusters
 
 
+async def test_a_very_long_list_of_violations_still_arrives(harness: Harness) -> None:
+    """gRPC's clients refuse trailers beyond 8 KiB, at random, and the whole error was lost with them."""
+    groups = {"\u202e" * 60 + str(number): pb.WorkerGroup(count=-1) for number in range(200)}
+    for _ in range(20):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await harness.clusters.CreateCluster(create(worker_groups=groups), metadata=as_("alice"))
+        assert reason(refused.value) == "FIELD_INVALID"
+        *_, last = details(refused.value)["BadRequest"].field_violations
+        assert last.description.startswith("and ")
+
+
 async def test_the_same_request_id_makes_one_cluster(harness: Harness) -> None:
     request = create("")
     first = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
