@@ -33,9 +33,9 @@ class GatewayProcess:
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        """Serve."""
-        words = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config)]
+    def start(self, *settings: str) -> None:
+        """Serve; settings are words such as --Class.trait=value."""
+        words = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config), *settings]
         log = (self.directory / "server.log").open("a")
         with log:
             self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
