@@ -125,8 +125,8 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
             if name in cluster.spec.groups
         },
         versions=dict(cluster.scheduler.versions),
-        clients=cluster.activity.clients,
-        idle_time=timestamp(cluster.activity.idle_since_at),
+        clients=0 if cluster.state.finished else cluster.activity.clients,
+        idle_time=None if cluster.state.finished else timestamp(cluster.activity.idle_since_at),
         expire_time=timestamp(end.at) if end is not None else None,
     )
     if cluster.state is State.ACTIVE:
