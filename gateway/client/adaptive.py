@@ -4,12 +4,9 @@ scheduler's: its agent does it with no client around."""
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dask.utils import parse_bytes
-
-if TYPE_CHECKING:
-    from gateway.client.cluster import GatewayCluster
 
 DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
 
@@ -19,7 +16,7 @@ class GatewayAdaptive:
 
     periodic_callback = True  # Dask's own display takes this for "adaptive"
 
-    def __init__(self, cluster: GatewayCluster, minimum: int, maximum: int, group: str, done: Any = None) -> None:
+    def __init__(self, cluster: Any, minimum: int, maximum: int, group: str, done: Any = None) -> None:
         self.cluster, self.minimum, self.maximum, self.group = cluster, minimum, maximum, group
         self._done = done
 
