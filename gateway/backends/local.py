@@ -8,6 +8,7 @@ could be lost. Its start time tells it from a later process with the same pid.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import pathlib
@@ -61,7 +62,10 @@ class LocalBackend(BaseBackend):
 
     name = "local"
 
-    root = Unicode(help="Directory of clusters' files and logs, on a local disk. Default: local below the server's state.").tag(config=True)
+    root = Unicode(
+        help="Directory of clusters' files and logs, on a local disk, of this gateway alone. Default: local below"
+        " c.DaskGateway.state_dir; with run_as_user, whose processes cannot pass through that one, <state_dir>-local beside it."
+    ).tag(config=True)
     run_as_user = Bool(
         False, help="Run each cluster as the system user of its owner's name. Needs root; the user must exist on this machine."
     ).tag(config=True)
@@ -70,7 +74,9 @@ class LocalBackend(BaseBackend):
 
     def _root_default(self) -> str:
         base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        return str(pathlib.Path(base) / "daskgateway" / "local")
+        server = self.config["DaskGateway"] if "DaskGateway" in self.config else {}
+        state = pathlib.Path(str(server.get("state_dir") or pathlib.Path(base) / "daskgateway"))
+        return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
 
     async def open(self, push: Observe) -> None:
         """Make the directories, and find what runs already."""
@@ -84,6 +90,7 @@ class LocalBackend(BaseBackend):
         if self.run_as_user and os.geteuid() != 0:
             raise BackendUnavailable("c.LocalBackend.run_as_user: only root can run processes as other users")
         await asyncio.to_thread(self._make_directories)
+        self._lock = _exclusive(self._clusters.parent / "gateway.lock")
         for instance, process in await asyncio.to_thread(self._scan):
             self._follow(instance, process, None)
 
@@ -113,6 +120,7 @@ class LocalBackend(BaseBackend):
             self._let_go(running)
         self._running.clear()
         self._threads.shutdown(wait=True)
+        os.close(self._lock)
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         """Start what does not run yet."""
@@ -297,6 +305,20 @@ class LocalBackend(BaseBackend):
         path = self._log_path(target.instance)
         async for piece in logfile.pieces(path, tail_lines, follow, lambda: target.instance in self._running):
             yield piece
+
+
+def _exclusive(path: pathlib.Path) -> int:
+    """Return a descriptor that holds the directory: a second gateway in it would end every process that its own database does not know."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BackendUnavailable(f"c.LocalBackend.root: {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BackendUnavailable(f"c.LocalBackend.root: another gateway uses {path.parent}; give each one of its own") from None
+    return descriptor
 
 
 def proc_kill(process: ProcessId) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from daskgateway.internal.v1 import agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
-from gateway.backends.contract import Backend
+from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.server import keys
@@ -107,7 +107,10 @@ class App:
         backends: dict[str, Backend] = dict(self.settings.backends)
         self.reconciler = Reconciler(self.store, backends, launches, now_ms, self._server_settings.patience)
         for backend in backends.values():
-            await backend.open(self.reconciler.observed)
+            try:
+                await backend.open(self.reconciler.observed)
+            except BackendUnavailable as error:
+                raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
         self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads), backends)
         token = keys.edge_token(self.state_dir / "edge.token")

@@ -11,9 +11,22 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
+from traitlets.config import Config
 
 from gateway.backends import logfile, proc
-from gateway.backends.contract import DIRECTORY, Backend, Instance, Launch, Observation, Phase, Role, Started, StartFailed, Target
+from gateway.backends.contract import (
+    DIRECTORY,
+    Backend,
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Observation,
+    Phase,
+    Role,
+    Started,
+    StartFailed,
+    Target,
+)
 from gateway.backends.local import LocalBackend
 from gateway.backends.noop import NoopBackend
 
@@ -170,15 +183,30 @@ async def main():
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
+    await room.backend.close()
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=ROOT)
     handle = (await child.communicate())[0].decode().strip()
-    await room.backend.close()
     await room.backend.open(room.push)
     (seen,) = await room.backend.find()
     assert (seen.instance.name, seen.handle) == ("default-7", handle)
     assert await room.backend.start([launch("default-7")]) == {seen.instance: Started(handle)}
     await room.backend.stop([Target(seen.instance, handle)])
     await room.gone(seen.instance)
+
+
+async def test_a_second_gateway_in_the_same_directory_is_refused(room: Room, tmp_path: pathlib.Path) -> None:
+    """Its sweep would end every process of the first: none of them is in its own database."""
+    with pytest.raises(BackendUnavailable, match="another gateway uses"):
+        await opened(tmp_path)
+    await room.backend.close()
+    await room.backend.open(room.push)  # the first one may come back
+
+
+def test_two_gateways_with_defaults_have_directories_of_their_own() -> None:
+    for name in ("one", "two"):
+        config = Config({"DaskGateway": {"state_dir": f"/srv/{name}"}})
+        assert LocalBackend(config=config).root == f"/srv/{name}/local"
+        assert LocalBackend(config=config, run_as_user=True).root == f"/srv/{name}-local"
 
 
 async def test_a_recycled_pid_is_never_signalled() -> None:
