@@ -99,8 +99,14 @@ class LocalBackend(BaseBackend):
             self._clusters.parent.mkdir(parents=True, exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
             self._clusters.mkdir(exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
             self._logs.mkdir(exist_ok=True, mode=0o700)
+            if self.run_as_user:  # whatever the umask: users pass through, and see nothing
+                self._clusters.parent.chmod(0o711)
+                self._clusters.chmod(0o711)
+            closed = [path for path in self._clusters.parents if self.run_as_user and not path.stat().st_mode & 0o001]
         except OSError as error:
             raise BackendUnavailable(f"c.LocalBackend.root: {error.filename}: {error.strerror}") from None
+        if closed:
+            raise BackendUnavailable(f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates")
 
     def _scan(self) -> list[tuple[Instance, ProcessId]]:
         found = []

@@ -219,9 +219,17 @@ async def test_a_recycled_pid_is_never_signalled() -> None:
     assert await bystander.wait() == -signal.SIGKILL
 
 
+def reachable(tmp_path: pathlib.Path) -> None:
+    """Let other users pass through to a test's directory."""
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & 0o001 == 0:
+            path.chmod(0o711)
+
+
 async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: sudo make test")
+    reachable(tmp_path)
     backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
     await backend.open(lambda _: None)
     outcome = (await backend.start([Launch(launch().instance, "no-such-user", SLEEP)]))[launch().instance]
@@ -230,12 +238,19 @@ async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Pa
     await backend.close()
 
 
+async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo make test")
+    tmp_path.chmod(0o700)
+    backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
+    with pytest.raises(BackendUnavailable, match="closed to other users"):
+        await backend.open(lambda _: None)
+
+
 async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: sudo make test")
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o711)
+    reachable(tmp_path)
     room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
     await room.backend.open(room.push)
     program = ("/bin/sh", "-c", "id -un; cat ../key.pem; exec sleep 60")
