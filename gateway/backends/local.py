@@ -38,7 +38,7 @@ from gateway.backends.contract import (
     Target,
 )
 from gateway.backends.proc import ProcessId
-from gateway.wire import ENV_UID
+from gateway.wire import ENV_UID, is_uid
 
 logger = logging.getLogger(__name__)
 
@@ -109,16 +109,20 @@ class LocalBackend(BaseBackend):
             raise BackendUnavailable(f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates")
 
     def _scan(self) -> list[tuple[Instance, ProcessId]]:
-        found = []
+        """Return what runs. Of several that carry an instance's marks the oldest is it: the others were started from within it."""
+        found: dict[Instance, ProcessId] = {}
         for pid, environment in proc.marked({MARK_ROOT: str(self._clusters.parent)}):
             process = proc.identify(pid)
-            if process is None or not proc.leads_session(pid):
+            if process is None or not proc.leads_session(pid) or not is_uid(environment.get(ENV_UID, "")):
                 continue
             epoch = environment.get(MARK_EPOCH, "0")
             role = Role.SCHEDULER if environment.get(MARK_ROLE) == Role.SCHEDULER.value else Role.WORKER
             instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""), int(epoch) if epoch.isdigit() else 0)
-            found.append((instance, process))
-        return found
+            if self.run_as_user and proc.owner(pid) != _owner(self._clusters / instance.uid / instance.name):
+                continue  # anybody may write marks into the environment of a process of his own
+            known = found.get(instance)
+            found[instance] = process if known is None or process.started < known.started else known
+        return list(found.items())
 
     async def close(self) -> None:
         """Let go of everything but the processes."""
@@ -224,8 +228,10 @@ class LocalBackend(BaseBackend):
             MARK_ROLE: launch.instance.role.value,
             MARK_EPOCH: str(launch.instance.epoch),
             ENV_UID: launch.instance.uid,
+            "SPT_NOENV": "1",  # Dask sets titles where setproctitle is installed, which writes them over the environment otherwise
         }
-        return base | dict(launch.env) | marks
+        # First, where a very large environment cannot hide them.
+        return marks | base | dict(launch.env) | marks
 
     def _follow(self, instance: Instance, process: ProcessId, child: subprocess.Popen[bytes] | None) -> None:
         """Watch a process until it ends."""
@@ -268,22 +274,30 @@ class LocalBackend(BaseBackend):
     async def stop(self, targets: Sequence[Target]) -> None:
         """Ask to end, and after the grace end by force."""
         for target in targets:
-            running = self._running.get(target.instance)
+            running = self._found(target)
             if running is None:
-                self.push([self._seen(target.instance)])
+                self.push([self._seen(target)])
             elif running.killer is None:
                 proc.send(running.process, signal.SIGTERM, group=True)
                 running.killer = self._loop.call_later(self.stop_grace_s, proc_kill, running.process)
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say what runs; ends are known already."""
-        return {target.instance: self._seen(target.instance) for target in targets}
+        return {target.instance: self._seen(target) for target in targets}
 
-    def _seen(self, instance: Instance) -> Observation:
-        running = self._running.get(instance)
+    def _seen(self, target: Target) -> Observation:
+        running = self._found(target)
         if running is not None:
-            return Observation(instance, Phase.RUNNING, str(running.process))
-        return self._ended.get(instance) or Observation(instance, Phase.GONE)
+            return Observation(target.instance, Phase.RUNNING, str(running.process))
+        return self._ended.get(target.instance) or Observation(target.instance, Phase.GONE)
+
+    def _found(self, target: Target) -> _Running | None:
+        """Return the process of a target, also if it has lost its marks: a program may write over its own environment."""
+        if target.instance not in self._running and target.instance not in self._ended:
+            process = proc.parse_process_id(target.handle)
+            if process is not None and proc.alive(process):
+                self._follow(target.instance, process, None)
+        return self._running.get(target.instance)
 
     async def find(self) -> Sequence[Observation]:
         """Return what runs."""
@@ -330,6 +344,13 @@ def _exclusive(path: pathlib.Path) -> int:
 def proc_kill(process: ProcessId) -> None:
     """End a process and its group by force."""
     proc.send(process, signal.SIGKILL, group=True)
+
+
+def _owner(path: pathlib.Path) -> int | None:
+    try:
+        return path.lstat().st_uid
+    except OSError:
+        return None
 
 
 def _remove_tree(path: pathlib.Path) -> None:

@@ -42,6 +42,13 @@ class Room:
         self.backend = backend
         self.pushed: asyncio.Queue[Observation] = asyncio.Queue()
         self.ended: dict[Instance, Observation] = {}
+        self.left: list[subprocess.Popen[bytes]] = []
+
+    async def restart(self) -> None:
+        """Close and open the backend, as one server after the other does; what ends from now on is no child of it any more."""
+        self.left += [running.child for running in self.backend._running.values() if running.child is not None]  # type: ignore[attr-defined]
+        await self.backend.close()
+        await self.backend.open(self.push)
 
     def push(self, observations: object) -> None:
         """Take observations."""
@@ -80,6 +87,8 @@ async def room(tmp_path: pathlib.Path) -> AsyncIterator[Room]:
     for target in left:
         await made.gone(target.instance)
     await made.backend.close()
+    for child in made.left:
+        child.wait()
 
 
 @pytest.fixture(params=["local", "noop"])
@@ -194,6 +203,59 @@ asyncio.run(main())
     await room.gone(seen.instance)
 
 
+async def started_and_told(room: Room, program: str) -> Target:
+    """Start a program as default-0; return it once it has told `ready`."""
+    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
+    assert isinstance(outcome, Started)
+    async for piece in room.backend.logs(Target(launch().instance), follow=True):
+        if "ready" in piece:
+            break
+    return Target(launch().instance, outcome.handle)
+
+
+WIPED = """
+import ctypes, time
+start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[47:49])
+ctypes.memset(start, 0, end - start)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+async def test_a_process_that_wrote_over_its_environment_is_found_again(room: Room) -> None:
+    """As setproctitle does, with which Dask names its processes where it is installed."""
+    target = await started_and_told(room, WIPED)
+    process = proc.parse_process_id(target.handle)
+    assert process is not None
+    assert "DASKGATEWAY_ROOT" not in proc.environment(process.pid)
+    await room.restart()
+    assert (await room.backend.observations([target]))[target.instance].phase is Phase.RUNNING
+    await room.backend.stop([target])
+    await room.gone(target.instance)
+
+
+async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
+    target = await started_and_told(room, "import os, time; print('ready', os.environ['SPT_NOENV'], flush=True); time.sleep(60)")
+    process = proc.parse_process_id(target.handle)
+    assert process is not None
+    assert list(proc.environment(process.pid))[0] == "DASKGATEWAY_ROOT"  # not beyond what is read of a large environment
+
+
+async def test_a_session_begun_within_a_worker_is_not_taken_for_it(room: Room) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "print('ready', flush=True); time.sleep(60)\n"
+    )
+    target = await started_and_told(room, program)
+    await room.restart()
+    (seen,) = await room.backend.find()
+    assert seen.handle == target.handle
+    await room.backend.stop([target])
+    await room.gone(target.instance)
+    await room.backend.cleanup(UID)
+
+
 async def test_a_second_gateway_in_the_same_directory_is_refused(room: Room, tmp_path: pathlib.Path) -> None:
     """Its sweep would end every process of the first: none of them is in its own database."""
     with pytest.raises(BackendUnavailable, match="another gateway uses"):
@@ -245,6 +307,31 @@ async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(tmp_path
     backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
     with pytest.raises(BackendUnavailable, match="closed to other users"):
         await backend.open(lambda _: None)
+
+
+async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo make test")
+    reachable(tmp_path)
+    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    await room.backend.open(room.push)
+    await room.backend.start([Launch(launch().instance, "nobody", ("/bin/sleep", "60"))])
+    (genuine,) = await room.backend.find()
+    process = proc.parse_process_id(genuine.handle)
+    assert process is not None
+    marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
+    marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
+    (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
+    forged = subprocess.Popen(("/bin/sleep", "60"), env=marks, start_new_session=True, user="nobody")
+    await room.restart()
+    assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
+    forged.kill()
+    forged.wait()
+    await room.backend.stop([Target(launch().instance)])
+    await room.gone(launch().instance)
+    await room.backend.close()
+    for child in room.left:
+        child.wait()
 
 
 async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -> None:
