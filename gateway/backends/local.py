@@ -151,9 +151,13 @@ class LocalBackend(BaseBackend):
             return StartFailed(str(error.args[0]), permanent=True)
         process = proc.identify(child.pid)
         if process is None:  # ended already
-            child.wait()
-            return StartFailed(self._last_words(launch.instance) or f"it ended at once with code {child.returncode}")
-        self._follow(launch.instance, process, child)
+            code = await self._loop.run_in_executor(self._threads, _end_by_force, child)
+            return StartFailed(self._last_words(launch.instance) or f"it ended at once with code {code}")
+        try:
+            self._follow(launch.instance, process, child)
+        except OSError as error:  # such as too many open files: what cannot be watched must not run, or it would be started twice
+            await self._loop.run_in_executor(self._threads, _end_by_force, child)
+            return StartFailed(f"it could not be watched: {error.strerror}")
         return Started(str(process))
 
     def _spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
@@ -249,7 +253,7 @@ class LocalBackend(BaseBackend):
         self._let_go(running)
         if self._running.get(instance) is running:
             del self._running[instance]
-        code = running.child.wait() if running.child is not None else None
+        code = _end_by_force(running.child) if running.child is not None else None
         self._end(instance, code)
 
     def _let_go(self, running: _Running) -> None:
@@ -339,6 +343,15 @@ def _exclusive(path: pathlib.Path) -> int:
         os.close(descriptor)
         raise BackendUnavailable(f"c.LocalBackend.root: another gateway uses {path.parent}; give each one of its own") from None
     return descriptor
+
+
+def _end_by_force(child: subprocess.Popen[bytes]) -> int:
+    """End a child and what it has left running in its group; return its exit code. Until it is waited for, its pid is nobody else's."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # all of it has ended
+        pass
+    return child.wait()
 
 
 def proc_kill(process: ProcessId) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -254,6 +256,49 @@ async def test_a_session_begun_within_a_worker_is_not_taken_for_it(room: Room) -
     await room.backend.stop([target])
     await room.gone(target.instance)
     await room.backend.cleanup(UID)
+
+
+async def test_a_process_that_cannot_be_watched_does_not_run_on(
+    room: Room, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be started once more, as nothing is known of it."""
+
+    def too_many(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", too_many)
+    outcome = (await room.backend.start([launch()]))[launch().instance]
+    monkeypatch.undo()
+    assert outcome == StartFailed("it could not be watched: Too many open files")
+    assert list(proc.marked({"DASKGATEWAY_ROOT": str(tmp_path / "root")})) == []
+
+
+async def test_a_process_that_cannot_be_looked_at_does_not_stop_the_server(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "identify", lambda pid: None)  # as when no file can be opened
+    async with asyncio.timeout(20):
+        outcome = (await room.backend.start([launch()]))[launch().instance]
+    assert isinstance(outcome, StartFailed)
+
+
+async def test_what_a_worker_leaves_running_ends_with_it(room: Room) -> None:
+    program = (
+        "import subprocess, sys\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('ready', inner.pid, flush=True); sys.stdin.read()\n"
+        "import signal; signal.pause()\n"
+    )
+    target = await started_and_told(room, program)
+    (text,) = [piece async for piece in room.backend.logs(target)]
+    inner = proc.identify(int(text.split()[1]))
+    assert inner is not None
+    process = proc.parse_process_id(target.handle)
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    await room.gone(target.instance)
+    descriptor = os.pidfd_open(inner.pid) if proc.alive(inner) else -1
+    if descriptor >= 0:
+        assert select.select([descriptor], [], [], 20)[0], "it runs on"
+        os.close(descriptor)
 
 
 async def test_a_second_gateway_in_the_same_directory_is_refused(room: Room, tmp_path: pathlib.Path) -> None:
