@@ -13,7 +13,6 @@ import logging
 import os
 import pathlib
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -44,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 MARK_ROOT, MARK_NAME, MARK_ROLE, MARK_EPOCH = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE", "DASKGATEWAY_INSTANCE_EPOCH"
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
+REMOVE_S = 60.0  # longest try to remove a directory
 CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
 
 
@@ -207,7 +207,7 @@ class LocalBackend(BaseBackend):
             cluster.chmod(0o710)
         directory = cluster / launch.instance.name
         if directory.exists():
-            shutil.rmtree(directory)
+            _remove_tree(directory)
         directory.mkdir(mode=0o700)
         (directory / "scratch").mkdir(mode=0o700)
         for name, content in launch.files.items():
@@ -367,9 +367,13 @@ def _owner(path: pathlib.Path) -> int | None:
 
 
 def _remove_tree(path: pathlib.Path) -> None:
+    """Remove a directory that its user may have filled with anything: deeper than Python recurses or descriptors last, or without end."""
+    words = ["rm", "-rf", "--one-file-system", "--", str(path)]
     try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=REMOVE_S)
+    except subprocess.TimeoutExpired:
+        raise BackendUnavailable(f"{path}: not removed within {REMOVE_S:g} s; going on with it later") from None
     except OSError as error:
-        raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None
+        raise BackendUnavailable(f"{path}: {error.strerror}") from None
+    if done.returncode != 0:
+        raise BackendUnavailable(done.stderr[:1000].partition("\n")[0])

@@ -156,6 +156,21 @@ async def test_secrets_are_in_private_files_and_gone_after_cleanup(room: Room, t
     assert [piece async for piece in room.backend.logs(Target(seen.instance))] == []
 
 
+async def test_a_directory_deeper_than_python_recurses_is_removed(room: Room, tmp_path: pathlib.Path) -> None:
+    program = (
+        "import os\n"
+        "for _ in range(3000):\n"
+        "    os.mkdir('d'); os.chdir('d')\n"
+        "print('ready', flush=True)\n"
+        "import time; time.sleep(60)\n"
+    )
+    target = await started_and_told(room, program)
+    await room.backend.stop([target])
+    await room.gone(target.instance)
+    await room.backend.cleanup(UID)
+    assert not (tmp_path / "root" / "clusters" / UID).exists()
+
+
 async def test_an_early_end_carries_the_last_words(room: Room) -> None:
     program = "import sys; print('no module named numpy', file=sys.stderr); sys.exit(3)"
     outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
