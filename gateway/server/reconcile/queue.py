@@ -1,12 +1,15 @@
 """Which cluster is looked at next: each at most once in the queue, never by two at a time, and none before its time.
 
-Knows clusters by uid only. Holds at most one entry a cluster.
+Knows clusters by uid only. Holds about one entry a cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+
+
+SLACK = 64  # entries of the heap beyond twice the keys that wait
 
 
 class KeyedQueue:
@@ -28,6 +31,9 @@ class KeyedQueue:
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > 2 * len(self._due) + SLACK:  # entries that an earlier one replaced stay until they fall due, in days perhaps
+            self._heap = [(when, waiting) for waiting, when in self._due.items()]
+            heapq.heapify(self._heap)
         self._changed.set()
 
     async def take(self) -> str:
