@@ -126,6 +126,7 @@ class Reconciler:
                 await self._purge(uid)
                 return None
             facts = self._follow_up(uid, done)
+        self.inbox.put_back(uid, facts)
         return self._now()
 
     def _step(self, tx: Tx, uid: str, facts: Facts) -> Step | None:
