@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import random
 from typing import Any
 
@@ -14,6 +15,8 @@ from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
+from gateway.server.store.sqlite import SqliteStore
+from gateway.server.usecases.clusters import encode_token
 from tests.rpc.harness import Harness, as_
 from tests.rpc.random_messages import fill
 from tests.rpc.test_clusters import active, create, details, fields, reason
@@ -151,6 +154,26 @@ async def test_a_page_token_of_anothers_query_shows_nothing_of_it(harness: Harne
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.ListClusters(service_pb.ListClustersRequest(page_token=page.next_page_token), metadata=as_("bob"))
     assert fields(refused.value) == {"page_token"}
+
+
+@pytest.mark.parametrize("forged", [10**30, -1, "\ud800", "x" * 1000, 1.5, None, {}])
+async def test_a_forged_page_token_is_an_invalid_argument(tmp_path: pathlib.Path, forged: object) -> None:
+    harness = Harness(store=SqliteStore(tmp_path / "gateway.db"))
+    await harness.start()
+    try:
+        cluster = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+        for token in (encode_token([cluster.uid, forged]), encode_token([forged, "x"]), encode_token([1, forged])):
+            for call in (
+                harness.clusters.ListEvents(service_pb.ListEventsRequest(parent=cluster.name, page_token=token), metadata=as_("alice")),
+                harness.clusters.ListClusters(service_pb.ListClustersRequest(page_token=token), metadata=as_("alice")),
+                harness.credentials.ListTokens(credential_pb.ListTokensRequest(page_token=token), metadata=as_("alice")),
+            ):
+                try:
+                    await call
+                except grpc.aio.AioRpcError as refused:
+                    assert fields(refused) == {"page_token"}, refused.details()
+    finally:
+        await harness.stop()
 
 
 async def test_calls_beyond_the_limit_are_refused_with_a_time_to_come_back(harness: Harness) -> None:

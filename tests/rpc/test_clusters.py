@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -13,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.server.core.facts import Patience
 from tests.rpc.harness import Harness, PretendAgent, as_
 
 
@@ -150,6 +152,26 @@ async def test_the_same_request_id_makes_one_cluster(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     assert reason(caught.value) == "REQUEST_ID_REUSED"
+
+
+async def test_a_request_id_has_one_effect_even_when_that_was_purged() -> None:
+    harness = Harness(patience=Patience(retention_s=0.0))
+    await harness.start()
+    try:
+        request = create("short")
+        request.request_id = str(uuid.uuid4())
+        made = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+        subscription = harness.store.view.subscribe()
+        async with asyncio.timeout(20):
+            while harness.store.view.cluster(made.uid) is not None:
+                await subscription.next()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        assert reason(caught.value) == "CLUSTER_NOT_FOUND"
+        assert list(harness.store.view.clusters()) == []
+    finally:
+        await harness.stop()
 
 
 async def test_another_users_cluster_and_none_look_the_same(harness: Harness) -> None:

@@ -26,6 +26,7 @@ from gateway.wire import is_uid
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
+MAX_TOKEN_TEXT = 64  # of a text in a page token, which is a uid or an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,10 @@ def _replay(tx: Tx, principal: Principal, call: Call) -> Cluster | None:
         return None
     if effect.digest != call.digest:
         raise RequestIdReused
-    return tx.cluster(effect.uid)
+    cluster = tx.cluster(effect.uid)
+    if cluster is None:  # it came to its end and was purged: the request has had its one effect
+        raise ClusterNotFound(metadata={"name": effect.uid})
+    return cluster
 
 
 def _remember(tx: Tx, principal: Principal, call: Call, uid: str, now: int) -> None:
@@ -201,9 +205,16 @@ def decode_token(text: str) -> list[object]:
         contents = json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True)) if len(text) < 4096 else None
     except (ValueError, binascii.Error, RecursionError):
         contents = None
-    if not isinstance(contents, list):
+    if not isinstance(contents, list) or not all(_storable(item) for item in contents):
         raise FieldInvalid([Violation("page_token", "must be next_page_token of the previous answer")])
     return contents
+
+
+def _storable(item: object) -> bool:
+    """Whether a database can compare with it: numbers of 64 bits, plain texts; what is nested is compared here only."""
+    if isinstance(item, int):
+        return 0 <= item < 2**63
+    return not isinstance(item, str) or (len(item) <= MAX_TOKEN_TEXT and item.isascii() and item.isprintable())
 
 
 def _write_token(last: Cluster, query: object) -> str:
