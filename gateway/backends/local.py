@@ -106,7 +106,9 @@ class LocalBackend(BaseBackend):
         except OSError as error:
             raise BackendUnavailable(f"c.LocalBackend.root: {error.filename}: {error.strerror}") from None
         if closed:
-            raise BackendUnavailable(f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates")
+            raise BackendUnavailable(
+                f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates"
+            )
 
     def _scan(self) -> list[tuple[Instance, ProcessId]]:
         """Return what runs. Of several that carry an instance's marks the oldest is it: the others were started from within it."""

@@ -158,11 +158,7 @@ async def test_secrets_are_in_private_files_and_gone_after_cleanup(room: Room, t
 
 async def test_a_directory_deeper_than_python_recurses_is_removed(room: Room, tmp_path: pathlib.Path) -> None:
     program = (
-        "import os\n"
-        "for _ in range(3000):\n"
-        "    os.mkdir('d'); os.chdir('d')\n"
-        "print('ready', flush=True)\n"
-        "import time; time.sleep(60)\n"
+        "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nprint('ready', flush=True)\nimport time; time.sleep(60)\n"
     )
     target = await started_and_told(room, program)
     await room.backend.stop([target])

@@ -14,10 +14,12 @@ from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.server.rpc.interceptors import MAX_OPEN_STREAMS, MAX_STREAMS_PER_AGENT
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import encode_token
-from tests.rpc.harness import Harness, as_
+from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.random_messages import fill
 from tests.rpc.test_clusters import active, create, details, fields, reason
 
@@ -176,11 +178,16 @@ async def test_a_forged_page_token_is_an_invalid_argument(tmp_path: pathlib.Path
         await harness.stop()
 
 
-async def test_calls_beyond_the_limit_are_refused_with_a_time_to_come_back(harness: Harness) -> None:
+async def test_calls_beyond_the_limit_are_refused_with_a_time_to_come_back(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
-    wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_FAILED])
-    wait.timeout.seconds = 30
-    waiting = [harness.clusters.WaitCluster(wait, metadata=as_("alice")) for _ in range(harness.max_calls)]
+    transact, answers = harness.store.transact, asyncio.Event()
+
+    async def slow(fn: Any) -> Any:
+        await answers.wait()
+        return await transact(fn)
+
+    monkeypatch.setattr(harness.store, "transact", slow)
+    waiting = [harness.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice")) for n in range(harness.max_calls)]
     async with asyncio.timeout(20):
         while (code := (await outcome(call(harness, GET, request_about(GET, cluster.name), as_("alice")), GET))[0]) == "OK":
             pass  # until all of them have arrived
@@ -189,5 +196,58 @@ async def test_calls_beyond_the_limit_are_refused_with_a_time_to_come_back(harne
         await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=cluster.name), metadata=as_("alice"))
     assert reason(refused.value) == "OVERLOADED"
     assert details(refused.value)["RetryInfo"].retry_delay.seconds == 1
-    for one in waiting:
-        one.cancel()
+    answers.set()
+    assert len({made.uid for made in await asyncio.gather(*waiting)}) == harness.max_calls
+
+
+async def test_one_user_who_waits_for_much_keeps_nobody_out() -> None:
+    """A wait lasts for a minute: as many as there may be calls would close the gateway to everybody."""
+    harness = Harness(max_calls=20, max_streams_per_user=10)
+    await harness.start()
+    try:
+        cluster = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+        wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_FAILED])
+        wait.timeout.seconds = 30
+        waiting = [asyncio.ensure_future(harness.clusters.WaitCluster(wait, metadata=as_("alice"))) for _ in range(25)]
+        done: set[Any] = set()
+        async with asyncio.timeout(20):
+            while len(done) < 15:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED if not done else asyncio.ALL_COMPLETED, timeout=1)
+        refused = [one.exception() for one in done]
+        assert {reason(error) for error in refused} == {"OVERLOADED"}
+        await harness.clusters.CreateCluster(create("b"), metadata=as_("bob"))
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    finally:
+        await harness.stop()
+
+
+async def test_an_agents_token_opens_no_more_streams_than_an_agent_needs(harness: Harness) -> None:
+    """It is in the hands of its cluster's user."""
+    cluster, agent = await active(harness)
+    more = [PretendAgent(harness, cluster.uid) for _ in range(MAX_STREAMS_PER_AGENT - 1)]
+    for one in more:
+        await one.hello()
+        await one.directive()
+    beyond = PretendAgent(harness, cluster.uid)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await beyond.hello()
+        await beyond.directive()
+    assert reason(refused.value) == "OVERLOADED"
+    for one in [agent, *more]:
+        one.call.cancel()
+
+
+async def test_who_does_not_sign_in_cannot_use_up_the_streams(harness: Harness) -> None:
+    stub = health_pb2_grpc.HealthStub(harness.channel)
+    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_OPEN_STREAMS)]
+    for watch in watches:
+        await watch.read()
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Watch(health_pb2.HealthCheckRequest()).read()
+    assert reason(refused.value) == "OVERLOADED"
+    mine = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    await mine.read()
+    for watch in [mine, *watches]:
+        watch.cancel()

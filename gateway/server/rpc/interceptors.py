@@ -10,8 +10,8 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -39,6 +39,10 @@ OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 AGENT_PREFIX = "/daskgateway.internal.v1.AgentService/"
 EDGE_PREFIX = "/daskgateway.internal.v1.RouteService/"
 AGENT_UID = "dgw-uid"
+# They last for a minute or for ever: counted as streams, or they would keep all other calls out.
+LONG_CALLS = ("/daskgateway.v1.ClusterService/WaitCluster", "/grpc.health.v1.Health/Watch")
+MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
+MAX_STREAMS_PER_AGENT = 8  # a lost one may be seen to end only after the next has begun
 MAX_CREDENTIALS = 16 * 1024
 OVERLOAD_RETRY_S = 1.0
 
@@ -173,6 +177,9 @@ class LimitsInterceptor(AsyncServerInterceptor):
             raise Draining(retry_after_s=OVERLOAD_RETRY_S)
         if inspect.isasyncgenfunction(method):
             return self._stream(method, request_or_iterator, context)
+        if method_name in LONG_CALLS:
+            with self._open():
+                return await method(request_or_iterator, context)
         if self._calls >= self._max_calls:
             raise Overloaded(metadata={"what": f"{self._max_calls} calls are being worked on"}, retry_after_s=OVERLOAD_RETRY_S)
         self._calls += 1
@@ -183,18 +190,25 @@ class LimitsInterceptor(AsyncServerInterceptor):
             self._calls -= 1
 
     async def _stream(self, method: Method, request: Any, context: Context) -> AsyncIterator[Any]:
-        caller = current.get()
-        user = caller.user if caller.principal is not None else ""
-        if self._open_streams >= self._max_streams:
-            raise Overloaded(metadata={"what": f"{self._max_streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
-        if user and self._streams[user] >= self._max_streams_per_user:
-            raise Overloaded(metadata={"what": f"you have {self._max_streams_per_user} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
-        self._open_streams += 1
-        self._streams[user] += 1
-        try:
+        with self._open():
             async with aclosing(method(request, context)) as messages:
                 async for message in messages:
                     yield message
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        caller = current.get()
+        user = caller.user  # of an agent: that of its cluster, since its token is in its user's hands
+        most = MAX_STREAMS_PER_AGENT if caller.agent_uid else self._max_streams_per_user if user else MAX_OPEN_STREAMS
+        if self._open_streams >= self._max_streams:
+            raise Overloaded(metadata={"what": f"{self._max_streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
+        if not caller.edge and self._streams[user] >= most:
+            whose = "you have" if user else "callers who did not sign in have"
+            raise Overloaded(metadata={"what": f"{whose} {most} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
+        self._open_streams += 1
+        self._streams[user] += 1
+        try:
+            yield
         finally:
             self._open_streams -= 1
             self._streams[user] -= 1
