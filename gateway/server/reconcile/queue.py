@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 
-
 SLACK = 64  # entries of the heap beyond twice the keys that wait
 
 
