@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
 from distributed import Adaptive, Client
 from distributed.core import Status
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import Gateway, GatewayCluster
 from gateway.client import errors
@@ -94,9 +97,13 @@ def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
 
 
 def test_a_lifetime_ends_a_cluster_under_its_client(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    cluster = GatewayCluster(gateway=gateway, max_lifetime=4)
+    cluster = GatewayCluster(gateway=gateway, max_lifetime="1 day")
+    shorter = pb.Cluster(name=f"users/{USER}/clusters/{cluster.uid}")
+    shorter.spec.lifecycle.max_lifetime.seconds = 1
+    request = service_pb.UpdateClusterRequest(cluster=shorter, update_mask=FieldMask(paths=["spec.lifecycle"]))
+    gateway.connection.call("daskgateway.v1.ClusterService", "UpdateCluster", request, pb.Cluster)
     until(lambda: cluster.status is Status.closed, "the object is closed")
-    assert "it lived for 4 s" in caplog.text
+    assert "it lived for 1 s" in caplog.text
 
 
 def test_groups_of_workers_differ(gateway: Gateway) -> None:
