@@ -154,6 +154,12 @@ class Doors:
             raise CredentialsInvalid
         return found
 
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Call `end` when an API token that was let in expires or is revoked. What an authenticator let in holds for the whole stream."""
+        if scheme == "bearer" and tokens.parse(value) is not None:
+            return self._api_tokens.hold(value, end)
+        return lambda: None
+
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
         cluster = self._store.view.cluster(uid)
