@@ -74,7 +74,7 @@ class LocalBackend(BaseBackend):
 
     def _root_default(self) -> str:
         base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        server = self.config["DaskGateway"] if "DaskGateway" in self.config else {}
+        server = self.config.get("DaskGateway", {})
         state = pathlib.Path(str(server.get("state_dir") or pathlib.Path(base) / "daskgateway"))
         return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
 

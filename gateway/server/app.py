@@ -180,14 +180,16 @@ class App:
         hostname, port = split_address(self._server_settings.address, "c.DaskGateway.address")
         kept = self.state_dir / "listener.port"
         if port == 0 and kept.exists():
-            port = int(kept.read_text())  # agents that were told the last one must find us again
+            found = kept.read_text(errors="replace")
+            port = int(found) if found.isdecimal() and int(found) < 65536 else 0  # agents that were told the last one must find us again
         tls = self._tls()
         shown = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
         try:
             bound = host.listen(self._grpc, f"{shown}:{port}", tls)
         except RuntimeError:
             raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {shown}:{port}; is another server running?") from None
-        kept.write_text(str(bound))
+        kept.with_suffix(".new").write_text(str(bound))
+        kept.with_suffix(".new").rename(kept)
         self._socket = socket_path(self.state_dir)
         self._socket.unlink(missing_ok=True)
         umask = os.umask(0o077)

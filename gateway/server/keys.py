@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from gateway.server.store.contract import Store
 from gateway.wire import Ticket
 
 KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
-DEFAULT_LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates where its own lifetime has no end
+LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
 GRACE_S = 86400.0  # certificates outlive their cluster
 
 
@@ -35,7 +36,7 @@ class Keys:
 
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         """Return a new cluster's secrets, sealed."""
-        lifetime_s = DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s + GRACE_S
+        lifetime_s = max(LIFETIME_S, (lifetime_s or 0.0) + GRACE_S)
 
         def make() -> bytes:
             return self._keyring.seal(certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s))
@@ -153,6 +154,12 @@ class Doors:
             raise CredentialsInvalid
         return found
 
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Call `end` when an API token that was let in expires or is revoked. What an authenticator let in holds for the whole stream."""
+        if scheme == "bearer" and tokens.parse(value) is not None:
+            return self._api_tokens.hold(value, end)
+        return lambda: None
+
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
         cluster = self._store.view.cluster(uid)
@@ -169,12 +176,20 @@ class Doors:
 
 
 def edge_token(path: pathlib.Path) -> str:
-    """Return the edge's token, made and kept in a file of mode 0600 if there is none."""
-    if path.exists():
-        return path.read_text().strip()
+    """Return the edge's token, made and kept in a file of mode 0600 if there is none.
+
+    A file that holds none, such as one cut short when the power went, is replaced: an empty token would let in whoever sends none.
+    """
+    kept = path.read_text(errors="replace").strip() if path.exists() else ""
+    parsed = tokens.parse(kept)
+    if parsed is not None and parsed[0] == "edge":
+        return kept
     text = tokens.mint("edge").text
     scratch = path.with_suffix(".new")
-    scratch.touch(mode=0o600)
-    scratch.write_text(text)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     scratch.rename(path)
     return text

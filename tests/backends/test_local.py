@@ -251,7 +251,7 @@ async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
     target = await started_and_told(room, "import os, time; print('ready', os.environ['SPT_NOENV'], flush=True); time.sleep(60)")
     process = proc.parse_process_id(target.handle)
     assert process is not None
-    assert list(proc.environment(process.pid))[0] == "DASKGATEWAY_ROOT"  # not beyond what is read of a large environment
+    assert next(iter(proc.environment(process.pid))) == "DASKGATEWAY_ROOT"  # not beyond what is read of a large environment
 
 
 async def test_a_session_begun_within_a_worker_is_not_taken_for_it(room: Room) -> None:
@@ -359,7 +359,7 @@ async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Pa
 async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(tmp_path: pathlib.Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: sudo make test")
-    tmp_path.chmod(0o700)
+    os.chmod(tmp_path, 0o700)
     backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
     with pytest.raises(BackendUnavailable, match="closed to other users"):
         await backend.open(lambda _: None)
@@ -378,7 +378,7 @@ async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Pa
     marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
     marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
     (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
-    forged = subprocess.Popen(("/bin/sleep", "60"), env=marks, start_new_session=True, user="nobody")
+    forged = subprocess.Popen(("/bin/sleep", "60"), env=marks, start_new_session=True, user="nobody")  # noqa: ASYNC220 (a test)
     await room.restart()
     assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
     forged.kill()

@@ -33,12 +33,14 @@ class GatewayProcess:
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *settings: str) -> None:
+    def start(self, *settings: str, module: str = "gateway", environment: dict[str, str] | None = None) -> None:
         """Serve; settings are words such as --Class.trait=value."""
-        words = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config), *settings]
+        words = [sys.executable, "-m", module, "serve", "--config", str(self.config), *settings]
         log = (self.directory / "server.log").open("a")
         with log:
-            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+            self.process = subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=os.environ | (environment or {})
+            )
         assert self.process.stdout is not None
         found = re.search(r"serves on (\S+) ", self.process.stdout.readline())
         assert found is not None, (self.directory / "server.log").read_text()

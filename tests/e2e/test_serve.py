@@ -85,6 +85,8 @@ def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathli
     from tests.e2e.gateway_process import PASSWORD, USER
 
     gateway = GatewayProcess(tmp_path)
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "listener.port").touch()  # cut short, as when the machine went down while it was written
     gateway.start()
     made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("lives-on")
     Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)

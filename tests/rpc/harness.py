@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +125,14 @@ class PretendCredentials:
 class PretendDoors:
     """A token is the name of a principal."""
 
+    def __init__(self) -> None:
+        self.held: list[tuple[str, Callable[[], None]]] = []  # token and what ends a stream it opened
+
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        entry = (value, end)
+        self.held.append(entry)
+        return lambda: self.held.remove(entry)
+
     async def principal(self, scheme: str, value: str, peer: str) -> Principal:
         if scheme != "bearer" or value not in TOKENS:
             raise CredentialsInvalid
@@ -164,6 +172,7 @@ class Harness:
     async def start(self) -> None:
         await self.store.open()
         self.draining = asyncio.Event()
+        self.doors = PretendDoors()
         self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, now_ms, lambda: self.patience)
         await self.backend.open(self.reconciler.observed)
         services = Services(
@@ -185,7 +194,7 @@ class Harness:
         interceptors = [
             ContextInterceptor(),
             ErrorInterceptor(),
-            AuthenticationInterceptor(PretendDoors()),
+            AuthenticationInterceptor(self.doors),
             LimitsInterceptor(self.max_calls, 1000, self.max_streams_per_user, self.draining.is_set),
         ]
         self.server, self.healthy = host.build(

@@ -170,10 +170,9 @@ async def test_a_forged_page_token_is_an_invalid_argument(tmp_path: pathlib.Path
                 harness.clusters.ListClusters(service_pb.ListClustersRequest(page_token=token), metadata=as_("alice")),
                 harness.credentials.ListTokens(credential_pb.ListTokensRequest(page_token=token), metadata=as_("alice")),
             ):
-                try:
-                    await call
-                except grpc.aio.AioRpcError as refused:
-                    assert fields(refused) == {"page_token"}, refused.details()
+                (error,) = await asyncio.gather(call, return_exceptions=True)
+                if isinstance(error, grpc.aio.AioRpcError):  # what looks like a token of this query may be one
+                    assert fields(error) == {"page_token"}, error.details()
     finally:
         await harness.stop()
 
@@ -232,7 +231,6 @@ async def test_an_agents_token_opens_no_more_streams_than_an_agent_needs(harness
         await one.directive()
     beyond = PretendAgent(harness, cluster.uid)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await beyond.hello()
         await beyond.directive()
     assert reason(refused.value) == "OVERLOADED"
     for one in [agent, *more]:

@@ -85,6 +85,23 @@ async def test_streams_of_one_user_are_bounded(harness: Harness) -> None:
         watch.cancel()
 
 
+async def test_a_stream_ends_with_the_credentials_it_was_opened_with(harness: Harness) -> None:
+    mine, other = [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_(user)) for user in ("alice", "bob")]
+    for watch in (mine, other):
+        await watch.read()
+    for token, end in tuple(harness.doors.held):
+        if token == "alice":
+            end()
+            end()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await mine.read()
+    assert reason(caught.value) == "CREDENTIALS_INVALID"
+    assert [token for token, _ in harness.doors.held] == ["bob"]
+    await harness.clusters.CreateCluster(create(), metadata=as_("bob"))
+    assert (await other.read()).event.cluster.name == "users/bob/clusters/etl"
+    other.cancel()
+
+
 async def test_logs_of_all_or_some_instances(harness: Harness) -> None:
     cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=2)})
     await agent.report(workers=["default-0", "default-1"])

@@ -5,6 +5,7 @@ The outermost two never let an exception's text out: an uncaught one becomes INT
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import secrets
@@ -55,6 +56,9 @@ class Doorkeeper(Protocol):
 
     async def principal(self, scheme: str, value: str, peer: str) -> Principal:
         """Return who these credentials belong to."""
+
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Call `end` when credentials that were good expire or are revoked, until what is returned is called."""
 
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
@@ -143,13 +147,32 @@ class AuthenticationInterceptor(_Around):
             await self._admit(context, method)
         yield
 
+    async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
+        """Let a stream last no longer than the credentials it was opened with."""
+        async with self.around(request, context, method_name), aclosing(method(request, context)) as messages:
+            task, ended = asyncio.current_task(), False
+
+            def end() -> None:
+                nonlocal ended
+                if task is not None and not ended:
+                    ended = task.cancel()
+
+            caller = current.get()
+            let_go = self._doorkeeper.hold(*_credentials(_metadata(context)), end) if caller.principal is not None else _nothing
+            try:
+                async for message in messages:
+                    yield message
+            except asyncio.CancelledError:
+                if not ended or task is None:
+                    raise
+                task.uncancel()
+                raise CredentialsInvalid from None
+            finally:
+                let_go()
+
     async def _admit(self, context: Context, method: str) -> None:
-        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-        value = metadata.get(AUTHORIZATION, "")
-        if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
-            raise CredentialsInvalid
-        scheme, _, rest = value.partition(" ")
-        scheme, rest, caller = scheme.lower(), rest.strip(), current.get()
+        metadata, caller = _metadata(context), current.get()
+        scheme, rest = _credentials(metadata)
         if method.startswith(AGENT_PREFIX):
             uid = str(metadata.get(AGENT_UID, ""))
             await self._doorkeeper.agent(uid, rest if scheme == "bearer" else "")
@@ -160,6 +183,23 @@ class AuthenticationInterceptor(_Around):
         else:
             caller.principal = await self._doorkeeper.principal(scheme, rest, context.peer())
             caller.user = caller.principal.user
+
+
+def _metadata(context: Context) -> dict[str, Any]:
+    return dict(context.invocation_metadata() or ())
+
+
+def _credentials(metadata: dict[str, Any]) -> tuple[str, str]:
+    """Return scheme, in lower case, and value of what a caller sent."""
+    value = metadata.get(AUTHORIZATION, "")
+    if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
+        raise CredentialsInvalid
+    scheme, _, rest = value.partition(" ")
+    return scheme.lower(), rest.strip()
+
+
+def _nothing() -> None:
+    """Let go of nothing."""
 
 
 class LimitsInterceptor(AsyncServerInterceptor):

@@ -83,6 +83,9 @@ class SqliteStore:
         except OSError as error:
             self._release()
             raise StoreError(f"{self._path}: {error.strerror}") from None
+        except ValueError as error:
+            self._release()
+            raise StoreError(f"{self._path}: a record cannot be read ({_words(error)[:200]}); put a backup back") from None
         except BaseException:
             self._release()
             raise
