@@ -49,3 +49,8 @@ def last_line(section: str, found: Mapping[str, float]) -> str:
 def orders(rounds: int, sides: Sequence[str]) -> list[list[str]]:
     """Return who goes first in each round: the order turns around, so that nobody always has the quieter half."""
     return [list(sides) if number % 2 == 0 else list(reversed(sides)) for number in range(rounds)]
+
+
+def batched(items: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Return items in groups of at most so many."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
