@@ -6,18 +6,19 @@ straight to the servers (neither edge nor Go proxy between). Nobody is pinned: e
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
+import time
 
 import grpc
+from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import cluster_service_pb2_grpc
 
 from benchmarks import load, machine, peer, peer_schedulers, processes
 from benchmarks.figures import Samples, last_line, orders, table
-from benchmarks.our_agents import activate
+from benchmarks.our_agents import held
 from benchmarks.ours import AUTHORIZATION, OurGateway
 from benchmarks.peer import PeerGateway
 from benchmarks.stall import measure_ours, measure_theirs
@@ -28,7 +29,10 @@ CLUSTERS = 1000  # of each side, made over all rounds
 CREATES_IN_FLIGHT, LISTS_IN_FLIGHT, GETS_IN_FLIGHT = 16, 16, 64
 CREATES_S = 300.0
 PEER_STALL_ROUNDS = 2  # each takes it about ten seconds
+SETTLED_S = 20.0
 OURS, DGW = "ours", "dgw"
+CREATES, GETS, LISTS = "creates/s", "gets/s", "lists of 1,000/s"
+LIST_PATH = "/api/v1/clusters/"
 METADATA = (("authorization", AUTHORIZATION),)
 SERVICE = "/daskgateway.v1.ClusterService"
 
@@ -59,14 +63,14 @@ def main() -> None:
 
 def _figures(samples: Samples) -> dict[str, float]:
     return {
-        "creates_per_s_ratio": samples.ratio("creates/s", OURS, DGW),
-        "list_1000_ratio": samples.ratio("lists of 1,000/s", OURS, DGW),
-        "get_ratio": samples.ratio("gets/s", OURS, DGW),
+        "creates_per_s_ratio": samples.ratio(CREATES, OURS, DGW),
+        "list_1000_ratio": samples.ratio(LISTS, OURS, DGW),
+        "get_ratio": samples.ratio(GETS, OURS, DGW),
         "stall_ms": samples.median("stall 0->1,000 workers, ms", OURS),
         "worker_visible_s": samples.median("worker visible, s", OURS),
-        "creates_per_s": samples.median("creates/s", OURS),
-        "lists_1000_per_s": samples.median("lists of 1,000/s", OURS),
-        "gets_per_s": samples.median("gets/s", OURS),
+        "creates_per_s": samples.median(CREATES, OURS),
+        "lists_1000_per_s": samples.median(LISTS, OURS),
+        "gets_per_s": samples.median(GETS, OURS),
         "dgw_stall_ms": samples.median("stall 0->1,000 workers, ms", DGW),
     }
 
@@ -79,64 +83,76 @@ def _creates(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: in
             words = [whose, address, credentials, str(CLUSTERS // rounds), str(CREATES_IN_FLIGHT)]
             call = [sys.executable, "-m", "benchmarks.creates", *words]
             done = subprocess.run(call, capture_output=True, text=True, timeout=CREATES_S, check=True, cwd=processes.ROOT)
-            samples.add("creates/s", whose, CLUSTERS // rounds / float(done.stdout))
+            samples.add(CREATES, whose, CLUSTERS // rounds / float(done.stdout))
 
 
 def _calls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int) -> None:
-    """Gets and lists, once every cluster of both sides is as if its scheduler ran."""
-    names = json.load(theirs.request("GET", "/api/v1/clusters/"))
-    peer_schedulers.activate(theirs, list(names))
-    with grpc.insecure_channel(ours.listener, [("grpc.max_receive_message_length", 2**26)]) as channel:
+    """Gets and lists, while every cluster of both sides is as if its scheduler ran."""
+    peer_schedulers.activate(theirs, list(json.load(theirs.request("GET", LIST_PATH))))
+    with grpc.insecure_channel(ours.listener) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
-        found, _ = _whole_list(stub)
-        asyncio.run(activate(ours.listener, ours.state_dir, [cluster.uid for cluster in found]))
-        found, pages = _whole_list(stub)
-        get, page = service_pb.GetClusterRequest(name=found[0].name), pages[0]
-        get_bytes = 5 + stub.GetCluster(get, metadata=METADATA).ByteSize()
-    ours_list, theirs_list = [5 + answer.ByteSize() for _, answer in pages], len(theirs.request("GET", "/api/v1/clusters/").read())
-    one = f"/api/v1/clusters/{next(iter(names))}"
-    theirs_get, cookie = len(theirs.request("GET", one).read()), theirs.cookie()
-    print(
-        f"a list of {len(found):,}: ours {len(pages)} call(s), {sum(ours_list):,} bytes; dgw {len(names):,} in 1 call, {theirs_list:,} bytes"
-        f" (with every cluster's private key)\none cluster: ours {get_bytes:,} bytes, dgw {theirs_get:,} bytes"
-    )
+        with held(ours, [cluster.uid for answer in _pages(stub) for cluster in answer.clusters]):
+            _settle(stub)
+            calls = _our_calls(ours, stub) | _their_calls(theirs)
+            for order in orders(rounds, [DGW, OURS]):
+                for what in (GETS, LISTS):
+                    for whose in order:
+                        call = calls[what, whose]
+                        run = load.run(call.words, call.pid, call.in_flight, call.answer_bytes)
+                        samples.add(what, whose, run.rate / call.calls)
+                        samples.add(f"  CPU us of {what.removesuffix('/s')}", whose, run.cpu_us * call.calls)
+
+
+def _settle(stub: cluster_service_pb2_grpc.ClusterServiceStub) -> None:
+    """Wait until every cluster is ACTIVE and nothing changes any more."""
+    deadline, revision = time.monotonic() + SETTLED_S, 0
+    while time.monotonic() < deadline:
+        pages = _pages(stub)
+        starting = [cluster for page in pages for cluster in page.clusters if cluster.status.state != pb.CLUSTER_STATE_ACTIVE]
+        if pages[-1].revision == revision and not starting:
+            return
+        revision = pages[-1].revision
+        time.sleep(1)
+    raise TimeoutError(f"{len(starting)} clusters have not settled within {SETTLED_S:g} s, revision {revision}: {starting[:1]}")
+
+
+def _our_calls(ours: OurGateway, stub: cluster_service_pb2_grpc.ClusterServiceStub) -> dict[tuple[str, str], load.Call]:
     assert ours.process is not None
-    assert theirs.process is not None
+    pages = _pages(stub)
+    get = service_pb.GetClusterRequest(name=pages[0].clusters[0].name)
+    get_bytes, list_bytes = 5 + stub.GetCluster(get, metadata=METADATA).ByteSize(), [5 + page.ByteSize() for page in pages]
+    print(
+        f"ours: a list of {sum(len(p.clusters) for p in pages):,} is {len(pages)} call(s), {sum(list_bytes):,} bytes; one is {get_bytes:,}"
+    )
     get_words = load.grpc_words(ours.directory, ours.listener, f"{SERVICE}/GetCluster", get, AUTHORIZATION)
-    list_words = load.grpc_words(ours.directory, ours.listener, f"{SERVICE}/ListClusters", page[0], AUTHORIZATION)
-    runs = {
-        ("gets/s", OURS): (get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes, 1),
-        ("gets/s", DGW): (load.rest_words(theirs.port, one, cookie), theirs.process.pid, GETS_IN_FLIGHT, theirs_get, 1),
-        ("lists of 1,000/s", OURS): (list_words, ours.process.pid, LISTS_IN_FLIGHT, ours_list[0], len(pages)),
-        ("lists of 1,000/s", DGW): (
-            load.rest_words(theirs.port, "/api/v1/clusters/", cookie),
-            theirs.process.pid,
-            LISTS_IN_FLIGHT,
-            theirs_list,
-            1,
-        ),
+    first = service_pb.ListClustersRequest(page_size=CLUSTERS)
+    list_words = load.grpc_words(ours.directory, ours.listener, f"{SERVICE}/ListClusters", first, AUTHORIZATION)
+    return {
+        (GETS, OURS): load.Call(get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes),
+        (LISTS, OURS): load.Call(list_words, ours.process.pid, LISTS_IN_FLIGHT, list_bytes[0], len(pages)),
     }
-    for order in orders(rounds, [DGW, OURS]):
-        for what in ("gets/s", "lists of 1,000/s"):
-            for whose in order:
-                words, pid, in_flight, answer_bytes, calls = runs[what, whose]
-                run = load.run(words, pid, in_flight, answer_bytes)
-                samples.add(what, whose, run.rate / calls)
-                samples.add(f"{what.removesuffix('/s')}: CPU us each", whose, run.cpu_us * calls)
 
 
-def _whole_list(
-    stub: cluster_service_pb2_grpc.ClusterServiceStub,
-) -> tuple[list[service_pb.Cluster], list[tuple[service_pb.ListClustersRequest, service_pb.ListClustersResponse]]]:
-    """Return the user's clusters, and the requests and answers it took."""
-    pages = []
-    request = service_pb.ListClustersRequest(page_size=CLUSTERS)
-    while True:
-        answer = stub.ListClusters(request, metadata=METADATA)
-        pages.append((request, answer))
-        if not answer.next_page_token:
-            return [cluster for _, one in pages for cluster in one.clusters], pages
-        request = service_pb.ListClustersRequest(page_size=CLUSTERS, page_token=answer.next_page_token)
+def _their_calls(theirs: PeerGateway) -> dict[tuple[str, str], load.Call]:
+    assert theirs.process is not None
+    cookie = theirs.cookie()
+    whole = theirs.request("GET", LIST_PATH).read()
+    names = list(json.loads(whole))
+    one = len(theirs.request("GET", LIST_PATH + names[0]).read())
+    print(f"dgw: a list of {len(names):,} is 1 call, {len(whole):,} bytes, every private key included; one is {one:,}")
+    return {
+        (GETS, DGW): load.Call(load.rest_words(theirs.port, LIST_PATH + names[0], cookie), theirs.process.pid, GETS_IN_FLIGHT, one),
+        (LISTS, DGW): load.Call(load.rest_words(theirs.port, LIST_PATH, cookie), theirs.process.pid, LISTS_IN_FLIGHT, len(whole)),
+    }
+
+
+def _pages(stub: cluster_service_pb2_grpc.ClusterServiceStub) -> list[service_pb.ListClustersResponse]:
+    """Return the answers that a list of all the user's clusters takes."""
+    pages: list[service_pb.ListClustersResponse] = []
+    while not pages or pages[-1].next_page_token:
+        token = pages[-1].next_page_token if pages else ""
+        pages.append(stub.ListClusters(service_pb.ListClustersRequest(page_size=CLUSTERS, page_token=token), metadata=METADATA))
+    return pages
 
 
 def _stalls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int) -> None:

@@ -32,6 +32,17 @@ class Run:
     cpu_us: float  # CPU time of the server's process for each
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is called: h2load's words, the server's process, and what an answer is."""
+
+    words: Sequence[str]
+    pid: int
+    in_flight: int
+    answer_bytes: int
+    calls: int = 1  # how many such calls one whole answer takes
+
+
 class UnexpectedAnswers(Exception):
     """The server answered something else than it should."""
 

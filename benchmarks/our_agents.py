@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pathlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
 import grpc
 from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc
 
+from benchmarks import processes
 from benchmarks.figures import batched
+from benchmarks.ours import OurGateway
 from gateway.server.security.secrets import Keyring
 from gateway.wire import AUTHORIZATION
 
 AT_A_TIME = 50  # streams opened together
+READY_S = 60.0
 
 
 def agent_tokens(state_dir: pathlib.Path) -> Mapping[str, str]:
@@ -59,14 +65,30 @@ class Agent:
         return found
 
 
-async def activate(listener: str, state_dir: pathlib.Path, uids: Sequence[str]) -> None:
-    """Let every cluster's scheduler report once, so that it is ACTIVE."""
-    tokens = await asyncio.to_thread(agent_tokens, state_dir)
-    async with grpc.aio.insecure_channel(listener) as channel:
-
-        async def one(uid: str) -> None:
-            async with Agent(channel, uid, tokens[uid]):
-                pass
-
+async def _hold(listener: str, state_dir: pathlib.Path, uids: Sequence[str]) -> None:
+    """Keep every cluster's agent connected until standard input ends."""
+    tokens = agent_tokens(state_dir)
+    async with grpc.aio.insecure_channel(listener) as channel, AsyncExitStack() as stack:
         for chunk in batched(uids, AT_A_TIME):
-            await asyncio.gather(*(one(uid) for uid in chunk))
+            await asyncio.gather(*(stack.enter_async_context(Agent(channel, uid, tokens[uid])) for uid in chunk))
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+@contextmanager
+def held(gateway: OurGateway, uids: Sequence[str]) -> Iterator[None]:
+    """Keep every cluster's agent connected meanwhile, by a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.our_agents", gateway.listener, str(gateway.state_dir)]
+    process = processes.start(words, gateway.directory / "agents.log", cwd=processes.ROOT)
+    try:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(list(uids)) + "\n")
+        process.stdin.flush()
+        processes.read_line(process, READY_S)
+        yield
+    finally:
+        processes.end(process)
+
+
+if __name__ == "__main__":
+    asyncio.run(_hold(sys.argv[1], pathlib.Path(sys.argv[2]), json.loads(sys.stdin.readline())))
