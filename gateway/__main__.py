@@ -84,6 +84,9 @@ def _settings(path: str | None, words: Sequence[str]) -> Any:
 
 
 def _log_to_stderr(level: str) -> None:
+    # What the format does not show is not found out with every line (docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr)
 
 

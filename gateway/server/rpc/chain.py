@@ -34,18 +34,26 @@ class Chain(AsyncServerInterceptor):
                 self._handlers[name] = handler
         return handler
 
-    async def intercept(self, method: Method, request_or_iterator: Any, context: Any, method_name: str) -> Any:
+    def intercept(self, method: Method, request_or_iterator: Any, context: Any, method_name: str) -> Any:
         composed = self._composed.get(method_name)
         if composed is None:
             composed = self._composed[method_name] = self._compose(method, method_name)
-        answer = composed(request_or_iterator, context)
-        return await answer if inspect.isawaitable(answer) else answer
+        return composed(request_or_iterator, context)
 
     def _compose(self, method: Method, name: str) -> Method:
         streams = inspect.isasyncgenfunction(method)
+        if not streams and not inspect.iscoroutinefunction(method):
+            method = _awaitable(method)
         for interceptor in reversed(self._interceptors):
             method = _stream(interceptor, method, name) if streams else functools.partial(_call, interceptor, method, name)
         return method
+
+
+def _awaitable(method: Method) -> Method:
+    async def call(request: Any, context: Any) -> Any:
+        return method(request, context)
+
+    return call
 
 
 def _call(interceptor: AsyncServerInterceptor, inner: Method, name: str, request: Any, context: Any) -> Any:
