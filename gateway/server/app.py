@@ -112,7 +112,7 @@ class App:
             except BackendUnavailable as error:
                 raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads), backends)
+        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads, cluster_keys), backends)
         token = keys.edge_token(self.state_dir / "edge.token")
         doors = keys.Doors(self.settings.authenticator, api_tokens, cluster_keys, self.store, tokens.hashed(token))
         await self._listen(doors, signer)

@@ -35,6 +35,10 @@ class KeyedQueue:
             heapq.heapify(self._heap)
         self._changed.set()
 
+    def drop(self, key: str) -> None:
+        """Make a key due no more: what it was added for is being done."""
+        self._due.pop(key, None)
+
     async def take(self) -> str:
         """Wait for a key that is due and that nobody holds; hold it until `done`."""
         loop = asyncio.get_running_loop()
