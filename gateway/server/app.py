@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -317,6 +318,8 @@ async def serve(found: Settings, config_words: Sequence[str] = ()) -> None:
         loop.add_signal_handler(number, ended.set)
     app = App(found, config_words)
     await app.start()
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: no collection needs to look through it again, which would hold up the event loop
     print(f"daskgateway serves on {app.endpoint().url} (gRPC listener {app._listener()})", flush=True)
     await ended.wait()
     logger.info("draining")

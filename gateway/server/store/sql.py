@@ -40,6 +40,10 @@ _insert_secret = insert(t.secret)
 _put_secret = Prepared(
     _insert_secret.on_conflict_do_update(index_elements=["uid"], set_={"sealed": _insert_secret.excluded.sealed}), ("uid", "sealed")
 )
+_insert_meta = insert(t.meta)
+_put_meta_row = Prepared(
+    _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
+)
 _get_cluster = Prepared(select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("of")))
 _get_workers = Prepared(
     select(t.worker.c.document).where(t.worker.c.uid == bindparam("of")).order_by(t.worker.c.created_at, t.worker.c.name)
@@ -267,8 +271,7 @@ class SqlTx:
 
     def put_meta(self, key: str, value: bytes) -> None:
         self._stamp()
-        statement = insert(t.meta).values(key=key, value=value)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+        _put_meta_row.run(self._cursor, self._dialect, {"key": key, "value": value})
 
 
 def _token(document: str, secret_hash: bytes) -> Token:
