@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Callable
 
 import grpc
 from daskgateway.v1 import cluster_pb2 as pb
@@ -67,7 +68,10 @@ async def _grow_ours(gateway: OurGateway) -> float:
         return seconds
 
 
-async def _until(stub, cluster, holds):  # type: ignore[no-untyped-def]
+async def _until(
+    stub: cluster_service_pb2_grpc.ClusterServiceStub, cluster: pb.Cluster, holds: Callable[[pb.WorkerGroupStatus], bool]
+) -> pb.Cluster:
+    """Wait until a cluster's workers are so many."""
     while not holds(cluster.status.worker_groups["default"]):
         wait = service_pb.WaitClusterRequest(name=cluster.name, after_revision=cluster.revision)
         cluster = await stub.WaitCluster(wait, metadata=METADATA)
