@@ -32,6 +32,7 @@ PEER_STALL_ROUNDS = 2  # each takes it about ten seconds
 SETTLED_S = 20.0
 OURS, DGW = "ours", "dgw"
 CREATES, GETS, LISTS = "creates/s", "gets/s", "lists of 1,000/s"
+GETS_APART = "gets/s, a connection each"  # what 64 clients of one call each would see
 LIST_PATH = "/api/v1/clusters/"
 METADATA = (("authorization", AUTHORIZATION),)
 SERVICE = "/daskgateway.v1.ClusterService"
@@ -71,6 +72,7 @@ def _figures(samples: Samples) -> dict[str, float]:
         "creates_per_s": samples.median(CREATES, OURS),
         "lists_1000_per_s": samples.median(LISTS, OURS),
         "gets_per_s": samples.median(GETS, OURS),
+        "get_apart_ratio": samples.median(GETS_APART, OURS) / samples.median(GETS, DGW),
         "dgw_stall_ms": samples.median("stall 0->1,000 workers, ms", DGW),
     }
 
@@ -95,12 +97,12 @@ def _calls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int)
             _settle(stub)
             calls = _our_calls(ours, stub) | _their_calls(theirs)
             for order in orders(rounds, [DGW, OURS]):
-                for what in (GETS, LISTS):
-                    for whose in order:
+                for what in (GETS, GETS_APART, LISTS):
+                    for whose in [whose for whose in order if (what, whose) in calls]:
                         call = calls[what, whose]
-                        run = load.run(call.words, call.pid, call.in_flight, call.answer_bytes)
+                        run = load.run(call)
                         samples.add(what, whose, run.rate / call.calls)
-                        samples.add(f"  CPU us of {what.removesuffix('/s')}", whose, run.cpu_us * call.calls)
+                        samples.add(f"  CPU us of {what.replace('/s', '')}", whose, run.cpu_us * call.calls)
 
 
 def _settle(stub: cluster_service_pb2_grpc.ClusterServiceStub) -> None:
@@ -128,8 +130,9 @@ def _our_calls(ours: OurGateway, stub: cluster_service_pb2_grpc.ClusterServiceSt
     first = service_pb.ListClustersRequest(page_size=CLUSTERS)
     list_words = load.grpc_words(ours.directory, ours.listener, f"{SERVICE}/ListClusters", first, AUTHORIZATION)
     return {
-        (GETS, OURS): load.Call(get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes),
-        (LISTS, OURS): load.Call(list_words, ours.process.pid, LISTS_IN_FLIGHT, list_bytes[0], len(pages)),
+        (GETS, OURS): load.Call(get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes, connections=1),
+        (GETS_APART, OURS): load.Call(get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes),
+        (LISTS, OURS): load.Call(list_words, ours.process.pid, LISTS_IN_FLIGHT, list_bytes[0], len(pages), connections=1),
     }
 
 

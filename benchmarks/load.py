@@ -1,7 +1,8 @@
 """How many calls a second a server answers: h2load (C, Debian's nghttp2-client) on both sides, as HTTP/2 or as HTTP/1.1.
 
-The same program with the same number of connections and of calls in flight, which needs about a tenth of a core: neither side waits
-for its client. What comes back is checked by its size, because h2load counts an error of gRPC, which is in the trailers, as a success.
+The same program with as many calls in flight, which needs about a tenth of a core: neither side waits for its client. HTTP/1.1 needs
+a connection for each call in flight; gRPC has them share one, as the channel of a client does, unless a Call says otherwise.
+What comes back is checked by its size, because h2load counts an error of gRPC, which is in the trailers, as a success.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Call:
     in_flight: int
     answer_bytes: int
     calls: int = 1  # how many such calls one whole answer takes
+    connections: int = 0  # 0: one for each call in flight
 
 
 class UnexpectedAnswers(Exception):
@@ -66,19 +68,20 @@ def rest_words(port: int, path: str, cookie: str) -> list[str]:
     return ["--h1", "-H", f"cookie: {cookie}", f"http://127.0.0.1:{port}{path}"]
 
 
-def run(words: Sequence[str], pid: int, in_flight: int, answer_bytes: int) -> Run:
-    """Load a server for SECONDS, a connection for each call in flight; answers must have `answer_bytes` of body."""
+def run(what: Call) -> Run:
+    """Load a server for SECONDS; what is answered must have the right size."""
     program = shutil.which("h2load")
     if program is None:
         raise FileNotFoundError("h2load is missing: apt-get install nghttp2-client")
-    before = machine.cpu_s([pid])
-    call = [program, "-t1", f"-c{in_flight}", "-m1", f"-D{SECONDS}", *words]
+    before = machine.cpu_s([what.pid])
+    connections = what.connections or what.in_flight
+    call = [program, "-t1", f"-c{connections}", f"-m{what.in_flight // connections}", f"-D{SECONDS}", *what.words]
     told = subprocess.run(call, capture_output=True, text=True, timeout=SECONDS + 60, check=True).stdout
-    spent = machine.cpu_s([pid]) - before
+    spent = machine.cpu_s([what.pid]) - before
     done, data, rate = _DONE.search(told), _DATA.search(told), _RATE.search(told)
     if done is None or data is None or rate is None:
         raise UnexpectedAnswers(told)
     answered, succeeded = int(done[2]), int(done[3])
-    if succeeded < answered or abs(int(data[1]) - answered * answer_bytes) > 2 * in_flight * answer_bytes:
-        raise UnexpectedAnswers(f"{answered} calls, {succeeded} succeeded, {data[1]} bytes where {answer_bytes} each were expected")
+    if succeeded < answered or abs(int(data[1]) - answered * what.answer_bytes) > 2 * what.in_flight * what.answer_bytes:
+        raise UnexpectedAnswers(f"{answered} calls, {succeeded} succeeded, {data[1]} bytes where {what.answer_bytes} each were expected")
     return Run(float(rate[1]), spent / max(1, answered) * 1e6)
