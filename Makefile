@@ -38,7 +38,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy gateway
+	$(BIN)/mypy gateway benchmarks
 	$(BIN)/buf lint
 	@PATH=$(BIN):$$PATH sh scripts/buf_breaking.sh
 	$(BIN)/python scripts/generate_stubs.py --check

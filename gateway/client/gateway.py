@@ -103,7 +103,7 @@ class Gateway:
         return self._do(lambda: list(self._list(show_finished, "users/*" if everybody else "")))
 
     def _list(self, show_finished: bool, parent: str) -> Iterator[cluster_pb2.Cluster]:
-        request = cluster_service_pb2.ListClustersRequest(parent=parent, show_finished=show_finished, page_size=500)
+        request = cluster_service_pb2.ListClustersRequest(parent=parent, show_finished=show_finished, page_size=1000)
         while True:
             page = self._call("ListClusters", request, cluster_service_pb2.ListClustersResponse)
             yield from page.clusters

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -28,7 +29,7 @@ from gateway.configfile import ConfigurationError
 from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
-from gateway.server.edge_process import EdgeProcess
+from gateway.server.edge_process import EdgeProcess, WarmEdge
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import host
@@ -65,9 +66,10 @@ def now_ms() -> int:
 class App:
     """A server while it runs."""
 
-    def __init__(self, found: Settings, config_words: Sequence[str] = ()) -> None:
+    def __init__(self, found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:
         self.settings = found
         self._config_words = list(config_words)
+        self._warm = warm
         self._server_settings = found.server
         self.state_dir = pathlib.Path(found.server.state_dir).expanduser().resolve()
         self._draining = asyncio.Event()
@@ -112,7 +114,7 @@ class App:
             except BackendUnavailable as error:
                 raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads), backends)
+        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads, cluster_keys), backends)
         token = keys.edge_token(self.state_dir / "edge.token")
         doors = keys.Doors(self.settings.authenticator, api_tokens, cluster_keys, self.store, tokens.hashed(token))
         await self._listen(doors, signer)
@@ -231,7 +233,7 @@ class App:
                 f"--Proxy.token_file={self.state_dir / 'edge.token'}",
                 f"--Proxy.state_dir={self.state_dir / 'edge'}",
             ]
-            edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address)
+            edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address, self._warm)
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)
             self._spawn(edge.keep(), "edge")
@@ -311,14 +313,20 @@ def socket_path(state_dir: pathlib.Path) -> pathlib.Path:
     return directory / "server.sock"
 
 
-async def serve(found: Settings, config_words: Sequence[str] = ()) -> None:
-    """Run a server until SIGTERM or SIGINT."""
+async def serve(found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:
+    """Run a server until SIGTERM or SIGINT. `warm`: an edge's process that was begun early."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    app = App(found, config_words)
-    await app.start()
+    app = App(found, config_words, warm)
+    try:
+        await app.start()
+    finally:
+        if warm is not None:
+            await asyncio.to_thread(warm.dismiss)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: no collection needs to look through it again, which would hold up the event loop
     print(f"daskgateway serves on {app.endpoint().url} (gRPC listener {app._listener()})", flush=True)
     await ended.wait()
     logger.info("draining")

@@ -30,18 +30,28 @@ class Keys:
     """Port `Credentials` of the use cases."""
 
     def __init__(
-        self, keyring: Keyring, signer: tickets.TicketSigner, api_tokens: ApiTokens, now: Callable[[], int], threads: ThreadPoolExecutor
+        self,
+        keyring: Keyring,
+        signer: tickets.TicketSigner,
+        api_tokens: ApiTokens,
+        now: Callable[[], int],
+        threads: ThreadPoolExecutor,
+        cluster_keys: ClusterKeys,
     ) -> None:
         self._keyring, self._signer, self._api_tokens, self._now, self._threads = keyring, signer, api_tokens, now, threads
+        self._cluster_keys = cluster_keys
 
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         """Return a new cluster's secrets, sealed."""
         lifetime_s = max(LIFETIME_S, (lifetime_s or 0.0) + GRACE_S)
 
-        def make() -> bytes:
-            return self._keyring.seal(certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s))
+        def make() -> tuple[ClusterSecrets, bytes]:
+            secrets = certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s)
+            return secrets, self._keyring.seal(secrets)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, make)
+        secrets, sealed = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+        self._cluster_keys.keep(uid, secrets)  # its scheduler's start is about to need them
+        return sealed
 
     async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
         """Return certificate, CA certificate and the instant of expiry; ValueError if the key will not do."""
@@ -84,10 +94,14 @@ class ClusterKeys:
         if sealed is None:
             return None
         secrets = await asyncio.get_running_loop().run_in_executor(self._threads, self._keyring.unseal, sealed)
+        self.keep(uid, secrets)
+        return secrets
+
+    def keep(self, uid: str, secrets: ClusterSecrets) -> None:
+        """Keep a cluster's secrets unsealed in memory."""
         self._kept[uid] = secrets
         while len(self._kept) > KEPT_SECRETS:
             self._kept.popitem(last=False)
-        return secrets
 
 
 class Launches:

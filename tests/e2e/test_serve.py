@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from gateway.server.edge_process import WarmEdge
 from tests.e2e.gateway_process import GatewayProcess
 
 
@@ -144,3 +145,22 @@ def test_an_edge_run_by_hand_serves_as_well(tmp_path: pathlib.Path) -> None:
     edge.send_signal(signal.SIGTERM)
     assert edge.wait(20) == 0
     assert gateway.stop() == 0
+
+
+def test_an_edge_that_was_begun_early_and_is_not_needed_ends_by_itself() -> None:
+    warm = WarmEdge()
+    warm.dismiss()
+    assert warm.child.returncode == 0
+    warm.dismiss()  # again does nothing
+
+
+def test_a_server_that_starts_no_edge_leaves_none_behind(tmp_path: pathlib.Path) -> None:
+    gateway = GatewayProcess(tmp_path)
+    gateway.config.write_text(gateway.config.read_text() + "c.DaskGateway.start_proxy = False\nc.Proxy.address = '127.0.0.1:1'\n")
+    gateway.start()
+    try:
+        assert gateway.process is not None
+        children = pathlib.Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text()
+        assert children == ""
+    finally:
+        gateway.stop()

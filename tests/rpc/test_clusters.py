@@ -271,3 +271,22 @@ async def test_the_offer_has_typed_fields(harness: Harness) -> None:
     assert list(offer.backends) == ["pretend", "other"]
     assert offer.limits.workers == 20
     assert not offer.limits.HasField("cores")
+
+
+async def test_a_page_of_large_clusters_ends_before_other_clients_would_refuse_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.server.usecases.clusters.MAX_PAGE_BYTES", 4000)
+    for number in range(6):
+        request = create(f"large-{number}")
+        request.cluster.labels["note"] = "x" * 250
+        await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    found: list[str] = []
+    token, pages = "", 0
+    while token or not pages:
+        page = await harness.clusters.ListClusters(service_pb.ListClustersRequest(page_size=1000, page_token=token), metadata=as_("alice"))
+        assert page.ByteSize() < 4500
+        found += [cluster.name.rpartition("-")[2] for cluster in page.clusters]
+        token, pages = page.next_page_token, pages + 1
+    assert found == ["5", "4", "3", "2", "1", "0"]
+    assert 1 < pages < 6

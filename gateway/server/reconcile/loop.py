@@ -147,6 +147,7 @@ class Reconciler:
 
     def _follow_up(self, uid: str, done: Done) -> Facts:
         """Return the facts for the next step: what came of the actions, and what came in meanwhile."""
+        self._queue.drop(uid)  # whatever it waits for: the next step sees it
         facts = self.inbox.take(uid)
         return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
 

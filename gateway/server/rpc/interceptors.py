@@ -68,7 +68,11 @@ class Doorkeeper(Protocol):
 
 
 class _Around(AsyncServerInterceptor):
-    """Holds a context manager around a whole call, whether its answer is one message or a stream."""
+    """Holds something around a whole call, whether its answer is one message (`_call`) or a stream (`around`)."""
+
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        """Answer a call whose answer is one message. Plain code: a context manager costs several times as much."""
+        raise AssertionError("each interceptor says what it holds")
 
     def around(self, request: Any, context: Context, method: str) -> AbstractAsyncContextManager[None]:
         """Return what is held."""
@@ -77,9 +81,7 @@ class _Around(AsyncServerInterceptor):
     async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
         if inspect.isasyncgenfunction(method):
             return self._stream(method, request_or_iterator, context, method_name)
-        async with self.around(request_or_iterator, context, method_name):
-            answer = method(request_or_iterator, context)
-            return await answer if inspect.isawaitable(answer) else answer
+        return await self._call(method, request_or_iterator, context, method_name)
 
     async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
         async with self.around(request, context, method_name):
@@ -91,48 +93,83 @@ class _Around(AsyncServerInterceptor):
 class ContextInterceptor(_Around):
     """Gives the call a correlation id and logs how it ended."""
 
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        begun = _begin(context)
+        try:
+            return await method(request, context)
+        finally:
+            _tell(begun, context, name)
+
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
-        caller = Caller(secrets.token_hex(8))
-        current.set(caller)
-        began = time.perf_counter()
+        begun = _begin(context)
         try:
             yield
         finally:
-            if logger.isEnabledFor(logging.INFO) and not method.startswith(OPEN_PREFIXES):
-                code = context.code()
-                name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
-                took_ms = (time.perf_counter() - began) * 1000
-                who = caller.user or "-"
-                logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, who, took_ms, caller.correlation_id, context.peer())
+            _tell(begun, context, method)
+
+
+def _begin(context: Context) -> tuple[Caller, str, float]:
+    caller = Caller(secrets.token_hex(8))
+    current.set(caller)
+    # The peer is asked for now: to ask once the call has ended crashes the process.
+    return caller, context.peer(), time.perf_counter()
+
+
+def _tell(begun: tuple[Caller, str, float], context: Context, method: str) -> None:
+    caller, peer, began = begun
+    if logger.isEnabledFor(logging.INFO) and not method.startswith(OPEN_PREFIXES):
+        code = context.code()
+        name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
+        took_ms = (time.perf_counter() - began) * 1000
+        logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, peer)
 
 
 class ErrorInterceptor(_Around):
     """Turns what goes wrong into one status with typed details."""
 
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        try:
+            _check_read(request)
+            return await method(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await self._failed(error, context, name)
+
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
         try:
-            if isinstance(request, Malformed):
-                raise FieldInvalid([Violation("request", request.description)])
+            _check_read(request)
             yield
         except grpc.aio.AbortError:
             raise
-        except ServiceError as error:
-            await self._abort(context, error)
-        except StoreUnreachable as error:
-            logger.warning("the database does not answer: %s", error)
-            await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
-        except Exception:
-            correlation_id = current.get().correlation_id
-            logger.exception("%s failed, id=%s", method, correlation_id)
-            fault = ServiceError(metadata={"correlation_id": correlation_id})
-            fault.args = (f"the server failed; its log says why under {correlation_id}",)
-            await self._abort(context, fault)
+        except Exception as error:
+            await self._failed(error, context, method)
+
+    async def _failed(self, error: Exception, context: Context, method: str) -> None:
+        """End the call with the status of what went wrong."""
+        match error:
+            case ServiceError():
+                await self._abort(context, error)
+            case StoreUnreachable():
+                logger.warning("the database does not answer: %s", error)
+                await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
+            case _:
+                correlation_id = current.get().correlation_id
+                logger.exception("%s failed, id=%s", method, correlation_id, exc_info=error)
+                fault = ServiceError(metadata={"correlation_id": correlation_id})
+                fault.args = (f"the server failed; its log says why under {correlation_id}",)
+                await self._abort(context, fault)
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
         trailers = ((STATUS_DETAILS, details_of(error)), (CORRELATION_ID, current.get().correlation_id))
         await context.abort(code_of(error), text_of(error), trailers)
+
+
+def _check_read(request: Any) -> None:
+    if isinstance(request, Malformed):
+        raise FieldInvalid([Violation("request", request.description)])
 
 
 class AuthenticationInterceptor(_Around):
@@ -140,6 +177,11 @@ class AuthenticationInterceptor(_Around):
 
     def __init__(self, doorkeeper: Doorkeeper) -> None:
         self._doorkeeper = doorkeeper
+
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        if not name.startswith(OPEN_PREFIXES):
+            await self._admit(context, name)
+        return await method(request, context)
 
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:

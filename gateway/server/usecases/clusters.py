@@ -25,7 +25,9 @@ from gateway.server.usecases.services import Services
 from gateway.wire import is_uid
 
 DEFAULT_PAGE = 50
-MAX_PAGE = 500
+MAX_PAGE = 500  # of events and tokens
+MAX_CLUSTERS_PAGE = 1000
+MAX_PAGE_BYTES = 3 * 1024 * 1024  # gRPC clients refuse a message of more than 4 MiB unless told otherwise
 MAX_TOKEN_TEXT = 64  # of a text in a page token, which is a uid or an id
 
 
@@ -168,30 +170,33 @@ def list_clusters(
     page_token: str = "",
     states: Collection[State] = (),
     show_finished: bool = False,
+    size_bytes: Callable[[Cluster], int] = lambda _: 0,
 ) -> Page:
-    """Return one page of clusters, newest first."""
+    """Return one page of clusters, newest first; one of large clusters ends before MAX_PAGE_BYTES."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
-    size = checked_page_size(page_size)
+    size = checked_page_size(page_size, MAX_CLUSTERS_PAGE)
     query = [owner or "*", sorted(states), show_finished]
     last = _read_token(page_token, query)
     wanted = set(states) or {state for state in State if show_finished or not state.finished}
     view = services.store.view
     found: list[Cluster] = []
+    room_bytes = MAX_PAGE_BYTES
     for cluster in view.clusters(owner):
         if cluster.state not in wanted or (last is not None and (cluster.created_revision, cluster.uid) >= last):
             continue
-        if len(found) == size:
+        room_bytes -= size_bytes(cluster)
+        if len(found) == size or (room_bytes < 0 and found):
             return Page(found, _write_token(found[-1], query), view.revision)
         found.append(cluster)
     return Page(found, "", view.revision)
 
 
-def checked_page_size(size: int) -> int:
+def checked_page_size(size: int, most: int = MAX_PAGE) -> int:
     """Return a page's size within its bounds."""
     if size < 0:
         raise FieldInvalid([Violation("page_size", "must be 0 for the default, or more")])
-    return min(size or DEFAULT_PAGE, MAX_PAGE)
+    return min(size or DEFAULT_PAGE, most)
 
 
 def encode_token(contents: object) -> str:
