@@ -16,7 +16,6 @@ from typing import Any
 
 import grpc
 import uvloop
-from aiohttp import web
 from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
@@ -26,9 +25,13 @@ from gateway.proxy.certificate import ServedCertificate
 from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
 from gateway.proxy.config import Proxy
 from gateway.proxy.dashboards import Dashboards
+from gateway.proxy.front import Front
+from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
+from gateway.proxy.login import Login
 from gateway.proxy.relay import Relay, connect, prepare
 from gateway.proxy.routes import RouteTable, parse_address
+from gateway.proxy.tunnel import Tunnel
 from gateway.wire import uid_of_server_name
 
 logger = logging.getLogger(__name__)
@@ -57,19 +60,22 @@ class Edge:
     async def start(self) -> str:
         """Begin; return host:port. ConfigurationError if that cannot be."""
         host, port = self._check()
+        self._front = Front(self.options)
         self._loop = asyncio.get_running_loop()
         self._make_state_dir()
         self.routes.load()
         channel = self._channel()
         self._stack.push_async_callback(channel.close, None)
         sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
-        dashboards = Dashboards(self.routes, sessions, channel, lambda: self._certificate.secure)
+        login = Login(self._front, self.routes, sessions, channel, self.options.body_timeout_s)
+        dashboards = Dashboards(self.options, self._front, self.routes, login)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
-        app = application(self.options, channel, self.routes, dashboards, lambda: len(self._relays))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
-        self._stack.push_async_callback(self._runner.cleanup)
+        tunnel = Tunnel(self.options, self._front, self.routes.find, login)
+        app = application(self.options, self._front, channel, self.routes, dashboards, tunnel, self._relays.__len__)
+        self._http_server = HttpServer(app, self.options)
+        await self._http_server.open()
+        self._stack.push_async_callback(self._http_server.close)
         self._certificate.load()
         self.listener = Listener(
             self._serve,
@@ -182,12 +188,15 @@ class Edge:
             self._drained.set()
 
     async def _http(self, newcomer: socket.socket, context: ssl.SSLContext | None) -> None:
-        server = self._runner.server
-        assert server is not None
+        patience_s = None if context is None else self.options.header_timeout_s
         try:
-            await self._loop.connect_accepted_socket(server, newcomer, ssl=context)
+            await self._loop.connect_accepted_socket(self._http_server.protocol, newcomer, ssl=context, ssl_handshake_timeout=patience_s)
         except (OSError, ssl.SSLError):
             newcomer.close()
+
+    def reload(self) -> None:
+        """Read the certificate again; a broken one is logged and the old one stays."""
+        self._certificate.reload()
 
     # End
 
@@ -228,6 +237,7 @@ async def _run(options: Proxy, ready_fd: int | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     edge = Edge(options)
     listening = await edge.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, edge.reload)
     logger.info("the edge listens on %s", listening)
     if ready_fd is not None:
         os.write(ready_fd, f"ready {listening}\n".encode())

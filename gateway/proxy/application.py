@@ -12,33 +12,46 @@ from aiohttp import web
 
 from gateway.proxy.bridge import Bridge, failure
 from gateway.proxy.config import Proxy
-from gateway.proxy.dashboards import Dashboards, page
+from gateway.proxy.dashboards import Dashboards
 from gateway.proxy.events import Events
+from gateway.proxy.front import Front
+from gateway.proxy.http_server import BodyRefused, checked
+from gateway.proxy.login import page
 from gateway.proxy.routes import RouteTable
 from gateway.proxy.tunnel import Tunnel
+from gateway.wire import DASHBOARD_PATH, TUNNEL_PATH
 
 logger = logging.getLogger(__name__)
 
 
 def application(
-    options: Proxy, channel: grpc.aio.Channel, routes: RouteTable, dashboards: Dashboards, relays: Callable[[], int]
+    options: Proxy,
+    front: Front,
+    channel: grpc.aio.Channel,
+    routes: RouteTable,
+    dashboards: Dashboards,
+    tunnel: Tunnel,
+    relays: Callable[[], int],
 ) -> web.Application:
-    """Return the application; `relays` tells how many relays there are."""
-    app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_plain_errors])
-    bridge, events = Bridge(channel), Events(channel)
-    tunnel = Tunnel(routes, options.connect_timeout_s)
+    """Return the application; `relays` tells how many relays there are.
+
+    Everything is served with the prefix and without: front proxies may take it off or leave it.
+    """
+    app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_one_answer])
+    bridge, events = Bridge(channel, options.body_timeout_s), Events(channel)
 
     async def healthz(_: web.Request) -> web.StreamResponse:
-        told = {"routes": len(routes), "server": routes.connected, "routes_age_s": round(routes.age_s, 1), "relays": relays()}
-        return web.json_response(told)
+        told = {"routes": len(routes), "server": routes.connected, "routes_age_s": round(routes.age_s, 1)}
+        return web.json_response({**told, "relays": relays(), "tunnels": tunnel.count})
 
-    app.router.add_get("/", _index)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/v1/watch", events.watch)
-    app.router.add_get("/v1/logs", events.logs)
-    app.router.add_get("/tunnel/{uid}", tunnel.handle)
-    app.router.add_route("*", "/clusters/{uid}/{path:.*}", dashboards.handle)
-    app.router.add_route("*", "/{service}/{method}", bridge.handle)
+    for prefix in {"", front.prefix}:
+        app.router.add_get(f"{prefix}/", _index)
+        app.router.add_get(f"{prefix}/healthz", healthz)
+        app.router.add_get(f"{prefix}/v1/watch", events.watch)
+        app.router.add_get(f"{prefix}/v1/logs", events.logs)
+        app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle)
+        app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
+        app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", bridge.handle)
     return app
 
 
@@ -47,13 +60,13 @@ async def _index(_: web.Request) -> web.StreamResponse:
 
 
 @web.middleware
-async def _plain_errors(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _one_answer(request: web.Request, handler: Any) -> web.StreamResponse:
     """Answer what is wrong with one short sentence; a fault of the edge is logged and not told."""
     try:
-        answer: web.StreamResponse = await handler(request)
+        answer: web.StreamResponse = checked(request) or await handler(request)
         return answer
-    except web.HTTPRequestEntityTooLarge:
-        return failure("RESOURCE_EXHAUSTED", "the body is too large")
+    except BodyRefused as refused:
+        return refused.answer
     except web.HTTPException as error:
         return web.json_response({"code": "not_found" if error.status == 404 else "unknown", "message": error.reason}, status=error.status)
     except (ConnectionError, asyncio.CancelledError):

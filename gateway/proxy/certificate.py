@@ -19,7 +19,7 @@ class ServedCertificate:
 
     def __init__(self, certificate: str, key: str) -> None:
         self._certificate, self._key = certificate, key
-        self._stamp: tuple[int, int] = (0, 0)
+        self._stamp: tuple[int, ...] = ()
         self.context: ssl.SSLContext | None = None  # None: HTTP in clear text
 
     @property
@@ -31,7 +31,7 @@ class ServedCertificate:
         """Read the files; ConfigurationError if they cannot be used."""
         if not self._certificate:
             return
-        stamp = (os.stat(self._certificate).st_mtime_ns, os.stat(self._key).st_mtime_ns) if self._readable() else (0, 0)
+        stamp = self._stamp_now()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
@@ -41,20 +41,29 @@ class ServedCertificate:
             raise ConfigurationError(f"c.Proxy.tls_cert, tls_key: {error}") from None
         self.context, self._stamp = context, stamp
 
-    def _readable(self) -> bool:
-        return os.path.exists(self._certificate) and os.path.exists(self._key)
+    def reload(self) -> None:
+        """Read the files again; if they cannot be used, that is logged and the old certificate stays."""
+        if not self._certificate:
+            return
+        stamp = self._stamp_now()
+        try:
+            self.load()
+            logger.info("the certificate was read again")
+        except ConfigurationError as error:
+            self._stamp = stamp
+            logger.error("%s; the old one stays", error)
 
     async def follow(self) -> None:
-        """Take up a new certificate when the files change; a broken one is logged and the old one stays."""
+        """Take up a new certificate whenever the files change, for ever."""
         while True:
             await asyncio.sleep(CHECK_S)
-            if not self._readable():
-                continue
-            stamp = (os.stat(self._certificate).st_mtime_ns, os.stat(self._key).st_mtime_ns)
-            if stamp != self._stamp:
-                try:
-                    self.load()
-                    logger.info("the certificate was read again")
-                except ConfigurationError as error:
-                    self._stamp = stamp
-                    logger.error("%s; the old one stays", error)
+            if self._stamp_now() != self._stamp:
+                self.reload()
+
+    def _stamp_now(self) -> tuple[int, ...]:
+        """Return what changes when the files do; their identity too, as a link may be turned to files of the same age."""
+        try:
+            found = [os.stat(path) for path in (self._certificate, self._key)]
+        except OSError:
+            return ()
+        return tuple(part for stat in found for part in (stat.st_ino, stat.st_mtime_ns, stat.st_size))
