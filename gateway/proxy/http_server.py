@@ -11,6 +11,7 @@ import zlib
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.proxy.config import Proxy
@@ -41,12 +42,19 @@ class _Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._forget_head()
+            self._break_off()
         elif self._head_timer is None and self._waiter is not None and not self._waiter.done():
             self._expect_head()  # the first bytes after an answer
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_head()
         super().connection_lost(exc)
+
+    def _break_off(self) -> None:
+        """Tell the handler of a request that its body went wrong: the parser tells only who would come next."""
+        malformed_next = bool(self._messages) and not isinstance(self._messages[-1][0], RawRequestMessage)
+        if malformed_next and self._current_request is not None and not self._current_request.content.is_eof():
+            self._current_request.content.set_exception(web.RequestPayloadError("malformed"))
 
     def _expect_head(self) -> None:
         self._head_timer = self._loop.call_later(self._head_timeout_s, self._too_late)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
 
 from gateway.configfile import ConfigurationError
 
@@ -44,6 +45,14 @@ def start_time(pid: int) -> str:
         return ""
     fields = text.rpartition(")")[2].split()
     return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def outside_words(public_url: str, prefix: str, origins: Sequence[str]) -> list[str]:
+    """Return the settings that tell the edge how users know it; what is set for the edge itself goes before."""
+    parts = urlsplit(public_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    words = [f"--Proxy.prefix={parts.path.rstrip('/')}"] if parts.path.rstrip("/") and not prefix else []
+    return [*words, f"--Proxy.allowed_origins={[*origins, origin]!r}"] if parts.netloc and origin not in origins else words
 
 
 class EdgeProcess:
