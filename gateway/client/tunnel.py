@@ -15,7 +15,7 @@ from typing import Any
 from distributed.comm.tcp import set_tcp_timeout
 from distributed.utils import wait_for
 from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketError, websocket_connect
 
 from gateway.client.channel import Connection, in_thread
@@ -108,8 +108,7 @@ def loopback_pair() -> tuple[socket.socket, socket.socket]:
 
 async def _carry(tunnel: Any, end: socket.socket) -> None:
     """Carry bytes both ways until both have ended or one has broken."""
-    stream = IOStream(end, read_chunk_size=CHUNK_BYTES)
-    up, down = asyncio.ensure_future(_up(stream, tunnel)), asyncio.ensure_future(_down(tunnel, stream, end))
+    up, down = asyncio.ensure_future(_up(end, tunnel)), asyncio.ensure_future(_down(tunnel, end))
     try:
         await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait([up, down], timeout=LINGER_S)
@@ -117,34 +116,31 @@ async def _carry(tunnel: Any, end: socket.socket) -> None:
         for way in (up, down):
             way.cancel()
         await asyncio.gather(up, down, return_exceptions=True)
-        stream.close()
+        end.close()
         _close(tunnel)
 
 
-async def _up(stream: IOStream, tunnel: Any) -> None:
-    """Carry what this process says; back-pressure is the write's, which ends once the WebSocket's own buffer is empty."""
+async def _up(end: socket.socket, tunnel: Any) -> None:
+    """Carry what this process says; a write ends once the WebSocket's own buffer is empty, and no more is read before."""
+    loop = asyncio.get_running_loop()
     try:
-        while True:
-            piece = await stream.read_bytes(CHUNK_BYTES, partial=True)
+        while piece := await loop.sock_recv(end, CHUNK_BYTES):
             await tunnel.write_message(piece, binary=True)
-    except StreamClosedError:
-        pass
-    except WebSocketClosedError:
-        return
-    try:
         await tunnel.write_message(b"", binary=True)
-    except (WebSocketClosedError, StreamClosedError):
-        logger.debug("a tunnel was gone before its end")
+    except (WebSocketClosedError, StreamClosedError, OSError) as error:
+        logger.debug("a tunnel's way up broke: %s", error)
+        tunnel.close()
 
 
-async def _down(tunnel: Any, stream: IOStream, end: socket.socket) -> None:
+async def _down(tunnel: Any, end: socket.socket) -> None:
     """Carry what the scheduler says; the WebSocket reads on only when its last message is taken."""
+    loop = asyncio.get_running_loop()
     try:
         while piece := await tunnel.read_message():
-            await stream.write(piece)
+            await loop.sock_sendall(end, piece)
         end.shutdown(socket.SHUT_WR)
-    except (StreamClosedError, OSError):
-        logger.debug("a tunnel's own end was closed")
+    except OSError as error:
+        logger.debug("a tunnel's way down broke: %s", error)
 
 
 def _close(tunnel: Any) -> None:

@@ -147,7 +147,7 @@ async def a_dashboard(served: Served, routes: list[Any]) -> AsyncIterator[None]:
 
     app = web.Application(middlewares=[note])
     app.add_routes(routes)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
