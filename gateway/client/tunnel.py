@@ -115,9 +115,11 @@ async def _carry(tunnel: Any, end: socket.socket) -> None:
     finally:
         for way in (up, down):
             way.cancel()
-        await asyncio.gather(up, down, return_exceptions=True)
-        end.close()
-        _close(tunnel)
+        try:
+            await asyncio.gather(up, down, return_exceptions=True)
+        finally:  # at the end of the process's loop, the cancellation may come twice
+            end.close()
+            _close(tunnel)
 
 
 async def _up(end: socket.socket, tunnel: Any) -> None:

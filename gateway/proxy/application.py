@@ -70,7 +70,7 @@ async def _one_answer(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as error:
         return web.json_response({"code": "not_found" if error.status == 404 else "unknown", "message": error.reason}, status=error.status)
     except (ConnectionError, asyncio.CancelledError):
-        raise
+        raise  # the caller is gone
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return failure("INTERNAL", "the edge failed; its log says why")

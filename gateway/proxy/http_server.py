@@ -74,6 +74,8 @@ class _Connection(RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer what the parser refuses; what it says of it is for the log alone, as it repeats what was sent."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the caller is gone, or must see that the answer is not whole: aiohttp closes the connection upon it
         if status != 400:
             return super().handle_error(request, status, exc, message)
         logger.debug("a malformed request: %s", message)

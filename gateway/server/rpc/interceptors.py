@@ -87,7 +87,7 @@ class ContextInterceptor(_Around):
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
         caller = Caller(secrets.token_hex(8))
         current.set(caller)
-        began = time.perf_counter()
+        began, peer = time.perf_counter(), context.peer()
         try:
             yield
         finally:
@@ -96,7 +96,7 @@ class ContextInterceptor(_Around):
                 name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
                 took_ms = (time.perf_counter() - began) * 1000
                 who = caller.user or "-"
-                logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, who, took_ms, caller.correlation_id, context.peer())
+                logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, who, took_ms, caller.correlation_id, peer)
 
 
 class ErrorInterceptor(_Around):
