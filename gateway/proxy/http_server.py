@@ -162,6 +162,8 @@ async def read_body(request: web.Request, timeout_s: float, *, decode: bool = Fa
         unpacked = unpacker.decompress(body, limit)
     except zlib.error:
         raise BodyRefused(malformed("the body is no gzip")) from None
+    if unpacker.unconsumed_tail:
+        raise BodyRefused(malformed(f"the body has more than {limit} bytes unpacked", 413))
     if not unpacker.eof:
-        raise BodyRefused(malformed(f"the body is cut short, or has more than {limit} bytes unpacked", 413))
+        raise BodyRefused(malformed("the body is cut short"))
     return unpacked
