@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import warnings
 from typing import Any
 
 from distributed.comm.tcp import set_tcp_timeout
@@ -68,8 +67,12 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     if len(_sessions) >= MAX_SESSIONS:
         _sessions.pop(next(iter(_sessions)), None)
     _sessions[url] = tunnel.headers.get("Set-Cookie", "").partition(";")[0]
-    set_tcp_timeout(tunnel.protocol.stream)
-    ours, theirs = loopback_pair()
+    try:
+        set_tcp_timeout(tunnel.protocol.stream)
+        ours, theirs = loopback_pair()
+    except BaseException:
+        _close(tunnel)
+        raise
     task = asyncio.ensure_future(_carry(tunnel, theirs))
     _carrying.add(task)
     task.add_done_callback(_carrying.discard)
@@ -131,7 +134,7 @@ async def _up(end: socket.socket, tunnel: Any) -> None:
         await tunnel.write_message(b"", binary=True)
     except (WebSocketClosedError, StreamClosedError, OSError) as error:
         logger.debug("a tunnel's way up broke: %s", error)
-        tunnel.close()
+        _close(tunnel)
 
 
 async def _down(tunnel: Any, end: socket.socket) -> None:
@@ -146,6 +149,8 @@ async def _down(tunnel: Any, end: socket.socket) -> None:
 
 
 def _close(tunnel: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        tunnel.close()
+    """Say goodbye and let go at once: to wait for the other side's goodbye would outlive the event loop of a process that ends."""
+    stream = tunnel.protocol.stream if tunnel.protocol is not None else None
+    tunnel.close()
+    if stream is not None:
+        stream.close()
