@@ -18,7 +18,7 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 
 from gateway import wire
-from gateway.client import credentials, display, errors, ownership, requests, settings
+from gateway.client import comm, credentials, display, errors, ownership, requests, settings
 from gateway.client.adaptive import GatewayAdaptive, bounds, workers_for
 from gateway.client.channel import in_thread
 from gateway.client.gateway import Gateway, _wishes
@@ -128,6 +128,7 @@ class GatewayCluster(Cluster):
         await in_thread(self._await_active)
         found = await in_thread(lambda: credentials.obtain(self._connection, self._resource.name))
         credentials.remember(self._resource.uid, found)
+        comm.remember(self._resource.uid, self._connection)
         self.security = found.security()
         self.scheduler_comm = rpc(self._address(), connection_args=self.security.get_connection_args("client"))
         await super()._start()
@@ -161,7 +162,7 @@ class GatewayCluster(Cluster):
         proxy = dask.config.get("gateway.proxy-address", None)
         if proxy:
             host, port = settings.with_address(self._connection.settings, str(proxy)).host_port
-            target = wire.SchedulerAddress(host, port, target.uid)
+            target = wire.SchedulerAddress(host, port, target.uid, target.prefix)
         return str(target)
 
     async def _get(self) -> cluster_pb2.Cluster:

@@ -29,7 +29,7 @@ from gateway.configfile import ConfigurationError
 from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
-from gateway.server.edge_process import EdgeProcess, WarmEdge
+from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import host
@@ -233,6 +233,7 @@ class App:
                 f"--Proxy.token_file={self.state_dir / 'edge.token'}",
                 f"--Proxy.state_dir={self.state_dir / 'edge'}",
             ]
+            words += outside_words(self._server_settings.public_url, proxy.prefix, proxy.allowed_origins)
             edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address, self._warm)
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)
@@ -249,7 +250,7 @@ class App:
         parts = urlsplit(url)
         if not parts.hostname:
             raise ConfigurationError(f"c.DaskGateway.public_url: must look like https://host or http://host:port, not {url!r}")
-        return Endpoint(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url)
+        return Endpoint(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url, parts.path)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

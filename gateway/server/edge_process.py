@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
 
 from gateway.configfile import ConfigurationError
 
@@ -73,6 +74,14 @@ class WarmEdge:
             os.close(self.reading)
             self._writing = -1
             self.child.wait(STOP_S)
+
+
+def outside_words(public_url: str, prefix: str, origins: Sequence[str]) -> list[str]:
+    """Return the settings that tell the edge how users know it; what is set for the edge itself goes before."""
+    parts = urlsplit(public_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    words = [f"--Proxy.prefix={parts.path.rstrip('/')}"] if parts.path.rstrip("/") and not prefix else []
+    return [*words, f"--Proxy.allowed_origins={[*origins, origin]!r}"] if parts.netloc and origin not in origins else words
 
 
 class EdgeProcess:

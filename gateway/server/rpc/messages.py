@@ -166,7 +166,7 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         expire_time=timestamp(end.at) if end is not None else None,
     )
     if cluster.state is State.ACTIVE:
-        status.endpoints.scheduler = str(SchedulerAddress(endpoint.host, endpoint.port, cluster.uid))
+        status.endpoints.scheduler = str(SchedulerAddress(endpoint.host, endpoint.port, cluster.uid, endpoint.prefix))
         if cluster.scheduler.dashboard_address:
             status.endpoints.dashboard = f"{endpoint.url}{DASHBOARD_PATH}{cluster.uid}/status"
     return status
