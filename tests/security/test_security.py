@@ -20,7 +20,7 @@ from gateway.configfile import ConfigurationError
 from gateway.proxy.access import Sessions, ticket_user
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Token
-from gateway.server.keys import Doors, Keys, edge_token
+from gateway.server.keys import ClusterKeys, Doors, Keys, edge_token
 from gateway.server.security import certificates, password, tokens
 from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.authenticator import Credentials
@@ -239,7 +239,9 @@ async def test_a_clusters_certificates_outlive_a_lifetime_that_is_made_longer_la
 
     keyring, now = Keyring([Fernet.generate_key().decode()]), 1_700_000_000_000
     with ThreadPoolExecutor(1) as threads:
-        sealed = await Keys(keyring, None, None, lambda: now, threads).make_cluster_secrets("c" + "a" * 20, lifetime_s)  # type: ignore[arg-type]
+        cluster_keys = ClusterKeys(MemoryStore(), keyring, threads)
+        keys = Keys(keyring, None, None, lambda: now, threads, cluster_keys)  # type: ignore[arg-type]
+        sealed = await keys.make_cluster_secrets("c" + "a" * 20, lifetime_s)
     made = keyring.unseal(sealed)
     for pem in (made.ca_certificate, made.scheduler_certificate, made.worker_certificate):
         left_s = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp() - now / 1000

@@ -62,12 +62,12 @@ async def test_every_key_is_taken_though_one_change_wakes_one_taker() -> None:
             await asyncio.sleep(0)
     queue.add("now-3")
     async with asyncio.timeout(5):
-        while not {"later", *(f"now-{number}" for number in range(20))} <= set(taken):
+        while not {"later", *(f"now-{number}" for number in range(20))} <= set(taken):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     queue.add("last")
     workers.pop().cancel()  # a taker that sleeps is no longer there: the next one takes
     async with asyncio.timeout(5):
-        while "last" not in taken:
+        while "last" not in taken:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     for worker in workers:
         worker.cancel()

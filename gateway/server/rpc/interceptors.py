@@ -200,7 +200,7 @@ class AuthenticationInterceptor(_Around):
                     ended = task.cancel()
 
             caller = current.get()
-            let_go = self._doorkeeper.hold(*_credentials(_metadata(context)), end) if caller.principal is not None else _nothing
+            let_go = self._doorkeeper.hold(*_credentials(_headers_of(context)), end) if caller.principal is not None else _nothing
             try:
                 async for message in messages:
                     yield message
@@ -213,7 +213,7 @@ class AuthenticationInterceptor(_Around):
                 let_go()
 
     async def _admit(self, context: Context, method: str) -> None:
-        metadata, caller = _metadata(context), current.get()
+        metadata, caller = _headers_of(context), current.get()
         scheme, rest = _credentials(metadata)
         if method.startswith(AGENT_PREFIX):
             uid = str(metadata.get(AGENT_UID, ""))
@@ -227,7 +227,7 @@ class AuthenticationInterceptor(_Around):
             caller.user = caller.principal.user
 
 
-def _metadata(context: Context) -> dict[str, Any]:
+def _headers_of(context: Context) -> dict[str, Any]:
     return dict(context.invocation_metadata() or ())
 
 
