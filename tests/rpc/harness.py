@@ -153,9 +153,10 @@ class Offers:
 
     limits: Limits = Limits(workers=20)
     lifecycle: Lifecycle = Lifecycle(idle_timeout_s=3600.0)
+    settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 
     def offer(self, principal: Principal) -> Offer:
-        return Offer(("pretend", "other"), FIELDS, SETTINGS, self.limits, self.lifecycle, Lifecycle(max_lifetime_s=86400.0))
+        return Offer(("pretend", "other"), FIELDS, self.settings, self.limits, self.lifecycle, Lifecycle(max_lifetime_s=86400.0))
 
 
 @dataclass
