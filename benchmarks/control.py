@@ -29,7 +29,7 @@ CLUSTERS = 1000  # of each side, made over all rounds
 CREATES_IN_FLIGHT, LISTS_IN_FLIGHT, GETS_IN_FLIGHT = 16, 16, 64
 CREATES_S = 300.0
 PEER_STALL_ROUNDS = 2  # each takes it about ten seconds
-SETTLED_S = 20.0
+SETTLED_S = 60.0
 OURS, DGW = "ours", "dgw"
 CREATES, GETS, LISTS = "creates/s", "gets/s", "lists of 1,000/s"
 GETS_APART = "gets/s, a connection each"  # what 64 clients of one call each would see
@@ -93,8 +93,9 @@ def _calls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int)
     peer_schedulers.activate(theirs, list(json.load(theirs.request("GET", LIST_PATH))))
     with grpc.insecure_channel(ours.listener) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+        _settle(stub, pb.CLUSTER_STATE_CREATING)  # an agent reports only once its scheduler was started
         with held(ours, [cluster.uid for answer in _pages(stub) for cluster in answer.clusters]):
-            _settle(stub)
+            _settle(stub, pb.CLUSTER_STATE_ACTIVE)
             calls = _our_calls(ours, stub) | _their_calls(theirs)
             for order in orders(rounds, [DGW, OURS]):
                 for what in (GETS, GETS_APART, LISTS):
@@ -105,12 +106,12 @@ def _calls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int)
                         samples.add(f"  CPU us of {what.replace('/s', '')}", whose, run.cpu_us * call.calls)
 
 
-def _settle(stub: cluster_service_pb2_grpc.ClusterServiceStub) -> None:
-    """Wait until every cluster is ACTIVE and nothing changes any more."""
+def _settle(stub: cluster_service_pb2_grpc.ClusterServiceStub, state: pb.ClusterState) -> None:
+    """Wait until every cluster is in a state and nothing changes any more."""
     deadline, revision = time.monotonic() + SETTLED_S, 0
     while time.monotonic() < deadline:
         pages = _pages(stub)
-        starting = [cluster for page in pages for cluster in page.clusters if cluster.status.state != pb.CLUSTER_STATE_ACTIVE]
+        starting = [cluster for page in pages for cluster in page.clusters if cluster.status.state != state]
         if pages[-1].revision == revision and not starting:
             return
         revision = pages[-1].revision

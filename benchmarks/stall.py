@@ -45,6 +45,7 @@ async def _grow_ours(gateway: OurGateway) -> float:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
         create = service_pb.CreateClusterRequest(request_id=str(uuid.uuid4()))
         cluster = await stub.CreateCluster(create, metadata=METADATA)
+        await stub.WaitCluster(service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_CREATING]), metadata=METADATA)
         tokens = await asyncio.to_thread(agent_tokens, gateway.state_dir)
         async with Agent(channel, cluster.uid, tokens[cluster.uid]) as agent:
             wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_ACTIVE])
