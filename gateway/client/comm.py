@@ -77,8 +77,8 @@ class GatewayConnector(Connector):
                 raise failed.error from failed.__cause__
             try:
                 stream = await self._tunnelled(target, context)
-            except TunnelRefused:
-                raise
+            except (TunnelRefused, FatalCommClosedError):
+                raise  # the gateway has answered, which tells more
             except OSError as error:
                 logger.debug("no tunnel either: %s", error)
                 raise failed.error from failed.__cause__

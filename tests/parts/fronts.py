@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 
 from tests.parts import program
 
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "edge.md"
 PREFIX = "/services/daskgateway"
 NGINX = "apt-get install nginx libnginx-mod-stream"
 CHP = "make parts (npm's configurable-http-proxy)"
@@ -49,30 +53,26 @@ def running(directory: pathlib.Path, words: list[str], port: int) -> Iterator[No
             process.wait()
 
 
+def documented(language: str, number: int) -> str:
+    """Return a block of docs/edge.md: what it tells administrators to write is what is tried here."""
+    return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(), re.DOTALL)[number]
+
+
 def nginx_http(edge: int, *, strip: bool, port: int, certificate: tuple[pathlib.Path, pathlib.Path] | None = None) -> str:
-    """Return nginx's configuration as docs/edge.md gives it: HTTP alone, below the prefix."""
+    """Return nginx's configuration: HTTP alone, below the prefix."""
     tls = f"listen 127.0.0.1:{port} ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]};" if certificate else ""
+    location = documented("nginx", 1)
+    assert f"location {PREFIX}/ {{" in location
     return f"""
 daemon off; master_process off; pid nginx.pid; error_log stderr warn;
 events {{ worker_connections 512; }}
 http {{
     access_log off;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+    {documented("nginx", 0)}
     server {{
         {tls or f"listen 127.0.0.1:{port};"}
-        location {PREFIX}/ {{
-            proxy_pass http://127.0.0.1:{edge}{"/" if strip else ""};
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $http_host;
-            proxy_buffering off;
-            proxy_read_timeout 1h;
-        }}
+        {location.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{edge}{'/' if strip else ''}")}
     }}
 }}
 """
@@ -86,26 +86,15 @@ def nginx_stream(edge: int, port: int) -> str:
 daemon off; master_process off; pid nginx.pid; error_log stderr warn;
 events {{ worker_connections 512; }}
 stream {{
-    server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{edge}; proxy_timeout 1h; }}
+    {documented("nginx", 2).replace("127.0.0.1:443", f"127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{edge}")}
 }}
 """
 
 
 def haproxy_tcp(edge: int, port: int) -> str:
     """Return HAProxy's configuration as a TCP balancer."""
-    return f"""
-global
-    maxconn 512
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 1h
-    timeout server 1h
-    timeout tunnel 1h
-listen edge
-    bind 127.0.0.1:{port}
-    server edge 127.0.0.1:{edge}
-"""
+    asked = documented("haproxy", 0).replace("127.0.0.1:443", f"127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{edge}")
+    return f"global\n    maxconn 512\n{asked}"
 
 
 @contextlib.contextmanager
@@ -128,11 +117,13 @@ def haproxy(directory: pathlib.Path, configuration: str, port: int) -> Iterator[
 @contextlib.contextmanager
 def configurable_http_proxy(directory: pathlib.Path, edge: int, port: int) -> Iterator[None]:
     """Run JupyterHub's proxy with the route that JupyterHub makes for a service; it passes the prefix on."""
-    (directory / "routes.json").write_text("{}")
+    control = free_port()
     words = [program("configurable-http-proxy", CHP), "--ip", "127.0.0.1", "--port", str(port)]
-    words += ["--api-ip", "127.0.0.1", "--api-port", str(free_port())]
-    words += ["--default-target", f"http://127.0.0.1:{edge}"]
+    words += ["--api-ip", "127.0.0.1", "--api-port", str(control)]
     with running(directory, words, port):
+        body = json.dumps({"target": f"http://127.0.0.1:{edge}"}).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{control}/api/routes{PREFIX}", body, timeout=10) as answer:
+            assert answer.status == 201
         yield
 
 
