@@ -184,8 +184,8 @@ class GatewayCluster(Cluster):
         while self.status is Status.running:
             try:
                 if await self._has_ended():
-                    # Of its own task: closing waits for the one that this runs in. Clients look at the status and end too.
-                    self._ending = asyncio.ensure_future(self._close(shutdown=False))
+                    # In a task of its own: closing waits for the one that this runs in.
+                    self._ending = asyncio.ensure_future(self._close_with_clients())
                     return None
                 comm = await self.scheduler_comm.live_comm()
                 comm.name = "Cluster worker status"
@@ -197,6 +197,11 @@ class GatewayCluster(Cluster):
                 await asyncio.sleep(wait_s)
                 wait_s = min(FOLLOW_RETRY_S[1], wait_s * 2)
         return None
+
+    async def _close_with_clients(self) -> None:
+        """Close, and the clients that were made of this object, which would try to reconnect for half a minute."""
+        await self._close(shutdown=False)
+        await ownership.close_clients(self)
 
     async def _has_ended(self) -> bool:
         try:
@@ -386,10 +391,8 @@ class GatewayCluster(Cluster):
             with suppress(OSError, TimeoutError):
                 return await super()._get_logs(cluster, scheduler, workers)
         found = await in_thread(lambda: self._gateway.blocking().get_logs(self._uid_name))
-        wanted = {name: text for name, text in found.items() if (scheduler if name == "scheduler" else workers)}
-        logs = Logs()
-        for name, text in wanted.items():
-            logs["Scheduler" if name == "scheduler" else name] = Log(text)
+        logs = Logs({"Scheduler": Log(found.pop("scheduler", ""))} if scheduler else {})
+        logs.update({name: Log(text) for name, text in found.items() if name != "scheduler" and workers})
         return logs
 
     def __reduce__(self) -> Any:

@@ -11,9 +11,12 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import dask.config
+from daskgateway.v1 import cluster_pb2
+from daskgateway.v1 import cluster_service_pb2 as service_pb
 from distributed.comm.core import Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
 from distributed.comm.tcp import MAX_BUFFER_SIZE, TLS, BaseTCPConnector, convert_stream_closed_error, get_stream_address
@@ -21,8 +24,9 @@ from distributed.utils import wait_for
 from tornado.iostream import IOStream, StreamClosedError
 
 from gateway import wire
-from gateway.client import credentials, settings
+from gateway.client import credentials, errors, requests, settings
 from gateway.client.channel import Connection, in_thread
+from gateway.client.requests import CLUSTERS
 from gateway.client.tunnel import TunnelRefused, open_tunnel
 
 logger = logging.getLogger(__name__)
@@ -31,9 +35,11 @@ logger = logging.getLogger(__name__)
 DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
 TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
 MAX_CONNECTIONS = 256
+END_TIMEOUT_S = 5.0  # to ask whether a cluster that is not reached has ended
 WAYS = ("auto", "always", "never")
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
+_ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
 _tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
 
 
@@ -57,7 +63,14 @@ class GatewayConnector(Connector):
         else:
             found = await in_thread(lambda: credentials.kept(connection_for(target), target.uid))
             context = found.ssl_context()
-        stream = await self._stream(target, context, wished_way())
+        try:
+            stream = await self._stream(target, context, wished_way())
+        except FatalCommClosedError:
+            raise
+        except OSError as error:
+            if words := await in_thread(lambda: end_of(target)):
+                raise FatalCommClosedError(words) from error  # Dask tries no further
+            raise
         return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
 
     async def _stream(self, target: wire.SchedulerAddress, context: ssl.SSLContext, wish: str) -> Any:
@@ -151,6 +164,25 @@ def _no_way(target: wire.SchedulerAddress) -> OSError:
 def _unknown(error: ssl.SSLError) -> bool:
     """Whether the edge has refused the name (alert unrecognized_name, RFC 6066): the cluster may be back in a moment."""
     return "UNRECOGNIZED_NAME" in str(error).upper()
+
+
+def end_of(target: wire.SchedulerAddress) -> str:
+    """Return what the gateway says of a cluster's end; empty while it lives, or if the gateway does not tell. Blocks for 5 s at most."""
+    if target.uid in _ended:
+        return _ended[target.uid]
+    try:
+        connection = connection_for(target)
+        quick = Connection(replace(connection.settings, retry_s=0.0))
+        request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
+        cluster = quick.call(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster, timeout_s=END_TIMEOUT_S)
+    except (errors.GatewayError, ValueError):
+        return ""
+    if cluster.status.state not in requests.ENDING:
+        return ""
+    if len(_ended) >= MAX_CONNECTIONS:
+        _ended.pop(next(iter(_ended)), None)
+    _ended[target.uid] = f"cluster {target.uid} is {requests.state(cluster)}: {requests.explanation(cluster)}"
+    return _ended[target.uid]
 
 
 def remember(uid: str, connection: Connection) -> None:

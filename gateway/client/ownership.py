@@ -1,16 +1,19 @@
-"""Which clusters end with this process: they are stopped when the interpreter ends.
+"""What ends with what: a process's clusters when the interpreter ends, a cluster object's clients with it.
 
 A forked child owns nothing: what its parent made is the parent's to stop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from daskgateway.v1 import cluster_pb2
+from distributed.client import Client
 
 from gateway.client import requests
 from gateway.client.channel import Connection
@@ -29,6 +32,12 @@ def own(connection: Connection, name: str) -> None:
 def disown(name: str) -> None:
     """Let a cluster be."""
     _owned.pop(name, None)
+
+
+async def close_clients(cluster: Any) -> None:
+    """Close the clients that were made of a cluster object and live on its event loop."""
+    clients = [one for one in list(getattr(Client, "_instances", ())) if one.cluster is cluster and one.loop is cluster.loop]
+    await asyncio.gather(*(one._close() for one in clients), return_exceptions=True)
 
 
 @atexit.register

@@ -81,7 +81,9 @@ def test_an_end_that_another_wished_closes_the_object_and_its_client(gateway: Ga
     client = Client(cluster)
     gateway.stop_cluster(cluster.cluster_id)
     until(lambda: cluster.status is Status.closed, "the object is closed")
-    until(lambda: client.status == "closed", "the client has ended too")
+    until(lambda: client.status == "closed", "the client has ended too", timeout_s=20)
+    with pytest.raises(OSError, match="asked for its end"):
+        Client(cluster.scheduler_address, security=cluster.security, timeout=20)
     assert "asked for its end" in cluster._cluster_manager_logs[-1][1]
     cluster.close()
     client.close()
