@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test parts lint stubs matrix clean
+.PHONY: demo test parts fuzz lint stubs matrix clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
 	@echo "make stubs           generate the stubs again"
 	@echo "make matrix          the stubs under protobuf 5, 6 and 7; the main job under the oldest Dask; the light client"
+	@echo "make fuzz            a million damaged ClientHellos, judged by the edge and by OpenSSL"
+	@echo "make bench-edge      what relaying costs, beside dask-gateway's proxy, HAProxy and nginx"
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
 
@@ -53,6 +55,9 @@ matrix: $(VENV)/.test
 	$(BIN)/python scripts/protobuf_matrix.py
 	$(BIN)/python scripts/dask_matrix.py
 	$(BIN)/python scripts/light_client.py
+
+fuzz: $(VENV)/.test
+	@$(BIN)/python -m tests.proxy.hello_fuzz $(or $(EXECUTIONS),1000000)
 
 bench-%: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.$*

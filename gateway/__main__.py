@@ -181,12 +181,13 @@ def hash_password(password: str) -> None:
 @_config_option
 @click.option("--ready-fd", type=int, default=None, hidden=True)
 @click.option("--words-fd", type=int, default=None, hidden=True, help="Where the server writes all other words, once it knows them.")
+@click.option("--control-fd", type=int, default=None, hidden=True)
 @_words
-def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, words: tuple[str, ...]) -> None:
+def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, control_fd: int | None, words: tuple[str, ...]) -> None:
     """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
 
     def module() -> Any:
-        from gateway.proxy import app as module
+        from gateway.proxy import serve as module
 
         return module
 
@@ -209,7 +210,8 @@ def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, words: t
     except configfile.ConfigurationError as error:
         return _fail(str(error))
     _log_to_stderr("INFO")
-    sys.exit(edge.run(alone, ready_fd))
+    passed = (["--config", str(pathlib.Path(path).resolve())] if path else []) + list(words)
+    sys.exit(edge.run(alone, passed, ready_fd, control_fd))
 
 
 if __name__ == "__main__":

@@ -8,29 +8,34 @@ import ipaddress
 import logging
 import os
 import pathlib
-import signal
 import socket
 import ssl
-import sys
+from socket import SocketType
 from typing import Any
 
 import grpc
-import uvloop
-from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
 from gateway.proxy.access import Sessions, session_key
+from gateway.proxy.admission import Admission, Limits, fitting
 from gateway.proxy.application import application
+from gateway.proxy.carrier import Carrier
 from gateway.proxy.certificate import ServedCertificate
 from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
 from gateway.proxy.config import Proxy
+from gateway.proxy.counted import Counted
+from gateway.proxy.counts import Counts, Gauges, as_numbers
 from gateway.proxy.dashboards import Dashboards
 from gateway.proxy.front import Front
 from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
 from gateway.proxy.login import Login
-from gateway.proxy.relay import Relay, connect, prepare
-from gateway.proxy.routes import RouteTable, parse_address
+from gateway.proxy.networks import Target, Targets, parse_networks
+from gateway.proxy.ownership import own_ports, raise_descriptor_limit
+from gateway.proxy.pipes import PipePool
+from gateway.proxy.poller import Poller
+from gateway.proxy.relay import Place
+from gateway.proxy.routes import Route, RouteTable, parse_address
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire import uid_of_server_name
 
@@ -50,12 +55,11 @@ class Edge:
     def __init__(self, options: Proxy) -> None:
         self.options = options
         self.state_dir = pathlib.Path(os.path.expanduser(options.state_dir))
-        self.routes = RouteTable(self.state_dir / "routes.json")
-        self._relays: set[Relay] = set()
+        self.counts = Counts()
+        self.routes = RouteTable(self.state_dir / "routes.json", self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stack = contextlib.AsyncExitStack()
         self._certificate = ServedCertificate(options.tls_cert, options.tls_key)
-        self._drained: asyncio.Event | None = None  # set once the last relay has ended, while draining
 
     async def start(self) -> str:
         """Begin; return host:port. ConfigurationError if that cannot be."""
@@ -63,7 +67,6 @@ class Edge:
         self._front = Front(self.options)
         self._loop = asyncio.get_running_loop()
         self._make_state_dir()
-        self.routes.load()
         channel = self._channel()
         self._stack.push_async_callback(channel.close, None)
         sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
@@ -72,26 +75,50 @@ class Edge:
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         tunnel = Tunnel(self.options, self._front, self.routes.find, login)
-        app = application(self.options, self._front, channel, self.routes, dashboards, tunnel, self._relays.__len__)
+        app = application(self.options, self._front, channel, self.routes, dashboards, tunnel, lambda: len(self.carrier.relays))
         self._http_server = HttpServer(app, self.options)
         await self._http_server.open()
         self._stack.push_async_callback(self._http_server.close)
         self._certificate.load()
-        self.listener = Listener(
-            self._serve,
-            hello_timeout_s=self.options.hello_timeout_s,
-            max_newcomers=self.options.max_newcomers,
-            room=self._room,
-        )
-        try:
-            bound = self.listener.listen(host, port, reuse_port=self.options.reuse_port)
-        except OSError as error:
-            raise ConfigurationError(f"c.Proxy.address: cannot listen on {self.options.address}: {error.strerror}") from None
+        shown = self._open_port(host, port)
         self._spawn(self.routes.follow(channel, self.options.token_file))
         if self._certificate.secure:
             self._spawn(self._certificate.follow())
-        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"{shown}:{bound[1]}"
+        return shown
+
+    def _open_port(self, host: str, port: int) -> str:
+        options = self.options
+        self.poller = Poller(self._loop)
+        self._stack.callback(self.poller.close)
+        self.admission = Admission(self._limits())
+        self.listener = Listener(self.poller, self.admission, self.counts, self._serve, hello_timeout_s=options.hello_timeout_s)
+        try:
+            bound = self.listener.listen(host, port, reuse_port=options.reuse_port)
+        except OSError as error:
+            raise ConfigurationError(f"c.Proxy.address: cannot listen on {options.address}: {error.strerror}") from None
+        targets = Targets(self._networks, own_ports(options, bound[1]))
+        self.carrier = Carrier(
+            self.poller,
+            PipePool(options.max_pipes),
+            self.counts,
+            targets,
+            connect_timeout_s=options.connect_timeout_s,
+            linger_s=options.linger_s,
+            near_congestion=options.loopback_congestion,
+        )
+        self.carrier.ended = self._over
+        self.routes.targets = targets
+        self.routes.load()  # nobody is accepted before this returns
+        return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+
+    def _limits(self) -> Limits:
+        options = self.options
+        connections = fitting(options.max_connections, raise_descriptor_limit())
+        if connections < options.max_connections:
+            logger.info(
+                "the limit on open files permits %d connections (c.Proxy.max_connections: %d)", connections, options.max_connections
+            )
+        return Limits(connections, options.max_connections_per_address, options.max_connections_per_cluster, options.max_newcomers)
 
     def _check(self) -> tuple[str, int]:
         options = self.options
@@ -107,9 +134,14 @@ class Edge:
             )
         if not options.token_file:
             raise ConfigurationError("c.Proxy.token_file: must name the file edge.token in the server's state_dir")
-        self._grpc_target = parse_address(options.grpc_address)
-        if self._grpc_target is None:
+        grpc_address = parse_address(options.grpc_address)
+        if grpc_address is None:
             raise ConfigurationError(f"c.Proxy.grpc_address: must be host:port, not {options.grpc_address!r}")
+        self._grpc_target = Target.of(*grpc_address)
+        try:
+            self._networks = parse_networks(options.scheduler_networks)
+        except ValueError as error:
+            raise ConfigurationError(f"c.Proxy.scheduler_networks: {error}") from None
         return host, int(port)
 
     def _make_state_dir(self) -> None:
@@ -132,67 +164,88 @@ class Edge:
 
     # Sorting
 
-    def _room(self) -> bool:
-        return len(self._relays) + len(self._tasks) + self.listener.newcomers < self.options.max_connections
-
-    def _serve(self, newcomer: socket.socket, verdict: Verdict) -> None:
+    def _serve(self, newcomer: SocketType, verdict: Verdict, address: str) -> None:
+        counts = self.counts
         if isinstance(verdict, Hello):
-            uid = uid_of_server_name(verdict.server_name)
-            if uid is not None:
-                route = self.routes.find(uid)
-                if route is None:
-                    refuse(newcomer, unrecognized_name_alert())
-                else:
-                    self._relay(newcomer, route.scheduler)
-                return
-            if b"h2" in verdict.protocols and b"http/1.1" not in verdict.protocols:
-                assert self._grpc_target is not None
-                self._relay(newcomer, self._grpc_target)
-                return
-            if self._certificate.context is None:
-                newcomer.close()
-                return
-            self._spawn(self._http(newcomer, self._certificate.context))
+            route = self.routes.named(verdict.server_name)
+            if route is not None or uid_of_server_name(verdict.server_name) is not None:
+                counts.to_scheduler += 1
+                self._relay(newcomer, route, address)
+            elif b"h2" in verdict.protocols and b"http/1.1" not in verdict.protocols:
+                counts.to_grpc += 1
+                self.carrier.carry(newcomer, self._grpc_target, (address, ""), self._unreached)
+            elif self._certificate.context is None:
+                self._turn_away(newcomer, address, b"")
+            else:
+                counts.to_https += 1
+                self._spawn(self._http(newcomer, self._certificate.context, address))
+        elif self._certificate.secure:  # clear text; an HTTP/2 client would not understand an answer in HTTP/1
+            self._turn_away(newcomer, address, b"" if isinstance(verdict, Http2) else NO_TLS)
         elif isinstance(verdict, Http2):
-            if self._certificate.secure:
-                newcomer.close()  # clear text where TLS is spoken: the server would not answer it either
-                return
-            assert self._grpc_target is not None
-            self._relay(newcomer, self._grpc_target)
-        elif self._certificate.secure:
-            refuse(newcomer, NO_TLS)
+            counts.to_grpc += 1
+            self.carrier.carry(newcomer, self._grpc_target, (address, ""), self._unreached)
         else:
-            self._spawn(self._http(newcomer, None))
+            counts.to_http += 1
+            self._spawn(self._http(newcomer, None, address))
 
-    def _relay(self, newcomer: socket.socket, target: tuple[str, int]) -> None:
-        self._spawn(self._connect(newcomer, target))
-
-    async def _connect(self, newcomer: socket.socket, target: tuple[str, int]) -> None:
-        try:
-            upstream = await connect(target, self.options.connect_timeout_s)
-        except (OSError, TimeoutError) as error:
-            logger.info("%s:%d is not reached: %s", *target, error)
-            newcomer.close()
+    def _relay(self, newcomer: SocketType, route: Route | None, address: str) -> None:
+        if route is None:
+            self.counts.refused_unknown += 1
+        elif self.admission.join(route.uid):
+            self.carrier.carry(newcomer, route.target, (address, route.uid), self._unreached)
             return
-        except BaseException:
-            newcomer.close()
-            raise
-        prepare(newcomer)
-        relay = Relay(self._loop, newcomer, upstream, self._over)
-        self._relays.add(relay)
-        relay.start()
+        else:
+            self.counts.refused_cluster += 1
+        refuse(newcomer, unrecognized_name_alert())
+        self.listener.leave(address)
 
-    def _over(self, relay: Relay) -> None:
-        self._relays.discard(relay)
-        if not self._relays and self._drained is not None:
-            self._drained.set()
+    def _turn_away(self, newcomer: SocketType, address: str, words: bytes) -> None:
+        self.counts.refused_clear += 1
+        refuse(newcomer, words)
+        self.listener.leave(address)
 
-    async def _http(self, newcomer: socket.socket, context: ssl.SSLContext | None) -> None:
+    def _unreached(self, newcomer: SocketType, place: Place) -> None:
+        """Answer as for a cluster that is not there: what runs, ran or never was is nobody's business."""
+        refuse(newcomer, unrecognized_name_alert() if place[1] else b"")
+        self._over(place)
+
+    def _over(self, place: Place) -> None:
+        if place[1]:
+            self.admission.part(place[1])
+        self.listener.leave(place[0])
+
+    async def _http(self, newcomer: SocketType, context: ssl.SSLContext | None, address: str) -> None:
         patience_s = None if context is None else self.options.header_timeout_s
+        whole = socket.socket(fileno=newcomer.detach())
+        whole.setblocking(False)
+        served = Counted(self._http_server.protocol, lambda: self.listener.leave(address))
         try:
-            await self._loop.connect_accepted_socket(self._http_server.protocol, newcomer, ssl=context, ssl_handshake_timeout=patience_s)
+            await self._loop.connect_accepted_socket(served.protocol, whole, ssl=context, ssl_handshake_timeout=patience_s)
         except (OSError, ssl.SSLError):
-            newcomer.close()
+            whole.close()
+        finally:
+            served.settle()
+
+    # Counting
+
+    def numbers(self) -> dict[str, float]:
+        """Return everything that is counted, by name."""
+        relays = list(self.carrier.relays)
+        gauges = Gauges(
+            connections=self.admission.present,
+            connections_allowed=self.admission.limits.connections,
+            newcomers=self.listener.newcomers,
+            relays=len(relays),
+            half_closed=sum(relay.half_closed for relay in relays),
+            pipes_leased=self.carrier.pipes.leased,
+            pipe_leases_refused=self.carrier.pipes.refused,
+            bytes_up=self.counts.bytes_up + sum(relay.client.carried for relay in relays),
+            bytes_down=self.counts.bytes_down + sum(relay.upstream.carried for relay in relays),
+            routes=len(self.routes),
+            routes_age_s=self.routes.age_s,
+            server_connected=int(self.routes.connected),
+        )
+        return as_numbers(self.counts, gauges)
 
     def reload(self) -> None:
         """Read the certificate again; a broken one is logged and the old one stays."""
@@ -208,13 +261,8 @@ class Edge:
     async def stop(self) -> None:
         """Take nobody in, let relays go on for a while, then let everything go."""
         self.listener.close()
-        if self._relays:
-            self._drained = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.options.drain_s):
-                    await self._drained.wait()
-        for relay in list(self._relays):
-            relay.close()
+        await self.carrier.drain(self.options.drain_s)
+        await self.carrier.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -229,29 +277,3 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-async def _run(options: Proxy, ready_fd: int | None) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    edge = Edge(options)
-    listening = await edge.start()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, edge.reload)
-    logger.info("the edge listens on %s", listening)
-    if ready_fd is not None:
-        os.write(ready_fd, f"ready {listening}\n".encode())
-        os.close(ready_fd)
-    await ended.wait()
-    await edge.stop()
-
-
-def run(config: Config, ready_fd: int | None = None) -> int:
-    """Run the edge until SIGTERM or SIGINT; return the exit code. Writes `ready host:port` to a descriptor when it listens."""
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(Proxy(config=config), ready_fd))
-    except ConfigurationError as error:
-        print(f"daskgateway: {error}", file=sys.stderr)
-        return 2
-    return 0

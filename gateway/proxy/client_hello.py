@@ -1,19 +1,32 @@
 """What a connection's first bytes say: TLS with which name and protocols, HTTP/2, HTTP/1, or junk. Sans-IO: bytes in, a verdict out.
 
-TLS: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3 (SNI), RFC 7301 (ALPN). A ClientHello may be spread over records and segments.
+TLS: RFC 8446 §4.1.2, §4.2 and §5.1, RFC 6066 §3 (SNI), RFC 7301 (ALPN). A ClientHello may be spread over records and segments. What is
+read is read strictly: lengths that fit exactly, no extension twice, one name or none, and that a DNS name. What OpenSSL would take
+for a name and this for another does not exist; fuzzing compares them.
 """
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HELLO_BYTES = 16 * 1024  # all that is looked at
+MAX_NAME_BYTES = 253  # RFC 1035 §2.3.4, without the final dot
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HTTP1_METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
-_SERVER_NAME, _ALPN, _HOST_NAME = 0, 16, 0
-_MAX_RECORD = 2**14 + 256
+_SERVER_NAME, _ALPN = 0, 16
+_MAX_FRAGMENT = 2**14
+_RANDOM_END = 34  # version and random come before the session id
+_MAX_SESSION_ID = 32
+_LABEL = rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# Letters, digits, hyphens (RFC 952, RFC 1123); the last label is not all digits: an address is no name (RFC 6066 §3).
+DNS_NAME = re.compile(rb"(?:" + _LABEL + rb"\.)*(?![0-9]+$)" + _LABEL)
+_NO_PROTOCOLS: tuple[bytes, ...] = ()
+_two_numbers = struct.Struct(">HH").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +36,8 @@ class NeedMore:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """A ClientHello."""
+class Hello(NamedTuple):
+    """A ClientHello; the name is in lower case, empty if there is none."""
 
     server_name: str = ""
     protocols: tuple[bytes, ...] = ()
@@ -52,7 +64,7 @@ Verdict = NeedMore | Hello | Http1 | Http2 | Junk
 
 
 class _Malformed(Exception):
-    """The hello breaks its own lengths."""
+    """The hello breaks its own lengths, or the rules."""
 
 
 def judge(received: bytes) -> Verdict:
@@ -74,83 +86,105 @@ def judge(received: bytes) -> Verdict:
 
 
 def _judge_tls(received: bytes) -> Verdict:
-    message = bytearray()
+    message = b""
     position = 0
     while True:
-        if len(message) >= 4:
-            length = int.from_bytes(message[1:4], "big")
-            if message[0] != _CLIENT_HELLO:
-                return Junk("the first handshake message is no ClientHello")
-            if length > MAX_HELLO_BYTES:
-                return Junk(f"the ClientHello has more than {MAX_HELLO_BYTES} bytes")
-            if len(message) >= 4 + length:
-                return _read(bytes(message[4 : 4 + length]))
-        if position + 5 > MAX_HELLO_BYTES:
-            return Junk(f"no whole ClientHello within {MAX_HELLO_BYTES} bytes")
-        if len(received) < position + 5:
-            return NeedMore(position + 5)
-        kind, major = received[position], received[position + 1]
-        size = int.from_bytes(received[position + 3 : position + 5], "big")
-        if kind != _HANDSHAKE or major != 3 or not 0 < size <= _MAX_RECORD:
-            return Junk("a record is no TLS handshake")
-        end = position + 5 + size
-        if len(received) < end:
-            return NeedMore(end) if end <= MAX_HELLO_BYTES else Junk(f"no whole ClientHello within {MAX_HELLO_BYTES} bytes")
+        end = _record_end(received, position)
+        if not isinstance(end, int):
+            return end
         message += received[position + 5 : end]
         position = end
+        if message[0] != _CLIENT_HELLO:
+            return Junk("the first handshake message is no ClientHello")
+        if len(message) < 4:
+            continue
+        whole = 4 + int.from_bytes(message[1:4], "big")
+        if whole > MAX_HELLO_BYTES:
+            return Junk(f"the ClientHello has more than {MAX_HELLO_BYTES} bytes")
+        if len(message) > whole:
+            return Junk("another message follows the ClientHello in its record")
+        if len(message) == whole:
+            try:
+                return _read(message, 4)
+            except (_Malformed, IndexError, struct.error):
+                return Junk("the ClientHello is malformed")
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.position = data, 0
-
-    def take(self, count: int) -> bytes:
-        end = self.position + count
-        if end > len(self.data):
-            raise _Malformed
-        taken, self.position = self.data[self.position : end], end
-        return taken
-
-    def number(self, width: int) -> int:
-        return int.from_bytes(self.take(width), "big")
-
-    def vector(self, width: int) -> _Reader:
-        return _Reader(self.take(self.number(width)))
-
-    @property
-    def left(self) -> int:
-        return len(self.data) - self.position
+def _record_end(received: bytes, start: int) -> int | NeedMore | Junk:
+    """Return where the handshake record that starts here ends."""
+    if start + 5 > MAX_HELLO_BYTES:
+        return Junk(f"no whole ClientHello within {MAX_HELLO_BYTES} bytes")
+    if len(received) < start + 5:
+        return NeedMore(start + 5)
+    size = received[start + 3] << 8 | received[start + 4]
+    if received[start] != _HANDSHAKE or received[start + 1] != 3 or not 0 < size <= _MAX_FRAGMENT:
+        return Junk("a record is no TLS handshake")
+    end = start + 5 + size
+    if end > MAX_HELLO_BYTES:
+        return Junk(f"no whole ClientHello within {MAX_HELLO_BYTES} bytes")
+    return end if len(received) >= end else NeedMore(end)
 
 
-def _read(body: bytes) -> Hello | Junk:
-    try:
-        reader = _Reader(body)
-        reader.take(2 + 32)  # version, random
-        reader.vector(1)  # session id
-        reader.vector(2)  # cipher suites
-        reader.vector(1)  # compression methods
-        return _extensions(reader.vector(2)) if reader.left else Hello()
-    except _Malformed:
-        return Junk("the ClientHello is malformed")
+def _read(message: bytes, start: int) -> Hello:
+    """Return what a whole ClientHello says whose body begins at `start`; _Malformed, IndexError or struct.error if it breaks the rules."""
+    if message[start] != 3:
+        raise _Malformed
+    at = start + _RANDOM_END
+    session_id = message[at]
+    at += 1 + session_id
+    suites = message[at] << 8 | message[at + 1]
+    at += 2 + suites
+    compressions = message[at]
+    at += 1 + compressions
+    if session_id > _MAX_SESSION_ID or suites < 2 or suites % 2 or 0 not in message[at - compressions : at]:
+        raise _Malformed
+    if at == len(message):
+        return Hello()
+    if at + 2 + (message[at] << 8 | message[at + 1]) != len(message):
+        raise _Malformed
+    return _extensions(message, at + 2)
 
 
-def _extensions(extensions: _Reader) -> Hello | Junk:
-    name, protocols = "", []
-    while extensions.left:
-        kind, content = extensions.number(2), extensions.vector(2)
-        if kind == _SERVER_NAME and content.left:
-            names = content.vector(2)
-            while names.left:
-                form, host = names.number(1), names.vector(2).data
-                if form == _HOST_NAME:
-                    if not host.isascii() or len(host) > 255:
-                        return Junk("the server name is no DNS name")
-                    name = host.decode("ascii")
+def _extensions(message: bytes, at: int) -> Hello:
+    name, protocols = "", _NO_PROTOCOLS
+    kinds = []
+    end = len(message)
+    while at < end:
+        kind, size = _two_numbers(message, at)
+        at += 4 + size
+        kinds.append(kind)
+        if kind == _SERVER_NAME:
+            name = _server_name(message[at - size : at])
         elif kind == _ALPN:
-            offered = content.vector(2)
-            while offered.left:
-                protocols.append(offered.vector(1).data)
-    return Hello(name, tuple(protocols))
+            protocols = _protocols(message[at - size : at])
+    if at != end or len(set(kinds)) != len(kinds):
+        raise _Malformed
+    return Hello(name, protocols)
+
+
+def _server_name(content: bytes) -> str:
+    """Return the one host_name of a server_name extension: list length, kind 0, name length, name, and nothing more."""
+    if len(content) < 6 or content[2] != 0:
+        raise _Malformed
+    whole, size = content[0] << 8 | content[1], content[3] << 8 | content[4]
+    host = content[5:].lower()
+    if whole != len(content) - 2 or size != len(host) or size > MAX_NAME_BYTES or not DNS_NAME.fullmatch(host):
+        raise _Malformed
+    return host.decode("ascii")
+
+
+def _protocols(content: bytes) -> tuple[bytes, ...]:
+    if len(content) < 4 or content[0] << 8 | content[1] != len(content) - 2:
+        raise _Malformed
+    found = []
+    at = 2
+    while at < len(content):
+        size = content[at]
+        at += 1 + size
+        if size == 0 or at > len(content):
+            raise _Malformed
+        found.append(content[at - size : at])
+    return tuple(found)
 
 
 def unrecognized_name_alert() -> bytes:

@@ -8,6 +8,8 @@ import pathlib
 from traitlets import Bool, Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
+from gateway.proxy.networks import DEFAULT_NETWORKS
+
 
 class Proxy(Configurable):
     """The edge: the one public port."""
@@ -42,10 +44,49 @@ class Proxy(Configurable):
         config=True
     )
     state_dir = Unicode(help="Directory of what the edge keeps: last known routes, the key of its sessions. Made 0700.").tag(config=True)
-    max_connections = Int(15_000, min=1, help="Connections served at a time; more are not accepted until some end.").tag(config=True)
+    max_connections = Int(
+        15_000,
+        min=1,
+        help="Connections that one process serves at a time; more wait unaccepted until some end. No more than the limit on open files"
+        " permits (RLIMIT_NOFILE, two for each).",
+    ).tag(config=True)
+    max_connections_per_address = Int(
+        5_000,
+        min=1,
+        help="Connections of one client address (of IPv6: one network of 64 bits) that one process serves at a time; more are closed."
+        " A JupyterHub, or a balancer before the edge, is one address.",
+    ).tag(config=True)
+    max_connections_per_cluster = Int(
+        2_000, min=1, help="Connections to one cluster's scheduler that one process serves at a time; more are closed."
+    ).tag(config=True)
     max_newcomers = Int(6_000, min=1, help="Connections that have not yet said what they want; the oldest gives way.").tag(config=True)
+    max_pipes = Int(
+        32,
+        min=0,
+        max=1024,
+        help="Pipes of 1 MiB that one process may lease to bulk transfers, two descriptors each. Those who get none are copied."
+        " Unless root, a user may have fs.pipe-user-pages-soft / 256 of them in all (64 by default).",
+    ).tag(config=True)
+    loopback_congestion = Unicode(
+        "reno",
+        help="TCP congestion control of bulk transfers to peers on this machine, where nothing congests; empty: the system's. One that"
+        " paces, such as bbr, halves their throughput.",
+    ).tag(config=True)
+    scheduler_networks = List(
+        Unicode(),
+        default_value=list(DEFAULT_NETWORKS),
+        help="Networks (CIDR) in which schedulers and dashboards may be; what a cluster reports elsewhere is not routed to. By default"
+        " loopback and private ones. Link-local addresses and the gateway's own ports are never routed to.",
+    ).tag(config=True)
+    admin_address = Unicode(
+        "", help="host:port where Prometheus finds /metrics, and probes /healthz, without login, such as 127.0.0.1:9101; empty: nowhere."
+    ).tag(config=True)
+    processes = Int(1, min=1, max=256, help="Processes that share the port; each has the limits above for itself.").tag(config=True)
     hello_timeout_s = Float(5.0, min=0.1, help="Seconds for a connection to say what it wants.").tag(config=True)
     connect_timeout_s = Float(10.0, min=0.1, help="Seconds to reach a scheduler or the server.").tag(config=True)
+    linger_s = Float(60.0, min=0.1, help="Seconds that a connection whose one side has ended may be silent before it is closed.").tag(
+        config=True
+    )
     session_s = Float(12 * 3600.0, min=60, help="Seconds that a browser stays logged in to a dashboard.").tag(config=True)
     drain_s = Float(5.0, min=0, help="Seconds that relays may go on after SIGTERM.").tag(config=True)
     max_body_bytes = Int(1024 * 1024, min=1024, help="Largest body of an HTTP request, in bytes.").tag(config=True)

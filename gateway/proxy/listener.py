@@ -1,6 +1,7 @@
 """The public port: takes connections in, hears what each wants, and hands the untouched socket to whoever serves that.
 
-First bytes are only looked at (MSG_PEEK); SO_RCVLOWAT keeps a hello that comes byte by byte from waking the loop each time.
+First bytes are only looked at (MSG_PEEK); SO_RCVLOWAT keeps a hello that comes byte by byte from waking the loop each time. Most hellos
+are there when their connection is accepted: those are sorted at once, with nothing registered anywhere.
 """
 
 from __future__ import annotations
@@ -9,31 +10,59 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import OrderedDict
 from collections.abc import Callable
+from socket import SocketType
 
-from gateway.proxy.client_hello import MAX_HELLO_BYTES, Junk, NeedMore, Verdict, judge
+from gateway.proxy.admission import Admission, group_of
+from gateway.proxy.carrier import probe
+from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, Junk, NeedMore, Verdict, judge
+from gateway.proxy.counts import Counts
+from gateway.proxy.deadlines import Deadlines
+from gateway.proxy.hello_shapes import Shapes
+from gateway.proxy.poller import ENDED, IN, Poller
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 4096
 ACCEPT_BATCH = 64
-PAUSE_S = 0.2  # without descriptors or room, accepting rests for so long
+PAUSE_S = 0.2  # without descriptors, accepting rests for so long
 LINGER_BYTES = 64 * 1024
 
-Serve = Callable[[socket.socket, Verdict], None]
+Serve = Callable[[SocketType, Verdict, str], None]  # the address is to be let go by `leave` when the connection is over
+
+_first = bytearray(MAX_HELLO_BYTES)
+_view = memoryview(_first)
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+# As it is accepted the descriptor blocks; one system call is spared by asking not to block each time, until splicing or asyncio needs it.
+_KIND = socket.SOCK_STREAM
+_exhausted = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class _Newcomer:
+    """A connection that has not yet said what it wants."""
+
+    __slots__ = ("address", "fd", "listener", "socket")
+
+    def __init__(self, listener: Listener, made: SocketType, address: str) -> None:
+        self.listener, self.socket, self.address, self.fd = listener, made, address, made.fileno()
+
+    def ready(self, events: int) -> None:
+        """It said something more, or its last."""
+        self.listener.look(self, events)
 
 
 class Listener:
     """Accepts and sorts."""
 
-    def __init__(self, serve: Serve, *, hello_timeout_s: float, max_newcomers: int, room: Callable[[], bool]) -> None:
-        self._serve, self._timeout_s, self._max_newcomers, self._room = serve, hello_timeout_s, max_newcomers, room
+    def __init__(self, poller: Poller, admission: Admission, counts: Counts, serve: Serve, *, hello_timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._newcomers: OrderedDict[socket.socket, float] = OrderedDict()  # oldest first, with their deadlines
-        self._sockets: list[socket.socket] = []
-        self._sweeping: asyncio.TimerHandle | None = None
-        self._open = False
+        self._poller, self._admission, self._counts, self._serve = poller, admission, counts, serve
+        self._newcomers: Deadlines[_Newcomer] = Deadlines(self._loop, hello_timeout_s, self._expire)
+        self._listening: SocketType | None = None
+        self._family = 0
+        self._resting: asyncio.TimerHandle | None = None
+        self._full = False
+        self._shapes = Shapes()
 
     @property
     def newcomers(self) -> int:
@@ -44,112 +73,157 @@ class Listener:
         """Begin; return host and port. OSError if that cannot be."""
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        made = SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit both
+            probe(made)
             made.bind(address)
             made.listen(BACKLOG)
         except OSError:
             made.close()
             raise
-        self._sockets.append(made)
-        self._open = True
-        self._loop.add_reader(made, self._accept, made)
+        self._listening, self._family = made, family
+        self._poller.watch(made.fileno(), IN, self._accept)
         bound = made.getsockname()
         return str(bound[0]), int(bound[1])
 
     def close(self) -> None:
         """Take nobody in any more, and let those go who have not said what they want."""
-        self._open = False
-        for made in self._sockets:
-            self._loop.remove_reader(made)
-            made.close()
-        for newcomer in list(self._newcomers):
+        if self._listening is not None:
+            self._poller.forget(self._listening.fileno())
+            self._listening.close()
+            self._listening = None
+        if self._resting is not None:
+            self._resting.cancel()
+        for newcomer in self._newcomers.clear():
             self._dismiss(newcomer)
-        if self._sweeping is not None:
-            self._sweeping.cancel()
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
-            if not self._room():
-                self._pause(listening, "the edge is full")
-                return
+    def leave(self, address: str) -> None:
+        """A connection that was served is over."""
+        self._admission.leave(address)
+        if self._full:
+            self._full = False
+            self._go_on()
+
+    # Accepting
+
+    def _accept(self, _: int) -> None:
+        listening, admission, counts = self._listening, self._admission, self._counts
+        if listening is None:
+            return
+        batch = []
+        for _turn in range(ACCEPT_BATCH):
+            if admission.full:
+                counts.paused_full += 1
+                self._full = True
+                self._rest("the edge is full: %d connections", admission.present)
+                break
             try:
-                newcomer, _ = listening.accept()
+                descriptor, source = listening._accept()  # type: ignore[attr-defined]  # what socket.accept itself calls
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno not in _exhausted:
                     raise
-                self._pause(listening, str(error.strerror))
-                return
-            newcomer.setblocking(False)
-            self._greet(newcomer)
+                counts.paused_descriptors += 1
+                self._rest("%s", error.strerror)
+                self._resting = self._loop.call_later(PAUSE_S, self._go_on)
+                break
+            newcomer = SocketType(self._family, _KIND, 0, descriptor)
+            counts.accepted += 1
+            address = source[0]
+            if ":" in address:
+                address = group_of(address)
+            if not admission.enter(address):
+                counts.refused_address += 1
+                newcomer.close()
+                continue
+            batch.append((newcomer, address))
+        for newcomer, address in batch:
+            self._sort(newcomer, address, None)
 
-    def _pause(self, listening: socket.socket, why: str) -> None:
-        """Rest: a listening socket that cannot be served would wake the loop without end."""
-        logger.warning("no connections are accepted for %g s: %s", PAUSE_S, why)
-        self._loop.remove_reader(listening)
-        self._loop.call_later(PAUSE_S, lambda: self._open and self._loop.add_reader(listening, self._accept, listening))
+    def _rest(self, why: str, *words: object) -> None:
+        """Accept nothing: a listening socket that cannot be served would wake the loop without end."""
+        logger.warning("no connections are accepted for now: " + why, *words)
+        if self._listening is not None:
+            self._poller.release(self._listening.fileno())
 
-    def _greet(self, newcomer: socket.socket) -> None:
-        while len(self._newcomers) >= self._max_newcomers:
-            self._dismiss(next(iter(self._newcomers)))
-        self._newcomers[newcomer] = self._loop.time() + self._timeout_s
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_later(self._timeout_s, self._sweep)
-        self._loop.add_reader(newcomer, self._look, newcomer)
-        self._look(newcomer)
+    def _go_on(self) -> None:
+        self._resting = None
+        if self._listening is not None:
+            self._poller.watch(self._listening.fileno(), IN, self._accept)
 
-    def _look(self, newcomer: socket.socket) -> None:
+    # Sorting
+
+    def look(self, newcomer: _Newcomer, events: int) -> None:
+        """Hear what a newcomer has said so far."""
+        self._sort(newcomer.socket, newcomer.address, newcomer, ended=bool(events & ENDED))
+
+    def _sort(self, made: SocketType, address: str, known: _Newcomer | None, *, ended: bool = False) -> None:
         try:
-            received = newcomer.recv(MAX_HELLO_BYTES, socket.MSG_PEEK)
+            count = made.recv_into(_first, 0, _PEEK)
         except (BlockingIOError, InterruptedError):
+            if known is None:
+                self._keep(made, address, 1)
             return
         except OSError:
-            self._dismiss(newcomer)
+            count = 0
+        verdict = self._judge(bytes(_view[:count])) if count else Junk("it was closed")
+        if isinstance(verdict, NeedMore) and verdict.total > count and not ended:
+            if known is None:
+                self._keep(made, address, verdict.total)
+            else:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, verdict.total)
             return
-        verdict = judge(received) if received else Junk("it was closed")
-        if isinstance(verdict, NeedMore):
-            self._wait_for(newcomer, len(received), verdict.total)
+        if known is not None:
+            self._newcomers.discard(known)
+            self._poller.release(known.fd)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if isinstance(verdict, (Junk, NeedMore)):
+            self._counts.junk += 1
+            made.close()
+            self.leave(address)
             return
-        del self._newcomers[newcomer]
-        self._loop.remove_reader(newcomer)
-        if isinstance(verdict, Junk):
-            newcomer.close()
-            return
-        newcomer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        self._serve(newcomer, verdict)
+        self._serve(made, verdict, address)
 
-    def _wait_for(self, newcomer: socket.socket, received: int, total: int) -> None:
-        if total <= received:
-            self._dismiss(newcomer)
-            return
-        newcomer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, total)
+    def _judge(self, received: bytes) -> Verdict:
+        known = self._shapes.find(received)
+        if known is not None:
+            return known
+        verdict = judge(received)
+        if isinstance(verdict, Hello):
+            self._shapes.learn(received, verdict)
+        return verdict
 
-    def _sweep(self) -> None:
-        """Dismiss those whose time is over."""
-        now = self._loop.time()
-        while self._newcomers and next(iter(self._newcomers.values())) <= now:
-            self._dismiss(next(iter(self._newcomers)))
-        self._sweeping = None
-        if self._newcomers:
-            wait_s = next(iter(self._newcomers.values())) - now
-            self._sweeping = self._loop.call_later(max(0.05, wait_s), self._sweep)
+    def _keep(self, made: SocketType, address: str, total: int) -> None:
+        """Wait for so many bytes."""
+        if len(self._newcomers) >= self._admission.limits.newcomers:
+            self._counts.refused_newcomer += 1
+            self._dismiss(self._newcomers.pop_oldest())
+        if total > 1:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, total)
+        newcomer = _Newcomer(self, made, address)
+        self._newcomers.add(newcomer)
+        self._poller.watch(newcomer.fd, IN | ENDED, newcomer.ready)
 
-    def _dismiss(self, newcomer: socket.socket) -> None:
-        del self._newcomers[newcomer]
-        self._loop.remove_reader(newcomer)
-        newcomer.close()
+    def _expire(self, newcomer: _Newcomer) -> None:
+        self._counts.hello_timeouts += 1
+        self._dismiss(newcomer)
+
+    def _dismiss(self, newcomer: _Newcomer) -> None:
+        self._poller.forget(newcomer.fd)
+        newcomer.socket.close()
+        self.leave(newcomer.address)
 
 
-def refuse(newcomer: socket.socket, words: bytes) -> None:
+def refuse(newcomer: SocketType, words: bytes) -> None:
     """Say why and close. What was received is read first: closing over unread bytes would reset the connection and lose the words."""
     try:
-        newcomer.recv(LINGER_BYTES)
-        newcomer.send(words)
+        newcomer.recv(LINGER_BYTES, socket.MSG_DONTWAIT)
+        newcomer.send(words, socket.MSG_DONTWAIT)
         newcomer.shutdown(socket.SHUT_WR)
     except OSError:
         pass

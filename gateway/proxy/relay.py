@@ -1,145 +1,256 @@
-"""Carries bytes between two sockets, both ways, untouched. Plain non-blocking sockets on the event loop.
+"""Carries bytes between two sockets, both ways, untouched: copied while they are few, moved by the kernel through a pipe in bulk.
 
-Each direction holds at most one chunk; while the receiver is slow, nothing more is read from the sender. The end of one direction is
-passed on as such (half-close) while the other goes on.
+Each direction holds at most one chunk (64 KiB copied, or a pipe of 1 MiB); while the receiver is slow nothing more is read from the
+sender, so that the kernel's own flow control reaches it. The end of one direction is passed on as such (half-close) while the other goes
+on. Both sockets are watched edge-triggered, once and for all; so what is ready is read until there is nothing more, or seen to again.
+Knows sockets and the poller; nothing of names, routes or limits.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import Callable
+import errno
+import os
+from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from typing import Protocol
 
-CHUNK_BYTES = 256 * 1024
+from gateway.proxy.pipes import PIPE_BYTES, Pipe, PipePool
+from gateway.proxy.poller import EDGES, ENDED, ERROR, OUT, Poller
+
+Place = tuple[str, str]  # whom a relay counts for: the client's address, the cluster's uid or "" for the server's own listener
+
+CHUNK_BYTES = 64 * 1024
+SMALL_BYTES = 16 * 1024  # a bulk flow that moves no more at once is none any longer
+MOVES = 4  # chunks moved for one socket before the others have their turn
+
+_chunk = bytearray(CHUNK_BYTES)  # nothing stays in it beyond one call
+_view = memoryview(_chunk)
+_MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
-class _Direction:
-    """One way: from a source to a sink."""
+class End:
+    """One socket of a relay. What is read from it goes to its peer; what the peer does not take yet is held here."""
 
-    __slots__ = ("_loop", "_pending", "_relay", "_sink", "_source", "done")
+    __slots__ = (
+        "_bulk",
+        "_held_in_pipe",
+        "_pending",
+        "_pipe",
+        "_receive",
+        "_relay",
+        "carried",
+        "ended",
+        "fd",
+        "holds",
+        "peer",
+        "send",
+        "socket",
+    )
 
-    def __init__(self, relay: Relay, loop: asyncio.AbstractEventLoop, source: socket.socket, sink: socket.socket) -> None:
-        self._relay, self._loop, self._source, self._sink = relay, loop, source, sink
+    peer: End
+
+    def __init__(self, relay: Relay, end: SocketType) -> None:
+        self._relay, self.socket, self.fd = relay, end, end.fileno()
+        self._receive, self.send = end.recv_into, end.send
         self._pending: memoryview | None = None
-        self.done = False
+        self._pipe: Pipe | None = None
+        self._held_in_pipe = 0
+        self._bulk = False
+        self.holds = False  # something the peer has not taken
+        self.ended = False  # it has said its last
+        self.carried = 0  # bytes read from it
 
-    def start(self) -> None:
-        self._loop.add_reader(self._source, self._readable)
+    # Readiness
 
-    def _readable(self) -> None:
+    def ready(self, events: int) -> None:
+        """Do what the kernel says can be done."""
         try:
-            received = self._source.recv(CHUNK_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
+            if self.peer.holds and events & OUT:
+                self.peer.flush()
+            if events == OUT:
+                return
+            if not self.holds and not self.ended:
+                self._read(events)
+            elif events & ERROR and self.socket.getsockopt(SOL_SOCKET, SO_ERROR):
+                self._relay.close()
         except OSError:
             self._relay.close()
-            return
-        if not received:
-            self._finish()
-            return
-        try:
-            sent = self._sink.send(received)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self._relay.close()
-            return
-        self._relay.carried += sent
-        if sent < len(received):
-            self._pending = memoryview(received)[sent:]
-            self._loop.remove_reader(self._source)
-            self._loop.add_writer(self._sink, self._writable)
 
-    def _writable(self) -> None:
-        assert self._pending is not None
+    def _go_on(self, _: int) -> None:
+        """Read more: there was more than one turn's worth."""
+        if not self._relay.closed and not self.holds:
+            self.ready(ENDED)
+
+    # Moving
+
+    def _read(self, events: int) -> None:
+        """Read until nothing is left. A short read of a stream leaves nothing, but its end may follow."""
+        while not self._bulk:
+            try:
+                count = self._receive(_chunk, 0, MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                return
+            if not count:
+                self._finish()
+                return
+            self.carried += count
+            try:
+                sent = self.peer.send(_view[:count], MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            if sent < count:
+                self._pending = memoryview(bytes(_view[sent:count]))
+                self.holds = True
+                return
+            if count == CHUNK_BYTES:
+                self._begin_bulk()
+            elif not events & ENDED:
+                return
+        self._read_bulk()
+
+    def _begin_bulk(self) -> None:
+        """From now on the kernel moves what comes, if a pipe is to be had."""
+        self._pipe = self._relay.owner.pipes.lease()
+        if self._pipe is not None:
+            self._relay.hasten()
+            self._bulk = True
+        else:
+            self._relay.owner.poller.again(self._go_on)
+
+    def _read_bulk(self) -> None:
+        pipe = self._pipe
+        assert pipe is not None
+        splice, source, sink = os.splice, self.fd, self.peer.fd
+        for _ in range(MOVES):
+            try:
+                count = splice(source, pipe[1], PIPE_BYTES, flags=_MOVE)
+            except (BlockingIOError, InterruptedError):
+                return
+            if not count:
+                self._finish()
+                return
+            self.carried += count
+            self._held_in_pipe = count
+            try:
+                while self._held_in_pipe:
+                    self._held_in_pipe -= splice(pipe[0], sink, self._held_in_pipe, flags=_MOVE)
+            except (BlockingIOError, InterruptedError):
+                self.holds = True
+                return
+            if count < SMALL_BYTES:
+                self._calm()
+                break
+        self._relay.owner.poller.again(self._go_on)
+
+    def _calm(self) -> None:
+        """Bulk is over: the pipe is for others."""
+        self._bulk = False
+        if self._pipe is not None:
+            self._relay.owner.pipes.give_back(self._pipe, empty=self._held_in_pipe == 0)
+            self._pipe = None
+
+    def flush(self) -> None:
+        """Hand on what is held, the peer can be written to; then read on."""
         try:
-            sent = self._sink.send(self._pending)
+            while self._pending:
+                self._pending = self._pending[self.peer.send(self._pending, MSG_DONTWAIT) :]
+            while self._held_in_pipe and self._pipe is not None:
+                self._held_in_pipe -= os.splice(self._pipe[0], self.peer.fd, self._held_in_pipe, flags=_MOVE)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            self._relay.close()
-            return
-        self._relay.carried += sent
-        self._pending = self._pending[sent:]
-        if not self._pending:
-            self._pending = None
-            self._loop.remove_writer(self._sink)
-            self._loop.add_reader(self._source, self._readable)
+        self._pending = None
+        self.holds = False
+        self._relay.owner.poller.again(self._go_on)
 
     def _finish(self) -> None:
-        """Pass the end on."""
-        self._loop.remove_reader(self._source)
-        self.done = True
-        try:
-            self._sink.shutdown(socket.SHUT_WR)
-        except OSError:
+        """Pass the end on; nothing is held, for nothing is read while something is."""
+        self.ended = True
+        self._calm()
+        if self.peer.ended:
             self._relay.close()
             return
-        self._relay.one_way_done()
+        try:
+            self.peer.socket.shutdown(SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            self._relay.close()
+
+    def close(self) -> None:
+        """Let go of the socket and the pipe, and of the other objects: nothing is left to the garbage collector."""
+        self._relay.owner.poller.table.pop(self.fd, None)
+        self.socket.close()
+        self._calm()
+        self.ended, self.holds, self._pending = True, False, None
+        self.peer = self._relay.nobody
+
+
+class Owner(Protocol):
+    """Who keeps relays: with what they are carried, and who is told of their ends."""
+
+    poller: Poller
+    pipes: PipePool
+
+    def over(self, relay: Relay) -> None:
+        """Both ways have ended."""
+
+    def hasten(self, relay: Relay) -> None:
+        """Bulk begins."""
+
+
+class _Nobody(End):
+    """The peer of those who have none any more."""
+
+    def __init__(self) -> None:
+        self.holds, self.ended = False, True
 
 
 class Relay:
-    """A pair of sockets that are each other's peers from now on."""
+    """A pair of sockets that are each other's peers from now on. The place and what was seen are the owner's own marks on it."""
 
-    __slots__ = ("_closed", "_down", "_loop", "_on_close", "_up", "carried", "client", "upstream")
+    __slots__ = ("armed", "client", "closed", "hastened", "owner", "place", "seen", "upstream")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, client: socket.socket, upstream: socket.socket, on_close: Callable[[Relay], None]
-    ) -> None:
-        self._loop, self.client, self.upstream, self._on_close = loop, client, upstream, on_close
-        self.carried = 0
-        self._closed = False
-        self._up = _Direction(self, loop, client, upstream)
-        self._down = _Direction(self, loop, upstream, client)
+    nobody = _Nobody()
 
-    def start(self) -> None:
-        """Begin."""
-        self._up.start()
-        self._down.start()
+    def __init__(self, owner: Owner, client: SocketType, upstream: SocketType, place: Place) -> None:
+        self.owner, self.place = owner, place
+        self.client, self.upstream = End(self, client), End(self, upstream)
+        self.client.peer, self.upstream.peer = self.upstream, self.client
+        self.closed = False
+        self.armed = False  # whether the upstream's peer is probed for life
+        self.hastened = False  # whether it was told that bulk has begun
+        self.seen = -1  # bytes carried when last looked at; -1 as long as both ways are open
 
-    def one_way_done(self) -> None:
-        """Close once both ways have ended."""
-        if self._up.done and self._down.done:
-            self.close()
+    def start(self, *, watched: bool) -> None:
+        """Begin to carry; `watched`: the poller has the upstream socket already, and its next edge may be long in coming."""
+        poller, client, upstream = self.owner.poller, self.client, self.upstream
+        poller.table[client.fd], poller.table[upstream.fd] = client.ready, upstream.ready
+        poller.epoll.register(client.fd, EDGES)
+        if watched:
+            upstream.ready(ENDED)
+        else:
+            poller.epoll.register(upstream.fd, EDGES)
+
+    def hasten(self) -> None:
+        """Tell once that bulk has begun."""
+        if not self.hastened:
+            self.hastened = True
+            self.owner.hasten(self)
+
+    @property
+    def half_closed(self) -> bool:
+        """Whether one way has ended."""
+        return self.client.ended or self.upstream.ended
+
+    @property
+    def carried(self) -> int:
+        """Bytes read from both."""
+        return self.client.carried + self.upstream.carried
 
     def close(self) -> None:
         """End both ways at once."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
-        for end in (self.client, self.upstream):
-            self._loop.remove_reader(end)
-            self._loop.remove_writer(end)
-            end.close()
-        self._on_close(self)
-
-
-async def connect(address: tuple[str, int], timeout_s: float) -> socket.socket:
-    """Return a connected socket; OSError if that cannot be within the timeout."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(timeout_s):
-        found = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        error: OSError = OSError(f"{address[0]} has no address")
-        for family, kind, protocol, _, where in found:
-            made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-            try:
-                await loop.sock_connect(made, where)
-            except OSError as failed:
-                made.close()
-                error = failed
-            except BaseException:
-                made.close()
-                raise
-            else:
-                prepare(made)
-                return made
-        raise error
-
-
-def prepare(end: socket.socket) -> None:
-    """Set what every relayed TCP socket has: no delay of small writes, and a check that the peer still lives."""
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20)
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        self.closed = True
+        self.client.close()
+        self.upstream.close()
+        self.owner.over(self)

@@ -14,20 +14,25 @@ import os
 import pathlib
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
-from gateway.wire import AUTHORIZATION
+from gateway.proxy.counts import Counts
+from gateway.proxy.networks import Target, Targets
+from gateway.wire import AUTHORIZATION, SNI_SUFFIX
 
 logger = logging.getLogger(__name__)
 
 BACKOFF_S = (0.1, 2.0)
 SILENCE_S = 45.0  # the server sends something every 15 s; a stream silent for so long is dead
 SAVE_DELAY_S = 0.2
+_UID_LENGTH = 21
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -40,6 +45,7 @@ class Route:
     cluster_id: str
     scheduler: tuple[str, int]
     dashboard: tuple[str, int] | None
+    target: Target  # the scheduler, ready to connect to
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
@@ -53,15 +59,18 @@ def from_message(message: pb.Route) -> Route | None:
     scheduler = parse_address(message.scheduler_address)
     if scheduler is None:
         return None
-    return Route(message.uid, message.owner, message.cluster_id, scheduler, parse_address(message.dashboard_address))
+    dashboard = parse_address(message.dashboard_address)
+    return Route(message.uid, message.owner, message.cluster_id, scheduler, dashboard, Target.of(*scheduler))
 
 
 class RouteTable:
-    """Routes by uid, and the keys that tickets are verified by."""
+    """Routes by uid, and the keys that tickets are verified by. Every change makes a new snapshot; a snapshot never changes."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, counts: Counts | None = None) -> None:
         self._path = path
-        self._routes: dict[str, Route] = {}
+        self._counts = counts or Counts()
+        self._routes: Mapping[str, Route] = MappingProxyType({})
+        self.targets: Targets | None = None  # decides where routes may lead; None for anywhere
         self.ticket_keys: tuple[bytes, ...] = ()
         self.heard_at = 0.0  # on the monotonic clock; 0 if the server was never heard
         self._saving: asyncio.TimerHandle | None = None
@@ -74,6 +83,15 @@ class RouteTable:
         """Return the way to a cluster."""
         return self._routes.get(uid)
 
+    def named(self, server_name: str) -> Route | None:
+        """Return the way to the cluster that a server name in lower case stands for."""
+        return self._routes.get(server_name[:_UID_LENGTH]) if server_name[_UID_LENGTH:] == SNI_SUFFIX else None
+
+    @property
+    def snapshot(self) -> Mapping[str, Route]:
+        """All routes by uid, as they are now."""
+        return self._routes
+
     @property
     def age_s(self) -> float:
         """How long ago the server was heard; -1 for never."""
@@ -84,8 +102,11 @@ class RouteTable:
         try:
             kept = json.loads(self._path.read_text())
             self.ticket_keys = tuple(base64.b64decode(key) for key in kept["ticket_keys"])
-            for uid, owner, cluster_id, scheduler, dashboard in kept["routes"]:
-                self._routes[uid] = Route(uid, owner, cluster_id, tuple(scheduler), tuple(dashboard) if dashboard else None)
+            routes: dict[str, Route] = {}
+            for uid, owner, cluster_id, (host, port), dashboard in kept["routes"]:
+                target = Target.of(str(host), int(port))
+                self._put(routes, Route(uid, owner, cluster_id, (host, port), tuple(dashboard) if dashboard else None, target))
+            self._routes = MappingProxyType(routes)
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,17 +115,35 @@ class RouteTable:
     def apply(self, update: pb.RouteUpdate) -> None:
         """Take what the server tells."""
         self.heard_at = time.monotonic()
+        routes = {} if update.snapshot else dict(self._routes)
         if update.snapshot:
-            self._routes.clear()
             self.ticket_keys = tuple(update.ticket_keys)
         for message in update.routes:
             route = from_message(message)
             if route is not None:
-                self._routes[route.uid] = route
+                self._put(routes, route)
         for uid in update.removed:
-            self._routes.pop(uid, None)
+            routes.pop(uid, None)
+        self._routes = MappingProxyType(routes)
         if (update.snapshot or update.routes or update.removed) and self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self.save)
+
+    def _put(self, routes: dict[str, Route], route: Route) -> None:
+        """Add a route, or what of it leads where it may; its cluster had told the addresses."""
+        if self.targets is not None and not self.targets.permit(*route.scheduler):
+            self._counts.routes_forbidden += 1
+            logger.warning(
+                "cluster %s says its scheduler is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.scheduler
+            )
+            routes.pop(route.uid, None)
+            return
+        if self.targets is not None and route.dashboard is not None and not self.targets.permit(*route.dashboard):
+            self._counts.routes_forbidden += 1
+            logger.warning(
+                "cluster %s says its dashboard is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.dashboard
+            )
+            route = replace(route, dashboard=None)
+        routes[route.uid] = route
 
     def save(self) -> None:
         """Write what is known to disk, whole or not at all."""
@@ -113,7 +152,7 @@ class RouteTable:
             self._saving = None
         routes = [[r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard] for r in self._routes.values()]
         keys = [base64.b64encode(key).decode() for key in self.ticket_keys]
-        scratch = self._path.with_suffix(".new")
+        scratch = self._path.with_suffix(f".{os.getpid()}.new")  # several edges may share the file
         try:
             with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump({"ticket_keys": keys, "routes": routes}, file)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 READY_S = 20.0
 STOP_S = 15.0
-RESTART_S = (0.5, 10.0)  # first and longest wait before an edge that died is started again
+RESTART_S = (0.05, 10.0)  # first and longest wait before an edge that died is started again
 
 
 @dataclass(frozen=True, slots=True)

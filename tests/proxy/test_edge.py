@@ -114,17 +114,18 @@ async def test_who_says_nothing_is_dismissed_in_time(edge: Edge) -> None:
     assert edge.listener.newcomers == 0
 
 
-async def test_a_scheduler_that_is_gone_closes_the_connection(edge: Edge) -> None:
+async def test_a_scheduler_that_is_gone_is_refused_as_one_that_never_was(edge: Edge) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         add_route(edge, free.getsockname()[1])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(edge))
-    writer.write(real_hello(server_name(UID)))
-    try:
-        assert await asyncio.wait_for(reader.read(-1), 5) == b""
-    except ConnectionResetError:
-        pass
-    writer.close()
+    answers = []
+    for uid in (UID, OTHER):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(edge))
+        writer.write(real_hello(server_name(uid)))
+        answers.append(await asyncio.wait_for(reader.read(-1), 5))
+        writer.close()
+    assert answers == [bytes([21, 3, 3, 0, 2, 2, 112])] * 2
+    assert edge.admission.present == 0
 
 
 async def test_routes_outlive_the_edge_without_a_server(edge: Edge) -> None:

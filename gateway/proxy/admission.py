@@ -1,0 +1,88 @@
+"""Who is let in, and how many at a time: connections in all, of one address, to one cluster. Pure: counts and decisions, no sockets."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+DESCRIPTORS_EACH = 2  # of a relayed connection
+DESCRIPTORS_KEPT = 256  # for pipes, logs, the server's channel, connections to dashboards
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is allowed at a time."""
+
+    connections: int
+    per_address: int
+    per_cluster: int
+    newcomers: int  # of those, how many may not yet have said what they want
+
+
+def fitting(wished: int, descriptors: int) -> int:
+    """Return how many connections a process can serve that may open so many descriptors: the wish, or what fits."""
+    return max(1, min(wished, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH))
+
+
+def group_of(address: str) -> str:
+    """Return what counts as one address: of IPv6 the network of 64 bits that one host commonly has to itself."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
+class Admission:
+    """Counts who is there."""
+
+    __slots__ = ("_addresses", "_clusters", "limits", "present")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.present = 0
+        self._addresses: dict[str, int] = {}
+        self._clusters: dict[str, int] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody more can be served."""
+        return self.present >= self.limits.connections
+
+    def enter(self, address: str) -> bool:
+        """Let a connection of an address in; False if the address has its share."""
+        here = self._addresses.get(address, 0)
+        if here >= self.limits.per_address:
+            return False
+        self._addresses[address] = here + 1
+        self.present += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """A connection that was let in is over."""
+        self.present -= 1
+        _decrease(self._addresses, address)
+
+    def join(self, uid: str) -> bool:
+        """Let a connection through to a cluster; False if the cluster has its share."""
+        here = self._clusters.get(uid, 0)
+        if here >= self.limits.per_cluster:
+            return False
+        self._clusters[uid] = here + 1
+        return True
+
+    def part(self, uid: str) -> None:
+        """A connection to a cluster is over."""
+        _decrease(self._clusters, uid)
+
+
+def _decrease(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

@@ -1,0 +1,106 @@
+"""Where a connection may be made to. A scheduler's address is told by code that users control, so it is never simply believed.
+
+Pure but for one question, whether an address is this machine's own, which is asked only for ports that the gateway itself uses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Loopback (the local backend), and what is private: RFC 1918, RFC 6598 (shared), RFC 4193 (unique local).
+DEFAULT_NETWORKS = (
+    "127.0.0.0/8",
+    "::1/128",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "fc00::/7",
+)
+# Whatever is configured: link-local addresses, where clouds answer with credentials, "this host", multicast, reserved ones.
+NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "0.0.0.0/8", "::/128", "224.0.0.0/3", "ff00::/8")
+)
+
+
+def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Return networks; ValueError names the first that is none."""
+    found = []
+    for text in texts:
+        try:
+            found.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no network such as 10.0.0.0/8: {error}") from None
+    return tuple(found)
+
+
+def literal(host: str) -> Address | None:
+    """Return the address that a host is written as, None for a name. An IPv4 address inside an IPv6 one is taken out."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect to."""
+
+    host: str
+    port: int
+    family: int = 0  # socket.AF_INET or AF_INET6 for an address, 0 for a name
+    near: bool = False  # on this machine, where a connection is made before `connect` returns
+
+    @classmethod
+    def of(cls, host: str, port: int) -> Target:
+        """Return the target of a host and port."""
+        address = literal(host)
+        if address is None:
+            return cls(host, port)
+        return cls(str(address), port, socket.AF_INET if address.version == 4 else socket.AF_INET6, address.is_loopback)
+
+
+def is_here(address: Address) -> bool:
+    """Whether an address belongs to this machine: whether a socket can be bound to it."""
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
+
+
+class Targets:
+    """Decides on addresses."""
+
+    def __init__(self, networks: Sequence[Network], own_ports: Collection[int], here: Callable[[Address], bool] = is_here) -> None:
+        self._networks, self._own_ports, self._here = tuple(networks), frozenset(own_ports), here
+
+    def permit(self, host: str, port: int) -> bool:
+        """Whether a connection may be made. Names are permitted here, and their addresses have to be asked for once known."""
+        address = literal(host)
+        return True if address is None else self.permit_address(address, port)
+
+    def permit_address(self, address: Address, port: int) -> bool:
+        """Whether a connection may be made to an address."""
+        if any(_within(address, network) for network in NEVER):
+            return False
+        if not any(_within(address, network) for network in self._networks):
+            return False
+        return not (port in self._own_ports and self._here(address))
+
+
+def _within(address: Address, network: Network) -> bool:
+    return address.version == network.version and address in network

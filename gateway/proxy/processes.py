@@ -1,0 +1,164 @@
+"""Several edges on one port (SO_REUSEPORT): started together, started again when they die, drained together, counted together.
+
+Each edge is a process of its own, tied to this one by a socket: over it the edge tells where it listens and answers what it has counted,
+and when it closes the edge drains and ends. So no edge outlives its supervisor, however that ends. Knows nothing of what edges do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.configfile import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+READY_S = 20.0
+ANSWER_S = 2.0
+RESTART_S = (0.1, 10.0)  # first and longest wait before an edge that died is started again
+STABLE_S = 60.0  # an edge that lived so long is started again without waiting longer
+MAX_LINE_BYTES = 64 * 1024
+ASK = b"numbers\n"
+
+
+class _Edge:
+    """One edge process."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+        self.asking = asyncio.Lock()
+        self.last: dict[str, float] = {}
+
+    async def start(self, words: Sequence[str]) -> str:
+        """Start it; return where it listens. ConfigurationError if it does not."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [*words, f"--control-fd={theirs.fileno()}"]
+            self.process = await asyncio.to_thread(
+                subprocess.Popen, command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        try:
+            async with asyncio.timeout(READY_S):
+                line = (await self.reader.readline()).decode().strip()
+        except TimeoutError:
+            line = ""
+        word, _, address = line.partition(" ")
+        if word != "ready":
+            code = await self.end()
+            raise ConfigurationError(f"an edge did not start (exit code {code}); its own message is above")
+        return address
+
+    async def numbers(self) -> dict[str, float]:
+        """Return what it has counted; what it said last if it does not answer."""
+        async with self.asking:
+            if self.writer is not None and self.reader is not None:
+                with contextlib.suppress(OSError, ValueError, TimeoutError):
+                    async with asyncio.timeout(ANSWER_S):
+                        self.writer.write(ASK)
+                        await self.writer.drain()
+                        self.last = json.loads(await self.reader.readline())
+        return self.last
+
+    async def ended(self) -> int:
+        """Wait for its end; return its exit code."""
+        assert self.process is not None
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = os.pidfd_open(self.process.pid)
+        loop.add_reader(descriptor, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        return self.process.wait()  # takes the exit code
+
+    async def end(self) -> int:
+        """Let it drain and end."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+        assert self.process is not None
+        return self.process.returncode if self.process.poll() is not None else await self.ended()
+
+
+class Edges:
+    """The edges."""
+
+    def __init__(self, count: int, address: str, words: Sequence[str]) -> None:
+        self._edges = [_Edge(number) for number in range(count)]
+        self._address, self._words = address, list(words)
+        self._keeping: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        """Start all; return where they listen once all do. The first takes the port, the others share it."""
+        self._address = await self._edges[0].start(self._command())
+        try:
+            await asyncio.gather(*(edge.start(self._command()) for edge in self._edges[1:]))
+        except BaseException:
+            await self.stop()
+            raise
+        self._keeping = [asyncio.ensure_future(self._keep(edge)) for edge in self._edges]
+        return self._address
+
+    def _command(self) -> list[str]:
+        shared = ["--Proxy.processes=1", "--Proxy.reuse_port=True", "--Proxy.admin_address="]
+        return [sys.executable, "-m", "gateway", "proxy", *self._words, f"--Proxy.address={self._address}", *shared]
+
+    async def _keep(self, edge: _Edge) -> None:
+        wait_s = RESTART_S[0]
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            code = edge.process.returncode if edge.process and edge.process.poll() is not None else await edge.ended()
+            logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
+            wait_s = RESTART_S[0] if loop.time() - began > STABLE_S else min(RESTART_S[1], wait_s * 2)
+            await asyncio.sleep(wait_s)
+            try:
+                await edge.start(self._command())
+            except ConfigurationError as error:
+                logger.error("%s", error)
+
+    async def numbers(self) -> Mapping[str, Mapping[str, float]]:
+        """Return what all have counted, by process."""
+        counted = await asyncio.gather(*(edge.numbers() for edge in self._edges))
+        return {str(edge.number): numbers for edge, numbers in zip(self._edges, counted)}
+
+    def reload(self) -> None:
+        """Have all read their certificates again."""
+        for edge in self._edges:
+            if edge.process is not None and edge.process.poll() is None:
+                edge.process.send_signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        """Let all drain and end, at the same time."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*(edge.end() for edge in self._edges if edge.process is not None))
+
+
+class Tie:
+    """An edge's end of the socket to its supervisor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+
+    async def serve(self, address: str, numbers: Callable[[], Mapping[str, float]]) -> None:
+        """Say where the edge listens, answer what it has counted, and return when the supervisor lets go."""
+        reader, writer = await asyncio.open_connection(sock=self._socket, limit=MAX_LINE_BYTES)
+        writer.write(f"ready {address}\n".encode())
+        while await reader.readline():
+            writer.write(json.dumps(numbers()).encode() + b"\n")
+        writer.close()

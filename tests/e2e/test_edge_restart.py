@@ -1,0 +1,105 @@
+"""The edge dies and comes back under live clients; the server is down and what runs goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+import pytest
+from distributed import Client, Variable
+
+from gateway import Gateway, GatewayCluster
+from gateway.wire import server_name
+from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.e2e.test_main_job import until
+
+
+def edge_pid(served: GatewayProcess) -> int:
+    """Return the pid of the edge that the server started."""
+    return int(json.loads((served.directory / "state" / "edge.json").read_text())["pid"])
+
+
+def computes(client: Client) -> bool:
+    """Whether a task gets its result; while the way is broken Dask raises one thing or another."""
+    try:
+        return bool(client.submit(lambda: 1, pure=False).result(timeout=5) == 1)
+    except Exception:
+        return False
+
+
+def handshake(port: int, uid: str) -> bool:
+    """Whether a cluster's scheduler answers TLS through an edge."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1.0) as raw, context.wrap_socket(raw, server_hostname=server_name(uid)):
+            return True
+    except (OSError, ssl.SSLError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.filterwarnings("ignore")  # Dask's own, while its connections break
+def test_clients_are_back_soon_after_the_edge_was_killed_and_after_the_server_too(tmp_path: pathlib.Path) -> None:
+    served = GatewayProcess(tmp_path)
+    served.start()
+    try:
+        gateway = Gateway(served.address, auth=(USER, PASSWORD))
+        cluster = GatewayCluster("lives", gateway=gateway, n_workers=1)
+        with Client(cluster) as client:
+            client.wait_for_workers(1, timeout=60)
+            client.publish_dataset(kept=client.submit(sum, [20, 22]))
+            flag = Variable("seconds-passed", client=client)
+            flag.set(0)
+            first = edge_pid(served)
+            os.kill(first, signal.SIGKILL)
+            began = time.monotonic()
+            until(lambda: computes(client), "the client computes again")
+            assert time.monotonic() - began < 15  # 0.6 s where nothing else runs
+            assert edge_pid(served) != first
+            assert client.get_dataset("kept").result(timeout=20) == 42  # what the scheduler keeps is there still
+            cluster.scale(2)
+            until(lambda: len(cluster.scheduler_info["workers"]) == 2, "the cluster object follows its workers again")
+
+            served.kill()  # the server is down
+            assert client.submit(lambda: 2, pure=False).result(timeout=20) == 2
+            with Client(cluster.scheduler_address, security=cluster.security, timeout=20, set_as_default=False) as another:
+                assert another.submit(sum, [1, 2]).result(timeout=20) == 3
+            cold_edge_answers(served, cluster.uid)
+            assert client.submit(lambda: 3, pure=False).result(timeout=20) == 3
+            served.start()
+        cluster.close(timeout=60)
+        gateway.wait(f"{USER}/lives", ("STOPPED",), timeout_s=60)
+    finally:
+        served.stop()
+
+
+def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
+    """Start another edge from the last known routes; a known cluster is reached at once."""
+    state = served.directory / "state"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = {
+        "address": f"127.0.0.1:{port}",
+        "state_dir": state / "edge",
+        "token_file": state / "edge.token",
+        "server_address": f"unix:{state}/server.sock",
+        "grpc_address": "127.0.0.1:9",
+    }
+    command = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in words.items())]
+    began = time.monotonic()
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as cold:
+        try:
+            until(lambda: handshake(port, uid), "a known cluster answers through a cold edge")
+            assert time.monotonic() - began < 10  # 0.3 s where nothing else runs
+        finally:
+            cold.terminate()

@@ -1,0 +1,128 @@
+"""Several edges on one port, as a program: ready together, counted together, started again, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.proxy.waiting import until
+
+
+def edges_of(pid: int) -> list[int]:
+    """Return the children of a process, whichever of its threads started them."""
+    return [int(word) for told in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for word in told.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+class Program:
+    """`daskgateway proxy`."""
+
+    def __init__(self, directory: pathlib.Path, *settings: str) -> None:
+        (directory / "token").write_text("t")
+        reading, writing = os.pipe()
+        words = [
+            f"--ready-fd={writing}",
+            "--Proxy.address=127.0.0.1:0",
+            "--Proxy.admin_address=127.0.0.1:0",
+            f"--Proxy.state_dir={directory}/edge",
+            f"--Proxy.token_file={directory}/token",
+            f"--Proxy.server_address=unix:{directory}/no.sock",
+            "--Proxy.drain_s=0.5",
+            *settings,
+        ]
+        self.log = directory / "log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "gateway", "proxy", *words], pass_fds=[writing], stderr=log)
+        os.close(writing)
+        with os.fdopen(reading) as ready:
+            word, _, self.address = ready.readline().strip().partition(" ")
+        if word != "ready":
+            self.process.wait(30)
+        assert word == "ready", self.log.read_text()
+
+    def metrics(self) -> str:
+        """Return what Prometheus would read."""
+        (url,) = [line.split()[-1] for line in self.log.read_text().splitlines() if "metrics are at" in line]
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> int:
+        """End it as an administrator does; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def three(tmp_path: pathlib.Path) -> Iterator[Program]:
+    """Three edges."""
+    program = Program(tmp_path, "--Proxy.processes=3")
+    yield program
+    if program.process.poll() is None:
+        program.process.kill()
+        program.process.wait()
+
+
+async def junk(address: str) -> None:
+    """Say something that nobody speaks, and be closed on."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"SSH-2.0-x\r\n")
+    try:
+        async with asyncio.timeout(10):
+            assert await reader.read(-1) == b""
+    except ConnectionResetError:
+        pass
+    writer.close()
+
+
+@pytest.mark.slow
+async def test_edges_share_a_port_are_started_again_and_end_with_their_supervisor(three: Program) -> None:
+    first = await asyncio.to_thread(edges_of, three.process.pid)
+    assert len(first) == 3
+    for _ in range(30):
+        await junk(three.address)
+    text = await asyncio.to_thread(three.metrics)
+    seen = [line for line in text.splitlines() if line.startswith('daskgateway_edge_sorted_connections_total{kind="junk"')]
+    assert sum(float(line.split()[-1]) for line in seen) == 30
+    assert len(seen) == 3
+    os.kill(first[0], signal.SIGKILL)
+    await until(lambda: len(edges_of(three.process.pid)) == 3 and first[0] not in edges_of(three.process.pid), 20)
+    assert await asyncio.to_thread(three.stop) == 0
+    assert not any(map(alive, first))
+
+
+@pytest.mark.slow
+async def test_no_edge_outlives_a_supervisor_that_was_killed(three: Program) -> None:
+    edges = edges_of(three.process.pid)
+    three.process.kill()
+    three.process.wait()
+    await until(lambda: not any(map(alive, edges)), 20)
+
+
+async def test_one_edge_counts_too(tmp_path: pathlib.Path) -> None:
+    program = Program(tmp_path)
+    await junk(program.address)
+    text = await asyncio.to_thread(program.metrics)
+    assert 'daskgateway_edge_accepted_connections_total{process="0"} 1.0' in text
+    assert 'daskgateway_edge_server_connected{process="0"} 0.0' in text
+    assert await asyncio.to_thread(program.stop) == 0
+
+
+def test_a_wrong_admin_address_is_told(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AssertionError, match=r"c\.Proxy\.admin_address: must be host:port"):
+        Program(tmp_path, "--Proxy.admin_address=nowhere")
