@@ -206,7 +206,7 @@ def _stop(known: Known, workers: Iterable[Worker], facts: Facts) -> list[Action]
             known.worker(worker)
             fresh = True
         if fresh:
-            targets.append(Target(worker.instance, worker.handle))
+            targets.append(Target(worker.instance, worker.handle, known.cluster.owner))
     return [Stop(tuple(targets))] if targets else []
 
 
@@ -217,7 +217,7 @@ def _tear_down(known: Known, facts: Facts) -> list[Action]:
         waited = scheduler.retry_at <= known.now
         if scheduler.launching is not Launching.STOPPING or waited or facts.resumed:
             known.scheduler(launching=Launching.STOPPING, retry_at=known.now + int(known.patience.stop_retry_s * 1000))
-            actions.append(Stop((Target(known.cluster.scheduler_instance, scheduler.handle),)))
+            actions.append(Stop((Target(known.cluster.scheduler_instance, scheduler.handle, known.cluster.owner),)))
         return actions
     if known.workers:
         return actions
