@@ -72,6 +72,10 @@ class LocalBackend(BaseBackend):
         base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
         return str(pathlib.Path(base) / "daskgateway" / "local")
 
+    def cluster_settings(self) -> Mapping[str, object]:
+        """Return where schedulers listen: on this machine only, whose edge passes users on."""
+        return {"scheduler_host": "127.0.0.1"}
+
     async def open(self, push: Observe) -> None:
         """Make the directories, and find what runs already."""
         await super().open(push)
