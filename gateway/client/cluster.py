@@ -64,7 +64,7 @@ class GatewayCluster(Cluster):
     auth: who calls, where no Gateway is given.
     n_workers: workers to begin with; `adapt` and `scale` change it.
     shutdown_on_close: whether closing this object (or the end of this process) stops the cluster.
-    start_timeout: how long to wait until it can be used, such as "5 minutes".
+    start_timeout: how long to wait until it can be used, such as "5 minutes"; waiting in a batch system's queue does not count.
     options: an Options object or a mapping; further keywords are options by their names.
 
     Errors are those of gateway.client.errors: ClusterFailed says why a cluster could not be started.
