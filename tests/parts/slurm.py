@@ -117,7 +117,7 @@ class Slurm:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={**self.environment, **environment},
-                user=user,
+                **({"user": user, "group": "nogroup", "extra_groups": []} if user else {}),
                 start_new_session=True,
                 cwd="/",
             )

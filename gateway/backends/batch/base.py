@@ -173,10 +173,10 @@ class BatchBackend(BaseBackend):
         try:
             text = script.job_script(batch, await self._dialect(batch, account, settings))
             logs = self.directory(self.log_directory, uid, account)
-            if logs and self._makes_directories():
+            if logs and self.makes_directories():
                 await self.who.write(account, logs, {})
             log_path = f"{logs}/{logfiles.file_name(batch)}" if logs else ""
-            order = Order(batch.name, account, launch.instance.role, text, batch.indices, launch.resources, settings, log_path)
+            order = Order(batch.name, account, launch.instance.role, text, batch.indices, launch.resources, settings, launch.user, log_path)
             job_id = await self.system.submit(order)
         except SubmitRefused as error:
             return {instance: StartFailed(str(error), permanent=error.permanent) for instance in instances}
@@ -215,7 +215,7 @@ class BatchBackend(BaseBackend):
             template = template.replace("{" + name + "}", value)
         return template
 
-    def _makes_directories(self) -> bool:
+    def makes_directories(self) -> bool:
         """Whether log directories are made here; with other identities the site may have to."""
         return True
 

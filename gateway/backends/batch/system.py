@@ -20,12 +20,13 @@ class Order:
     """One submission."""
 
     name: JobName
-    user: str  # who asked for the cluster: as whom it runs depends on the identity
+    user: str  # the account it is to run as
     role: Role
     script: str  # POSIX shell; holds secrets: goes by standard input or in a request's body, never by argv
     indices: Ranges = ()  # of the array; empty for a plain job
     resources: Resources = field(default_factory=Resources)  # of each element
     settings: Mapping[str, object] = field(default_factory=dict)  # the backend's cluster settings, resolved for this role
+    owner: str = ""  # who asked for the cluster
     log_path: str = ""  # where output goes; `{index}` stands for the element's index; empty: nowhere
 
 
