@@ -57,7 +57,7 @@ class SlurmBackend(BatchBackend):
         config=True
     )
     commands_directory = Unicode("", help="Directory of sbatch, squeue, scancel and sacct. Empty: they are on PATH.").tag(config=True)
-    listing = Enum(
+    squeue_output = Enum(
         ["text", "json"], "text", help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs."
     ).tag(config=True)
     accounting = Bool(True, help="Whether sacct is asked how jobs ended that squeue lists no more.").tag(config=True)
@@ -67,9 +67,7 @@ class SlurmBackend(BatchBackend):
     rest_url = Unicode("", help="Address of slurmrestd, such as http://127.0.0.1:6820 or unix:/run/slurmrestd.sock.").tag(config=True)
     rest_version = Unicode("v0.0.38", help="Version of slurmrestd's API.").tag(config=True)
     rest_job = Dict(help="More fields of a job at slurmrestd, by their names in its API.").tag(config=True)
-    rest_listing_user = Unicode("", help="User whose token sees everybody's jobs, for the listings. Empty: each user's own.").tag(
-        config=True
-    )
+    rest_listing_user = Unicode("", help="User whose token sees all jobs, for the listings. Empty: each user's own token.").tag(config=True)
     token_command = List(
         Unicode(),
         ["scontrol", "token", "username={user}", "lifespan={lifespan_s}"],
@@ -84,7 +82,7 @@ class SlurmBackend(BatchBackend):
     def make_system(self) -> BatchSystem:
         """Return Slurm by its commands or by REST."""
         if self.identity != "user-token":
-            programs = Programs(self.commands_directory, self.listing == "json", self.accounting, self.show_position)
+            programs = Programs(self.commands_directory, self.squeue_output == "json", self.accounting, self.show_position)
             return SlurmCommands(self.who, programs, self.command_timeout_s, commands.run)
         self._check_rest()
         tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, commands.run)
@@ -108,6 +106,10 @@ class SlurmBackend(BatchBackend):
         await super().close()
         if self.identity == "user-token":
             await self._rest.close()
+
+    def default_log_directory(self) -> str:
+        """Return the template of the log directory that holds if none is configured."""
+        return "" if self.identity == "user-token" else super().default_log_directory()
 
     def makes_directories(self) -> bool:
         """Whether the gateway makes log directories: a user's own, it cannot."""

@@ -160,9 +160,7 @@ def _object(text: str) -> dict[str, object]:
 def _errors(answer: Mapping[str, object]) -> str:
     """Return what slurmrestd complains of, in one line."""
     errors = answer.get("errors")
-    said = (
-        [str(one.get("error") or one.get("description") or one) for one in errors if isinstance(one, dict)]
-        if isinstance(errors, list)
-        else []
-    )
+    if not isinstance(errors, list):
+        return ""
+    said = [str(one.get("error") or one.get("description") or one) for one in errors if isinstance(one, dict)]
     return "; ".join(dict.fromkeys(said))[: commands.MAX_WORDS_BYTES]
