@@ -13,7 +13,7 @@ import os
 import pathlib
 import pwd
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
@@ -175,7 +175,7 @@ class BatchBackend(BaseBackend):
             logs = self.directory(self.log_directory, uid, account)
             if logs and self.makes_directories():
                 await self.who.write(account, logs, {})
-            log_path = f"{logs}/{logfiles.file_name(batch)}" if logs else ""
+            log_path = f"{logs}/{logfiles.file_name(batch, logfiles.prefix(self.log_directory, uid))}" if logs else ""
             order = Order(batch.name, account, launch.instance.role, text, batch.indices, launch.resources, settings, launch.user, log_path)
             job_id = await self.system.submit(order)
         except SubmitRefused as error:
@@ -203,10 +203,8 @@ class BatchBackend(BaseBackend):
 
     def directory(self, template: str, uid: str, account: str) -> str:
         """Return a directory out of its template; empty if there is none."""
-        if not template:
-            return ""
         if template == "{default}":
-            template = "{root}/logs/{uid}" if self.identity == "service" else "{home}/.daskgateway/logs/{uid}"
+            template = self.default_log_directory()
         try:
             home = pwd.getpwnam(account).pw_dir if "{home}" in template else ""
         except KeyError:
@@ -214,6 +212,10 @@ class BatchBackend(BaseBackend):
         for name, value in {"user": account, "uid": uid, "home": home, "root": str(self._root)}.items():
             template = template.replace("{" + name + "}", value)
         return template
+
+    def default_log_directory(self) -> str:
+        """Return the template of the log directory that holds if none is configured."""
+        return "{root}/logs/{uid}" if self.identity == "service" else "{home}/.daskgateway/logs/{uid}"
 
     def makes_directories(self) -> bool:
         """Whether log directories are made here; with other identities the site may have to."""
@@ -340,36 +342,40 @@ class BatchBackend(BaseBackend):
         self.ledger.forget(uid)
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
-            await self._remove(account, stage)
+            await _told(self.who.remove(account, stage))
 
     async def purge(self, uid: str) -> None:
         """Remove the logs, and the record of whose they are."""
-        account = self.owners.get(uid)
-        if account is not None and (logs := self.directory(self.log_directory, uid, account)):
-            await self._remove(account, logs)
+        place = self._log_place(uid)
+        if uid in self.owners and place.directory:
+            await _told(place.remove())
         self.owners.pop(uid, None)
         await asyncio.to_thread((self._root / "owners" / uid).unlink, missing_ok=True)
-
-    async def _remove(self, account: str, directory: str) -> None:
-        try:
-            await self.who.remove(account, directory)
-        except OSError as error:
-            raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None
 
     # Logs
 
     def _log_place(self, uid: str) -> LogPlace:
         account = self.owners.get(uid) or self.who.account("nobody")
-        return LogPlace(self.who, account, self.directory(self.log_directory, uid, account))
+        prefix = logfiles.prefix(self.log_directory, uid)
+        return LogPlace(self.who, account, self.directory(self.log_directory, uid, account), prefix)
 
     async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
         """Yield an instance's log."""
-        if not self.log_directory:
+        place = self._log_place(target.instance.uid)
+        if not place.directory:
             return
 
         async def runs() -> bool:
             await self.listing(self.observe_interval_s)
             return self.ledger.existing(target.instance) is not None
 
-        async for piece in self._log_place(target.instance.uid).pieces(target.instance, tail_lines, follow, runs):
+        async for piece in place.pieces(target.instance, tail_lines, follow, runs):
             yield piece
+
+
+async def _told(work: Awaitable[None]) -> None:
+    """Do what touches files; BackendUnavailable names the file that stood in the way."""
+    try:
+        await work
+    except OSError as error:
+        raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None

@@ -21,11 +21,21 @@ class LogPlace:
     identity: Identity
     account: str
     directory: str
+    prefix: str = ""  # of the cluster's files, where the directory is not its own
 
     async def path(self, instance: Instance) -> str:
         """Return the log's path, an empty text if there is none yet."""
-        name = log_of(instance, await self.identity.entries(self.account, self.directory))
+        name = log_of(instance, await self.identity.entries(self.account, self.directory), self.prefix)
         return f"{self.directory}/{name}" if name else ""
+
+    async def remove(self) -> None:
+        """Remove every log of the cluster."""
+        if not self.prefix:
+            await self.identity.remove(self.account, self.directory)
+            return
+        for name in await self.identity.entries(self.account, self.directory):
+            if name.startswith(self.prefix):
+                await self.identity.remove(self.account, f"{self.directory}/{name}")
 
     async def last_words(self, instance: Instance) -> str:
         """Return the last lines of a log, at most logfile.TAIL_BYTES; empty if there is none."""
