@@ -115,6 +115,8 @@ class LocalBackend(BaseBackend):
         """Let go of everything but the processes."""
         for running in self._running.values():
             self._let_go(running)
+            if running.child is not None and running.child.returncode is None:
+                running.child.returncode = 0  # it outlives us, and nobody is to complain that it was not waited for
         self._running.clear()
         self._threads.shutdown(wait=True)
 

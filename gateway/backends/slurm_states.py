@@ -128,7 +128,7 @@ def parse_squeue(text: str, mark: str) -> list[tuple[Job, str, int]]:
 
 def _squeue_job(fields: Sequence[str]) -> tuple[Job, str, int]:
     job_id, task, state, code, reason, start, priority, user, partition, name = fields[:10]
-    exit_code = int(code) if code.isdigit() else None
+    exit_code = _status_code(int(code)) if code.isdigit() else None
     phase, message = verdict(state, reason, exit_code)
     indices = _indices(task)
     gone = phase is Phase.GONE
@@ -229,7 +229,7 @@ def _json_job(job: Mapping[str, object]) -> tuple[Job, str, int]:
 
 
 def _status_code(status: int) -> int:
-    """Return an exit code out of a wait status, which older versions report as a number."""
+    """Return an exit code out of a wait status, which is what squeue tells; 128 and the signal for one that ended it."""
     return status >> 8 if status >> 8 else (128 + (status & 0x7F) if status & 0x7F else 0)
 
 

@@ -158,7 +158,9 @@ class Slurm:
         statements += "GRANT ALL ON slurm_acct.* TO 'slurm'@'127.0.0.1';"
         subprocess.run(["mariadb", f"--socket={data}/sock", "-uroot", "-e", statements], check=True, env=self.environment)
         self._spawn("slurmdbd", "-D")
-        self._until(lambda: self._try("sacctmgr", "-i", "add", "cluster", "t") or "t" in self._said("sacctmgr", "-nP", "list", "cluster"), "")
+        self._until(
+            lambda: self._try("sacctmgr", "-i", "add", "cluster", "t") or "t" in self._said("sacctmgr", "-nP", "list", "cluster"), ""
+        )
 
     def start_controller(self) -> None:
         """Start the controller, or start it again."""
@@ -209,7 +211,7 @@ class Slurm:
             "MpiDefault=none",
             "ReturnToService=2",
             "SelectType=select/cons_tres",
-            "SelectTypeParameters=CR_CPU",
+            "SelectTypeParameters=CR_CPU_Memory",
             "SchedulerType=sched/backfill",
             "SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1,sched_min_interval=100000",
             "PriorityType=priority/multifactor",

@@ -18,9 +18,10 @@ from typing import Any
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
 
+from gateway.backends.as_user import write_files
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch import arrays, commands, logfiles, names, script, sight
-from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity, write_files
+from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
 from gateway.backends.batch.ledger import Ledger, Listing
 from gateway.backends.batch.logs import LogPlace
 from gateway.backends.batch.system import BatchSystem, Cancel, Order, SubmitRefused
@@ -290,11 +291,13 @@ class BatchBackend(BaseBackend):
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands, as far as it can be told."""
         await self.listing(self.observe_interval_s / 2)
+        before = set(self.ledger.ended)
         known, absent = self.ledger.judge(targets)
         if absent:
             known |= await self._absent(absent)
-        ended = [seen for seen in known.values() if seen.phase is Phase.GONE and seen.exit_code != 0]
-        for seen in ended[:LAST_WORDS]:
+        ended = [seen for instance, seen in known.items() if seen.phase is Phase.GONE and instance not in before]
+        failed = [seen for seen in ended if seen.exit_code != 0 and seen.instance not in self._stopped]
+        for seen in failed[:LAST_WORDS]:
             known[seen.instance] = await self._with_last_words(seen)
         return known
 

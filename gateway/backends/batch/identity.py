@@ -10,14 +10,13 @@ import asyncio
 import base64
 import getpass
 import json
-import os
 import pathlib
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gateway.backends import logfile
+from gateway.backends.as_user import list_names, read_piece, remove_tree, write_files
 from gateway.backends.batch import commands
 from gateway.backends.contract import BackendUnavailable
 
@@ -122,7 +121,18 @@ class SudoIdentity:
 
     async def tail_offset(self, account: str, path: str, lines: int) -> int:
         """Return where the last lines begin."""
-        return int(await self._ask(account, "tail-offset", path, str(lines)))
+        position = end = int(await self._ask(account, "size", path))
+        missing = lines
+        while lines and position > 0:
+            start = max(0, position - logfile.PIECE_BYTES)
+            piece = (await self.read(account, path, start))[: position - start]
+            index = len(piece) - (1 if position == end and piece.endswith(b"\n") else 0)  # the last line's own end
+            while (index := piece.rfind(b"\n", 0, index)) >= 0:
+                missing -= 1
+                if missing == 0:
+                    return start + index + 1
+            position = start
+        return 0
 
     async def read(self, account: str, path: str, offset: int) -> bytes:
         """Return a piece of a file."""
@@ -131,42 +141,3 @@ class SudoIdentity:
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory or file."""
         await self._ask(account, "remove", path)
-
-
-def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
-    """Make a directory of mode 0700 with files of mode 0600; a file that is there already is replaced."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, content in files.items():
-        (directory / name).unlink(missing_ok=True)
-        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-
-
-def list_names(directory: str) -> list[str]:
-    """Return the names in a directory, sorted; none if it is not there."""
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []
-
-
-def read_piece(path: str, offset: int) -> bytes:
-    """Return at most PIECE_BYTES of a file; nothing if it is not there."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return file.read(logfile.PIECE_BYTES)
-    except OSError:
-        return b""
-
-
-def remove_tree(path: str) -> None:
-    """Remove a directory with all in it, or a file; what is not there is no error."""
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        return

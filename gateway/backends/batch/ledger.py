@@ -92,14 +92,19 @@ class Ledger:
             if submission is not None and (sight is None or not sight.live):
                 continue  # too young to be listed; what is listed as ended is an earlier job
             if sight is not None and (sight.live or _same(target, sight)):
-                known[target.instance] = sight.observation
-                if not sight.live:
-                    self.remember_end(sight.observation)
+                known[target.instance] = sight.observation if sight.live else self._end(sight.observation)
             elif target.instance in self.ended:
                 known[target.instance] = self.ended[target.instance]
             else:
                 absent.append(target)
         return known, absent
+
+    def _end(self, observation: Observation) -> Observation:
+        """Return an end as it was first told, with what has been found out about it since."""
+        told = self.ended.get(observation.instance)
+        if told is None or told.handle != observation.handle:
+            self.remember_end(observation)
+        return self.ended[observation.instance]
 
     def remember_end(self, observation: Observation) -> None:
         """Note how an instance ended: listings forget it before long."""
