@@ -38,7 +38,7 @@ from gateway.backends.contract import (
 
 UID = "c" + "a" * 20
 OTHER_UID = "c" + "b" * 20
-SLEEP = (sys.executable, "-c", "import sys, time; print('here is', sys.argv[1], flush=True); time.sleep(600)", NAME)
+SLEEP = "import sys, time; print('here is', sys.argv[1], flush=True); time.sleep(600)"
 MAX_STALL_S = 0.25  # of the event loop, on a busy machine
 
 
@@ -48,6 +48,7 @@ class Room:
 
     backend: Backend
     user: str = "alice"
+    python: str = sys.executable  # what programs are run by
     look_s: float = 0.1  # between two looks
     patience_s: float = 30.0  # for what takes its time
     deadline_s: float = 30.0  # within which each call must have ended, whatever the machine room does
@@ -76,11 +77,11 @@ class Room:
             await self.backend.purge(uid)
         await self.backend.close()
 
-    def launch(self, name: str = "default-0", argv: tuple[str, ...] = SLEEP, uid: str = UID, **fields: object) -> Launch:
-        """Return a launch of something cheap."""
+    def launch(self, name: str = "default-0", code: str = SLEEP, uid: str = UID, **fields: object) -> Launch:
+        """Return a launch of some lines of Python; by default of something cheap that goes on."""
         role = Role.SCHEDULER if name == "scheduler" else Role.WORKER
         given: dict[str, object] = {"resources": Resources(1.0, 64 * 2**20), "files": {"key.pem": b"secret\n"}, **fields}
-        return Launch(Instance(uid, role, name), self.user, argv, **given)  # type: ignore[arg-type]
+        return Launch(Instance(uid, role, name), self.user, (self.python, "-c", code, NAME), **given)  # type: ignore[arg-type]
 
     async def start(self, *launches: Launch) -> list[Target]:
         """Start what must start."""
@@ -208,12 +209,10 @@ class Conformance:
     async def test_files_and_environment_reach_the_process_and_its_log_is_live(self, room: Room) -> None:
         if not room.runs_programs:
             return
-        program = (
-            "import os, sys; print(open(os.environ['KEY']).read(), os.environ['TEXT'], oct(os.stat(os.environ['KEY']).st_mode), flush=True)"
-        )
-        argv = (sys.executable, "-c", program + "; import time; time.sleep(600)")
+        program = "import os, time; key, text = os.environ['KEY'], os.environ['TEXT']; "
+        program += "print(open(key).read() + text, oct(os.stat(key).st_mode), flush=True); time.sleep(600)"
         text = 'it\'s "quoted" $HOME `id` {name} \\n ü'
-        (target,) = await room.start(room.launch(argv=argv, env={"KEY": f"{DIRECTORY}/key.pem", "TEXT": text}))
+        (target,) = await room.start(room.launch(code=program, env={"KEY": f"{DIRECTORY}/key.pem", "TEXT": text}))
         said = await room.log_with(target, "0o100600")
         assert said.startswith("secret\n")
         assert text in said
@@ -242,7 +241,7 @@ class Conformance:
         if not room.runs_programs:
             return
         program = "import sys, time; time.sleep(0.3); print('no module named numpy', file=sys.stderr); sys.exit(3)"
-        targets = await room.start(room.launch(argv=(sys.executable, "-c", program)))
+        targets = await room.start(room.launch(code=program))
         seen = (await room.until_gone(targets))[targets[0].instance]
         assert seen.exit_code == 3
         assert "no module named numpy" in seen.message
@@ -250,7 +249,7 @@ class Conformance:
     async def test_a_good_end_is_told_as_such(self, room: Room) -> None:
         if not room.runs_programs:
             return
-        targets = await room.start(room.launch("scheduler", argv=(sys.executable, "-c", "import time; time.sleep(0.3)")))
+        targets = await room.start(room.launch("scheduler", "import time; time.sleep(0.3)"))
         assert (await room.until_gone(targets))[targets[0].instance].exit_code == 0
 
     async def test_a_refused_start_says_why(self, room: Room) -> None:

@@ -318,7 +318,7 @@ class BatchBackend(BaseBackend):
                 if observation.phase is Phase.GONE:
                     self.ledger.remember_end(observation)
         unknown = [target for target in targets if target.instance not in found]
-        return found | self.ledger.give_up(unknown, "the batch system knows nothing of its job any more")
+        return found | self.ledger.give_up(unknown, self._stopped, "the batch system knows nothing of its job any more")
 
     async def _with_last_words(self, seen: Observation) -> Observation:
         try:
@@ -335,7 +335,10 @@ class BatchBackend(BaseBackend):
     async def find(self) -> Sequence[Observation]:
         """Return every living job of this gateway."""
         listing = await self.listing(self.observe_interval_s / 2)
-        return [found.observation for found in listing.sights.by_instance.values() if found.live]
+        seen = {instance: found.observation for instance, found in listing.sights.by_instance.items() if found.live}
+        for instance, submission in self.ledger.submitted.items():  # too young to be listed
+            seen.setdefault(instance, Observation(instance, Phase.QUEUED, submission.handle, user=self.owners.get(instance.uid, "")))
+        return list(seen.values())
 
     # What is left behind
 

@@ -6,7 +6,7 @@ bounded: by MAX_KEPT, or by the instances that are asked about.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +51,12 @@ class Ledger:
         self.listing = listing
         seen = listing.sights.by_instance
         for instance, submission in list(self.submitted.items()):
-            if submission.at < listing.asked_at and (instance in seen or submission.at + self.absent_grace_s < listing.asked_at):
+            sight = seen.get(instance)
+            listed = sight is not None and (sight.live or sight.job.id == parse_handle(submission.handle)[0])
+            if submission.at < listing.asked_at and (listed or submission.at + self.absent_grace_s < listing.asked_at):
                 del self.submitted[instance]
-        for instance in [instance for instance in self.absent if instance in seen]:
+        # An ended job of the same name may be listed long after: it says nothing of the one that is missed.
+        for instance in [instance for instance in self.absent if instance in seen and seen[instance].live]:
             del self.absent[instance]
 
     def needs_listing(self, instances: Iterable[Instance]) -> bool:
@@ -89,12 +92,16 @@ class Ledger:
         for target in targets:
             sight = self.listing.sights.by_instance.get(target.instance)
             submission = self.submitted.get(target.instance)
-            if submission is not None and (sight is None or not sight.live):
+            if submission is not None and submission.at >= self.listing.asked_at and (sight is None or not sight.live):
                 continue  # too young to be listed; what is listed as ended is an earlier job
             if sight is not None and (sight.live or _same(target, sight)):
                 known[target.instance] = sight.observation if sight.live else self._end(sight.observation)
             elif target.instance in self.ended:
                 known[target.instance] = self.ended[target.instance]
+            elif (job := self.listing.sights.ended.get(parse_handle(target.handle)[0])) is not None:
+                known[target.instance] = self._end(
+                    Observation(target.instance, Phase.GONE, target.handle, message=job.message, user=job.user)
+                )
             else:
                 absent.append(target)
         return known, absent
@@ -113,15 +120,19 @@ class Ledger:
         self.submitted.pop(observation.instance, None)
         _bound(self.ended)
 
-    def give_up(self, targets: Sequence[Target], words: str) -> dict[Instance, Observation]:
-        """Return those of the absent that have been so for too long, as gone. What has no handle was never accepted, or is found by
-        the sweep if it was; so it is gone at once."""
+    def give_up(self, targets: Sequence[Target], stopped: Mapping[Instance, float], words: str) -> dict[Instance, Observation]:
+        """Return those of the absent that have been so for too long, as gone.
+
+        Gone at once is what was asked to end before the listing: elements that never ran leave no trace. So is what has no handle: it
+        was never accepted, or is found by the sweep if it was.
+        """
         gone: dict[Instance, Observation] = {}
         now = self.listing.asked_at
         for target in targets:
             since = self.absent.setdefault(target.instance, now)
-            if not target.handle or now - since >= self.absent_grace_s:
-                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message=words if target.handle else "")
+            asked = not target.handle or stopped.get(target.instance, float("inf")) < now
+            if asked or now - since >= self.absent_grace_s:
+                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message="" if asked else words)
                 self.remember_end(gone[target.instance])
         _bound(self.absent)
         return gone

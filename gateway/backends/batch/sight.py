@@ -39,6 +39,7 @@ class Sights:
 
     by_instance: dict[Instance, Sight] = field(default_factory=dict)
     doubled: list[Cancel] = field(default_factory=list)  # living jobs of instances that have a better one
+    ended: dict[str, Job] = field(default_factory=dict)  # by id: jobs that ended as a whole, which may be arrays of which no element ran
 
 
 def handle_of(job_id: str, index: int | None) -> str:
@@ -59,6 +60,8 @@ def sights(tag: str, jobs: Iterable[Job], owners: Mapping[str, str] | None = Non
         name = parse_job_name(job.name)
         if name is None or name.tag != tag or (owners is not None and owners.get(name.uid, job.user) != job.user):
             continue
+        if job.phase is Phase.GONE and not job.indices:
+            found.ended[job.id] = job
         indices = [index for run in job.indices for index in run] if job.indices else [None]
         for index in indices:
             _add(found, name.instance(index), job, index)
