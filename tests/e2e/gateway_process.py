@@ -15,7 +15,7 @@ USER, PASSWORD = "alice", "wonderland"
 class GatewayProcess:
     """Server and edge."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, more: str = "") -> None:
         from gateway.server.security.password import hash_password
 
         self.directory = directory
@@ -28,7 +28,7 @@ class GatewayProcess:
             f"c.Proxy.address = '127.0.0.1:0'\n"
             f"c.LocalBackend.root = {str(self.local)!r}\n"
             f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob': {hash_password('builder')!r}}}\n"
-            f"c.ClusterConfig.max_workers = 6\n"
+            f"c.ClusterConfig.max_workers = 6\n" + more
         )
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
