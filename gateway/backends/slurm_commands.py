@@ -18,6 +18,7 @@ from gateway.backends.contract import BackendUnavailable, Phase
 
 MAX_COMMANDS = 4  # at a time
 POSITION_INTERVAL_S = 60.0  # between two looks at everybody's waiting jobs
+NEW_POSITION_INTERVAL_S = 10.0  # the same, while a job of ours has no place yet
 SACCT_CHUNK = 500  # ids in one sacct
 SQUEUE_CHUNK = 500  # users in one squeue
 # Of squeue: times in UTC, and lists of waiting elements in full, which it cuts short by default.
@@ -101,8 +102,9 @@ class SlurmCommands:
         return await asyncio.to_thread(slurm_states.parse_squeue, answer.out, mark)
 
     async def _look_up_positions(self, waiting: Sequence[tuple[Job, str, int]]) -> None:
-        """Look at everybody's waiting jobs; where that is not permitted, places stay unknown."""
-        if time.monotonic() - self._positions_at < POSITION_INTERVAL_S:
+        """Look at everybody's waiting jobs, sooner if one of ours is new; where that is not permitted, places stay unknown."""
+        new = any(job.id not in self._positions for job, _, _ in waiting)
+        if time.monotonic() - self._positions_at < (NEW_POSITION_INTERVAL_S if new else POSITION_INTERVAL_S):
             return
         self._positions_at = time.monotonic()
         mark = _mark()

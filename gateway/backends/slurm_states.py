@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.backends.batch.arrays import Ranges, parse_ranges
+from gateway.backends.batch.sight import OUTGREW_MEMORY
 from gateway.backends.batch.system import Job
 from gateway.backends.contract import BackendUnavailable, Phase
 
@@ -38,7 +39,7 @@ STATES: dict[str, tuple[Phase, str]] = {
     "FAILED": (_G, "its job failed"),
     "TIMEOUT": (_G, "its job has reached its time limit"),
     "DEADLINE": (_G, "its job has reached its deadline"),
-    "OUT_OF_MEMORY": (_G, "it was killed for memory: it used more than its job was given"),
+    "OUT_OF_MEMORY": (_G, OUTGREW_MEMORY),
     "NODE_FAIL": (_G, "its node failed"),
     "BOOT_FAIL": (_G, "its node could not be started"),
     "PREEMPTED": (_G, "its job was preempted for another"),

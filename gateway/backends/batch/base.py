@@ -327,8 +327,7 @@ class BatchBackend(BaseBackend):
             words = ""
         if not words or words in seen.message:
             return seen
-        message = f"{seen.message}\n{words}" if seen.message else words
-        told = Observation(seen.instance, seen.phase, seen.handle, seen.exit_code, message, seen.user)
+        told = Observation(seen.instance, seen.phase, seen.handle, seen.exit_code, sight.explained(seen.message, words), seen.user)
         self.ledger.remember_end(told)
         return told
 

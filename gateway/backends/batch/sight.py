@@ -6,6 +6,7 @@ runs counts, else the first that was submitted; the others are to be cancelled.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from gateway.backends.batch.system import Cancel, Job
 from gateway.backends.contract import Instance, Observation, Phase
 
 LIVE = (Phase.QUEUED, Phase.RUNNING)
+MEMORY = re.compile(r"exceeded (job|step) memory limit|oom[-_ ]?kill|out of memory handler", re.IGNORECASE)
+OUTGREW_MEMORY = "it was killed for memory: it used more than its job was given"
 _RANK = {Phase.RUNNING: 0, Phase.QUEUED: 1, Phase.EXITED: 2, Phase.GONE: 3}
 
 
@@ -96,6 +99,16 @@ def waiting_words(job: Job) -> str:
     if job.starts_at:
         words += "; expected to start at " + time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(job.starts_at // 1000))
     return words
+
+
+def explained(message: str, last_words: str) -> str:
+    """Return why an instance ended, out of what the batch system says and the last words of its log.
+
+    Where memory is watched by sampling, a job that outgrew its own is told as failed or cancelled, and only its log says why.
+    """
+    if MEMORY.search(last_words) and "memory" not in message:
+        message = OUTGREW_MEMORY
+    return "\n".join(part for part in (message, last_words) if part)
 
 
 def merged(cancels: Iterable[Cancel]) -> list[Cancel]:
