@@ -154,6 +154,7 @@ class GatewayCluster(Cluster):
     def _await_active(self, told: Callable[[cluster_pb2.Cluster], None]) -> None:
         plain = Gateway.__new__(Gateway)
         plain._connection, plain.asynchronous = self._connection, False
+        told(self._resource)  # it may have waited for hours, and nothing may change for as long
         cluster = plain._wait(self._resource.name, ("ACTIVE", "STOPPING"), self._start_timeout_s, told)
         self._resource = cluster
         if cluster.status.state in requests.ENDING:
