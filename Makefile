@@ -15,6 +15,7 @@ help:
 	@echo "make stubs           generate the stubs again"
 	@echo "make matrix          import the stubs under protobuf 5, 6 and 7"
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
+	@echo "make bench-hpc       submissions and commands to a slow Slurm, beside one job a worker"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
 
 $(BIN)/python:

@@ -122,8 +122,9 @@ class LocalBackend(BaseBackend):
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         """Start what does not run yet."""
-        outcomes = await asyncio.gather(*(self._start_one(launch) for launch in launches))
-        return {launch.instance: outcome for launch, outcome in zip(launches, outcomes)}
+        different = {launch.instance: launch for launch in launches}
+        outcomes = await asyncio.gather(*(self._start_one(launch) for launch in different.values()))
+        return dict(zip(different, outcomes))
 
     async def _start_one(self, launch: Launch) -> StartOutcome:
         running = self._running.get(launch.instance)

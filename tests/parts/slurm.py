@@ -46,7 +46,7 @@ def free_ports(count: int) -> list[int]:
 class Slurm:
     """A batch system that is ours alone."""
 
-    def __init__(self, *, accounting: bool = True, rest: bool = True) -> None:
+    def __init__(self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS) -> None:
         for name in PROGRAMS:
             program(name, INSTALL)
         if os.geteuid() != 0:
@@ -55,7 +55,7 @@ class Slurm:
         self.directory.chmod(0o755)
         self.conf = self.directory / "slurm.conf"
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._accounting, self._rest = accounting, rest
+        self._accounting, self._rest, self._cpus = accounting, rest, cpus
         ports = free_ports(4 + NODES)
         self._dbd_port, self._db_port, self._ctld_port, rest_port, *self._node_ports = ports
         self.rest_url = f"http://127.0.0.1:{rest_port}"
@@ -226,7 +226,7 @@ class Slurm:
             "PreemptMode=REQUEUE",
             "JobCompType=jobcomp/none",
             f"NodeName=n[1-{NODES}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self._node_ports[0]}-{self._node_ports[-1]}]"
-            f" CPUs={CPUS} RealMemory=20000 State=UNKNOWN Feature=fast",
+            f" CPUs={self._cpus} RealMemory=20000 State=UNKNOWN Feature=fast",
             "PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1",
             "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
             "PartitionName=down Nodes=ALL MaxTime=INFINITE State=DOWN",
@@ -272,7 +272,7 @@ class Slurm:
 
 
 @contextlib.contextmanager
-def running(**options: bool) -> Iterator[Slurm]:
+def running(**options: int) -> Iterator[Slurm]:
     """A Slurm that runs."""
     slurm = Slurm(**options)
     try:

@@ -134,7 +134,7 @@ class BatchBackend(BaseBackend):
         """Adopt what exists, submit the rest in as few jobs as possible."""
         outcomes: dict[Instance, StartOutcome] = {}
         possible: list[Launch] = []
-        for launch in launches:
+        for launch in {launch.instance: launch for launch in launches}.values():
             try:
                 await self._own(launch.instance.uid, self.who.account(launch.user))
                 names.job_name(self.jobs_tag, launch.instance)

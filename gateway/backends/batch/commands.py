@@ -7,9 +7,15 @@ talking without end. An exit code other than 0 is an answer: what it means is th
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import selectors
 import signal
+import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +23,9 @@ from gateway.backends.contract import BackendUnavailable
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_WORDS_BYTES = 512  # of a command's complaint that are told on
-KILL_S = 2.0  # for the pieces of a killed command
+READ_BYTES = 64 * 1024
+KILL_S = 2.0  # for a killed command to be gone
+MAX_THREADS = 16  # commands run at a time, of all backends
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "KRB5CCNAME")  # of our environment, for commands
 KEPT_PREFIXES = ("SLURM_CONF", "PBS_", "SGE_", "LD_LIBRARY_PATH", "MUNGE_")
 
@@ -51,69 +59,101 @@ def environment() -> dict[str, str]:
 
 
 async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Answer:
-    """Run a command to its end; BackendUnavailable if it gives no answer within the deadline."""
-    name = os.path.basename(argv[0])
+    """Run a command to its end; BackendUnavailable if it gives no answer within the deadline.
+
+    In a thread and by `subprocess`, which starts a child with vfork(2): an event loop that forks would do so with gRPC's threads at work.
+    """
+    work = _Work(list(argv), deadline_s, stdin, {**environment(), **(env or {})})
     try:
-        child = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**environment(), **(env or {})},
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or str(error)
-        raise BackendUnavailable(f"{argv[0]} cannot be run: {words}") from None
-    try:
-        async with asyncio.timeout(deadline_s):
-            out, err, _ = await asyncio.gather(_read(child.stdout), _read(child.stderr), _write(child.stdin, stdin))
-            code = await child.wait()
-    except TimeoutError:
-        raise BackendUnavailable(f"{name} did not answer within {deadline_s:g} s") from None
-    except _TooMuch:
-        raise BackendUnavailable(f"{name} wrote more than {MAX_OUTPUT_BYTES // 2**20} MiB") from None
-    finally:
-        if child.returncode is None:
-            await _kill(child)
-    return Answer(code, out.decode(errors="replace"), err.decode(errors="replace"))
+        return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
 
 
-class _TooMuch(Exception):
-    """A command's output has passed its bound."""
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="command")
 
 
-async def _read(stream: asyncio.StreamReader | None) -> bytes:
-    assert stream is not None
-    pieces: list[bytes] = []
+class _Work:
+    """One command, run in a thread."""
+
+    def __init__(self, argv: list[str], deadline_s: float, stdin: bytes, env: Mapping[str, str]) -> None:
+        self._argv, self._deadline_s, self._stdin, self._env = argv, deadline_s, stdin, env
+        self._child: subprocess.Popen[bytes] | None = None
+        self._cancelled = False
+
+    def __call__(self) -> Answer:
+        """Run it to its end, or to the deadline."""
+        name = self._argv[0].rpartition("/")[2]
+        deadline = time.monotonic() + self._deadline_s
+        with tempfile.TemporaryFile() as file:  # a command that never reads cannot hold up who writes
+            file.write(self._stdin)
+            file.seek(0)
+            try:
+                child = subprocess.Popen(
+                    self._argv, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._env, start_new_session=True
+                )
+            except (OSError, ValueError) as error:
+                words = getattr(error, "strerror", None) or str(error)
+                raise BackendUnavailable(f"{self._argv[0]} cannot be run: {words}") from None
+        self._child = child
+        if self._cancelled:
+            kill(child)
+        with child:  # closes the pipes and waits
+            try:
+                out, err = _read(child, deadline, name)
+                code = child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise BackendUnavailable(f"{name} did not answer within {self._deadline_s:g} s") from None
+            finally:
+                if child.poll() is None:
+                    kill(child)
+                    self._let_go(child)
+        return Answer(code, out.decode(errors="replace"), err.decode(errors="replace"))
+
+    def _let_go(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait for a killed command; one that runs as root (sudo) cannot be ended by us, and ends by its own deadline."""
+        try:
+            child.wait(KILL_S)
+        except subprocess.TimeoutExpired:
+            child.returncode = -signal.SIGKILL  # nobody waits for it any more
+
+    def cancel(self) -> None:
+        """End it: nobody wants the answer any more."""
+        self._cancelled = True
+        if self._child is not None:
+            kill(self._child)
+
+
+def _read(child: subprocess.Popen[bytes], deadline: float, name: str) -> tuple[bytes, bytes]:
+    """Return all of a command's output; TimeoutExpired at the deadline, BackendUnavailable if there is too much."""
+    pieces: dict[int, list[bytes]] = {0: [], 1: []}
     size = 0
-    while piece := await stream.read(256 * 1024):
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_OUTPUT_BYTES:
-            raise _TooMuch
-    return b"".join(pieces)
+    with selectors.DefaultSelector() as selector:
+        for number, stream in enumerate((child.stdout, child.stderr)):
+            assert stream is not None
+            selector.register(stream, selectors.EVENT_READ, number)
+        while selector.get_map():
+            left_s = deadline - time.monotonic()
+            ready = selector.select(left_s) if left_s > 0 else []
+            if not ready:
+                raise subprocess.TimeoutExpired(name, left_s)
+            for key, _ in ready:
+                piece = os.read(key.fd, READ_BYTES)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                pieces[key.data].append(piece)
+                size += len(piece)
+                if size > MAX_OUTPUT_BYTES:
+                    raise BackendUnavailable(f"{name} wrote more than {MAX_OUTPUT_BYTES // 2**20} MiB")
+    return b"".join(pieces[0]), b"".join(pieces[1])
 
 
-async def _write(stream: asyncio.StreamWriter | None, content: bytes) -> None:
-    assert stream is not None
-    try:
-        stream.write(content)
-        await stream.drain()
-        stream.close()
-    except (BrokenPipeError, ConnectionResetError):
-        return  # it ended without reading; what it says tells why
-
-
-async def _kill(child: asyncio.subprocess.Process) -> None:
-    """End a command and all it has started. One that runs as root (sudo) cannot be ended by us: it has its own deadline."""
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """End a command and all it has started."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
-    try:
-        async with asyncio.timeout(KILL_S):
-            await child.wait()
-    except TimeoutError:
-        pass
-    child._transport.close()  # type: ignore[attr-defined]  # a grandchild may hold the pipes open
