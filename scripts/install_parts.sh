@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the real servers that tests talk to (Debian, as root). Tests whose part is missing are skipped, in CI they fail.
 set -eu
-packages="curl"
+packages="slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo curl"
 missing=""
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
