@@ -13,7 +13,7 @@ help:
 	@echo "make parts           as root on Debian: install the real servers that some tests talk to"
 	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
 	@echo "make stubs           generate the stubs again"
-	@echo "make matrix          import the stubs under protobuf 5, 6 and 7"
+	@echo "make matrix          the stubs under protobuf 5, 6 and 7; the main job under the oldest Dask; the light client"
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
 	@echo "make bench-hpc       submissions and commands to a slow Slurm, beside one job a worker"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
@@ -39,7 +39,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy gateway
+	$(BIN)/mypy gateway benchmarks
 	$(BIN)/buf lint
 	@PATH=$(BIN):$$PATH sh scripts/buf_breaking.sh
 	$(BIN)/python scripts/generate_stubs.py --check
@@ -52,6 +52,8 @@ parts:
 
 matrix: $(VENV)/.test
 	$(BIN)/python scripts/protobuf_matrix.py
+	$(BIN)/python scripts/dask_matrix.py
+	$(BIN)/python scripts/light_client.py
 
 bench-%: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.$*

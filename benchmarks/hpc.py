@@ -29,7 +29,7 @@ from tests.parts.slurm import Slurm, running
 DELAY_S = 2
 PEER = "dask-gateway-server==2026.3.0"
 PARALLELISM = 20  # of the peer, by default
-ROUNDS = {1000: 1}
+ROUNDS = {10: 3, 100: 3, 1000: 1}
 LIMIT_S = 600.0
 NODE_CPUS = 300  # of each of four virtual nodes: room for all
 USER, PASSWORD = "alice", "wonderland"
@@ -108,7 +108,7 @@ async def our_server(slurm: Slurm, directory: pathlib.Path, commands: Commands) 
     config.PasswordAuthenticator.users = {USER: hash_password(PASSWORD)}
     config.SlurmBackend.update({"root": str(directory / "slurm"), "commands_directory": str(commands.directory)})
     config.ClusterConfig.update({"scheduler_host": "127.0.0.1", "python": [str(python)]})
-    config.ClusterConfig.update({"worker_memory": "10 MiB", "scheduler_memory": "1 GiB"})
+    config.ClusterConfig.update({"worker_memory": "10 MiB", "scheduler_memory": "1 GiB", "options": []})
     app = App(settings(config))
     await app.start()
     try:

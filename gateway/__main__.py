@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that `daskgateway 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import pathlib
@@ -70,20 +71,29 @@ def _app() -> Any:
     return app
 
 
+def _light() -> Any:
+    from gateway.server import settings
+
+    return settings
+
+
 def _settings(path: str | None, words: Sequence[str]) -> Any:
     """Return checked settings, or end with everything that is wrong with them."""
     if sys.version_info < (3, 11):
         _fail("the server needs Python 3.11 or newer")
-    app = _server_only(_app)
+    light = _server_only(_light)
     from gateway import configfile
 
     try:
-        return app.settings(configfile.load(path, words))
+        return light.settings(configfile.load(path, words))
     except configfile.ConfigurationError as error:
         return _fail(str(error))
 
 
 def _log_to_stderr(level: str) -> None:
+    # What the format does not show is not found out with every line (docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr)
 
 
@@ -93,6 +103,9 @@ def _log_to_stderr(level: str) -> None:
 def serve(path: str | None, words: tuple[str, ...]) -> None:
     """Run the server, and the edge beside it. Settings may follow as --Class.trait=value."""
     found = _settings(path, words)
+    from gateway.server.edge_process import WarmEdge
+
+    warm = WarmEdge() if found.server.start_proxy else None  # the two programs load side by side
     app = _server_only(_app)
     from gateway.configfile import ConfigurationError
     from gateway.server.store.contract import StoreError
@@ -103,7 +116,7 @@ def serve(path: str | None, words: tuple[str, ...]) -> None:
     passed = (["--config", str(pathlib.Path(path).resolve())] if path else []) + list(words)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(app.serve(found, passed))
+            runner.run(app.serve(found, passed, warm))
     except (ConfigurationError, StoreError) as error:
         _fail(str(error))
 
@@ -167,8 +180,9 @@ def hash_password(password: str) -> None:
 @main.command(context_settings=_PASSING)
 @_config_option
 @click.option("--ready-fd", type=int, default=None, hidden=True)
+@click.option("--words-fd", type=int, default=None, hidden=True, help="Where the server writes all other words, once it knows them.")
 @_words
-def proxy(path: str | None, ready_fd: int | None, words: tuple[str, ...]) -> None:
+def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, words: tuple[str, ...]) -> None:
     """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
 
     def module() -> Any:
@@ -177,6 +191,12 @@ def proxy(path: str | None, ready_fd: int | None, words: tuple[str, ...]) -> Non
         return module
 
     edge = _server_only(module)
+    if words_fd is not None:
+        with os.fdopen(words_fd) as pipe:
+            told = pipe.read()
+        if told:  # else the server has ended, or needs no edge
+            proxy.main(args=[*json.loads(told), f"--ready-fd={ready_fd}"], prog_name="daskgateway proxy")
+        sys.exit(0)
     from gateway import configfile
     from gateway.proxy.config import Proxy
 

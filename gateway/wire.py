@@ -23,6 +23,8 @@ CORRELATION_ID = "x-correlation-id"  # trailing metadata: what the server's log 
 REPLAYED = "x-idempotent-replay"  # trailing metadata: "1" when a remembered effect was answered
 
 DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /clusters/{uid}/
+TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
+TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
 MAX_TICKET_BYTES = 1024
 
@@ -38,24 +40,25 @@ _UID = re.compile(r"c[a-z2-7]{20}")
 
 @dataclass(frozen=True, slots=True)
 class SchedulerAddress:
-    """A scheduler as users address it: `dgw://host:port/uid`."""
+    """A scheduler as users address it: `dgw://host:port/uid`, or `dgw://host:port/prefix/uid` where the edge is below a prefix."""
 
     host: str
     port: int
     uid: str
+    prefix: str = ""  # such as /services/daskgateway: of HTTP alone, which a tunnel goes over
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{SCHEME}://{host}:{self.port}/{self.uid}"
+        return f"{SCHEME}://{host}:{self.port}{self.prefix}/{self.uid}"
 
 
 def parse_scheduler_address(text: str) -> SchedulerAddress:
     """Return the parts of `dgw://host:port/uid`; ValueError says what is wrong."""
     parts = urlsplit(text if "://" in text else f"{SCHEME}://{text}")
-    uid = parts.path.strip("/")
+    prefix, _, uid = parts.path.rstrip("/").rpartition("/")
     if parts.scheme != SCHEME or not parts.hostname or not _UID.fullmatch(uid):
         raise ValueError(f"not a scheduler's address: {text!r}; it looks like dgw://host:port/uid")
-    return SchedulerAddress(parts.hostname, parts.port or DEFAULT_PORT, uid)
+    return SchedulerAddress(parts.hostname, parts.port or DEFAULT_PORT, uid, prefix)
 
 
 def is_uid(text: str) -> bool:

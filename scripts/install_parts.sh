@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the real servers that tests talk to (Debian, as root). Tests whose part is missing are skipped, in CI they fail.
 set -eu
-packages="slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo curl"
+packages="curl nginx libnginx-mod-stream haproxy chromium chromium-driver"
+packages="$packages slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
 missing=""
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
@@ -10,4 +11,10 @@ if [ -n "$missing" ]; then
     apt-get update -q
     # No service is started: tests start their own, in private directories.
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+fi
+# JupyterHub's proxy, which is no Debian package; it needs Node 20 or newer. Tests look for it here.
+npm_parts="${XDG_CACHE_HOME:-$HOME/.cache}/daskgateway/parts"
+if [ ! -x "$npm_parts/node_modules/.bin/configurable-http-proxy" ] && command -v npm >/dev/null; then
+    mkdir -p "$npm_parts"
+    npm install --silent --no-fund --no-audit --prefix "$npm_parts" configurable-http-proxy@5.3.0
 fi

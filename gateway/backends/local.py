@@ -8,11 +8,11 @@ could be lost. Its start time tells it from a later process with the same pid.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import pathlib
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,12 +37,13 @@ from gateway.backends.contract import (
     Target,
 )
 from gateway.backends.proc import ProcessId
-from gateway.wire import ENV_UID
+from gateway.wire import ENV_UID, is_uid
 
 logger = logging.getLogger(__name__)
 
 MARK_ROOT, MARK_NAME, MARK_ROLE, MARK_EPOCH = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE", "DASKGATEWAY_INSTANCE_EPOCH"
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
+REMOVE_S = 60.0  # longest try to remove a directory
 CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
 
 
@@ -61,7 +62,10 @@ class LocalBackend(BaseBackend):
 
     name = "local"
 
-    root = Unicode(help="Directory of clusters' files and logs, on a local disk. Default: local below the server's state.").tag(config=True)
+    root = Unicode(
+        help="Directory of clusters' files and logs, on a local disk, of this gateway alone. Default: local below"
+        " c.DaskGateway.state_dir; with run_as_user, whose processes cannot pass through that one, <state_dir>-local beside it."
+    ).tag(config=True)
     run_as_user = Bool(
         False, help="Run each cluster as the system user of its owner's name. Needs root; the user must exist on this machine."
     ).tag(config=True)
@@ -70,7 +74,9 @@ class LocalBackend(BaseBackend):
 
     def _root_default(self) -> str:
         base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        return str(pathlib.Path(base) / "daskgateway" / "local")
+        server = self.config.get("DaskGateway", {})
+        state = pathlib.Path(str(server.get("state_dir") or pathlib.Path(base) / "daskgateway"))
+        return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
 
     def cluster_settings(self) -> Mapping[str, object]:
         """Return where schedulers listen: on this machine only, whose edge passes users on."""
@@ -88,6 +94,7 @@ class LocalBackend(BaseBackend):
         if self.run_as_user and os.geteuid() != 0:
             raise BackendUnavailable("c.LocalBackend.run_as_user: only root can run processes as other users")
         await asyncio.to_thread(self._make_directories)
+        self._lock = _exclusive(self._clusters.parent / "gateway.lock")
         for instance, process in await asyncio.to_thread(self._scan):
             self._follow(instance, process, None)
 
@@ -96,20 +103,32 @@ class LocalBackend(BaseBackend):
             self._clusters.parent.mkdir(parents=True, exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
             self._clusters.mkdir(exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
             self._logs.mkdir(exist_ok=True, mode=0o700)
+            if self.run_as_user:  # whatever the umask: users pass through, and see nothing
+                self._clusters.parent.chmod(0o711)
+                self._clusters.chmod(0o711)
+            closed = [path for path in self._clusters.parents if self.run_as_user and not path.stat().st_mode & 0o001]
         except OSError as error:
             raise BackendUnavailable(f"c.LocalBackend.root: {error.filename}: {error.strerror}") from None
+        if closed:
+            raise BackendUnavailable(
+                f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates"
+            )
 
     def _scan(self) -> list[tuple[Instance, ProcessId]]:
-        found = []
+        """Return what runs. Of several that carry an instance's marks the oldest is it: the others were started from within it."""
+        found: dict[Instance, ProcessId] = {}
         for pid, environment in proc.marked({MARK_ROOT: str(self._clusters.parent)}):
             process = proc.identify(pid)
-            if process is None or not proc.leads_session(pid):
+            if process is None or not proc.leads_session(pid) or not is_uid(environment.get(ENV_UID, "")):
                 continue
             epoch = environment.get(MARK_EPOCH, "0")
             role = Role.SCHEDULER if environment.get(MARK_ROLE) == Role.SCHEDULER.value else Role.WORKER
             instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""), int(epoch) if epoch.isdigit() else 0)
-            found.append((instance, process))
-        return found
+            if self.run_as_user and proc.owner(pid) != _owner(self._clusters / instance.uid / instance.name):
+                continue  # anybody may write marks into the environment of a process of his own
+            known = found.get(instance)
+            found[instance] = process if known is None or process.started < known.started else known
+        return list(found.items())
 
     async def close(self) -> None:
         """Let go of everything but the processes."""
@@ -119,6 +138,7 @@ class LocalBackend(BaseBackend):
                 running.child.returncode = 0  # it outlives us, and nobody is to complain that it was not waited for
         self._running.clear()
         self._threads.shutdown(wait=True)
+        os.close(self._lock)
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         """Start what does not run yet."""
@@ -140,9 +160,13 @@ class LocalBackend(BaseBackend):
             return StartFailed(str(error.args[0]), permanent=True)
         process = proc.identify(child.pid)
         if process is None:  # ended already
-            child.wait()
-            return StartFailed(self._last_words(launch.instance) or f"it ended at once with code {child.returncode}")
-        self._follow(launch.instance, process, child)
+            code = await self._loop.run_in_executor(self._threads, _end_by_force, child)
+            return StartFailed(self._last_words(launch.instance) or f"it ended at once with code {code}")
+        try:
+            self._follow(launch.instance, process, child)
+        except OSError as error:  # such as too many open files: what cannot be watched must not run, or it would be started twice
+            await self._loop.run_in_executor(self._threads, _end_by_force, child)
+            return StartFailed(f"it could not be watched: {error.strerror}")
         return Started(str(process))
 
     def _spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
@@ -192,7 +216,7 @@ class LocalBackend(BaseBackend):
             cluster.chmod(0o710)
         directory = cluster / launch.instance.name
         if directory.exists():
-            shutil.rmtree(directory)
+            _remove_tree(directory)
         directory.mkdir(mode=0o700)
         (directory / "scratch").mkdir(mode=0o700)
         for name, content in launch.files.items():
@@ -217,8 +241,10 @@ class LocalBackend(BaseBackend):
             MARK_ROLE: launch.instance.role.value,
             MARK_EPOCH: str(launch.instance.epoch),
             ENV_UID: launch.instance.uid,
+            "SPT_NOENV": "1",  # Dask sets titles where setproctitle is installed, which writes them over the environment otherwise
         }
-        return base | dict(launch.env) | marks
+        # First, where a very large environment cannot hide them.
+        return marks | base | dict(launch.env) | marks
 
     def _follow(self, instance: Instance, process: ProcessId, child: subprocess.Popen[bytes] | None) -> None:
         """Watch a process until it ends."""
@@ -236,7 +262,7 @@ class LocalBackend(BaseBackend):
         self._let_go(running)
         if self._running.get(instance) is running:
             del self._running[instance]
-        code = running.child.wait() if running.child is not None else None
+        code = _end_by_force(running.child) if running.child is not None else None
         self._end(instance, code)
 
     def _let_go(self, running: _Running) -> None:
@@ -261,22 +287,30 @@ class LocalBackend(BaseBackend):
     async def stop(self, targets: Sequence[Target]) -> None:
         """Ask to end, and after the grace end by force."""
         for target in targets:
-            running = self._running.get(target.instance)
+            running = self._found(target)
             if running is None:
-                self.push([self._seen(target.instance)])
+                self.push([self._seen(target)])
             elif running.killer is None:
                 proc.send(running.process, signal.SIGTERM, group=True)
                 running.killer = self._loop.call_later(self.stop_grace_s, proc_kill, running.process)
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say what runs; ends are known already."""
-        return {target.instance: self._seen(target.instance) for target in targets}
+        return {target.instance: self._seen(target) for target in targets}
 
-    def _seen(self, instance: Instance) -> Observation:
-        running = self._running.get(instance)
+    def _seen(self, target: Target) -> Observation:
+        running = self._found(target)
         if running is not None:
-            return Observation(instance, Phase.RUNNING, str(running.process))
-        return self._ended.get(instance) or Observation(instance, Phase.GONE)
+            return Observation(target.instance, Phase.RUNNING, str(running.process))
+        return self._ended.get(target.instance) or Observation(target.instance, Phase.GONE)
+
+    def _found(self, target: Target) -> _Running | None:
+        """Return the process of a target, also if it has lost its marks: a program may write over its own environment."""
+        if target.instance not in self._running and target.instance not in self._ended:
+            process = proc.parse_process_id(target.handle)
+            if process is not None and proc.alive(process):
+                self._follow(target.instance, process, None)
+        return self._running.get(target.instance)
 
     async def find(self) -> Sequence[Observation]:
         """Return what runs."""
@@ -306,15 +340,49 @@ class LocalBackend(BaseBackend):
             yield piece
 
 
+def _exclusive(path: pathlib.Path) -> int:
+    """Return a descriptor that holds the directory: a second gateway in it would end every process that its own database does not know."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BackendUnavailable(f"c.LocalBackend.root: {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BackendUnavailable(f"c.LocalBackend.root: another gateway uses {path.parent}; give each one of its own") from None
+    return descriptor
+
+
+def _end_by_force(child: subprocess.Popen[bytes]) -> int:
+    """End a child and what it has left running in its group; return its exit code. Until it is waited for, its pid is nobody else's."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # all of it has ended
+        pass
+    return child.wait()
+
+
 def proc_kill(process: ProcessId) -> None:
     """End a process and its group by force."""
     proc.send(process, signal.SIGKILL, group=True)
 
 
-def _remove_tree(path: pathlib.Path) -> None:
+def _owner(path: pathlib.Path) -> int | None:
     try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
+        return path.lstat().st_uid
+    except OSError:
+        return None
+
+
+def _remove_tree(path: pathlib.Path) -> None:
+    """Remove a directory that its user may have filled with anything: deeper than Python recurses or descriptors last, or without end."""
+    words = ["rm", "-rf", "--one-file-system", "--", str(path)]
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=REMOVE_S)
+    except subprocess.TimeoutExpired:
+        raise BackendUnavailable(f"{path}: not removed within {REMOVE_S:g} s; going on with it later") from None
     except OSError as error:
-        raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None
+        raise BackendUnavailable(f"{path}: {error.strerror}") from None
+    if done.returncode != 0:
+        raise BackendUnavailable(done.stderr[:1000].partition("\n")[0])

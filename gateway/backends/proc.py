@@ -56,6 +56,14 @@ def leads_session(pid: int) -> bool:
     return fields is not None and int(fields[3]) == pid
 
 
+def owner(pid: int) -> int | None:
+    """Return the user that a process runs as, None if it has ended."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 def environment(pid: int) -> Mapping[str, str]:
     """Return the environment a process was started with; empty if it cannot be read."""
     try:

@@ -19,7 +19,9 @@ def group_of(name: object) -> str:
 def clients(scheduler: Any) -> int:
     """Return how many clients and cluster objects are connected."""
     connected = sum(1 for name in scheduler.clients if name != NO_CLIENT)
-    return connected + sum(1 for plugin in scheduler.plugins.values() if type(plugin).__name__ == "WorkerStatusPlugin")
+    # Dask keeps this plugin after its cluster object has gone, until it next has something to say.
+    followers = [plugin for plugin in scheduler.plugins.values() if type(plugin).__name__ == "WorkerStatusPlugin"]
+    return connected + sum(1 for plugin in followers if not plugin.bcomm.closed())
 
 
 def busy(scheduler: Any) -> bool:

@@ -8,12 +8,8 @@ HTTP: slower, and it works.
 from __future__ import annotations
 
 import asyncio
-import base64
-import http.client
-import json
 import os
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
+from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client import errors
+from gateway.client import errors, http_calls
 from gateway.client.settings import Settings
 from gateway.wire import AUTHORIZATION
 
@@ -34,7 +30,6 @@ T = TypeVar("T")
 
 BACKOFF_S = (0.1, 3.0)
 THREADS = 8
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -42,30 +37,15 @@ CHANNEL_OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 3_000),
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    ("grpc.max_receive_message_length", http_calls.MAX_ANSWER_BYTES),
     ("grpc.enable_retries", 0),  # retries are made here, with one request_id
 ]
-_CODES = {
-    "canceled": "CANCELLED",
-    "unknown": "UNKNOWN",
-    "invalid_argument": "INVALID_ARGUMENT",
-    "deadline_exceeded": "DEADLINE_EXCEEDED",
-    "not_found": "NOT_FOUND",
-    "already_exists": "ALREADY_EXISTS",
-    "permission_denied": "PERMISSION_DENIED",
-    "resource_exhausted": "RESOURCE_EXHAUSTED",
-    "failed_precondition": "FAILED_PRECONDITION",
-    "aborted": "ABORTED",
-    "out_of_range": "OUT_OF_RANGE",
-    "unimplemented": "UNIMPLEMENTED",
-    "internal": "INTERNAL",
-    "unavailable": "UNAVAILABLE",
-    "data_loss": "DATA_LOSS",
-    "unauthenticated": "UNAUTHENTICATED",
-}
+HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
 
 _lock = threading.Lock()
 _channels: dict[tuple[str, str | None], grpc.Channel] = {}
+_http_until: dict[str, float] = {}  # until when calls to an address go over HTTP; one entry a gateway
+_grpc_passes: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
 _grpc_pid: int | None = None  # the process that gRPC was first used in
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -107,8 +87,14 @@ def _new_channel(settings: Settings) -> grpc.Channel:
 
 
 def uses_http(settings: Settings) -> bool:
-    """Whether calls go over HTTP/1.1: by wish, or because this process was forked from one that has used gRPC."""
-    return settings.transport == "http" or (_grpc_pid is not None and _grpc_pid != os.getpid())
+    """Whether calls go over HTTP/1.1: by wish, below a prefix, where gRPC was found not to pass, or in a fork of a user of gRPC."""
+    if settings.transport == "http" or settings.prefix or (_grpc_pid is not None and _grpc_pid != os.getpid()):
+        return True
+    return settings.transport == "auto" and _http_until.get(settings.address, 0.0) > time.monotonic()
+
+
+def _passes_over_http(settings: Settings) -> None:
+    _http_until[settings.address] = time.monotonic() + HTTP_FOR_S
 
 
 class Connection:
@@ -120,13 +106,17 @@ class Connection:
     def call(self, service: str, method: str, request: Message, answer: type[M], *, timeout_s: float | None = None) -> M:
         """Make a unary call; tried again while the gateway does not answer. GatewayError tells what went wrong."""
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
-        once = self._http if uses_http(self.settings) else self._grpc
+        path = f"/{service}/{method}"
         deadline = time.monotonic() + self.settings.retry_s
         wait_s = BACKOFF_S[0]
         while True:
             try:
-                return once(f"/{service}/{method}", request, answer, timeout_s)
+                if uses_http(self.settings):
+                    return self._http(path, request, answer, timeout_s)
+                return self._grpc(path, request, answer, timeout_s)
             except errors.Unavailable:
+                if not uses_http(self.settings) and (found := self._http_instead(path, request, answer, timeout_s)) is not None:
+                    return found
                 pause_s = random.uniform(0.5, 1.0) * wait_s
                 if time.monotonic() + pause_s > deadline:
                     raise
@@ -137,10 +127,13 @@ class Connection:
         """Make a unary call from an event loop, whichever."""
         return await in_thread(lambda: self.call(service, method, request, answer, timeout_s=timeout_s))
 
-    def stream(self, service: str, method: str, request: Message, answer: type[M]) -> Stream[M]:
-        """Begin a call that streams its answers. Needs gRPC."""
+    def stream(self, service: str, method: str, request: Message, answer: type[M]) -> Stream[M] | http_calls.EventStream[M]:
+        """Begin a call that streams its answers."""
+        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passes:
+            # A stream itself does not tell in time whether gRPC passes.
+            self.call("daskgateway.v1.CredentialService", "WhoAmI", WhoAmIRequest(), WhoAmIResponse)
         if uses_http(self.settings):
-            raise errors.GatewayError("streams need gRPC; this process calls over HTTP", code="UNIMPLEMENTED")
+            return http_calls.EventStream(self.settings, f"/{service}/{method}", request, answer, dict(self._credentials()))
         multi = _channel(self.settings).unary_stream(
             f"/{service}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
         )
@@ -154,39 +147,27 @@ class Connection:
         call = _channel(self.settings).unary_unary(path, request_serializer=_serialize, response_deserializer=answer.FromString)
         try:
             result: M = call(request, timeout=timeout_s, metadata=self._credentials())
+            _grpc_passes.add(self.settings.address)
             return result
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
 
     def _http(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
-        """Make the call in the shape of Connect's unary protocol (connectrpc.com/docs/protocol)."""
-        headers = {"content-type": "application/proto", "connect-timeout-ms": str(int(timeout_s * 1000))}
-        headers.update(self._credentials())
-        try:
-            connection = self._http_connection(timeout_s)
-            try:
-                connection.request("POST", path, request.SerializeToString(), headers)
-                response = connection.getresponse()
-                body = response.read(MAX_ANSWER_BYTES)
-            finally:
-                connection.close()
-        except TimeoutError:
-            raise errors.DeadlineExceeded(f"no answer within {timeout_s:g} s", code="DEADLINE_EXCEEDED") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise errors.Unavailable(f"{self.settings.address}: {error}", code="UNAVAILABLE") from None
-        if response.status != 200:
-            raise _from_connect(response.status, body)
-        return answer.FromString(body)
+        return http_calls.unary(self.settings, path, request, answer, dict(self._credentials()), timeout_s)
 
-    def _http_connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        if self.settings.address.startswith("unix:"):
-            raise errors.GatewayError("a unix socket speaks gRPC only", code="UNIMPLEMENTED")
-        host, port = self.settings.host_port
-        if not self.settings.secure:
-            return http.client.HTTPConnection(host, port, timeout=timeout_s)
-        context = ssl.create_default_context(cafile=self.settings.ca_file)
-        context.set_alpn_protocols(["http/1.1"])
-        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+    def _http_instead(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M | None:
+        """Make a call over HTTP that gRPC did not bring through, where both may be used; None if HTTP does not either."""
+        if self.settings.transport != "auto" or self.settings.address.startswith("unix:"):
+            return None
+        try:
+            found = self._http(path, request, answer, timeout_s)
+        except errors.GatewayError as error:
+            if error.code in ("UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"):
+                return None
+            _passes_over_http(self.settings)
+            raise
+        _passes_over_http(self.settings)
+        return found
 
 
 class Stream(Iterator[M]):
@@ -223,19 +204,6 @@ def _from_grpc(error: Any) -> errors.GatewayError:
         if key == "grpc-status-details-bin":
             status = status_pb2.Status.FromString(value)
     return errors.make(error.code().name, error.details() or "", status.details)
-
-
-def _from_connect(status: int, body: bytes) -> errors.GatewayError:
-    try:
-        told = json.loads(body)
-        details = []
-        for detail in told.get("details", ()):
-            value = base64.b64decode(detail["value"] + "=" * (-len(detail["value"]) % 4))
-            details.append(AnyMessage(type_url=f"type.googleapis.com/{detail['type']}", value=value))
-        return errors.make(_CODES.get(told.get("code", ""), "UNKNOWN"), str(told.get("message", "")), details)
-    except (ValueError, KeyError, AttributeError, TypeError):
-        code = "UNAVAILABLE" if status in (502, 503, 504) else "UNKNOWN"
-        return errors.make(code, f"the answer is not the gateway's (HTTP status {status})")
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import logging
 import os
-import sys
-import threading
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import dask.config
 from dask.utils import parse_timedelta
-from daskgateway.v1 import cluster_pb2
+from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from distributed.core import Status, rpc
 from distributed.deploy.cluster import Cluster
+from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 
 from gateway import wire
-from gateway.client import credentials, errors, requests, settings
-from gateway.client.channel import Connection, in_thread
+from gateway.client import comm, credentials, display, errors, ownership, requests, settings
+from gateway.client.adaptive import GatewayAdaptive, bounds, workers_for
+from gateway.client.channel import in_thread
 from gateway.client.gateway import Gateway, _wishes
 from gateway.client.requests import CLUSTERS, DEFAULT_GROUP
 
-EXIT_TIMEOUT_S = 5.0  # for all clusters together, when the interpreter ends
+logger = logging.getLogger("distributed.deploy.gateway")
 
-_to_stop: dict[str, tuple[Connection, int]] = {}  # clusters to be stopped with this process, by name, and the process's pid
-
-
-class GatewayAdaptive:
-    """What `adapt` returns: the bounds that the scheduler keeps by itself, with no client around."""
-
-    periodic_callback = True  # Dask's own display takes this for "adaptive"
-
-    def __init__(self, cluster: GatewayCluster, minimum: int, maximum: int, group: str, done: Any = None) -> None:
-        self.cluster, self.minimum, self.maximum, self.group = cluster, minimum, maximum, group
-        self._done = done
-
-    def stop(self) -> None:
-        """Nothing: a later `scale` ends adapting."""
-
-    def __await__(self) -> Any:
-        async def settle() -> GatewayAdaptive:
-            if self._done is not None:
-                await self._done
-            return self
-
-        return settle().__await__()
-
-    def __repr__(self) -> str:
-        return f"GatewayAdaptive<minimum={self.minimum}, maximum={self.maximum}, group={self.group!r}>"
+FOLLOW_RETRY_S = (0.2, 5.0)  # between two attempts to hear of a cluster whose scheduler cannot be reached
+LOOK_S = 2.0  # between two looks at why workers do not come
+Amount = int | float | str
 
 
 class GatewayCluster(Cluster):
@@ -62,7 +39,9 @@ class GatewayCluster(Cluster):
     name: id of the cluster; by default the server chooses one.
     gateway: a Gateway, or its address; by default as configured.
     auth: who calls, where no Gateway is given.
-    n_workers: workers to begin with; `adapt` and `scale` change it.
+    n_workers: workers to begin with, or (minimum, maximum) to begin adaptive; `adapt` and `scale` change it.
+    worker_groups: further groups of workers by name, each a mapping with `n_workers` and options of its own.
+    idle_timeout, max_lifetime, no_client_timeout: when the gateway is to stop the cluster by itself, such as "1 hour"; 0 is never.
     shutdown_on_close: whether closing this object (or the end of this process) stops the cluster.
     start_timeout: how long to wait until it can be used, such as "5 minutes"; waiting in a batch system's queue does not count.
     options: an Options object or a mapping; further keywords are options by their names.
@@ -76,7 +55,11 @@ class GatewayCluster(Cluster):
         gateway: Gateway | str | None = None,
         *,
         auth: Any = None,
-        n_workers: int | None = None,
+        n_workers: int | tuple[int, int] | None = None,
+        worker_groups: Mapping[str, Mapping[str, Any]] | None = None,
+        idle_timeout: Amount | None = None,
+        max_lifetime: Amount | None = None,
+        no_client_timeout: Amount | None = None,
         shutdown_on_close: bool | None = None,
         asynchronous: bool = False,
         loop: Any = None,
@@ -94,11 +77,14 @@ class GatewayCluster(Cluster):
         keep = defaults.get("shutdown-on-close", True) if shutdown_on_close is None else shutdown_on_close
         self._shutdown_on_close = bool(keep)
         self._start_timeout_s = parse_timedelta(start_timeout or defaults.get("start-timeout") or "5 minutes")
-        wishes: dict[str, Any] = {"backend": backend, "labels": labels, "workers": n_workers}
+        wishes: dict[str, Any] = {"backend": backend, "labels": labels, "workers": n_workers, "worker_groups": worker_groups}
+        lives = {"idle_timeout_s": idle_timeout, "max_lifetime_s": max_lifetime, "no_client_timeout_s": no_client_timeout}
+        wishes |= {key: parse_timedelta(value) for key, value in lives.items() if value is not None}
         chosen = _wishes({"options": options, **kwargs})["options"]
         self._request = requests.create(name or "", options={**(defaults.get("options") or {}), **chosen}, **wishes)
         self._resource = cluster_pb2.Cluster(name=requests.full_name(name or ""))
         self._pid = os.getpid()
+        self.scheduler_comm: Any
         self.security: Any = None
         super().__init__(asynchronous=asynchronous, loop=loop, quiet=quiet, name=name or "(starting)")
         if not self.called_from_running_loop:
@@ -139,23 +125,31 @@ class GatewayCluster(Cluster):
         else:
             self._resource = await self._call("CreateCluster", self._request)
         self.name = self.cluster_id
-        with _Progress(self) as told:
-            await in_thread(lambda: self._await_active(told))
+        await in_thread(self._await_active)
         found = await in_thread(lambda: credentials.obtain(self._connection, self._resource.name))
         credentials.remember(self._resource.uid, found)
+        comm.remember(self._resource.uid, self._connection)
         self.security = found.security()
         self.scheduler_comm = rpc(self._address(), connection_args=self.security.get_connection_args("client"))
         await super()._start()
+        for name, group in self._resource.spec.worker_groups.items():
+            if group.HasField("adaptive"):
+                self._adaptive = GatewayAdaptive(self, group.adaptive.minimum, group.adaptive.maximum, name)
         if self._shutdown_on_close:
-            _to_stop[self._resource.name] = (self._connection, self._pid)
-            self._finalizer = weakref.finalize(self, _stop_in_background, self._connection, self._resource.name, self._pid)
-            self._finalizer.atexit = False
+            ownership.own(self._connection, self._uid_name)
 
-    def _await_active(self, told: Callable[[cluster_pb2.Cluster], None]) -> None:
-        plain = Gateway.__new__(Gateway)
-        plain._connection, plain.asynchronous = self._connection, False
-        told(self._resource)  # it may have waited for hours, and nothing may change for as long
-        cluster = plain._wait(self._resource.name, ("ACTIVE", "STOPPING"), self._start_timeout_s, told)
+    def _await_active(self) -> None:
+        said = ""
+
+        def tell(cluster: cluster_pb2.Cluster) -> None:
+            nonlocal said
+            line = f"{self.cluster_id}: {requests.state(cluster)}: {requests.explanation(cluster)}"
+            if line != said:
+                said = line
+                self._log(line)
+
+        tell(self._resource)  # it may have waited for hours, and nothing may change for as long
+        cluster = self._gateway.blocking()._wait(self._resource.name, ("ACTIVE", "STOPPING"), self._start_timeout_s, tell)
         self._resource = cluster
         if cluster.status.state in requests.ENDING:
             raise errors.ClusterFailed(
@@ -169,16 +163,55 @@ class GatewayCluster(Cluster):
         proxy = dask.config.get("gateway.proxy-address", None)
         if proxy:
             host, port = settings.with_address(self._connection.settings, str(proxy)).host_port
-            target = wire.SchedulerAddress(host, port, target.uid)
+            target = wire.SchedulerAddress(host, port, target.uid, target.prefix)
         return str(target)
 
     async def _get(self) -> cluster_pb2.Cluster:
-        from daskgateway.v1 import cluster_service_pb2
-
-        return await self._call("GetCluster", cluster_service_pb2.GetClusterRequest(name=self._resource.name))
+        name = self._uid_name if self._resource.uid else self._resource.name
+        self._resource = await self._call("GetCluster", cluster_service_pb2.GetClusterRequest(name=name))
+        return self._resource
 
     async def _call(self, method: str, request: Any) -> cluster_pb2.Cluster:
         return await self._connection.call_async(CLUSTERS, method, request, cluster_pb2.Cluster)
+
+    async def _watch_worker_status(self, comm: Any) -> None:
+        """Follow the scheduler's workers. When the way to it breaks, follow again until the gateway says that the cluster has ended."""
+        while comm is not None:
+            await super()._watch_worker_status(comm)
+            comm = await self._follow_again()
+
+    async def _follow_again(self) -> Any:
+        wait_s = FOLLOW_RETRY_S[0]
+        while self.status is Status.running:
+            try:
+                if await self._has_ended():
+                    # Of its own task: closing waits for the one that this runs in. Clients look at the status and end too.
+                    self._ending = asyncio.ensure_future(self._close(shutdown=False))
+                    return None
+                comm = await self.scheduler_comm.live_comm()
+                comm.name = "Cluster worker status"
+                await comm.write({"op": "subscribe_worker_status"})
+                self.scheduler_info = SchedulerInfo(await comm.read())
+                self._watch_worker_status_comm = comm
+                return comm
+            except (OSError, errors.GatewayError):
+                await asyncio.sleep(wait_s)
+                wait_s = min(FOLLOW_RETRY_S[1], wait_s * 2)
+        return None
+
+    async def _has_ended(self) -> bool:
+        try:
+            cluster = await self._get()
+        except (errors.ClusterNotFound, errors.PermissionDenied):
+            self._log(f"{self.cluster_id}: the gateway has no such cluster any more")
+            return True
+        if cluster.status.state not in requests.ENDING:
+            return False
+        words = f"{self.cluster_id}: {requests.state(cluster)}: {requests.explanation(cluster)}"
+        self._log(words)
+        if cluster.status.reason != "STOP_REQUESTED":
+            logger.warning("cluster %s", words)
+        return True
 
     def __await__(self) -> Any:
         async def settle() -> GatewayCluster:
@@ -195,8 +228,7 @@ class GatewayCluster(Cluster):
         if self.status in (Status.closing, Status.closed):
             return
         stop = (self._shutdown_on_close if shutdown is None else shutdown) and os.getpid() == self._pid
-        if _to_stop.pop(self._resource.name, None) is not None:
-            self._finalizer.detach()
+        ownership.disown(self._uid_name)
         try:
             if stop and self._resource.uid:
                 with suppress(errors.ClusterNotFound, errors.PermissionDenied):
@@ -211,9 +243,11 @@ class GatewayCluster(Cluster):
         try:
             if self.asynchronous:
                 return asyncio.ensure_future(self._close(shutdown))
-            return self.sync(self._close, shutdown, callback_timeout=timeout)
+            self.sync(self._close, shutdown, callback_timeout=timeout)
+            self._loop_runner.stop()
         except RuntimeError:  # the loop is closed already: the interpreter is ending
-            return None
+            pass
+        return None
 
     def shutdown(self) -> Any:
         """Stop the cluster and close."""
@@ -226,32 +260,85 @@ class GatewayCluster(Cluster):
 
     # Size
 
-    def scale(self, n: int, group: str = DEFAULT_GROUP) -> Any:
-        """Wish n workers in a group. The request is on its way even if the result is not awaited."""
+    def scale(self, n: int | None = None, *, cores: float | None = None, memory: Amount | None = None, group: str = DEFAULT_GROUP) -> Any:
+        """Wish n workers in a group, or as many as make so many cores and so much memory (such as "64 GiB").
+
+        The request is on its way even if the result is not awaited.
+        """
+        each = self._resource.status.worker_groups[group]
+        least = [(cores, each.worker_cores), (memory, each.worker_memory_bytes)]
+        wishes = [workers_for(amount, size, up=True) for amount, size in least if amount is not None]
+        if n is None and not wishes:
+            raise TypeError("scale needs a number of workers, cores or memory")
         self._adaptive = None
-        return self._begin_now(lambda: self._call("UpdateCluster", requests.scale(self._uid_name, int(n), group)))
+        return self._update(max([int(n or 0), *wishes]), group)
 
     def adapt(  # type: ignore[override]
-        self, minimum: int = 0, maximum: int | float | None = None, *, group: str = DEFAULT_GROUP, active: bool = True, **_: Any
-    ) -> GatewayAdaptive:
-        """Let the scheduler size a group by its load, between bounds; it does so with no client around.
+        self,
+        minimum: int = 0,
+        maximum: float | None = None,
+        *,
+        minimum_cores: float | None = None,
+        maximum_cores: float | None = None,
+        minimum_memory: Amount | None = None,
+        maximum_memory: Amount | None = None,
+        group: str = DEFAULT_GROUP,
+        active: bool = True,
+        Adaptive: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Let the scheduler size a group by its load, between bounds (100 workers where no maximum is given).
 
-        Keywords of Dask's own Adaptive that have no meaning here (interval, target_duration, …) are accepted.
+        It does so with no client around, until the next `scale` or until `active` is false, which keeps the workers there are.
+        Keywords that tune Dask's own Adaptive (interval, target_duration, …) are accepted and mean nothing; a class derived from
+        it that is given as `Adaptive` runs here, in the client, as with Dask's other clusters.
         """
-        bound = int(maximum) if maximum is not None and maximum != float("inf") else max(100, int(minimum))
+        if Adaptive is not None:
+            return super().adapt(Adaptive, minimum=minimum, maximum=float("inf") if maximum is None else maximum, **kwargs)
+        each = self._resource.status.worker_groups[group]
+        cores, memory = each.worker_cores, each.worker_memory_bytes
+        low, high = bounds(
+            minimum, maximum, [(minimum_cores, cores), (minimum_memory, memory)], [(maximum_cores, cores), (maximum_memory, memory)]
+        )
         if not active:
-            self._begin_now(lambda: self._call("UpdateCluster", requests.scale(self._uid_name, len(self.scheduler_info["workers"]), group)))
-            return GatewayAdaptive(self, int(minimum), bound, group)
-        request = requests.scale(self._uid_name, (int(minimum), max(1, bound)), group)
-        done = self._begin_now(lambda: self._call("UpdateCluster", request))
-        self._adaptive = GatewayAdaptive(self, int(minimum), bound, group, done)
+            self._adaptive = None
+            return GatewayAdaptive(self, low, high, group, self._update(len(self.scheduler_info["workers"]), group))
+        self._adaptive = GatewayAdaptive(self, low, high, group, self._update((low, high), group))
         return self._adaptive
 
-    def _begin_now(self, work: Callable[[], Any]) -> Any:
+    def _update(self, workers: int | tuple[int, int], group: str) -> Any:
+        async def update() -> None:
+            self._resource = await self._call("UpdateCluster", requests.scale(self._uid_name, workers, group))
+
         if self.asynchronous:
-            return asyncio.ensure_future(work())
-        self.sync(work)
-        return None
+            return asyncio.ensure_future(update())
+        return self.sync(update)
+
+    async def scale_up(self, n: int) -> None:
+        """Wish n workers in all; for an Adaptive that runs in the client."""
+        await self._update(n, DEFAULT_GROUP)
+
+    async def scale_down(self, workers: Sequence[str]) -> None:
+        """Close these workers, by name or address, and wish as many fewer; for an Adaptive that runs in the client."""
+        known = self.scheduler_info["workers"]
+        addresses = [address for address, worker in known.items() if address in workers or worker["name"] in workers]
+        await self._update(len(known) - len(addresses), DEFAULT_GROUP)
+        await self.scheduler_comm.retire_workers(workers=addresses, close_workers=True, remove=True)
+
+    async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
+        """Wait for workers; LimitReached at once if the gateway's limits grant fewer, and a late end says why."""
+        waiting = asyncio.ensure_future(super()._wait_for_workers(n_workers, timeout))
+        try:
+            while not waiting.done():
+                requests.check_granted(n_workers, await self._get())
+                await asyncio.wait([waiting], timeout=LOOK_S)
+            await waiting
+        except (errors.Unavailable, errors.DeadlineExceeded):  # the scheduler itself will tell
+            await waiting
+        except asyncio.TimeoutError as late:
+            raise errors.WorkersLate(f"{late}: {requests.explanation(self._resource)}", code="DEADLINE_EXCEEDED") from None
+        finally:
+            waiting.cancel()
 
     # Views: plain attributes, no I/O
 
@@ -277,8 +364,18 @@ class GatewayCluster(Cluster):
 
     @property
     def requested(self) -> set[Any]:
-        """Names of workers, as Dask's display wants them."""
+        """Names of the workers there are: the gateway names those to come."""
         return {worker.get("name") for worker in self.scheduler_info["workers"].values()}
+
+    plan = requested
+
+    def _repr_html_(self, cluster_status: str | None = None) -> str:
+        if cluster_status is None and self._resource.uid:
+            cluster_status = display.status_row(self._resource, self._gateway.address)
+        return str(super()._repr_html_(cluster_status=cluster_status))
+
+    def _scaling_status(self) -> str:
+        return display.scaling_table(len(self.scheduler_info["workers"]), self._resource, self._adaptive)
 
     def describe(self) -> Any:
         """Return the cluster as the server knows it now."""
@@ -289,9 +386,7 @@ class GatewayCluster(Cluster):
         if self.status == Status.running:
             with suppress(OSError, TimeoutError):
                 return await super()._get_logs(cluster, scheduler, workers)
-        plain = Gateway.__new__(Gateway)
-        plain._connection, plain.asynchronous = self._connection, False
-        found = await in_thread(lambda: plain.get_logs(self._uid_name))
+        found = await in_thread(lambda: self._gateway.blocking().get_logs(self._uid_name))
         wanted = {name: text for name, text in found.items() if (scheduler if name == "scheduler" else workers)}
         logs = Logs()
         for name, text in wanted.items():
@@ -300,45 +395,3 @@ class GatewayCluster(Cluster):
 
     def __reduce__(self) -> Any:
         raise TypeError("a GatewayCluster cannot be sent elsewhere; send its name and use GatewayCluster.from_name")
-
-
-class _Progress:
-    """Says on a terminal what a starting cluster waits for; says nothing elsewhere."""
-
-    def __init__(self, cluster: GatewayCluster) -> None:
-        self._cluster = cluster
-        self._shown = sys.stderr is not None and sys.stderr.isatty() and not cluster.quiet
-        self._last = ""
-
-    def __enter__(self) -> Callable[[cluster_pb2.Cluster], None]:
-        return self._tell
-
-    def _tell(self, cluster: cluster_pb2.Cluster) -> None:
-        line = f"{requests.state(cluster)}: {requests.explanation(cluster)}"
-        if self._shown and line != self._last:
-            print(f"{self._cluster.cluster_id}: {line}", file=sys.stderr)
-        self._last = line
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to end."""
-
-
-def _stop_in_background(connection: Connection, name: str, pid: int) -> None:
-    """Stop a cluster whose object was collected; never blocks the thread that collects."""
-    if os.getpid() == pid and _to_stop.pop(name, None) is not None:
-        threading.Thread(target=_stop_quietly, args=(connection, name, 30.0), daemon=True).start()
-
-
-def _stop_quietly(connection: Connection, name: str, timeout_s: float) -> None:
-    with suppress(Exception):  # nobody is left to tell
-        connection.call(CLUSTERS, "StopCluster", requests.stop(name), cluster_pb2.Cluster, timeout_s=timeout_s)
-
-
-@atexit.register
-def _stop_all() -> None:
-    """Stop what belongs to this process, when the interpreter ends; a forked child has nothing to stop."""
-    for name, (connection, pid) in list(_to_stop.items()):
-        if pid == os.getpid():
-            quick = Connection(connection.settings.__class__(**{**connection.settings.__dict__, "retry_s": 0.0}))
-            _stop_quietly(quick, name, EXIT_TIMEOUT_S)
-    _to_stop.clear()

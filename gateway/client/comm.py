@@ -6,17 +6,43 @@ nothing of ours: Dask finds it by entry point, and it gets its credentials by it
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
+import time
+from collections.abc import Awaitable
 from typing import Any
 
+import dask.config
 from distributed.comm.core import Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
 from distributed.comm.tcp import MAX_BUFFER_SIZE, TLS, BaseTCPConnector, convert_stream_closed_error, get_stream_address
-from tornado.iostream import StreamClosedError
+from distributed.utils import wait_for
+from tornado.iostream import IOStream, StreamClosedError
 
 from gateway import wire
 from gateway.client import credentials, settings
 from gateway.client.channel import Connection, in_thread
+from gateway.client.tunnel import TunnelRefused, open_tunnel
+
+logger = logging.getLogger(__name__)
+
+
+DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
+TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
+MAX_CONNECTIONS = 256
+WAYS = ("auto", "always", "never")
+
+_connections: dict[str, Connection] = {}  # by cluster's uid
+_tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
+
+
+class NoDirectWay(Exception):
+    """A direct connection was not to be had; `error` is what Dask is told, if there is no other way."""
+
+    def __init__(self, error: OSError, *, conclusive: bool = False) -> None:
+        super().__init__(str(error))
+        self.error, self.conclusive = error, conclusive  # conclusive: the edge itself has answered
 
 
 class GatewayConnector(Connector):
@@ -31,22 +57,95 @@ class GatewayConnector(Connector):
         else:
             found = await in_thread(lambda: credentials.kept(connection_for(target), target.uid))
             context = found.ssl_context()
+        stream = await self._stream(target, context, wished_way())
+        return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
+
+    async def _stream(self, target: wire.SchedulerAddress, context: ssl.SSLContext, wish: str) -> Any:
+        """Return TLS with the scheduler, directly or through a tunnel."""
+        place = (target.host, target.port)
+        first = wish == "always" or (wish == "auto" and _tunnel_until.get(place, 0.0) > time.monotonic())
+        if first:
+            try:
+                return await self._tunnelled(target, context)
+            except OSError:
+                if wish == "always" or _tunnel_until.pop(place, None) is None:
+                    raise
         try:
-            stream = await BaseTCPConnector.client.connect(target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE))
+            return await self._direct(target, context, None if wish == "never" else DIRECT_S)
+        except NoDirectWay as failed:
+            if wish == "never" or first or failed.conclusive:
+                raise failed.error from failed.__cause__
+            try:
+                stream = await self._tunnelled(target, context)
+            except (TunnelRefused, FatalCommClosedError):
+                raise  # the gateway has answered, which tells more
+            except OSError as error:
+                logger.debug("no tunnel either: %s", error)
+                raise failed.error from failed.__cause__
+            _tunnel_until[place] = time.monotonic() + TUNNEL_FOR_S
+            return stream
+
+    async def _direct(self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None) -> Any:
+        way = self._secured(
+            BaseTCPConnector.client.connect(target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE)), target, context
+        )
+        try:
+            return await (way if timeout_s is None else wait_for(way, timeout_s))
+        except asyncio.TimeoutError as error:
+            raise NoDirectWay(OSError(f"{target}: no answer within {timeout_s:g} s")) from error
+
+    async def _tunnelled(self, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
+        async def opened() -> IOStream:
+            try:
+                return IOStream(await open_tunnel(connection_for(target), target.uid), max_buffer_size=int(MAX_BUFFER_SIZE))
+            except TunnelRefused as refused:
+                if refused.status == 401:
+                    raise FatalCommClosedError(str(refused)) from None
+                raise
+
+        try:
+            return await self._secured(opened(), target, context)
+        except NoDirectWay as failed:
+            raise failed.error from failed.__cause__
+
+    async def _secured(self, opening: Awaitable[Any], target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
+        """Return TLS with the scheduler over a stream; NoDirectWay if what is at its end is not it."""
+        try:
+            stream = await opening
             stream = await stream.start_tls(False, ssl_options=context, server_hostname=wire.server_name(target.uid))
             if stream.closed() and stream.error:
                 raise StreamClosedError(stream.error)
         except StreamClosedError as error:
             if isinstance(error.real_error, ssl.SSLError) and _unknown(error.real_error):
-                raise OSError(f"the gateway knows no way to cluster {target.uid} now") from error
-            convert_stream_closed_error(self, error)
+                raise NoDirectWay(_no_way(target), conclusive=True) from error
+            try:
+                convert_stream_closed_error(self, error)
+            except OSError as converted:
+                raise NoDirectWay(converted) from error
+            raise
         except ssl.SSLCertVerificationError as error:
-            raise FatalCommClosedError(f"{address}: this is not the scheduler of cluster {target.uid}: {error}") from error
+            raise NoDirectWay(FatalCommClosedError(f"{target}: this is not the scheduler of cluster {target.uid}: {error}")) from error
         except ssl.SSLError as error:
             if _unknown(error):
-                raise OSError(f"the gateway knows no way to cluster {target.uid} now") from error
-            raise FatalCommClosedError(f"{address}: {error}") from error
-        return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
+                raise NoDirectWay(_no_way(target), conclusive=True) from error
+            raise NoDirectWay(FatalCommClosedError(f"{target}: {error}")) from error
+        except OSError as error:
+            if isinstance(error, TunnelRefused | FatalCommClosedError):
+                raise
+            raise NoDirectWay(error) from error
+        return stream
+
+
+def wished_way() -> str:
+    """Return how schedulers are to be reached, as Dask's configuration says."""
+    wish = str(dask.config.get("gateway.tunnel", "auto") or "auto").lower()
+    if wish not in WAYS:
+        raise ValueError(f"gateway.tunnel must be auto, always or never, not {wish!r}")
+    return wish
+
+
+def _no_way(target: wire.SchedulerAddress) -> OSError:
+    return OSError(f"the gateway knows no way to cluster {target.uid} now")
 
 
 def _unknown(error: ssl.SSLError) -> bool:
@@ -54,17 +153,27 @@ def _unknown(error: ssl.SSLError) -> bool:
     return "UNRECOGNIZED_NAME" in str(error).upper()
 
 
+def remember(uid: str, connection: Connection) -> None:
+    """Keep the connection to the gateway that a cluster was asked of, for tunnels to its scheduler."""
+    if len(_connections) >= MAX_CONNECTIONS:
+        _connections.pop(next(iter(_connections)), None)
+    _connections[uid] = connection
+
+
 def connection_for(target: wire.SchedulerAddress) -> Connection:
     """Return a connection to the gateway that a scheduler's address belongs to.
 
-    The configured one, if there is one; else the same host and port, with TLS as configured there or guessed from the port.
+    The one its cluster was asked of in this process, or the configured one, if there is one; else the same host, port and prefix,
+    with TLS as configured there or guessed from the port.
     """
+    if target.uid in _connections:
+        return _connections[target.uid]
     try:
         return Connection(settings.load())
     except ValueError:
         scheme = "https" if target.port == 443 else "http"
         host = f"[{target.host}]" if ":" in target.host else target.host
-        return Connection(settings.load(f"{scheme}://{host}:{target.port}"))
+        return Connection(settings.load(f"{scheme}://{host}:{target.port}{target.prefix}"))
 
 
 class GatewayBackend(Backend):

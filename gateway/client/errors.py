@@ -86,6 +86,14 @@ class ClusterFailed(GatewayError):
     """The cluster ended before it could be used, or failed."""
 
 
+class WorkersLate(GatewayError, TimeoutError):
+    """Workers did not come in time; the text ends with what the gateway says of it."""
+
+
+class LimitReached(GatewayError, ValueError):
+    """More workers were waited for than the gateway's limits grant."""
+
+
 BY_REASON: dict[str, type[GatewayError]] = {
     "CREDENTIALS_INVALID": AuthenticationFailed,
     "NOT_PERMITTED": PermissionDenied,

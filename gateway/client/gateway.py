@@ -47,6 +47,12 @@ class Gateway:
         self._connection = Connection(settings.load(address, auth))
         self.asynchronous = asynchronous
 
+    def blocking(self) -> Gateway:
+        """Return this gateway for calls that block, whatever event loop this one was made for."""
+        plain = Gateway.__new__(Gateway)
+        plain._connection, plain.asynchronous = self._connection, False
+        return plain
+
     @property
     def address(self) -> str:
         """Where the gateway is."""
@@ -97,7 +103,7 @@ class Gateway:
         return self._do(lambda: list(self._list(show_finished, "users/*" if everybody else "")))
 
     def _list(self, show_finished: bool, parent: str) -> Iterator[cluster_pb2.Cluster]:
-        request = cluster_service_pb2.ListClustersRequest(parent=parent, show_finished=show_finished, page_size=500)
+        request = cluster_service_pb2.ListClustersRequest(parent=parent, show_finished=show_finished, page_size=1000)
         while True:
             page = self._call("ListClusters", request, cluster_service_pb2.ListClustersResponse)
             yield from page.clusters
@@ -260,7 +266,7 @@ class Gateway:
         return self._do(lambda: self._call("RevokeToken", request, answer, service=CREDENTIALS))
 
 
-NAMED = ("backend", "workers", "labels", "idle_timeout_s")
+NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
 
 
 def _wishes(kwargs: dict[str, Any]) -> dict[str, Any]:

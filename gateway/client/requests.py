@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
+
+from gateway.client import errors
 
 CLUSTERS = "daskgateway.v1.ClusterService"
 DEFAULT_GROUP = "default"
@@ -38,17 +40,34 @@ def create(
     options: Mapping[str, Any] | None = None,
     backend: str = "",
     workers: int | tuple[int, int] | None = None,
+    worker_groups: Mapping[str, Mapping[str, Any]] | None = None,
     labels: Mapping[str, str] | None = None,
     idle_timeout_s: float | None = None,
+    max_lifetime_s: float | None = None,
+    no_client_timeout_s: float | None = None,
 ) -> cluster_service_pb2.CreateClusterRequest:
-    """Return the request for a new cluster; `workers` is a count or (minimum, maximum)."""
+    """Return the request for a new cluster.
+
+    `workers` is a count or (minimum, maximum). `worker_groups` are further groups by name, each with `n_workers` and options of its
+    own. Durations of 0 are never, None takes the gateway's default.
+    """
     spec = cluster_pb2.ClusterSpec(backend=backend)
     spec.options.update(dict(options or {}))
     if workers is not None:
         spec.worker_groups[DEFAULT_GROUP].CopyFrom(_group(workers))
-    if idle_timeout_s is not None:
-        fraction, whole = math.modf(idle_timeout_s)
-        spec.lifecycle.idle_timeout.seconds, spec.lifecycle.idle_timeout.nanos = int(whole), int(fraction * 1e9)
+    for name, wish in (worker_groups or {}).items():
+        group = spec.worker_groups[name]
+        group.CopyFrom(_group(wish.get("n_workers", 0)))
+        group.options.update({key: value for key, value in wish.items() if key != "n_workers"})
+    for field, seconds in (
+        (spec.lifecycle.idle_timeout, idle_timeout_s),
+        (spec.lifecycle.max_lifetime, max_lifetime_s),
+        (spec.lifecycle.no_client_timeout, no_client_timeout_s),
+    ):
+        if seconds is not None:
+            fraction, whole = math.modf(seconds)
+            field.seconds, field.nanos = int(whole), int(fraction * 1e9)
+            field.SetInParent()
     return cluster_service_pb2.CreateClusterRequest(
         cluster_id=cluster_id, cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})), request_id=str(uuid.uuid4())
     )
@@ -62,8 +81,8 @@ def scale(name: str, workers: int | tuple[int, int], group: str = DEFAULT_GROUP)
     return cluster_service_pb2.UpdateClusterRequest(cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4()))
 
 
-def _group(workers: int | tuple[int, int]) -> cluster_pb2.WorkerGroup:
-    if isinstance(workers, tuple):
+def _group(workers: int | Sequence[int]) -> cluster_pb2.WorkerGroup:
+    if not isinstance(workers, int):
         return cluster_pb2.WorkerGroup(adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1]))
     return cluster_pb2.WorkerGroup(count=workers)
 
@@ -85,3 +104,16 @@ def explanation(cluster: cluster_pb2.Cluster) -> str:
         if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and condition.type != "SchedulerReachable":
             said.append(condition.message)
     return "; ".join(said) or "the server gave no reason"
+
+
+def check_granted(wanted: int, cluster: cluster_pb2.Cluster) -> None:
+    """Raise ClusterFailed or LimitReached, with the server's words, if so many workers will never be there."""
+    if cluster.status.state in ENDING:
+        raise errors.ClusterFailed(f"cluster {cluster.name} is {state(cluster)}: {explanation(cluster)}", reason=cluster.status.reason)
+    if any(group.HasField("adaptive") for group in cluster.spec.worker_groups.values()):
+        return
+    if sum(group.desired for group in cluster.status.worker_groups.values()) >= wanted:
+        return
+    for condition in cluster.status.conditions:
+        if condition.type == "WithinLimits" and condition.status == cluster_pb2.CONDITION_STATUS_FALSE:
+            raise errors.LimitReached(f"{wanted} workers will not come: {condition.message}", code="FAILED_PRECONDITION")

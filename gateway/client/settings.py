@@ -14,10 +14,11 @@ from gateway.wire import DEFAULT_PORT, basic_credentials
 
 DEFAULTS = {
     "gateway": {
-        "address": None,  # http://host:port, https://host:port or unix:/path; env DASK_GATEWAY__ADDRESS
+        "address": None,  # http://host:port, https://host:port/prefix or unix:/path; env DASK_GATEWAY__ADDRESS
         "proxy-address": None,  # host:port of the edge, where it differs from what the server tells
         "ca-file": None,  # CA bundle that https is verified by; None: the system's
-        "transport": "grpc",  # or http: for networks where only HTTP/1.1 passes
+        "transport": "auto",  # grpc, or http where only HTTP/1.1 passes; auto: gRPC, and HTTP where that does not pass
+        "tunnel": "auto",  # always, never; auto: a WebSocket to the scheduler where a direct connection does not pass
         "request-timeout": "30s",
         "retry-for": "30s",  # how long a call is tried again while the gateway does not answer
         "auth": {"token": None, "token-file": "~/.config/daskgateway/token", "user": None, "password": None},
@@ -70,7 +71,7 @@ class Settings:
     address: str
     auth: Auth
     ca_file: str | None = None
-    transport: str = "grpc"
+    transport: str = "auto"
     timeout_s: float = 30.0
     retry_s: float = 30.0
 
@@ -85,6 +86,11 @@ class Settings:
         parts = urlsplit(self.address)
         return parts.hostname or "localhost", parts.port or (443 if self.secure else DEFAULT_PORT)
 
+    @property
+    def prefix(self) -> str:
+        """The path in an http or https address, such as /services/daskgateway; empty for none."""
+        return "" if self.address.startswith("unix:") else urlsplit(self.address).path
+
 
 def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None = None) -> Settings:
     """Return settings; arguments win over configuration. ValueError says what is missing or wrong."""
@@ -92,11 +98,14 @@ def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None =
     chosen = address or config.get("address") or os.environ.get("DASKGATEWAY_ADDRESS")
     if not chosen:
         raise ValueError("where is the gateway? give its address, or set gateway.address in Dask's configuration or DASKGATEWAY_ADDRESS")
-    transport = str(config.get("transport") or "grpc")
-    if transport not in ("grpc", "http"):
-        raise ValueError(f"gateway.transport must be grpc or http, not {transport!r}")
+    transport = str(config.get("transport") or "auto")
+    if transport not in ("auto", "grpc", "http"):
+        raise ValueError(f"gateway.transport must be auto, grpc or http, not {transport!r}")
+    where = normalized(str(chosen))
+    if transport == "grpc" and not where.startswith("unix:") and urlsplit(where).path:
+        raise ValueError(f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set auto or http")
     return Settings(
-        address=normalized(str(chosen)),
+        address=where,
         auth=resolve_auth(auth),
         ca_file=config.get("ca-file"),
         transport=transport,
@@ -106,15 +115,16 @@ def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None =
 
 
 def normalized(address: str) -> str:
-    """Return an address as `scheme://host:port` or `unix:/path`; ValueError if it is none."""
+    """Return an address as `scheme://host:port`, with a prefix behind where it has one, or `unix:/path`; ValueError if it is none."""
     if address.startswith("unix:"):
         return address
     parts = urlsplit(address if "://" in address else f"http://{address}")
     scheme = "http" if parts.scheme == "dgw" else parts.scheme
-    if scheme not in ("http", "https") or not parts.hostname:
+    if scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"not a gateway's address: {address!r}; it looks like https://host or http://host:{DEFAULT_PORT}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else DEFAULT_PORT)}"
+    prefix = "" if parts.scheme == "dgw" else parts.path.rstrip("/")
+    return f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else DEFAULT_PORT)}{prefix}"
 
 
 def resolve_auth(auth: Auth | str | tuple[str, str] | None = None) -> Auth:

@@ -16,25 +16,26 @@ from typing import Any
 
 import grpc
 import uvloop
-from aiohttp import WSMsgType, web
 from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
 from gateway.proxy.access import Sessions, session_key
-from gateway.proxy.bridge import Bridge, failure
+from gateway.proxy.application import application
+from gateway.proxy.certificate import ServedCertificate
 from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
 from gateway.proxy.config import Proxy
-from gateway.proxy.dashboards import Dashboards, page
-from gateway.proxy.events import Events
+from gateway.proxy.dashboards import Dashboards
+from gateway.proxy.front import Front
+from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
+from gateway.proxy.login import Login
 from gateway.proxy.relay import Relay, connect, prepare
 from gateway.proxy.routes import RouteTable, parse_address
+from gateway.proxy.tunnel import Tunnel
 from gateway.wire import uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
-CERTIFICATE_CHECK_S = 5.0
-TUNNEL_CHUNK = 64 * 1024
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -53,26 +54,29 @@ class Edge:
         self._relays: set[Relay] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stack = contextlib.AsyncExitStack()
-        self._context: ssl.SSLContext | None = None
-        self._certificate_stamp: tuple[int, int] = (0, 0)
+        self._certificate = ServedCertificate(options.tls_cert, options.tls_key)
         self._drained: asyncio.Event | None = None  # set once the last relay has ended, while draining
 
     async def start(self) -> str:
         """Begin; return host:port. ConfigurationError if that cannot be."""
         host, port = self._check()
+        self._front = Front(self.options)
         self._loop = asyncio.get_running_loop()
         self._make_state_dir()
         self.routes.load()
         channel = self._channel()
         self._stack.push_async_callback(channel.close, None)
         sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
-        dashboards = Dashboards(self.routes, sessions, channel, self._secure)
+        login = Login(self._front, self.routes, sessions, channel, self.options.body_timeout_s)
+        dashboards = Dashboards(self.options, self._front, self.routes, login)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
-        self._runner = web.AppRunner(self._application(channel, dashboards), access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
-        self._stack.push_async_callback(self._runner.cleanup)
-        self._load_certificate()
+        tunnel = Tunnel(self.options, self._front, self.routes.find, login)
+        app = application(self.options, self._front, channel, self.routes, dashboards, tunnel, self._relays.__len__)
+        self._http_server = HttpServer(app, self.options)
+        await self._http_server.open()
+        self._stack.push_async_callback(self._http_server.close)
+        self._certificate.load()
         self.listener = Listener(
             self._serve,
             hello_timeout_s=self.options.hello_timeout_s,
@@ -84,8 +88,8 @@ class Edge:
         except OSError as error:
             raise ConfigurationError(f"c.Proxy.address: cannot listen on {self.options.address}: {error.strerror}") from None
         self._spawn(self.routes.follow(channel, self.options.token_file))
-        if self._context is not None:
-            self._spawn(self._renew_certificate())
+        if self._certificate.secure:
+            self._spawn(self._certificate.follow())
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"{shown}:{bound[1]}"
 
@@ -126,18 +130,6 @@ class Edge:
             return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), CHANNEL_OPTIONS)
         raise ConfigurationError(f"c.Proxy.server_address: must be unix:/path, http://host:port or https://host:port, not {address!r}")
 
-    def _application(self, channel: grpc.aio.Channel, dashboards: Dashboards) -> web.Application:
-        app = web.Application(client_max_size=self.options.max_body_bytes, middlewares=[_plain_errors])
-        bridge, events = Bridge(channel), Events(channel)
-        app.router.add_get("/", self._index)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/v1/watch", events.watch)
-        app.router.add_get("/v1/logs", events.logs)
-        app.router.add_get("/tunnel/{uid}", self._tunnel)
-        app.router.add_route("*", "/clusters/{uid}/{path:.*}", dashboards.handle)
-        app.router.add_route("*", "/{service}/{method}", bridge.handle)
-        return app
-
     # Sorting
 
     def _room(self) -> bool:
@@ -157,17 +149,17 @@ class Edge:
                 assert self._grpc_target is not None
                 self._relay(newcomer, self._grpc_target)
                 return
-            if self._context is None:
+            if self._certificate.context is None:
                 newcomer.close()
                 return
-            self._spawn(self._http(newcomer, self._context))
+            self._spawn(self._http(newcomer, self._certificate.context))
         elif isinstance(verdict, Http2):
-            if self._context is not None:
+            if self._certificate.secure:
                 newcomer.close()  # clear text where TLS is spoken: the server would not answer it either
                 return
             assert self._grpc_target is not None
             self._relay(newcomer, self._grpc_target)
-        elif self._context is not None:
+        elif self._certificate.secure:
             refuse(newcomer, NO_TLS)
         else:
             self._spawn(self._http(newcomer, None))
@@ -196,97 +188,15 @@ class Edge:
             self._drained.set()
 
     async def _http(self, newcomer: socket.socket, context: ssl.SSLContext | None) -> None:
-        server = self._runner.server
-        assert server is not None
+        patience_s = None if context is None else self.options.header_timeout_s
         try:
-            await self._loop.connect_accepted_socket(server, newcomer, ssl=context)
+            await self._loop.connect_accepted_socket(self._http_server.protocol, newcomer, ssl=context, ssl_handshake_timeout=patience_s)
         except (OSError, ssl.SSLError):
             newcomer.close()
 
-    # Small pages
-
-    async def _index(self, _: web.Request) -> web.StreamResponse:
-        return page("Dask gateway", "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>", 200)
-
-    async def _healthz(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(
-            {
-                "routes": len(self.routes),
-                "server": self.routes.connected,
-                "routes_age_s": round(self.routes.age_s, 1),
-                "relays": len(self._relays),
-            }
-        )
-
-    async def _tunnel(self, request: web.Request) -> web.StreamResponse:
-        """Carry a scheduler's TLS bytes in a WebSocket. No login: the TLS inside is mutual, from end to end."""
-        route = self.routes.find(request.match_info["uid"])
-        if route is None:
-            return web.Response(status=404, text="no such cluster\n")
-        try:
-            async with asyncio.timeout(self.options.connect_timeout_s):
-                reader, writer = await asyncio.open_connection(*route.scheduler)
-        except (OSError, TimeoutError):
-            return web.Response(status=502, text="the scheduler is not reached\n")
-        tunnel = web.WebSocketResponse(max_msg_size=4 * 1024 * 1024, heartbeat=30)
-        await tunnel.prepare(request)
-
-        async def down() -> None:
-            while piece := await reader.read(TUNNEL_CHUNK):
-                await tunnel.send_bytes(piece)
-            await tunnel.close()
-
-        sending = asyncio.ensure_future(down())
-        try:
-            async for message in tunnel:
-                if message.type is not WSMsgType.BINARY:
-                    break
-                writer.write(message.data)
-                await writer.drain()
-        except OSError:
-            logger.debug("a tunnel broke")
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-            writer.close()
-        return tunnel
-
-    # TLS
-
-    def _secure(self) -> bool:
-        return self._context is not None
-
-    def _load_certificate(self) -> None:
-        options = self.options
-        if not options.tls_cert:
-            return
-        stamp = (os.stat(options.tls_cert).st_mtime_ns, os.stat(options.tls_key).st_mtime_ns) if self._readable() else (0, 0)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(options.tls_cert, options.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"c.Proxy.tls_cert, tls_key: {error}") from None
-        self._context, self._certificate_stamp = context, stamp
-
-    def _readable(self) -> bool:
-        return os.path.exists(self.options.tls_cert) and os.path.exists(self.options.tls_key)
-
-    async def _renew_certificate(self) -> None:
-        """Take up a new certificate when the files change; a broken one is logged and the old one stays."""
-        while True:
-            await asyncio.sleep(CERTIFICATE_CHECK_S)
-            if not self._readable():
-                continue
-            stamp = (os.stat(self.options.tls_cert).st_mtime_ns, os.stat(self.options.tls_key).st_mtime_ns)
-            if stamp != self._certificate_stamp:
-                try:
-                    self._load_certificate()
-                    logger.info("the certificate was read again")
-                except ConfigurationError as error:
-                    self._certificate_stamp = stamp
-                    logger.error("%s; the old one stays", error)
+    def reload(self) -> None:
+        """Read the certificate again; a broken one is logged and the old one stays."""
+        self._certificate.reload()
 
     # End
 
@@ -312,23 +222,6 @@ class Edge:
         await self._stack.aclose()
 
 
-@web.middleware
-async def _plain_errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Answer what is wrong with one short sentence; a fault of the edge is logged and not told."""
-    try:
-        answer: web.StreamResponse = await handler(request)
-        return answer
-    except web.HTTPRequestEntityTooLarge:
-        return failure("RESOURCE_EXHAUSTED", "the body is too large")
-    except web.HTTPException as error:
-        return web.json_response({"code": "not_found" if error.status == 404 else "unknown", "message": error.reason}, status=error.status)
-    except (ConnectionError, asyncio.CancelledError):
-        raise
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
-        return failure("INTERNAL", "the edge failed; its log says why")
-
-
 def _loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -344,6 +237,7 @@ async def _run(options: Proxy, ready_fd: int | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     edge = Edge(options)
     listening = await edge.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, edge.reload)
     logger.info("the edge listens on %s", listening)
     if ready_fd is not None:
         os.write(ready_fd, f"ready {listening}\n".encode())

@@ -15,9 +15,10 @@ from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from google.protobuf import json_format, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.proxy.http_server import BodyRefused, read_body
 from gateway.wire import AUTHORIZATION, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -79,8 +80,8 @@ def failure(code: str, message: str, details: list[AnyMessage] | None = None, he
     if packed:
         body["details"] = packed
     answer = web.json_response(body, status=status, headers=headers)
-    if status == 401:
-        answer.headers["WWW-Authenticate"] = 'Basic realm="daskgateway"'
+    if status == 401:  # Basic is taken too, but a browser that is asked for it keeps it for the whole origin, dashboards' code included
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="daskgateway"'
     return answer
 
 
@@ -121,22 +122,25 @@ def timeout_s(request: web.Request) -> float:
 class Bridge:
     """Answers POST /{service}/{method}."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: grpc.aio.Channel, body_timeout_s: float) -> None:
+        self._channel, self._body_timeout_s = channel, body_timeout_s
         self._methods = unary_methods()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call."""
-        method = self._methods.get(request.path)
+        path = f"/{request.match_info['service']}/{request.match_info['method']}"
+        method = self._methods.get(path)
         if method is None:
-            return failure("UNIMPLEMENTED", f"there is no unary call {request.path[:200]}", headers={})
+            return failure("UNIMPLEMENTED", f"there is no unary call {path[:200]}")
         if request.method != "POST":
             return web.json_response({"code": "unimplemented", "message": "use POST"}, status=405, headers={"Allow": "POST"})
+        if request.headers.get("Connect-Protocol-Version", "1") != "1":
+            return invalid("Connect-Protocol-Version must be 1")
         kind = request.content_type
         try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            return failure("RESOURCE_EXHAUSTED", f"the body has more than {error.max_size if hasattr(error, 'max_size') else 0} bytes")
+            body = await read_body(request, self._body_timeout_s, decode=True)
+        except BodyRefused as refused:
+            return _refused(refused)
         if kind in ("application/proto", "application/x-protobuf"):
             return await self._proto(method, body, request)
         if kind in ("application/json", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain"):
@@ -146,6 +150,10 @@ class Bridge:
         )
 
     async def _proto(self, method: Method, body: bytes, request: web.Request) -> web.Response:
+        try:
+            method.request.FromString(body)
+        except DecodeError:
+            return invalid(f"is no {method.request.DESCRIPTOR.full_name} in protobuf")
         call = self._channel.unary_unary(method.path, None, None)
         return await self._answer(call(body, timeout=timeout_s(request), metadata=credentials(request)), "application/proto", bytes)
 
@@ -167,6 +175,16 @@ class Bridge:
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)
         return web.Response(body=encode(answer), content_type=kind, headers=headers)
+
+
+def _refused(refused: BodyRefused) -> web.Response:
+    """Return in Connect's shape why a body cannot be had. The connection ends: the body's rest may still come."""
+    words, status = str(refused.answer.text).strip(), refused.answer.status
+    code = {413: "RESOURCE_EXHAUSTED", 408: "DEADLINE_EXCEEDED", 415: "UNIMPLEMENTED"}.get(status, "INVALID_ARGUMENT")
+    answer = failure(code, words)
+    answer.set_status(status)
+    answer.force_close()
+    return answer
 
 
 def as_json(message: Message) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from traitlets import Bool, Float, Int, Unicode
+from traitlets import Bool, Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
 
@@ -18,6 +18,19 @@ class Proxy(Configurable):
     )
     tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
     insecure_ok = Bool(False, help="Serve HTTP without TLS beyond loopback. Passwords then travel in clear text.").tag(config=True)
+    prefix = Unicode(
+        "", help="Path that a front proxy serves the edge below, such as /services/daskgateway; empty: that of DaskGateway.public_url."
+    ).tag(config=True)
+    trusted_proxies = List(
+        Unicode(),
+        help="Networks of front proxies, such as 10.0.0.0/8, that are believed what they say of a caller's address and scheme.",
+    ).tag(config=True)
+    forwarded_by = Enum(
+        ["x-forwarded", "forwarded"], "x-forwarded", help="Headers that trusted_proxies write: X-Forwarded-For/-Proto/-Host or Forwarded."
+    ).tag(config=True)
+    allowed_origins = List(
+        Unicode(), help="Origins, such as https://hub.example.org, whose pages may open WebSockets besides the edge's own."
+    ).tag(config=True)
     server_address = Unicode(
         "http://127.0.0.1:8001", help="The server, for routes and for calls made over HTTP: unix:/path, http://host:port or https://…"
     ).tag(config=True)
@@ -36,6 +49,12 @@ class Proxy(Configurable):
     session_s = Float(12 * 3600.0, min=60, help="Seconds that a browser stays logged in to a dashboard.").tag(config=True)
     drain_s = Float(5.0, min=0, help="Seconds that relays may go on after SIGTERM.").tag(config=True)
     max_body_bytes = Int(1024 * 1024, min=1024, help="Largest body of an HTTP request, in bytes.").tag(config=True)
+    header_timeout_s = Float(10.0, min=0.1, help="Seconds for an HTTP request's head, and for a TLS handshake.").tag(config=True)
+    body_timeout_s = Float(60.0, min=0.1, help="Seconds for an HTTP request's body.").tag(config=True)
+    keepalive_timeout_s = Float(75.0, min=1, help="Seconds that an idle HTTP connection is kept.").tag(config=True)
+    answer_timeout_s = Float(60.0, min=0.1, help="Seconds for a dashboard to begin its answer.").tag(config=True)
+    max_tunnels = Int(2_000, min=0, help="Tunnels (scheduler connections in WebSockets) at a time; 0: none are served.").tag(config=True)
+    max_tunnels_per_cluster = Int(200, min=1, help="Tunnels to one cluster at a time.").tag(config=True)
     reuse_port = Bool(False, help="Let several edges share the port (SO_REUSEPORT).").tag(config=True)
 
     def _state_dir_default(self) -> str:

@@ -1,70 +1,56 @@
-"""Dashboards below /clusters/{uid}/: let in by ticket, session or login, then proxied, WebSockets too.
+"""Dashboards below /clusters/{uid}/: for who is let in they are proxied, WebSockets too. Who that is, login.py decides.
 
-Nothing of the caller's credentials reaches the scheduler, which runs its owner's code.
+Paths and queries pass as they were sent, never decoded and encoded again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import html
 import logging
-from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+import re
+from collections.abc import AsyncIterator
 
 import aiohttp
-import grpc
 from aiohttp import web
-from daskgateway.v1 import credential_service_pb2 as pb
 from multidict import CIMultiDict
+from yarl import URL
 
-from gateway.proxy.access import COOKIE, Sessions, now_ms, ticket_user
-from gateway.proxy.bridge import CODES, credentials
+from gateway.proxy.config import Proxy
+from gateway.proxy.front import Front
+from gateway.proxy.headers import from_dashboard, to_dashboard
+from gateway.proxy.http_server import read_body
+from gateway.proxy.login import Login, is_ticket, page
 from gateway.proxy.routes import Route, RouteTable
-from gateway.wire import AUTHORIZATION, DASHBOARD_PATH, TICKET_QUERY, basic_credentials, is_uid
+from gateway.wire import DASHBOARD_PATH
 
 logger = logging.getLogger(__name__)
 
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te"}
-    | {"trailer", "trailers", "transfer-encoding", "upgrade", "content-length"}
-)
-PRIVATE = frozenset(("authorization", "cookie", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"))
-MAX_SOCKET_MESSAGE = 32 * 1024 * 1024
-LOGIN_TIMEOUT_S = 30.0
-
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body{{font-family:sans-serif;max-width:24em;margin:4em auto;padding:0 1em}}label{{display:block;margin:1em 0 .2em}}
-input{{width:100%;box-sizing:border-box;padding:.4em}}button{{margin-top:1em;padding:.5em 1em}}.error{{color:#a00}}</style></head>
-<body><h1>{title}</h1>{body}</body></html>"""
-FORM = """<p class="error" role="alert">{error}</p><form method="post" action="{action}">
-<label for="user">User</label><input id="user" name="user" autocomplete="username">
-<label for="password">Password</label><input id="password" name="password" type="password" autocomplete="current-password">
-<label for="token">or an API token</label><input id="token" name="token" type="password" autocomplete="off">
-<button>Log in</button></form>"""
-
-
-def page(title: str, body: str, status: int) -> web.Response:
-    """Return a small page; `body` is HTML."""
-    headers = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"}
-    return web.Response(text=PAGE.format(title=html.escape(title), body=body), status=status, content_type="text/html", headers=headers)
+MAX_SOCKET_MESSAGE_BYTES = 32 * 1024 * 1024
+MAX_CONNECTIONS_PER_DASHBOARD = 256
+HEARTBEAT_S = 30.0  # between pings on a browser's WebSocket
+STALL_S = 120.0  # a dashboard that is silent, or a browser that takes nothing, for so long in the middle of an answer is let go
+OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # not made up where the browser sent none
+_PATH = re.compile(re.escape(DASHBOARD_PATH) + r"(?P<uid>c[a-z2-7]{20})(?:/(?P<rest>[^?#]*))?")
 
 
 class Dashboards:
     """Answers everything below /clusters/."""
 
-    def __init__(self, routes: RouteTable, sessions: Sessions, channel: grpc.aio.Channel, secure: Callable[[], bool]) -> None:
-        self._routes, self._sessions, self._secure = routes, sessions, secure
-        self._ticket = channel.unary_unary(
-            "/daskgateway.v1.CredentialService/CreateDashboardTicket",
-            request_serializer=pb.CreateDashboardTicketRequest.SerializeToString,
-            response_deserializer=pb.CreateDashboardTicketResponse.FromString,
-        )
+    def __init__(self, options: Proxy, front: Front, routes: RouteTable, login: Login) -> None:
+        self._options, self._front, self._routes, self._login = options, front, routes, login
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make ready."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        self._http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        limits = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD)
+        patience = aiohttp.ClientTimeout(total=None, connect=self._options.connect_timeout_s, sock_connect=self._options.connect_timeout_s)
+        self._http = aiohttp.ClientSession(
+            connector=limits,
+            timeout=patience,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=OWN_HEADERS,
+        )
 
     async def close(self) -> None:
         """Let go of the connections to dashboards."""
@@ -73,122 +59,82 @@ class Dashboards:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        uid, path = request.match_info["uid"], request.match_info["path"]
-        if not is_uid(uid):
+        path, _, query = request.raw_path.partition("?")
+        found = _PATH.fullmatch(path.removeprefix(self._front.prefix) if path.startswith(self._front.prefix + "/") else path)
+        if found is None:
             return page("No such cluster", "<p>The address names no cluster.</p>", 404)
-        if path == "login" and request.method == "POST":
-            return await self._log_in(request, uid)
-        ticket = request.query.get(TICKET_QUERY)
-        if ticket is not None:
-            return self._redeem(request, uid, ticket)
-        user = self._sessions.user(request.cookies.get(COOKIE, ""), uid)
-        if user is None and request.headers.get("Authorization"):
-            user, _ = await self._ask(uid, credentials(request))
+        uid, rest = found["uid"], found["rest"]
+        if rest is None:
+            return web.Response(status=308, headers={"Location": f"{self._login.root(uid)}/{'?' if query else ''}{query}"})
+        if rest == "login" and request.method == "POST":
+            return await self._login.log_in(request, uid)
+        if any(is_ticket(piece) for piece in query.split("&")):
+            return self._login.redeem(request, uid, rest, query)
+        user = self._login.by_session(request, uid) or (await self._login.by_credentials(request, uid)).user
         if user is None:
-            return self._ask_to_log_in(request, uid)
+            return self._login.ask_to_log_in(request, uid)
         route = self._routes.find(uid)
         if route is None or route.dashboard is None:
             return page("Not running", "<p>The cluster has no dashboard now.</p>", 404)
+        target = URL(f"http://{_host(route.dashboard)}/{rest}{'?' if query else ''}{query}", encoded=True)
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._socket(request, route.dashboard, path)
-        return await self._pass(request, route, path)
+            return await self._socket(request, target)
+        return await self._pass(request, route, target)
 
-    # Letting in
-
-    def _redeem(self, request: web.Request, uid: str, ticket: str) -> web.StreamResponse:
-        user = ticket_user(ticket, uid, self._routes.ticket_keys, now_ms())
-        if user is None:
-            return self._form(uid, "The link has expired. Log in, or ask for a new one.", 401)
-        rest = {key: value for key, value in request.query.items() if key != TICKET_QUERY}
-        return self._admit(uid, user, str(request.rel_url.with_query(rest)))
-
-    def _admit(self, uid: str, user: str, where: str) -> web.Response:
-        answer = web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-        answer.set_cookie(
-            COOKIE, self._sessions.issue(uid, user), path=f"{DASHBOARD_PATH}{uid}/", httponly=True, samesite="Lax", secure=self._secure()
-        )
-        return answer
-
-    async def _log_in(self, request: web.Request, uid: str) -> web.StreamResponse:
-        origin = request.headers.get("Origin")
-        if origin is not None and origin != "null" and urlsplit(origin).netloc != request.host:
-            return page("Refused", "<p>This form was sent from another site.</p>", 403)
-        form = {key: values[0] for key, values in parse_qs((await request.read()).decode(errors="replace"), max_num_fields=10).items()}
-        token = form.get("token", "").strip()
-        header = f"Bearer {token}" if token else basic_credentials(form.get("user", ""), form.get("password", ""))
-        user, why = await self._ask(uid, [(AUTHORIZATION, header)] if header.isascii() else [])
-        if user is None:
-            return self._form(uid, why, 401)
-        return self._admit(uid, user, f"{DASHBOARD_PATH}{uid}/status")
-
-    async def _ask(self, uid: str, metadata: list[tuple[str, str]]) -> tuple[str | None, str]:
-        """Ask the server whether these credentials open the dashboard; return the user, or why not."""
-        try:
-            request = pb.CreateDashboardTicketRequest(name=f"users/-/clusters/{uid}")
-            answer = await self._ticket(request, metadata=metadata, timeout=LOGIN_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            if CODES[error.code().name][1] >= 500:
-                return None, "The gateway does not answer. Try again."
-            return None, "That did not open this dashboard."
-        ticket = parse_qs(urlsplit(answer.url).query).get(TICKET_QUERY, [""])[0]
-        return ticket_user(ticket, uid, self._routes.ticket_keys, now_ms()), "The gateway's ticket is not valid here."
-
-    def _ask_to_log_in(self, request: web.Request, uid: str) -> web.Response:
-        wants_page = "text/html" in request.headers.get("Accept", "") and request.method == "GET"
-        if wants_page and request.headers.get("Upgrade") is None:
-            return self._form(uid, "", 401)
-        return web.Response(status=401, text="log in first\n", headers={"WWW-Authenticate": 'Basic realm="daskgateway"'})
-
-    def _form(self, uid: str, error: str, status: int) -> web.Response:
-        return page("Dask dashboard", FORM.format(error=html.escape(error), action=f"{DASHBOARD_PATH}{uid}/login"), status)
-
-    # Passing on
-
-    async def _pass(self, request: web.Request, route: Route, path: str) -> web.StreamResponse:
+    async def _pass(self, request: web.Request, route: Route, target: URL) -> web.StreamResponse:
         assert self._http is not None
-        assert route.dashboard is not None
-        base = f"http://{_host(route.dashboard)}"
+        body = await read_body(request, self._options.body_timeout_s)
+        headers = CIMultiDict(to_dashboard(list(request.headers.items())))
+        response: web.StreamResponse | None = None
         try:
-            async with self._http.request(
-                request.method,
-                f"{base}/{path}",
-                params=request.query,
-                headers=forwarded(request.headers, request.cookies),
-                data=request.content if request.body_exists else None,
-                allow_redirects=False,
-            ) as answer:
-                headers = CIMultiDict((key, value) for key, value in answer.headers.items() if key.lower() not in HOP_BY_HOP)
-                if "Location" in headers:
-                    headers["Location"] = relocated(headers["Location"], base, route.uid)
-                response = web.StreamResponse(status=answer.status, headers=headers)
+            async with asyncio.timeout(self._options.answer_timeout_s):
+                answer = await self._http.request(request.method, target, headers=headers, data=body or None, allow_redirects=False)
+            async with answer:
+                passed = from_dashboard(list(answer.headers.items()), f"http://{target.authority}", self._login.root(route.uid))
+                response = web.StreamResponse(status=answer.status, reason=_reason(answer), headers=CIMultiDict(passed))
+                if answer.content_length is not None and "Transfer-Encoding" not in answer.headers:
+                    response.content_length = answer.content_length
                 await response.prepare(request)
-                async for piece in answer.content.iter_any():
-                    await response.write(piece)
+                async for piece in _pieces(answer):
+                    async with asyncio.timeout(STALL_S):
+                        await response.write(piece)
                 await response.write_eof()
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
-            logger.info("dashboard of %s: %s", route.uid, error)
-            return page("Not reachable", "<p>The cluster's dashboard does not answer.</p>", 502)
+            logger.info("dashboard of %s: %s", route.uid, str(error) or type(error).__name__)
+            if response is not None and response.prepared:
+                response.force_close()
+                raise ConnectionResetError("the dashboard's answer broke off") from None  # so that the browser sees that it is not whole
+            late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError)
+            return page("Not reachable", "<p>The cluster's dashboard does not answer.</p>", 504 if late else 502)
 
-    async def _socket(self, request: web.Request, dashboard: tuple[str, int], path: str) -> web.StreamResponse:
+    async def _socket(self, request: web.Request, target: URL) -> web.StreamResponse:
         assert self._http is not None
+        if not self._front.same_site(request):
+            return web.Response(status=403, text="this WebSocket was asked for by a page of another site\n")
         protocols = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if word.strip()]
+        # Without an Origin: it was checked here, and the dashboard's own check knows nothing of how the edge is reached.
+        headers = CIMultiDict((name, value) for name, value in to_dashboard(list(request.headers.items())) if name.lower() != "origin")
         try:
-            upstream = await self._http.ws_connect(
-                f"ws://{_host(dashboard)}/{path}", params=request.query, protocols=protocols, max_msg_size=MAX_SOCKET_MESSAGE
-            )
-        except (aiohttp.ClientError, TimeoutError):
-            return web.Response(status=502, text="the cluster's dashboard does not answer\n")
+            async with asyncio.timeout(self._options.answer_timeout_s):
+                upstream = await self._http.ws_connect(
+                    target.with_scheme("ws"), headers=headers, protocols=protocols, max_msg_size=MAX_SOCKET_MESSAGE_BYTES
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            status = error.status if isinstance(error, aiohttp.WSServerHandshakeError) and 400 <= error.status < 500 else 502
+            return web.Response(status=status, text="the cluster's dashboard opens no WebSocket\n")
         async with upstream:
             chosen = [upstream.protocol] if upstream.protocol else []
-            browser = web.WebSocketResponse(protocols=chosen, max_msg_size=MAX_SOCKET_MESSAGE, heartbeat=30)
+            browser = web.WebSocketResponse(
+                protocols=chosen, max_msg_size=MAX_SOCKET_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False, timeout=5.0
+            )
             await browser.prepare(request)
             ways = [asyncio.ensure_future(_carry(browser, upstream)), asyncio.ensure_future(_carry(upstream, browser))]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            await browser.close()
+            await browser.close(code=_close_code(upstream.close_code))
             return browser
 
 
@@ -203,28 +149,24 @@ async def _carry(source: Socket, sink: Socket) -> None:
             await sink.send_bytes(message.data)
 
 
-def forwarded(headers: object, cookies: object) -> CIMultiDict[str]:
-    """Return the headers that a dashboard gets: neither the caller's credentials nor our cookie."""
-    passed = CIMultiDict(
-        (key, value)
-        for key, value in headers.items()  # type: ignore[attr-defined]
-        if key.lower() not in HOP_BY_HOP and key.lower() not in PRIVATE
-    )
-    others = [f"{key}={value}" for key, value in cookies.items() if key != COOKIE]  # type: ignore[attr-defined]
-    if others:
-        passed["Cookie"] = "; ".join(others)
-    return passed
+def _close_code(code: int | None) -> int:
+    """Return the code to close with: the other side's where it may be sent (RFC 6455 §7.4)."""
+    return code if code is not None and (code in (1000, 1001, 1003, *range(1007, 1012)) or 3000 <= code < 5000) else 1000
 
 
-def relocated(location: str, base: str, uid: str) -> str:
-    """Return where a dashboard's redirect leads to behind the edge; one to another host becomes the dashboard's front page."""
-    prefix = f"{DASHBOARD_PATH}{uid}"
-    if location.startswith(base + "/"):
-        return prefix + location[len(base) :]
-    parts = urlsplit(location)
-    if parts.scheme or parts.netloc:
-        return f"{prefix}/"
-    return prefix + location if location.startswith("/") else location
+def _reason(answer: aiohttp.ClientResponse) -> str | None:
+    """Return the words behind a status, as far as they can be sent on."""
+    text = answer.reason or ""
+    return text if text.isascii() and text.isprintable() else None
+
+
+async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(STALL_S):
+            piece = await answer.content.readany()
+        if not piece:
+            return
+        yield piece
 
 
 def _host(address: tuple[str, int]) -> str:

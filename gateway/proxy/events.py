@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -20,11 +21,14 @@ _KINDS = {
     pb.WATCH_EVENT_TYPE_REMOVED: "removed",
 }
 SERVICE = "/daskgateway.v1.ClusterService"
+KEEPALIVE_S = 15.0  # of silence, after which a comment tells that the stream still is
+COMMENT = b": still here\n\n"
+END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
-def event(kind: str, body: bytes, identity: str = "") -> bytes:
+def event(kind: str, body: bytes, identity: str = "", retry_ms: int = 0) -> bytes:
     """Return one event as it travels; `body` must hold no line breaks."""
-    head = f"id: {identity}\n" if identity else ""
+    head = (f"id: {identity}\n" if identity else "") + (f"retry: {retry_ms}\n" if retry_ms else "")
     return f"{head}event: {kind}\ndata: ".encode() + body + b"\n\n"
 
 
@@ -32,6 +36,12 @@ def kind_of(told: pb.WatchClustersResponse) -> str:
     """Return an event's name."""
     which = told.WhichOneof("kind")
     return _KINDS.get(told.event.type, "modified") if which == "event" else str(which)
+
+
+def change(told: pb.WatchClustersResponse) -> bytes:
+    """Return one message of a watch as an event, whose id is the revision to resume after."""
+    retry_ms = told.goodbye.retry_delay.ToMilliseconds() if told.HasField("goodbye") else 0
+    return event(kind_of(told), as_json(told), str(told.revision) if told.revision else "", retry_ms)
 
 
 class Events:
@@ -57,7 +67,7 @@ class Events:
             return invalid("must be a revision", "start_revision")
         asked = pb.WatchClustersRequest(parent=query.get("parent", ""), start_revision=int(start), clusters=query.getall("clusters", []))
         call = self._watch(asked, metadata=credentials(request))
-        return await self._stream(request, call, lambda told: event(kind_of(told), as_json(told), str(told.revision)))
+        return await self._stream(request, call, change)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Stream logs."""
@@ -74,22 +84,42 @@ class Events:
         call = self._logs(asked, metadata=credentials(request))
         return await self._stream(request, call, lambda piece: event("log", as_json(piece)))
 
-    async def _stream(self, request: web.Request, call: Any, encode: Any) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, call: Any, encode: Callable[[Any], bytes]) -> web.StreamResponse:
         """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         try:
-            async for told in call:
+            async for told in _with_pauses(call):
                 if not response.prepared:
                     await response.prepare(request)
-                await response.write(encode(told))
+                await response.write(COMMENT if told is None else encode(told))
         except grpc.aio.AioRpcError as error:
+            failed = rpc_failure(error)
             if not response.prepared:
-                return rpc_failure(error)
-            body = json.dumps({"code": error.code().name.lower(), "message": error.details()}).encode()
-            await response.write(event("error", body))
+                return failed
+            await response.write(event("error", failed.body if isinstance(failed.body, bytes) else b"{}"))
         finally:
             call.cancel()
         if not response.prepared:
             await response.prepare(request)
         await response.write_eof()
         return response
+
+
+async def _with_pauses(call: Any) -> AsyncIterator[Any]:
+    """Yield a call's answers, and None whenever there was none for a while."""
+    reading: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            reading = reading or asyncio.ensure_future(call.read())
+            done, _ = await asyncio.wait([reading], timeout=KEEPALIVE_S)
+            if not done:
+                yield None
+                continue
+            told, reading = reading.result(), None
+            if told is END:
+                return
+            yield told
+    finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -22,13 +23,13 @@ from urllib.parse import urlsplit
 from daskgateway.internal.v1 import agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
-from gateway.backends.contract import Backend
+from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
-from gateway.server.edge_process import EdgeProcess
+from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import host
@@ -65,9 +66,10 @@ def now_ms() -> int:
 class App:
     """A server while it runs."""
 
-    def __init__(self, found: Settings, config_words: Sequence[str] = ()) -> None:
+    def __init__(self, found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:
         self.settings = found
         self._config_words = list(config_words)
+        self._warm = warm
         self._server_settings = found.server
         self.state_dir = pathlib.Path(found.server.state_dir).expanduser().resolve()
         self._draining = asyncio.Event()
@@ -107,9 +109,12 @@ class App:
         backends: dict[str, Backend] = dict(self.settings.backends)
         self.reconciler = Reconciler(self.store, backends, launches, now_ms, self._server_settings.patience)
         for backend in backends.values():
-            await backend.open(self.reconciler.observed)
+            try:
+                await backend.open(self.reconciler.observed)
+            except BackendUnavailable as error:
+                raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads), backends)
+        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads, cluster_keys), backends)
         token = keys.edge_token(self.state_dir / "edge.token")
         doors = keys.Doors(self.settings.authenticator, api_tokens, cluster_keys, self.store, tokens.hashed(token))
         await self._listen(doors, signer)
@@ -177,14 +182,16 @@ class App:
         hostname, port = split_address(self._server_settings.address, "c.DaskGateway.address")
         kept = self.state_dir / "listener.port"
         if port == 0 and kept.exists():
-            port = int(kept.read_text())  # agents that were told the last one must find us again
+            found = kept.read_text(errors="replace")
+            port = int(found) if found.isdecimal() and int(found) < 65536 else 0  # agents that were told the last one must find us again
         tls = self._tls()
         shown = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
         try:
             bound = host.listen(self._grpc, f"{shown}:{port}", tls)
         except RuntimeError:
             raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {shown}:{port}; is another server running?") from None
-        kept.write_text(str(bound))
+        kept.with_suffix(".new").write_text(str(bound))
+        kept.with_suffix(".new").rename(kept)
         self._socket = socket_path(self.state_dir)
         self._socket.unlink(missing_ok=True)
         umask = os.umask(0o077)
@@ -226,7 +233,8 @@ class App:
                 f"--Proxy.token_file={self.state_dir / 'edge.token'}",
                 f"--Proxy.state_dir={self.state_dir / 'edge'}",
             ]
-            edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address)
+            words += outside_words(self._server_settings.public_url, proxy.prefix, proxy.allowed_origins)
+            edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address, self._warm)
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)
             self._spawn(edge.keep(), "edge")
@@ -242,7 +250,7 @@ class App:
         parts = urlsplit(url)
         if not parts.hostname:
             raise ConfigurationError(f"c.DaskGateway.public_url: must look like https://host or http://host:port, not {url!r}")
-        return Endpoint(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url)
+        return Endpoint(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url, parts.path)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -306,14 +314,20 @@ def socket_path(state_dir: pathlib.Path) -> pathlib.Path:
     return directory / "server.sock"
 
 
-async def serve(found: Settings, config_words: Sequence[str] = ()) -> None:
-    """Run a server until SIGTERM or SIGINT."""
+async def serve(found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:
+    """Run a server until SIGTERM or SIGINT. `warm`: an edge's process that was begun early."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    app = App(found, config_words)
-    await app.start()
+    app = App(found, config_words, warm)
+    try:
+        await app.start()
+    finally:
+        if warm is not None:
+            await asyncio.to_thread(warm.dismiss)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: no collection needs to look through it again, which would hold up the event loop
     print(f"daskgateway serves on {app.endpoint().url} (gRPC listener {app._listener()})", flush=True)
     await ended.wait()
     logger.info("draining")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
 
 from gateway.configfile import ConfigurationError
 
@@ -46,10 +47,50 @@ def start_time(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
+class WarmEdge:
+    """An edge's process begun early: it loads its program while the server loads its own, and then waits for its settings."""
+
+    def __init__(self) -> None:
+        settings, self._writing = os.pipe()
+        self.reading, ready = os.pipe()
+        words = [sys.executable, "-m", "gateway", "proxy", f"--words-fd={settings}", f"--ready-fd={ready}"]
+        try:
+            self.child = subprocess.Popen(words, pass_fds=[settings, ready], start_new_session=True, stdin=subprocess.DEVNULL)
+        finally:
+            os.close(settings)
+            os.close(ready)
+
+    def begin(self, words: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+        """Let it begin with its settings; return its process and the descriptor where it says that it is ready."""
+        with os.fdopen(self._writing, "w") as pipe:
+            self._writing = -1
+            pipe.write(json.dumps(list(words)))
+        return self.child, self.reading
+
+    def dismiss(self) -> None:
+        """Let it end, unless it has begun: it is not needed."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            os.close(self.reading)
+            self._writing = -1
+            self.child.wait(STOP_S)
+
+
+def outside_words(public_url: str, prefix: str, origins: Sequence[str]) -> list[str]:
+    """Return the settings that tell the edge how users know it; what is set for the edge itself goes before."""
+    parts = urlsplit(public_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    words = [f"--Proxy.prefix={parts.path.rstrip('/')}"] if parts.path.rstrip("/") and not prefix else []
+    return [*words, f"--Proxy.allowed_origins={[*origins, origin]!r}"] if parts.netloc and origin not in origins else words
+
+
 class EdgeProcess:
     """Starts or adopts the edge, starts it again when it dies, and stops it."""
 
-    def __init__(self, directory: pathlib.Path, words: Sequence[str], config_text: str, wished_address: str) -> None:
+    def __init__(
+        self, directory: pathlib.Path, words: Sequence[str], config_text: str, wished_address: str, warm: WarmEdge | None = None
+    ) -> None:
+        self._warm = warm
         self._record_path = directory / "edge.json"
         self._words = list(words)
         self._digest = hashlib.sha256("\0".join([*words, config_text, wished_address]).encode()).hexdigest()
@@ -97,13 +138,22 @@ class EdgeProcess:
             await self._end(self._record)
             self._record_path.unlink(missing_ok=True)
 
-    async def _spawn(self, address: str) -> EdgeRecord:
+    async def _launch(self, address: str) -> tuple[subprocess.Popen[bytes], int]:
+        """Start the process; return it and the descriptor where it says that it is ready."""
+        settings = [*self._words, f"--Proxy.address={address}"]
+        warm, self._warm = self._warm, None
+        if warm is not None and warm.child.poll() is None:
+            return warm.begin(settings)
         reading, writing = os.pipe()
-        words = [sys.executable, "-m", "gateway", "proxy", *self._words, f"--Proxy.address={address}", f"--ready-fd={writing}"]
+        words = [sys.executable, "-m", "gateway", "proxy", *settings, f"--ready-fd={writing}"]
         try:
             child = await asyncio.to_thread(subprocess.Popen, words, pass_fds=[writing], start_new_session=True, stdin=subprocess.DEVNULL)
         finally:
             os.close(writing)
+        return child, reading
+
+    async def _spawn(self, address: str) -> EdgeRecord:
+        child, reading = await self._launch(address)
         self._child = child
         try:
             async with asyncio.timeout(READY_S):

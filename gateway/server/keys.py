@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from gateway.server.store.contract import Store
 from gateway.wire import Ticket
 
 KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
-DEFAULT_LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates where its own lifetime has no end
+LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
 GRACE_S = 86400.0  # certificates outlive their cluster
 
 
@@ -29,18 +30,28 @@ class Keys:
     """Port `Credentials` of the use cases."""
 
     def __init__(
-        self, keyring: Keyring, signer: tickets.TicketSigner, api_tokens: ApiTokens, now: Callable[[], int], threads: ThreadPoolExecutor
+        self,
+        keyring: Keyring,
+        signer: tickets.TicketSigner,
+        api_tokens: ApiTokens,
+        now: Callable[[], int],
+        threads: ThreadPoolExecutor,
+        cluster_keys: ClusterKeys,
     ) -> None:
         self._keyring, self._signer, self._api_tokens, self._now, self._threads = keyring, signer, api_tokens, now, threads
+        self._cluster_keys = cluster_keys
 
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         """Return a new cluster's secrets, sealed."""
-        lifetime_s = DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s + GRACE_S
+        lifetime_s = max(LIFETIME_S, (lifetime_s or 0.0) + GRACE_S)
 
-        def make() -> bytes:
-            return self._keyring.seal(certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s))
+        def make() -> tuple[ClusterSecrets, bytes]:
+            secrets = certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s)
+            return secrets, self._keyring.seal(secrets)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, make)
+        secrets, sealed = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+        self._cluster_keys.keep(uid, secrets)  # its scheduler's start is about to need them
+        return sealed
 
     async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
         """Return certificate, CA certificate and the instant of expiry; ValueError if the key will not do."""
@@ -83,10 +94,14 @@ class ClusterKeys:
         if sealed is None:
             return None
         secrets = await asyncio.get_running_loop().run_in_executor(self._threads, self._keyring.unseal, sealed)
+        self.keep(uid, secrets)
+        return secrets
+
+    def keep(self, uid: str, secrets: ClusterSecrets) -> None:
+        """Keep a cluster's secrets unsealed in memory."""
         self._kept[uid] = secrets
         while len(self._kept) > KEPT_SECRETS:
             self._kept.popitem(last=False)
-        return secrets
 
 
 class Launches:
@@ -153,6 +168,12 @@ class Doors:
             raise CredentialsInvalid
         return found
 
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Call `end` when an API token that was let in expires or is revoked. What an authenticator let in holds for the whole stream."""
+        if scheme == "bearer" and tokens.parse(value) is not None:
+            return self._api_tokens.hold(value, end)
+        return lambda: None
+
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
         cluster = self._store.view.cluster(uid)
@@ -169,12 +190,20 @@ class Doors:
 
 
 def edge_token(path: pathlib.Path) -> str:
-    """Return the edge's token, made and kept in a file of mode 0600 if there is none."""
-    if path.exists():
-        return path.read_text().strip()
+    """Return the edge's token, made and kept in a file of mode 0600 if there is none.
+
+    A file that holds none, such as one cut short when the power went, is replaced: an empty token would let in whoever sends none.
+    """
+    kept = path.read_text(errors="replace").strip() if path.exists() else ""
+    parsed = tokens.parse(kept)
+    if parsed is not None and parsed[0] == "edge":
+        return kept
     text = tokens.mint("edge").text
     scratch = path.with_suffix(".new")
-    scratch.touch(mode=0o600)
-    scratch.write_text(text)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     scratch.rename(path)
     return text

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 
 import pytest
+from traitlets.config import Config
 
 from gateway.backends import logfile, proc
-from gateway.backends.contract import DIRECTORY, Backend, Instance, Launch, Observation, Phase, Role, Started, StartFailed, Target
+from gateway.backends.contract import (
+    DIRECTORY,
+    Backend,
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Observation,
+    Phase,
+    Role,
+    Started,
+    StartFailed,
+    Target,
+)
 from gateway.backends.local import LocalBackend
 from gateway.backends.noop import NoopBackend
 
@@ -29,6 +44,13 @@ class Room:
         self.backend = backend
         self.pushed: asyncio.Queue[Observation] = asyncio.Queue()
         self.ended: dict[Instance, Observation] = {}
+        self.left: list[subprocess.Popen[bytes]] = []
+
+    async def restart(self) -> None:
+        """Close and open the backend, as one server after the other does; what ends from now on is no child of it any more."""
+        self.left += [running.child for running in self.backend._running.values() if running.child is not None]  # type: ignore[attr-defined]
+        await self.backend.close()
+        await self.backend.open(self.push)
 
     def push(self, observations: object) -> None:
         """Take observations."""
@@ -67,6 +89,8 @@ async def room(tmp_path: pathlib.Path) -> AsyncIterator[Room]:
     for target in left:
         await made.gone(target.instance)
     await made.backend.close()
+    for child in made.left:
+        child.wait()
 
 
 @pytest.fixture(params=["local", "noop"])
@@ -132,6 +156,17 @@ async def test_secrets_are_in_private_files_and_gone_after_cleanup(room: Room, t
     assert [piece async for piece in room.backend.logs(Target(seen.instance))] == []
 
 
+async def test_a_directory_deeper_than_python_recurses_is_removed(room: Room, tmp_path: pathlib.Path) -> None:
+    program = (
+        "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nprint('ready', flush=True)\nimport time; time.sleep(60)\n"
+    )
+    target = await started_and_told(room, program)
+    await room.backend.stop([target])
+    await room.gone(target.instance)
+    await room.backend.cleanup(UID)
+    assert not (tmp_path / "root" / "clusters" / UID).exists()
+
+
 async def test_an_early_end_carries_the_last_words(room: Room) -> None:
     program = "import sys; print('no module named numpy', file=sys.stderr); sys.exit(3)"
     outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
@@ -170,15 +205,126 @@ async def main():
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
+    await room.backend.close()
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=ROOT)
     handle = (await child.communicate())[0].decode().strip()
-    await room.backend.close()
     await room.backend.open(room.push)
     (seen,) = await room.backend.find()
     assert (seen.instance.name, seen.handle) == ("default-7", handle)
     assert await room.backend.start([launch("default-7")]) == {seen.instance: Started(handle)}
     await room.backend.stop([Target(seen.instance, handle)])
     await room.gone(seen.instance)
+
+
+async def started_and_told(room: Room, program: str) -> Target:
+    """Start a program as default-0; return it once it has told `ready`."""
+    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
+    assert isinstance(outcome, Started)
+    async for piece in room.backend.logs(Target(launch().instance), follow=True):
+        if "ready" in piece:
+            break
+    return Target(launch().instance, outcome.handle)
+
+
+WIPED = """
+import ctypes, time
+start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[47:49])
+ctypes.memset(start, 0, end - start)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+async def test_a_process_that_wrote_over_its_environment_is_found_again(room: Room) -> None:
+    """As setproctitle does, with which Dask names its processes where it is installed."""
+    target = await started_and_told(room, WIPED)
+    process = proc.parse_process_id(target.handle)
+    assert process is not None
+    assert "DASKGATEWAY_ROOT" not in proc.environment(process.pid)
+    await room.restart()
+    assert (await room.backend.observations([target]))[target.instance].phase is Phase.RUNNING
+    await room.backend.stop([target])
+    await room.gone(target.instance)
+
+
+async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
+    target = await started_and_told(room, "import os, time; print('ready', os.environ['SPT_NOENV'], flush=True); time.sleep(60)")
+    process = proc.parse_process_id(target.handle)
+    assert process is not None
+    assert next(iter(proc.environment(process.pid))) == "DASKGATEWAY_ROOT"  # not beyond what is read of a large environment
+
+
+async def test_a_session_begun_within_a_worker_is_not_taken_for_it(room: Room) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "print('ready', flush=True); time.sleep(60)\n"
+    )
+    target = await started_and_told(room, program)
+    await room.restart()
+    (seen,) = await room.backend.find()
+    assert seen.handle == target.handle
+    await room.backend.stop([target])
+    await room.gone(target.instance)
+    await room.backend.cleanup(UID)
+
+
+async def test_a_process_that_cannot_be_watched_does_not_run_on(
+    room: Room, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be started once more, as nothing is known of it."""
+
+    def too_many(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", too_many)
+    outcome = (await room.backend.start([launch()]))[launch().instance]
+    monkeypatch.undo()
+    assert outcome == StartFailed("it could not be watched: Too many open files")
+    assert list(proc.marked({"DASKGATEWAY_ROOT": str(tmp_path / "root")})) == []
+
+
+async def test_a_process_that_cannot_be_looked_at_does_not_stop_the_server(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "identify", lambda pid: None)  # as when no file can be opened
+    async with asyncio.timeout(20):
+        outcome = (await room.backend.start([launch()]))[launch().instance]
+    assert isinstance(outcome, StartFailed)
+
+
+async def test_what_a_worker_leaves_running_ends_with_it(room: Room) -> None:
+    program = (
+        "import subprocess, sys\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('ready', inner.pid, flush=True); sys.stdin.read()\n"
+        "import signal; signal.pause()\n"
+    )
+    target = await started_and_told(room, program)
+    (text,) = [piece async for piece in room.backend.logs(target)]
+    inner = proc.identify(int(text.split()[1]))
+    assert inner is not None
+    process = proc.parse_process_id(target.handle)
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    await room.gone(target.instance)
+    descriptor = os.pidfd_open(inner.pid) if proc.alive(inner) else -1
+    if descriptor >= 0:
+        assert select.select([descriptor], [], [], 20)[0], "it runs on"
+        os.close(descriptor)
+
+
+async def test_a_second_gateway_in_the_same_directory_is_refused(room: Room, tmp_path: pathlib.Path) -> None:
+    """Its sweep would end every process of the first: none of them is in its own database."""
+    with pytest.raises(BackendUnavailable, match="another gateway uses"):
+        await opened(tmp_path)
+    await room.backend.close()
+    await room.backend.open(room.push)  # the first one may come back
+
+
+def test_two_gateways_with_defaults_have_directories_of_their_own() -> None:
+    for name in ("one", "two"):
+        config = Config({"DaskGateway": {"state_dir": f"/srv/{name}"}})
+        assert LocalBackend(config=config).root == f"/srv/{name}/local"
+        assert LocalBackend(config=config, run_as_user=True).root == f"/srv/{name}-local"
 
 
 async def test_a_recycled_pid_is_never_signalled() -> None:
@@ -191,9 +337,17 @@ async def test_a_recycled_pid_is_never_signalled() -> None:
     assert await bystander.wait() == -signal.SIGKILL
 
 
+def reachable(tmp_path: pathlib.Path) -> None:
+    """Let other users pass through to a test's directory."""
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & 0o001 == 0:
+            path.chmod(0o711)
+
+
 async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: sudo make test")
+    reachable(tmp_path)
     backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
     await backend.open(lambda _: None)
     outcome = (await backend.start([Launch(launch().instance, "no-such-user", SLEEP)]))[launch().instance]
@@ -202,12 +356,44 @@ async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Pa
     await backend.close()
 
 
+async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo make test")
+    os.chmod(tmp_path, 0o700)
+    backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
+    with pytest.raises(BackendUnavailable, match="closed to other users"):
+        await backend.open(lambda _: None)
+
+
+async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo make test")
+    reachable(tmp_path)
+    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    await room.backend.open(room.push)
+    await room.backend.start([Launch(launch().instance, "nobody", ("/bin/sleep", "60"))])
+    (genuine,) = await room.backend.find()
+    process = proc.parse_process_id(genuine.handle)
+    assert process is not None
+    marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
+    marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
+    (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
+    forged = subprocess.Popen(("/bin/sleep", "60"), env=marks, start_new_session=True, user="nobody")  # noqa: ASYNC220 (a test)
+    await room.restart()
+    assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
+    forged.kill()
+    forged.wait()
+    await room.backend.stop([Target(launch().instance)])
+    await room.gone(launch().instance)
+    await room.backend.close()
+    for child in room.left:
+        child.wait()
+
+
 async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: sudo make test")
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o711)
+    reachable(tmp_path)
     room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
     await room.backend.open(room.push)
     program = ("/bin/sh", "-c", "id -un; cat ../key.pem; exec sleep 60")

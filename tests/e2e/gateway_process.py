@@ -15,7 +15,7 @@ USER, PASSWORD = "alice", "wonderland"
 class GatewayProcess:
     """Server and edge."""
 
-    def __init__(self, directory: pathlib.Path, more: str = "") -> None:
+    def __init__(self, directory: pathlib.Path, *settings: str) -> None:
         from gateway.server.security.password import hash_password
 
         self.directory = directory
@@ -28,17 +28,19 @@ class GatewayProcess:
             f"c.Proxy.address = '127.0.0.1:0'\n"
             f"c.LocalBackend.root = {str(self.local)!r}\n"
             f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob': {hash_password('builder')!r}}}\n"
-            f"c.ClusterConfig.max_workers = 6\n" + more
+            f"c.ClusterConfig.max_workers = 6\n" + "".join(f"{line}\n" for line in settings)
         )
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        """Serve."""
-        words = [sys.executable, "-m", "gateway", "serve", "--config", str(self.config)]
+    def start(self, *settings: str, module: str = "gateway", environment: dict[str, str] | None = None) -> None:
+        """Serve; settings are words such as --Class.trait=value."""
+        words = [sys.executable, "-m", module, "serve", "--config", str(self.config), *settings]
         log = (self.directory / "server.log").open("a")
         with log:
-            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+            self.process = subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=os.environ | (environment or {})
+            )
         assert self.process.stdout is not None
         found = re.search(r"serves on (\S+) ", self.process.stdout.readline())
         assert found is not None, (self.directory / "server.log").read_text()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -10,6 +12,7 @@ import sys
 
 import pytest
 
+from gateway.server.edge_process import WarmEdge
 from tests.e2e.gateway_process import GatewayProcess
 
 
@@ -83,6 +86,8 @@ def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathli
     from tests.e2e.gateway_process import PASSWORD, USER
 
     gateway = GatewayProcess(tmp_path)
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "listener.port").touch()  # cut short, as when the machine went down while it was written
     gateway.start()
     made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("lives-on")
     Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
@@ -97,3 +102,65 @@ def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathli
     assert client.wait("lives-on", ("STOPPED",), timeout_s=40).status.reason == "STOP_REQUESTED"
     assert gateway.processes() == []
     assert gateway.stop() == 0
+
+
+def test_a_term_signal_stops_the_clusters_when_told_to(tmp_path: pathlib.Path) -> None:
+    from gateway import Gateway
+    from tests.e2e.gateway_process import PASSWORD, USER
+
+    gateway = GatewayProcess(tmp_path)
+    gateway.start("--DaskGateway.stop_clusters_on_exit=True")
+    made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("ends", workers=1)
+    Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
+    assert gateway.stop() == 0
+    assert gateway.processes() == []
+
+
+def test_an_edge_run_by_hand_serves_as_well(tmp_path: pathlib.Path) -> None:
+    from distributed import Client
+
+    from gateway import Gateway, GatewayCluster
+    from tests.e2e.gateway_process import PASSWORD, USER
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    gateway = GatewayProcess(tmp_path)
+    public = f"--Proxy.address=127.0.0.1:{port}"
+    gateway.start("--DaskGateway.start_proxy=False", public)
+    server = f"http://127.0.0.1:{(tmp_path / 'state' / 'listener.port').read_text()}"
+    words = [public, f"--Proxy.server_address={server}", f"--Proxy.grpc_address={server.removeprefix('http://')}"]
+    words += [f"--Proxy.token_file={tmp_path}/state/edge.token", f"--Proxy.state_dir={tmp_path}/edge"]
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "gateway", "proxy", "--config", str(gateway.config), "--ready-fd", str(writing), *words]
+    edge = subprocess.Popen(command, pass_fds=[writing])
+    os.close(writing)
+    with os.fdopen(reading) as ready:
+        assert ready.readline() == f"ready 127.0.0.1:{port}\n"
+    with (
+        GatewayCluster(gateway=Gateway(f"http://127.0.0.1:{port}", auth=(USER, PASSWORD)), n_workers=1) as cluster,
+        Client(cluster) as client,
+    ):
+        assert client.submit(sum, [1, 2]).result(timeout=40) == 3
+    edge.send_signal(signal.SIGTERM)
+    assert edge.wait(20) == 0
+    assert gateway.stop() == 0
+
+
+def test_an_edge_that_was_begun_early_and_is_not_needed_ends_by_itself() -> None:
+    warm = WarmEdge()
+    warm.dismiss()
+    assert warm.child.returncode == 0
+    warm.dismiss()  # again does nothing
+
+
+def test_a_server_that_starts_no_edge_leaves_none_behind(tmp_path: pathlib.Path) -> None:
+    gateway = GatewayProcess(tmp_path)
+    gateway.config.write_text(gateway.config.read_text() + "c.DaskGateway.start_proxy = False\nc.Proxy.address = '127.0.0.1:1'\n")
+    gateway.start()
+    try:
+        assert gateway.process is not None
+        children = pathlib.Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text()
+        assert children == ""
+    finally:
+        gateway.stop()

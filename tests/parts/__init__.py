@@ -8,7 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+PATH = os.environ.get("PATH", "") + f":/usr/sbin:/sbin:/usr/local/sbin:{_CACHE}/daskgateway/parts/node_modules/.bin"
 
 
 def program(name: str, install: str) -> str:

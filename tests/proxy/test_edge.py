@@ -17,7 +17,6 @@ from daskgateway.internal.v1 import route_pb2
 from gateway.proxy.access import now_ms
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
-from gateway.proxy.dashboards import relocated
 from gateway.server.security.tickets import TicketSigner
 from gateway.wire import Ticket, server_name
 from tests.proxy.test_client_hello import real_hello
@@ -231,27 +230,3 @@ async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(ed
             assert (await answer.json())["code"] == "unimplemented"
         async with caller.get(f"{base}/healthz") as answer:
             assert (await answer.json())["server"] is False
-
-
-def test_a_redirect_never_leaves_the_dashboard() -> None:
-    base = "http://10.0.0.1:8787"
-    assert relocated("/status", base, UID) == f"/clusters/{UID}/status"
-    assert relocated(f"{base}/graph", base, UID) == f"/clusters/{UID}/graph"
-    assert relocated("https://evil.example/x", base, UID) == f"/clusters/{UID}/"
-    assert relocated("//evil.example/x", base, UID) == f"/clusters/{UID}/"
-    assert relocated("status", base, UID) == "status"
-
-
-async def test_a_tunnel_carries_a_schedulers_bytes(edge: Edge) -> None:
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"got " + await reader.read(100))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    add_route(edge, server.sockets[0].getsockname()[1])
-    async with aiohttp.ClientSession() as caller:
-        async with caller.ws_connect(f"http://127.0.0.1:{port_of(edge)}/tunnel/{UID}") as tunnel:
-            await tunnel.send_bytes(b"hello")
-            assert await tunnel.receive_bytes() == b"got hello"
-    server.close()

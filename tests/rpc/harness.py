@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +125,14 @@ class PretendCredentials:
 class PretendDoors:
     """A token is the name of a principal."""
 
+    def __init__(self) -> None:
+        self.held: list[tuple[str, Callable[[], None]]] = []  # token and what ends a stream it opened
+
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        entry = (value, end)
+        self.held.append(entry)
+        return lambda: self.held.remove(entry)
+
     async def principal(self, scheme: str, value: str, peer: str) -> Principal:
         if scheme != "bearer" or value not in TOKENS:
             raise CredentialsInvalid
@@ -145,9 +153,10 @@ class Offers:
 
     limits: Limits = Limits(workers=20)
     lifecycle: Lifecycle = Lifecycle(idle_timeout_s=3600.0)
+    settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 
     def offer(self, principal: Principal) -> Offer:
-        return Offer(("pretend", "other"), FIELDS, SETTINGS, self.limits, self.lifecycle, Lifecycle(max_lifetime_s=86400.0))
+        return Offer(("pretend", "other"), FIELDS, self.settings, self.limits, self.lifecycle, Lifecycle(max_lifetime_s=86400.0))
 
 
 @dataclass
@@ -164,6 +173,7 @@ class Harness:
     async def start(self) -> None:
         await self.store.open()
         self.draining = asyncio.Event()
+        self.doors = PretendDoors()
         self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, now_ms, lambda: self.patience)
         await self.backend.open(self.reconciler.observed)
         services = Services(
@@ -185,7 +195,7 @@ class Harness:
         interceptors = [
             ContextInterceptor(),
             ErrorInterceptor(),
-            AuthenticationInterceptor(PretendDoors()),
+            AuthenticationInterceptor(self.doors),
             LimitsInterceptor(self.max_calls, 1000, self.max_streams_per_user, self.draining.is_set),
         ]
         self.server, self.healthy = host.build(

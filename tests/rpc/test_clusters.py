@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -13,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.server.core.facts import Patience
 from tests.rpc.harness import Harness, PretendAgent, as_
 
 
@@ -129,6 +131,17 @@ async def test_every_violation_is_told_at_once(harness: Harness) -> None:
     assert not listed.clusters
 
 
+async def test_a_very_long_list_of_violations_still_arrives(harness: Harness) -> None:
+    """gRPC's clients refuse trailers beyond 8 KiB, at random, and the whole error was lost with them."""
+    groups = {"\u202e" * 60 + str(number): pb.WorkerGroup(count=-1) for number in range(200)}
+    for _ in range(20):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await harness.clusters.CreateCluster(create(worker_groups=groups), metadata=as_("alice"))
+        assert reason(refused.value) == "FIELD_INVALID"
+        *_, last = details(refused.value)["BadRequest"].field_violations
+        assert last.description.startswith("and ")
+
+
 async def test_the_same_request_id_makes_one_cluster(harness: Harness) -> None:
     request = create("")
     first = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
@@ -139,6 +152,26 @@ async def test_the_same_request_id_makes_one_cluster(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     assert reason(caught.value) == "REQUEST_ID_REUSED"
+
+
+async def test_a_request_id_has_one_effect_even_when_that_was_purged() -> None:
+    harness = Harness(patience=Patience(retention_s=0.0))
+    await harness.start()
+    try:
+        request = create("short")
+        request.request_id = str(uuid.uuid4())
+        made = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+        subscription = harness.store.view.subscribe()
+        async with asyncio.timeout(20):
+            while harness.store.view.cluster(made.uid) is not None:
+                await subscription.next()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        assert reason(caught.value) == "CLUSTER_NOT_FOUND"
+        assert list(harness.store.view.clusters()) == []
+    finally:
+        await harness.stop()
 
 
 async def test_another_users_cluster_and_none_look_the_same(harness: Harness) -> None:
@@ -238,3 +271,22 @@ async def test_the_offer_has_typed_fields(harness: Harness) -> None:
     assert list(offer.backends) == ["pretend", "other"]
     assert offer.limits.workers == 20
     assert not offer.limits.HasField("cores")
+
+
+async def test_a_page_of_large_clusters_ends_before_other_clients_would_refuse_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.server.usecases.clusters.MAX_PAGE_BYTES", 4000)
+    for number in range(6):
+        request = create(f"large-{number}")
+        request.cluster.labels["note"] = "x" * 250
+        await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+    found: list[str] = []
+    token, pages = "", 0
+    while token or not pages:
+        page = await harness.clusters.ListClusters(service_pb.ListClustersRequest(page_size=1000, page_token=token), metadata=as_("alice"))
+        assert page.ByteSize() < 4500
+        found += [cluster.name.rpartition("-")[2] for cluster in page.clusters]
+        token, pages = page.next_page_token, pages + 1
+    assert found == ["5", "4", "3", "2", "1", "0"]
+    assert 1 < pages < 6

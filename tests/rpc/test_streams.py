@@ -6,11 +6,13 @@ import asyncio
 
 import grpc
 import pytest
-from daskgateway.internal.v1 import route_pb2
+from daskgateway.internal.v1 import agent_pb2, route_pb2
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from google.protobuf.duration_pb2 import Duration
 
+from gateway.server.core.model import GroupStatus
+from gateway.server.rpc.agent_service import news_of
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.test_clusters import active, create, fields, reason
 
@@ -85,6 +87,23 @@ async def test_streams_of_one_user_are_bounded(harness: Harness) -> None:
         watch.cancel()
 
 
+async def test_a_stream_ends_with_the_credentials_it_was_opened_with(harness: Harness) -> None:
+    mine, other = [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_(user)) for user in ("alice", "bob")]
+    for watch in (mine, other):
+        await watch.read()
+    for token, end in tuple(harness.doors.held):
+        if token == "alice":
+            end()
+            end()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await mine.read()
+    assert reason(caught.value) == "CREDENTIALS_INVALID"
+    assert [token for token, _ in harness.doors.held] == ["bob"]
+    await harness.clusters.CreateCluster(create(), metadata=as_("bob"))
+    assert (await other.read()).event.cluster.name == "users/bob/clusters/etl"
+    other.cancel()
+
+
 async def test_logs_of_all_or_some_instances(harness: Harness) -> None:
     cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=2)})
     await agent.report(workers=["default-0", "default-1"])
@@ -134,6 +153,43 @@ async def test_an_agents_malformed_address_is_refused(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await agent.call.read()
     assert fields(caught.value) == {"scheduler_address"}
+
+
+INWARD = ["127.0.0.1", "127.1", "2130706433", "0", "[::1]", "[::ffff:127.0.0.1]", "localhost", "localhost.", "169.254.169.254", "0.0.0.0"]
+
+
+@pytest.mark.parametrize("host", INWARD)
+async def test_an_agent_elsewhere_cannot_point_the_edge_at_its_own_machine(harness: Harness, host: str) -> None:
+    """Its connection may well come from here: from the edge, which passes it on."""
+    harness.offers.settings = {**harness.offers.settings, "scheduler_host": ""}
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    agent = PretendAgent(harness, made.uid)
+    await agent.directive()
+    await agent.report(snapshot=True, scheduler_address=f"tls://{host}:8786")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await agent.directive()
+    assert fields(caught.value) == {"scheduler_address"}
+
+
+@pytest.mark.parametrize(
+    "address", ["--preload:80", "tls://--host=x:80", "-h:1", "tls://a b:1", "tls://user@10.0.0.1:1", "tls://10.0.0.1:1/x"]
+)
+async def test_an_address_that_a_command_would_take_for_a_flag_is_refused(harness: Harness, address: str) -> None:
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    agent = PretendAgent(harness, made.uid)
+    await agent.directive()
+    await agent.report(snapshot=True, scheduler_address=address)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await agent.directive()
+    assert fields(caught.value) == {"scheduler_address"}
+
+
+def test_names_that_no_worker_ever_had_are_not_kept() -> None:
+    """They come from a user's scheduler, as many as it likes, and are kept until the cluster's next step."""
+    made_up = [f"default-{n}" for n in range(1000)] + ["other-0", "default-x", "default", "-1", "default-²", "default-" + "9" * 5000]
+    report = agent_pb2.AgentReport(workers=made_up, left=made_up, retired=made_up)
+    news = news_of(report, 0, {"default": GroupStatus(next_sequence=2)}, local=True)
+    assert news.workers == news.left == news.retired == {"default-0", "default-1"}
 
 
 async def test_routes_come_and_go_with_clusters(harness: Harness) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import socket
 import ssl
@@ -17,11 +18,16 @@ from traitlets import TraitError
 
 from gateway.configfile import ConfigurationError
 from gateway.proxy.access import Sessions, ticket_user
+from gateway.server.core.errors import CredentialsInvalid
+from gateway.server.core.model import Token
+from gateway.server.keys import ClusterKeys, Doors, Keys, edge_token
 from gateway.server.security import certificates, password, tokens
+from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.authenticator import Credentials
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
 from gateway.server.security.tickets import TicketSigner
+from gateway.server.store.memory import MemoryStore
 from gateway.wire import Ticket, basic_credentials, server_name
 
 NOW = 1_800_000_000_000
@@ -209,3 +215,56 @@ def test_a_plain_password_in_the_configuration_is_refused() -> None:
 async def test_nobody_to_let_in_is_a_mistake() -> None:
     with pytest.raises(ConfigurationError, match="nobody could sign in"):
         await password.PasswordAuthenticator().open()
+
+
+@pytest.mark.parametrize("torn", ["", "\n", "dgw_edge_", "dgw_api_" + "a" * 16 + "_" + "b" * 43])
+async def test_a_torn_file_of_the_edges_token_lets_nobody_in(tmp_path: pathlib.Path, torn: str) -> None:
+    path = tmp_path / "edge.token"
+    path.write_text(torn)
+    token = edge_token(path)
+    assert tokens.parse(token) is not None
+    assert edge_token(path) == token
+    assert path.stat().st_mode & 0o777 == 0o600
+    doors = Doors(None, None, None, None, tokens.hashed(token))  # type: ignore[arg-type]
+    with pytest.raises(CredentialsInvalid):
+        await doors.edge(torn.strip())
+
+
+@pytest.mark.parametrize("lifetime_s", [3600.0, None, 9 * 365 * 86400.0])
+async def test_a_clusters_certificates_outlive_a_lifetime_that_is_made_longer_later(lifetime_s: float | None) -> None:
+    """An update may turn an hour into years, and the certificates were made at the beginning."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cryptography import x509
+
+    keyring, now = Keyring([Fernet.generate_key().decode()]), 1_700_000_000_000
+    with ThreadPoolExecutor(1) as threads:
+        cluster_keys = ClusterKeys(MemoryStore(), keyring, threads)
+        keys = Keys(keyring, None, None, lambda: now, threads, cluster_keys)  # type: ignore[arg-type]
+        sealed = await keys.make_cluster_secrets("c" + "a" * 20, lifetime_s)
+    made = keyring.unseal(sealed)
+    for pem in (made.ca_certificate, made.scheduler_certificate, made.worker_certificate):
+        left_s = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp() - now / 1000
+        assert left_s >= max(5 * 365 * 86400.0, lifetime_s or 0)
+
+
+async def test_what_an_api_token_opened_ends_when_it_is_revoked_or_expires() -> None:
+    store, now = MemoryStore(), [1_000_000]
+    await store.open()
+    api_tokens = ApiTokens(store, lambda: now[0])
+    minted, brief = tokens.mint("api"), tokens.mint("api")
+    for one, expires_at in ((minted, 9_000_000), (brief, now[0] + 50)):
+        token = Token(one.id, "alice", one.secret_hash, expires_at=expires_at)
+        await store.transact(lambda tx, token=token: tx.put_token(token))
+        assert await api_tokens.authenticate(one.text) is not None
+    ended = {name: asyncio.Event() for name in ("revoked", "closed", "expired")}
+    let_go = [api_tokens.hold(minted.text, ended["revoked"].set), api_tokens.hold(minted.text, ended["closed"].set)]
+    let_go += [api_tokens.hold(brief.text, ended["expired"].set)]
+    let_go[1]()
+    api_tokens.forget(minted.id)
+    assert (ended["revoked"].is_set(), ended["closed"].is_set()) == (True, False)
+    async with asyncio.timeout(10):
+        await ended["expired"].wait()
+    let_go[0]()
+    let_go[2]()
+    assert api_tokens._held == {}

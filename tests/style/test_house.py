@@ -122,3 +122,19 @@ def test_the_stubs_are_those_of_the_protocol() -> None:
 
     done = subprocess.run([sys.executable, "scripts/generate_stubs.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_client_needs_only_the_light_install_and_what_python_3_10_has() -> None:
+    import sys
+
+    light = {"grpc", "google", "daskgateway", "gateway", "dask", "distributed", "tornado", "cryptography", "click", "rich"}
+    late = {"ipywidgets", "IPython"}  # imported where they are there
+    newer = re.compile(r"asyncio\.timeout|asyncio\.Runner|asyncio\.TaskGroup|StrEnum|tomllib|ExceptionGroup|add_note|datetime\.UTC")
+    wrong = []
+    for path in SOURCES:
+        if not module_of(path).startswith("gateway.client"):
+            continue
+        tops = {name.split(".")[0] for name in imports_of(path)}
+        wrong += [f"{path.name} imports {top}" for top in sorted(tops - light - late) if top not in sys.stdlib_module_names]
+        wrong += [f"{path.name} uses {found}" for found in newer.findall(path.read_text())]
+    assert wrong == []

@@ -128,6 +128,7 @@ class Reconciler:
                 await self._purge(uid)
                 return None
             facts = self._follow_up(uid, done)
+        self.inbox.put_back(uid, facts)
         return self._now()
 
     def _step(self, tx: Tx, uid: str, facts: Facts) -> Step | None:
@@ -148,6 +149,7 @@ class Reconciler:
 
     def _follow_up(self, uid: str, done: Done) -> Facts:
         """Return the facts for the next step: what came of the actions, and what came in meanwhile."""
+        self._queue.drop(uid)  # whatever it waits for: the next step sees it
         facts = self.inbox.take(uid)
         return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from daskgateway.internal.v1 import agent_pb2_grpc
 
 from gateway.server.core.errors import CredentialsInvalid, FieldInvalid, Violation
 from gateway.server.core.facts import AgentNews
-from gateway.server.core.model import Cluster
+from gateway.server.core.model import Cluster, GroupStatus
 from gateway.server.core.plan import directive
 from gateway.server.rpc.caller import current
 from gateway.server.rpc.requests import Malformed
@@ -26,11 +28,13 @@ from gateway.server.store.contract import View
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_MS = 15_000
+PACE_S = 0.02  # between two reports of one agent; meanwhile the rest wait in the connection, which holds little
 MAX_NAME = 64
 MAX_ADDRESS = 256
 MAX_VERSIONS = 64
 MAX_COUNT = 1_000_000
 MAX_AGE_MS = 10 * 365 * 86_400_000
+_ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]+")  # nothing that a command takes for a flag
 LOOPBACK_PEERS = ("unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D")
 
 
@@ -86,21 +90,30 @@ class Switchboard:
                 changed.set()
 
 
-def news_of(report: pb.AgentReport, now: int, *, local: bool) -> AgentNews:
-    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the agent is on this machine."""
+def news_of(report: pb.AgentReport, now: int, groups: Mapping[str, GroupStatus], *, local: bool) -> AgentNews:
+    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the agent is on this machine.
+
+    Names that no worker of these groups ever had are passed over: what is kept until the next step is bounded by what was started.
+    """
     return AgentNews(
         snapshot=report.snapshot,
         address=_address(report.scheduler_address, "scheduler_address", local),
         dashboard_address=_address(report.dashboard_address, "dashboard_address", local),
         versions=_versions(report.versions),
-        workers=frozenset(name for name in report.workers if len(name) <= MAX_NAME),
-        left=frozenset(name for name in report.left if len(name) <= MAX_NAME),
-        retired=frozenset(name for name in report.retired if len(name) <= MAX_NAME),
+        workers=frozenset(name for name in report.workers if _was_started(name, groups)),
+        left=frozenset(name for name in report.left if _was_started(name, groups)),
+        retired=frozenset(name for name in report.retired if _was_started(name, groups)),
         clients=max(0, min(report.clients, MAX_COUNT)),
         idle_since_at=_since(report.idle_ms, now),
         no_client_since_at=_since(report.no_client_ms, now),
         targets={name: max(0, min(target, MAX_COUNT)) for name, target in report.targets.items() if len(name) <= MAX_NAME},
     )
+
+
+def _was_started(name: str, groups: Mapping[str, GroupStatus]) -> bool:
+    group, _, sequence = name.rpartition("-")
+    status = groups.get(group) if len(name) <= MAX_NAME else None
+    return status is not None and sequence.isascii() and sequence.isdigit() and int(sequence) < status.next_sequence
 
 
 def _versions(versions: Mapping[str, str]) -> dict[str, str]:
@@ -120,7 +133,7 @@ def _address(text: str, field: str, local: bool) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if len(text) > MAX_ADDRESS or not host or not port or any(character.isspace() for character in text):
+    if len(text) > MAX_ADDRESS or not host or not port or not _ADDRESS.fullmatch(text):
         raise FieldInvalid([Violation(field, "must be host:port or tls://host:port")])
     if _inward(host) and not local:
         raise FieldInvalid([Violation(field, "must not be a loopback address: the scheduler is on another machine")])
@@ -128,11 +141,17 @@ def _address(text: str, field: str, local: bool) -> str:
 
 
 def _inward(host: str) -> bool:
-    """Whether a host names the machine that connects to it."""
+    """Whether a host names the machine that connects to it, however it is written: 127.1 and ::ffff:127.0.0.1 do too."""
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return host == "localhost" or host.rstrip(".").endswith("localhost")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
     return address.is_loopback or address.is_unspecified or address.is_link_local
 
 
@@ -166,7 +185,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             raise CredentialsInvalid
         changed = self._switchboard.connect(uid)
         self._listener.agent_came(uid)
-        reading = asyncio.ensure_future(self._read(uid, request_iterator, context.peer()))
+        reading = asyncio.ensure_future(self._read(uid, request_iterator, self._is_local(uid, context.peer())))
         reading.add_done_callback(lambda _: changed.set())
         try:
             sent: pb.AgentDirective | None = None
@@ -187,8 +206,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             self._switchboard.disconnect(uid, changed)
             self._listener.agent_went(uid)
 
-    async def _read(self, uid: str, reports: AsyncIterator[pb.AgentReport | Malformed], peer: str) -> None:
-        local = peer.startswith(LOOPBACK_PEERS)
+    def _is_local(self, uid: str, peer: str) -> bool:
+        """Whether an agent's scheduler is on this machine. Who comes through the edge seems to be, so it must also have been told to be."""
+        cluster = self._view.cluster(uid)
+        host = str(cluster.spec.settings.get("scheduler_host", "127.0.0.1")) if cluster is not None else ""
+        return peer.startswith(LOOPBACK_PEERS) and bool(host) and _inward(host)
+
+    async def _read(self, uid: str, reports: AsyncIterator[pb.AgentReport | Malformed], local: bool) -> None:
         first = True
         async for report in reports:
             if isinstance(report, Malformed):
@@ -196,7 +220,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             if first and not report.snapshot:
                 raise FieldInvalid([Violation("snapshot", "must be set in the first report")])
             first = False
-            self._listener.heard(uid, news_of(report, self._now(), local=local))
+            cluster = self._view.cluster(uid)
+            groups = cluster.groups if cluster is not None else {}
+            self._listener.heard(uid, news_of(report, self._now(), groups, local=local))
+            await asyncio.sleep(PACE_S)
 
 
 def _differs(wish: pb.AgentDirective, sent: pb.AgentDirective) -> bool:

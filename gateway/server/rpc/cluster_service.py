@@ -27,7 +27,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         self._services = services
         self._messages = messages.ClusterMessages(services.endpoint)
 
-    async def CreateCluster(self, request: service_pb.CreateClusterRequest, context: Any) -> pb.Cluster:
+    async def CreateCluster(self, request: service_pb.CreateClusterRequest, context: Any) -> bytes:
         cluster, replayed = await clusters.create_cluster(
             self._services,
             principal(),
@@ -39,10 +39,10 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         )
         return self._answer(cluster, replayed, context)
 
-    async def GetCluster(self, request: service_pb.GetClusterRequest, context: Any) -> pb.Cluster:
-        return self._messages.of(clusters.get_cluster(self._services, principal(), request.name))
+    async def GetCluster(self, request: service_pb.GetClusterRequest, context: Any) -> bytes:
+        return self._messages.encoded(clusters.get_cluster(self._services, principal(), request.name))
 
-    async def ListClusters(self, request: service_pb.ListClustersRequest, context: Any) -> service_pb.ListClustersResponse:
+    async def ListClusters(self, request: service_pb.ListClustersRequest, context: Any) -> bytes:
         page = clusters.list_clusters(
             self._services,
             principal(),
@@ -51,35 +51,36 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             page_token=request.page_token,
             states=requests.states(request.states),
             show_finished=request.show_finished,
+            size_bytes=self._messages.size_bytes,
         )
-        found = [self._messages.of(cluster) for cluster in page.clusters]
-        return service_pb.ListClustersResponse(clusters=found, next_page_token=page.next_token, revision=page.revision)
+        rest = service_pb.ListClustersResponse(next_page_token=page.next_token, revision=page.revision)
+        return self._messages.listed(page.clusters, rest)
 
-    async def UpdateCluster(self, request: service_pb.UpdateClusterRequest, context: Any) -> pb.Cluster:
+    async def UpdateCluster(self, request: service_pb.UpdateClusterRequest, context: Any) -> bytes:
         update, call = requests.update(request), requests.call("UpdateCluster", request)
         cluster, replayed = await clusters.update_cluster(
             self._services, principal(), request.cluster.name, request.cluster.etag, update, call
         )
         return self._answer(cluster, replayed, context)
 
-    async def StopCluster(self, request: service_pb.StopClusterRequest, context: Any) -> pb.Cluster:
+    async def StopCluster(self, request: service_pb.StopClusterRequest, context: Any) -> bytes:
         call = requests.call("StopCluster", request)
         cluster, replayed = await clusters.stop_cluster(self._services, principal(), request.name, request.etag, call)
         return self._answer(cluster, replayed, context)
 
-    def _answer(self, cluster: Any, replayed: bool, context: Any) -> pb.Cluster:
+    def _answer(self, cluster: Any, replayed: bool, context: Any) -> bytes:
         if replayed:
             context.set_trailing_metadata(((REPLAYED, "1"),))
-        return self._messages.of(cluster)
+        return self._messages.encoded(cluster)
 
-    async def WaitCluster(self, request: service_pb.WaitClusterRequest, context: Any) -> pb.Cluster:
+    async def WaitCluster(self, request: service_pb.WaitClusterRequest, context: Any) -> bytes:
         violations: list[Violation] = []
         timeout_s = requests.optional_seconds(request, "timeout", "timeout", violations)
         if violations or (timeout_s is not None and timeout_s < 0):
             raise FieldInvalid(violations or [Violation("timeout", "must not be negative")])
         states = requests.states(request.states)
         cluster = await follow.wait_cluster(self._services, principal(), request.name, states, request.after_revision, timeout_s or 0.0)
-        return self._messages.of(cluster)
+        return self._messages.encoded(cluster)
 
     async def GetClusterOptions(self, request: service_pb.GetClusterOptionsRequest, context: Any) -> service_pb.GetClusterOptionsResponse:
         return messages.offer(self._services.offers.offer(principal()))

@@ -10,8 +10,11 @@ from typing import Any
 import grpc
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_interceptor.server import AsyncServerInterceptor
 from grpc_reflection.v1alpha import reflection
 
+from gateway.server.rpc.chain import Chain
+from gateway.server.rpc.messages import serialized
 from gateway.server.rpc.requests import MAX_MESSAGE_BYTES, reader
 
 logger = logging.getLogger(__name__)
@@ -63,17 +66,17 @@ class _Registrar:
 
 def _total(handler: Any) -> Any:
     message_type = handler.request_deserializer.__self__
-    return handler._replace(request_deserializer=reader(message_type))
+    return handler._replace(request_deserializer=reader(message_type), response_serializer=serialized)
 
 
 def build(
-    interceptors: Sequence[Any],
+    interceptors: Sequence[AsyncServerInterceptor],
     services: Sequence[tuple[Callable[[Any, Any], None], Any]],
     *,
     with_reflection: bool,
 ) -> tuple[grpc.aio.Server, Any]:
     """Return a server that answers these services, health and (if wished) reflection; it does not listen yet."""
-    server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+    server = grpc.aio.server(interceptors=[Chain(interceptors)], options=OPTIONS)
     registrar = _Registrar(server)
     for register, servicer in services:
         register(servicer, registrar)

@@ -5,13 +5,14 @@ The outermost two never let an exception's text out: an uncaught one becomes INT
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -39,6 +40,10 @@ OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 AGENT_PREFIX = "/daskgateway.internal.v1.AgentService/"
 EDGE_PREFIX = "/daskgateway.internal.v1.RouteService/"
 AGENT_UID = "dgw-uid"
+# They last for a minute or for ever: counted as streams, or they would keep all other calls out.
+LONG_CALLS = ("/daskgateway.v1.ClusterService/WaitCluster", "/grpc.health.v1.Health/Watch")
+MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
+MAX_STREAMS_PER_AGENT = 8  # a lost one may be seen to end only after the next has begun
 MAX_CREDENTIALS = 16 * 1024
 OVERLOAD_RETRY_S = 1.0
 
@@ -52,6 +57,9 @@ class Doorkeeper(Protocol):
     async def principal(self, scheme: str, value: str, peer: str) -> Principal:
         """Return who these credentials belong to."""
 
+    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Call `end` when credentials that were good expire or are revoked, until what is returned is called."""
+
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
 
@@ -60,7 +68,11 @@ class Doorkeeper(Protocol):
 
 
 class _Around(AsyncServerInterceptor):
-    """Holds a context manager around a whole call, whether its answer is one message or a stream."""
+    """Holds something around a whole call, whether its answer is one message (`_call`) or a stream (`around`)."""
+
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        """Answer a call whose answer is one message. Plain code: a context manager costs several times as much."""
+        raise AssertionError("each interceptor says what it holds")
 
     def around(self, request: Any, context: Context, method: str) -> AbstractAsyncContextManager[None]:
         """Return what is held."""
@@ -69,9 +81,7 @@ class _Around(AsyncServerInterceptor):
     async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
         if inspect.isasyncgenfunction(method):
             return self._stream(method, request_or_iterator, context, method_name)
-        async with self.around(request_or_iterator, context, method_name):
-            answer = method(request_or_iterator, context)
-            return await answer if inspect.isawaitable(answer) else answer
+        return await self._call(method, request_or_iterator, context, method_name)
 
     async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
         async with self.around(request, context, method_name):
@@ -83,48 +93,83 @@ class _Around(AsyncServerInterceptor):
 class ContextInterceptor(_Around):
     """Gives the call a correlation id and logs how it ended."""
 
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        begun = _begin(context)
+        try:
+            return await method(request, context)
+        finally:
+            _tell(begun, context, name)
+
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
-        caller = Caller(secrets.token_hex(8))
-        current.set(caller)
-        began = time.perf_counter()
+        begun = _begin(context)
         try:
             yield
         finally:
-            if logger.isEnabledFor(logging.INFO) and not method.startswith(OPEN_PREFIXES):
-                code = context.code()
-                name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
-                took_ms = (time.perf_counter() - began) * 1000
-                who = caller.user or "-"
-                logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, who, took_ms, caller.correlation_id, context.peer())
+            _tell(begun, context, method)
+
+
+def _begin(context: Context) -> tuple[Caller, str, float]:
+    caller = Caller(secrets.token_hex(8))
+    current.set(caller)
+    # The peer is asked for now: to ask once the call has ended crashes the process.
+    return caller, context.peer(), time.perf_counter()
+
+
+def _tell(begun: tuple[Caller, str, float], context: Context, method: str) -> None:
+    caller, peer, began = begun
+    if logger.isEnabledFor(logging.INFO) and not method.startswith(OPEN_PREFIXES):
+        code = context.code()
+        name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
+        took_ms = (time.perf_counter() - began) * 1000
+        logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, peer)
 
 
 class ErrorInterceptor(_Around):
     """Turns what goes wrong into one status with typed details."""
 
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        try:
+            _check_read(request)
+            return await method(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await self._failed(error, context, name)
+
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
         try:
-            if isinstance(request, Malformed):
-                raise FieldInvalid([Violation("request", request.description)])
+            _check_read(request)
             yield
         except grpc.aio.AbortError:
             raise
-        except ServiceError as error:
-            await self._abort(context, error)
-        except StoreUnreachable as error:
-            logger.warning("the database does not answer: %s", error)
-            await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
-        except Exception:
-            correlation_id = current.get().correlation_id
-            logger.exception("%s failed, id=%s", method, correlation_id)
-            fault = ServiceError(metadata={"correlation_id": correlation_id})
-            fault.args = (f"the server failed; its log says why under {correlation_id}",)
-            await self._abort(context, fault)
+        except Exception as error:
+            await self._failed(error, context, method)
+
+    async def _failed(self, error: Exception, context: Context, method: str) -> None:
+        """End the call with the status of what went wrong."""
+        match error:
+            case ServiceError():
+                await self._abort(context, error)
+            case StoreUnreachable():
+                logger.warning("the database does not answer: %s", error)
+                await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
+            case _:
+                correlation_id = current.get().correlation_id
+                logger.exception("%s failed, id=%s", method, correlation_id, exc_info=error)
+                fault = ServiceError(metadata={"correlation_id": correlation_id})
+                fault.args = (f"the server failed; its log says why under {correlation_id}",)
+                await self._abort(context, fault)
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
         trailers = ((STATUS_DETAILS, details_of(error)), (CORRELATION_ID, current.get().correlation_id))
         await context.abort(code_of(error), text_of(error), trailers)
+
+
+def _check_read(request: Any) -> None:
+    if isinstance(request, Malformed):
+        raise FieldInvalid([Violation("request", request.description)])
 
 
 class AuthenticationInterceptor(_Around):
@@ -133,19 +178,43 @@ class AuthenticationInterceptor(_Around):
     def __init__(self, doorkeeper: Doorkeeper) -> None:
         self._doorkeeper = doorkeeper
 
+    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+        if not name.startswith(OPEN_PREFIXES):
+            await self._admit(context, name)
+        return await method(request, context)
+
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
         if not method.startswith(OPEN_PREFIXES):
             await self._admit(context, method)
         yield
 
+    async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
+        """Let a stream last no longer than the credentials it was opened with."""
+        async with self.around(request, context, method_name), aclosing(method(request, context)) as messages:
+            task, ended = asyncio.current_task(), False
+
+            def end() -> None:
+                nonlocal ended
+                if task is not None and not ended:
+                    ended = task.cancel()
+
+            caller = current.get()
+            let_go = self._doorkeeper.hold(*_credentials(_headers_of(context)), end) if caller.principal is not None else _nothing
+            try:
+                async for message in messages:
+                    yield message
+            except asyncio.CancelledError:
+                if not ended or task is None:
+                    raise
+                task.uncancel()
+                raise CredentialsInvalid from None
+            finally:
+                let_go()
+
     async def _admit(self, context: Context, method: str) -> None:
-        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-        value = metadata.get(AUTHORIZATION, "")
-        if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
-            raise CredentialsInvalid
-        scheme, _, rest = value.partition(" ")
-        scheme, rest, caller = scheme.lower(), rest.strip(), current.get()
+        metadata, caller = _headers_of(context), current.get()
+        scheme, rest = _credentials(metadata)
         if method.startswith(AGENT_PREFIX):
             uid = str(metadata.get(AGENT_UID, ""))
             await self._doorkeeper.agent(uid, rest if scheme == "bearer" else "")
@@ -156,6 +225,23 @@ class AuthenticationInterceptor(_Around):
         else:
             caller.principal = await self._doorkeeper.principal(scheme, rest, context.peer())
             caller.user = caller.principal.user
+
+
+def _headers_of(context: Context) -> dict[str, Any]:
+    return dict(context.invocation_metadata() or ())
+
+
+def _credentials(metadata: dict[str, Any]) -> tuple[str, str]:
+    """Return scheme, in lower case, and value of what a caller sent."""
+    value = metadata.get(AUTHORIZATION, "")
+    if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
+        raise CredentialsInvalid
+    scheme, _, rest = value.partition(" ")
+    return scheme.lower(), rest.strip()
+
+
+def _nothing() -> None:
+    """Let go of nothing."""
 
 
 class LimitsInterceptor(AsyncServerInterceptor):
@@ -173,6 +259,9 @@ class LimitsInterceptor(AsyncServerInterceptor):
             raise Draining(retry_after_s=OVERLOAD_RETRY_S)
         if inspect.isasyncgenfunction(method):
             return self._stream(method, request_or_iterator, context)
+        if method_name in LONG_CALLS:
+            with self._open():
+                return await method(request_or_iterator, context)
         if self._calls >= self._max_calls:
             raise Overloaded(metadata={"what": f"{self._max_calls} calls are being worked on"}, retry_after_s=OVERLOAD_RETRY_S)
         self._calls += 1
@@ -183,18 +272,25 @@ class LimitsInterceptor(AsyncServerInterceptor):
             self._calls -= 1
 
     async def _stream(self, method: Method, request: Any, context: Context) -> AsyncIterator[Any]:
-        caller = current.get()
-        user = caller.user if caller.principal is not None else ""
-        if self._open_streams >= self._max_streams:
-            raise Overloaded(metadata={"what": f"{self._max_streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
-        if user and self._streams[user] >= self._max_streams_per_user:
-            raise Overloaded(metadata={"what": f"you have {self._max_streams_per_user} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
-        self._open_streams += 1
-        self._streams[user] += 1
-        try:
+        with self._open():
             async with aclosing(method(request, context)) as messages:
                 async for message in messages:
                     yield message
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        caller = current.get()
+        user = caller.user  # of an agent: that of its cluster, since its token is in its user's hands
+        most = MAX_STREAMS_PER_AGENT if caller.agent_uid else self._max_streams_per_user if user else MAX_OPEN_STREAMS
+        if self._open_streams >= self._max_streams:
+            raise Overloaded(metadata={"what": f"{self._max_streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
+        if not caller.edge and self._streams[user] >= most:
+            whose = "you have" if user else "callers who did not sign in have"
+            raise Overloaded(metadata={"what": f"{whose} {most} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
+        self._open_streams += 1
+        self._streams[user] += 1
+        try:
+            yield
         finally:
             self._open_streams -= 1
             self._streams[user] -= 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.backends.contract import Resources
 from gateway.server.core import lifetimes, options
 from gateway.server.core.admission import Offer
 from gateway.server.core.model import Adaptive, Cluster, Condition, Event, GroupStatus, Lifecycle, Scope, State, Token
@@ -42,24 +45,58 @@ def struct(values: Mapping[str, object]) -> Struct:
     return message
 
 
+def serialized(message: Message | bytes) -> bytes:
+    """Return what is sent of a message, which may be serialized already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    revision: int
+    message: pb.Cluster
+    encoded: bytes
+    listed: bytes  # as an element of ListClustersResponse.clusters: tag, length, message
+
+
 class ClusterMessages:
-    """Makes messages of clusters and keeps the last of each: a list of a thousand costs a thousand look-ups."""
+    """Makes messages of clusters and keeps the last of each, serialized: a list of a thousand costs a thousand look-ups."""
 
     def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         self._endpoint = endpoint
-        self._kept: dict[str, tuple[int, pb.Cluster]] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def of(self, cluster: Cluster) -> pb.Cluster:
         """Return the message of a cluster. It is shared: do not change it."""
+        return self._of(cluster).message
+
+    def encoded(self, cluster: Cluster) -> bytes:
+        """Return a cluster as it is sent."""
+        return self._of(cluster).encoded
+
+    def size_bytes(self, cluster: Cluster) -> int:
+        """Return what a cluster adds to a list."""
+        return len(self._of(cluster).listed)
+
+    def listed(self, clusters: Iterable[Cluster], rest: service_pb.ListClustersResponse) -> bytes:
+        """Return a list as it is sent: protobuf's messages may be joined end to end."""
+        return b"".join([*[self._of(cluster).listed for cluster in clusters], rest.SerializeToString()])
+
+    def _of(self, cluster: Cluster) -> _Kept:
         kept = self._kept.get(cluster.uid)
-        if kept is not None and kept[0] == cluster.revision and cluster.revision:
-            return kept[1]
+        if kept is not None and kept.revision == cluster.revision and cluster.revision:
+            return kept
         message = _cluster(cluster, self._endpoint())
+        kept = _Kept(
+            cluster.revision,
+            message,
+            message.SerializeToString(),
+            service_pb.ListClustersResponse(clusters=[message]).SerializeToString(),
+        )
         if cluster.revision:
             while len(self._kept) >= CACHED:
                 del self._kept[next(iter(self._kept))]
-            self._kept[cluster.uid] = (cluster.revision, message)
-        return message
+            self._kept[cluster.uid] = kept
+        return kept
 
 
 def _cluster(cluster: Cluster, endpoint: Endpoint) -> pb.Cluster:
@@ -118,14 +155,18 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         reconciling=reconciling(cluster),
         observed_generation=cluster.observed_generation,
         conditions=[_condition(condition) for condition in cluster.conditions],
-        worker_groups={name: _group_status(group) for name, group in cluster.groups.items() if name in cluster.spec.groups},
+        worker_groups={
+            name: _group_status(group, cluster.spec.groups[name].resources)
+            for name, group in cluster.groups.items()
+            if name in cluster.spec.groups
+        },
         versions=dict(cluster.scheduler.versions),
-        clients=cluster.activity.clients,
-        idle_time=timestamp(cluster.activity.idle_since_at),
+        clients=0 if cluster.state.finished else cluster.activity.clients,
+        idle_time=None if cluster.state.finished else timestamp(cluster.activity.idle_since_at),
         expire_time=timestamp(end.at) if end is not None else None,
     )
     if cluster.state is State.ACTIVE:
-        status.endpoints.scheduler = str(SchedulerAddress(endpoint.host, endpoint.port, cluster.uid))
+        status.endpoints.scheduler = str(SchedulerAddress(endpoint.host, endpoint.port, cluster.uid, endpoint.prefix))
         if cluster.scheduler.dashboard_address:
             status.endpoints.dashboard = f"{endpoint.url}{DASHBOARD_PATH}{cluster.uid}/status"
     return status
@@ -139,8 +180,14 @@ def reconciling(cluster: Cluster) -> bool:
     return cluster.state is not State.ACTIVE or cluster.observed_generation != cluster.generation or not settled
 
 
-def _group_status(group: GroupStatus) -> pb.WorkerGroupStatus:
-    return pb.WorkerGroupStatus(desired=group.desired, pending=group.pending, running=group.running)
+def _group_status(group: GroupStatus, each: Resources) -> pb.WorkerGroupStatus:
+    return pb.WorkerGroupStatus(
+        desired=group.desired,
+        pending=group.pending,
+        running=group.running,
+        worker_cores=each.cores,
+        worker_memory_bytes=each.memory_bytes,
+    )
 
 
 def _condition(condition: Condition) -> pb.Condition:

@@ -12,9 +12,10 @@ from gateway.server.rpc.messages import duration
 from gateway.wire import ERROR_DOMAIN
 
 STATUS_DETAILS = "grpc-status-details-bin"
-MAX_VIOLATIONS = 50
-MAX_TEXT = 2000  # trailers travel in one header block of at most 8 KiB
-MAX_VIOLATION_TEXT = 300
+# Trailers travel in one header block. Clients of gRPC begin to refuse one at 8 KiB, at random, and then lose the whole error.
+MAX_TEXT_BYTES = 1200
+MAX_FIELD_BYTES = 200  # of a field's path, a description, a metadata value
+MAX_VIOLATIONS_BYTES = 4000
 
 
 def code_of(error: ServiceError) -> grpc.StatusCode:
@@ -26,7 +27,7 @@ def details_of(error: ServiceError) -> bytes:
     """Return the serialized google.rpc.Status of an error."""
     number: int = code_of(error).value[0]
     status = status_pb2.Status(code=number, message=text_of(error))
-    metadata = {key: value[:MAX_VIOLATION_TEXT] for key, value in error.metadata.items()}
+    metadata = {key: _bounded(value, MAX_FIELD_BYTES) for key, value in error.metadata.items()}
     _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
     if error.violations:
         _pack(status, _bad_request(error))
@@ -38,18 +39,32 @@ def details_of(error: ServiceError) -> bytes:
 
 def text_of(error: ServiceError) -> str:
     """Return the sentence that tells an error."""
-    return str(error)[:MAX_TEXT]
+    return _bounded(str(error), MAX_TEXT_BYTES)
+
+
+def _bounded(text: str, limit: int) -> str:
+    """Return a text cut to so many bytes as they travel: gRPC writes all but printable ASCII as `%XX`."""
+    raw = text.encode(errors="replace")
+    used = 0
+    for position, byte in enumerate(raw):
+        used += 1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3
+        if used > limit:
+            return raw[:position].decode(errors="ignore") + "…"
+    return text
 
 
 def _bad_request(error: ServiceError) -> error_details_pb2.BadRequest:
-    violations = error.violations
-    budget = max(1, min(MAX_VIOLATIONS, len(violations)))
-    each = min(MAX_VIOLATION_TEXT, 3000 // budget)
-    shown = [
-        error_details_pb2.BadRequest.FieldViolation(field=violation.field[:each], description=violation.description[:each])
-        for violation in violations[:budget]
-    ]
-    return error_details_pb2.BadRequest(field_violations=shown)
+    """Return as many violations as there is room for; the last says how many were left out."""
+    told = error_details_pb2.BadRequest()
+    for number, violation in enumerate(error.violations):
+        told.field_violations.add(
+            field=_bounded(violation.field, MAX_FIELD_BYTES), description=_bounded(violation.description, MAX_FIELD_BYTES)
+        )
+        if told.ByteSize() > MAX_VIOLATIONS_BYTES:
+            told.field_violations[-1].field = "request"
+            told.field_violations[-1].description = f"and {len(error.violations) - number} more"
+            break
+    return told
 
 
 def _pack(status: status_pb2.Status, detail: Message) -> None:

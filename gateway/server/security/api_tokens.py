@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ class ApiTokens:
     def __init__(self, store: Store, now: Callable[[], int]) -> None:
         self._store, self._now = store, now
         self._kept: OrderedDict[str, tuple[float, Token | None]] = OrderedDict()
+        self._held: dict[str, dict[object, Callable[[], None]]] = {}  # what ends each open stream, by token
 
     async def authenticate(self, text: str) -> Principal | None:
         """Return whose token this is, None if it is malformed, unknown, wrong, expired or revoked."""
@@ -43,5 +45,26 @@ class ApiTokens:
         return token
 
     def forget(self, token_id: str) -> None:
-        """Drop what is kept of a token."""
+        """Drop what is kept of a token, and end the streams it opened."""
         self._kept.pop(token_id, None)
+        for end in tuple(self._held.get(token_id, {}).values()):
+            end()
+
+    def hold(self, text: str, end: Callable[[], None]) -> Callable[[], None]:
+        """Call `end` when a token that was just let in expires or is forgotten, until what is returned is called."""
+        parsed = tokens.parse(text)
+        assert parsed is not None, "it was let in"
+        token_id, key = parsed[1], object()
+        _, token = self._kept.get(token_id, (0.0, None))
+        left_s = (token.expires_at - self._now()) / 1000 if token is not None else 0.0
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), end)
+        self._held.setdefault(token_id, {})[key] = end
+
+        def let_go() -> None:
+            timer.cancel()
+            held = self._held.get(token_id, {})
+            held.pop(key, None)
+            if not held:
+                self._held.pop(token_id, None)
+
+        return let_go

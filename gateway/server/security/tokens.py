@@ -33,9 +33,18 @@ class MintedToken:
 
 def mint(kind: str) -> MintedToken:
     """Return a new token of a kind out of KINDS."""
-    token_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
-    text = f"{TOKEN_PREFIX}_{kind}_{token_id}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
+    token_id = _random_text(_ID_LENGTH)
+    text = f"{TOKEN_PREFIX}_{kind}_{token_id}_{_random_text(_SECRET_LENGTH)}"
     return MintedToken(text, token_id, hashed(text))
+
+
+def _random_text(length: int) -> str:
+    """Return random letters of the alphabet, all equally likely: bytes beyond its greatest multiple are thrown away."""
+    letters: list[str] = []
+    usable = 256 - 256 % len(_ALPHABET)
+    while len(letters) < length:
+        letters += [_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(2 * length) if byte < usable]
+    return "".join(letters[:length])
 
 
 def parse(text: str) -> tuple[str, str, str] | None:

@@ -21,24 +21,54 @@ T = TypeVar("T")
 
 def encode(value: Any) -> str:
     """Return a dataclass as JSON; what equals its default is left out."""
-    return json.dumps(_plain(value), separators=(",", ":"))
+    return _dumps(_encoder(type(value))(value))
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        defaults = _defaults(typing.cast(typing.Hashable, type(value)))
-        return {name: _plain(found) for name, default in defaults.items() if (found := getattr(value, name)) != default or default is _NONE}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, set | frozenset):
-        return sorted(_plain(item) for item in value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
+
+_encoders: dict[type, Callable[[Any], Any]] = {}  # by the types that the model is made of
+
+
+def _encoder(cls: type) -> Callable[[Any], Any]:
+    """Return what makes plain JSON values of a value of a type."""
+    found = _encoders.get(cls)
+    if found is None:
+        found = _encoders[cls] = _make_encoder(cls)
+    return found
+
+
+def _make_encoder(cls: type) -> Callable[[Any], Any]:
+    if dataclasses.is_dataclass(cls):
+        return _dataclass_encoder(cls)
+    if issubclass(cls, Enum):
+        return lambda value: value.value
+    if issubclass(cls, str | int | float | None.__class__):
+        return lambda value: value
+    if issubclass(cls, Mapping):
+        return lambda value: {str(key): _encoder(type(item))(item) for key, item in value.items()}
+    if issubclass(cls, bytes):
+        return bytes.hex
+    if issubclass(cls, set | frozenset):
+        return lambda value: sorted(_encoder(type(item))(item) for item in value)
+    if issubclass(cls, list | tuple):
+        return lambda value: [_encoder(type(item))(item) for item in value]
+    return lambda value: value
+
+
+def _dataclass_encoder(cls: Any) -> Callable[[Any], Any]:
+    fields = [(f.name, f.default if f.default is not dataclasses.MISSING else _NONE) for f in dataclasses.fields(cls)]
+
+    def plain(value: Any) -> dict[str, Any]:
+        told = {}
+        for name, default in fields:
+            found = getattr(value, name)
+            if found is not default and found != default:
+                kind = type(found)
+                told[name] = found if kind is str or kind is int else _encoder(kind)(found)
+        return told
+
+    return plain
 
 
 class _Nothing:
@@ -46,11 +76,6 @@ class _Nothing:
 
 
 _NONE = _Nothing()
-
-
-@functools.cache
-def _defaults(cls: Any) -> dict[str, Any]:
-    return {f.name: f.default if f.default is not dataclasses.MISSING else _NONE for f in dataclasses.fields(cls)}
 
 
 def decode(cls: type[T], text: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -14,40 +15,79 @@ from gateway.server.store import tables as t
 from gateway.server.store.codec import decode, decode_cluster, decode_worker, encode
 from gateway.server.store.contract import Conflict, Tombstone
 from gateway.server.store.feed import MAX_TOMBSTONES
+from gateway.server.store.mirror import Mirror, in_order
+from gateway.server.store.prepared import Cursor, Prepared
 
 KEPT_EVENTS = 1000  # of each cluster
 TRIM_EVERY = 50  # events are trimmed when a sequence number is a multiple of this, not with each
 
-_put_cluster = insert(t.cluster)
-_put_cluster = _put_cluster.on_conflict_do_update(
-    index_elements=[t.cluster.c.uid],
-    set_={name: _put_cluster.excluded[name] for name in ("finished", "revision", "document")},
+_insert_cluster = insert(t.cluster)
+_put_cluster = Prepared(
+    _insert_cluster.on_conflict_do_update(
+        index_elements=[t.cluster.c.uid],
+        set_={name: _insert_cluster.excluded[name] for name in ("finished", "revision", "document")},
+    ),
+    ("uid", "owner", "cluster_id", "finished", "revision", "created_revision", "document"),
 )
-_put_worker = insert(t.worker)
-_put_worker = _put_worker.on_conflict_do_update(
-    index_elements=[t.worker.c.uid, t.worker.c.name], set_={"document": _put_worker.excluded.document}
+_insert_worker = insert(t.worker)
+_put_worker = Prepared(
+    _insert_worker.on_conflict_do_update(
+        index_elements=[t.worker.c.uid, t.worker.c.name], set_={"document": _insert_worker.excluded.document}
+    ),
+    ("uid", "name", "created_at", "document"),
 )
-_get_cluster = select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("uid"))
-_get_workers = select(t.worker.c.document).where(t.worker.c.uid == bindparam("uid")).order_by(t.worker.c.created_at, t.worker.c.name)
+_insert_secret = insert(t.secret)
+_put_secret = Prepared(
+    _insert_secret.on_conflict_do_update(index_elements=["uid"], set_={"sealed": _insert_secret.excluded.sealed}), ("uid", "sealed")
+)
+_insert_meta = insert(t.meta)
+_put_meta_row = Prepared(
+    _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
+)
+_get_cluster = Prepared(select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("of")))
+_get_workers = Prepared(
+    select(t.worker.c.document).where(t.worker.c.uid == bindparam("of")).order_by(t.worker.c.created_at, t.worker.c.name)
+)
+_delete_worker = Prepared(t.worker.delete().where(t.worker.c.uid == bindparam("of"), t.worker.c.name == bindparam("named")))
+_add_event = Prepared(t.event.insert(), ("uid", "revision", "at", "reason", "message", "instance"))
+_last_event = Prepared(select(func.max(t.event.c.sequence)).where(t.event.c.uid == bindparam("of")))
+_get_remembered = Prepared(
+    select(t.idempotency.c.digest, t.idempotency.c.uid, t.idempotency.c.at).where(
+        t.idempotency.c.user == bindparam("of"),
+        t.idempotency.c.method == bindparam("called"),
+        t.idempotency.c.request_id == bindparam("id"),
+    )
+)
+_remember = Prepared(t.idempotency.insert(), ("user", "method", "request_id", "digest", "uid", "at"))
 
 
 class SqlTx:
-    """One transaction."""
+    """One transaction. `mirror`: what the database holds, for a writer that is alone with it."""
 
-    def __init__(self, connection: Connection, revision: int) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, revision: int, mirror: Mirror | None = None, cursor: Cursor | None = None) -> None:
+        self._connection, self._mirror = connection, mirror
         self._revision = revision  # what this transaction's writes are stamped with
+        self._dialect = connection.dialect
+        self._cursor: Cursor = connection.connection.cursor() if cursor is None else cursor
         self.wrote = False
         self.clusters: dict[str, Cluster] = {}
         self.tombstones: list[Tombstone] = []
+        self.workers_written: dict[str, dict[str, Worker]] = {}  # whole sets, of the clusters whose workers this transaction changed
 
     def _stamp(self) -> int:
         self.wrote = True
         return self._revision
 
+    @property
+    def purged(self) -> set[str]:
+        """Clusters that this transaction deleted."""
+        return {tombstone.uid for tombstone in self.tombstones}
+
     def cluster(self, uid: str) -> Cluster | None:
-        document = self._connection.execute(_get_cluster, {"uid": uid}).scalar()
-        return decode_cluster(document) if document is not None else None
+        if self._mirror is not None:
+            return None if uid in self.purged else self.clusters.get(uid) or self._mirror.cluster(uid)
+        row = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
+        return decode_cluster(row[0]) if row is not None else None
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         c = t.cluster.c
@@ -56,6 +96,8 @@ class SqlTx:
         return decode_cluster(document) if document is not None else None
 
     def count_living(self, owner: str | None = None) -> int:
+        if self._mirror is not None and not self.clusters and not self.tombstones:
+            return self._mirror.living(owner)
         query = select(func.count()).select_from(t.cluster).where(t.cluster.c.finished == False)  # noqa: E712
         if owner is not None:
             query = query.where(t.cluster.c.owner == owner)
@@ -74,8 +116,8 @@ class SqlTx:
             "document": encode(stamped),
         }
         try:
-            self._connection.execute(_put_cluster, row)
-        except IntegrityError:
+            _put_cluster.run(self._cursor, self._dialect, row)
+        except (IntegrityError, sqlite3.IntegrityError):
             raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}") from None
         self.clusters[stamped.uid] = stamped
         return stamped
@@ -107,25 +149,45 @@ class SqlTx:
 
     def put_secrets(self, uid: str, blob: bytes) -> None:
         self._stamp()
-        statement = insert(t.secret).values(uid=uid, sealed=blob)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["uid"], set_={"sealed": blob}))
+        _put_secret.run(self._cursor, self._dialect, {"uid": uid, "sealed": blob})
 
     def workers(self, uid: str) -> list[Worker]:
-        return [decode_worker(row[0]) for row in self._connection.execute(_get_workers, {"uid": uid})]
+        return list(in_order(self._workers(uid).values())) if self._mirror is not None else self._read_workers(uid)
+
+    def _read_workers(self, uid: str) -> list[Worker]:
+        return [decode_worker(row[0]) for row in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
+
+    def _workers(self, uid: str) -> dict[str, Worker]:
+        """Return a cluster's workers by name, what this transaction changed included. Not to be changed."""
+        assert self._mirror is not None
+        if uid in self.purged:
+            return {}
+        found = self.workers_written.get(uid)
+        if found is None:
+            found = self._mirror.workers(uid)
+        if found is None:
+            found = {worker.name: worker for worker in self._read_workers(uid)}
+            self._mirror.learn_workers(uid, found)
+        return found
 
     def put_workers(self, workers: Sequence[Worker]) -> None:
         if not workers:
             return
         self._stamp()
+        if self._mirror is not None:
+            for uid in {worker.uid for worker in workers}:
+                self.workers_written[uid] = self._workers(uid) | {worker.name: worker for worker in workers if worker.uid == uid}
         rows = [{"uid": w.uid, "name": w.name, "created_at": w.created_at, "document": encode(w)} for w in workers]
-        self._connection.execute(_put_worker, rows)
+        _put_worker.run_many(self._cursor, self._dialect, rows)
 
     def delete_workers(self, uid: str, names: Collection[str]) -> None:
         if not names:
             return
         self._stamp()
-        statement = t.worker.delete().where(t.worker.c.uid == bindparam("of"), t.worker.c.name == bindparam("named"))
-        self._connection.execute(statement, [{"of": uid, "named": name} for name in names])
+        if self._mirror is not None:
+            gone = frozenset(names)
+            self.workers_written[uid] = {name: worker for name, worker in self._workers(uid).items() if name not in gone}
+        _delete_worker.run_many(self._cursor, self._dialect, [{"of": uid, "named": name} for name in names])
 
     def add_events(self, events: Sequence[Event]) -> None:
         revision = self._stamp()
@@ -135,13 +197,13 @@ class SqlTx:
         ]
         if not rows:
             return
-        self._connection.execute(t.event.insert(), rows)
+        _add_event.run_many(self._cursor, self._dialect, rows)
         for uid in {event.uid for event in events}:
             self._trim_events(uid, len(rows))
 
     def _trim_events(self, uid: str, added: int) -> None:
         c = t.event.c
-        newest = self._connection.execute(select(func.max(c.sequence)).where(c.uid == uid)).scalar() or 0
+        newest = _last_event.run(self._cursor, self._dialect, {"of": uid}).fetchone()[0] or 0
         if newest // TRIM_EVERY == (newest - added) // TRIM_EVERY:
             return
         beyond = select(c.sequence).where(c.uid == uid).order_by(c.sequence.desc()).offset(KEPT_EVENTS).limit(1)
@@ -158,23 +220,13 @@ class SqlTx:
         return [(r.sequence, Event(r.uid, r.at, r.reason, r.message, r.instance, r.revision)) for r in rows]
 
     def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
-        c = t.idempotency.c
-        query = select(t.idempotency).where(c.user == user, c.method == method, c.request_id == request_id)
-        row = self._connection.execute(query).one_or_none()
-        return Remembered(row.user, row.method, row.request_id, row.digest, row.uid, row.at) if row is not None else None
+        row = _get_remembered.run(self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}).fetchone()
+        return Remembered(user, method, request_id, row[0], row[1], row[2]) if row is not None else None
 
     def remember(self, effect: Remembered) -> None:
         self._stamp()
-        self._connection.execute(
-            t.idempotency.insert().values(
-                user=effect.user,
-                method=effect.method,
-                request_id=effect.request_id,
-                digest=effect.digest,
-                uid=effect.uid,
-                at=effect.at,
-            )
-        )
+        row = {name: getattr(effect, name) for name in ("user", "method", "request_id", "digest", "uid", "at")}
+        _remember.run(self._cursor, self._dialect, row)
 
     def forget(self, before_at: int) -> int:
         effects = self._connection.execute(t.idempotency.delete().where(t.idempotency.c.at < before_at))
@@ -219,8 +271,7 @@ class SqlTx:
 
     def put_meta(self, key: str, value: bytes) -> None:
         self._stamp()
-        statement = insert(t.meta).values(key=key, value=value)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+        _put_meta_row.run(self._cursor, self._dialect, {"key": key, "value": value})
 
 
 def _token(document: str, secret_hash: bytes) -> Token:

@@ -29,6 +29,8 @@ from gateway.server.store.codec import decode_cluster
 from gateway.server.store.contract import StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
 from gateway.server.store.migrations import migrate
+from gateway.server.store.mirror import Mirror
+from gateway.server.store.prepared import Cursor
 from gateway.server.store.sql import SqlTx
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class SqliteStore:
         self._engine: Engine | None = None
         self._lock: int | None = None
         self._revision = 0  # of the last commit; the writer's own
+        self._mirror: Mirror | None = None  # what the file holds; the writer's own; None after a commit that failed
 
     async def open(self) -> None:
         """Connect, migrate, fill the view."""
@@ -83,6 +86,9 @@ class SqliteStore:
         except OSError as error:
             self._release()
             raise StoreError(f"{self._path}: {error.strerror}") from None
+        except ValueError as error:
+            self._release()
+            raise StoreError(f"{self._path}: a record cannot be read ({_words(error)[:200]}); put a backup back") from None
         except BaseException:
             self._release()
             raise
@@ -106,6 +112,7 @@ class SqliteStore:
         tombstones = [Tombstone(r.uid, r.owner, r.cluster_id, r.revision) for r in connection.execute(select(t.tombstone))]
         numbers = {row.key: row.value for row in connection.execute(select(t.meta))}
         self._revision = int(numbers.get(REVISION_KEY, b"0"))
+        self._mirror = Mirror(clusters)
         self.view.load(clusters, tombstones, self._revision, int(numbers.get("compacted_revision", b"0")))
 
     async def close(self) -> None:
@@ -184,12 +191,16 @@ class SqliteStore:
         revision = self._revision
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if self._mirror is None:
+                self._mirror = Mirror(decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document)))
+            cursor = connection.connection.cursor()
             for job in jobs:
-                revision = self._run(connection, job, revision, committed)
+                revision = self._run(connection, cursor, job, revision, committed)
             if revision != self._revision:
                 SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())
             connection.commit()
         except Exception as error:  # the group is undone as a whole: nothing of it may be answered OK
+            self._mirror = None
             connection.rollback()
             logger.error("a commit failed: %s", _words(error))
             for job in jobs:
@@ -205,20 +216,22 @@ class SqliteStore:
             except RuntimeError:  # that loop is closed, and nobody waits there any more
                 logger.debug("a caller's event loop has closed")
 
-    def _run(self, connection: Connection, job: _Job, revision: int, committed: list[_Committed]) -> int:
+    def _run(self, connection: Connection, cursor: Cursor, job: _Job, revision: int, committed: list[_Committed]) -> int:
         """Run one function in a savepoint; return the revision it has taken, or the one before."""
-        tx = SqlTx(connection, revision + 1)
-        connection.exec_driver_sql("SAVEPOINT job")
+        assert self._mirror is not None
+        tx = SqlTx(connection, revision + 1, self._mirror, cursor)
+        cursor.execute("SAVEPOINT job")
         try:
             job.result = job.fn(tx)
-        except OperationalError:
+        except (OperationalError, sqlite3.OperationalError):
             raise
         except BaseException as error:
-            connection.exec_driver_sql("ROLLBACK TO job")
-            connection.exec_driver_sql("RELEASE job")
+            cursor.execute("ROLLBACK TO job")
+            cursor.execute("RELEASE job")
             job.error = error
             return revision
-        connection.exec_driver_sql("RELEASE job")
+        cursor.execute("RELEASE job")
+        self._mirror.put(tx.clusters.values(), tx.workers_written.items(), tx.purged)
         if not tx.wrote:
             return revision
         committed.append(_Committed(revision + 1, list(tx.clusters.values()), tx.tombstones))

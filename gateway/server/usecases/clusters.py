@@ -25,7 +25,10 @@ from gateway.server.usecases.services import Services
 from gateway.wire import is_uid
 
 DEFAULT_PAGE = 50
-MAX_PAGE = 500
+MAX_PAGE = 500  # of events and tokens
+MAX_CLUSTERS_PAGE = 1000
+MAX_PAGE_BYTES = 3 * 1024 * 1024  # gRPC clients refuse a message of more than 4 MiB unless told otherwise
+MAX_TOKEN_TEXT = 64  # of a text in a page token, which is a uid or an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,10 @@ def _replay(tx: Tx, principal: Principal, call: Call) -> Cluster | None:
         return None
     if effect.digest != call.digest:
         raise RequestIdReused
-    return tx.cluster(effect.uid)
+    cluster = tx.cluster(effect.uid)
+    if cluster is None:  # it came to its end and was purged: the request has had its one effect
+        raise ClusterNotFound(metadata={"name": effect.uid})
+    return cluster
 
 
 def _remember(tx: Tx, principal: Principal, call: Call, uid: str, now: int) -> None:
@@ -164,30 +170,33 @@ def list_clusters(
     page_token: str = "",
     states: Collection[State] = (),
     show_finished: bool = False,
+    size_bytes: Callable[[Cluster], int] = lambda _: 0,
 ) -> Page:
-    """Return one page of clusters, newest first."""
+    """Return one page of clusters, newest first; one of large clusters ends before MAX_PAGE_BYTES."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
-    size = checked_page_size(page_size)
+    size = checked_page_size(page_size, MAX_CLUSTERS_PAGE)
     query = [owner or "*", sorted(states), show_finished]
     last = _read_token(page_token, query)
     wanted = set(states) or {state for state in State if show_finished or not state.finished}
     view = services.store.view
     found: list[Cluster] = []
+    room_bytes = MAX_PAGE_BYTES
     for cluster in view.clusters(owner):
         if cluster.state not in wanted or (last is not None and (cluster.created_revision, cluster.uid) >= last):
             continue
-        if len(found) == size:
+        room_bytes -= size_bytes(cluster)
+        if len(found) == size or (room_bytes < 0 and found):
             return Page(found, _write_token(found[-1], query), view.revision)
         found.append(cluster)
     return Page(found, "", view.revision)
 
 
-def checked_page_size(size: int) -> int:
+def checked_page_size(size: int, most: int = MAX_PAGE) -> int:
     """Return a page's size within its bounds."""
     if size < 0:
         raise FieldInvalid([Violation("page_size", "must be 0 for the default, or more")])
-    return min(size or DEFAULT_PAGE, MAX_PAGE)
+    return min(size or DEFAULT_PAGE, most)
 
 
 def encode_token(contents: object) -> str:
@@ -201,9 +210,16 @@ def decode_token(text: str) -> list[object]:
         contents = json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True)) if len(text) < 4096 else None
     except (ValueError, binascii.Error, RecursionError):
         contents = None
-    if not isinstance(contents, list):
+    if not isinstance(contents, list) or not all(_storable(item) for item in contents):
         raise FieldInvalid([Violation("page_token", "must be next_page_token of the previous answer")])
     return contents
+
+
+def _storable(item: object) -> bool:
+    """Whether a database can compare with it: numbers of 64 bits, plain texts; what is nested is compared here only."""
+    if isinstance(item, int):
+        return 0 <= item < 2**63
+    return not isinstance(item, str) or (len(item) <= MAX_TOKEN_TEXT and item.isascii() and item.isprintable())
 
 
 def _write_token(last: Cluster, query: object) -> str:

@@ -45,6 +45,7 @@ class Endpoint:
     host: str
     port: int
     url: str  # such as https://dask.example.org, without a slash at its end
+    prefix: str = ""  # the path in url, such as /services/daskgateway
 
 
 @dataclass(frozen=True, slots=True)

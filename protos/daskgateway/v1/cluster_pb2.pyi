@@ -195,11 +195,15 @@ class WorkerGroup(_message.Message):
     def __init__(self, options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., count: _Optional[int] = ..., adaptive: _Optional[_Union[Adaptive, _Mapping]] = ...) -> None: ...
 
 class WorkerGroupStatus(_message.Message):
-    __slots__ = ("desired", "pending", "running")
+    __slots__ = ("desired", "pending", "running", "worker_cores", "worker_memory_bytes")
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
+    WORKER_CORES_FIELD_NUMBER: _ClassVar[int]
+    WORKER_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     desired: int
     pending: int
     running: int
-    def __init__(self, desired: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
+    worker_cores: float
+    worker_memory_bytes: int
+    def __init__(self, desired: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., worker_cores: _Optional[float] = ..., worker_memory_bytes: _Optional[int] = ...) -> None: ...

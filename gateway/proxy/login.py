@@ -1,0 +1,158 @@
+"""Who is let in to a cluster: by ticket, session, or credentials that the server is asked about once. And the login page.
+
+A cluster that does not exist, has stopped, or is another's is answered alike.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote_plus, urlsplit
+
+import grpc
+from aiohttp import web
+from daskgateway.v1 import credential_service_pb2 as pb
+
+from gateway.proxy.access import COOKIE, Sessions, now_ms, ticket_user
+from gateway.proxy.bridge import CODES, credentials
+from gateway.proxy.front import Front
+from gateway.proxy.headers import session_cookies
+from gateway.proxy.http_server import read_body
+from gateway.proxy.routes import RouteTable
+from gateway.wire import AUTHORIZATION, DASHBOARD_PATH, TICKET_QUERY, basic_credentials
+
+ASK_TIMEOUT_S = 30.0
+# Bearer, although Basic is taken too: a browser that is asked for Basic keeps it for the whole origin, dashboards' code included.
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="daskgateway"', "Cache-Control": "no-store"}
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body{{font-family:sans-serif;max-width:24em;margin:4em auto;padding:0 1em}}label{{display:block;margin:1em 0 .2em}}
+input{{width:100%;box-sizing:border-box;padding:.4em}}button{{margin-top:1em;padding:.5em 1em}}.error{{color:#a00}}</style></head>
+<body><h1>{title}</h1>{body}</body></html>"""
+FORM = """<p class="error" role="alert">{error}</p><form method="post" action="{action}">
+<label for="user">User</label><input id="user" name="user" autocomplete="username">
+<label for="password">Password</label><input id="password" name="password" type="password" autocomplete="current-password">
+<label for="token">or an API token</label><input id="token" name="token" type="password" autocomplete="off">
+<button>Log in</button></form>"""
+
+
+def page(title: str, body: str, status: int) -> web.Response:
+    """Return a small page; `body` is HTML."""
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(text=PAGE.format(title=html.escape(title), body=body), status=status, content_type="text/html", headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a caller is let in: `user` with status 200; else 401 (who?), 404 (nothing there for the caller) or 503 (ask later)."""
+
+    user: str | None
+    status: int
+    words: str = ""
+
+
+class Login:
+    """Decides who is let in."""
+
+    def __init__(self, front: Front, routes: RouteTable, sessions: Sessions, channel: grpc.aio.Channel, body_timeout_s: float) -> None:
+        self._front, self._routes, self._sessions, self._body_timeout_s = front, routes, sessions, body_timeout_s
+        self._ticket = channel.unary_unary(
+            "/daskgateway.v1.CredentialService/CreateDashboardTicket",
+            request_serializer=pb.CreateDashboardTicketRequest.SerializeToString,
+            response_deserializer=pb.CreateDashboardTicketResponse.FromString,
+        )
+
+    def root(self, uid: str) -> str:
+        """Return the path of a cluster's dashboard, without a slash at its end."""
+        return f"{self._front.prefix}{DASHBOARD_PATH}{uid}"
+
+    def by_session(self, request: web.Request, uid: str) -> str | None:
+        """Return whose session a request shows, None if it shows none that is good for this cluster."""
+        for value in session_cookies(list(request.headers.items())):
+            user = self._sessions.user(value, uid)
+            if user is not None:
+                return user
+        return None
+
+    def new_session(self, uid: str, user: str) -> str:
+        """Return a session's text."""
+        return self._sessions.issue(uid, user)
+
+    async def by_credentials(self, request: web.Request, uid: str) -> Admission:
+        """Ask the server about the credentials that a request carries."""
+        given = credentials(request)
+        return await self._ask(uid, given) if given else Admission(None, 401, "")
+
+    async def _ask(self, uid: str, metadata: list[tuple[str, str]]) -> Admission:
+        try:
+            request = pb.CreateDashboardTicketRequest(name=f"users/-/clusters/{uid}")
+            answer = await self._ticket(request, metadata=metadata, timeout=ASK_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            name, status = CODES[error.code().name]
+            if status >= 500 or status == 429:
+                return Admission(None, 503, "The gateway does not answer. Try again.")
+            return Admission(None, 401 if name == "unauthenticated" else 404, "That did not open this dashboard.")
+        ticket = parse_qs(urlsplit(answer.url).query).get(TICKET_QUERY, [""])[0]
+        user = ticket_user(ticket, uid, self._routes.ticket_keys, now_ms())
+        return Admission(user, 200) if user is not None else Admission(None, 503, "The gateway's ticket is not valid here.")
+
+    # For browsers
+
+    def redeem(self, request: web.Request, uid: str, rest: str, query: str) -> web.StreamResponse:
+        """Take a ticket for a session, and go on without it in the address. `rest` and `query` are as they were sent."""
+        pieces = query.split("&")
+        ticket = next((unquote_plus(piece.partition("=")[2]) for piece in pieces if is_ticket(piece)), "")
+        user = ticket_user(ticket, uid, self._routes.ticket_keys, now_ms())
+        if user is None:
+            return self.form(uid, "The link has expired. Log in, or ask for a new one.", 401)
+        left = "&".join(piece for piece in pieces if not is_ticket(piece))
+        return self._admit(request, uid, user, f"{self.root(uid)}/{rest}{'?' if left else ''}{left}")
+
+    async def log_in(self, request: web.Request, uid: str) -> web.StreamResponse:
+        """Take a form for a session."""
+        if not self._front.same_site(request):
+            return page("Refused", "<p>This form was sent from another site.</p>", 403)
+        try:
+            form = parse_qs((await read_body(request, self._body_timeout_s)).decode(errors="replace"), max_num_fields=10)
+        except ValueError:
+            return page("Refused", "<p>This is not the form of this page.</p>", 400)
+        given = {key: values[0] for key, values in form.items()}
+        token = given.get("token", "").strip()
+        header = f"Bearer {token}" if token else basic_credentials(given.get("user", ""), given.get("password", ""))
+        if not header.isascii() or any(ord(letter) < 32 for letter in header):
+            return self.form(uid, "That did not open this dashboard.", 401)
+        admission = await self._ask(uid, [(AUTHORIZATION, header)])
+        if admission.user is None:
+            return self.form(uid, admission.words, 503 if admission.status == 503 else 401)
+        return self._admit(request, uid, admission.user, f"{self.root(uid)}/status")
+
+    def _admit(self, request: web.Request, uid: str, user: str, where: str) -> web.Response:
+        answer = web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        secure = self._front.seen(request).scheme == "https"
+        path = f"{self.root(uid)}/"
+        answer.set_cookie(COOKIE, self._sessions.issue(uid, user), path=path, httponly=True, samesite="Lax", secure=secure)
+        return answer
+
+    def ask_to_log_in(self, request: web.Request, uid: str) -> web.Response:
+        """Return the login page to who reads pages, a plain refusal to all others."""
+        wants_page = "text/html" in request.headers.get("Accept", "") and request.method == "GET"
+        if wants_page and request.headers.get("Upgrade") is None:
+            return self.form(uid, "", 401)
+        return web.Response(status=401, text="log in first\n", headers=CHALLENGE)
+
+    def form(self, uid: str, error: str, status: int) -> web.Response:
+        """Return the login page."""
+        answer = page("Dask dashboard", FORM.format(error=html.escape(error), action=f"{self.root(uid)}/login"), status)
+        if status == 401:
+            answer.headers.update(CHALLENGE)
+        return answer
+
+
+def is_ticket(piece: str) -> bool:
+    """Whether a piece of a query is a ticket."""
+    return piece.partition("=")[0] == TICKET_QUERY

@@ -1,0 +1,168 @@
+"""A WebSocket that carries a scheduler's TLS bytes, where only HTTP passes. Knows the bytes' way, not their meaning.
+
+`GET /tunnel/{uid}` with the caller's credentials, or with the session that an earlier answer gave, so that a connection lost while
+the server is away can be made again. Binary messages are the bytes; an empty one is the end of its direction, which WebSockets have
+no word for. The TLS inside is checked at its own two ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from aiohttp import WSMsgType, web
+
+from gateway.proxy.access import COOKIE
+from gateway.proxy.config import Proxy
+from gateway.proxy.front import Front
+from gateway.proxy.login import CHALLENGE, Login
+from gateway.proxy.routes import Route
+from gateway.wire import TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 256 * 1024  # read from the scheduler at a time
+BUFFER_BYTES = 1024 * 1024  # kept for the scheduler beyond what the kernel takes; nothing is read from the caller while there is more
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+PING_S = 20.0  # keeps proxies between from taking the tunnel for idle
+SILENCE_S = 600.0  # a caller who does not even answer pings for so long is gone; long, as a busy process may be late
+
+
+class Tunnel:
+    """Answers GET /tunnel/{uid}."""
+
+    def __init__(self, options: Proxy, front: Front, find: Callable[[str], Route | None], login: Login) -> None:
+        self._options, self._front, self._find, self._login = options, front, find, login
+        self._open: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        uid = request.match_info["uid"]
+        if not self._front.same_site(request):
+            return web.Response(status=403, text="this WebSocket was asked for by a page of another site\n")
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return web.Response(status=426, text="this is a WebSocket\n", headers={"Upgrade": "websocket"})
+        user = self._login.by_session(request, uid)
+        if user is None:
+            admission = await self._login.by_credentials(request, uid if is_uid(uid) else "-")
+            if admission.status == 401:
+                return web.Response(status=401, text="credentials are missing or not accepted\n", headers=CHALLENGE)
+            if admission.status == 503:
+                return web.Response(status=503, text="the gateway does not answer; try again\n", headers={"Retry-After": "1"})
+            user = admission.user
+        route = self._find(uid)
+        if user is None or route is None:
+            return web.Response(status=404, text="no such cluster\n")
+        with self._counted(uid) as room:
+            if not room:
+                return web.Response(status=503, text="there are too many tunnels now; try again\n", headers={"Retry-After": "5"})
+            return await self._carry(request, route, user)
+
+    @contextlib.contextmanager
+    def _counted(self, uid: str) -> Iterator[bool]:
+        room = self.count < self._options.max_tunnels and self._open[uid] < self._options.max_tunnels_per_cluster
+        self._open[uid] += room
+        try:
+            yield room
+        finally:
+            self._open[uid] -= room
+            if not self._open[uid]:
+                del self._open[uid]
+
+    async def _carry(self, request: web.Request, route: Route, user: str) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                reader, writer = await asyncio.open_connection(*route.scheduler, limit=CHUNK_BYTES)
+        except (OSError, TimeoutError):
+            return web.Response(status=502, text="the scheduler is not reached\n")
+        try:
+            socket = web.WebSocketResponse(
+                protocols=[TUNNEL_PROTOCOL], max_msg_size=MAX_MESSAGE_BYTES, autoping=False, compress=False, timeout=2.0
+            )
+            secure = self._front.seen(request).scheme == "https"
+            path = f"{self._front.prefix}{TUNNEL_PATH}{route.uid}"
+            socket.set_cookie(COOKIE, self._login.new_session(route.uid, user), path=path, httponly=True, samesite="Strict", secure=secure)
+            await socket.prepare(request)
+            writer.transport.set_write_buffer_limits(BUFFER_BYTES)
+            await _Carriage(socket, reader, writer).run()
+            await socket.close()
+            return socket
+        finally:
+            writer.close()
+
+
+class _Carriage:
+    """Both directions of one tunnel."""
+
+    def __init__(self, socket: web.WebSocketResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._socket, self._reader, self._writer = socket, reader, writer
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._ended = {"up": False, "down": False}
+        self._heard_at = self._loop.time()
+        self._waiting = False  # for the scheduler to take what the caller sent; meanwhile nothing is heard of the caller
+
+    async def run(self) -> None:
+        """Carry until both directions have ended, or one side is gone."""
+        ways = [
+            asyncio.ensure_future(way) for way in (self._until_over(self._up), self._until_over(self._down), self._until_over(self._ping))
+        ]
+        try:
+            await self._over.wait()
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _until_over(self, way: Callable[[], object]) -> None:
+        """Go one way; a break of it ends the whole."""
+        whole = False
+        try:
+            await way()  # type: ignore[misc]
+            whole = True
+        except (OSError, RuntimeError) as error:  # aiohttp raises RuntimeError when it writes to a socket that is being closed
+            logger.debug("a tunnel broke: %s", error)
+        finally:
+            if not whole or all(self._ended.values()):
+                self._over.set()
+
+    async def _up(self) -> None:
+        while not all(self._ended.values()):
+            message = await self._socket.receive()
+            self._heard_at = self._loop.time()
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.BINARY and not self._ended["up"]:
+                await self._pass_up(message.data)
+            elif message.type is not WSMsgType.PONG:
+                raise ConnectionResetError("the caller has closed it")
+
+    async def _pass_up(self, piece: bytes) -> None:
+        if not piece:
+            self._ended["up"] = True
+            self._writer.write_eof()
+            return
+        self._writer.write(piece)
+        self._waiting = True
+        await self._writer.drain()
+        self._waiting, self._heard_at = False, self._loop.time()
+
+    async def _down(self) -> None:
+        while piece := await self._reader.read(CHUNK_BYTES):
+            await self._socket.send_bytes(piece)
+        self._ended["down"] = True
+        await self._socket.send_bytes(b"")
+
+    async def _ping(self) -> None:
+        while self._waiting or self._loop.time() - self._heard_at < SILENCE_S:
+            await asyncio.sleep(PING_S)
+            await self._socket.ping()
+        raise ConnectionResetError("the caller does not answer")

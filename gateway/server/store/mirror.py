@@ -1,0 +1,78 @@
+"""What is in the database file, as its one writer knows it: clusters, workers, how many live. Saves reading back what was just written.
+
+Only for a store whose writer is alone with its file. The writer's thread owns it; what it holds is frozen data. After a commit that
+failed it is worth nothing and is read anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+
+from gateway.server.core.model import Cluster, Worker
+
+KEPT_WORKERS = 200_000  # over all clusters, about 500 bytes each; beyond, those of the least used clusters are read again
+
+
+class Mirror:
+    """Clusters all, workers of the clusters last used."""
+
+    def __init__(self, clusters: Iterable[Cluster]) -> None:
+        self._clusters = {cluster.uid: cluster for cluster in clusters}
+        self._living = Counter(cluster.owner for cluster in self._clusters.values() if not cluster.state.finished)
+        self._workers: OrderedDict[str, dict[str, Worker]] = OrderedDict()
+        self._kept_workers = 0
+
+    def cluster(self, uid: str) -> Cluster | None:
+        """Return a cluster."""
+        return self._clusters.get(uid)
+
+    def living(self, owner: str | None = None) -> int:
+        """Return how many clusters are not finished."""
+        return self._living.total() if owner is None else self._living[owner]
+
+    def workers(self, uid: str) -> dict[str, Worker] | None:
+        """Return a cluster's workers by name, None if they are not known. Not to be changed."""
+        found = self._workers.get(uid)
+        if found is not None:
+            self._workers.move_to_end(uid)
+        return found
+
+    def learn_workers(self, uid: str, workers: dict[str, Worker]) -> None:
+        """Take what was read."""
+        self._forget_workers(uid)
+        self._workers[uid] = workers
+        self._kept_workers += len(workers)
+        while self._kept_workers > KEPT_WORKERS and len(self._workers) > 1:
+            self._forget_workers(next(iter(self._workers)))
+
+    def _forget_workers(self, uid: str) -> None:
+        self._kept_workers -= len(self._workers.pop(uid, ()))
+
+    def put(self, clusters: Iterable[Cluster], workers: Iterable[tuple[str, dict[str, Worker]]], purged: Collection[str]) -> None:
+        """Take what a transaction wrote: clusters, whole sets of workers, and what it deleted."""
+        for cluster in clusters:
+            self._drop(cluster.uid)
+            self._clusters[cluster.uid] = cluster
+            self._living[cluster.owner] += not cluster.state.finished
+        for uid, found in workers:
+            self.learn_workers(uid, found)
+        for uid in purged:
+            self._drop(uid)
+            self._forget_workers(uid)
+
+    def _drop(self, uid: str) -> None:
+        before = self._clusters.pop(uid, None)
+        if before is not None and not before.state.finished:
+            self._living[before.owner] -= 1
+            if not self._living[before.owner]:
+                del self._living[before.owner]
+
+
+def in_order(workers: Iterable[Worker]) -> Sequence[Worker]:
+    """Return workers oldest first, then by name."""
+    return sorted(workers, key=_age)
+
+
+def _age(worker: Worker) -> tuple[int, str]:
+    return (worker.created_at, worker.name)

@@ -1,0 +1,142 @@
+"""GatewayCluster as one of Dask's own cluster objects, over a real gateway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
+from distributed import Adaptive, Client
+from distributed.core import Status
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from gateway import Gateway, GatewayCluster
+from gateway.client import errors
+from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+
+
+def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Look until something holds that no event tells of."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def gateway(served: GatewayProcess) -> Gateway:
+    """The gateway as alice calls it."""
+    return Gateway(served.address, auth=(USER, PASSWORD))
+
+
+@pytest.fixture
+def cluster(gateway: Gateway) -> Iterator[GatewayCluster]:
+    """A cluster without workers."""
+    with GatewayCluster(gateway=gateway) as made:
+        yield made
+
+
+def test_it_scales_by_cores_and_memory(cluster: GatewayCluster) -> None:
+    cluster.scale(cores=2)
+    cluster.wait_for_workers(2, timeout=60)
+    cluster.scale(memory="2 GiB")
+    until(lambda: len(cluster.scheduler_info["workers"]) == 1, "one worker of 2 GiB is left")
+    bounds = cluster.adapt(maximum_memory="7 GiB", minimum_cores=1)
+    assert (bounds.minimum, bounds.maximum) == (1, 3)
+    assert "Adaptive (1 to 3)" in cluster._scaling_status()
+    again = GatewayCluster.from_name(cluster.cluster_id, gateway=cluster.gateway)
+    assert "Adaptive (1 to 3)" in again._scaling_status()
+    again.close()
+    with pytest.raises(TypeError, match="a number of workers, cores or memory"):
+        cluster.scale()
+    with pytest.raises(ValueError, match="0 <= minimum <= maximum"):
+        cluster.adapt(3, 2)
+
+
+def test_it_shows_itself_in_a_notebook_without_any_call(cluster: GatewayCluster) -> None:
+    assert "Gateway: ACTIVE" in cluster._repr_html_()
+    assert cluster.dashboard_link in cluster._repr_html_()
+    assert "Scaling mode: Manual" in cluster._scaling_status()
+    assert cluster._widget() is not None
+    assert f"GatewayCluster({cluster.cluster_id}, 'dgw://" in repr(cluster)
+    assert cluster.plan == cluster.requested == cluster.observed == set()
+
+
+def test_waiting_for_more_than_the_limits_grant_ends_at_once(cluster: GatewayCluster) -> None:
+    cluster.scale(50)
+    with pytest.raises(errors.LimitReached, match="6 of 50 workers, by the limit of 6 workers for one cluster"):
+        cluster.wait_for_workers(50, timeout=60)
+
+
+def test_a_late_worker_is_told_with_the_reason(gateway: Gateway) -> None:
+    with GatewayCluster(gateway=gateway, n_workers=0) as cluster:
+        with pytest.raises(TimeoutError, match=r"0/1 workers.*the scheduler answers"):
+            cluster.wait_for_workers(1, timeout=0.5)
+
+
+def test_an_end_that_another_wished_closes_the_object_and_its_client(gateway: Gateway) -> None:
+    cluster = GatewayCluster(gateway=gateway)
+    client = Client(cluster)
+    gateway.stop_cluster(cluster.cluster_id)
+    until(lambda: cluster.status is Status.closed, "the object is closed")
+    until(lambda: client.status == "closed", "the client has ended too")
+    assert "asked for its end" in cluster._cluster_manager_logs[-1][1]
+    cluster.close()
+    client.close()
+
+
+def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
+    """Also found: Dask keeps a plugin of a cluster object that has gone, which was counted as a client for ever."""
+    cluster = GatewayCluster(gateway=gateway, idle_timeout="1s")
+    cluster.close(shutdown=False)
+    ended = gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
+    assert ended.status.reason == "IDLE_TIMEOUT"
+    assert "it was idle for 1 s" in ended.status.message
+
+
+def test_a_lifetime_ends_a_cluster_under_its_client(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    cluster = GatewayCluster(gateway=gateway, max_lifetime="1 day")
+    shorter = pb.Cluster(name=f"users/{USER}/clusters/{cluster.uid}")
+    shorter.spec.lifecycle.max_lifetime.seconds = 1
+    request = service_pb.UpdateClusterRequest(cluster=shorter, update_mask=FieldMask(paths=["spec.lifecycle"]))
+    gateway.connection.call("daskgateway.v1.ClusterService", "UpdateCluster", request, pb.Cluster)
+    until(lambda: cluster.status is Status.closed, "the object is closed")
+    assert "it lived for 1 s" in caplog.text
+
+
+def test_groups_of_workers_differ(gateway: Gateway) -> None:
+    groups = {"big": {"n_workers": 1, "worker_memory": "3 GiB"}}
+    with GatewayCluster(gateway=gateway, n_workers=1, worker_groups=groups, options={"worker_memory": "1 GiB"}) as cluster:
+        cluster.wait_for_workers(2, timeout=60)
+        limits = {worker["name"]: worker["memory_limit"] for worker in cluster.scheduler_info["workers"].values()}
+        assert limits == {"default-0": 2**30, "big-0": 3 * 2**30}
+        cluster.scale(0, group="big")
+        until(lambda: cluster.observed == {"default-0"}, "the group is empty")
+
+
+def test_an_adaptive_of_ones_own_runs_in_the_client(cluster: GatewayCluster) -> None:
+    class Mine(Adaptive):
+        """Dask's own, by another name."""
+
+    adaptive = cluster.adapt(Adaptive=Mine, minimum=1, maximum=2, interval="100ms")
+    assert isinstance(adaptive, Mine)
+    cluster.wait_for_workers(1, timeout=60)
+    adaptive.stop()
+
+
+def test_wrong_wishes_are_told_with_their_fields_before_anything_starts(gateway: Gateway) -> None:
+    with pytest.raises(errors.InvalidRequest) as wrong:
+        GatewayCluster(gateway=gateway, worker_cores=1000, colour="red", worker_groups={"Big": {"n_workers": -1}})
+    assert {violation.field for violation in wrong.value.violations} == {
+        "spec.options.worker_cores",
+        "spec.options.colour",
+        "spec.worker_groups.Big",
+        "spec.worker_groups.Big.count",
+    }
+
+
+def test_a_scheduler_that_cannot_start_is_told_with_the_last_lines_of_its_log(gateway: Gateway) -> None:
+    with pytest.raises(errors.ClusterFailed, match=r"(?s)No module named 'encodings'"):
+        GatewayCluster(gateway=gateway, environment={"PYTHONHOME": "/nowhere"})

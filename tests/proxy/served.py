@@ -1,0 +1,172 @@
+"""An edge in this process, with a server behind it that knows two users and two clusters, and a dashboard; all on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from aiohttp import web
+from daskgateway.internal.v1 import route_pb2
+from daskgateway.v1 import cluster_service_pb2, cluster_service_pb2_grpc, credential_service_pb2, credential_service_pb2_grpc
+
+from gateway.proxy.access import now_ms
+from gateway.proxy.app import Edge
+from gateway.proxy.config import Proxy
+from gateway.server.security.tickets import TicketSigner
+from gateway.wire import Ticket, basic_credentials
+
+UID, OTHER, NOBODYS = "c" + "a" * 20, "c" + "b" * 20, "c" + "d" * 20
+SIGNER = TicketSigner(b"s" * 32)
+ALICE, BOB = basic_credentials("alice", "wonderland"), basic_credentials("bob", "builder")
+OWNERS = {UID: "alice", OTHER: "bob"}
+
+
+def ticket(uid: str = UID, lasts_ms: int = 60_000, user: str = "alice") -> str:
+    """Return a ticket."""
+    return SIGNER.issue(Ticket(uid, user, now_ms() + lasts_ms))
+
+
+class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
+    """Says whose a cluster is."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def CreateDashboardTicket(self, request: Any, context: Any) -> Any:
+        self.asked += 1
+        given = dict(context.invocation_metadata()).get("authorization", "")
+        user = {ALICE: "alice", BOB: "bob"}.get(given)
+        if user is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+        uid = request.name.rpartition("/")[2]
+        if OWNERS.get(uid) != user:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is none")
+        return credential_service_pb2.CreateDashboardTicketResponse(url=f"http://gateway/x?ticket={ticket(uid, user=str(user))}")
+
+
+class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
+    """Streams what it is told to; None is a pause of half a second, a status code is an end with it."""
+
+    def __init__(self) -> None:
+        self.script: list[Any] = []
+        self.requests: list[Any] = []
+
+    async def WatchClusters(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.requests.append(request)
+        for step in self.script:
+            if step is None:
+                await asyncio.sleep(0.5)
+            elif isinstance(step, grpc.StatusCode):
+                await context.abort(step, "as told")
+            else:
+                yield step
+
+    StreamLogs = WatchClusters
+
+    async def ListClusters(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return cluster_service_pb2.ListClustersResponse(next_page_token="more")
+
+
+@dataclass
+class Served:
+    """What runs."""
+
+    edge: Edge
+    port: int
+    credentials: Credentials
+    clusters: Clusters
+    prefix: str = ""
+    seen: list[Any] = field(default_factory=list)  # requests as the dashboard got them
+
+    @property
+    def address(self) -> str:
+        """Where it is reached, without a prefix."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def dashboard(self) -> str:
+        """The dashboard's public address."""
+        return f"{self.address}{self.prefix}/clusters/{UID}"
+
+    def add_routes(self, scheduler: int = 1, dashboard: int = 0) -> None:
+        """Tell the edge of both clusters."""
+        routes = []
+        for uid in OWNERS:
+            route = route_pb2.Route(uid=uid, scheduler_address=f"127.0.0.1:{scheduler}")
+            if dashboard:
+                route.dashboard_address = f"127.0.0.1:{dashboard}"
+            routes.append(route)
+        self.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=routes, ticket_keys=[SIGNER.public_key]))
+
+
+@contextlib.asynccontextmanager
+async def serving(directory: pathlib.Path, **settings: Any) -> AsyncIterator[Served]:
+    """Serve an edge whose server answers about credentials, watches and lists."""
+    (directory / "token").write_text("t")
+    server = grpc.aio.server()
+    asked, clusters = Credentials(), Clusters()
+    credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(asked, server)
+    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(clusters, server)
+    server.add_insecure_port(f"unix:{directory}/server.sock")
+    await server.start()
+    options = Proxy(
+        address="127.0.0.1:0",
+        state_dir=str(directory / "edge"),
+        token_file=str(directory / "token"),
+        server_address=f"unix:{directory}/server.sock",
+        grpc_address="127.0.0.1:9",
+        drain_s=0.2,
+        **settings,
+    )
+    edge = Edge(options)
+    bound = await edge.start()
+    made = Served(edge, int(bound.rpartition(":")[2]), asked, clusters, options.prefix)
+    made.add_routes()
+    try:
+        yield made
+    finally:
+        await edge.stop()
+        await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def a_dashboard(served: Served, routes: list[Any]) -> AsyncIterator[None]:
+    """Serve a dashboard with these routes, and tell the edge of it; what it is asked stands in `served.seen`."""
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+        served.seen.append(request)
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    app = web.Application(middlewares=[note])
+    app.add_routes(routes)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    served.add_routes(dashboard=runner.addresses[0][1])
+    yield
+    await runner.cleanup()
+
+
+async def raw(port: int, sent: bytes, *, end: bool = False) -> bytes:
+    """Send bytes and return everything that comes back until the edge closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    if end:
+        writer.write_eof()
+    received = b""
+    try:
+        async with asyncio.timeout(20):
+            received = await reader.read(-1)
+    except ConnectionError:
+        pass
+    writer.close()
+    return received

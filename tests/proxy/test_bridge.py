@@ -1,0 +1,216 @@
+"""The API over HTTP/1.1: unary calls in Connect's shape, streams as server-sent events, and the client that speaks both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import pathlib
+import threading
+from collections.abc import AsyncIterator
+
+import aiohttp
+import grpc
+import pytest
+from daskgateway.v1 import cluster_pb2
+from daskgateway.v1 import cluster_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+
+from gateway.client import errors, http_calls
+from gateway.client.channel import Connection
+from gateway.client.settings import BasicAuth, Settings, load, normalized
+from gateway.proxy import events
+from tests.proxy.served import ALICE, Served, raw, serving
+
+PREFIX = "/services/daskgateway"
+LIST = "/daskgateway.v1.ClusterService/ListClusters"
+SERVICE = "daskgateway.v1.ClusterService"
+
+
+@pytest.fixture(params=["", PREFIX])
+async def served(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    """An edge whose server answers calls, below a prefix or not."""
+    async with serving(tmp_path, prefix=request.param) as made:
+        yield made
+
+
+def changed(revision: int) -> pb.WatchClustersResponse:
+    """Return a change."""
+    event = pb.WatchEvent(type=pb.WATCH_EVENT_TYPE_MODIFIED, cluster=cluster_pb2.Cluster(name="users/alice/clusters/é\n"))
+    return pb.WatchClustersResponse(revision=revision, event=event)
+
+
+def connection(served: Served, transport: str = "http") -> Connection:
+    """Return a client's connection over HTTP."""
+    return Connection(Settings(f"{served.address}{served.prefix}", BasicAuth("alice", "wonderland"), transport=transport, retry_s=0.0))
+
+
+async def test_unary_calls_are_json_or_binary_plain_or_packed(served: Served) -> None:
+    url = f"{served.address}{served.prefix}{LIST}"
+    body = pb.ListClustersRequest(page_size=7).SerializeToString()
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller:
+        async with caller.post(url, json={"pageSize": 7}, headers={"Connect-Protocol-Version": "1"}) as answer:
+            assert (answer.status, answer.content_type) == (200, "application/json")
+            assert (await answer.json())["nextPageToken"] == "more"
+        async with caller.post(url, data=body, headers={"Content-Type": "application/proto"}) as answer:
+            assert (answer.status, answer.content_type) == (200, "application/proto")
+            assert pb.ListClustersResponse.FromString(await answer.read()).next_page_token == "more"
+        packed = {"Content-Type": "application/proto", "Content-Encoding": "gzip"}
+        async with caller.post(url, data=gzip.compress(body), headers=packed) as answer:
+            assert answer.status == 200
+    assert [request.page_size for request in served.clusters.requests] == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "code"),
+    [
+        ({"Content-Type": "application/json"}, b'{"pageSize": "x"}', 400, "invalid_argument"),
+        ({"Content-Type": "application/json"}, b"\xff", 400, "invalid_argument"),
+        ({"Content-Type": "application/json"}, b'{"a":' * 1000, 400, "invalid_argument"),
+        ({"Content-Type": "application/proto"}, b"\xff\xff", 400, "invalid_argument"),
+        ({"Content-Type": "image/png"}, b"", 415, "invalid_argument"),
+        ({"Content-Type": "application/proto", "Content-Encoding": "br"}, b"x", 415, "unimplemented"),
+        ({"Content-Type": "application/proto", "Content-Encoding": "gzip"}, b"x", 400, "invalid_argument"),
+        ({"Content-Type": "application/proto", "Content-Encoding": "gzip"}, gzip.compress(b"\0" * 9_000_000), 413, "resource_exhausted"),
+        ({"Content-Type": "application/proto", "Content-Encoding": "gzip"}, gzip.compress(b"abcdef")[:-5], 400, "invalid_argument"),
+        ({"Content-Type": "application/json", "Connect-Protocol-Version": "2"}, b"{}", 400, "invalid_argument"),
+    ],
+)
+async def test_what_cannot_be_read_is_told_in_connects_shape(
+    served: Served, headers: dict[str, str], body: bytes, status: int, code: str
+) -> None:
+    async with aiohttp.ClientSession(auto_decompress=False) as caller:
+        async with caller.post(f"{served.address}{served.prefix}{LIST}", data=body, headers=headers) as answer:
+            assert answer.status == status
+            told = await answer.json()
+            assert told["code"] == code
+            assert told["message"]
+    assert served.clusters.requests == []
+
+
+async def test_a_watch_is_events_that_resume_and_stay_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEEPALIVE_S", 0.1)
+    goodbye = pb.WatchClustersResponse(revision=9, goodbye=pb.Goodbye(reason="r", retry_delay=Duration(seconds=2)))
+    bookmark = pb.WatchClustersResponse(revision=7, bookmark=pb.Bookmark(initial_state_complete=True))
+    served.clusters.script = [bookmark, None, changed(8), goodbye]
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller:
+        url = f"{served.address}{served.prefix}/v1/watch?parent=users/-&clusters=a&clusters=b&start_revision=1"
+        async with caller.get(url, headers={"Last-Event-ID": "5"}) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/event-stream")
+            text = (await answer.read()).decode()
+    (asked,) = served.clusters.requests
+    assert (asked.start_revision, asked.parent, list(asked.clusters)) == (5, "users/-", ["a", "b"])
+    assert text.count(": still here\n\n") >= 2
+    blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+    assert [block.partition("data: ")[0] for block in blocks] == [
+        "id: 7\nevent: bookmark\n",
+        "id: 8\nevent: modified\n",
+        "id: 9\nretry: 2000\nevent: goodbye\n",
+    ]
+    assert json.loads(blocks[1].partition("data: ")[2])["event"]["cluster"]["name"] == "users/alice/clusters/é\n"
+
+
+async def test_a_stream_that_fails_says_so_by_status_or_by_event(served: Served) -> None:
+    url = f"{served.address}{served.prefix}/v1/watch"
+    async with aiohttp.ClientSession() as caller:
+        served.clusters.script = [grpc.StatusCode.OUT_OF_RANGE]
+        async with caller.get(url) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (400, "out_of_range")
+        served.clusters.script = [changed(1), grpc.StatusCode.UNAVAILABLE]
+        async with caller.get(url) as answer:
+            last = (await answer.read()).decode().split("\n\n")[-2]
+            assert last.startswith("event: error\ndata: ")
+            assert json.loads(last.partition("data: ")[2])["code"] == "unavailable"
+        for wrong in ("-1", "x", "1" * 19):
+            async with caller.get(url, headers={"Last-Event-ID": wrong}) as answer:
+                assert answer.status == 400
+
+
+async def test_the_client_watches_and_reads_logs_over_http(served: Served) -> None:
+    served.clusters.script = [changed(1), changed(2), grpc.StatusCode.UNAVAILABLE]
+    seen = []
+
+    def watch() -> None:
+        request = pb.WatchClustersRequest(start_revision=4, clusters=["a/é", "b&c"])
+        with connection(served).stream(SERVICE, "WatchClusters", request, pb.WatchClustersResponse) as stream:
+            for told in stream:
+                seen.append(told)
+
+    with pytest.raises(errors.Unavailable):
+        await asyncio.to_thread(watch)
+    assert seen == [changed(1), changed(2)]
+    assert (served.clusters.requests[0].start_revision, list(served.clusters.requests[0].clusters)) == (4, ["a/é", "b&c"])
+
+    def logs() -> list[pb.StreamLogsResponse]:
+        request = pb.StreamLogsRequest(name="n", instances=["i"], tail_lines=3, follow=True)
+        with connection(served).stream(SERVICE, "StreamLogs", request, pb.StreamLogsResponse) as stream:
+            return list(stream)
+
+    served.clusters.script = [pb.StreamLogsResponse(instance="scheduler", text="a\nb: c\r\n")]
+    assert await asyncio.to_thread(logs) == served.clusters.script
+    asked = served.clusters.requests[1]
+    assert (asked.name, list(asked.instances), asked.tail_lines, asked.follow) == ("n", ["i"], 3, True)
+
+
+async def test_a_stream_over_http_is_ended_from_another_thread(served: Served) -> None:
+    served.clusters.script = [changed(1), *[None] * 1000]
+    begun = threading.Event()
+
+    def watch() -> None:
+        request = pb.WatchClustersRequest()
+        with connection(served).stream(SERVICE, "WatchClusters", request, pb.WatchClustersResponse) as stream:
+            next(stream)
+            threading.Thread(target=lambda: (begun.wait(), stream.close())).start()
+            begun.set()
+            with contextlib.suppress(errors.Unavailable):  # or the end of the stream, as it happens
+                assert next(stream, None) is None
+
+    await asyncio.to_thread(watch)
+
+
+async def test_where_grpc_does_not_pass_calls_go_over_http(served: Served) -> None:
+    """The edge relays gRPC to a port where nobody listens here, as a proxy that knows only HTTP/1.1 would fail it."""
+    from gateway.client import channel
+
+    channel._http_until.clear()
+    asking = connection(served, "auto")
+    request, answer = pb.ListClustersRequest(), pb.ListClustersResponse
+    found = await asyncio.to_thread(lambda: asking.call(SERVICE, "ListClusters", request, answer, timeout_s=5))
+    assert found.next_page_token == "more"
+    assert channel.uses_http(asking.settings)
+    if not served.prefix:
+        channel._http_until.clear()
+        with pytest.raises(errors.Unavailable):
+            await asyncio.to_thread(lambda: connection(served, "grpc").call(SERVICE, "ListClusters", request, answer, timeout_s=5))
+
+
+def test_events_are_parsed_as_they_come() -> None:
+    text = b": comment\n\nid: 5\nevent: added\ndata: a\ndata: b\r\nretry: 5\n\nevent: nothing\n\ndata:c\n\nevent: cut\ndata: off\n"
+    assert list(http_calls.parsed(text.splitlines(keepends=True))) == [("added", "a\nb"), ("message", "c")]
+
+
+def test_addresses_may_have_a_prefix_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask.config
+
+    assert normalized("https://hub.example.org/services/daskgateway/") == "https://hub.example.org:443/services/daskgateway"
+    assert normalized("hub:8000") == "http://hub:8000"
+    assert normalized("dgw://hub:8000/anything") == "http://hub:8000"
+    assert Settings(normalized("https://hub/a/b"), BasicAuth("a")).prefix == "/a/b"
+    for wrong in ("https://hub/?a=1", "https://hub/#x", "ftp://hub"):
+        with pytest.raises(ValueError, match="not a gateway's address"):
+            normalized(wrong)
+    with dask.config.set({"gateway.transport": "grpc"}):
+        with pytest.raises(ValueError, match="gRPC knows no path"):
+            load("https://hub/services/daskgateway")
+
+
+async def test_what_no_path_names_is_told(served: Served) -> None:
+    async with aiohttp.ClientSession() as caller:
+        async with caller.get(f"{served.address}{served.prefix}/nothing") as answer:
+            assert (answer.status, (await answer.json())["code"]) == (404, "not_found")
+        async with caller.get(f"{served.address}{served.prefix}/") as answer:
+            assert answer.status == 200
+        async with caller.get(f"{served.address}{served.prefix}/healthz") as answer:
+            assert answer.status == 200
+    assert b" 404 " in await raw(served.port, b"GET /services/other/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
