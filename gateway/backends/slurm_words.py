@@ -10,12 +10,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.backends.batch.arrays import format_ranges
+from gateway.backends.batch.arrays import format_ranges, ranges
 from gateway.backends.batch.logfiles import INDEX
 from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 
 MAX_VALUE = 1024
 MAX_SCANCEL_WORDS = 500  # jobs in one command
+MAX_ELEMENTS = 100  # of an array in one word: scancel asks the controller once a word, and all elements of one keep it from answering
 MEBIBYTE = 2**20
 
 # Setting of a cluster → sbatch's option, and slurmrestd's field of a job.
@@ -103,7 +104,11 @@ def memory_mib(order: Order) -> int:
 
 def cancel_words(scancel: str, cancels: Iterable[Cancel]) -> list[list[str]]:
     """Return the commands that cancel these, all of one user."""
-    words = [f"{cancel.id}_[{format_ranges(cancel.indices)}]" if cancel.indices else cancel.id for cancel in cancels]
+    words = []
+    for cancel in cancels:
+        indices = [index for run in cancel.indices for index in run]
+        chunks = [ranges(indices[start : start + MAX_ELEMENTS]) for start in range(0, len(indices), MAX_ELEMENTS)]
+        words += [f"{cancel.id}_[{format_ranges(chunk)}]" for chunk in chunks] if chunks else [cancel.id]
     return [[scancel, *words[start : start + MAX_SCANCEL_WORDS]] for start in range(0, len(words), MAX_SCANCEL_WORDS)]
 
 

@@ -60,7 +60,7 @@ def slow(slurm: Slurm) -> pathlib.Path:
 def served(slurm: Slurm, slow: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway that serves clusters on Slurm."""
     more = SETTINGS.format(root=str(slurm.directory / "gateway"), commands=str(slow.parent / "commands"))
-    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), more)
+    gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), *more.splitlines())
     gateway.start()
     yield gateway
     gateway.stop()

@@ -100,7 +100,8 @@ class BatchBackend(BaseBackend):
         self.ledger = Ledger(self.absent_grace_s)
         self.owners: dict[str, str] = {}  # as whom each cluster (uid) runs
         self._listing: asyncio.Task[Listing] | None = None
-        self._stopped: dict[Instance, float] = {}
+        self._stopped: dict[Instance, float] = {}  # whose end was asked for and answered, by when
+        self._asked: dict[Instance, float] = {}  # whose end was asked for
         self._background: set[asyncio.Task[None]] = set()
         self.jobs_tag = await asyncio.to_thread(self._make_root)
         self.who = self.make_identity()
@@ -227,7 +228,7 @@ class BatchBackend(BaseBackend):
     async def stop(self, targets: Sequence[Target]) -> None:
         """Cancel jobs and elements, in as few commands as possible; what is known to have ended is told."""
         now = self._loop.time()
-        due = [target for target in targets if self._stopped.get(target.instance, float("-inf")) + STOP_AGAIN_S <= now]
+        due = [target for target in targets if self._asked.get(target.instance, float("-inf")) + STOP_AGAIN_S <= now]
         if any(not target.handle and self.ledger.existing(target.instance) is None for target in due):
             await self.listing(0.0)
         cancels, over = [], []
@@ -240,6 +241,7 @@ class BatchBackend(BaseBackend):
                 job_id, index = sight.parse_handle(handle)
                 account = self._account_of(target, sighted)
                 cancels.append(Cancel(job_id, account, () if index is None else arrays.ranges([index])))
+        self._asked |= {target.instance: now for target in due}  # also if it fails: a batch system that is slow may be at it still
         if cancels:
             await self.system.cancel(sight.merged(cancels))
         self._stopped |= {target.instance: now for target in due}
@@ -346,6 +348,7 @@ class BatchBackend(BaseBackend):
         account = self.owners.get(uid)
         self.ledger.forget(uid)
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
+        self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
         if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
             await _told(self.who.remove(account, stage))
 
