@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz            a million damaged ClientHellos, judged by the edge and by OpenSSL"
 	@echo "make bench-edge      what relaying costs, beside dask-gateway's proxy, HAProxy and nginx"
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
+	@echo "make bench-hpc       submissions and commands to a slow Slurm, beside one job a worker"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
 
 $(BIN)/python:

@@ -2,6 +2,7 @@
 # Installs the real servers that tests talk to (Debian, as root). Tests whose part is missing are skipped, in CI they fail.
 set -eu
 packages="nghttp2-client curl nginx libnginx-mod-stream haproxy chromium chromium-driver gcc libc6-dev"
+packages="$packages slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
 missing=""
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

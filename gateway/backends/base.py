@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from traitlets import Float
 from traitlets.config import Configurable
 
@@ -17,6 +19,10 @@ class BaseBackend(Configurable):
     stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself.").tag(config=True)
 
     push: Observe
+
+    def cluster_settings(self) -> Mapping[str, object]:
+        """Return nothing: a cluster needs no settings of this backend's own."""
+        return {}
 
     async def open(self, push: Observe) -> None:
         """Make ready."""

@@ -5,7 +5,10 @@ The promise, held by the conformance suite:
 * `start` is "create if absent, else adopt": repeated with the same instance it never makes a second process.
 * `stop` only asks; an instance is gone when `observations` say GONE. Stopping what is gone is no error.
 * `observations` answers for every target, and for what it does not know it says GONE. When it cannot tell, it raises
-  BackendUnavailable: an outage is never reported as an end.
+  BackendUnavailable: an outage is never reported as an end. Where a machine room's answers lag or have gaps, a target that cannot be
+  told of yet is left out of the answer, at most for a while that the backend bounds; then it is GONE.
+* A machine room that queues says QUEUED with its reason in `message`, for hours if need be; an instance that was preempted and put back
+  into the queue is QUEUED again after it was RUNNING, and RUNNING when it has come back.
 * No call blocks the event loop, and each ends within the backend's own deadline.
 * Secrets reach the process by files of mode 0600 or the platform's secret object; never by argv.
 """
@@ -19,6 +22,7 @@ from typing import Protocol, runtime_checkable
 
 SCHEDULER_NAME = "scheduler"
 DIRECTORY = "{directory}"  # in argv and env: replaced by the directory that holds the launch's files
+NAME = "{name}"  # a word of argv: replaced by the instance's name, so that launches of one batch are alike but for the instance
 
 
 class Role(str, Enum):
@@ -43,7 +47,7 @@ class Instance:
 
     uid: str  # of the cluster
     role: Role
-    name: str  # `scheduler` or the worker's name, such as `default-3`
+    name: str  # `scheduler`, or a worker's: its group, a hyphen and a number that is never used again, such as `default-3`
     epoch: int = 0  # counts restarts under the same name
 
 
@@ -68,10 +72,10 @@ class Launch:
     options: Mapping[str, object] = field(default_factory=dict)  # the cluster's resolved settings, for the backend's own use
 
     def placed(self, directory: str) -> Launch:
-        """Return this launch with DIRECTORY in argv and env replaced by the real one."""
+        """Return this launch with NAME in argv, and DIRECTORY in argv and env, replaced by the real ones."""
         return replace(
             self,
-            argv=tuple(word.replace(DIRECTORY, directory) for word in self.argv),
+            argv=tuple(self.instance.name if word == NAME else word.replace(DIRECTORY, directory) for word in self.argv),
             env={key: value.replace(DIRECTORY, directory) for key, value in self.env.items()},
         )
 
@@ -82,6 +86,7 @@ class Target:
 
     instance: Instance
     handle: str = ""
+    user: str = ""  # who owns the cluster; empty if nobody knows any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ class Observation:
     handle: str = ""
     exit_code: int | None = None
     message: str = ""  # why it waits or ended: the platform's words, or the last lines of its log
+    user: str = ""  # as whom it runs, where the backend can tell; what `find` finds may have no other record
 
 
 class BackendUnavailable(Exception):
@@ -127,6 +133,13 @@ class Backend(Protocol):
     name: str
     observe_interval_s: float  # how often the server asks for observations while instances exist
     stop_grace_s: float  # how long an instance may take to end by itself
+
+    def cluster_settings(self) -> Mapping[str, object]:
+        """Return the settings of one cluster that are this backend's own, with their values as configured.
+
+        They join the cluster's settings (`Launch.options`), where options of the same name override them if the administrator
+        offers such options.
+        """
 
     async def open(self, push: Observe) -> None:
         """Make ready. `push` may be called from the event loop with observations the server has not asked for."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway import wire
-from gateway.backends.contract import DIRECTORY, SCHEDULER_NAME, Instance, Launch, Resources, Role
+from gateway.backends.contract import DIRECTORY, NAME, SCHEDULER_NAME, Instance, Launch, Resources, Role
 
 AGENT_MODULE = "gateway.client.agent"
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
@@ -49,8 +49,9 @@ def scheduler_launch(
     agent: AgentEndpoint,
 ) -> Launch:
     """Return how a scheduler is started."""
-    host = str(settings.get("scheduler_host") or "127.0.0.1")
-    argv = [*_python(settings), "-m", "dask", "scheduler", "--protocol", "tls", "--host", host, "--port", "0"]
+    host = str(settings.get("scheduler_host") or "")  # empty: the address by which the machine reaches others
+    argv = [*_python(settings), "-m", "dask", "scheduler", "--protocol", "tls", "--port", "0"]
+    argv += ["--host", host] if host else []
     argv += ["--dashboard-address", f"{host}:0"] if settings.get("dashboard", True) else ["--no-dashboard"]
     argv += ["--no-show", "--preload", AGENT_MODULE]
     env = _environment(uid, settings)
@@ -81,7 +82,7 @@ def worker_launch(
     """Return how a worker is started."""
     threads = int(str(settings.get("worker_threads") or 0)) or max(1, int(resources.cores))
     memory = str(resources.memory_bytes) if resources.memory_bytes else "0"
-    argv = [*_python(settings), "-m", "dask", "worker", scheduler_address, "--name", name]
+    argv = [*_python(settings), "-m", "dask", "worker", scheduler_address, "--name", NAME]
     argv += ["--nthreads", str(threads), "--memory-limit", memory, "--nworkers", "1"]
     argv += ["--nanny" if settings.get("worker_nanny") else "--no-nanny", "--no-dashboard"]
     argv += ["--death-timeout", str(DEATH_TIMEOUT_S), "--local-directory", f"{DIRECTORY}/scratch"]

@@ -78,6 +78,10 @@ class LocalBackend(BaseBackend):
         state = pathlib.Path(str(server.get("state_dir") or pathlib.Path(base) / "daskgateway"))
         return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
 
+    def cluster_settings(self) -> Mapping[str, object]:
+        """Return where schedulers listen: on this machine only, whose edge passes users on."""
+        return {"scheduler_host": "127.0.0.1"}
+
     async def open(self, push: Observe) -> None:
         """Make the directories, and find what runs already."""
         await super().open(push)
@@ -130,14 +134,17 @@ class LocalBackend(BaseBackend):
         """Let go of everything but the processes."""
         for running in self._running.values():
             self._let_go(running)
+            if running.child is not None and running.child.returncode is None:
+                running.child.returncode = 0  # it outlives us, and nobody is to complain that it was not waited for
         self._running.clear()
         self._threads.shutdown(wait=True)
         os.close(self._lock)
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         """Start what does not run yet."""
-        outcomes = await asyncio.gather(*(self._start_one(launch) for launch in launches))
-        return {launch.instance: outcome for launch, outcome in zip(launches, outcomes)}
+        different = {launch.instance: launch for launch in launches}
+        outcomes = await asyncio.gather(*(self._start_one(launch) for launch in different.values()))
+        return dict(zip(different, outcomes))
 
     async def _start_one(self, launch: Launch) -> StartOutcome:
         running = self._running.get(launch.instance)

@@ -148,6 +148,7 @@ def create(
     cluster = gateway.submit(name, options=_options(pairs), workers=workers, backend=backend)
     if wait:
         with _Progress(cluster) as told:
+            told(cluster)
             cluster = gateway.wait(cluster.name, ("ACTIVE", "STOPPING"), timeout_s=timeout_s, told=told)
     _show(cluster, as_json)
     if wait and cluster.status.state in requests.ENDING:

@@ -43,7 +43,7 @@ class GatewayCluster(Cluster):
     worker_groups: further groups of workers by name, each a mapping with `n_workers` and options of its own.
     idle_timeout, max_lifetime, no_client_timeout: when the gateway is to stop the cluster by itself, such as "1 hour"; 0 is never.
     shutdown_on_close: whether closing this object (or the end of this process) stops the cluster.
-    start_timeout: how long to wait until it can be used, such as "5 minutes".
+    start_timeout: how long to wait until it can be used, such as "5 minutes"; waiting in a batch system's queue does not count.
     options: an Options object or a mapping; further keywords are options by their names.
 
     Errors are those of gateway.client.errors: ClusterFailed says why a cluster could not be started.
@@ -148,6 +148,7 @@ class GatewayCluster(Cluster):
                 said = line
                 self._log(line)
 
+        tell(self._resource)  # it may have waited for hours, and nothing may change for as long
         cluster = self._gateway.blocking()._wait(self._resource.name, ("ACTIVE", "STOPPING"), self._start_timeout_s, tell)
         self._resource = cluster
         if cluster.status.state in requests.ENDING:

@@ -152,7 +152,8 @@ class Gateway:
         return self._do(lambda: self._call("StopCluster", request, cluster_pb2.Cluster))
 
     def wait(self, name: str, states: Sequence[str] = ("ACTIVE",), *, timeout_s: float = 300.0, told: Any = None) -> Any:
-        """Wait until a cluster is in one of the states, or finished; DeadlineExceeded after the timeout.
+        """Wait until a cluster is in one of the states, or finished; DeadlineExceeded after the timeout, in which the time that its
+        scheduler waits in a batch system's queue does not count.
 
         `told` is called with the cluster whenever it has changed.
         """
@@ -165,6 +166,7 @@ class Gateway:
         request = cluster_service_pb2.WaitClusterRequest(name=requests.full_name(name), states=numbers)
         deadline = time.monotonic() + timeout_s
         while True:
+            asked_at = time.monotonic()
             left_s = min(POLL_S, max(0.0, deadline - time.monotonic()))
             request.timeout.CopyFrom(Duration(seconds=int(left_s), nanos=int(left_s % 1 * 1e9) or 1))
             cluster = self._call("WaitCluster", request, cluster_pb2.Cluster, timeout_s=left_s + 10)
@@ -172,6 +174,8 @@ class Gateway:
                 told(cluster)
             if cluster.status.state in numbers or cluster.status.state in requests.FINISHED:
                 return cluster
+            if requests.queued(cluster):
+                deadline += time.monotonic() - asked_at  # waiting in a batch system's queue is not starting
             if time.monotonic() >= deadline:
                 raise errors.DeadlineExceeded(
                     f"cluster {cluster.name} is {requests.state(cluster)} after {timeout_s:g} s: {requests.explanation(cluster)}",

@@ -92,6 +92,11 @@ def stop(name: str) -> cluster_service_pb2.StopClusterRequest:
     return cluster_service_pb2.StopClusterRequest(name=full_name(name), request_id=str(uuid.uuid4()))
 
 
+def queued(cluster: cluster_pb2.Cluster) -> bool:
+    """Whether a cluster waits in a batch system's queue: for how long is not in the gateway's hands."""
+    return cluster.status.state == cluster_pb2.CLUSTER_STATE_CREATING and cluster.status.reason == "SCHEDULER_QUEUED"
+
+
 def explanation(cluster: cluster_pb2.Cluster) -> str:
     """Return why a cluster is not (yet) what was asked for, in one or two sentences."""
     said = [cluster.status.message] if cluster.status.message else []

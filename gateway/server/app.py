@@ -141,7 +141,7 @@ class App:
     def _services(self, credentials: keys.Keys, backends: dict[str, Backend]) -> Services:
         return Services(
             store=self.store,
-            offers=ConfiguredOffers(self.settings.clusters, list(backends)),
+            offers=ConfiguredOffers(self.settings.clusters, {name: backend.cluster_settings() for name, backend in backends.items()}),
             credentials=credentials,
             backends=backends,
             wake=self.reconciler.wake,

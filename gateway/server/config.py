@@ -125,7 +125,9 @@ class ClusterConfig(Configurable):
     worker_nanny = Bool(False, help="Run workers under a nanny process, which restarts them when they outgrow memory.").tag(config=True)
     scheduler_cores = Float(1.0, min=0.01, help="Cores of a scheduler.").tag(config=True)
     scheduler_memory = _memory("2 GiB", "Memory of a scheduler")
-    scheduler_host = Unicode("127.0.0.1", help="Host that schedulers listen on.").tag(config=True)
+    scheduler_host = Unicode(
+        "", help="Host that schedulers listen on. Empty: as the backend needs it, 127.0.0.1 on local, a node's own address elsewhere."
+    ).tag(config=True)
     worker_host = Unicode("", help="Host that workers listen on; empty: dask chooses.").tag(config=True)
     python = List(Unicode(), [sys.executable], help="Command of Python for scheduler and workers.").tag(config=True)
     dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
@@ -209,18 +211,19 @@ def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
 class ConfiguredOffers:
     """Offers as configured: the port of the use cases."""
 
-    def __init__(self, clusters: ClusterConfig, backends: Sequence[str]) -> None:
-        self._clusters, self._backends = clusters, tuple(backends)
+    def __init__(self, clusters: ClusterConfig, backends: Mapping[str, Mapping[str, object]]) -> None:
+        self._clusters, self._backends = clusters, backends
 
     def offer(self, principal: Principal) -> Offer:
         """Return what a user may have."""
         clusters = self._clusters
         return Offer(
-            backends=self._backends,
+            backends=tuple(self._backends),
             fields=clusters.fields(principal),
             settings=clusters.settings(),
             limits=clusters.limits(),
             lifecycle=clusters.lifecycle(),
             most=clusters.most(),
             apply=clusters.apply_options,
+            backend_settings=self._backends,
         )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.backends.contract import Instance, Observation, Phase, StartFailed
 from gateway.server.core.facts import AgentNews, Facts
 from gateway.server.core.model import Adaptive, Count, Launching, Lifecycle, Limits, State
-from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, directive, step
+from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, directive, step
 from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster, worker
 
 counts = st.integers(0, 12)
@@ -212,3 +212,79 @@ def test_a_finished_cluster_is_purged_in_time() -> None:
     cluster = replace(new_cluster(), state=State.STOPPED, purge_at=5000, stopped_at=1000)
     assert step(cluster, [], Facts(), 4999, PATIENCE).actions == ()
     assert step(cluster, [], Facts(), 5000, PATIENCE).actions == (Purge(cluster.uid),)
+
+
+def observed(room: MachineRoom, *seen: Observation, agent: bool = False) -> Step:
+    """Take a step with nothing but these observations."""
+    room.now += 200
+    facts = Facts(observations={one.instance: one for one in seen}, agent_connected=agent)
+    result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE)
+    room.cluster = result.cluster
+    room.workers = {name: kept for name, kept in room.workers.items() if name not in result.deleted} | {w.name: w for w in result.put}
+    room.events += [event.reason for event in result.events]
+    return result
+
+
+def test_a_scheduler_waits_in_the_queue_for_hours_and_its_user_sees_why() -> None:
+    room = MachineRoom(new_cluster())
+    scheduler = room.cluster.scheduler_instance
+    observed(room)
+    room.cluster = replace(room.cluster, scheduler=replace(room.cluster.scheduler, launching=Launching.STARTED, handle="12"))
+    for _ in range(3):
+        room.now += 3 * 3600 * 1000
+        observed(room, Observation(scheduler, Phase.QUEUED, message="Resources; position 3 in the queue"))
+        assert room.cluster.state is State.CREATING
+        assert room.cluster.reason == "SCHEDULER_QUEUED"
+        assert "position 3 in the queue" in room.cluster.message
+    observed(room, Observation(scheduler, Phase.RUNNING))
+    assert room.cluster.reason == ""
+    result = observed(room, Observation(scheduler, Phase.QUEUED, message="Priority"))  # it was preempted before it had reported
+    assert "SCHEDULER_REQUEUED" in room.events
+    assert result.wake_at is None  # its time to report counts from when it runs again
+    observed(room, Observation(scheduler, Phase.RUNNING))
+    room.now += int(PATIENCE.scheduler_start_s * 1000)
+    observed(room)
+    assert room.cluster.reason == "SCHEDULER_START_TIMEOUT"
+
+
+def test_an_active_scheduler_that_is_put_back_into_the_queue_fails_its_cluster() -> None:
+    room = MachineRoom(new_cluster())
+    room.settle()
+    waiting = Observation(room.cluster.scheduler_instance, Phase.QUEUED, message="Priority")
+    observed(room, waiting, agent=True)  # older news than its agent's
+    assert room.cluster.state is State.ACTIVE
+    observed(room)
+    observed(room, waiting)
+    assert room.cluster.reason == "SCHEDULER_REQUEUED"
+
+
+def test_a_requeued_worker_is_waited_for_and_not_replaced() -> None:
+    room = MachineRoom(new_cluster(default=Count(1)))
+    room.settle()
+    (name,) = room.names()
+    queued = Observation(room.workers[name].instance, Phase.QUEUED, message="Priority")
+    observed(room, queued, agent=True)
+    assert room.workers[name].connected  # its scheduler knows better
+    room.workers[name] = replace(room.workers[name], connected=False)
+    result = observed(room, queued, agent=True)
+    assert room.workers[name].launching is Launching.STARTED
+    assert list(room.workers) == [name]
+    assert not result.actions
+    (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
+    assert (condition.reason, condition.message) == ("QUEUED", "1 worker waits in the queue: Priority")
+    room.now += 24 * 3600 * 1000
+    assert not observed(room, agent=True).actions
+    room.settle()
+    assert room.names() == [name]
+
+
+def test_a_machine_room_that_does_not_answer_is_told_and_nothing_is_lost() -> None:
+    room = MachineRoom(new_cluster(default=Count(1)))
+    room.settle()
+    facts = Facts(unavailable="squeue did not answer within 60 s", agent_connected=True)
+    room.cluster = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE).cluster
+    (condition,) = [c for c in room.cluster.conditions if c.type == "BackendAvailable"]
+    assert (condition.holds, condition.message) == (False, "squeue did not answer within 60 s; trying again")
+    assert room.cluster.state is State.ACTIVE
+    observed(room, Observation(room.cluster.scheduler_instance, Phase.RUNNING), agent=True)
+    assert next(c for c in room.cluster.conditions if c.type == "BackendAvailable").holds

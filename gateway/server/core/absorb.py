@@ -13,6 +13,7 @@ from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Lau
 from gateway.server.core.transitions import Trigger, after
 
 MAX_MESSAGE = 4096
+QUEUED = "SCHEDULER_QUEUED"  # reason of a cluster whose scheduler waits in a queue
 ACTIVITY_SLACK_MS = 2000  # ages travel as durations: an instant that moved less than this has not moved
 
 
@@ -49,6 +50,11 @@ class Known:
         if state is not self.cluster.state:
             self.cluster = replace(self.cluster, state=state, state_at=self.now, reason=reason, message=message[:MAX_MESSAGE])
             self.tell(state.value, message or f"the cluster is {state}")
+
+    def say(self, reason: str, message: str) -> None:
+        """Say why the cluster is where it is."""
+        if (reason, message) != (self.cluster.reason, self.cluster.message):
+            self.cluster = replace(self.cluster, reason=reason, message=message[:MAX_MESSAGE])
 
     def end(self, wish: StopWish) -> None:
         """Wish the cluster's end, unless it was wished before."""
@@ -122,8 +128,26 @@ def _scheduler_observed(known: Known, seen: Observation) -> None:
         return
     if seen.phase is Phase.RUNNING and scheduler.launching in (Launching.INTENDED, Launching.STARTED):
         known.scheduler(launching=Launching.RUNNING, running_at=known.now, handle=seen.handle or scheduler.handle)
+        if known.cluster.state is State.CREATING:
+            known.say("", "the scheduler runs and has not reported yet")
+    if seen.phase is Phase.QUEUED and scheduler.launching in (Launching.STARTED, Launching.RUNNING):
+        _scheduler_queued(known, scheduler, seen)
     if seen.phase in (Phase.EXITED, Phase.GONE) and scheduler.launching is not Launching.INTENDED:
         _scheduler_ended(known, scheduler, seen)
+
+
+def _scheduler_queued(known: Known, scheduler: Scheduler, seen: Observation) -> None:
+    """It waits, or waits again: before it was of use that costs only time; afterwards all that it held is lost."""
+    if known.cluster.stop is not None:
+        return
+    if known.cluster.state is State.ACTIVE:
+        if scheduler.silent_since_at:  # while its agent is connected, what says that it waits is older news
+            known.fail("SCHEDULER_REQUEUED", f"the scheduler was put back into the queue; what it held is lost. {seen.message}".rstrip())
+        return
+    if scheduler.launching is Launching.RUNNING:
+        known.tell("SCHEDULER_REQUEUED", "the scheduler was put back into the queue", "scheduler")
+        known.scheduler(launching=Launching.STARTED, running_at=0)
+    known.say(QUEUED, f"the scheduler waits in the queue: {seen.message}")
 
 
 def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> None:
@@ -142,8 +166,9 @@ def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
         del known.workers[worker.name]
     if worker.launching in (Launching.STOPPING, Launching.LEAVING, Launching.INTENDED):
         return
-    if seen.phase is Phase.QUEUED and seen.message != worker.message:
-        known.workers[worker.name] = replace(worker, message=seen.message[:MAX_MESSAGE])
+    if seen.phase is Phase.QUEUED and worker.launching is Launching.RUNNING and not worker.connected:
+        known.tell("WORKER_REQUEUED", "it was put back into the queue", worker.name)
+        known.worker(worker, launching=Launching.STARTED)
     elif seen.phase is Phase.RUNNING and worker.launching is Launching.STARTED:
         known.worker(worker, launching=Launching.RUNNING, handle=seen.handle or worker.handle, message="")
     elif seen.phase in (Phase.EXITED, Phase.GONE):

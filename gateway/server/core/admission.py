@@ -62,6 +62,12 @@ class Offer:
     lifecycle: Lifecycle = Lifecycle()  # of a cluster that asks for none
     most: Lifecycle = Lifecycle()  # what nobody may exceed
     apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None  # more settings out of option values
+    backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # by backend: its own settings of a cluster
+
+    def base(self, backend: str) -> dict[str, object]:
+        """Return the settings of a cluster on a backend: the administrator's, those left empty as the backend has them, and its own."""
+        own = self.backend_settings.get(backend, {})
+        return {**self.settings, **{name: value for name, value in own.items() if not self.settings.get(name)}}
 
 
 def admit(wish: Wish, offer: Offer) -> Spec:
@@ -71,14 +77,15 @@ def admit(wish: Wish, offer: Offer) -> Spec:
         violations.append(Violation("spec.backend", "must be one of " + ", ".join(offer.backends)))
     values, wrong = check_options(offer.fields, wish.options, "spec.options")
     violations += wrong + _check_group_count(wish.groups)
-    settings = {} if wrong else _settings(offer, values, offer.settings, violations, "spec.options")
+    backend = wish.backend or offer.backends[0]
+    settings = {} if wrong else _settings(offer, values, offer.base(backend), violations, "spec.options")
     groups = {}
     for name, group in ({DEFAULT_GROUP: GroupWish()} | dict(wish.groups)).items():
-        groups[name] = _group(name, group, offer, values, settings, violations)
+        groups[name] = _group(name, group, offer, backend, (values, settings), violations)
     violations += check_adaptive({name: group.size for name, group in groups.items()})
     lifecycle = resolve_lifecycle(wish.lifecycle, offer, violations)
     scheduler = _resources(settings, "scheduler", violations, "spec.options")
-    spec = Spec(wish.backend or offer.backends[0], values, settings, groups, lifecycle, offer.limits, scheduler)
+    spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
     if not scheduler_fits(spec, offer.limits):
         violations.append(Violation("spec.options", "the scheduler alone exceeds the limits of one cluster"))
     if violations:
@@ -103,7 +110,7 @@ def regroup(spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer, *, whole:
             size = _size(name, wish.size if wish.size is not None else present.size, violations)
             groups[name] = WorkerGroup(size, present.options, present.settings, present.resources)
         else:
-            groups[name] = _group(name, wish, offer, spec.options, spec.settings, violations)
+            groups[name] = _group(name, wish, offer, spec.backend, (spec.options, spec.settings), violations)
     groups.setdefault(DEFAULT_GROUP, WorkerGroup(Count(0), *_as_made(spec.groups[DEFAULT_GROUP])))
     if len(groups) > MAX_GROUPS:
         violations.append(Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups"))
@@ -121,16 +128,17 @@ def _group(
     name: str,
     wish: GroupWish,
     offer: Offer,
-    values: Mapping[str, object],
-    settings: Mapping[str, object],
+    backend: str,
+    of_cluster: tuple[Mapping[str, object], Mapping[str, object]],  # values of the options, and the settings they came to
     violations: list[Violation],
 ) -> WorkerGroup:
+    values, settings = of_cluster
     path = f"spec.worker_groups.{name}"
     violations += names.check_group(name, path)
     own, wrong = check_options(offer.fields, wish.options, f"{path}.options", per_group=True)
     violations += wrong
     if own and not wrong:
-        settings = _settings(offer, {**values, **own}, offer.settings, violations, f"{path}.options")
+        settings = _settings(offer, {**values, **own}, offer.base(backend), violations, f"{path}.options")
     resources = _resources(settings, "worker", violations, f"{path}.options")
     return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
 

@@ -49,6 +49,7 @@ class Facts:
     news: AgentNews | None = None
     agent_connected: bool = False
     listening_since_at: int = 0  # since when this server has been able to hear agents
+    unavailable: str = ""  # why the machine room did not answer when something was asked of it
     cleaned: bool = False  # the backend has removed the cluster's working files
     resumed: bool = False  # first step since this server began: what was asked before may never have been done
 

@@ -6,10 +6,11 @@ start that was never answered is simply asked for again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.backends.contract import Instance, Target
+from gateway.backends.contract import Instance, Phase, Target
 from gateway.server.core import lifetimes, limits
 from gateway.server.core.absorb import Known, absorb
 from gateway.server.core.facts import Facts, Patience
@@ -206,7 +207,7 @@ def _stop(known: Known, workers: Iterable[Worker], facts: Facts) -> list[Action]
             known.worker(worker)
             fresh = True
         if fresh:
-            targets.append(Target(worker.instance, worker.handle))
+            targets.append(Target(worker.instance, worker.handle, known.cluster.owner))
     return [Stop(tuple(targets))] if targets else []
 
 
@@ -217,7 +218,7 @@ def _tear_down(known: Known, facts: Facts) -> list[Action]:
         waited = scheduler.retry_at <= known.now
         if scheduler.launching is not Launching.STOPPING or waited or facts.resumed:
             known.scheduler(launching=Launching.STOPPING, retry_at=known.now + int(known.patience.stop_retry_s * 1000))
-            actions.append(Stop((Target(known.cluster.scheduler_instance, scheduler.handle),)))
+            actions.append(Stop((Target(known.cluster.scheduler_instance, scheduler.handle, known.cluster.owner),)))
         return actions
     if known.workers:
         return actions
@@ -261,14 +262,43 @@ def _conditions(known: Known, facts: Facts) -> None:
     before = {condition.type: condition for condition in cluster.conditions}
     failure = before.get("WorkersAvailable", Condition("", True, "", "", 0)).message if failing else ""
     message = f"{last.instance}: {last.message}" if last and failing else failure
+    queued = _queued(known, facts, before.get("WorkersAvailable")) if short and not failing else ""
     silent = bool(cluster.scheduler.silent_since_at) or cluster.state is not State.ACTIVE
     found = [
         ("SchedulerReachable", not silent, "AGENT_SILENT" if silent else "REPORTING", "" if not silent else "no agent is connected"),
-        ("WorkersAvailable", not short, "WORKERS_FAIL" if failing else ("STARTING" if short else "ALL_RUNNING"), message),
+        ("WorkersAvailable", not short, _why_short(short, failing, queued), message or queued),
         ("WithinLimits", not granted.clamped, "CLAMPED" if granted.clamped else "WITHIN", granted.clamped),
+        ("BackendAvailable", *_answers(facts, before.get("BackendAvailable"))),
     ]
     conditions = tuple(_condition(before.get(kind), kind, holds, reason, text, known.now) for kind, holds, reason, text in found)
     known.cluster = replace(cluster, conditions=conditions)
+
+
+def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> str:
+    if not short:
+        return "ALL_RUNNING"
+    return "WORKERS_FAIL" if failing else ("QUEUED" if queued else "STARTING")
+
+
+def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
+    """Return how many workers wait in the machine room's queue and why, an empty text if none does."""
+    waiting = {worker.instance for worker in known.workers.values() if worker.launching is Launching.STARTED and not worker.connected}
+    seen = [seen for instance, seen in facts.observations.items() if seen.phase is Phase.QUEUED and instance in waiting]
+    if not seen:
+        told = before is not None and before.reason == "QUEUED" and waiting and not facts.observations.keys() & waiting
+        return before.message if told and before is not None else ""
+    said = Counter(observation.message for observation in seen).most_common(1)[0][0]
+    count = len(seen)
+    return f"{count} {'worker waits' if count == 1 else 'workers wait'} in the queue: {said}"
+
+
+def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:
+    """Return whether the machine room answers, as far as this step or an earlier one knows."""
+    if facts.unavailable:
+        return False, "BACKEND_UNAVAILABLE", f"{facts.unavailable}; trying again"
+    if before is None or facts.outcomes or facts.observations or facts.cleaned:
+        return True, "ANSWERS", ""
+    return before.holds, before.reason, before.message
 
 
 def _condition(before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int) -> Condition:

@@ -13,6 +13,7 @@ from gateway.server.core.facts import AgentNews, Facts, merge_news
 class _Entry:
     observations: dict[Instance, Observation] = field(default_factory=dict)
     news: AgentNews | None = None
+    unavailable: str = ""
 
 
 class Inbox:
@@ -37,6 +38,10 @@ class Inbox:
         """Take what an agent told."""
         entry = self._entries.setdefault(uid, _Entry())
         entry.news = merge_news(entry.news, news)
+
+    def unanswered(self, uid: str, words: str) -> None:
+        """Note that the machine room did not answer."""
+        self._entries.setdefault(uid, _Entry()).unavailable = words
 
     def agent_came(self, uid: str) -> None:
         """Note that an agent's stream is open."""
@@ -69,6 +74,7 @@ class Inbox:
             agent_connected=self.agent_connected(uid),
             listening_since_at=self.listening_since_at,
             resumed=resumed,
+            unavailable=entry.unavailable,
         )
 
     def put_back(self, uid: str, facts: Facts) -> None:
@@ -77,6 +83,7 @@ class Inbox:
         entry.observations = {**facts.observations, **entry.observations}
         if facts.news is not None:
             entry.news = facts.news if entry.news is None else merge_news(facts.news, entry.news)
+        entry.unavailable = entry.unavailable or facts.unavailable
         if facts.resumed:
             self._resumed.add(uid)
 

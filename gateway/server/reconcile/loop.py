@@ -88,6 +88,8 @@ class Reconciler:
             try:
                 wake_at = await self._reconcile(uid)
             except (BackendUnavailable, StoreUnreachable) as error:
+                if isinstance(error, BackendUnavailable):
+                    self.inbox.unanswered(uid, str(error))
                 logger.warning("cluster %s: %s; trying again", uid, error)
                 self._retry(uid)
             except asyncio.CancelledError:

@@ -24,10 +24,10 @@ def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Laun
     targets: dict[Target, Launching] = {}
     scheduler = cluster.scheduler
     if scheduler.launching is not None and scheduler.launching is not Launching.INTENDED:
-        targets[Target(cluster.scheduler_instance, scheduler.handle)] = scheduler.launching
+        targets[Target(cluster.scheduler_instance, scheduler.handle, cluster.owner)] = scheduler.launching
     for worker in workers:
         if worker.launching is not Launching.INTENDED:
-            targets[Target(worker.instance, worker.handle)] = worker.launching
+            targets[Target(worker.instance, worker.handle, cluster.owner)] = worker.launching
     return targets
 
 
@@ -42,7 +42,7 @@ def surprises(seen: Mapping[Instance, Observation], known: Mapping[Instance, Lau
 
 def orphans(found: Sequence[Observation], intended: Callable[[Observation], bool]) -> list[Target]:
     """Return what runs and nobody intends."""
-    return [Target(seen.instance, seen.handle) for seen in found if seen.phase is not Phase.GONE and not intended(seen)]
+    return [Target(seen.instance, seen.handle, seen.user) for seen in found if seen.phase is not Phase.GONE and not intended(seen)]
 
 
 class Watcher:

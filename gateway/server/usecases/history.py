@@ -74,8 +74,8 @@ def _chosen(cluster: Cluster, instances: Collection[str]) -> list[str]:
 
 def _target(cluster: Cluster, name: str, handles: dict[str, str]) -> Target:
     if name == SCHEDULER_NAME:
-        return Target(cluster.scheduler_instance, cluster.scheduler.handle)
-    return Target(Instance(cluster.uid, Role.WORKER, name), handles.get(name, ""))
+        return Target(cluster.scheduler_instance, cluster.scheduler.handle, cluster.owner)
+    return Target(Instance(cluster.uid, Role.WORKER, name), handles.get(name, ""), cluster.owner)
 
 
 async def _merged(services: Services, streams: dict[str, AsyncIterator[str]]) -> AsyncIterator[tuple[str, str]]:

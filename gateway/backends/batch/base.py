@@ -1,0 +1,389 @@
+"""The backend of a batch system: contract.Backend over a `system.BatchSystem`.
+
+A subclass gives `make_system` (and, if need be, `make_identity`), the class attributes `index_variable` and `contiguous`, traits for its
+own cluster settings, and their names in `setting_names`. One listing serves all clusters: it is asked for by whoever finds the last one
+too old, once at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pathlib
+import pwd
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from traitlets import Dict, Enum, Float, Int, List, Unicode
+
+from gateway.backends.as_user import write_files
+from gateway.backends.base import BaseBackend
+from gateway.backends.batch import arrays, commands, logfiles, names, script, sight
+from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
+from gateway.backends.batch.ledger import Ledger, Listing
+from gateway.backends.batch.logs import LogPlace
+from gateway.backends.batch.system import BatchSystem, Cancel, Order, SubmitRefused
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Observation,
+    Observe,
+    Phase,
+    Role,
+    Started,
+    StartFailed,
+    StartOutcome,
+    Target,
+)
+
+logger = logging.getLogger(__name__)
+
+STOP_AGAIN_S = 30.0  # a cancel is not repeated sooner: the batch system itself uses force after a while
+LAST_WORDS = 20  # ended instances of one look whose last words are read; the others are told with the batch system's words alone
+
+
+class BatchBackend(BaseBackend):
+    """Base of backends of batch systems."""
+
+    root = Unicode(help="Directory of clusters' logs, shared with the nodes, and of what this backend keeps. Made 0700.").tag(config=True)
+    tag = Unicode(help="Begins the names of jobs: a letter, then letters and digits. Default: made once, kept in root.").tag(config=True)
+    identity = Enum(["service", "sudo"], "service", help="Jobs run as the gateway's account, or as each user by sudo.").tag(config=True)
+    sudo = Unicode("sudo", help="The sudo command, for identity sudo.").tag(config=True)
+    launcher = Unicode("daskgateway-as-user", help="Path of the launcher that sudo may run, for identity sudo.").tag(config=True)
+    log_directory = Unicode(
+        "{default}", help="Where jobs write logs; {user}, {uid}, {home} and {root} are replaced. Shared with the nodes. Empty: no logs."
+    ).tag(config=True)
+    staging_directory = Unicode(
+        "", help="Shared directory for secrets of jobs, with the same replacements. Empty: they travel in the job's script."
+    ).tag(config=True)
+    scratch_directory = Unicode("${TMPDIR:-/tmp}", help="Where a job makes its private directory on the node; the shell expands it.").tag(
+        config=True
+    )
+    shell = Unicode("/bin/sh", help="What runs a job's script, such as /bin/bash -l.").tag(config=True)
+    setup = List(Unicode(), help="Lines of shell before scheduler and worker start, such as `module load python`.").tag(config=True)
+    scheduler_settings = Dict(help="Settings of this backend that differ for schedulers: {'time_limit': '7-0'}.").tag(config=True)
+    max_array_size = Int(1000, min=1, help="Most workers of one submission.").tag(config=True)
+    command_timeout_s = Float(60.0, min=0.1, help="Seconds after which a command of the batch system is given up.").tag(config=True)
+    absent_grace_s = Float(300.0, min=0, help="Seconds that a job may be missing from listings before it counts as gone.").tag(config=True)
+    observe_interval_s = Float(15.0, min=0.1, help="Seconds between two listings of the batch system's jobs.").tag(config=True)
+
+    index_variable = ""  # environment variable of an array's element
+    contiguous = False  # whether arrays are one range of indices
+    setting_names: tuple[str, ...] = ("setup",)  # traits that are settings of one cluster
+
+    def _root_default(self) -> str:
+        base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
+        return str(pathlib.Path(base) / "daskgateway" / self.name)
+
+    def make_system(self) -> BatchSystem:
+        """Return the batch system; called by `open`, when `self.who` is there."""
+        raise NotImplementedError
+
+    def make_identity(self) -> Identity:
+        """Return who runs jobs and owns their files."""
+        return SudoIdentity(self.sudo, self.launcher, commands.run) if self.identity == "sudo" else ServiceIdentity()
+
+    def cluster_settings(self) -> Mapping[str, object]:
+        """Return this backend's settings of a cluster."""
+        return {name: getattr(self, name) for name in self.setting_names}
+
+    # Life
+
+    async def open(self, push: Observe) -> None:
+        """Make the directory, and read the tag and who owns which cluster."""
+        await super().open(push)
+        self._loop = asyncio.get_running_loop()
+        self._root = pathlib.Path(os.path.expanduser(self.root)).absolute()  # noqa: ASYNC240 (once, at start)
+        self.ledger = Ledger(self.absent_grace_s)
+        self.owners: dict[str, str] = {}  # as whom each cluster (uid) runs
+        self._listing: asyncio.Task[Listing] | None = None
+        self._stopped: dict[Instance, float] = {}  # whose end was asked for and answered, by when
+        self._asked: dict[Instance, float] = {}  # whose end was asked for
+        self._background: set[asyncio.Task[None]] = set()
+        self.jobs_tag = await asyncio.to_thread(self._make_root)
+        self.who = self.make_identity()
+        self.system = self.make_system()
+
+    def _make_root(self) -> str:
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._root / "owners").mkdir(mode=0o700, exist_ok=True)
+            self.owners = {path.name: path.read_text().strip() for path in (self._root / "owners").iterdir()}
+            kept = self._root / "tag"
+            if not self.tag and not kept.exists():
+                write_files(self._root, {"tag": f"dgw{secrets.token_hex(3)}".encode()})
+            tag = self.tag or kept.read_text().strip()
+        except OSError as error:
+            raise BackendUnavailable(f"c.{type(self).__name__}.root: {error.filename}: {error.strerror}") from None
+        if not names.TAG.fullmatch(tag):
+            raise BackendUnavailable(f"c.{type(self).__name__}.tag: must match {names.TAG.pattern}, not {tag!r}")
+        return tag
+
+    async def close(self) -> None:
+        """Let go of everything but the jobs."""
+        tasks: list[asyncio.Task[Any]] = [*self._background, *([self._listing] if self._listing else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Start
+
+    async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
+        """Adopt what exists, submit the rest in as few jobs as possible."""
+        outcomes: dict[Instance, StartOutcome] = {}
+        possible: list[Launch] = []
+        for launch in {launch.instance: launch for launch in launches}.values():
+            try:
+                await self._own(launch.instance.uid, self.who.account(launch.user))
+                names.job_name(self.jobs_tag, launch.instance)
+                possible.append(launch)
+            except ValueError as error:
+                outcomes[launch.instance] = StartFailed(str(error), permanent=True)
+        if self.ledger.needs_listing(launch.instance for launch in possible):
+            await self.listing(0.0)
+        absent = []
+        for launch in possible:
+            handle = self.ledger.existing(launch.instance)
+            if handle is None:
+                absent.append(launch)
+            else:
+                outcomes[launch.instance] = Started(handle)
+        made = arrays.batches(self.jobs_tag, absent, max_size=self.max_array_size, contiguous=self.contiguous)
+        results = await asyncio.gather(*(self._submit(batch) for batch in made), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result  # what was accepted is in the ledger, and adopted when the start is repeated
+            outcomes |= result
+        return outcomes
+
+    async def _own(self, uid: str, account: str) -> None:
+        """Keep, before anything is submitted, as whom a cluster runs: its jobs are looked for among that account's."""
+        if self.owners.get(uid) != account:
+            await asyncio.to_thread(write_files, self._root / "owners", {uid: account.encode()})
+            self.owners[uid] = account
+
+    async def _submit(self, batch: arrays.Batch) -> dict[Instance, StartOutcome]:
+        launch = batch.launch
+        uid, account = launch.instance.uid, self.owners[launch.instance.uid]
+        settings = {name: launch.options.get(name, value) for name, value in self.cluster_settings().items()}
+        if launch.instance.role is Role.SCHEDULER:
+            settings |= self.scheduler_settings
+        instances = [one.instance for one in batch.launches]
+        try:
+            text = script.job_script(batch, await self._dialect(batch, account, settings))
+            logs = self.directory(self.log_directory, uid, account)
+            if logs and self.makes_directories():
+                await self.who.write(account, logs, {})
+            log_path = f"{logs}/{logfiles.file_name(batch, logfiles.prefix(self.log_directory, uid))}" if logs else ""
+            order = Order(batch.name, account, launch.instance.role, text, batch.indices, launch.resources, settings, launch.user, log_path)
+            job_id = await self.system.submit(order)
+        except SubmitRefused as error:
+            return {instance: StartFailed(str(error), permanent=error.permanent) for instance in instances}
+        except OSError as error:
+            return {instance: StartFailed(f"{error.filename}: {error.strerror}") for instance in instances}
+        except (BackendUnavailable, asyncio.CancelledError):
+            self.ledger.doubt(instances, self._loop.time())
+            raise
+        started: dict[Instance, StartOutcome] = {}
+        for one in batch.launches:
+            handle = sight.handle_of(job_id, batch.index_of(one))
+            self.ledger.accept(one.instance, handle, self._loop.time())
+            started[one.instance] = Started(handle)
+        return started
+
+    async def _dialect(self, batch: arrays.Batch, account: str, settings: Mapping[str, object]) -> script.Dialect:
+        stage = self.directory(self.staging_directory, batch.name.uid, account)
+        if stage:
+            stage = f"{stage}/{batch.name}"
+            await self.who.write(account, stage, batch.launch.files)
+        setup = settings.get("setup")
+        lines = [str(line) for line in setup] if isinstance(setup, list | tuple) else []
+        return script.Dialect(self.index_variable, self.shell, lines, self.scratch_directory, stage)
+
+    def directory(self, template: str, uid: str, account: str) -> str:
+        """Return a directory out of its template; empty if there is none."""
+        if template == "{default}":
+            template = self.default_log_directory()
+        try:
+            home = pwd.getpwnam(account).pw_dir if "{home}" in template else ""
+        except KeyError:
+            raise SubmitRefused(f"this machine has no user {account!r}", permanent=True) from None
+        for name, value in {"user": account, "uid": uid, "home": home, "root": str(self._root)}.items():
+            template = template.replace("{" + name + "}", value)
+        return template
+
+    def default_log_directory(self) -> str:
+        """Return the template of the log directory that holds if none is configured."""
+        return "{root}/logs/{uid}" if self.identity == "service" else "{home}/.daskgateway/logs/{uid}"
+
+    def makes_directories(self) -> bool:
+        """Whether log directories are made here; with other identities the site may have to."""
+        return True
+
+    # Stop
+
+    async def stop(self, targets: Sequence[Target]) -> None:
+        """Cancel jobs and elements, in as few commands as possible; what is known to have ended is told."""
+        now = self._loop.time()
+        due = [target for target in targets if self._asked.get(target.instance, float("-inf")) + STOP_AGAIN_S <= now]
+        if any(not target.handle and self.ledger.existing(target.instance) is None for target in due):
+            await self.listing(0.0)
+        cancels, over = [], []
+        for target in due:
+            handle = self.ledger.existing(target.instance) or target.handle
+            sighted = self.ledger.listing.sights.by_instance.get(target.instance)
+            if sighted is not None and not sighted.live and handle == sighted.observation.handle:
+                over.append(sighted.observation)
+            elif handle:
+                job_id, index = sight.parse_handle(handle)
+                account = self._account_of(target, sighted)
+                cancels.append(Cancel(job_id, account, () if index is None else arrays.ranges([index])))
+        self._asked |= {target.instance: now for target in due}  # also if it fails: a batch system that is slow may be at it still
+        if cancels:
+            await self.system.cancel(sight.merged(cancels))
+        self._stopped |= {target.instance: now for target in due}
+        if over:
+            self.push(over)
+
+    def _account_of(self, target: Target, sighted: sight.Sight | None = None) -> str:
+        if sighted is not None and sighted.job.user:
+            return sighted.job.user
+        if target.instance.uid in self.owners:
+            return self.owners[target.instance.uid]
+        return self.who.account(target.user) if target.user else self.who.account("nobody")
+
+    # Look
+
+    async def listing(self, max_age_s: float) -> Listing:
+        """Return a listing that was asked for at most so long ago; a newer one is asked for if need be, one at a time."""
+        asked = self._loop.time()
+        while self.ledger.listing.asked_at < asked - max_age_s:
+            if self._listing is None or self._listing.done():
+                self._listing = self._loop.create_task(self._list())
+            await asyncio.shield(self._listing)  # one that had begun too early is followed by another
+        return self.ledger.listing
+
+    async def _list(self) -> Listing:
+        asked_at = self._loop.time()
+        jobs = await self.system.jobs(self.accounts())
+        owners = None if self.identity == "service" else dict(self.owners)
+        found = await asyncio.to_thread(sight.sights, self.jobs_tag, jobs, owners)
+        listing = Listing(asked_at, found)
+        self.ledger.listed(listing)
+        if found.doubled:
+            logger.warning("%s: cancelling %d doubled jobs", self.name, len(found.doubled))
+            task = self._loop.create_task(self._cancel_doubled(found.doubled))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+        return listing
+
+    async def _cancel_doubled(self, cancels: Iterable[Cancel]) -> None:
+        try:
+            await self.system.cancel(sight.merged(cancels))
+        except BackendUnavailable as error:
+            logger.warning("%s: doubled jobs were not cancelled: %s; trying again at the next look", self.name, error)
+
+    def accounts(self) -> Collection[str]:
+        """Return the accounts whose jobs are listed."""
+        return sorted(set(self.owners.values())) if self.identity != "service" else [self.who.account("")]
+
+    async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+        """Say where each target stands, as far as it can be told."""
+        await self.listing(self.observe_interval_s / 2)
+        before = set(self.ledger.ended)
+        known, absent = self.ledger.judge(targets)
+        if absent:
+            known |= await self._absent(absent)
+        ended = [seen for instance, seen in known.items() if seen.phase is Phase.GONE and instance not in before]
+        failed = [seen for seen in ended if seen.exit_code != 0 and seen.instance not in self._stopped]
+        for seen in failed[:LAST_WORDS]:
+            known[seen.instance] = await self._with_last_words(seen)
+        return known
+
+    async def _absent(self, targets: Sequence[Target]) -> dict[Instance, Observation]:
+        """Ask accounting of what listings lack; what it does not know is gone after a while."""
+        accounts = {self._account_of(target) for target in targets if target.handle}
+        ids = sorted({sight.parse_handle(target.handle)[0] for target in targets if target.handle})
+        found: dict[Instance, Observation] = {}
+        if ids:
+            try:
+                jobs = await self.system.ended(ids, accounts)
+            except BackendUnavailable as error:
+                logger.warning("%s: accounting does not answer: %s", self.name, error)
+                jobs = []
+            seen = sight.sights(self.jobs_tag, [job for job in jobs if job.id in set(ids)]).by_instance
+            found = {target.instance: seen[target.instance].observation for target in targets if target.instance in seen}
+            for observation in found.values():
+                if observation.phase is Phase.GONE:
+                    self.ledger.remember_end(observation)
+        unknown = [target for target in targets if target.instance not in found]
+        return found | self.ledger.give_up(unknown, self._stopped, "the batch system knows nothing of its job any more")
+
+    async def _with_last_words(self, seen: Observation) -> Observation:
+        try:
+            words = await self._log_place(seen.instance.uid).last_words(seen.instance)
+        except (BackendUnavailable, OSError, ValueError, SubmitRefused):
+            words = ""
+        if not words or words in seen.message:
+            return seen
+        told = Observation(seen.instance, seen.phase, seen.handle, seen.exit_code, sight.explained(seen.message, words), seen.user)
+        self.ledger.remember_end(told)
+        return told
+
+    async def find(self) -> Sequence[Observation]:
+        """Return every living job of this gateway."""
+        listing = await self.listing(self.observe_interval_s / 2)
+        seen = {instance: found.observation for instance, found in listing.sights.by_instance.items() if found.live}
+        for instance, submission in self.ledger.submitted.items():  # too young to be listed
+            seen.setdefault(instance, Observation(instance, Phase.QUEUED, submission.handle, user=self.owners.get(instance.uid, "")))
+        return list(seen.values())
+
+    # What is left behind
+
+    async def cleanup(self, uid: str) -> None:
+        """Remove what was staged."""
+        account = self.owners.get(uid)
+        self.ledger.forget(uid)
+        self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
+        self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
+        if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
+            await _told(self.who.remove(account, stage))
+
+    async def purge(self, uid: str) -> None:
+        """Remove the logs, and the record of whose they are."""
+        place = self._log_place(uid)
+        if uid in self.owners and place.directory:
+            await _told(place.remove())
+        self.owners.pop(uid, None)
+        await asyncio.to_thread((self._root / "owners" / uid).unlink, missing_ok=True)
+
+    # Logs
+
+    def _log_place(self, uid: str) -> LogPlace:
+        account = self.owners.get(uid) or self.who.account("nobody")
+        prefix = logfiles.prefix(self.log_directory, uid)
+        return LogPlace(self.who, account, self.directory(self.log_directory, uid, account), prefix)
+
+    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+        """Yield an instance's log."""
+        place = self._log_place(target.instance.uid)
+        if not place.directory:
+            return
+
+        async def runs() -> bool:
+            await self.listing(self.observe_interval_s)
+            return self.ledger.existing(target.instance) is not None
+
+        async for piece in place.pieces(target.instance, tail_lines, follow, runs):
+            yield piece
+
+
+async def _told(work: Awaitable[None]) -> None:
+    """Do what touches files; BackendUnavailable names the file that stood in the way."""
+    try:
+        await work
+    except OSError as error:
+        raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None

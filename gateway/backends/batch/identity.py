@@ -1,0 +1,143 @@
+"""As whom jobs and their files are: the gateway's own account, or each user's by sudo and a small launcher. Knows no batch system.
+
+`service` needs no rights at all: jobs run as the account of the gateway. `sudo` runs `daskgateway-as-user` (gateway.backends.as_user) as
+the user; one line of sudoers permits that and nothing else. Names of users are checked here and again by the launcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import getpass
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from gateway.backends import logfile
+from gateway.backends.as_user import list_names, read_piece, remove_tree, write_files
+from gateway.backends.batch import commands
+from gateway.backends.contract import BackendUnavailable
+
+ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+NEVER = ("root",)
+LAUNCHER_DEADLINE_S = 30.0
+
+
+class Identity(Protocol):
+    """Who does it."""
+
+    def account(self, user: str) -> str:
+        """Return the system account that a user's jobs run as; ValueError says why there is none."""
+
+    def words(self, account: str, argv: Sequence[str]) -> list[str]:
+        """Return the words that run a command as an account."""
+
+    async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
+        """Make a directory of mode 0700, its parents too, with files of mode 0600. OSError or BackendUnavailable."""
+
+    async def entries(self, account: str, directory: str) -> list[str]:
+        """Return the names in a directory; none if it is not there."""
+
+    async def tail_offset(self, account: str, path: str, lines: int) -> int:
+        """Return where the last lines of a file begin."""
+
+    async def read(self, account: str, path: str, offset: int) -> bytes:
+        """Return at most logfile.PIECE_BYTES of a file; nothing if it is not there."""
+
+    async def remove(self, account: str, path: str) -> None:
+        """Remove a directory with all in it, or a file; what is not there is no error."""
+
+
+def checked_account(user: str) -> str:
+    """Return a user's name as a system account; ValueError if it cannot be one, or is root."""
+    if not ACCOUNT.fullmatch(user) or user in NEVER:
+        raise ValueError(f"{user!r} is no account that jobs may run as: it must match {ACCOUNT.pattern} and not be root")
+    return user
+
+
+class ServiceIdentity:
+    """Everything as the gateway's own account; also where files are the gateway's and jobs are not."""
+
+    def account(self, user: str) -> str:
+        """Return the gateway's own account."""
+        return getpass.getuser()
+
+    def words(self, account: str, argv: Sequence[str]) -> list[str]:
+        """Return the command as it is."""
+        return list(argv)
+
+    async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
+        """Make a private directory with files."""
+        await asyncio.to_thread(write_files, pathlib.Path(directory), files)
+
+    async def entries(self, account: str, directory: str) -> list[str]:
+        """Return the names in a directory."""
+        return await asyncio.to_thread(list_names, directory)
+
+    async def tail_offset(self, account: str, path: str, lines: int) -> int:
+        """Return where the last lines begin."""
+        return await asyncio.to_thread(logfile.tail_offset, pathlib.Path(path), lines)
+
+    async def read(self, account: str, path: str, offset: int) -> bytes:
+        """Return a piece of a file."""
+        return await asyncio.to_thread(read_piece, path, offset)
+
+    async def remove(self, account: str, path: str) -> None:
+        """Remove a directory or file."""
+        await asyncio.to_thread(remove_tree, path)
+
+
+class SudoIdentity:
+    """Everything as the user, by `sudo -n -u USER LAUNCHER …`."""
+
+    def __init__(self, sudo: str, launcher: str, run: commands.Run = commands.run) -> None:
+        self._sudo, self._launcher, self._run = sudo, launcher, run
+
+    def account(self, user: str) -> str:
+        """Return the account of the user's own name."""
+        return checked_account(user)
+
+    def words(self, account: str, argv: Sequence[str]) -> list[str]:
+        """Return the launcher's words around a command."""
+        return [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, "run", "--", *argv]
+
+    async def _ask(self, account: str, *words: str, stdin: bytes = b"") -> str:
+        argv = [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, *words]
+        answer = await self._run(argv, deadline_s=LAUNCHER_DEADLINE_S, stdin=stdin)
+        if answer.code != 0:
+            raise BackendUnavailable(f"{words[0]} as {account}: {answer.complaint}")
+        return answer.out
+
+    async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
+        """Make a private directory with files."""
+        content = json.dumps({name: base64.b64encode(content).decode() for name, content in files.items()})
+        await self._ask(account, "write", directory, stdin=content.encode())
+
+    async def entries(self, account: str, directory: str) -> list[str]:
+        """Return the names in a directory."""
+        return [str(name) for name in json.loads(await self._ask(account, "entries", directory))]
+
+    async def tail_offset(self, account: str, path: str, lines: int) -> int:
+        """Return where the last lines begin."""
+        position = end = int(await self._ask(account, "size", path))
+        missing = lines
+        while lines and position > 0:
+            start = max(0, position - logfile.PIECE_BYTES)
+            piece = (await self.read(account, path, start))[: position - start]
+            index = len(piece) - (1 if position == end and piece.endswith(b"\n") else 0)  # the last line's own end
+            while (index := piece.rfind(b"\n", 0, index)) >= 0:
+                missing -= 1
+                if missing == 0:
+                    return start + index + 1
+            position = start
+        return 0
+
+    async def read(self, account: str, path: str, offset: int) -> bytes:
+        """Return a piece of a file."""
+        return base64.b64decode(await self._ask(account, "read", path, str(offset)))
+
+    async def remove(self, account: str, path: str) -> None:
+        """Remove a directory or file."""
+        await self._ask(account, "remove", path)

@@ -1,0 +1,64 @@
+"""How an instance's log is read: found among the files of its directory, in pieces, as whom it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.backends import logfile
+from gateway.backends.batch.identity import Identity
+from gateway.backends.batch.logfiles import log_of
+from gateway.backends.contract import Instance
+
+FOLLOW_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Where an instance's log lies."""
+
+    identity: Identity
+    account: str
+    directory: str
+    prefix: str = ""  # of the cluster's files, where the directory is not its own
+
+    async def path(self, instance: Instance) -> str:
+        """Return the log's path, an empty text if there is none yet."""
+        name = log_of(instance, await self.identity.entries(self.account, self.directory), self.prefix)
+        return f"{self.directory}/{name}" if name else ""
+
+    async def remove(self) -> None:
+        """Remove every log of the cluster."""
+        if not self.prefix:
+            await self.identity.remove(self.account, self.directory)
+            return
+        for name in await self.identity.entries(self.account, self.directory):
+            if name.startswith(self.prefix):
+                await self.identity.remove(self.account, f"{self.directory}/{name}")
+
+    async def last_words(self, instance: Instance) -> str:
+        """Return the last lines of a log, at most logfile.TAIL_BYTES; empty if there is none."""
+        path = await self.path(instance)
+        if not path:
+            return ""
+        raw = await self.identity.read(self.account, path, await self.identity.tail_offset(self.account, path, logfile.TAIL_LINES))
+        return raw[-logfile.TAIL_BYTES :].decode(errors="replace").strip()
+
+    async def pieces(self, instance: Instance, tail_lines: int, follow: bool, running: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+        """Yield the log in pieces; when following, go on until nothing more is written and the instance runs no longer."""
+        path, offset = "", 0
+        while True:
+            writing = follow and await running()  # asked before reading, so that the last words are not missed
+            if not path and (path := await self.path(instance)):
+                offset = await self.identity.tail_offset(self.account, path, tail_lines)
+            raw = await self.identity.read(self.account, path, offset) if path else b""
+            if raw:
+                end = raw.rfind(b"\n") + 1 if len(raw) == logfile.PIECE_BYTES else 0
+                whole = raw[:end] if end else raw
+                offset += len(whole)
+                yield whole.decode(errors="replace")
+            elif not writing:
+                return
+            else:
+                await asyncio.sleep(FOLLOW_S)

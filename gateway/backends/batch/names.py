@@ -1,0 +1,66 @@
+"""Which job is which instance: a job's name says it, so that a job is found again with no record at all. Pure.
+
+    {tag}-{uid}-s{epoch}              a scheduler
+    {tag}-{uid}-w-{group}-{base}      workers: the element `i` of the array is the worker `{group}-{base + i}`;
+                                      a job that is no array is the worker `{group}-{base}`
+
+`tag` tells one gateway's jobs from another's on the same batch system.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gateway.backends.contract import SCHEDULER_NAME, Instance, Role
+
+TAG = re.compile(r"[a-z][a-z0-9]{0,15}")
+_JOB = re.compile(
+    r"(?P<tag>[a-z][a-z0-9]{0,15})-(?P<uid>c[a-z2-7]{20})-(?:s(?P<epoch>\d{1,9})|w-(?P<group>[a-z][a-z0-9-]*)-(?P<base>\d{1,9}))"
+)
+_WORKER = re.compile(r"(?P<group>[a-z][a-z0-9-]*)-(?P<sequence>\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class JobName:
+    """The parts of a job's name; a scheduler's has no group."""
+
+    tag: str
+    uid: str
+    group: str = ""
+    number: int = 0  # base of the workers, or the scheduler's epoch
+
+    def __str__(self) -> str:
+        return f"{self.tag}-{self.uid}-" + (f"w-{self.group}-{self.number}" if self.group else f"s{self.number}")
+
+    def instance(self, index: int | None = None) -> Instance:
+        """Return the instance that a job, or an element of an array, is."""
+        if not self.group:
+            return Instance(self.uid, Role.SCHEDULER, SCHEDULER_NAME, self.number)
+        return Instance(self.uid, Role.WORKER, f"{self.group}-{self.number + (index or 0)}")
+
+
+def parse_job_name(text: str) -> JobName | None:
+    """Return the parts of a job's name, None if it is none of a gateway's."""
+    match = _JOB.fullmatch(text)
+    if match is None:
+        return None
+    if match["epoch"] is not None:
+        return JobName(match["tag"], match["uid"], "", int(match["epoch"]))
+    return JobName(match["tag"], match["uid"], match["group"], int(match["base"]))
+
+
+def split_worker(name: str) -> tuple[str, int]:
+    """Return group and number of a worker's name; ValueError if it is not made of them."""
+    match = _WORKER.fullmatch(name)
+    if match is None:
+        raise ValueError(f"a worker's name is its group, a hyphen and a number, not {name!r}")
+    return match["group"], int(match["sequence"])
+
+
+def job_name(tag: str, instance: Instance) -> JobName:
+    """Return the name of the job that holds this instance alone, or as its first element."""
+    if instance.role is Role.SCHEDULER:
+        return JobName(tag, instance.uid, "", instance.epoch)
+    group, sequence = split_worker(instance.name)
+    return JobName(tag, instance.uid, group, sequence)

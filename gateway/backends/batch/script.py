@@ -1,0 +1,85 @@
+"""What a job's script says: POSIX shell text that makes a private directory on the node, puts the files there and runs the launch.
+
+Pure; knows no batch system but by the name of the variable that holds an element's index. Everything a job needs travels in this text,
+or lies in a staging directory that the node shares. Nothing that a user may choose is ever read as shell: every word is quoted.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.backends.batch.arrays import Batch
+from gateway.backends.batch.logfiles import INDEX
+from gateway.backends.contract import DIRECTORY, NAME, Role
+
+END = "DASKGATEWAY_END"  # of a file's text; no base64 line is like it
+EXIT_NO_DIRECTORY, EXIT_NO_FILE = 70, 71
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between sites and batch systems."""
+
+    index_variable: str  # of the environment: index of the array's element
+    shell: str = "/bin/sh"  # what runs the script, with its arguments
+    setup: Sequence[str] = ()  # the administrator's lines, such as `module load python`; run before anything else
+    scratch: str = "${TMPDIR:-/tmp}"  # where the private directory is made: text within double quotes of the shell
+    stage: str = ""  # shared directory that holds the launch's files; empty: they travel in the script
+    log_path: str = ""  # where the script itself sends its output, `{index}` is the element's; empty: the batch system sees to it
+
+
+def job_script(batch: Batch, dialect: Dialect) -> str:
+    """Return the script of a submission."""
+    launch = batch.launch
+    index = f"${{{dialect.index_variable}:-0}}"
+    lines = [f"#!{dialect.shell}", "umask 077"]
+    if dialect.log_path:
+        lines.append("exec >>" + _quoted(dialect.log_path, {INDEX: index}) + " 2>&1")
+    lines += list(dialect.setup)
+    lines.append(f"dgw_name={_name(batch, index)}")
+    lines.append(f'dgw_directory=$(mktemp -d "{dialect.scratch}/daskgateway-XXXXXXXXXX") || exit {EXIT_NO_DIRECTORY}')
+    lines += ["trap 'rm -rf \"$dgw_directory\"' EXIT", 'mkdir "$dgw_directory/scratch"']
+    lines += _files(launch.files, dialect.stage)
+    lines += [f"export {key}={_quoted(value, {DIRECTORY: '$dgw_directory'})}" for key, value in sorted(launch.env.items()) if _is_name(key)]
+    lines.append('cd "$dgw_directory/scratch" || exit 70')
+    words = ['"$dgw_name"' if word == NAME else _quoted(word, {DIRECTORY: "$dgw_directory"}) for word in launch.argv]
+    lines.append(" ".join(words) + " &")
+    # The shell must outlive its child to remove the directory; a signal is passed on, and the child is waited for.
+    lines += ["dgw_child=$!", "trap 'kill -TERM \"$dgw_child\" 2>/dev/null' TERM INT", 'wait "$dgw_child"', "dgw_code=$?"]
+    lines += ['while kill -0 "$dgw_child" 2>/dev/null; do wait "$dgw_child"; dgw_code=$?; done', 'exit "$dgw_code"']
+    return "\n".join(lines) + "\n"
+
+
+def _is_name(key: str) -> bool:
+    return _VARIABLE.fullmatch(key) is not None  # the shell can export no other
+
+
+def _name(batch: Batch, index: str) -> str:
+    instance = batch.launch.instance
+    if instance.role is Role.SCHEDULER or not batch.indices:
+        return shlex.quote(instance.name)
+    return f'"{batch.name.group}-$(({batch.name.number} + {index}))"'
+
+
+def _files(files: Mapping[str, bytes], stage: str) -> list[str]:
+    lines: list[str] = []
+    for name, content in sorted(files.items()):
+        path = f'"$dgw_directory"/{shlex.quote(name)}'
+        if stage:
+            lines.append(f"cp {shlex.quote(f'{stage}/{name}')} {path} || exit {EXIT_NO_FILE}")
+        else:
+            text = base64.encodebytes(content).decode()
+            lines.append(f"base64 -d >{path} <<'{END}' || exit {EXIT_NO_FILE}\n{text}{END}")
+    return lines
+
+
+def _quoted(word: str, expanded: Mapping[str, str]) -> str:
+    """Return a word for the shell: literal, but for the placeholders, which become expansions within double quotes."""
+    pattern = "|".join(re.escape(placeholder) for placeholder in expanded)
+    pieces = re.split(f"({pattern})", word)
+    return "".join(f'"{expanded[piece]}"' if piece in expanded else shlex.quote(piece) for piece in pieces if piece) or "''"

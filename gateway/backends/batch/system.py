@@ -1,0 +1,78 @@
+"""What a batch system must be able to do for `base.BatchBackend`: data and a protocol. Pure.
+
+Calls raise contract.BackendUnavailable when the batch system does not answer, or answers what cannot be understood: "cannot tell" is
+never told as "gone". Each ends within the backend's own deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.backends.batch.arrays import Ranges
+from gateway.backends.batch.names import JobName
+from gateway.backends.contract import Phase, Resources, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One submission."""
+
+    name: JobName
+    user: str  # the account it is to run as
+    role: Role
+    script: str  # POSIX shell; holds secrets: goes by standard input or in a request's body, never by argv
+    indices: Ranges = ()  # of the array; empty for a plain job
+    resources: Resources = field(default_factory=Resources)  # of each element
+    settings: Mapping[str, object] = field(default_factory=dict)  # the backend's cluster settings, resolved for this role
+    owner: str = ""  # who asked for the cluster
+    log_path: str = ""  # where output goes; `{index}` stands for the element's index; empty: nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job, or elements of an array, as listed."""
+
+    id: str  # of the job or of the whole array, as commands take it
+    name: str
+    user: str
+    phase: Phase
+    indices: Ranges = ()  # the elements this is about; empty for a plain job
+    message: str = ""  # why it waits or ended, in words for people
+    exit_code: int | None = None
+    starts_at: int = 0  # when the batch system expects it to start, in ms since the epoch; 0: it does not say
+    position: int = 0  # among those that wait, from 1; 0: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Jobs of one id that are to end."""
+
+    id: str
+    user: str
+    indices: Ranges = ()  # elements; empty for all of the job
+
+
+class SubmitRefused(Exception):
+    """The batch system understood a submission and refused it; the text is its reason."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent  # whether repeating it is hopeless
+
+
+class BatchSystem(Protocol):
+    """Slurm by commands, Slurm by REST, PBS …"""
+
+    async def submit(self, order: Order) -> str:
+        """Submit; return the job's id. SubmitRefused if it was refused; BackendUnavailable if nobody knows."""
+
+    async def cancel(self, cancels: Sequence[Cancel]) -> None:
+        """Ask jobs to end, with as few commands as possible. What is gone already is no error."""
+
+    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
+        """List every job of these users that the batch system still shows, ended ones too if it shows them."""
+
+    async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
+        """Return what accounting knows of jobs that are listed no more; empty if there is no accounting."""

@@ -1,0 +1,142 @@
+"""Slurm by its commands: sbatch, scancel, squeue and sacct. What is said and what answers mean is `slurm_words` and `slurm_states`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import string
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.backends import slurm_states, slurm_words
+from gateway.backends.batch import commands
+from gateway.backends.batch.identity import Identity
+from gateway.backends.batch.system import Cancel, Job, Order, SubmitRefused
+from gateway.backends.contract import BackendUnavailable, Phase
+
+MAX_COMMANDS = 4  # at a time
+POSITION_INTERVAL_S = 60.0  # between two looks at everybody's waiting jobs
+NEW_POSITION_INTERVAL_S = 10.0  # the same, while a job of ours has no place yet
+SACCT_CHUNK = 500  # ids in one sacct
+SQUEUE_CHUNK = 500  # users in one squeue
+# Of squeue: times in UTC, and lists of waiting elements in full, which it cuts short by default.
+SQUEUE_ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """What the commands are called."""
+
+    directory: str = ""  # of all of them; empty: found by PATH
+    json: bool = False  # whether squeue is asked for JSON
+    accounting: bool = True  # whether sacct is asked
+    positions: bool = True  # whether the place in the queue is looked up
+
+    def path(self, name: str) -> str:
+        """Return a command's word."""
+        return os.path.join(self.directory, name) if self.directory else name
+
+
+class SlurmCommands:
+    """A batch_system.BatchSystem."""
+
+    def __init__(self, who: Identity, programs: Programs, timeout_s: float, run: commands.Run) -> None:
+        self._who, self._programs, self._timeout_s, self._run = who, programs, timeout_s, run
+        self._permits = asyncio.Semaphore(MAX_COMMANDS)
+        self._positions: dict[str, int] = {}
+        self._positions_at = float("-inf")
+
+    async def _ask(self, words: Sequence[str], stdin: bytes = b"", env: dict[str, str] | None = None) -> commands.Answer:
+        async with self._permits:
+            return await self._run(words, deadline_s=self._timeout_s, stdin=stdin, env=env)
+
+    async def submit(self, order: Order) -> str:
+        """One sbatch."""
+        words = slurm_words.submit_words(self._programs.path("sbatch"), order)
+        answer = await self._ask(self._who.words(order.user, words), order.script.encode())
+        if answer.code != 0:
+            if slurm_states.UNREACHABLE.search(answer.complaint):
+                raise BackendUnavailable(f"sbatch: {answer.complaint}")
+            message, hopeless = slurm_states.refusal(answer.complaint)
+            raise SubmitRefused(f"Slurm refused the job: {message}", permanent=hopeless)
+        lines = answer.out.strip().splitlines()
+        job_id = lines[-1].partition(";")[0] if lines else ""  # `id` or `id;cluster`; a wrapper may talk before it
+        if not job_id.isdigit():
+            raise BackendUnavailable(f"sbatch answered what is no job's id: {answer.complaint}")
+        return job_id
+
+    async def cancel(self, cancels: Sequence[Cancel]) -> None:
+        """One scancel a user, and SLURM_words.MAX_SCANCEL_WORDS jobs."""
+        for user, theirs in slurm_words.by_user(cancels).items():
+            for words in slurm_words.cancel_words(self._programs.path("scancel"), theirs):
+                answer = await self._ask(self._who.words(user, words))
+                if answer.code != 0 and "nvalid job id" not in answer.err and "already complet" not in answer.err:
+                    raise BackendUnavailable(f"scancel: {answer.complaint}")
+
+    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
+        """One squeue, and from time to time one more for the place in the queue."""
+        found: list[tuple[Job, str, int]] = []
+        names = sorted(users)
+        for start in range(0, len(names), SQUEUE_CHUNK):
+            found += await self._squeue(names[start : start + SQUEUE_CHUNK])
+        waiting = [entry for entry in found if entry[0].phase is Phase.QUEUED]
+        if waiting and self._programs.positions:
+            await self._look_up_positions(waiting)
+        places = self._positions
+        return [replace(job, position=places.get(job.id, 0)) if job.phase is Phase.QUEUED else job for job, _, _ in found]
+
+    async def _squeue(self, users: Sequence[str]) -> list[tuple[Job, str, int]]:
+        words = [self._programs.path("squeue"), "--states=all", f"--user={','.join(users)}"]
+        mark = _mark()
+        if self._programs.json:
+            answer = await self._ask([*words, "--json"], env=SQUEUE_ENVIRONMENT)
+        else:
+            answer = await self._ask([*words, "--array-unique", f"--Format={slurm_states.squeue_format(mark)}"], env=SQUEUE_ENVIRONMENT)
+        if answer.code != 0:
+            raise BackendUnavailable(f"squeue: {answer.complaint}")
+        if self._programs.json:
+            found = await asyncio.to_thread(slurm_states.jobs_of_json, answer.out, "squeue")
+            return [entry for entry in found if entry[0].user in users]  # versions before 23.02 ignore the filters
+        return await asyncio.to_thread(slurm_states.parse_squeue, answer.out, mark)
+
+    async def _look_up_positions(self, waiting: Sequence[tuple[Job, str, int]]) -> None:
+        """Look at everybody's waiting jobs, sooner if one of ours is new; where that is not permitted, places stay unknown."""
+        new = any(job.id not in self._positions for job, _, _ in waiting)
+        if time.monotonic() - self._positions_at < (NEW_POSITION_INTERVAL_S if new else POSITION_INTERVAL_S):
+            return
+        self._positions_at = time.monotonic()
+        mark = _mark()
+        fields = ",".join(f"{field}:{mark}" for field in ("ArrayJobID", "Partition", "PriorityLong"))
+        try:
+            answer = await self._ask(
+                [self._programs.path("squeue"), "--noheader", "--states=PENDING", f"--Format={fields}"], env=SQUEUE_ENVIRONMENT
+            )
+        except BackendUnavailable:
+            return
+        lines = [line.split(mark) for line in answer.out.splitlines()]
+        queue = [(line[0], line[1], int(line[2])) for line in lines if len(line) == 4 and line[2].isdigit()]
+        self._positions = await asyncio.to_thread(slurm_states.positions, waiting, queue)
+
+    async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
+        """One sacct for SACCT_CHUNK jobs."""
+        if not self._programs.accounting:
+            return []
+        found: list[Job] = []
+        numbers = sorted(job_id for job_id in ids if job_id.isdigit())
+        for start in range(0, len(numbers), SACCT_CHUNK):
+            mark = _mark()
+            words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
+            words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
+            words += [f"--user={','.join(sorted(users))}"] if users else []
+            answer = await self._ask(words)
+            if answer.code != 0:
+                raise BackendUnavailable(f"sacct: {answer.complaint}")
+            found += await asyncio.to_thread(slurm_states.parse_sacct, answer.out, mark)
+        return found
+
+
+def _mark() -> str:
+    """Return what ends a field in one call: nobody can have put it into a job's name before."""
+    return "|" + "".join(secrets.choice(string.ascii_lowercase) for _ in range(8)) + "|"

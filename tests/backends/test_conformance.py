@@ -1,0 +1,58 @@
+"""Backends that need no machine room of their own keep the promise: local, noop, and the batch layer over a pretended batch system."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.backends.conformance import Conformance, Room
+from gateway.backends.contract import Backend
+from gateway.backends.local import LocalBackend
+from gateway.backends.noop import NoopBackend
+from tests.backends.pretend import PretendBackend, PretendSystem
+
+
+class TestNoop(Conformance):
+    """Nothing at all."""
+
+    @pytest.fixture
+    async def room(self) -> AsyncIterator[Room]:
+        room = Room(NoopBackend(), runs_programs=False)
+        await room.open()
+        yield room
+        await room.close()
+
+
+class TestLocal(Conformance):
+    """Processes of this machine."""
+
+    @pytest.fixture
+    async def room(self, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+        async def again() -> Backend:
+            return LocalBackend(root=str(tmp_path), stop_grace_s=2.0)
+
+        room = Room(await again(), again=again, lose_files=lambda uid: shutil.rmtree(tmp_path / "clusters" / uid))
+        await room.open()
+        yield room
+        await room.close()
+
+
+class TestBatchLayer(Conformance):
+    """What backends of batch systems share, over one in this process."""
+
+    @pytest.fixture
+    async def room(self, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+        system = PretendSystem()
+
+        async def again() -> Backend:
+            return PretendBackend(system, root=str(tmp_path), observe_interval_s=0.2, absent_grace_s=1.0)
+
+        room = Room(await again(), again=again, refused={"queue": "none"}, outage=system.outage)
+        room.lose_files = lambda uid: shutil.rmtree(tmp_path / "logs" / uid)
+        await room.open()
+        yield room
+        await room.close()
+        await system.close()

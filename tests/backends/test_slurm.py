@@ -1,0 +1,132 @@
+"""The Slurm backend with a real Slurm: by its commands, by slurmrestd with users' tokens, and by sudo."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.backends import as_user
+from gateway.backends.conformance import Conformance, Room
+from gateway.backends.contract import Backend
+from gateway.backends.slurm import SlurmBackend
+from tests.parts import program
+from tests.parts.slurm import INSTALL, Slurm, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+ACCOUNT, OTHER = "games", "news"  # of every Debian; jobs that run as a user need no more than that it exists
+PYTHON = "/usr/bin/python3"  # one that every account may run
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """One Slurm for the module."""
+    with running() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def configured(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this process find that Slurm, and no other."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm.conf))
+
+
+class SlurmRoom(Room):
+    """A Slurm backend under test."""
+
+    slurm: Slurm
+
+
+def room_of(slurm: Slurm, root: pathlib.Path, **settings: object) -> SlurmRoom:
+    """Return a room; its backend is not open yet."""
+    given: dict[str, object] = {"root": str(root), "observe_interval_s": 0.3, "absent_grace_s": 2.0, "command_timeout_s": 4.0, **settings}
+
+    async def again() -> Backend:
+        return SlurmBackend(**given)
+
+    @asynccontextmanager
+    async def outage() -> AsyncIterator[None]:
+        await asyncio.to_thread(slurm.stop_controller)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(slurm.start_controller)
+
+    room = SlurmRoom(SlurmBackend(**given), again=again, outage=outage, refused={"partition": "nosuch"}, look_s=0.2, patience_s=60.0)
+    room.lose_files = lambda uid: shutil.rmtree(root / "logs" / uid)
+    room.slurm = slurm
+    return room
+
+
+async def closed(room: SlurmRoom) -> None:
+    """End what runs; no job is left."""
+    await room.close()
+    async with asyncio.timeout(30):
+        while await asyncio.to_thread(room.slurm.jobs, "PENDING", "RUNNING", "COMPLETING"):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
+class TestByCommands(Conformance):
+    """sbatch, scancel, squeue, sacct."""
+
+    @pytest.fixture
+    async def room(self, slurm: Slurm, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+        room = room_of(slurm, tmp_path)
+        await room.open()
+        yield room
+        await closed(room)
+
+
+class TestByRest(Conformance):
+    """slurmrestd, as a user of the system, with tokens from a command."""
+
+    @pytest.fixture
+    async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
+        room = room_of(slurm, slurm.directory / "rest", **by_rest(slurm))
+        room.user, room.python, room.outage, room.lose_files = ACCOUNT, PYTHON, None, None
+        await room.open()
+        yield room
+        await closed(room)
+
+
+class TestBySudo(Conformance):
+    """sudo and the launcher, as a user of the system."""
+
+    @pytest.fixture
+    async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
+        room = room_of(slurm, slurm.directory / "sudo", **by_sudo(slurm))
+        room.user, room.python, room.outage, room.lose_files = ACCOUNT, PYTHON, None, None
+        await room.open()
+        yield room
+        await closed(room)
+
+
+def shared(slurm: Slurm) -> pathlib.Path:
+    """Return a directory that nodes and gateway share, with one of each account in it."""
+    directory = slurm.directory / "daskgateway"
+    for account in (ACCOUNT, OTHER):
+        (directory / account).mkdir(parents=True, exist_ok=True)
+        shutil.chown(directory / account, account)
+    return directory
+
+
+def by_rest(slurm: Slurm) -> dict[str, object]:
+    """Return the settings of an administrator whose site has slurmrestd."""
+    return {"identity": "user-token", "rest_url": slurm.rest_url, "log_directory": f"{shared(slurm)}/{{user}}"}
+
+
+def by_sudo(slurm: Slurm) -> dict[str, object]:
+    """Return the settings of an administrator who permits the launcher. It runs with a Python that every account may run."""
+    program("sudo", INSTALL)
+    launcher = slurm.directory / "daskgateway-as-user"
+    copy = slurm.directory / "as_user.py"
+    shutil.copy(as_user.__file__, copy)
+    copy.chmod(0o644)
+    launcher.write_text(f'#!/bin/sh\nexport SLURM_CONF={slurm.conf}\nexec {PYTHON} -I {copy} "$@"\n')
+    launcher.chmod(0o755)
+    place = f"{shared(slurm)}/{{user}}/{{uid}}"
+    return {"identity": "sudo", "launcher": str(launcher), "log_directory": f"{place}/logs", "staging_directory": f"{place}/staged"}
