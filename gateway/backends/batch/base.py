@@ -14,6 +14,7 @@ import pathlib
 import pwd
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
@@ -72,6 +73,7 @@ class BatchBackend(BaseBackend):
 
     index_variable = ""  # environment variable of an array's element
     contiguous = False  # whether arrays are one range of indices
+    script_logs = False  # whether the job's script sees to its log, where the batch system would bring it only after the end
     setting_names: tuple[str, ...] = ("setup",)  # traits that are settings of one cluster
 
     def _root_default(self) -> str:
@@ -173,11 +175,12 @@ class BatchBackend(BaseBackend):
             settings |= self.scheduler_settings
         instances = [one.instance for one in batch.launches]
         try:
-            text = script.job_script(batch, await self._dialect(batch, account, settings))
             logs = self.directory(self.log_directory, uid, account)
             if logs and self.makes_directories():
                 await self.who.write(account, logs, {})
             log_path = f"{logs}/{logfiles.file_name(batch, logfiles.prefix(self.log_directory, uid))}" if logs else ""
+            dialect = await self._dialect(batch, account, settings)
+            text = script.job_script(batch, replace(dialect, log_path=log_path) if self.script_logs else dialect)
             order = Order(batch.name, account, launch.instance.role, text, batch.indices, launch.resources, settings, launch.user, log_path)
             job_id = await self.system.submit(order)
         except SubmitRefused as error:
@@ -232,6 +235,7 @@ class BatchBackend(BaseBackend):
         if any(not target.handle and self.ledger.existing(target.instance) is None for target in due):
             await self.listing(0.0)
         cancels, over = [], []
+        meant: dict[Instance, str] = {}
         for target in due:
             handle = self.ledger.existing(target.instance) or target.handle
             sighted = self.ledger.listing.sights.by_instance.get(target.instance)
@@ -240,11 +244,13 @@ class BatchBackend(BaseBackend):
             elif handle:
                 job_id, index = sight.parse_handle(handle)
                 account = self._account_of(target, sighted)
+                meant[target.instance] = job_id
                 cancels.append(Cancel(job_id, account, () if index is None else arrays.ranges([index])))
         self._asked |= {target.instance: now for target in due}  # also if it fails: a batch system that is slow may be at it still
-        if cancels:
-            await self.system.cancel(sight.merged(cancels))
-        self._stopped |= {target.instance: now for target in due}
+        unseen = frozenset(await self.system.cancel(sight.merged(cancels)) or ()) if cancels else frozenset()
+        for instance in [instance for instance, job_id in meant.items() if job_id in unseen]:
+            del self._asked[instance]  # nobody was asked
+        self._stopped |= {target.instance: now for target in due if meant.get(target.instance) not in unseen}
         if over:
             self.push(over)
 

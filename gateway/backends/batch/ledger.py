@@ -7,7 +7,7 @@ bounded: by MAX_KEPT, or by the instances that are asked about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.backends.batch.sight import Sight, Sights, parse_handle
@@ -94,7 +94,9 @@ class Ledger:
             submission = self.submitted.get(target.instance)
             if submission is not None and submission.at >= self.listing.asked_at and (sight is None or not sight.live):
                 continue  # too young to be listed; what is listed as ended is an earlier job
-            if sight is not None and (sight.live or _same(target, sight)):
+            if submission is not None and sight is None:
+                absent.append(replace(target, handle=target.handle or submission.handle))  # it may have ended before it was ever listed
+            elif sight is not None and (sight.live or _same(target, sight)):
                 known[target.instance] = sight.observation if sight.live else self._end(sight.observation)
             elif target.instance in self.ended:
                 known[target.instance] = self.ended[target.instance]

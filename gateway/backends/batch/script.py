@@ -39,7 +39,8 @@ def job_script(batch: Batch, dialect: Dialect) -> str:
     index = f"${{{dialect.index_variable}:-0}}"
     lines = [f"#!{dialect.shell}", "umask 077"]
     if dialect.log_path:
-        lines.append("exec >>" + _quoted(dialect.log_path, {INDEX: index}) + " 2>&1")
+        log = _quoted(dialect.log_path, {INDEX: index})
+        lines.append(f"( : >>{log} ) 2>/dev/null && exec >>{log} 2>&1")  # a job whose log cannot be written runs all the same
     lines += list(dialect.setup)
     lines.append(f"dgw_name={_name(batch, index)}")
     lines.append(f'dgw_directory=$(mktemp -d "{dialect.scratch}/daskgateway-XXXXXXXXXX") || exit {EXIT_NO_DIRECTORY}')

@@ -68,8 +68,12 @@ class BatchSystem(Protocol):
     async def submit(self, order: Order) -> str:
         """Submit; return the job's id. SubmitRefused if it was refused; BackendUnavailable if nobody knows."""
 
-    async def cancel(self, cancels: Sequence[Cancel]) -> None:
-        """Ask jobs to end, with as few commands as possible. What is gone already is no error."""
+    async def cancel(self, cancels: Sequence[Cancel]) -> Collection[str] | None:
+        """Ask jobs to end, with as few commands as possible. What is gone already is no error.
+
+        Return the ids of jobs that could not be asked because nothing is seen of them, where that can be told: they are not gone for
+        having been asked.
+        """
 
     async def jobs(self, users: Collection[str]) -> Sequence[Job]:
         """List every job of these users that the batch system still shows, ended ones too if it shows them."""

@@ -1,0 +1,180 @@
+"""What is said to PBS: the words of qsub, qstat and qdel, and what their refusals mean. Pure; runs nothing.
+
+Nothing secret may stand here: PBS shows every user the arguments and variables of every job.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.backends.batch.system import Order, SubmitRefused
+from gateway.backends.contract import BackendUnavailable, Role
+from gateway.backends.pbs_qstat import JobId
+
+MAX_DELETED = 100  # whole jobs in one qdel
+MAX_RANGES_CHARS = 120  # of one array's parts in one qdel: qdel 23.06 joins them in 256 bytes and cuts off what is longer
+MAX_MESSAGE_CHARS = 500
+NO_SERVER = (162, 255)  # what qsub, qdel and what qstat end with when the server does not answer
+ARRAY_TOO_LARGE, FINISHED, UNKNOWN = 3, 35, 153
+
+# Exit codes of qsub after which the same words will be refused again: bad usage, attribute or resource, unknown queue, no right to it.
+HOPELESS = frozenset({2, 3, 154, 159, 166, 167, 170, 175, 187, 188})
+
+WRAPPED = "and the output was:"
+_NO_CONTACT = re.compile(r"unable to contact|cannot connect|connection refused|timed out|communication failure", re.IGNORECASE)
+
+# One word of a directive. Slurm's wrappers put them into a shell's command line, so nothing a shell would take for its own may pass.
+WORD = re.compile(r"[A-Za-z0-9_.+@:,=/%^-]+")
+_AMOUNT = re.compile(r"\{(cores|memory)\}")  # what is replaced in a resource list
+_RESERVED = re.compile(r"-[CIJNSVXefjkortz]")  # options of qsub that are ours, or would hold it up
+
+
+class Dialect(str, Enum):
+    """Which PBS is spoken to."""
+
+    PBS = "pbs"  # OpenPBS, and PBS Pro 2020 and later
+    TORQUE = "torque"  # Torque, and Slurm's wrappers in its likeness: no JSON, no history, a job a worker
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """How the server is set up, as far as it matters here."""
+
+    history: bool = False  # whether ended jobs stay known for a while
+    everybody: bool = True  # whether users see the jobs of others
+
+
+def parse_server(text: str) -> ServerFacts:
+    """Return what `qstat -B -f -F json` tells; an attribute that is not set is not shown."""
+    told = dict(re.findall(r'"(job_history_enable|query_other_jobs)":\s*"(\w+)"', text))
+    return ServerFacts(told.get("job_history_enable") == "True", told.get("query_other_jobs", "True") == "True")
+
+
+def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
+    """Return the command that submits a script: from its standard input, or from a file. SubmitRefused for settings that cannot be said."""
+    argv = ["qsub", "-N", str(order.name)]
+    for option, name in (("-q", "queue"), ("-A", "account"), ("-P", "project")):
+        argv += [option, *said] if (said := _said(order, name)) else []
+    resources = _resources(order, dialect)
+    if dialect is Dialect.PBS:
+        for word in resources:
+            argv += ["-l", word]
+        argv += ["-S", "/bin/sh"]
+    else:
+        argv += ["-l", ",".join(resources)]
+    # A scheduler that begins anew has forgotten its cluster's work; parts of arrays must be rerunnable.
+    argv += ["-j", "oe", "-o", "/dev/null", "-r", "y" if order.role is Role.WORKER else "n"]
+    argv += ["-J", f"0-{order.indices[0].stop - 1}"] if order.indices else []
+    directives = _said(order, "directives")
+    for word in directives:
+        if _RESERVED.match(word):
+            raise SubmitRefused(f"directives: {word} is set by the gateway itself", permanent=True)
+    return [*argv, *directives, *([script_path] if script_path else [])]
+
+
+def _said(order: Order, name: str) -> list[str]:
+    """Return the words of a setting; SubmitRefused if one could be taken for something else."""
+    value = order.settings.get(name) or ()
+    texts = [str(text) for text in value] if isinstance(value, list | tuple) else [str(value)] if value else []
+    words = [text.replace("{user}", order.owner) for text in texts]
+    for word in words:
+        if not WORD.fullmatch(_AMOUNT.sub("", word) or "-"):
+            raise SubmitRefused(f"{name}: {word!r} has characters other than letters, digits and _ . + @ : , = / % ^ -", permanent=True)
+    return words
+
+
+def _resources(order: Order, dialect: Dialect) -> list[str]:
+    """Return the words after -l."""
+    amount = order.resources
+    texts = _said(order, "resource_list")
+    if not texts and dialect is Dialect.PBS:
+        texts = ["select=1:ncpus={cores}" + (":mem={memory}" if amount.memory_bytes else "")]
+    elif not texts:
+        texts = ["nodes=1:ppn={cores}", *(["mem={memory}"] if amount.memory_bytes else [])]
+    texts += [f"walltime={word}" for word in _said(order, "walltime")]
+    amounts = {"cores": str(max(1, math.ceil(amount.cores))), "memory": f"{-(-amount.memory_bytes // 2**20)}mb"}
+    return [_AMOUNT.sub(lambda match: amounts[match[1]], text) for text in texts]
+
+
+def qstat(dialect: Dialect, *, text: bool = False, parts: bool = True, only: Collection[JobId] = ()) -> list[str]:
+    """Return the command that lists all jobs, and the parts of arrays; `only` some by their identifiers, a request to the server each."""
+    words = ["qstat", "-t", "-f"] if parts and dialect is Dialect.PBS else ["qstat", "-f"]
+    words += ["-F", "json"] if dialect is Dialect.PBS and not text else []
+    return words + sorted(map(str, only))
+
+
+def qstat_history(jobs: Iterable[JobId]) -> list[str]:
+    """Return the command that asks the history for jobs, with the parts of those that are arrays."""
+    return ["qstat", "-x", "-t", "-f", "-F", "json", *map(str, jobs)]
+
+
+QSTAT_SERVER = ("qstat", "-B", "-f", "-F", "json")
+
+
+def qdels(alive: Collection[JobId], arrays: Collection[JobId], *, together: bool) -> list[list[str]]:
+    """Return the commands that delete jobs, parts of arrays and whole `arrays` which were just seen alive, each once.
+
+    A known and an unknown identifier in one command have crashed servers of release 23.06. So jobs go `together` only where ended ones
+    stay known to the server; an array alone; parts of an array only with their like, as few as fit.
+    """
+    singles = sorted({str(job) for job in alive if not job.array})
+    size = MAX_DELETED if together else 1
+    commands = [["qdel", *singles[start : start + size]] for start in range(0, len(singles), size)]
+    commands += [["qdel", word] for word in sorted(map(str, arrays))]
+    parts: dict[JobId, set[int]] = {}
+    for job in alive:
+        if job.index is not None and job.whole not in arrays:
+            parts.setdefault(job.whole, set()).add(job.index)
+    for array in sorted(parts, key=str):
+        commands += [["qdel", *words] for words in _range_words(array, sorted(parts[array]))]
+    return commands
+
+
+def _range_words(array: JobId, indices: Sequence[int]) -> list[list[str]]:
+    """Return parts of an array as words `12[3-5].host`, as many in a list as one command may name."""
+    chunks: list[list[str]] = []
+    used = MAX_RANGES_CHARS + 1
+    for run in _runs(indices):
+        spelt = str(run.start) if len(run) == 1 else f"{run.start}-{run.stop - 1}"
+        used += len(spelt) + 1
+        if used > MAX_RANGES_CHARS:
+            chunks.append([])
+            used = len(spelt)
+        chunks[-1].append(f"{array.number}[{spelt}]{'.' if array.server else ''}{array.server}")
+    return chunks
+
+
+def _runs(numbers: Sequence[int]) -> list[range]:
+    found: list[range] = []
+    for number in numbers:
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return found
+
+
+def refusal(code: int, out: str, err: str) -> SubmitRefused | BackendUnavailable:
+    """Return what a qsub that failed means: that it was refused, or that nobody knows."""
+    wrapped = out.rpartition(WRAPPED)[2].strip().strip("'")  # what Slurm's wrapper puts its sbatch's words into
+    said = excerpt(err) or excerpt(wrapped) or f"it ended with code {code} and said nothing"
+    said = said.removeprefix("qsub: ")
+    if code in NO_SERVER or _NO_CONTACT.search(said):
+        return BackendUnavailable(f"qsub: {said}")
+    if code == ARRAY_TOO_LARGE:
+        said += "; c.PbsBackend.max_array_size says how large arrays are made"
+    return SubmitRefused(f"qsub: {said}", permanent=code in HOPELESS)
+
+
+def excerpt(text: str) -> str:
+    """Return what a command said, without the usage that follows it."""
+    told: list[str] = []
+    for line in text.split("\n"):
+        if line.lower().startswith("usage:"):
+            break
+        told += [line.strip()] if line.strip() else []
+    return "; ".join(told)[:MAX_MESSAGE_CHARS]

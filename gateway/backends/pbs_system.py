@@ -1,0 +1,226 @@
+"""How PBS is asked: the four calls of batch.system.BatchSystem by qsub, qstat and qdel. Judges no state; knows no Dask.
+
+Listings are asked for in bulk: an identifier on the command line costs the server a request. What is deleted was seen alive just
+before: naming an unknown job beside a known one has crashed servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pathlib
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway.backends.batch import commands
+from gateway.backends.batch.commands import Answer
+from gateway.backends.batch.identity import Identity
+from gateway.backends.batch.system import Cancel, Job, Order
+from gateway.backends.contract import BackendUnavailable, Phase
+from gateway.backends.pbs_commands import (
+    FINISHED,
+    NO_SERVER,
+    QSTAT_SERVER,
+    UNKNOWN,
+    Dialect,
+    ServerFacts,
+    excerpt,
+    parse_server,
+    qdels,
+    qstat,
+    qstat_history,
+    qsub,
+    refusal,
+)
+from gateway.backends.pbs_qstat import Garbled, JobId, Listing, parse_id, parse_json, parse_text
+from gateway.backends.pbs_states import PHASES, doubtful, our_arrays, told
+
+logger = logging.getLogger(__name__)
+
+MAX_COMMANDS = 4  # at a time
+HISTORY_IDS, HISTORY_COMMANDS = 20, 10  # identifiers of one question to the history, and questions of one look
+MAX_CONFIRMED = 100  # identifiers that are asked for after one listing, because they are in doubt
+FACTS_S = 600.0  # what is known of the server's set-up is asked for again
+
+
+@dataclass(slots=True)
+class PbsSystem:
+    """PBS by its commands."""
+
+    who: Identity
+    dialect: Dialect = Dialect.PBS
+    timeout_s: float = 60.0
+    directory: str = ""  # of the commands; empty: they are found by PATH
+    arrays_apart: bool = False  # whether the parts of arrays are asked for of our own arrays only, by their identifiers
+    scripts: Callable[[str, str], str] = lambda uid, account: ""  # where Torque's scripts are laid down; OpenPBS reads standard input
+    run: commands.Run = commands.run
+    _facts: ServerFacts = field(default_factory=ServerFacts)
+    _facts_at: float = float("-inf")
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_COMMANDS))
+
+    async def _ask(self, argv: Sequence[str], account: str = "", stdin: str = "") -> Answer:
+        """Run a command, as the gateway itself if no account is given."""
+        words = [str(pathlib.PurePath(self.directory, argv[0])), *argv[1:]]
+        async with self._slots:
+            return await self.run(self.who.words(account, words) if account else words, deadline_s=self.timeout_s, stdin=stdin.encode())
+
+    async def submit(self, order: Order) -> str:
+        """Submit; return the identifier that qsub tells."""
+        if self.dialect is Dialect.TORQUE:
+            answer = await self._submit_file(order)
+        else:
+            answer = await self._ask(qsub(order, self.dialect), order.user, order.script)
+        if answer.code != 0:
+            raise refusal(answer.code, answer.out, answer.err)
+        for word in reversed(answer.out.split()):  # a site's own words may stand before it
+            if parse_id(word) is not None:
+                return word
+        raise BackendUnavailable(f"qsub told no job's identifier: {excerpt(answer.out) or excerpt(answer.err) or 'nothing'}")
+
+    async def _submit_file(self, order: Order) -> Answer:
+        directory = f"{self.scripts(order.name.uid, order.user)}/{order.name}"
+        await self.who.write(order.user, directory, {"job.sh": order.script.encode()})
+        try:
+            return await self._ask(qsub(order, self.dialect, f"{directory}/job.sh"), order.user)
+        finally:
+            with contextlib.suppress(OSError, BackendUnavailable):
+                await self.who.remove(order.user, directory)
+
+    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
+        """List all jobs by one command; by one for each user where the server shows users their own only."""
+        facts = await self._server()
+        looks = [""] if facts.everybody else sorted(users)
+        found = await asyncio.gather(*(self._look(users, account) for account in looks))
+        return [job for listing in found for job in await asyncio.to_thread(told, listing, users)]
+
+    async def _server(self) -> ServerFacts:
+        """Return how the server is set up. One that does not tell is taken to keep no history and to hide nothing, as is Torque."""
+        if self.dialect is Dialect.PBS and self._facts_at + FACTS_S < time.monotonic():
+            answer = await self._ask(QSTAT_SERVER)
+            if answer.code in NO_SERVER:
+                raise _silent("qstat -B", answer)
+            if answer.code != 0:
+                logger.warning("%s; how jobs ended that are listed no more will not be known", _silent("qstat -B", answer))
+            self._facts = parse_server(answer.out) if answer.code == 0 else ServerFacts()
+            self._facts_at = time.monotonic()
+        return self._facts
+
+    async def _look(self, users: Collection[str], account: str = "") -> Listing:
+        """Return a listing in which nothing is in doubt."""
+        listing = await self._list(account, parts=not self.arrays_apart)
+        if self.arrays_apart:
+            arrays = sorted(our_arrays(listing, users), key=str)
+            found = await asyncio.gather(*(self._list(account, chunk) for chunk in _chunked(arrays, MAX_CONFIRMED)))
+            listing = replace(listing, jobs={**listing.jobs, **{one: job for told_apart in found for one, job in told_apart.jobs.items()}})
+        doubts = sorted(doubtful(listing, users), key=str)[:MAX_CONFIRMED]
+        if not doubts:
+            return listing
+        sure = await self._list(account, doubts)
+        whole = set(doubts)
+        return Listing({**{one: job for one, job in listing.jobs.items() if one.whole not in whole}, **sure.jobs})
+
+    async def _list(self, account: str = "", only: Collection[JobId] = (), parts: bool = True) -> Listing:
+        answer = await self._ask(qstat(self.dialect, only=only, parts=parts), account)
+        read = parse_json if self.dialect is Dialect.PBS else parse_text
+        try:
+            return await self._read(answer, read, bool(only))
+        except Garbled as error:
+            if self.dialect is not Dialect.PBS:
+                raise BackendUnavailable(str(error)) from None
+            logger.warning("qstat's JSON cannot be read, asking for text: %s", error)
+        answer = await self._ask(qstat(self.dialect, text=True, only=only, parts=parts), account)
+        try:
+            if not answer.out.strip():
+                raise Garbled("qstat said nothing")  # as text it has no header: no jobs and no answer look the same
+            return await self._read(answer, parse_text, bool(only))
+        except Garbled as error:
+            raise BackendUnavailable(str(error)) from None
+
+    async def _read(self, answer: Answer, read: Callable[[str], Listing], by_id: bool) -> Listing:
+        """Return what an answer tells. By identifier, some may be unknown; in Torque's likeness nothing to tell is `unknown` too."""
+        nothing = answer.code == UNKNOWN and self.dialect is Dialect.TORQUE and not (answer.out + answer.err).strip()
+        if answer.code != 0 and not nothing and not (by_id and answer.code in (FINISHED, UNKNOWN)):
+            raise _silent("qstat", answer)
+        return await asyncio.to_thread(read, answer.out)
+
+    async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
+        """Return what the history knows; nothing if the server keeps none (asked for it, it would answer as if no job ran)."""
+        facts = await self._server()
+        if not facts.history:
+            return []
+        asked = sorted({identity.whole for text in ids if (identity := parse_id(text)) is not None}, key=str)
+        chunks = list(_chunked(asked[: HISTORY_IDS * HISTORY_COMMANDS], HISTORY_IDS))
+        looks = [""] if facts.everybody else sorted(users)
+        found = await asyncio.gather(*(self._history(chunk, account) for chunk in chunks for account in looks))
+        return [job for listing in found for job in await asyncio.to_thread(told, listing, users)]
+
+    async def _history(self, jobs: Sequence[JobId], account: str) -> Listing:
+        answer = await self._ask(qstat_history(jobs), account)
+        if answer.code not in (0, FINISHED, UNKNOWN):
+            raise _silent("qstat -x", answer)
+        try:
+            return await asyncio.to_thread(parse_json, answer.out)
+        except Garbled as error:
+            raise BackendUnavailable(str(error)) from None
+
+    async def cancel(self, cancels: Sequence[Cancel]) -> Collection[str]:
+        """Delete what a fresh look shows alive; an array whose last living parts are meant is deleted as one. Return what it lacks."""
+        facts = await self._server()
+        by_user: dict[str, list[Cancel]] = {}
+        for cancel in cancels:
+            by_user.setdefault(cancel.user, []).append(cancel)
+        asked: list[Awaitable[None]] = []
+        unseen: set[str] = set()
+        listing = await self._look(by_user.keys()) if facts.everybody else None
+        for user, theirs in by_user.items():
+            seen = listing or await self._look([user], user)
+            there = {str(identity.whole) for identity in seen.jobs}
+            unseen |= {cancel.id for cancel in theirs} - there
+            alive, arrays = doomed(seen, theirs)
+            asked += [self._delete(argv, user) for argv in qdels(alive, arrays, together=facts.history)]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return unseen
+
+    async def _delete(self, argv: Sequence[str], account: str) -> None:
+        answer = await self._ask(argv, account)
+        # Slurm's wrapper ends with the number of those that had ended already, and says nothing of them.
+        over = self.dialect is Dialect.TORQUE and not (answer.out + answer.err).strip()
+        if answer.code not in (0, FINISHED, UNKNOWN) and not over:
+            raise _silent("qdel", answer)
+
+
+def doomed(listing: Listing, cancels: Sequence[Cancel]) -> tuple[set[JobId], set[JobId]]:
+    """Return which jobs and parts are to be deleted of those that live, and which arrays as one."""
+    living: dict[JobId, set[JobId]] = {}
+    for job in listing.jobs.values():
+        ending = PHASES.get(job.state) is Phase.GONE or job.state == "E" or "terminated by" in job.comment
+        if not ending and (job.id.index is not None or not job.id.array):
+            living.setdefault(job.id.whole, set()).add(job.id)
+    alive: set[JobId] = set()
+    arrays: set[JobId] = set()
+    for cancel in cancels:
+        whole = parse_id(cancel.id)
+        lives = living.get(whole, set()) if whole is not None else set()
+        if whole is None or not lives:
+            continue
+        meant = lives & {replace(whole, array=True, index=index) for run in cancel.indices for index in run} if cancel.indices else lives
+        if whole.array and meant == lives:
+            arrays.add(whole)
+        else:
+            alive |= meant
+    return alive, arrays
+
+
+def _silent(command: str, answer: Answer) -> BackendUnavailable:
+    said = excerpt(answer.err) or excerpt(answer.out) or "it said nothing"
+    return BackendUnavailable(f"{command} failed with code {answer.code}: {said}")
+
+
+def _chunked(jobs: Sequence[JobId], size: int) -> Iterator[Sequence[JobId]]:
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]

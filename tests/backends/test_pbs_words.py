@@ -1,0 +1,412 @@
+"""What PBS says and is told: recorded answers of a real server, read and judged; nothing runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from gateway.backends.batch.names import JobName
+from gateway.backends.batch.system import Cancel, Order, SubmitRefused
+from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
+from gateway.backends.pbs_commands import Dialect, parse_server, qdels, qstat, qsub, refusal
+from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, parse_json, parse_text
+from gateway.backends.pbs_states import PHASES, doubtful, standing, starts_at, told
+from gateway.backends.pbs_system import doomed
+from tests.parts.pbs_cases import case, names
+from tests.parts.pbs_replay import printed
+
+UID = "c" + "a" * 20
+JOB, ARRAY = JobName("dgw", UID, "default", 4), JobName("dgw", UID, "default", 0)
+JSON_CASES = [name for name in names() if case(name).argv[:1] == ("qstat",) and "json" in case(name).argv and "-B" not in case(name).argv]
+ANSWERS = [name for name in JSON_CASES if '"pbs_version"' in case(name).out[:200]]
+BROKEN = [
+    name
+    for name in names("3")
+    if name[:3] in ("304", "305", "306", "318", "319", "321", "371", "374", "375", "379", "381", "389") and not name.endswith(".master")
+]
+
+
+def job(case_name: str, identity: str) -> Job:
+    """Return a recorded job."""
+    found = parse_id(identity)
+    assert found is not None
+    return parse_json(case(case_name).out).jobs[found]
+
+
+# Reading
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_recorded_answer_is_read_and_alike_as_json_and_line_by_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = parse_json(case(name).out)
+    monkeypatch.setattr("gateway.backends.pbs_qstat.WHOLE_CHARS", 0)
+    assert parse_json(case(name).out) == small
+    assert [str(found) for found in small.jobs] == list(dict.fromkeys(block.split('"')[1] for block in _opened(case(name).out)))
+    assert all(found.name and found.owner and found.state and found.queue for found in small.jobs.values())
+
+
+def _opened(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.startswith(('        "', '\t\t"')) and line.endswith("{")]
+
+
+def test_there_are_broken_answers_among_them() -> None:
+    assert len(BROKEN) >= 10
+    for name in BROKEN:
+        if name != "381-json-project-utf8":  # that one is no UTF-8
+            with pytest.raises(ValueError):  # noqa: PT011 (whatever json says)
+                json.loads(case(name).out, parse_constant=_refuse)
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(word)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_one_users_job_hides_nobody_elses(name: str) -> None:
+    everybody = case("225-qstat-all-users-as-alice")
+    answer = printed([everybody.blocks[0], *case(name).blocks, *everybody.blocks[1:]])
+    before, after = parse_json(everybody.out), parse_json(answer)
+    assert after.jobs == {**before.jobs, **parse_json(case(name).out).jobs}
+    assert len(after.jobs) == len(before.jobs) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("370", "1e5"), ("371", "inf"), ("372", "007"), ("373", "123"), ("375", "+5"), ("376", "0x10"), ("391", "1.50")]
+)
+def test_names_that_look_like_numbers_are_the_names_they_are(name: str, told: str) -> None:
+    (found,) = parse_json(case(next(iter(names(name)))).out).jobs.values()
+    assert found.name == told
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x1c", "\x85", "\r"])
+def test_a_line_by_line_reading_knows_one_line_end_only(separator: str) -> None:
+    """`str.splitlines` splits at more, so that a value could pretend to be another job."""
+    forged = separator + '        },        "7.pbs-host":{'.replace(",", "," + separator)
+    text = case("371-json-name-inf").out.replace('"queue":"workq"', f'"queue":"workq{forged}"')
+    assert [str(found) for found in parse_json(text).jobs] == ["105.pbs-host"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{}", "[]", "null", "x", '{"Jobs": {}}', "qstat: command not found", "\ufffd\ufffd"])
+def test_what_is_no_answer_of_qstat_is_none(text: str) -> None:
+    with pytest.raises(Garbled):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("name", ["225-qstat-all-users-as-alice", "371-json-name-inf", "225-qstat-all-users-as-alice.master"])
+def test_an_answer_that_is_cut_short_anywhere_is_none(name: str) -> None:
+    text = case(name).out.rstrip()
+    for end in range(1, len(text), 97):
+        with pytest.raises(Garbled):
+            parse_json(text[:end])
+
+
+@pytest.mark.parametrize("indent", ["", " ", "  ", "   ", "     "])
+def test_an_answer_whose_layout_nobody_knows_is_not_taken_for_one_without_jobs(indent: str) -> None:
+    text = case("371-json-name-inf").out.replace("    ", indent)
+    with pytest.raises(Garbled):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("name", ["651-qstat-no-jobs", "690-qstat-server-down", "201-qstat-queued-insufficient"])
+def test_no_jobs_and_no_timestamp_are_nothing_special(name: str) -> None:
+    assert len(parse_json(case(name).out).jobs) == (1 if name.startswith("201") else 0)
+
+
+def test_what_is_told_of_twice_and_not_alike_is_unclear() -> None:
+    """Names of variables are printed as they are, so a user's can close his job and open another's."""
+    block = case("202-qstat-running").blocks[0]
+    forged = block.replace('"job_state":"R"', '"job_state":"F"')
+    for text in (printed([block, forged]), printed([block, forged, case("371-json-name-inf").blocks[0]])):
+        listing = parse_json(text)
+        assert listing.unclear.keys() == {JobId(38, "pbs-host")}
+        assert JobId(38, "pbs-host") not in listing.jobs
+    assert parse_json(printed([block, block])).unclear == {}
+
+
+@pytest.mark.parametrize("name", ["228-qstat-f-plain", "229-qstat-f-w-plain"])
+def test_the_text_form_says_the_same(name: str) -> None:
+    (found,) = parse_text(case(name).out).jobs.values()
+    assert found == job("225-qstat-all-users-as-alice", "38.pbs-host")
+
+
+def test_the_text_of_slurms_wrapper_is_read() -> None:
+    text = (
+        "Job Id:\t12\n\tJob_Name = a\n\tJob_Owner = alice@n1\n\tjob_state = C\n\tqueue = p\n\n"
+        "Job Id:\t13\n\tJob_Name = b\n\tJob_Owner = bob@n1\n\tinteractive = True\n\tjob_state = R\n\tqueue = p\n\n"
+    )
+    found = parse_text(text).jobs
+    assert [(one.name, one.owner, one.state) for one in found.values()] == [("a", "alice@n1", "C"), ("b", "bob@n1", "R")]
+    assert parse_text("").jobs == {}
+    with pytest.raises(Garbled):
+        parse_text("Problem loading jobs.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "array", "index"),
+    [("12", 12, False, None), ("12.a-b.c", 12, False, None), ("12[].h", 12, True, None), ("12[7].h", 12, True, 7)],
+)
+def test_identifiers(text: str, number: int, array: bool, index: int | None) -> None:
+    found = parse_id(text)
+    assert found is not None
+    assert (found.number, found.array, found.index, str(found)) == (number, array, index, text)
+    assert str(found.whole) == text.replace("[7]", "[]")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "12x.h", "12[", "12[1-2].h", "-1", "R12", "12 ", "workq", "12.h;x"])
+def test_what_is_no_identifier(text: str) -> None:
+    assert parse_id(text) is None
+
+
+# Judging
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "phase", "code", "message"),
+    [
+        ("201-qstat-queued-insufficient", "37.pbs-host", Phase.QUEUED, None, "Can Never Run: Insufficient amount of resource: ncpus"),
+        ("602-reason-busy-ncpus", "3006.pbs-host", Phase.QUEUED, None, "Not Running: Not enough free nodes available"),
+        ("611-reason-scheduling-off", "3017.pbs-host", Phase.QUEUED, None, "waiting in queue workq"),
+        ("421-qstat-array-t", "0[2].pbs-host", Phase.QUEUED, None, "waiting in queue workq"),
+        ("459-qstat-array-held", "3[2].pbs-host", Phase.QUEUED, None, "Job held by alice"),
+        ("459-qstat-array-held", "3[0].pbs-host", Phase.RUNNING, None, ""),
+        ("203-qstat-held-user", "39.pbs-host", Phase.QUEUED, None, "held by its user"),
+        ("615-reason-dependency-wait", "3020.pbs-host", Phase.QUEUED, None, "held by the system"),
+        ("204-qstat-waiting-for-start-time", "40.pbs-host", Phase.QUEUED, None, "it waits for its start time"),
+        ("202-qstat-running", "38.pbs-host", Phase.RUNNING, None, ""),
+        ("243-qstat-suspended", "38.pbs-host", Phase.RUNNING, None, "it is suspended"),
+        ("730-qstat-while-being-deleted", "3037.pbs-host", Phase.RUNNING, None, "it is being deleted"),
+        ("620-output-directory-missing", "3024.pbs-host", Phase.RUNNING, None, "it is ending"),
+        ("624-prologue-exit-2", "3029.pbs-host", Phase.QUEUED, None, "it is being started"),
+        ("629-output-directory-missing-direct-write", "3046.pbs-host", Phase.QUEUED, None, "job held, too many failed attempts to run"),
+        # An Exit_status of an earlier run says nothing of a job that lives again.
+        ("538-qstat-after-qrerun", "3002.pbs-host", Phase.QUEUED, None, "Job held by alice"),
+        ("633-mom-killed-after-node-fail-requeue", "4051.pbs-host", Phase.QUEUED, None, "Not Running: Not enough free nodes"),
+        ("463-qstat-array-after-rerun", "3[0].pbs-host", Phase.QUEUED, None, "waiting in queue workq"),
+        ("205-qstat-finished-exit0", "41.pbs-host", Phase.GONE, 0, ""),
+        ("206-qstat-finished-exit1", "42.pbs-host", Phase.GONE, 1, ""),
+        ("208-qstat-finished-killed-by-signal-9", "44.pbs-host", Phase.GONE, 137, "killed by SIGKILL"),
+        ("211-qstat-finished-qdel-running", "46.pbs-host", Phase.GONE, 143, "it was deleted (Job run at"),
+        ("213-qstat-finished-qdel-held", "47.pbs-host", Phase.GONE, None, "it was deleted before it ran"),
+        # F without Exit_status is no success.
+        ("617-dependency-on-unknown", "3021.pbs-host", Phase.GONE, None, "it ended without having run"),
+        ("618-walltime-exceeded", "3022.pbs-host", Phase.GONE, None, "it ran for longer than its walltime"),
+        ("627-memory-over-use-enforced", "3048.pbs-host", Phase.GONE, None, "killed for memory"),
+        ("623-prologue-exit-1", "3028.pbs-host", Phase.GONE, None, "it could not be started: the prologue"),
+        ("634-mom-killed-not-rerunnable", "4052.pbs-host", Phase.GONE, None, "its node was lost"),
+        ("444-qstat-array-mixed-exits", "1[0].pbs-host", Phase.GONE, 0, ""),
+        ("444-qstat-array-mixed-exits", "1[1].pbs-host", Phase.GONE, 7, ""),
+        ("444-qstat-array-mixed-exits", "1[3].pbs-host", Phase.GONE, 137, "killed by SIGKILL"),
+        ("431-qstat-after-qdel-queued-subjob", "0[3].pbs-host", Phase.GONE, None, "it was deleted before it ran"),
+        ("471-qstat-array-natural-end-t", "1000[2].pbs-host", Phase.GONE, 2, ""),
+        # Deleting an array writes its own status over those of parts that had ended: 0 and 7 they were (444), 1 they all are now.
+        ("447-qstat-parent-deleted", "1[0].pbs-host", Phase.GONE, None, "it ended; PBS did not keep how"),
+        ("447-qstat-parent-deleted", "1[1].pbs-host", Phase.GONE, None, "it ended; PBS did not keep how"),
+        ("447-qstat-parent-deleted", "1[2].pbs-host", Phase.GONE, 143, "it was deleted"),
+    ],
+)
+def test_where_recorded_jobs_stand(name: str, identity: str, phase: Phase, code: int | None, message: str) -> None:
+    found = standing(job(name, identity))
+    assert (found.phase, found.exit_code) == (phase, code)
+    assert found.message.startswith(message) if message else found.message == ""
+
+
+@pytest.mark.parametrize("letter", [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "", "?", "QQ"])
+def test_every_state_has_a_meaning_and_only_known_ends_are_ends(letter: str) -> None:
+    found = standing(Job(JobId(1), state=letter))
+    assert found.phase is PHASES.get(letter, Phase.QUEUED)
+    assert (found.phase is Phase.GONE) == (letter in ("X", "F", "C"))
+    assert found.phase is not Phase.QUEUED or found.message
+
+
+def test_the_expected_start_is_told_and_unknown_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        assert starts_at(Job(JobId(1), estimated_start="Mon Nov 23 20:37:19 2026")) == 1795466239000
+        assert starts_at(Job(JobId(1), estimated_start="Sun Nov  1 00:00:00 2026")) == 1793491200000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for text in ("", "UNKNOWN", "Mo 23. Nov 20:37:19 2026", "Mon Foo 23 20:37:19 2026", "Mon Nov 99 99:99:99 2026x"):
+        assert starts_at(Job(JobId(1), estimated_start=text)) == 0
+
+
+def test_jobs_are_told_by_part_with_their_places_and_only_of_those_asked_for() -> None:
+    found = told(parse_json(case("421-qstat-array-t").out), ["alice"])
+    assert [(one.id, one.indices, one.phase, one.position) for one in found] == [
+        ("0[].pbs-host", (range(1),), Phase.RUNNING, 0),
+        ("0[].pbs-host", (range(1, 2),), Phase.RUNNING, 0),
+        ("0[].pbs-host", (range(2, 3),), Phase.QUEUED, 1),
+        ("0[].pbs-host", (range(3, 4),), Phase.QUEUED, 2),
+    ]
+    everybody = parse_json(case("225-qstat-all-users-as-alice").out)
+    assert {one.user for one in told(everybody, ["bob"])} == {"bob"}
+    assert told(everybody, []) == []
+
+
+def test_jobs_of_one_name_are_in_doubt() -> None:
+    one, other = Job(JobId(1, "h"), "n", "alice@h", "R"), Job(JobId(2, "h"), "n", "alice@h", "Q")
+    assert doubtful(Listing({one.id: one, other.id: other}), ["alice"]) == {one.id, other.id}
+    ended, anothers = Job(JobId(3, "h"), "n", "alice@h", "F"), Job(JobId(4, "h"), "n", "bob@h", "R")
+    assert doubtful(Listing({one.id: one, ended.id: ended, anothers.id: anothers}), ["alice"]) == set()
+    twice = {JobId(5, "h", True, 1): frozenset({"n", "m"})}
+    assert doubtful(Listing({}, twice), ["alice"]) == {JobId(5, "h", True)}
+    assert doubtful(Listing({one.id: one}, twice), ["alice"]) == {one.id, JobId(5, "h", True)}
+
+
+# Telling
+
+
+def order(name: JobName = JOB, count: int = 1, **settings: object) -> Order:
+    """Return a submission of some workers."""
+    return Order(
+        name, "alice", Role.WORKER, "#!/bin/sh\n", (range(count),) if count > 1 else (), Resources(3.5, 3 * 2**30), settings, "bob"
+    )
+
+
+def test_one_submission_is_one_array_and_one_job_is_none() -> None:
+    assert "-J" not in qsub(order(), Dialect.PBS)  # PBS refuses an array of one
+    words = qsub(order(ARRAY, 1000), Dialect.PBS)
+    assert words[words.index("-J") + 1] == "0-999"
+    assert words[words.index("-l") + 1] == "select=1:ncpus=4:mem=3072mb"
+    assert not {"-v", "-V"} & set(words)  # everybody reads everybody's variables
+
+
+def test_settings_become_words() -> None:
+    wished = {"queue": "long", "account": "lab", "project": "p1", "walltime": "08:00:00", "directives": ["-W", "group_list=lab"]}
+    words = " ".join(qsub(order(resource_list=["select=1:ncpus={cores}:ngpus=1", "place=excl"], **wished), Dialect.PBS))
+    for part in ("-q long", "-A lab", "-P p1", "-l select=1:ncpus=4:ngpus=1 -l place=excl -l walltime=08:00:00", "-W group_list=lab"):
+        assert part in words
+    torque = qsub(order(**wished), Dialect.TORQUE, "/d/job.sh")
+    assert torque[-1] == "/d/job.sh"
+    assert torque[torque.index("-l") + 1] == "nodes=1:ppn=4,mem=3072mb,walltime=08:00:00"
+
+
+def test_users_may_be_charged_by_name_and_schedulers_are_not_run_again() -> None:
+    words = qsub(order(account="lab-{user}"), Dialect.PBS)
+    assert words[words.index("-A") + 1] == "lab-bob"
+    assert words[words.index("-r") + 1] == "y"
+    words = qsub(replace(order(), role=Role.SCHEDULER), Dialect.PBS)
+    assert words[words.index("-r") + 1] == "n"
+
+
+@pytest.mark.parametrize("word", ["-N", "-Nx", "-J", "-o", "-V", "-I", "-t"])
+def test_what_the_gateway_sets_itself_is_no_directive(word: str) -> None:
+    with pytest.raises(SubmitRefused, match=f"directives: {word} is set by the gateway itself"):
+        qsub(order(directives=[word, "x"]), Dialect.PBS)
+
+
+@pytest.mark.parametrize("word", ["a;reboot", "$(id)", "a b", "`id`", "a\nb", "a|b", "a'b", 'a"b', "a>b", "ä", "a\\b", "*", "~", "{x}"])
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_no_setting_can_be_read_by_a_shell(word: str, dialect: Dialect) -> None:
+    for settings in ({"queue": word}, {"account": word}, {"directives": ["-W", word]}, {"walltime": word}):
+        with pytest.raises(SubmitRefused, match="characters") as caught:
+            qsub(order(**settings), dialect)
+        assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "permanent"),
+    [
+        ("104-qsub-unknown-queue", "qsub: Unknown queue", True),
+        ("106-qsub-unknown-resource-in-select", "qsub: Unknown resource: foo", True),
+        ("110-qsub-over-resources-max-walltime", "qsub: Job violates queue and/or server resource limits", True),
+        ("113-qsub-queue-max-queued-user", "qsub: would exceed queue generic's per-user limit", False),
+        ("117-qsub-no-permission-queue-acl", "qsub: Unauthorized Request", True),
+        ("118-qsub-queue-not-enabled", "qsub: Queue is not enabled", False),
+        ("160-qsub-root-refused", "qsub: Bad UID for job execution", True),
+        ("122-qsub-unknown-option", "qsub: invalid option -- 'Y'", True),
+        (
+            "409-qsub-J-over-server-max-array-size",
+            "qsub: Array job exceeds server or queue size limit; c.PbsBackend.max_array_size says",
+            True,
+        ),
+    ],
+)
+def test_what_recorded_refusals_mean(name: str, words: str, permanent: bool) -> None:
+    found = case(name)
+    assert found.code is not None
+    refused = refusal(found.code, found.out, found.err)
+    assert isinstance(refused, SubmitRefused)
+    assert str(refused).startswith(words)
+    assert "usage" not in str(refused)
+    assert refused.permanent is permanent
+
+
+@pytest.mark.parametrize("name", ["692-qsub-server-down", "129-qsub-pbs-iff-not-setuid"])
+def test_a_server_that_does_not_answer_has_refused_nothing(name: str) -> None:
+    found = case(name)
+    assert found.code is not None
+    assert isinstance(refusal(found.code, found.out, found.err), BackendUnavailable)
+    assert isinstance(refusal(found.code, "", ""), BackendUnavailable)
+
+
+def test_the_words_of_sbatch_are_found_in_what_slurms_wrapper_prints() -> None:
+    text = "There was an error running the Slurm sbatch command.\nThe command was:\n'sbatch -p x 2>&1'\nand the output was:\n'{}\n'\n"
+    refused = refusal(1, text.format("sbatch: error: invalid partition specified: x"), "")
+    assert isinstance(refused, SubmitRefused)
+    assert str(refused) == "qsub: sbatch: error: invalid partition specified: x"
+    assert isinstance(refusal(1, text.format("sbatch: error: Unable to contact slurm controller"), ""), BackendUnavailable)
+
+
+def test_the_set_up_of_a_server_is_read() -> None:
+    assert parse_server(case("657-qstat-B").out) == parse_server('"job_history_enable":"True",')
+    assert parse_server(case("657-qstat-B").out).history
+    assert not parse_server("{}").history
+    assert parse_server("{}").everybody
+    assert not parse_server('"query_other_jobs":"False"').everybody
+
+
+def test_a_listing_names_no_identifiers() -> None:
+    assert qstat(Dialect.PBS) == ["qstat", "-t", "-f", "-F", "json"]
+    assert qstat(Dialect.TORQUE) == ["qstat", "-f"]
+
+
+def parts(*indices: int, number: int = 12) -> set[JobId]:
+    """Return parts of an array."""
+    return {JobId(number, "h", True, index) for index in indices}
+
+
+def test_what_is_deleted_together_is_of_one_kind() -> None:
+    singles = {JobId(1, "h"), JobId(2, "h")}
+    commands = qdels(singles | parts(1, 2, 3, 7) | parts(5, number=13), {JobId(14, "h", True)}, together=True)
+    assert commands == [
+        ["qdel", "1.h", "2.h"],
+        ["qdel", "14[].h"],
+        ["qdel", "12[1-3].h", "12[7].h"],
+        ["qdel", "13[5].h"],
+    ]
+
+
+def test_without_a_history_every_job_is_deleted_by_itself() -> None:
+    """One that has ended meanwhile is unknown then, and beside a known one it would crash the server."""
+    assert qdels({JobId(1, "h"), JobId(2, "h")}, set(), together=False) == [["qdel", "1.h"], ["qdel", "2.h"]]
+
+
+def test_no_qdel_names_more_parts_than_its_buffer_holds() -> None:
+    """qdel 23.06 joins the parts of one array in 256 bytes, and what is cut off may name another part."""
+    commands = qdels(parts(*range(0, 2000, 2)), set(), together=True)
+    named = [word for _, *words in commands for word in words]
+    assert sorted(named) == sorted(f"12[{index}].h" for index in range(0, 2000, 2))
+    for _, *words in commands:
+        assert len(",".join(word.partition("[")[2].partition("]")[0] for word in words)) < 128
+    assert qdels(parts(*range(1000)), set(), together=True) == [["qdel", "12[0-999].h"]]
+    assert max(len(words) for words in qdels({JobId(n, "h") for n in range(1000)}, set(), together=True)) == 101
+
+
+def living(*jobs: tuple[JobId, str]) -> Listing:
+    """Return a listing of jobs in states."""
+    return Listing({identity: Job(identity, "n", "alice@h", state) for identity, state in jobs})
+
+
+def test_only_what_lives_is_deleted_and_an_array_as_one_when_nothing_else_of_it_lives() -> None:
+    array = JobId(12, "h", True)
+    listing = living((array, "B"), *((array.part(index), state) for index, state in enumerate("RQXRE")), (JobId(3, "h"), "R"))
+    assert doomed(listing, [Cancel("12[].h", "alice", (range(2),))]) == (parts(0, 1), set())
+    assert doomed(listing, [Cancel("12[].h", "alice", (range(2), range(3, 5)))]) == (set(), {array})
+    assert doomed(listing, [Cancel("12[].h", "alice")]) == (set(), {array})
+    assert doomed(listing, [Cancel("12[].h", "alice", (range(2, 3),)), Cancel("99.h", "alice"), Cancel("x", "alice")]) == (set(), set())
+    assert doomed(listing, [Cancel("3.h", "alice")]) == ({JobId(3, "h")}, set())

@@ -1,0 +1,388 @@
+"""A stand-in for OpenPBS made of recorded cases: its own qsub, qstat and qdel, whose jobs really run on this machine.
+
+It answers as release 23.06 was recorded to, and when told to also wrongly, slowly, never, or as when its server has crashed. No real
+server stands behind it: what was never recorded is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import socketserver
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.parts.pbs_cases import Case, case
+from tests.parts.pbs_state import ENDED, SERVER, Job, Machine, Part
+
+CLIENT = pathlib.Path(__file__).with_name("pbs_client.py")
+Reply = tuple[int, str, str]
+ID = re.compile(r"(\d+)(?:\[([\d,-]*)\])?(?:\.([\w.-]+))?")
+NAME = re.compile(r"[A-Za-z0-9._+-]{1,230}")
+WITH_VALUE = "aAcCeJjklMmNoPpqrSuvW"  # options of qsub that take a value
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A command that was run."""
+
+    command: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    uid: int = 0
+    stdin: str = field(default="", repr=False)
+
+
+class PbsReplay:
+    """The stand-in. Faults are set and taken back by its attributes at any time."""
+
+    def __init__(self, directory: pathlib.Path, cpus: int = 8) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o755)
+        self.machine = Machine(directory, cpus)
+        self.calls: list[Call] = []
+        self.delays_s: dict[str, float] = {}  # command → how long it takes
+        self.hanging: set[str] = set()  # commands that do nothing and never answer
+        self.losing: set[str] = set()  # commands that do what they are told, and never answer
+        self.canned: dict[str, list[Reply]] = {}  # command → answers that are given first, instead of its own
+        self.fixed: dict[str, Reply] = {}  # command → what it answers, as long as it is set
+        self.foreign: list[str] = []  # other users' jobs, as the text that was printed for them
+        self.crashed = False
+        self.max_array_size = 10000
+        self.everybody = True  # query_other_jobs: whether users see the jobs of others
+        self.accounts: dict[int, str] = {}  # uid → name, where the machine's own is not meant
+        self.roots = True  # whether root may submit: no server allows it unless acl_roots is set
+        self._released = threading.Event()
+        self._socket = pathlib.Path(tempfile.mkdtemp(prefix="pbs-")) / "s"  # elsewhere: its path must be short
+        self._socket.parent.chmod(0o755)
+        self.bin = directory / "bin"
+        self._install()
+        replay = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                replay._handle(self.rfile.readline(), self.wfile)
+
+        self._server = socketserver.ThreadingUnixStreamServer(str(self._socket), Handler)
+        self._server.daemon_threads = True
+        self._socket.chmod(0o777)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def _install(self) -> None:
+        self.bin.mkdir()
+        python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable  # rather one that every account may run
+        text = CLIENT.read_text().replace('SOCKET = ""', f"SOCKET = {str(self._socket)!r}")
+        for command in ("qsub", "qstat", "qdel"):
+            path = self.bin / command
+            path.write_text(f"#!{python} -IS\n{text}")
+            path.chmod(0o755)
+
+    def close(self) -> None:
+        """End its jobs and itself."""
+        self._released.set()
+        self.machine.clear()
+        self._server.shutdown()
+        self._server.server_close()
+        shutil.rmtree(self._socket.parent)
+
+    def restart(self) -> None:
+        """Come back after a crash: waiting jobs are there still, and the next numbers jump to the next thousand."""
+        self.crashed = False
+        self.machine.next_number = -(-(self.machine.next_number + 1) // 1000) * 1000
+
+    @contextmanager
+    def hangs(self, *commands: str) -> Iterator[None]:
+        """Let commands hang for a while; what hung is not done afterwards either."""
+        self.hanging |= set(commands)
+        try:
+            yield
+        finally:
+            self.hanging -= set(commands)
+
+    def submitted(self) -> list[Job]:
+        """Return what was submitted and is not over."""
+        with self.machine.lock:
+            return [job for job in self.machine.jobs.values() if not job.over]
+
+    def find(self, text: str) -> tuple[Job, Part]:
+        """Return the one job, or part of an array, that an identifier means."""
+        match = ID.fullmatch(text)
+        assert match is not None
+        job = self.machine.jobs[int(match[1])]
+        return job, job.parts[int(match[2]) if match[2] else None]
+
+    def commands(self, name: str) -> list[Call]:
+        """Return the calls of one command."""
+        return [call for call in self.calls if call.command == name]
+
+    def _handle(self, line: bytes, stream: Any) -> None:
+        asked = json.loads(line)
+        command, argv = asked["command"], asked["argv"]
+        self.calls.append(Call(command, tuple(argv), asked["environment"], asked["uid"], asked["stdin"]))
+        if command in self.hanging:
+            self._released.wait()
+            return
+        time.sleep(self.delays_s.get(command, 0.0))
+        if self.canned.get(command):
+            reply = self.canned[command].pop(0)
+        elif command in self.fixed:
+            reply = self.fixed[command]
+        elif self.crashed:
+            reply = recorded({"qstat": "690-qstat-server-down", "qsub": "692-qsub-server-down", "qdel": "693-qdel-server-down"}[command])
+        else:
+            user = self.accounts.get(asked["uid"]) or pwd.getpwuid(asked["uid"]).pw_name
+            with self.machine.lock:
+                reply = self._answer(command, argv, asked, user)
+        if command in self.losing:
+            self._released.wait()
+            return
+        try:
+            stream.write(json.dumps(reply).encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            return  # whoever asked has lost patience
+
+    def _answer(self, command: str, argv: Sequence[str], asked: Mapping[str, Any], user: str) -> Reply:
+        if command == "qsub":
+            return self._qsub(argv, asked, user)
+        return self._qstat(argv, user) if command == "qstat" else self._qdel(argv, user)
+
+    def _qsub(self, argv: Sequence[str], asked: Mapping[str, Any], user: str) -> Reply:
+        if user == "root" and not self.roots:
+            return recorded("160-qsub-root-refused")
+        options, operands = parse(argv)
+        name, queue = options.get("N", ["STDIN"])[-1], options.get("q", ["workq"])[-1]
+        refused = self._refused(name, queue, options)
+        if refused is not None:
+            return refused
+        number = self.machine.next_number
+        self.machine.next_number += 1
+        script = self.machine.spool / f"{number}.SC"
+        script.write_text(pathlib.Path(asked["cwd"], operands[0]).read_text() if operands else asked["stdin"])
+        script.chmod(0o700)
+        if os.getuid() == 0:
+            os.chown(script, asked["uid"], -1)
+        indices = parse_range(options["J"][-1]) if "J" in options else [None]
+        job = Job(number, "J" in options, name, user, queue, " ".join(argv), str(script), asked["uid"])
+        job.cpus = next((int(found[1]) for text in options.get("l", []) if (found := re.search(r"ncpus=(\d+)", text))), 1)
+        job.output = options.get("o", [""])[-1]
+        job.parts = {index: Part(index) for index in indices}
+        self.machine.add(job)
+        return 0, f"{job.id()}\n", ""
+
+    def _refused(self, name: str, queue: str, options: Mapping[str, list[str]]) -> Reply | None:
+        if "?" in options:
+            return recorded("122-qsub-unknown-option")
+        if not NAME.fullmatch(name):
+            return recorded("14b-qsub-name-chars") if len(name) < 231 else recorded("133-qsub-name-len-231")
+        if queue not in self.machine.queues:
+            return recorded("118-qsub-queue-not-enabled" if queue == "closed" else "104-qsub-unknown-queue")
+        if any("foo=" in text for text in options.get("l", [])):
+            return recorded("106-qsub-unknown-resource-in-select")
+        if any(re.search(r"walltime=(?!\d+(:\d+)*$)", text) for text in options.get("l", [])):
+            return recorded("107-qsub-bad-walltime")
+        if "J" in options:
+            indices = parse_range(options["J"][-1])
+            if len(indices) < 2:
+                return recorded("402-qsub-J-1-1")
+            if options.get("r") == ["n"]:
+                return recorded("412-qsub-J-rerunnable-n")
+            if len(indices) > self.max_array_size:
+                return recorded("409-qsub-J-over-server-max-array-size")
+        return None
+
+    def _qstat(self, argv: Sequence[str], user: str) -> Reply:
+        flags = [word for word in argv if word.startswith("-")]
+        json_wished = "-F" in flags
+        operands = [word for word in argv if not word.startswith("-") and word != "json"]
+        parts, old = "-t" in flags, "-x" in flags
+        if "-B" in flags:
+            text = case("657-qstat-B").out
+            text = text.replace('"job_history_enable":"True"', f'"job_history_enable":"{self.machine.history}"')
+            return 0, text.replace('"query_other_jobs":"True"', f'"query_other_jobs":"{self.everybody}"'), ""
+        if "-f" not in flags:
+            return recorded("235-qstat-F-json-without-f")
+        errors: list[tuple[int, str]] = []
+        blocks: list[tuple[str, dict[str, Any]]] = []
+        if old and not self.machine.history:
+            words = f" {operands[0]}" if operands else ""
+            return 0, printed([]), f"qstat: PBS is not configured to maintain job history{words}\n"
+        if operands:
+            for word in operands:
+                self._one(word, parts, old, user, blocks, errors)
+        else:
+            for job in self.machine.jobs.values():
+                if (old or not job.over) and (self.everybody or job.owner == user):
+                    blocks += records(job, parts)
+        code = errors[-1][0] if errors else 0
+        complaints = "".join(f"{words}\n" for _, words in errors)
+        foreign = [] if operands else self.foreign
+        if json_wished:
+            return code, printed([block(*told) for told in blocks] + foreign), complaints
+        return code, "".join(plain(*told) for told in blocks), complaints
+
+    def _one(
+        self,
+        word: str,
+        parts: bool,
+        old: bool,
+        user: str,
+        blocks: list[tuple[str, dict[str, Any]]],
+        errors: list[tuple[int, str]],
+    ) -> None:
+        match = ID.fullmatch(word)
+        if match is None:
+            errors.append((170, f"qstat: Unknown queue {word}"))
+            return
+        job = self.machine.jobs.get(int(match[1]))
+        full = word if "." in word else f"{word}.{SERVER}"
+        if job is None or job.array != (match[2] is not None):
+            errors.append((153, f"qstat: Unknown Job Id {full}"))
+        elif job.over and not old:
+            errors.append((35, f"qstat: {full} Job has finished, use -x or -H to obtain historical job information"))
+        elif self.everybody or job.owner == user:  # else rc 0 and no job (case 240)
+            blocks += records(job, parts)
+
+    def _qdel(self, argv: Sequence[str], user: str) -> Reply:
+        known: list[tuple[str, Job, list[Part], bool]] = []
+        unknown: list[str] = []
+        finished: list[str] = []
+        for word in argv:
+            match = ID.fullmatch(word)
+            job = self.machine.jobs.get(int(match[1])) if match else None
+            if match is None or job is None or job.array != (match[2] is not None):
+                unknown.append(word)
+            elif job.over:
+                finished.append(word)
+            elif job.owner != user:
+                return recorded("507-qdel-other-users")
+            elif match[2]:
+                known.append((word, job, [job.parts[index] for index in parse_range(match[2])], False))
+            else:
+                known.append((word, job, job.remaining(), True))
+        for _, job, parts, whole in known:
+            self.machine.delete(job, parts, user, whole)
+        mixed = len({(job.number if job.array else 0, whole) for _, job, _, whole in known}) > 1
+        if (unknown and len(argv) > 1) or len(set(argv)) != len(argv) or mixed:
+            self.crashed = True  # cases 466 and 503; what nobody has tried counts as what has crashed
+            return recorded("503-qdel-many-one-unknown")
+        if unknown:
+            return 153, "", f"qdel: Unknown Job Id {unknown[0]}\n"
+        if finished:
+            return 35, "", "".join(f"qdel: Job has finished {word}\n" for word in finished)
+        return 0, "", ""
+
+
+def recorded(name: str) -> Reply:
+    """Return the answer of a recorded case."""
+    found: Case = case(name)
+    return found.code or 0, found.out, found.err
+
+
+def parse(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return qsub's options with their values, and its operands."""
+    options: dict[str, list[str]] = {}
+    words = list(argv)
+    while words and words[0].startswith("-"):
+        letter, value = words[0][1:2], words[0][2:]
+        words.pop(0)
+        if letter in WITH_VALUE:
+            options.setdefault(letter, []).append(value or words.pop(0))
+        else:
+            options.setdefault(letter if letter in "hVIXzf" else "?", [])
+    return options, words
+
+
+def parse_range(text: str) -> list[int | None]:
+    """Return the indices in `0-3` or `2,5-7`."""
+    found: list[int | None] = []
+    for run in text.partition("%")[0].split(","):
+        first, _, last = run.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def records(job: Job, parts: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Return what qstat tells of a job, with the parts of an array if wished: recorded jobs with this one's values."""
+    if not job.array:
+        return [_record(job, part, _template(job, part)) for part in job.parts.values()]
+    array = dict(case("421-qstat-array-t").jobs["0[].pbs-host"])
+    states = [part.state for part in job.parts.values()]
+    began = bool(job.began)
+    codes = [part.status for part in job.parts.values() if part.state in ENDED]
+    array |= _common(job, job.id())
+    array |= {
+        "job_state": "F" if job.over else "H" if job.held else "B" if began else "Q",
+        "substate": (91 if job.deleted else 93 if any(codes) else 92) if job.over else 70 if began else 10,
+        "comment": job.began + (" and terminated" if job.over and job.deleted else "") or next(iter(job.parts.values())).comment,
+        "array_state_count": f"Queued:{states.count('Q')} Running:{states.count('R')} Exiting:0 Expired:{states.count('X')}",
+        "array_indices_submitted": f"0-{len(states) - 1}",
+    }
+    if codes:
+        array["Exit_status"] = 1 if any(codes) else 0
+    told = [(job.id(), {key: value for key, value in array.items() if value != ""})]
+    return told + [_record(job, part, _template(job, part)) for part in job.parts.values()] if parts else told
+
+
+def _template(job: Job, part: Part) -> dict[str, Any]:
+    if not job.array:
+        running, ended, waiting = ("202-qstat-running", "38"), ("206-qstat-finished-exit1", "42"), ("201-qstat-queued-insufficient", "37")
+    else:
+        running, ended = ("421-qstat-array-t", "0[0]"), ("444-qstat-array-mixed-exits", "1[1]")
+        waiting = ("421-qstat-array-t", "0[2]")
+    name, number = running if part.state in ("R", "S", "E") else ended if part.state in ENDED and part.runs else waiting
+    return case(name).jobs[f"{number}.pbs-host"]
+
+
+def _common(job: Job, identity: str) -> dict[str, Any]:
+    at = time.ctime(job.submitted)
+    times = dict.fromkeys(("ctime", "qtime", "etime", "mtime"), at)
+    return {"Job_Name": job.name, "Job_Owner": f"{job.owner}@{SERVER}", "queue": job.queue, "Submit_arguments": job.arguments, **times}
+
+
+def _record(job: Job, part: Part, template: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    state = "H" if part.state == "Q" and job.held and not job.array else part.state
+    told = {**template, **_common(job, job.id(part)), "job_state": state, "substate": part.substate, "comment": part.comment}
+    told |= {"Hold_Types": job.held or "n", "Exit_status": part.status, "run_count": part.runs}
+    if "array_index" in template:
+        told |= {"array_id": job.id(), "array_index": part.index}
+    if not part.runs:
+        del told["run_count"]
+    return job.id(part), {key: value for key, value in told.items() if value not in (None, "")}
+
+
+def block(identity: str, record: Mapping[str, Any]) -> str:
+    """Return a job as the release prints it in JSON."""
+    text = json.dumps(record, indent=4, separators=(",", ":"), ensure_ascii=False)
+    return f'        "{identity}":' + text.replace("\n", "\n        ")
+
+
+def printed(blocks: Sequence[str], at: object = None) -> str:
+    """Return a whole answer in JSON, of jobs as they are printed."""
+    head = {"timestamp": int(time.time()) if at is None else at, "pbs_version": "23.06.06", "pbs_server": SERVER}
+    text = json.dumps(head, indent=4, separators=(",", ":"))
+    if not blocks:
+        return text + "\n"
+    return text.removesuffix("\n}") + ',\n    "Jobs":{\n' + ",\n".join(blocks) + "\n    }\n}\n"
+
+
+def plain(identity: str, record: Mapping[str, Any]) -> str:
+    """Return a job as `qstat -f` prints it without JSON, not folded."""
+    lines = [f"Job Id: {identity}"]
+    for key, value in record.items():
+        if key == "Variable_List":
+            lines.append("    Variable_List = " + ",".join(f"{name}={word}" for name, word in value.items()))
+        elif isinstance(value, dict):
+            lines += [f"    {key}.{name} = {word}" for name, word in value.items()]
+        else:
+            lines.append(f"    {key} = {value}")
+    return "\n".join(lines) + "\n\n"
