@@ -170,21 +170,19 @@ def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(served: Ga
     assert "the scheduler waits in the queue: " in shown
     assert "position 2 in the queue" in shown
     program = (
-        "import sys\n"
         "from gateway import GatewayCluster\n"
-        "sys.stderr.isatty = lambda: True\n"
         "cluster = GatewayCluster.from_name('patient', quiet=False, start_timeout='60 s')\n"
         "print('ready', flush=True)\n"
         "cluster.close()\n"
     )
     waiting = subprocess.Popen(
-        [sys.executable, "-c", program], env=served.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-c", program], env=served.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert waiting.stderr is not None
-    assert "position 2 in the queue" in waiting.stderr.readline()
+    assert waiting.stdout is not None
+    assert "position 2 in the queue" in waiting.stdout.readline()
     slurm.command("scancel", "--name=blocker")
     out, err = waiting.communicate(timeout=60)
-    assert out == "ready\n", err
+    assert out.endswith("ready\n"), err
     assert ready.wait(30)
     assert any("position 2 in the queue" in message for message in seen)
     assert user.get_cluster("patient").uid == made.uid

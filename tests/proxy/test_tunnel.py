@@ -105,7 +105,7 @@ async def test_there_are_only_so_many(served: Served) -> None:
 
 
 async def test_a_scheduler_that_is_gone_is_told(served: Served) -> None:
-    served.add_routes(9)
+    served.add_routes(1)
     with pytest.raises(client_tunnel.TunnelRefused, match="opens no tunnel now") as caught:
         await client_tunnel.open_tunnel(connection(served), UID)
     assert caught.value.status == 502
