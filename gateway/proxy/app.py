@@ -62,7 +62,14 @@ class Edge:
         self._certificate = ServedCertificate(options.tls_cert, options.tls_key)
 
     async def start(self) -> str:
-        """Begin; return host:port. ConfigurationError if that cannot be."""
+        """Begin; return host:port. ConfigurationError if that cannot be; nothing is open then."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> str:
         host, port = self._check()
         self._front = Front(self.options)
         self._loop = asyncio.get_running_loop()
