@@ -1,7 +1,7 @@
 """Submissions, commands and seconds for 10, 100 and 1,000 workers on a real Slurm whose commands are delayed by 2 s each: `make bench-hpc`.
 
 Ours is the whole server in this process, its event loop watched, asked by its own API. The other way is dask-gateway's: one sbatch a
-worker, each through the launcher of its own package, under sudo, 20 at a time, which is its default. Both are measured by the log of the
+worker, each through the launcher of its own package, under sudo, 20 at a time, which is its default (held, so that they only wait). Both are measured by the log of the
 delayed commands. Jobs of workers only sleep: what is measured is the way to Slurm, not Dask.
 """
 
@@ -172,7 +172,7 @@ async def _theirs(launcher: pathlib.Path, commands: Commands, workers: int) -> d
 
     async def start(number: int) -> None:
         words = [str(commands.directory / "sbatch"), "--parsable", "--job-name=dask-gateway", "--chdir=/tmp", "--output=/dev/null"]
-        words += ["--cpus-per-task=1", "--mem=10M", "--export=SLURM_CONF"]
+        words += ["--cpus-per-task=1", "--mem=10M", "--export=SLURM_CONF", "--hold"]  # it is submitting that is measured
         env = {"SLURM_CONF": os.environ["SLURM_CONF"], "PATH": os.environ["PATH"]}
         request = {"action": "start", "cmd": words, "env": env, "stdin": f"#!/bin/sh\n\nexec sleep 3600 # worker {number}\n"}
         async with permits:
@@ -214,7 +214,7 @@ def wait_empty(slurm: Slurm) -> None:
 @contextlib.contextmanager
 def parts() -> Iterator[tuple[Slurm, pathlib.Path, Commands, pathlib.Path]]:
     """Slurm, a directory, the delayed commands and the peer's launcher."""
-    with running(rest=False, cpus=NODE_CPUS) as slurm, tempfile.TemporaryDirectory() as text:
+    with running(rest=False, cpus=NODE_CPUS, watched=False) as slurm, tempfile.TemporaryDirectory() as text:
         directory = pathlib.Path(text)
         os.environ["SLURM_CONF"] = str(slurm.conf)
         (directory / "commands").mkdir()

@@ -46,7 +46,7 @@ def free_ports(count: int) -> list[int]:
 class Slurm:
     """A batch system that is ours alone."""
 
-    def __init__(self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS) -> None:
+    def __init__(self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS, watched: bool = True) -> None:
         for name in PROGRAMS:
             program(name, INSTALL)
         if os.geteuid() != 0:
@@ -56,6 +56,7 @@ class Slurm:
         self.conf = self.directory / "slurm.conf"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._accounting, self._rest, self._cpus = accounting, rest, cpus
+        self._watched = watched  # whether memory is watched: each job then reads all of /proc once a second
         ports = free_ports(4 + NODES)
         self._dbd_port, self._db_port, self._ctld_port, rest_port, *self._node_ports = ports
         self.rest_url = f"http://127.0.0.1:{rest_port}"
@@ -158,9 +159,7 @@ class Slurm:
         statements += "GRANT ALL ON slurm_acct.* TO 'slurm'@'127.0.0.1';"
         subprocess.run(["mariadb", f"--socket={data}/sock", "-uroot", "-e", statements], check=True, env=self.environment)
         self._spawn("slurmdbd", "-D")
-        self._until(
-            lambda: self._try("sacctmgr", "-i", "add", "cluster", "t") or "t" in self._said("sacctmgr", "-nP", "list", "cluster"), ""
-        )
+        self._until(lambda: self._try("sacctmgr", "-i", "add", "cluster", "t"), "accounting answers")
 
     def start_controller(self) -> None:
         """Start the controller, or start it again."""
@@ -202,11 +201,11 @@ class Slurm:
             f"SlurmdPidFile={here}/run/d.%n.pid",
             f"SlurmctldLogFile={here}/log/ctld.log",
             f"SlurmdLogFile={here}/log/d.%n.log",
-            "ProctrackType=proctrack/linuxproc",
+            f"ProctrackType=proctrack/{'linuxproc' if self._watched else 'pgid'}",
             "TaskPlugin=task/none",
-            "JobAcctGatherType=jobacct_gather/linux",
-            "JobAcctGatherFrequency=task=1",
-            "JobAcctGatherParams=OverMemoryKill",
+            f"JobAcctGatherType=jobacct_gather/{'linux' if self._watched else 'none'}",
+            f"JobAcctGatherFrequency=task={int(self._watched)}",
+            *(["JobAcctGatherParams=OverMemoryKill"] if self._watched else []),
             "SwitchType=switch/none",
             "MpiDefault=none",
             "ReturnToService=2",
