@@ -1,8 +1,8 @@
 """Submissions, commands and seconds for 10, 100 and 1,000 workers on a real Slurm whose commands are delayed by 2 s each: `make bench-hpc`.
 
 Ours is the whole server in this process, its event loop watched, asked by its own API. The other way is dask-gateway's: one sbatch a
-worker, each through the launcher of its own package, under sudo, 20 at a time, which is its default (held, so that they only wait). Both are measured by the log of the
-delayed commands. Jobs of workers only sleep: what is measured is the way to Slurm, not Dask.
+worker, each through the launcher of its own package, under sudo, 20 at a time, which is its default (held, so that they only wait). Both
+are measured by the log of the delayed commands. Jobs of workers only sleep: what is measured is the way to Slurm, not Dask.
 """
 
 from __future__ import annotations
