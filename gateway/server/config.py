@@ -18,7 +18,7 @@ from gateway.server.core import options as option_types
 from gateway.server.core.admission import Offer
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Lifecycle, Limits, Principal
-from gateway.server.core.quantities import parse_bytes
+from gateway.server.core.quantities import format_bytes, parse_bytes
 
 FIELD_TYPES = (
     option_types.Text,
@@ -28,11 +28,7 @@ FIELD_TYPES = (
     option_types.Select,
     option_types.Mapped,
 )
-DEFAULT_OPTIONS: tuple[option_types.Field, ...] = (
-    option_types.Float("worker_cores", 1.0, minimum=0.1, maximum=64, label="Cores of a worker", per_group=True),
-    option_types.Text("worker_memory", "2 GiB", max_length=40, label="Memory of a worker", description="such as 4 GiB", per_group=True),
-    option_types.Mapped("environment", label="Environment variables", description="of scheduler and workers"),
-)
+MOST_CORES = 64.0  # of a worker that users may ask for, where the administrator names no options
 
 
 def default_state_dir() -> str:
@@ -147,7 +143,22 @@ class ClusterConfig(Configurable):
     ignore_clients = Bool(False, help="Whether connected clients are ignored when idleness is judged.").tag(config=True)
 
     def _options_default(self) -> list[option_types.Field]:
-        return list(DEFAULT_OPTIONS)
+        """Return what users may choose if nothing else is said; who chooses nothing gets the settings of this class."""
+        cores, memory = self.worker_cores, _as_text(self.worker_memory)
+        return [
+            option_types.Float(
+                "worker_cores",
+                cores,
+                minimum=min(0.1, cores),
+                maximum=max(MOST_CORES, cores),
+                label="Cores of a worker",
+                per_group=True,
+            ),
+            option_types.Text(
+                "worker_memory", memory, max_length=40, label="Memory of a worker", description="such as 4 GiB", per_group=True
+            ),
+            option_types.Mapped("environment", label="Environment variables", description="of scheduler and workers"),
+        ]
 
     @validate("worker_memory", "scheduler_memory", "max_memory")
     def _is_memory(self, proposal: Mapping[str, object]) -> object:
@@ -192,6 +203,12 @@ class ClusterConfig(Configurable):
     def most(self) -> Lifecycle:
         """Return the lifecycle that nobody may exceed."""
         return Lifecycle(self.idle_timeout_max_s, self.max_lifetime_max_s, self.no_client_timeout_max_s)
+
+
+def _as_text(memory: str | int) -> str:
+    """Return an amount of memory as people read it, if that is the same amount; else its bytes."""
+    size = parse_bytes(memory)
+    return format_bytes(size) if parse_bytes(format_bytes(size)) == size else str(size)
 
 
 def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
