@@ -129,20 +129,25 @@ class Launches:
                 )
             ]
         keys = LaunchCredentials(secrets.ca_certificate, secrets.worker_certificate, secrets.worker_key)
-        return [
-            worker_launch(
-                uid=cluster.uid,
-                name=worker.name,
-                epoch=0,
-                user=cluster.owner,
-                settings=cluster.spec.groups[worker.group].settings,
-                resources=cluster.spec.groups[worker.group].resources,
-                credentials=keys,
-                scheduler_address=cluster.scheduler.address,
-            )
-            for worker in workers
-            if worker.group in cluster.spec.groups
-        ]
+        # A thousand launches are some 10 ms of work, which would hold up everybody else.
+        return await asyncio.to_thread(_worker_launches, cluster, workers, keys)
+
+
+def _worker_launches(cluster: Cluster, workers: Sequence[Worker], keys: LaunchCredentials) -> list[Launch]:
+    return [
+        worker_launch(
+            uid=cluster.uid,
+            name=worker.name,
+            epoch=0,
+            user=cluster.owner,
+            settings=cluster.spec.groups[worker.group].settings,
+            resources=cluster.spec.groups[worker.group].resources,
+            credentials=keys,
+            scheduler_address=cluster.scheduler.address,
+        )
+        for worker in workers
+        if worker.group in cluster.spec.groups
+    ]
 
 
 class Doors:

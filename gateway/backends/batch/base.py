@@ -153,7 +153,8 @@ class BatchBackend(BaseBackend):
                 absent.append(launch)
             else:
                 outcomes[launch.instance] = Started(handle)
-        made = arrays.batches(self.jobs_tag, absent, max_size=self.max_array_size, contiguous=self.contiguous)
+        size, contiguous = self.max_array_size, self.contiguous
+        made = await asyncio.to_thread(lambda: arrays.batches(self.jobs_tag, absent, max_size=size, contiguous=contiguous))
         results = await asyncio.gather(*(self._submit(batch) for batch in made), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
