@@ -71,7 +71,7 @@ async def gone(edge: Edge) -> None:
 @pytest.mark.parametrize("pipes", [0, 1, 8])
 async def test_bytes_arrive_whole_in_both_directions_at_once(start: Start, pipes: int) -> None:
     size, seed = 24 * 2**20, random.Random(pipes)
-    sums: list[str] = []
+    sums: asyncio.Queue[str] = asyncio.Queue()  # of what schedulers have read, which they may do after the relay is over
 
     async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes, skip: int = 0) -> str:
         async def send() -> None:
@@ -91,22 +91,22 @@ async def test_bytes_arrive_whole_in_both_directions_at_once(start: Start, pipes
             received += len(piece)
         await sending
         assert received == size
+        writer.close()
         return digest.hexdigest()
 
     up, down = os.urandom(size), os.urandom(size)
 
     async def scheduler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sums.append(await exchange(reader, writer, down, len(HELLO)))
-        writer.close()
+        sums.put_nowait(await exchange(reader, writer, down, len(HELLO)))
 
     server = await asyncio.start_server(scheduler, "127.0.0.1", 0, limit=2**20)
     edge = await start(port_of(server), max_pipes=pipes)
     async with asyncio.timeout(60):
         clients = [await greet(edge) for _ in range(3)]
         received = await asyncio.gather(*(exchange(reader, writer, up) for reader, writer in clients))
-    assert received == [hashlib.sha256(down).hexdigest()] * 3
-    await gone(edge)
-    assert sums == [hashlib.sha256(up).hexdigest()] * 3
+        assert received == [hashlib.sha256(down).hexdigest()] * 3
+        await gone(edge)
+        assert [await sums.get() for _ in range(3)] == [hashlib.sha256(up).hexdigest()] * 3
     assert edge.counts.bytes_up == 3 * (size + len(HELLO))
     assert edge.counts.bytes_down == 3 * size
     assert edge.carrier.pipes.leased == 0
