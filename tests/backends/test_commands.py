@@ -69,12 +69,16 @@ for job in json.loads(state.read_text()) if state.exists() and len(fields) == 10
 print("\\n".join("".join(cell + mark for cell in row) for row in rows))
 """
 SUBMISSION = """#!{python}
-import json, pathlib, sys
+import fcntl, json, pathlib, sys
 state = pathlib.Path({state!r})
+turn = open(str(state) + ".lock", "w")
+fcntl.flock(turn, fcntl.LOCK_EX)
 options = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
 jobs = json.loads(state.read_text()) if state.exists() else []
 jobs.append({{"id": str(len(jobs) + 1), "array": options.get("array", "N/A"), "state": "RUNNING", "name": options["job-name"]}})
-state.write_text(json.dumps(jobs))
+fresh = state.with_suffix(".new")
+fresh.write_text(json.dumps(jobs))
+fresh.rename(state)
 sys.stdin.read()
 print(len(jobs))
 """
