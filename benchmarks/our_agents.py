@@ -22,6 +22,7 @@ from gateway.server.security.secrets import Keyring
 from gateway.wire import AUTHORIZATION
 
 AT_A_TIME = 50  # streams opened together
+NOWHERE = "192.0.2.1"  # of RFC 5737; nothing connects to it, and a loopback address is only believed of the local backend's agents
 READY_S = 60.0
 
 
@@ -46,9 +47,10 @@ class Agent:
         """Say hello and take the first directive."""
         versions = {"python": "3.11.7", "dask": "2026.8.0", "distributed": "2026.8.0", "msgpack": "1.1.0", "cloudpickle": "3.1.1"}
         await self.report(
-            snapshot=True, scheduler_address="tls://127.0.0.1:1", dashboard_address="127.0.0.1:1", versions=versions, idle_ms=-1
+            snapshot=True, scheduler_address=f"tls://{NOWHERE}:1", dashboard_address=f"{NOWHERE}:1", versions=versions, idle_ms=-1
         )
-        await self._call.read()
+        if await self._call.read() is grpc.aio.EOF:
+            raise RuntimeError(f"the server did not take an agent's report: {await self._call.details()}")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
