@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -34,6 +35,26 @@ ENV_EPOCH = "DASKGATEWAY_EPOCH"
 ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `http://host:port` or `https://host:port` of the server's listener, or `unix:/path`
 ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
 ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"  # CA bundle for https; unset for the system's
+
+# Names and HTTP statuses of gRPC's codes in Connect's protocol (connectrpc.com/docs/protocol).
+CONNECT_CODES: Mapping[str, tuple[str, int]] = {
+    "CANCELLED": ("canceled", 499),
+    "UNKNOWN": ("unknown", 500),
+    "INVALID_ARGUMENT": ("invalid_argument", 400),
+    "DEADLINE_EXCEEDED": ("deadline_exceeded", 504),
+    "NOT_FOUND": ("not_found", 404),
+    "ALREADY_EXISTS": ("already_exists", 409),
+    "PERMISSION_DENIED": ("permission_denied", 403),
+    "RESOURCE_EXHAUSTED": ("resource_exhausted", 429),
+    "FAILED_PRECONDITION": ("failed_precondition", 400),
+    "ABORTED": ("aborted", 409),
+    "OUT_OF_RANGE": ("out_of_range", 400),
+    "UNIMPLEMENTED": ("unimplemented", 501),
+    "INTERNAL": ("internal", 500),
+    "UNAVAILABLE": ("unavailable", 503),
+    "DATA_LOSS": ("data_loss", 500),
+    "UNAUTHENTICATED": ("unauthenticated", 401),
+}
 
 _UID = re.compile(r"c[a-z2-7]{20}")
 

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from gateway.client import errors
 from gateway.client.settings import Settings
+from gateway.wire import CONNECT_CODES
 
 M = TypeVar("M", bound=Message)
 
@@ -30,24 +31,7 @@ STREAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "/daskgateway.v1.ClusterService/WatchClusters": ("/v1/watch", ("parent", "start_revision", "clusters")),
     "/daskgateway.v1.ClusterService/StreamLogs": ("/v1/logs", ("name", "instances", "tail_lines", "follow")),
 }
-CODES = {
-    "canceled": "CANCELLED",
-    "unknown": "UNKNOWN",
-    "invalid_argument": "INVALID_ARGUMENT",
-    "deadline_exceeded": "DEADLINE_EXCEEDED",
-    "not_found": "NOT_FOUND",
-    "already_exists": "ALREADY_EXISTS",
-    "permission_denied": "PERMISSION_DENIED",
-    "resource_exhausted": "RESOURCE_EXHAUSTED",
-    "failed_precondition": "FAILED_PRECONDITION",
-    "aborted": "ABORTED",
-    "out_of_range": "OUT_OF_RANGE",
-    "unimplemented": "UNIMPLEMENTED",
-    "internal": "INTERNAL",
-    "unavailable": "UNAVAILABLE",
-    "data_loss": "DATA_LOSS",
-    "unauthenticated": "UNAUTHENTICATED",
-}
+CODES = {name: code for code, (name, _) in CONNECT_CODES.items()}  # of gRPC, by Connect's names
 
 
 def unary(settings: Settings, path: str, request: Message, answer: type[M], headers: Mapping[str, str], timeout_s: float) -> M:

@@ -19,32 +19,12 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.proxy.http_server import BodyRefused, read_body
-from gateway.wire import AUTHORIZATION, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
+from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
 
 DEFAULT_TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 300.0
 MAX_AUTHORIZATION = 16 * 1024
 PASSED = (CORRELATION_ID, REPLAYED)
-
-# Connect's names and HTTP statuses of gRPC's codes.
-CODES: Mapping[str, tuple[str, int]] = {
-    "CANCELLED": ("canceled", 499),
-    "UNKNOWN": ("unknown", 500),
-    "INVALID_ARGUMENT": ("invalid_argument", 400),
-    "DEADLINE_EXCEEDED": ("deadline_exceeded", 504),
-    "NOT_FOUND": ("not_found", 404),
-    "ALREADY_EXISTS": ("already_exists", 409),
-    "PERMISSION_DENIED": ("permission_denied", 403),
-    "RESOURCE_EXHAUSTED": ("resource_exhausted", 429),
-    "FAILED_PRECONDITION": ("failed_precondition", 400),
-    "ABORTED": ("aborted", 409),
-    "OUT_OF_RANGE": ("out_of_range", 400),
-    "UNIMPLEMENTED": ("unimplemented", 501),
-    "INTERNAL": ("internal", 500),
-    "UNAVAILABLE": ("unavailable", 503),
-    "DATA_LOSS": ("data_loss", 500),
-    "UNAUTHENTICATED": ("unauthenticated", 401),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +51,7 @@ def unary_methods() -> dict[str, Method]:
 
 def failure(code: str, message: str, details: list[AnyMessage] | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return an error in Connect's shape."""
-    name, status = CODES[code]
+    name, status = CONNECT_CODES[code]
     packed = [
         {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).rstrip(b"=").decode()}
         for detail in details or ()

@@ -14,12 +14,12 @@ from aiohttp import web
 from daskgateway.v1 import credential_service_pb2 as pb
 
 from gateway.proxy.access import COOKIE, Sessions, now_ms, ticket_user
-from gateway.proxy.bridge import CODES, credentials
+from gateway.proxy.bridge import credentials
 from gateway.proxy.front import Front
 from gateway.proxy.headers import session_cookies
 from gateway.proxy.http_server import read_body
 from gateway.proxy.routes import RouteTable
-from gateway.wire import AUTHORIZATION, DASHBOARD_PATH, TICKET_QUERY, basic_credentials
+from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, TICKET_QUERY, basic_credentials
 
 ASK_TIMEOUT_S = 30.0
 # Bearer, although Basic is taken too: a browser that is asked for Basic keeps it for the whole origin, dashboards' code included.
@@ -93,7 +93,7 @@ class Login:
             request = pb.CreateDashboardTicketRequest(name=f"users/-/clusters/{uid}")
             answer = await self._ticket(request, metadata=metadata, timeout=ASK_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            name, status = CODES[error.code().name]
+            name, status = CONNECT_CODES[error.code().name]
             if status >= 500 or status == 429:
                 return Admission(None, 503, "The gateway does not answer. Try again.")
             return Admission(None, 401 if name == "unauthenticated" else 404, "That did not open this dashboard.")
