@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +13,7 @@ from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from google.protobuf.duration_pb2 import Duration
 
+from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.model import GroupStatus
 from gateway.server.rpc.agent_service import news_of
 from tests.rpc.harness import Harness, PretendAgent, as_
@@ -119,6 +122,20 @@ async def test_logs_of_all_or_some_instances(harness: Harness) -> None:
         await harness.clusters.StreamLogs(request, metadata=as_("alice")).read()
     assert fields(caught.value) == {"instances"}
     agent.call.cancel()
+
+
+async def test_logs_of_a_machine_room_that_does_not_answer_are_unavailable_not_a_fault(harness: Harness) -> None:
+    async def unanswered(*_: Any, **__: Any) -> AsyncIterator[str]:
+        raise BackendUnavailable("sacct did not answer")
+        yield ""
+
+    cluster, _ = await active(harness)
+    harness.backend.logs = unanswered  # type: ignore[method-assign]
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await harness.clusters.StreamLogs(service_pb.StreamLogsRequest(name=cluster.name), metadata=as_("alice")).read()
+    assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason(told.value) == "BACKEND_UNAVAILABLE"
+    assert "sacct" not in (told.value.details() or "")
 
 
 async def test_events_tell_what_happened(harness: Harness) -> None:

@@ -150,3 +150,10 @@ class IdentityUnavailable(ServiceError):
 
     code = "UNAVAILABLE"
     reason = "IDENTITY_UNAVAILABLE"
+
+
+class MachineRoomUnavailable(ServiceError):
+    """The machine room that the cluster runs in does not answer; try again."""
+
+    code = "UNAVAILABLE"
+    reason = "BACKEND_UNAVAILABLE"

@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import grpc
 from grpc_interceptor.server import AsyncServerInterceptor
 
+from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.errors import (
     CredentialsInvalid,
     Draining,
     FieldInvalid,
+    MachineRoomUnavailable,
     Overloaded,
     ServiceError,
     StoreUnavailable,
@@ -155,6 +157,9 @@ class ErrorInterceptor(_Around):
             case StoreUnreachable():
                 logger.warning("the database does not answer: %s", error)
                 await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
+            case BackendUnavailable():
+                logger.warning("%s: the machine room does not answer: %s", method, error)
+                await self._abort(context, MachineRoomUnavailable(retry_after_s=OVERLOAD_RETRY_S))
             case _:
                 correlation_id = current.get().correlation_id
                 logger.exception("%s failed, id=%s", method, correlation_id, exc_info=error)
