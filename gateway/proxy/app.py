@@ -12,6 +12,7 @@ import socket
 import ssl
 from socket import SocketType
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -26,12 +27,12 @@ from gateway.proxy.config import Proxy
 from gateway.proxy.counted import Counted
 from gateway.proxy.counts import Counts, Gauges, as_numbers
 from gateway.proxy.dashboards import Dashboards
+from gateway.proxy.descriptors import raise_descriptor_limit
 from gateway.proxy.front import Front
 from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
 from gateway.proxy.login import Login
 from gateway.proxy.networks import Target, Targets, parse_networks
-from gateway.proxy.ownership import own_ports, raise_descriptor_limit
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import Poller
 from gateway.proxy.relay import Place
@@ -103,7 +104,7 @@ class Edge:
             bound = self.listener.listen(host, port, reuse_port=options.reuse_port)
         except OSError as error:
             raise ConfigurationError(f"c.Proxy.address: cannot listen on {options.address}: {error.strerror}") from None
-        targets = Targets(self._networks, own_ports(options, bound[1]))
+        targets = Targets(self._networks, _own_ports(options, bound[1]))
         self.carrier = Carrier(
             self.poller,
             PipePool(options.max_pipes),
@@ -275,6 +276,20 @@ class Edge:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.routes.save()
         await self._stack.aclose()
+
+
+def _own_ports(options: Proxy, bound: int) -> set[int]:
+    """Return the ports at which the gateway itself listens: never the target of a route on this machine."""
+    found = {bound}
+    for text in (options.address, options.grpc_address, options.admin_address):
+        address = parse_address(text)
+        if address is not None:
+            found.add(address[1])
+    server = urlsplit(options.server_address)
+    with contextlib.suppress(ValueError):
+        if server.scheme in ("http", "https") and server.port:
+            found.add(server.port)
+    return found
 
 
 def _loopback(host: str) -> bool:

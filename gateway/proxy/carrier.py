@@ -71,11 +71,6 @@ class Carrier:
         self._look_s = linger_s / 2  # silence is ended after once to one and a half times as long
         self._drained: asyncio.Event | None = None
 
-    @property
-    def half_closed_now(self) -> int:
-        """How many relays have one way ended."""
-        return sum(relay.half_closed for relay in self.relays)
-
     # Connecting
 
     def carry(self, client: SocketType, target: Target, place: Place, refuse: Refuse) -> None:
