@@ -29,7 +29,7 @@ CONNECT_S = 20.0
 LINGER_S = 5.0  # for what the scheduler still says once this side has ended
 MAX_SESSIONS = 256
 
-_sessions: dict[str, str] = {}  # the edge's cookie by the tunnel's address: it lets in without asking the server again
+_sessions: dict[tuple[str, str], str] = {}  # the edge's cookie by tunnel and caller: it lets in without asking the server again
 _carrying: set[asyncio.Task[None]] = set()  # one a tunnel: the event loop itself would not keep them
 
 
@@ -49,8 +49,9 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     url = f"{settings.address.replace('http', 'ws', 1)}{TUNNEL_PATH}{uid}"
     header = await in_thread(settings.auth.header)
     headers = {AUTHORIZATION: header} if header else {}
-    if url in _sessions:
-        headers["Cookie"] = _sessions[url]
+    whose = (url, header)
+    if whose in _sessions:
+        headers["Cookie"] = _sessions[whose]
     context = tls_context(settings) if settings.secure else None
     request = HTTPRequest(url, headers=headers, connect_timeout=CONNECT_S, request_timeout=CONNECT_S, ssl_options=context)
     try:
@@ -60,13 +61,13 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     except HTTPClientError as error:
         if error.code == 599:  # tornado's own, for no answer at all
             raise OSError(f"{url}: no tunnel: {error.message}") from error
-        _sessions.pop(url, None)
+        _sessions.pop(whose, None)
         raise _refused(uid, error) from None
     except (StreamClosedError, WebSocketError, asyncio.TimeoutError, OSError) as error:
         raise OSError(f"{url}: no tunnel: {str(error) or type(error).__name__}") from error
     if len(_sessions) >= MAX_SESSIONS:
         _sessions.pop(next(iter(_sessions)), None)
-    _sessions[url] = tunnel.headers.get("Set-Cookie", "").partition(";")[0]
+    _sessions[whose] = tunnel.headers.get("Set-Cookie", "").partition(";")[0]
     try:
         set_tcp_timeout(tunnel.protocol.stream)
         ours, theirs = loopback_pair()
