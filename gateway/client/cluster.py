@@ -21,7 +21,7 @@ from gateway import wire
 from gateway.client import comm, credentials, display, errors, ownership, requests, settings
 from gateway.client.adaptive import GatewayAdaptive, bounds, workers_for
 from gateway.client.channel import in_thread
-from gateway.client.gateway import Gateway, _wishes
+from gateway.client.gateway import Gateway
 from gateway.client.requests import CLUSTERS, DEFAULT_GROUP
 
 logger = logging.getLogger("distributed.deploy.gateway")
@@ -80,7 +80,7 @@ class GatewayCluster(Cluster):
         wishes: dict[str, Any] = {"backend": backend, "labels": labels, "workers": n_workers, "worker_groups": worker_groups}
         lives = {"idle_timeout_s": idle_timeout, "max_lifetime_s": max_lifetime, "no_client_timeout_s": no_client_timeout}
         wishes |= {key: parse_timedelta(value) for key, value in lives.items() if value is not None}
-        chosen = _wishes({"options": options, **kwargs})["options"]
+        chosen = requests.wishes({"options": options, **kwargs})["options"]
         self._request = requests.create(name or "", options={**(defaults.get("options") or {}), **chosen}, **wishes)
         self._resource = cluster_pb2.Cluster(name=requests.full_name(name or ""))
         self._pid = os.getpid()

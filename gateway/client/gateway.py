@@ -6,6 +6,7 @@ A method called where an event loop runs that the Gateway was made for (`asynchr
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +50,8 @@ class Gateway:
 
     def blocking(self) -> Gateway:
         """Return this gateway for calls that block, whatever event loop this one was made for."""
-        plain = Gateway.__new__(Gateway)
-        plain._connection, plain.asynchronous = self._connection, False
+        plain = copy.copy(self)
+        plain.asynchronous = False
         return plain
 
     @property
@@ -118,7 +119,7 @@ class Gateway:
 
     def submit(self, name: str = "", **kwargs: Any) -> Any:
         """Ask for a cluster and return it at once, as accepted; keywords as of new_cluster."""
-        request = requests.create(name, **_wishes(kwargs))
+        request = requests.create(name, **requests.wishes(kwargs))
         return self._do(lambda: self._call("CreateCluster", request, cluster_pb2.Cluster))
 
     def new_cluster(self, name: str | None = None, **kwargs: Any) -> GatewayCluster:
@@ -264,15 +265,3 @@ class Gateway:
         request = credential_service_pb2.RevokeTokenRequest(id=token_id)
         answer = credential_service_pb2.RevokeTokenResponse
         return self._do(lambda: self._call("RevokeToken", request, answer, service=CREDENTIALS))
-
-
-NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
-
-
-def _wishes(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keywords of requests.create: named ones as they are, all others as options."""
-    wishes = {name: kwargs[name] for name in NAMED if name in kwargs}
-    options = kwargs.get("options") or {}
-    chosen = options.chosen() if isinstance(options, Options) else dict(options)
-    rest = {name: value for name, value in kwargs.items() if name not in (*NAMED, "options")}
-    return {**wishes, "options": {**chosen, **rest}}

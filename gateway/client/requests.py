@@ -11,9 +11,19 @@ from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.client import errors
+from gateway.client.options import Options
 
 CLUSTERS = "daskgateway.v1.ClusterService"
 DEFAULT_GROUP = "default"
+NAMED = (
+    "backend",
+    "workers",
+    "worker_groups",
+    "labels",
+    "idle_timeout_s",
+    "max_lifetime_s",
+    "no_client_timeout_s",
+)  # wishes beside options
 STATES = {value: name.removeprefix("CLUSTER_STATE_") for name, value in cluster_pb2.ClusterState.items()}
 FINISHED = (cluster_pb2.CLUSTER_STATE_STOPPED, cluster_pb2.CLUSTER_STATE_FAILED)
 ENDING = (cluster_pb2.CLUSTER_STATE_STOPPING, *FINISHED)
@@ -71,6 +81,15 @@ def create(
     return cluster_service_pb2.CreateClusterRequest(
         cluster_id=cluster_id, cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})), request_id=str(uuid.uuid4())
     )
+
+
+def wishes(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords of requests.create: named ones as they are, all others as options."""
+    wishes = {name: kwargs[name] for name in NAMED if name in kwargs}
+    options = kwargs.get("options") or {}
+    chosen = options.chosen() if isinstance(options, Options) else dict(options)
+    rest = {name: value for name, value in kwargs.items() if name not in (*NAMED, "options")}
+    return {**wishes, "options": {**chosen, **rest}}
 
 
 def scale(name: str, workers: int | tuple[int, int], group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:
