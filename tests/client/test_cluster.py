@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
@@ -15,14 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from gateway import Gateway, GatewayCluster
 from gateway.client import errors
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Look until something holds that no event tells of."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.1)
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

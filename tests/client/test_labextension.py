@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import warnings
-from collections.abc import Callable
 
 import dask.config
 
 from gateway import Gateway
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.waiting import comes
 
 FACTORY = {
     "module": "gateway",
@@ -18,14 +17,6 @@ FACTORY = {
     "args": [],
     "kwargs": {"idle-timeout": "1 hour", "options": {"worker_memory": "1 GiB"}},
 }
-
-
-async def until(holds: Callable[[], bool], what: str) -> None:
-    """Look until something holds that no event tells of."""
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    assert holds(), what
 
 
 async def test_the_sidebar_makes_scales_adapts_and_closes_a_cluster(served: GatewayProcess) -> None:
@@ -40,13 +31,13 @@ async def test_the_sidebar_makes_scales_adapts_and_closes_a_cluster(served: Gate
             key = model["id"]
             assert model["scheduler_address"].startswith("dgw://127.0.0.1:")
             assert model["dashboard_link"].startswith(f"{served.address}/clusters/")
-            await until(lambda: sidebar.get_cluster(key)["workers"] == 1, "one worker is in the model")
+            await comes(lambda: sidebar.get_cluster(key)["workers"] == 1, 60)
             assert sidebar.get_cluster(key)["memory"] == "1.00 GiB"
             await sidebar.scale_cluster(key, 2)
-            await until(lambda: sidebar.get_cluster(key)["workers"] == 2, "two workers are in the model")
+            await comes(lambda: sidebar.get_cluster(key)["workers"] == 2, 60)
             adapting = sidebar.adapt_cluster(key, 0, 3)
             assert adapting["adapt"] == {"minimum": 0, "maximum": 3}
-            await until(lambda: sidebar.get_cluster(key)["workers"] == 0, "the scheduler has let idle workers go")
+            await comes(lambda: sidebar.get_cluster(key)["workers"] == 0, 60)
             json.dumps(sidebar.list_clusters())
             (cluster,) = Gateway(served.address, auth=(USER, PASSWORD)).list_clusters()
             assert cluster.spec.lifecycle.idle_timeout.seconds == 3600

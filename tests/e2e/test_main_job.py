@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 from distributed import Client
@@ -14,14 +12,7 @@ from distributed import Client
 from gateway import Gateway, GatewayCluster
 from gateway.client import errors
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
-    """Look until something holds that no event tells of."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.1)
+from tests.waiting import until
 
 
 def workers(cluster: GatewayCluster) -> int:

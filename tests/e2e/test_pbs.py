@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +14,7 @@ from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts.pbs_cases import case
 from tests.parts.pbs_replay import PbsReplay
 from tests.parts.pbs_state import ENDED, Job, Part
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 GENERAL = """
@@ -54,14 +54,6 @@ def served(tmp_path: pathlib.Path) -> Iterator[PbsGateway]:
     yield gateway
     gateway.stop()
     replay.close()
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Look until something holds that no event tells of."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.1)
 
 
 def running(cluster: GatewayCluster) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from distributed import Client
@@ -17,6 +17,7 @@ from distributed import Client
 from gateway import Gateway, GatewayCluster
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts.slurm import CPUS, NODES, Slurm, running
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SETTINGS = """
@@ -76,14 +77,6 @@ def user(served: GatewayProcess, slurm: Slurm) -> Iterator[Gateway]:
         gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED", "FAILED"), timeout_s=60)
     slurm.command("scancel", "--name=blocker", check=False)
     until(lambda: not slurm.jobs("PENDING", "RUNNING"), "no job is left")
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Look until something holds that no event tells of."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.1)
 
 
 def elements(slurm: Slurm, uid: str, *states: str) -> list[str]:

@@ -17,7 +17,7 @@ from daskgateway.internal.v1 import route_pb2
 from gateway.proxy.admission import Admission, Limits, fitting, group_of
 from gateway.proxy.networks import DEFAULT_NETWORKS, Targets, parse_networks
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
-from tests.proxy.waiting import until
+from tests.waiting import comes
 
 __all__ = ["start"]  # a fixture
 
@@ -63,7 +63,7 @@ async def test_at_the_limit_those_inside_go_on_and_others_wait_until_some_leave(
             assert await echoes(*talk)
     for _, writer in waiting:
         writer.close()
-    await until(lambda: not edge.admission.present)
+    await comes(lambda: not edge.admission.present)
     server.close()
 
 
@@ -80,7 +80,7 @@ async def test_who_has_its_share_is_refused_and_served_again_later(start: Start,
     assert not await echoes(*refused)
     assert getattr(edge.counts, counted) == 1
     inside.pop()[1].close()
-    await until(lambda: edge.admission.present == 2)
+    await comes(lambda: edge.admission.present == 2)
     again = await greet(edge)
     assert await echoes(*again)
     for _, writer in [*inside, refused, again]:
@@ -97,14 +97,14 @@ async def test_http_connections_count_as_long_as_they_last(start: Start) -> None
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     assert edge.admission.present == 1
     writer.close()
-    await until(lambda: not edge.admission.present)
+    await comes(lambda: not edge.admission.present)
 
 
 async def test_a_newcomer_that_ends_in_the_middle_of_its_hello_is_let_go_at_once(start: Start) -> None:
     edge = await start(1)
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(edge))
     writer.write(HELLO[:100])
-    await until(lambda: edge.listener.newcomers)
+    await comes(lambda: edge.listener.newcomers)
     writer.write_eof()
     with contextlib.suppress(ConnectionResetError):  # what it said was never read
         async with asyncio.timeout(3):  # the hello's own time is 5 s
@@ -307,7 +307,7 @@ async def test_thousands_of_slow_hellos_are_closed_in_time_and_hold_nobody_up(st
             if number % 500 == 0:
                 times.append(await good_s())
         await asyncio.sleep(max(0.0, opened + second + 1 - loop.time()))
-    await until(lambda: not edge.listener.newcomers, 15)
+    await comes(lambda: not edge.listener.newcomers, 15)
     took = loop.time() - opened
     for one in slow:
         one.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxy.waiting import until
+from tests.waiting import comes
 
 
 def edges_of(pid: int) -> list[int]:
@@ -101,7 +101,7 @@ async def test_edges_share_a_port_are_started_again_and_end_with_their_superviso
     assert sum(float(line.split()[-1]) for line in seen) == 30
     assert len(seen) == 3
     os.kill(first[0], signal.SIGKILL)
-    await until(lambda: len(edges_of(three.process.pid)) == 3 and first[0] not in edges_of(three.process.pid), 20)
+    await comes(lambda: len(edges_of(three.process.pid)) == 3 and first[0] not in edges_of(three.process.pid), 20)
     assert await asyncio.to_thread(three.stop) == 0
     assert not any(map(alive, first))
 
@@ -111,7 +111,7 @@ async def test_no_edge_outlives_a_supervisor_that_was_killed(three: Program) -> 
     edges = edges_of(three.process.pid)
     three.process.kill()
     three.process.wait()
-    await until(lambda: not any(map(alive, edges)), 20)
+    await comes(lambda: not any(map(alive, edges)), 20)
 
 
 async def test_one_edge_counts_too(tmp_path: pathlib.Path) -> None:

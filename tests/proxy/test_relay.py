@@ -17,7 +17,7 @@ from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.wire import server_name
 from tests.proxy.test_client_hello import real_hello
-from tests.proxy.waiting import until
+from tests.waiting import comes
 
 UID = "c" + "a" * 20
 HELLO = real_hello(server_name(UID))
@@ -65,7 +65,7 @@ async def greet(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 async def gone(edge: Edge) -> None:
     """Wait until no relay is left."""
-    await until(lambda: not edge.carrier.relays)
+    await comes(lambda: not edge.carrier.relays)
 
 
 @pytest.mark.parametrize("pipes", [0, 1, 8])
@@ -176,7 +176,7 @@ async def test_a_client_that_breaks_off_takes_its_relay_with_it(start: Start) ->
     server = await asyncio.start_server(scheduler, "127.0.0.1", 0)
     edge = await start(port_of(server))
     _, writer = await greet(edge)
-    await until(lambda: edge.carrier.relays)
+    await comes(lambda: edge.carrier.relays)
     async with asyncio.timeout(10):
         writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         writer.transport.abort()
@@ -232,7 +232,7 @@ async def test_peers_are_probed_for_life_and_small_writes_do_not_wait(start: Sta
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     edge = await start(port_of(server), linger_s=0.2)
     _, writer = await greet(edge)
-    await until(lambda: any(relay.armed for relay in edge.carrier.relays))
+    await comes(lambda: any(relay.armed for relay in edge.carrier.relays))
     (relay,) = edge.carrier.relays
     for end in (relay.client.socket, relay.upstream.socket):
         assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

@@ -1,0 +1,86 @@
+"""The local backend where each cluster runs as the system user of its owner."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from gateway.backends import proc
+from gateway.backends.contract import BackendUnavailable, Launch, StartFailed, Target
+from gateway.backends.local import LocalBackend
+from tests.backends.test_local import SLEEP, UID, Room, launch
+from tests.parts import missing
+
+
+@pytest.fixture(autouse=True)
+def as_root() -> None:
+    """Only root runs processes as others."""
+    if os.geteuid() != 0:
+        missing("root", "sudo make test")
+
+
+def reachable(tmp_path: pathlib.Path) -> None:
+    """Let other users pass through to a test's directory."""
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & 0o001 == 0:
+            path.chmod(0o711)
+
+
+async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Path) -> None:
+    reachable(tmp_path)
+    backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
+    await backend.open(lambda _: None)
+    outcome = (await backend.start([Launch(launch().instance, "no-such-user", SLEEP)]))[launch().instance]
+    assert outcome == StartFailed("this machine has no user 'no-such-user'", permanent=True)
+    assert isinstance((await backend.start([Launch(launch().instance, "root", SLEEP)]))[launch().instance], StartFailed)
+    await backend.close()
+
+
+async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(tmp_path: pathlib.Path) -> None:
+    os.chmod(tmp_path, 0o700)
+    backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
+    with pytest.raises(BackendUnavailable, match="closed to other users"):
+        await backend.open(lambda _: None)
+
+
+async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Path) -> None:
+    reachable(tmp_path)
+    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    await room.backend.open(room.push)
+    await room.backend.start([Launch(launch().instance, "nobody", ("/bin/sleep", "60"))])
+    (genuine,) = await room.backend.find()
+    process = proc.parse_process_id(genuine.handle)
+    assert process is not None
+    marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
+    marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
+    (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
+    forged = subprocess.Popen(("/bin/sleep", "60"), env=marks, start_new_session=True, user="nobody")  # noqa: ASYNC220 (a test)
+    await room.restart()
+    assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
+    forged.kill()
+    forged.wait()
+    await room.backend.stop([Target(launch().instance)])
+    await room.gone(launch().instance)
+    await room.backend.close()
+    for child in room.left:
+        child.wait()
+
+
+async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -> None:
+    reachable(tmp_path)
+    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    await room.backend.open(room.push)
+    program = ("/bin/sh", "-c", "id -un; cat ../key.pem; exec sleep 60")
+    await room.backend.start([Launch(launch().instance, "nobody", program, files={"key.pem": b"secret\n"})])
+    text = ""
+    async for piece in room.backend.logs(Target(launch().instance), follow=True):
+        text += piece
+        if "secret" in text:
+            break
+    assert text == "nobody\nsecret\n"
+    await room.backend.stop([Target(launch().instance)])
+    await room.gone(launch().instance)
+    await room.backend.close()
