@@ -82,8 +82,9 @@ class Edge:
         dashboards = Dashboards(self.options, self._front, self.routes, login)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
-        tunnel = Tunnel(self.options, self._front, self.routes.find, login)
-        app = application(self.options, self._front, channel, self.routes, dashboards, tunnel, lambda: len(self.carrier.relays))
+        self.admission = Admission(self._limits())
+        self._tunnel = Tunnel(self.options, self._front, self.routes, login, self.admission, self.counts)
+        app = application(self.options, self._front, channel, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
         self._http_server = HttpServer(app, self.options)
         await self._http_server.open()
         self._stack.push_async_callback(self._http_server.close)
@@ -98,7 +99,6 @@ class Edge:
         options = self.options
         self.poller = Poller(self._loop)
         self._stack.callback(self.poller.close)
-        self.admission = Admission(self._limits())
         self.listener = Listener(self.poller, self.admission, self.counts, self._serve, hello_timeout_s=options.hello_timeout_s)
         try:
             bound = self.listener.listen(host, port, reuse_port=options.reuse_port)
@@ -244,6 +244,7 @@ class Edge:
             connections_allowed=self.admission.limits.connections,
             newcomers=self.listener.newcomers,
             relays=len(relays),
+            tunnels=self._tunnel.count,
             half_closed=sum(relay.half_closed for relay in relays),
             pipes_leased=self.carrier.pipes.leased,
             pipe_leases_refused=self.carrier.pipes.refused,

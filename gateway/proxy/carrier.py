@@ -15,6 +15,7 @@ from socket import SocketType
 
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
+from gateway.proxy.lookup import look_up
 from gateway.proxy.networks import Target, Targets
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import EDGES, Poller
@@ -23,7 +24,6 @@ from gateway.proxy.relay import Place, Relay
 logger = logging.getLogger(__name__)
 
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3))  # a peer that vanished is told of within 2 min
-MOST_ADDRESSES = 4  # of a name that are tried
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _ESTABLISHED = 1  # TCP_ESTABLISHED, the first byte of struct tcp_info
@@ -88,9 +88,7 @@ class Carrier:
         found: list[Target] = []
         try:
             async with asyncio.timeout(self._attempts.timeout_s):
-                answers = await self._loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            found = [Target.of(str(answer[4][0]), target.port) for answer in answers[:MOST_ADDRESSES]]
-            found = [one for one in found if self._targets.permit(one.host, one.port)]
+                found = await look_up(target, self._targets)
         except (OSError, TimeoutError) as error:
             logger.info("%s has no address: %s", target.host, error)
         except asyncio.CancelledError:

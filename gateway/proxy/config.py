@@ -57,7 +57,7 @@ class Proxy(Configurable):
         " A JupyterHub, or a balancer before the edge, is one address.",
     ).tag(config=True)
     max_connections_per_cluster = Int(
-        2_000, min=1, help="Connections to one cluster's scheduler that one process serves at a time; more are closed."
+        2_000, min=1, help="Connections to one cluster's scheduler, tunnels too, that one process serves at a time; more are closed."
     ).tag(config=True)
     max_newcomers = Int(6_000, min=1, help="Connections that have not yet said what they want; the oldest gives way.").tag(config=True)
     max_pipes = Int(

@@ -18,7 +18,7 @@ class Counts:
     junk: int = 0
     # Refused, and why.
     refused_address: int = 0  # the address has its share
-    refused_cluster: int = 0  # the cluster has its share
+    refused_cluster: int = 0  # the cluster has its share, or there are too many tunnels
     refused_newcomer: int = 0  # the oldest newcomer gave way to another
     refused_unknown: int = 0  # no such cluster, or none that runs
     refused_clear: int = 0  # clear text where TLS is spoken, or the other way
@@ -44,6 +44,7 @@ class Gauges:
     connections: int = 0
     newcomers: int = 0
     relays: int = 0
+    tunnels: int = 0
     half_closed: int = 0
     pipes_leased: int = 0
     pipe_leases_refused: int = 0

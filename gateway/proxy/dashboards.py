@@ -20,6 +20,7 @@ from gateway.proxy.front import Front
 from gateway.proxy.headers import from_dashboard, to_dashboard
 from gateway.proxy.http_server import read_body
 from gateway.proxy.login import Login, is_ticket, page
+from gateway.proxy.lookup import Resolver
 from gateway.proxy.routes import Route, RouteTable
 from gateway.wire import DASHBOARD_PATH
 
@@ -42,7 +43,8 @@ class Dashboards:
 
     async def open(self) -> None:
         """Make ready."""
-        limits = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD)
+        resolver = Resolver(lambda: self._routes.targets)
+        limits = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD, resolver=resolver)
         patience = aiohttp.ClientTimeout(total=None, connect=self._options.connect_timeout_s, sock_connect=self._options.connect_timeout_s)
         self._http = aiohttp.ClientSession(
             connector=limits,

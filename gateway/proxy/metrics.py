@@ -44,6 +44,7 @@ GAUGES: dict[str, tuple[str, str]] = {
     "connections_allowed": ("connections_allowed", "Connections that can be served at a time."),
     "newcomers": ("newcomers", "Connections that have not yet said what they want."),
     "relays": ("relays", "Relays now."),
+    "tunnels": ("tunnels", "Scheduler connections inside WebSockets now."),
     "half_closed_relays": ("half_closed", "Relays whose one side has ended."),
     "leased_pipes": ("pipes_leased", "Pipes leased to bulk transfers."),
     "routes": ("routes", "Clusters known."),

@@ -33,6 +33,7 @@ BACKOFF_S = (0.1, 2.0)
 SILENCE_S = 45.0  # the server sends something every 15 s; a stream silent for so long is dead
 SAVE_DELAY_S = 0.2
 _UID_LENGTH = 21
+NOWHERE = Targets((), ())
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -70,7 +71,7 @@ class RouteTable:
         self._path = path
         self._counts = counts or Counts()
         self._routes: Mapping[str, Route] = MappingProxyType({})
-        self.targets: Targets | None = None  # decides where routes may lead; None for anywhere
+        self.targets = NOWHERE  # decides where routes may lead
         self.ticket_keys: tuple[bytes, ...] = ()
         self.heard_at = 0.0  # on the monotonic clock; 0 if the server was never heard
         self._saving: asyncio.TimerHandle | None = None
@@ -130,14 +131,14 @@ class RouteTable:
 
     def _put(self, routes: dict[str, Route], route: Route) -> None:
         """Add a route, or what of it leads where it may; its cluster had told the addresses."""
-        if self.targets is not None and not self.targets.permit(*route.scheduler):
+        if not self.targets.permit(*route.scheduler):
             self._counts.routes_forbidden += 1
             logger.warning(
                 "cluster %s says its scheduler is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.scheduler
             )
             routes.pop(route.uid, None)
             return
-        if self.targets is not None and route.dashboard is not None and not self.targets.permit(*route.dashboard):
+        if route.dashboard is not None and not self.targets.permit(*route.dashboard):
             self._counts.routes_forbidden += 1
             logger.warning(
                 "cluster %s says its dashboard is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.dashboard

@@ -16,10 +16,13 @@ from collections.abc import Callable, Iterator
 from aiohttp import WSMsgType, web
 
 from gateway.proxy.access import COOKIE
+from gateway.proxy.admission import Admission
 from gateway.proxy.config import Proxy
+from gateway.proxy.counts import Counts
 from gateway.proxy.front import Front
 from gateway.proxy.login import CHALLENGE, Login
-from gateway.proxy.routes import Route
+from gateway.proxy.lookup import connect
+from gateway.proxy.routes import Route, RouteTable
 from gateway.wire import TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,9 @@ SILENCE_S = 600.0  # a caller who does not even answer pings for so long is gone
 class Tunnel:
     """Answers GET /tunnel/{uid}."""
 
-    def __init__(self, options: Proxy, front: Front, find: Callable[[str], Route | None], login: Login) -> None:
-        self._options, self._front, self._find, self._login = options, front, find, login
+    def __init__(self, options: Proxy, front: Front, routes: RouteTable, login: Login, admission: Admission, counts: Counts) -> None:
+        self._options, self._front, self._routes, self._login = options, front, routes, login
+        self._admission, self._counts = admission, counts
         self._open: Counter[str] = Counter()
 
     @property
@@ -58,7 +62,7 @@ class Tunnel:
             if admission.status == 503:
                 return web.Response(status=503, text="the gateway does not answer; try again\n", headers={"Retry-After": "1"})
             user = admission.user
-        route = self._find(uid)
+        route = self._routes.find(uid)
         if user is None or route is None:
             return web.Response(status=404, text="no such cluster\n")
         with self._counted(uid) as room:
@@ -68,19 +72,25 @@ class Tunnel:
 
     @contextlib.contextmanager
     def _counted(self, uid: str) -> Iterator[bool]:
+        """Tell whether there is room for one more; it takes up its cluster's share of connections as any other."""
         room = self.count < self._options.max_tunnels and self._open[uid] < self._options.max_tunnels_per_cluster
-        self._open[uid] += room
+        if not (room and self._admission.join(uid)):
+            self._counts.refused_cluster += 1
+            yield False
+            return
+        self._open[uid] += 1
         try:
-            yield room
+            yield True
         finally:
-            self._open[uid] -= room
+            self._admission.part(uid)
+            self._open[uid] -= 1
             if not self._open[uid]:
                 del self._open[uid]
 
     async def _carry(self, request: web.Request, route: Route, user: str) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
-                reader, writer = await asyncio.open_connection(*route.scheduler, limit=CHUNK_BYTES)
+                reader, writer = await connect(route.target, self._routes.targets, limit=CHUNK_BYTES)
         except (OSError, TimeoutError):
             return web.Response(status=502, text="the scheduler is not reached\n")
         try:

@@ -94,13 +94,13 @@ class Served:
         """The dashboard's public address."""
         return f"{self.address}{self.prefix}/clusters/{UID}"
 
-    def add_routes(self, scheduler: int = 1, dashboard: int = 0) -> None:
+    def add_routes(self, scheduler: int = 1, dashboard: int = 0, host: str = "127.0.0.1") -> None:
         """Tell the edge of both clusters."""
         routes = []
         for uid in OWNERS:
-            route = route_pb2.Route(uid=uid, scheduler_address=f"127.0.0.1:{scheduler}")
+            route = route_pb2.Route(uid=uid, scheduler_address=f"{host}:{scheduler}")
             if dashboard:
-                route.dashboard_address = f"127.0.0.1:{dashboard}"
+                route.dashboard_address = f"{host}:{dashboard}"
             routes.append(route)
         self.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=routes, ticket_keys=[SIGNER.public_key]))
 
@@ -136,8 +136,8 @@ async def serving(directory: pathlib.Path, **settings: Any) -> AsyncIterator[Ser
 
 
 @contextlib.asynccontextmanager
-async def a_dashboard(served: Served, routes: list[Any]) -> AsyncIterator[None]:
-    """Serve a dashboard with these routes, and tell the edge of it; what it is asked stands in `served.seen`."""
+async def a_dashboard(served: Served, routes: list[Any]) -> AsyncIterator[int]:
+    """Serve a dashboard with these routes, and tell the edge of it; its port. What it is asked stands in `served.seen`."""
 
     @web.middleware
     async def note(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -151,8 +151,9 @@ async def a_dashboard(served: Served, routes: list[Any]) -> AsyncIterator[None]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    served.add_routes(dashboard=runner.addresses[0][1])
-    yield
+    port: int = runner.addresses[0][1]
+    served.add_routes(dashboard=port)
+    yield port
     await runner.cleanup()
 
 

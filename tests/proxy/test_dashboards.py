@@ -226,6 +226,21 @@ async def test_a_dashboard_that_fails_is_told_and_nothing_half_passes_for_whole(
             assert answer.status == 404
 
 
+@pytest.mark.parametrize(("networks", "status"), [(["127.0.0.0/8", "::1/128"], 200), (["10.0.0.0/8"], 502)])
+async def test_a_dashboard_known_by_name_is_looked_up_and_must_be_where_it_may(
+    tmp_path: pathlib.Path, networks: list[str], status: int
+) -> None:
+    async with serving(tmp_path, scheduler_networks=networks) as served, a_dashboard(served, ROUTES) as port, browser() as caller:
+        served.add_routes(dashboard=port, host="localhost")
+        async with caller.get(f"{served.dashboard}/x?ticket={ticket()}") as answer:
+            assert answer.status == status
+        assert len(served.seen) == (status == 200)
+        if status == 200:  # neither may a name lead to the gateway's own port
+            served.add_routes(dashboard=served.port, host="localhost")
+            async with caller.get(f"{served.dashboard}/x") as answer:
+                assert answer.status == 502
+
+
 async def test_a_body_must_come_in_time_and_within_bounds(served: Served) -> None:
     async with browser() as caller:
         await enter(caller, served)

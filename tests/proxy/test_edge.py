@@ -136,6 +136,9 @@ async def test_routes_outlive_the_edge_without_a_server(edge: Edge) -> None:
 
     again = RouteTable(edge.state_dir / "routes.json")
     again.load()
+    assert again.find(UID) is None  # nothing leads anywhere before it is known where it may
+    again.targets = edge.routes.targets
+    again.load()
     route = again.find(UID)
     assert route is not None
     assert route.scheduler == ("127.0.0.1", 4321)

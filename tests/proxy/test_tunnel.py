@@ -14,6 +14,7 @@ from gateway.client import tunnel as client_tunnel
 from gateway.client.channel import Connection
 from gateway.client.settings import Auth, BasicAuth, Settings
 from tests.proxy.served import ALICE, BOB, NOBODYS, OTHER, UID, Served, serving
+from tests.waiting import comes
 
 PREFIX = "/services/daskgateway"
 
@@ -102,6 +103,39 @@ async def test_there_are_only_so_many(served: Served) -> None:
         for tunnel in tunnels:
             await tunnel.close()
     server.close()
+
+
+async def test_a_tunnel_takes_up_its_clusters_share_of_connections(tmp_path: pathlib.Path) -> None:
+    async with serving(tmp_path, max_connections_per_cluster=1) as served, aiohttp.ClientSession() as caller:
+        server = await scheduler(served, shout)
+        first = await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
+        assert caught.value.status == 503
+        assert served.edge.counts.refused_cluster == 1
+        assert served.edge.numbers()["tunnels"] == 1
+        await first.close()
+        await comes(lambda: not served.edge.numbers()["tunnels"])
+        await (await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})).close()
+        server.close()
+
+
+@pytest.mark.parametrize(("networks", "outcome"), [(["127.0.0.0/8", "::1/128"], b"HERE"), (["10.0.0.0/8"], 502)])
+async def test_a_tunnel_to_a_name_leads_only_where_schedulers_may_be(
+    tmp_path: pathlib.Path, networks: list[str], outcome: bytes | int
+) -> None:
+    async with serving(tmp_path, scheduler_networks=networks) as served, aiohttp.ClientSession() as caller:
+        server = await asyncio.start_server(shout, "127.0.0.1", 0)
+        served.add_routes(server.sockets[0].getsockname()[1], host="localhost")
+        found: bytes | int
+        try:
+            async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:
+                await talk.send_bytes(b"here")
+                found = await talk.receive_bytes()
+        except aiohttp.WSServerHandshakeError as error:
+            found = error.status
+        assert found == outcome
+        server.close()
 
 
 async def test_a_scheduler_that_is_gone_is_told(served: Served) -> None:
