@@ -23,7 +23,9 @@ from gateway.proxy.relay import Place, Relay
 
 logger = logging.getLogger(__name__)
 
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3))  # a peer that vanished is told of within 2 min
+# A peer that vanished is told of within 2 minutes. While bytes are in flight to it nothing is probed, and only the last of these ends it
+# (tcp(7)); that ends a reader too who takes nothing for so long, whom Dask's own peers give up after 30 s.
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 120_000))
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _ESTABLISHED = 1  # TCP_ESTABLISHED, the first byte of struct tcp_info
@@ -143,7 +145,7 @@ class Carrier:
         for relay in list(self.relays):
             if not relay.armed:
                 relay.armed = True
-                probe(relay.upstream.socket)  # four system calls
+                probe(relay.upstream.socket)  # five system calls
             if relay.half_closed:
                 if relay.seen == relay.carried:
                     self._counts.linger_timeouts += 1

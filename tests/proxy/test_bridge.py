@@ -26,6 +26,7 @@ from tests.proxy.served import ALICE, Served, raw, serving
 PREFIX = "/services/daskgateway"
 LIST = "/daskgateway.v1.ClusterService/ListClusters"
 SERVICE = "daskgateway.v1.ClusterService"
+PACKED = {"Content-Type": "application/proto", "Content-Encoding": "gzip"}
 
 
 @pytest.fixture(params=["", PREFIX])
@@ -72,8 +73,8 @@ async def test_unary_calls_are_json_or_binary_plain_or_packed(served: Served) ->
         ({"Content-Type": "image/png"}, b"", 415, "invalid_argument"),
         ({"Content-Type": "application/proto", "Content-Encoding": "br"}, b"x", 415, "unimplemented"),
         ({"Content-Type": "application/proto", "Content-Encoding": "gzip"}, b"x", 400, "invalid_argument"),
-        ({"Content-Type": "application/proto", "Content-Encoding": "gzip"}, gzip.compress(b"\0" * 9_000_000), 413, "resource_exhausted"),
-        ({"Content-Type": "application/proto", "Content-Encoding": "gzip"}, gzip.compress(b"abcdef", mtime=0)[:-5], 400, "invalid_argument"),
+        (PACKED, gzip.compress(b"\0" * 9_000_000, mtime=0), 413, "resource_exhausted"),
+        (PACKED, gzip.compress(b"abcdef", mtime=0)[:-5], 400, "invalid_argument"),
         ({"Content-Type": "application/json", "Connect-Protocol-Version": "2"}, b"{}", 400, "invalid_argument"),
     ],
 )

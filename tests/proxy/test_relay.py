@@ -237,6 +237,7 @@ async def test_peers_are_probed_for_life_and_small_writes_do_not_wait(start: Sta
     for end in (relay.client.socket, relay.upstream.socket):
         assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
         assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
     writer.close()
     await gone(edge)

@@ -1,0 +1,61 @@
+"""Peers that vanish without a word, as machines do that lose power or their network: neither FIN nor RST ever comes.
+
+A filter on a socket of this machine drops everything that arrives there, before TCP sees it; so nothing is acknowledged any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from gateway.proxy import carrier
+from tests.proxy.test_relay import Start, gone, greet, port_of, start
+from tests.waiting import comes
+
+__all__ = ["start"]  # a fixture
+
+SO_ATTACH_FILTER = 26
+DROP_ALL = b"\x06\0\0\0\0\0\0\0"  # struct sock_filter: return 0 bytes
+QUICK = {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 2, socket.TCP_USER_TIMEOUT: 3_000}
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.c_char_p))
+
+
+@contextmanager
+def vanished(writer: asyncio.StreamWriter) -> Iterator[None]:
+    """Let the peer behind a stream be gone."""
+    end = socket.fromfd(writer.get_extra_info("socket").fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(Program(1, DROP_ALL)))
+    yield
+    end.close()
+
+
+@pytest.mark.parametrize("who", ["client", "scheduler"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "bytes in flight"])
+async def test_a_peer_that_vanishes_takes_its_relay_with_it(start: Start, monkeypatch: pytest.MonkeyPatch, who: str, busy: bool) -> None:
+    monkeypatch.setattr(carrier, "KEEPALIVE", tuple((option, QUICK[option]) for option, _ in carrier.KEEPALIVE))
+    came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
+    edge = await start(port_of(server), linger_s=0.2)
+    _, client = await greet(edge)
+    _, scheduler = await came
+    await comes(lambda: any(relay.armed for relay in edge.carrier.relays))
+    gone_one, left = (client, scheduler) if who == "client" else (scheduler, client)
+    with vanished(gone_one):
+        if busy:
+            left.write(b"x" * 100_000)
+        await gone(edge)
+        assert edge.admission.present == 0
+        assert edge.carrier.pipes.leased == 0
+    for writer in (client, scheduler):
+        writer.transport.abort()
+    server.close()
