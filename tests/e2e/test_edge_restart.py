@@ -103,3 +103,44 @@ def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
             assert time.monotonic() - began < 10  # 0.3 s where nothing else runs
         finally:
             cold.terminate()
+
+
+DOWN_S = 60
+
+
+def slowly(number: int) -> tuple[int, int]:
+    """Take a second; return the number and in which process it was."""
+    time.sleep(1)
+    return number, os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_server_that_is_down_for_a_minute_disturbs_no_computation(tmp_path: pathlib.Path) -> None:
+    served = GatewayProcess(tmp_path)
+    served.start()
+    try:
+        gateway = Gateway(served.address, auth=(USER, PASSWORD))
+        cluster = GatewayCluster("stays", gateway=gateway, n_workers=1)
+        with Client(cluster) as client:
+            client.wait_for_workers(1, timeout=60)
+            work = client.map(slowly, range(DOWN_S), pure=False)
+            served.kill()
+            began = time.monotonic()
+            newcomers = 0
+            while time.monotonic() - began < DOWN_S - 5:
+                with Client(cluster.scheduler_address, security=cluster.security, timeout=20, set_as_default=False) as another:
+                    assert another.submit(sum, [1, 2], priority=10).result(timeout=20) == 3
+                newcomers += 1
+                time.sleep(4)  # a newcomer every few seconds; nothing is awaited
+            results = client.gather(work)
+            assert time.monotonic() - began >= DOWN_S - 2
+            assert [number for number, _ in results] == list(range(DOWN_S))
+            assert len({process for _, process in results}) == 1  # the worker is the same from first to last
+            assert newcomers >= 10
+            served.start()
+            gateway.wait(f"{USER}/stays", ("ACTIVE",), timeout_s=60)
+            assert client.submit(slowly, 1).result(timeout=20)[1] == results[0][1]
+        cluster.close(timeout=60)
+    finally:
+        served.stop()
