@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import edge_gateway, edge_measure, edge_proxies
+from benchmarks import edge_dashboards, edge_gateway, edge_measure, edge_proxies
 from benchmarks.edge_parts import Parts, parts
 from benchmarks.edge_proxies import Running
 
@@ -55,6 +55,7 @@ def main() -> int:
         far_end.kill()
         far_end.wait()
     _show(samples)
+    figures |= edge_dashboards.measure(found)
     figures |= edge_gateway.measure()
     figures |= _ratios(samples)
     for name, value in figures.items():

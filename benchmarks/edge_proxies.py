@@ -59,10 +59,21 @@ def direct(found: Parts, far_end: int) -> Running:
 
 def go(found: Parts, far_end: int) -> Running:
     """dask-gateway's proxy, which asks an API for its routes."""
-    routes = _peer_routes(far_end)
-    port = free_port()
-    words = ["-address", f"127.0.0.1:{free_port()}", "-tcp-address", f"127.0.0.1:{port}", "-api-url", routes, "-log-level", "error"]
-    return _start(Running("go", port, found.peer_hello), [str(found.go), *words], DASK_GATEWAY_PROXY_TOKEN="t")
+    return _serving(_go(found, far_end)[0])
+
+
+def go_http(found: Parts, dashboard: int) -> Running:
+    """The same, for its dashboards."""
+    running, port = _go(found, dashboard)
+    return Running(running.name, port, running.hello, running.process)
+
+
+def _go(found: Parts, far_end: int) -> tuple[Running, int]:
+    """Start it; return it and its port for HTTP."""
+    port, http_port = free_port(), free_port()
+    addresses = ["-address", f"127.0.0.1:{http_port}", "-tcp-address", f"127.0.0.1:{port}"]
+    words = [str(found.go), *addresses, "-api-url", _peer_routes(far_end), "-log-level", "error"]
+    return _start(Running("go", port, found.peer_hello), words, DASK_GATEWAY_PROXY_TOKEN="t"), http_port
 
 
 def haproxy(found: Parts, far_end: int) -> Running:
@@ -80,7 +91,7 @@ def haproxy(found: Parts, far_end: int) -> Running:
         f"backend scheduler\n  server one 127.0.0.1:{far_end}\n{splice}"
         "backend none\n  server none 127.0.0.1:9\n"
     )
-    return _start(Running("haproxy", port, found.our_hello), [found.haproxy, "-db", "-q", "-f", str(config)])
+    return _serving(_start(Running("haproxy", port, found.our_hello), [found.haproxy, "-db", "-q", "-f", str(config)]))
 
 
 def nginx(found: Parts, far_end: int) -> Running:
@@ -93,20 +104,27 @@ def nginx(found: Parts, far_end: int) -> Running:
         f"  server {{ listen 127.0.0.1:{port} backlog=4096; ssl_preread on; proxy_pass $to; proxy_timeout 10m;"
         " proxy_buffer_size 256k; tcp_nodelay on; }\n}\n"
     )
-    return _start(Running("nginx", port, found.our_hello), [found.nginx, "-c", str(config), "-g", ""])
+    return _serving(_start(Running("nginx", port, found.our_hello), [found.nginx, "-c", str(config), "-g", ""]))
 
 
 def ours(found: Parts, far_end: int, name: str = "ours", *settings: str) -> Running:
     """This project's edge, with its routes from disk and no server."""
     port = free_port()
-    return _start(Running(name, port, found.our_hello), edge_command(BUILD / name, port, far_end, *settings))
+    return _serving(_start(Running(name, port, found.our_hello), edge_command(BUILD / name, port, far_end, *settings)))
+
+
+def ours_http(found: Parts, dashboard: int) -> Running:
+    """The same, for its dashboards."""
+    port = free_port()
+    return _start(Running("ours", port, found.our_hello), edge_command(BUILD / "dashboards", port, dashboard))
 
 
 def edge_command(state: pathlib.Path, port: int, far_end: int, *settings: str) -> list[str]:
     """Return the command of an edge that knows one cluster."""
     state.mkdir(mode=0o700, exist_ok=True)
     (state / "token").write_text("t")
-    (state / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": [[UID, "a", "b", ["127.0.0.1", far_end], None]]}))
+    route = [UID, "a", "b", ["127.0.0.1", far_end], ["127.0.0.1", far_end]]
+    (state / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": [route]}))
     words = {
         "address": f"127.0.0.1:{port}",
         "state_dir": str(state),
@@ -121,6 +139,11 @@ def edge_command(state: pathlib.Path, port: int, far_end: int, *settings: str) -
 def _start(running: Running, command: list[str], **environment: str) -> Running:
     with (BUILD / f"{running.name}.log").open("wb") as log:
         running.process = subprocess.Popen(pinned(PROXY_CORE, *command), env={**os.environ, **environment}, stdout=log, stderr=log)
+    return running
+
+
+def _serving(running: Running) -> Running:
+    """Wait until the far end is reached through a proxy."""
     until(lambda: echoes(running.port, running.hello), f"{running.name} serves", READY_S)
     return running
 
@@ -149,7 +172,7 @@ class _Routes(http.server.BaseHTTPRequestHandler):
     """The API that dask-gateway's proxy asks."""
 
     protocol_version = "HTTP/1.1"
-    far_end = 0
+    far_end = 0  # for both kinds: each proxy is asked for one of them
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -164,7 +187,7 @@ class _Routes(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             threading.Event().wait()
         targets = [
-            {"kind": "PATH", "path": "/", "target": "http://127.0.0.1:9"},
+            {"kind": "PATH", "path": f"/clusters/{UID}", "target": f"http://127.0.0.1:{self.far_end}"},
             {"kind": "SNI", "sni": PEER_ID, "target": f"tls://127.0.0.1:{self.far_end}"},
         ]
         body = json.dumps({"routes": targets, "id": 2}).encode()

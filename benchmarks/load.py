@@ -43,6 +43,7 @@ class Call:
     answer_bytes: int
     calls: int = 1  # how many such calls one whole answer takes
     connections: int = 0  # 0: one for each call in flight
+    core: str = ""  # which the load comes from; any, if empty
 
 
 class UnexpectedAnswers(Exception):
@@ -75,7 +76,15 @@ def run(what: Call) -> Run:
         raise FileNotFoundError("h2load is missing: apt-get install nghttp2-client")
     before = machine.cpu_s([what.pid])
     connections = what.connections or what.in_flight
-    call = [program, "-t1", f"-c{connections}", f"-m{what.in_flight // connections}", f"-D{SECONDS}", *what.words]
+    call = [
+        *(["taskset", "-c", what.core] if what.core else []),
+        program,
+        "-t1",
+        f"-c{connections}",
+        f"-m{what.in_flight // connections}",
+        f"-D{SECONDS}",
+        *what.words,
+    ]
     told = subprocess.run(call, capture_output=True, text=True, timeout=SECONDS + 60, check=True).stdout
     spent = machine.cpu_s([what.pid]) - before
     done, data, rate = _DONE.search(told), _DATA.search(told), _RATE.search(told)

@@ -18,6 +18,7 @@ from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc
 from benchmarks import processes
 from benchmarks.figures import batched
 from benchmarks.ours import OurGateway
+from gateway.proxy.routes import END
 from gateway.server.security.secrets import Keyring
 from gateway.wire import AUTHORIZATION
 
@@ -49,7 +50,7 @@ class Agent:
         await self.report(
             snapshot=True, scheduler_address=f"tls://{NOWHERE}:1", dashboard_address=f"{NOWHERE}:1", versions=versions, idle_ms=-1
         )
-        if await self._call.read() is grpc.aio.EOF:
+        if await self._call.read() is END:
             raise RuntimeError(f"the server did not take an agent's report: {await self._call.details()}")
         return self
 
