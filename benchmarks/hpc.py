@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import pathlib
@@ -24,12 +25,14 @@ from dataclasses import dataclass
 import uvloop
 from traitlets.config import Config
 
-from tests.parts.slurm import Slurm, running
+from benchmarks import machine, probe
+from tests.parts.slurm import Slurm, last_core, running
 
 DELAY_S = 2
 PEER = "dask-gateway-server==2026.3.0"
 PARALLELISM = 20  # of the peer, by default
-ROUNDS = {10: 3, 100: 3, 1000: 1}
+ROUNDS = {10: 3, 100: 3, 1000: 3}
+PEER_ROUNDS = {10: 3, 100: 3, 1000: 1}  # the last takes it nearly two minutes
 LIMIT_S = 600.0
 NODE_CPUS = 300  # of each of four virtual nodes: room for all
 USER, PASSWORD = "alice", "wonderland"
@@ -76,22 +79,6 @@ class Commands:
         return max(float(line.split()[2]) for line in self.log.read_text().splitlines() if line.startswith("sbatch end"))
 
 
-class Loop:
-    """The longest time for which an event loop did not turn."""
-
-    def __init__(self) -> None:
-        self.worst_s = 0.0
-
-    async def watch(self) -> None:
-        """Watch until cancelled."""
-        before = time.perf_counter()
-        while True:
-            await asyncio.sleep(0.002)
-            now = time.perf_counter()
-            self.worst_s = max(self.worst_s, now - before - 0.002)
-            before = now
-
-
 @contextlib.asynccontextmanager
 async def our_server(slurm: Slurm, directory: pathlib.Path, commands: Commands) -> AsyncIterator[object]:
     """Our whole server in this process."""
@@ -111,6 +98,8 @@ async def our_server(slurm: Slurm, directory: pathlib.Path, commands: Commands) 
     config.ClusterConfig.update({"worker_memory": "10 MiB", "scheduler_memory": "1 GiB", "options": []})
     app = App(settings(config))
     await app.start()
+    gc.collect()
+    gc.freeze()  # as `serve` does
     try:
         yield app
     finally:
@@ -121,24 +110,26 @@ async def ours(slurm: Slurm, directory: pathlib.Path, commands: Commands, worker
     """Measure our way once."""
     from gateway import Gateway
 
+    stall_file = directory / "stall"
+    probe.begin(asyncio.get_running_loop(), str(stall_file))
     async with our_server(slurm, directory, commands) as app:
         gateway = Gateway(f"http://127.0.0.1:{app.port}", auth=(USER, PASSWORD))  # type: ignore[attr-defined]
         made = await asyncio.to_thread(gateway.submit, "bench")
         await asyncio.to_thread(gateway.wait, made.name, ("ACTIVE",), timeout_s=LIMIT_S)
         backend = app.settings.backends["slurm"]  # type: ignore[attr-defined]
         commands.reset()
-        loop = Loop()
-        watching = asyncio.create_task(loop.watch())
+        probe.taken(stall_file)
         began_at = time.time()
         await asyncio.to_thread(gateway.scale_cluster, "bench", workers)
         seen = await until_seen_running(backend, workers)
-        watching.cancel()
+        stall_ms, without_cpu_ms = probe.taken(stall_file)
         result = {
             "submissions": commands.count("sbatch"),
             "commands": commands.count(),
             "submitted_s": commands.last_submission_at() - began_at,
             "running_s": time.time() - began_at,
-            "stall_ms": loop.worst_s * 1000,
+            "stall_ms": stall_ms,
+            "without_cpu_ms": without_cpu_ms,
         }
         assert seen == workers
         await asyncio.to_thread(gateway.stop_cluster, "bench")
@@ -214,7 +205,8 @@ def wait_empty(slurm: Slurm) -> None:
 @contextlib.contextmanager
 def parts() -> Iterator[tuple[Slurm, pathlib.Path, Commands, pathlib.Path]]:
     """Slurm, a directory, the delayed commands and the peer's launcher."""
-    with running(rest=False, cpus=NODE_CPUS, watched=False) as slurm, tempfile.TemporaryDirectory() as text:
+    with running(rest=False, cpus=NODE_CPUS, apart=True) as slurm, tempfile.TemporaryDirectory() as text:
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {last_core()} or {last_core()})  # commands too
         directory = pathlib.Path(text)
         os.environ["SLURM_CONF"] = str(slurm.conf)
         (directory / "commands").mkdir()
@@ -226,23 +218,24 @@ def parts() -> Iterator[tuple[Slurm, pathlib.Path, Commands, pathlib.Path]]:
 
 
 def main() -> None:
-    """Measure, and print a table and one line of JSON."""
-    from benchmarks import machine
-
+    """Measure, and print a table and one line of JSON; the numbers of workers may be given."""
+    wished = [int(word) for word in sys.argv[1:]] or list(ROUNDS)
     print(f"machine: {machine.described()}; Slurm's commands delayed by {DELAY_S} s each", flush=True)
-    print(f"{'workers':>8} {'way':<22} {'submissions':>11} {'commands':>9} {'submitted, s':>13} {'running, s':>11} {'stall, ms':>10}")
+    heads = zip(("submissions", "commands", "submitted, s", "running, s", "stall, ms", "no CPU, ms"), COLUMNS)
+    print(f"{'workers':>8} {'way':<22} " + " ".join(f"{head:>{width.split('.')[0]}}" for head, (_, width) in heads), flush=True)
     figures: dict[str, float] = {}
     with parts() as (slurm, directory, commands, launcher):
-        for workers, rounds in ROUNDS.items():
+        for workers in wished:
             mine, other, alone = [], [], []
-            for number in range(rounds):
+            for number in range(ROUNDS[workers]):
                 place = directory / f"{workers}-{number}"
                 place.mkdir()
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the server itself runs
                     mine.append(runner.run(ours(slurm, place, commands, workers)))
                 wait_empty(slurm)
-                other.append(theirs(launcher, commands, workers))
-                wait_empty(slurm)
+                if number < PEER_ROUNDS[workers]:
+                    other.append(theirs(launcher, commands, workers))
+                    wait_empty(slurm)
                 alone.append(bare(slurm, workers))
             row(workers, "one array (ours)", mine)
             row(workers, "one job each (dgw's)", other)
@@ -259,7 +252,14 @@ def row(workers: int, way: str, measured: list[dict[str, float]]) -> None:
     print(f"{workers:>8} {way:<22} {' '.join(cells)}", flush=True)
 
 
-COLUMNS = (("submissions", "11.0f"), ("commands", "9.0f"), ("submitted_s", "13.1f"), ("running_s", "11.1f"), ("stall_ms", "10.1f"))
+COLUMNS = (
+    ("submissions", "11.0f"),
+    ("commands", "8.0f"),
+    ("submitted_s", "12.1f"),
+    ("running_s", "10.1f"),
+    ("stall_ms", "9.1f"),
+    ("without_cpu_ms", "10.1f"),
+)
 
 
 def median(measured: list[dict[str, float]], name: str) -> float:

@@ -43,10 +43,15 @@ def free_ports(count: int) -> list[int]:
     raise AssertionError("no free ports")
 
 
+def last_core() -> int:
+    """Return the core that a Slurm that is apart has; who measures beside it keeps to the others."""
+    return max(os.sched_getaffinity(0))
+
+
 class Slurm:
     """A batch system that is ours alone."""
 
-    def __init__(self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS, watched: bool = True) -> None:
+    def __init__(self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS, apart: bool = False) -> None:
         for name in PROGRAMS:
             program(name, INSTALL)
         if os.geteuid() != 0:
@@ -56,7 +61,9 @@ class Slurm:
         self.conf = self.directory / "slurm.conf"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._accounting, self._rest, self._cpus = accounting, rest, cpus
-        self._watched = watched  # whether memory is watched: each job then reads all of /proc once a second
+        # As if it were on other machines: it has the last core, and does not watch the memory of jobs, for which each would read all of
+        # /proc once a second.
+        self._apart, self._core = apart, last_core()
         ports = free_ports(4 + NODES)
         self._dbd_port, self._db_port, self._ctld_port, rest_port, *self._node_ports = ports
         self.rest_url = f"http://127.0.0.1:{rest_port}"
@@ -113,7 +120,7 @@ class Slurm:
         log = (self.directory / "log" / f"{name}-{len(self._processes)}.out").open("wb")
         with log:
             process = subprocess.Popen(
-                [program(name, INSTALL), *words],
+                [*(("taskset", "-c", str(self._core)) if self._apart else ()), program(name, INSTALL), *words],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -201,11 +208,11 @@ class Slurm:
             f"SlurmdPidFile={here}/run/d.%n.pid",
             f"SlurmctldLogFile={here}/log/ctld.log",
             f"SlurmdLogFile={here}/log/d.%n.log",
-            f"ProctrackType=proctrack/{'linuxproc' if self._watched else 'pgid'}",
+            f"ProctrackType=proctrack/{'pgid' if self._apart else 'linuxproc'}",
             "TaskPlugin=task/none",
-            f"JobAcctGatherType=jobacct_gather/{'linux' if self._watched else 'none'}",
-            f"JobAcctGatherFrequency=task={int(self._watched)}",
-            *(["JobAcctGatherParams=OverMemoryKill"] if self._watched else []),
+            f"JobAcctGatherType=jobacct_gather/{'none' if self._apart else 'linux'}",
+            f"JobAcctGatherFrequency=task={int(not self._apart)}",
+            *([] if self._apart else ["JobAcctGatherParams=OverMemoryKill"]),
             "SwitchType=switch/none",
             "MpiDefault=none",
             "ReturnToService=2",

@@ -11,9 +11,8 @@ import asyncio
 import logging
 import os
 import pathlib
-import pwd
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,8 @@ from traitlets import Dict, Enum, Float, Int, List, Unicode
 
 from gateway.backends.as_user import write_files
 from gateway.backends.base import BaseBackend
-from gateway.backends.batch import arrays, commands, logfiles, names, script, sight
+from gateway.backends.batch import arrays, commands, directories, logfiles, names, script, sight
+from gateway.backends.batch.early import EarlyLooks
 from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
 from gateway.backends.batch.ledger import Ledger, Listing
 from gateway.backends.batch.logs import LogPlace
@@ -70,6 +70,9 @@ class BatchBackend(BaseBackend):
     command_timeout_s = Float(60.0, min=0.1, help="Seconds after which a command of the batch system is given up.").tag(config=True)
     absent_grace_s = Float(300.0, min=0, help="Seconds that a job may be missing from listings before it counts as gone.").tag(config=True)
     observe_interval_s = Float(15.0, min=0.1, help="Seconds between two listings of the batch system's jobs.").tag(config=True)
+    first_look_s = Float(
+        1.0, min=0, help="Seconds after a submission or cancel until the first of a few listings sooner than the interval; 0: none."
+    ).tag(config=True)
 
     index_variable = ""  # environment variable of an array's element
     contiguous = False  # whether arrays are one range of indices
@@ -108,6 +111,7 @@ class BatchBackend(BaseBackend):
         self.jobs_tag = await asyncio.to_thread(self._make_root)
         self.who = self.make_identity()
         self.system = self.make_system()
+        self._early = EarlyLooks(self._look_anew, push, first_s=self.first_look_s, last_s=self.observe_interval_s)
 
     def _make_root(self) -> str:
         try:
@@ -126,6 +130,7 @@ class BatchBackend(BaseBackend):
 
     async def close(self) -> None:
         """Let go of everything but the jobs."""
+        await self._early.close()
         tasks: list[asyncio.Task[Any]] = [*self._background, *([self._listing] if self._listing else [])]
         for task in tasks:
             task.cancel()
@@ -160,6 +165,8 @@ class BatchBackend(BaseBackend):
             if isinstance(result, BaseException):
                 raise result  # what was accepted is in the ledger, and adopted when the start is repeated
             outcomes |= result
+            begun = [Target(instance, one.handle) for instance, one in result.items() if isinstance(one, Started)]
+            self._early.expect(begun, (Phase.RUNNING, Phase.GONE))
         return outcomes
 
     async def _own(self, uid: str, account: str) -> None:
@@ -209,15 +216,8 @@ class BatchBackend(BaseBackend):
 
     def directory(self, template: str, uid: str, account: str) -> str:
         """Return a directory out of its template; empty if there is none."""
-        if template == "{default}":
-            template = self.default_log_directory()
-        try:
-            home = pwd.getpwnam(account).pw_dir if "{home}" in template else ""
-        except KeyError:
-            raise SubmitRefused(f"this machine has no user {account!r}", permanent=True) from None
-        for name, value in {"user": account, "uid": uid, "home": home, "root": str(self._root)}.items():
-            template = template.replace("{" + name + "}", value)
-        return template
+        chosen = self.default_log_directory() if template == "{default}" else template
+        return directories.filled(chosen, account=account, uid=uid, root=str(self._root))
 
     def default_log_directory(self) -> str:
         """Return the template of the log directory that holds if none is configured."""
@@ -254,6 +254,7 @@ class BatchBackend(BaseBackend):
         self._stopped |= {target.instance: now for target in due if meant.get(target.instance) not in unseen}
         if over:
             self.push(over)
+        self._early.expect([target for target in due if target.instance in self._stopped], (Phase.GONE,))
 
     def _account_of(self, target: Target, sighted: sight.Sight | None = None) -> str:
         if sighted is not None and sighted.job.user:
@@ -310,6 +311,10 @@ class BatchBackend(BaseBackend):
             known[seen.instance] = await self._with_last_words(seen)
         return known
 
+    async def _look_anew(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
+        await self.listing(0.0)
+        return await self.observations(targets)
+
     async def _absent(self, targets: Sequence[Target]) -> dict[Instance, Observation]:
         """Ask accounting of what listings lack; what it does not know is gone after a while."""
         accounts = {self._account_of(target) for target in targets if target.handle}
@@ -357,13 +362,13 @@ class BatchBackend(BaseBackend):
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
         if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
-            await _told(self.who.remove(account, stage))
+            await directories.told(self.who.remove(account, stage))
 
     async def purge(self, uid: str) -> None:
         """Remove the logs, and the record of whose they are."""
         place = self._log_place(uid)
         if uid in self.owners and place.directory:
-            await _told(place.remove())
+            await directories.told(place.remove())
         self.owners.pop(uid, None)
         await asyncio.to_thread((self._root / "owners" / uid).unlink, missing_ok=True)
 
@@ -386,11 +391,3 @@ class BatchBackend(BaseBackend):
 
         async for piece in place.pieces(target.instance, tail_lines, follow, runs):
             yield piece
-
-
-async def _told(work: Awaitable[None]) -> None:
-    """Do what touches files; BackendUnavailable names the file that stood in the way."""
-    try:
-        await work
-    except OSError as error:
-        raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None
