@@ -45,7 +45,7 @@ def program(name: str, path: str) -> str:
     if base not in COMMANDS:
         raise Refused(f"{name}: only {', '.join(COMMANDS)} may be run")
     found = shutil.which(base, path=path)
-    if found is None or (os.path.isabs(name) and name != found):
+    if found is None or name not in (base, found):
         raise Refused(f"{name}: not found in {path}; the directories are those of {CONFIG}")
     return found
 

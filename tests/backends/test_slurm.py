@@ -12,7 +12,7 @@ import pytest
 
 from gateway.backends import as_user
 from gateway.backends.conformance import Conformance, Room
-from gateway.backends.contract import Backend
+from gateway.backends.contract import Backend, Phase
 from gateway.backends.slurm import SlurmBackend
 from tests.parts import program
 from tests.parts.slurm import INSTALL, Slurm, running
@@ -130,3 +130,33 @@ def by_sudo(slurm: Slurm) -> dict[str, object]:
     launcher.chmod(0o755)
     place = f"{shared(slurm)}/{{user}}/{{uid}}"
     return {"identity": "sudo", "launcher": str(launcher), "log_directory": f"{place}/logs", "staging_directory": f"{place}/staged"}
+
+
+async def test_json_and_text_of_squeue_say_the_same(slurm: Slurm, tmp_path: pathlib.Path) -> None:
+    room = room_of(slurm, tmp_path)
+    await room.open()
+    runs, held = room.launch("scheduler"), room.launch("held-0", options={"directives": ["--hold"]})
+    ends, fails = room.launch("ends-0", "pass"), room.launch("fails-0", "raise SystemExit(7)")
+    array = [room.launch(f"many-{number}") for number in range(3)]
+    waiting = [room.launch(f"waits-{number}", options={"directives": ["--begin=now+1hour"]}) for number in range(2)]
+    (first,) = await room.start(runs)
+    targets = [first, *await room.start(held, ends, fails, *array, *waiting)]
+    by_name = {target.instance.name: target for target in targets}
+    await room.until([target for name, target in by_name.items() if name.startswith(("scheduler", "many"))], Phase.RUNNING)
+    await room.until([by_name["ends-0"], by_name["fails-0"]], Phase.GONE)
+    told = {}
+    for output in ("text", "json"):
+        backend = SlurmBackend(root=str(tmp_path), squeue_output=output, absent_grace_s=60.0, show_position=False)
+        await backend.open(lambda _: None)
+        seen = await backend.observations(targets)
+        told[output] = {instance.name: (one.phase, one.handle, one.exit_code, one.message, one.user) for instance, one in seen.items()}
+        await backend.close()
+    assert told["json"] == told["text"]
+    assert {name: fields[0] for name, fields in told["text"].items()} == {
+        "scheduler": Phase.RUNNING,
+        **{f"many-{number}": Phase.RUNNING for number in range(3)},
+        **dict.fromkeys(("held-0", "waits-0", "waits-1"), Phase.QUEUED),
+        **dict.fromkeys(("ends-0", "fails-0"), Phase.GONE),
+    }
+    assert told["text"]["fails-0"][2] == 7
+    await closed(room)
