@@ -21,6 +21,7 @@ class Room:
     def __init__(self, last_s: float = 1.0) -> None:
         self.phases: dict[Target, Phase] = {}
         self.down = 0  # how many looks fail
+        self.error: Exception = BackendUnavailable("not now")
         self.looks: list[Sequence[Target]] = []
         self.told: list[Observation] = []
         self.early = EarlyLooks(self.look, self.told.extend, first_s=0.01, last_s=last_s)
@@ -30,7 +31,7 @@ class Room:
         self.looks.append(targets)
         if self.down:
             self.down -= 1
-            raise BackendUnavailable("not now")
+            raise self.error
         return {one.instance: Observation(one.instance, self.phases[one], one.handle) for one in targets if one in self.phases}
 
     async def over(self) -> None:
@@ -75,10 +76,12 @@ async def test_who_asks_meanwhile_joins_and_what_is_asked_anew_is_not_answered_b
 
 async def test_an_outage_is_outlived_and_closing_ends_the_looks() -> None:
     room = Room()
-    room.down, room.phases = 2, {ONE: Phase.RUNNING}
-    room.early.expect([ONE], (Phase.RUNNING,))
-    await room.over()
-    assert len(room.looks) == 3
+    for error in (BackendUnavailable("not now"), RuntimeError("a fault")):
+        room.looks, room.error = [], error
+        room.down, room.phases = 2, {ONE: Phase.RUNNING}
+        room.early.expect([ONE], (Phase.RUNNING,))
+        await room.over()
+        assert len(room.looks) == 3
     room.phases = {}
     room.early.expect([ONE], (Phase.RUNNING,))
     await room.early.close()

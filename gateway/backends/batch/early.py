@@ -46,6 +46,9 @@ class EarlyLooks:
             except BackendUnavailable as error:
                 logger.debug("an early look failed: %s", error)  # the look at the interval says so aloud
                 continue
+            except Exception:
+                logger.exception("an early look failed")
+                continue
             for instance, (target, phases) in awaited.items():
                 if instance in seen and seen[instance].phase in phases and self._awaited.get(instance, (None,))[0] is target:
                     del self._awaited[instance]
