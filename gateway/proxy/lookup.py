@@ -20,7 +20,10 @@ async def look_up(target: Target, targets: Targets) -> list[Target]:
     """Return the addresses of a target that are permitted, most wanted first; OSError if a name has none at all."""
     if target.family:
         return [target] if targets.permit(target.host, target.port) else []
-    answers = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    try:
+        answers = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # IDNA: empty labels, or such of more than 63 characters
+        raise OSError(f"{target.host[:100]!r} cannot be the name of a host") from None
     found = [Target.of(str(answer[4][0]), target.port) for answer in answers[:MOST_ADDRESSES]]
     return [one for one in found if one.family and targets.permit(one.host, one.port)]
 

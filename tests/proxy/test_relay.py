@@ -263,3 +263,15 @@ async def test_a_scheduler_known_by_name_is_looked_up_and_must_be_where_it_may(s
         await gone(edge)
         assert edge.admission.present == 0
     server.close()
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", ".", "no-such-host.invalid", "\u00fc" * 60])
+async def test_a_scheduler_whose_name_cannot_be_looked_up_is_refused_and_nothing_is_held(start: Start, host: str) -> None:
+    edge = await start(1)
+    edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, scheduler_address=f"{host}:8786")]))
+    reader, writer = await greet(edge)
+    async with asyncio.timeout(10):
+        assert await reader.read(-1) == bytes([21, 3, 3, 0, 2, 2, 112])
+    writer.close()
+    assert edge.admission.present == 0
+    assert not edge.carrier._lookups
