@@ -14,6 +14,7 @@ It refuses to be root, runs only the commands named above and only from SYSTEM_P
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import pathlib
@@ -21,9 +22,11 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
 COMMANDS = ("sbatch", "scancel", "squeue", "sacct", "qsub", "qdel", "qstat", "qselect")
 CONFIG = "/etc/daskgateway/as-user.path"  # one line, the administrator's: directories of the commands, as in PATH
@@ -118,10 +121,23 @@ def list_names(directory: str) -> list[str]:
         return []
 
 
-def read_piece(path: str, offset: int) -> bytes:
-    """Return at most PIECE_BYTES of a file; nothing if it is not there."""
+def open_plain(path: str | os.PathLike[str], owner: int | None = None) -> BinaryIO:
+    """Open a regular file to read; OSError if it is none, such as a link or a pipe, or, with an owner (uid) given, is not that owner's.
+
+    Whoever may write in the file's directory can have put there what leads elsewhere, or what never ends.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or owner not in (None, status.st_uid):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file of its owner", os.fspath(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_piece(path: str, offset: int, owner: int | None = None) -> bytes:
+    """Return at most PIECE_BYTES of a file; nothing if it is not there, or is not to be read (`open_plain`)."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path, owner) as file:
             file.seek(offset)
             return file.read(PIECE_BYTES)
     except OSError:

@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import AsyncIterator, Callable
 
+from gateway.backends.as_user import open_plain
+
 PIECE_BYTES = 64 * 1024
 FOLLOW_S = 0.2
 TAIL_LINES, TAIL_BYTES = 20, 4096  # what a failure is told with
@@ -15,7 +17,7 @@ TAIL_LINES, TAIL_BYTES = 20, 4096  # what a failure is told with
 def tail(path: pathlib.Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
     """Return the last lines of a file, at most `limit` bytes; empty if there is none."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
             raw = file.read(limit)
     except OSError:
@@ -23,11 +25,11 @@ def tail(path: pathlib.Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -
     return "\n".join(raw.decode(errors="replace").splitlines()[-lines:])
 
 
-def tail_offset(path: pathlib.Path, lines: int) -> int:
-    """Return where the last lines of a file begin; 0 for all of it."""
+def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int:
+    """Return where the last lines of a file begin; 0 for all of it. OSError if it is not there, or not to be read (`open_plain`)."""
     if lines <= 0:
         return 0
-    with path.open("rb") as file:
+    with open_plain(path, owner) as file:
         position = end = os.fstat(file.fileno()).st_size
         wanted = lines + 1
         while position > 0 and wanted > 0:
@@ -68,7 +70,7 @@ async def pieces(path: pathlib.Path, tail_lines: int, follow: bool, running: Cal
 
 def _read(path: pathlib.Path, offset: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(offset)
             return file.read(PIECE_BYTES)
     except OSError:

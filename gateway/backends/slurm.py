@@ -5,6 +5,7 @@ By the commands, as the gateway's account or by sudo as each user; or by slurmre
 
 from __future__ import annotations
 
+import pwd
 import re
 
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
@@ -25,6 +26,13 @@ class TokenIdentity(ServiceIdentity):
     def account(self, user: str) -> str:
         """Return the account of the user's own name."""
         return checked_account(user)
+
+    def owner(self, account: str) -> int | None:
+        """Return the user: logs lie in directories of users, read with the gateway's own rights. OSError if there is no such account."""
+        try:
+            return pwd.getpwnam(account).pw_uid
+        except KeyError:
+            raise OSError(f"this machine has no user {account!r}") from None
 
 
 class SlurmBackend(BatchBackend):

@@ -43,6 +43,7 @@ from gateway.backends.contract import (
 logger = logging.getLogger(__name__)
 
 STOP_AGAIN_S = 30.0  # a cancel is not repeated sooner: the batch system itself uses force after a while
+LAST_WORDS_S = 5.0  # for those of one instance
 LAST_WORDS = 20  # ended instances of one look whose last words are read; the others are told with the batch system's words alone
 
 
@@ -307,8 +308,8 @@ class BatchBackend(BaseBackend):
             known |= await self._absent(absent)
         ended = [seen for instance, seen in known.items() if seen.phase is Phase.GONE and instance not in before]
         failed = [seen for seen in ended if seen.exit_code != 0 and seen.instance not in self._stopped]
-        for seen in failed[:LAST_WORDS]:
-            known[seen.instance] = await self._with_last_words(seen)
+        told = await asyncio.gather(*(self._with_last_words(seen) for seen in failed[:LAST_WORDS]))
+        known |= {seen.instance: seen for seen in told}
         return known
 
     async def _look_anew(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
@@ -336,8 +337,9 @@ class BatchBackend(BaseBackend):
 
     async def _with_last_words(self, seen: Observation) -> Observation:
         try:
-            words = await self._log_place(seen.instance.uid).last_words(seen.instance)
-        except (BackendUnavailable, OSError, ValueError, SubmitRefused):
+            async with asyncio.timeout(LAST_WORDS_S):
+                words = await self._log_place(seen.instance.uid).last_words(seen.instance)
+        except (BackendUnavailable, OSError, ValueError, SubmitRefused, TimeoutError):
             words = ""
         if not words or words in seen.message:
             return seen

@@ -1,0 +1,86 @@
+"""Logs lie where users may write: what is put in a log's place leads nowhere, holds nobody up, and shows nobody else's file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+
+import pytest
+
+from gateway.backends import logfile
+from gateway.backends.as_user import open_plain, read_piece, write_files
+from gateway.backends.batch.identity import ServiceIdentity
+from gateway.backends.batch.logs import LogPlace
+from gateway.backends.contract import Instance, Launch, Phase, Role, Target
+from gateway.backends.slurm import TokenIdentity
+from tests.backends.pretend import PretendBackend, PretendSystem
+from tests.parts import missing
+
+UID = "c" + "a" * 20
+INSTANCE = Instance(UID, Role.WORKER, "default-0")
+SECRET = "the gateway's own key\n"
+
+
+@pytest.fixture
+def log(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Where a log should be, beside a secret."""
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "logs").mkdir()
+    return tmp_path / "logs" / "default-0.log"
+
+
+def link(log: pathlib.Path) -> None:
+    """A link to the secret."""
+    log.symlink_to(log.parents[1] / "secret")
+
+
+KINDS = {"link": link, "pipe": os.mkfifo, "directory": pathlib.Path.mkdir, "endless": lambda log: log.symlink_to("/dev/zero")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_no_log_is_read_as_nothing_and_at_once(log: pathlib.Path, kind: str) -> None:
+    KINDS[kind](log)
+    place = LogPlace(ServiceIdentity(), "", str(log.parent))
+
+    async def runs() -> bool:
+        return False
+
+    async with asyncio.timeout(5):
+        assert await place.last_words(INSTANCE) == ""
+        assert [piece async for piece in place.pieces(INSTANCE, 0, follow=False, running=runs)] == []
+        assert [piece async for piece in logfile.pieces(log, 5, follow=True, running=lambda: False)] == []
+        assert await asyncio.to_thread(logfile.tail, log) == ""
+        assert await asyncio.to_thread(read_piece, str(log), 0) == b""
+
+
+async def test_a_log_of_another_owner_is_not_read_with_the_gateways_rights(log: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        missing("root", "sudo make test (a file is given to another account)")
+    os.link(log.parents[1] / "secret", log)  # no link that could be refused, but root's
+    place = LogPlace(TokenIdentity(), "games", str(log.parent))
+    assert await place.last_words(INSTANCE) == ""
+    write_files(log.parent, {log.name: b"words\n"})
+    os.chown(log, TokenIdentity().owner("games") or 0, -1)
+    assert await place.last_words(INSTANCE) == "words"
+    with pytest.raises(OSError, match="not a regular file of its owner"):
+        open_plain(log, 0)
+
+
+async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(tmp_path: pathlib.Path) -> None:
+    room = PretendSystem()
+    backend = PretendBackend(room, root=str(tmp_path / "root"), tag="dgw", observe_interval_s=0.1, first_look_s=0)
+    await backend.open(lambda _: None)
+    log = f"{tmp_path}/root/logs/{UID}/default-0.log"
+    outcome = (await backend.start([Launch(INSTANCE, "alice", ("sh", "-c", f"rm {log}; mkfifo {log}; exit 3"))]))[INSTANCE]
+    target = Target(INSTANCE, outcome.handle)  # type: ignore[union-attr]
+    async with asyncio.timeout(10):
+        while True:
+            await backend.listing(0.0)
+            seen = (await backend.observations([target])).get(INSTANCE)
+            if seen is not None and seen.phase is Phase.GONE:
+                break
+            await asyncio.sleep(0.05)
+    assert seen.exit_code == 3
+    await backend.close()
+    await room.close()
