@@ -67,7 +67,9 @@ def run(words: Sequence[str], path: str) -> int:
         raise Refused("run -- command words…")
     account = pwd.getpwuid(os.getuid())
     environment = {"PATH": path, "HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "LC_ALL": "C"}
-    environment |= {key: os.environ[key] for key in ("SLURM_CONF", "PBS_CONF_FILE", "TZ", "SLURM_BITSTR_LEN") if key in os.environ}
+    environment |= {key: os.environ[key] for key in ("SLURM_CONF", "PBS_CONF_FILE", "TZ") if key in os.environ}
+    if os.path.basename(words[1]) == "squeue":  # sudo keeps nothing of what the gateway sets: times in UTC, lists in full
+        environment |= {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
     try:
         return subprocess.run([program(words[1], path), *words[2:]], env=environment, cwd="/", timeout=DEADLINE_S, check=False).returncode
     except subprocess.TimeoutExpired:

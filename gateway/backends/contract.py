@@ -117,6 +117,7 @@ class Observation:
     exit_code: int | None = None
     message: str = ""  # why it waits or ended: the platform's words, or the last lines of its log
     user: str = ""  # as whom it runs, where the backend can tell; what `find` finds may have no other record
+    presumed: bool = False  # GONE only for having been missing too long: nobody saw it end, and it has not been told to
 
 
 class BackendUnavailable(Exception):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from gateway.backends.batch import commands
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.identity import Identity
-from gateway.backends.batch.system import Cancel, Job, Order
+from gateway.backends.batch.system import Cancel, Job, Listed, Order, answered, raise_first
 from gateway.backends.contract import BackendUnavailable, Phase
 from gateway.backends.pbs_commands import (
     FINISHED,
@@ -88,12 +88,12 @@ class PbsSystem:
             with contextlib.suppress(OSError, BackendUnavailable):
                 await self.who.remove(order.user, directory)
 
-    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
+    async def jobs(self, users: Collection[str]) -> Listed:
         """List all jobs by one command; by one for each user where the server shows users their own only."""
         facts = await self._server()
         looks = [""] if facts.everybody else sorted(users)
-        found = await asyncio.gather(*(self._look(users, account) for account in looks))
-        return [job for listing in found for job in await asyncio.to_thread(told, listing, users)]
+        found, untold = answered(looks, await asyncio.gather(*(self._look(users, account) for account in looks), return_exceptions=True))
+        return Listed([job for listing in found for job in await asyncio.to_thread(told, listing, users)], untold)
 
     async def _server(self) -> ServerFacts:
         """Return how the server is set up. One that does not tell is taken to keep no history and to hide nothing, as is Torque."""
@@ -173,17 +173,20 @@ class PbsSystem:
             by_user.setdefault(cancel.user, []).append(cancel)
         asked: list[Awaitable[None]] = []
         unseen: set[str] = set()
+        failures: list[BackendUnavailable] = []
         listing = await self._look(by_user.keys()) if facts.everybody else None
         for user, theirs in by_user.items():
-            seen = listing or await self._look([user], user)
+            try:
+                seen = listing or await self._look([user], user)
+            except BackendUnavailable as error:
+                failures.append(error)
+                continue
             there = {str(identity.whole) for identity in seen.jobs}
             unseen |= {cancel.id for cancel in theirs} - there
             alive, arrays = doomed(seen, theirs)
             asked += [self._delete(argv, user) for argv in qdels(alive, arrays, together=facts.history)]
         results = await asyncio.gather(*asked, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        raise_first([*failures, *results])
         return unseen
 
     async def _delete(self, argv: Sequence[str], account: str) -> None:

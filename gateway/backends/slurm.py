@@ -91,7 +91,7 @@ class SlurmBackend(BatchBackend):
         """Return Slurm by its commands or by REST."""
         if self.identity != "user-token":
             programs = Programs(self.commands_directory, self.squeue_output == "json", self.accounting, self.show_position)
-            return SlurmCommands(self.who, programs, self.command_timeout_s, commands.run)
+            return SlurmCommands(self.who, programs, self.command_timeout_s, commands.run, as_users=self.identity == "sudo")
         self._check_rest()
         tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, commands.run)
         self._rest = SlurmRest(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gateway.backends import slurm_states, slurm_words
 from gateway.backends.batch import commands
 from gateway.backends.batch.identity import Identity
-from gateway.backends.batch.system import Cancel, Job, Order, SubmitRefused
+from gateway.backends.batch.system import Cancel, Job, Listed, Order, SubmitRefused, answered, raise_first
 from gateway.backends.contract import BackendUnavailable, Phase
 
 MAX_COMMANDS = 4  # at a time
@@ -21,6 +21,7 @@ POSITION_INTERVAL_S = 60.0  # between two looks at everybody's waiting jobs
 NEW_POSITION_INTERVAL_S = 10.0  # the same, while a job of ours has no place yet
 SACCT_CHUNK = 500  # ids in one sacct
 SQUEUE_CHUNK = 500  # users in one squeue
+PRIVACY_S = 600.0  # what Slurm hides is asked for again
 # Of squeue: times in UTC, and lists of waiting elements in full, which it cuts short by default.
 SQUEUE_ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
 
@@ -42,8 +43,10 @@ class Programs:
 class SlurmCommands:
     """A batch_system.BatchSystem."""
 
-    def __init__(self, who: Identity, programs: Programs, timeout_s: float, run: commands.Run) -> None:
+    def __init__(self, who: Identity, programs: Programs, timeout_s: float, run: commands.Run, *, as_users: bool = False) -> None:
         self._who, self._programs, self._timeout_s, self._run = who, programs, timeout_s, run
+        self._as_users = as_users  # whether jobs are of other accounts than the gateway's own, which may not be shown them
+        self._private, self._private_at = False, float("-inf")
         self._permits = asyncio.Semaphore(MAX_COMMANDS)
         self._positions: dict[str, int] = {}
         self._positions_at = float("-inf")
@@ -69,31 +72,62 @@ class SlurmCommands:
 
     async def cancel(self, cancels: Sequence[Cancel]) -> None:
         """One scancel a user, and SLURM_words.MAX_SCANCEL_WORDS jobs."""
-        for user, theirs in slurm_words.by_user(cancels).items():
-            for words in slurm_words.cancel_words(self._programs.path("scancel"), theirs):
-                answer = await self._ask(self._who.words(user, words))
-                if answer.code != 0 and "nvalid job id" not in answer.err and "already complet" not in answer.err:
-                    raise BackendUnavailable(f"scancel: {answer.complaint}")
+        asked = [
+            self._cancel(user, words)
+            for user, theirs in slurm_words.by_user(cancels).items()
+            for words in slurm_words.cancel_words(self._programs.path("scancel"), theirs)
+        ]
+        raise_first(await asyncio.gather(*asked, return_exceptions=True))
 
-    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
-        """One squeue, and from time to time one more for the place in the queue."""
-        found: list[tuple[Job, str, int]] = []
+    async def _cancel(self, user: str, words: Sequence[str]) -> None:
+        answer = await self._ask(self._who.words(user, words))
+        if answer.code != 0 and "nvalid job id" not in answer.err and "already complet" not in answer.err:
+            raise BackendUnavailable(f"scancel: {answer.complaint}")
+
+    async def _hides(self) -> bool:
+        """Whether Slurm shows users their own jobs only (PrivateData=jobs): the gateway's account would be shown none, and no error."""
+        if self._as_users and self._private_at + PRIVACY_S < time.monotonic():
+            answer = await self._ask([self._programs.path("scontrol"), "show", "config"])
+            if answer.code != 0:
+                raise BackendUnavailable(f"scontrol: {answer.complaint}")
+            self._private, self._private_at = slurm_states.hides_jobs(answer.out), time.monotonic()
+        return self._private
+
+    async def jobs(self, users: Collection[str]) -> Listed:
+        """One squeue, or one a user where Slurm hides users' jobs; and from time to time one more for the place in the queue."""
         names = sorted(users)
-        for start in range(0, len(names), SQUEUE_CHUNK):
-            found += await self._squeue(names[start : start + SQUEUE_CHUNK])
+        if await self._hides():
+            lists, untold = await self._each(names)
+        else:
+            chunks = [names[start : start + SQUEUE_CHUNK] for start in range(0, len(names), SQUEUE_CHUNK)]
+            looks = [await self._chunk(chunk) for chunk in chunks]
+            lists, untold = [one for found, _ in looks for one in found], frozenset[str]().union(*(missed for _, missed in looks))
+        found = [entry for entries in lists for entry in entries]
         waiting = [entry for entry in found if entry[0].phase is Phase.QUEUED]
         if waiting and self._programs.positions:
             await self._look_up_positions(waiting)
         places = self._positions
-        return [replace(job, position=places.get(job.id, 0)) if job.phase is Phase.QUEUED else job for job, _, _ in found]
+        jobs = [replace(job, position=places.get(job.id, 0)) if job.phase is Phase.QUEUED else job for job, _, _ in found]
+        return Listed(jobs, untold)
 
-    async def _squeue(self, users: Sequence[str]) -> list[tuple[Job, str, int]]:
+    async def _chunk(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], frozenset[str]]:
+        """Ask about several users at once; one by one if one of them is unknown, which squeue refuses as a whole."""
+        try:
+            return [await self._squeue(users)], frozenset()
+        except BackendUnavailable as error:
+            if len(users) == 1 or "nvalid user" not in str(error):
+                raise
+        return await self._each(users)
+
+    async def _each(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], frozenset[str]]:
+        return answered(users, await asyncio.gather(*(self._squeue([user], user) for user in users), return_exceptions=True))
+
+    async def _squeue(self, users: Sequence[str], account: str = "") -> list[tuple[Job, str, int]]:
+        """Ask as the gateway itself, or as an account."""
         words = [self._programs.path("squeue"), "--states=all", f"--user={','.join(users)}"]
         mark = _mark()
-        if self._programs.json:
-            answer = await self._ask([*words, "--json"], env=SQUEUE_ENVIRONMENT)
-        else:
-            answer = await self._ask([*words, "--array-unique", f"--Format={slurm_states.squeue_format(mark)}"], env=SQUEUE_ENVIRONMENT)
+        words += ["--json"] if self._programs.json else ["--array-unique", f"--Format={slurm_states.squeue_format(mark)}"]
+        answer = await self._ask(self._who.words(account, words) if account else words, env=SQUEUE_ENVIRONMENT)
         if answer.code != 0:
             raise BackendUnavailable(f"squeue: {answer.complaint}")
         if self._programs.json:
@@ -123,14 +157,21 @@ class SlurmCommands:
         """One sacct for SACCT_CHUNK jobs."""
         if not self._programs.accounting:
             return []
-        found: list[Job] = []
         numbers = sorted(job_id for job_id in ids if job_id.isdigit())
+        if not await self._hides():
+            return await self._sacct(numbers, users)
+        names = sorted(users)
+        lists, _ = answered(names, await asyncio.gather(*(self._sacct(numbers, [name], name) for name in names), return_exceptions=True))
+        return [job for found in lists for job in found]
+
+    async def _sacct(self, numbers: Sequence[str], users: Collection[str], account: str = "") -> list[Job]:
+        found: list[Job] = []
         for start in range(0, len(numbers), SACCT_CHUNK):
             mark = _mark()
             words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
             words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
             words += [f"--user={','.join(sorted(users))}"] if users else []
-            answer = await self._ask(words)
+            answer = await self._ask(self._who.words(account, words) if account else words)
             if answer.code != 0:
                 raise BackendUnavailable(f"sacct: {answer.complaint}")
             found += await asyncio.to_thread(slurm_states.parse_sacct, answer.out, mark)

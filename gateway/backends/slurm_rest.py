@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.backends import slurm_states, slurm_words
 from gateway.backends.batch import commands
 from gateway.backends.batch.identity import checked_account
-from gateway.backends.batch.system import Cancel, Job, Order, SubmitRefused
+from gateway.backends.batch.system import Cancel, Job, Listed, Order, SubmitRefused, answered, raise_first
 from gateway.backends.contract import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class SlurmRest:
 
     async def cancel(self, cancels: Sequence[Cancel]) -> None:
         """One request for a job or an element: the API has no other way."""
-        await _all(self._cancel(cancel.user, target) for cancel in cancels for target in _targets(cancel))
+        asked = (self._cancel(cancel.user, target) for cancel in cancels for target in _targets(cancel))
+        raise_first(await asyncio.gather(*asked, return_exceptions=True))
 
     async def _cancel(self, user: str, target: str) -> None:
         status, text = await self._call(user, "DELETE", f"/slurm/{self._version}/job/{target}")
@@ -122,12 +123,13 @@ class SlurmRest:
         if status >= 500 and not complaint:
             raise BackendUnavailable(f"slurmrestd: cancelling {target}: status {status}")
 
-    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
+    async def jobs(self, users: Collection[str]) -> Listed:
         """One request with the listing user's token, or else one a user with their own."""
         wanted = set(users)
         askers = [self._listing_user] if self._listing_user and users else sorted(users)
-        lists = await _all(self._jobs(user) for user in askers)
-        return list({(job.id, job.indices): job for found in lists for job in found if job.user in wanted}.values())
+        lists, untold = answered(askers, await asyncio.gather(*(self._jobs(user) for user in askers), return_exceptions=True))
+        jobs = {(job.id, job.indices): job for found in lists for job in found if job.user in wanted}
+        return Listed(list(jobs.values()), untold)
 
     async def _jobs(self, user: str) -> list[Job]:
         status, text = await self._call(user, "GET", f"/slurm/{self._version}/jobs")
@@ -139,10 +141,6 @@ class SlurmRest:
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
         """Return nothing: what slurmrestd lists no more is gone after a while."""
         return []
-
-
-async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
-    return list(await asyncio.gather(*work))
 
 
 def _targets(cancel: Cancel) -> list[str]:

@@ -110,6 +110,12 @@ def _with(meaning: str, word: str) -> str:
     return f"{meaning} ({word})" if meaning and word else meaning or word
 
 
+def hides_jobs(config: str) -> bool:
+    """Whether Slurm's configuration, as scontrol shows it, keeps users from seeing jobs of others (slurm.conf: PrivateData)."""
+    match = re.search(r"^PrivateData\s*=\s*(.*)$", config, re.MULTILINE)
+    return match is not None and "jobs" in re.split(r"[,\s]+", match[1].lower())
+
+
 def squeue_format(mark: str) -> str:
     """Return the value of squeue's --Format: every field ends with the mark."""
     return ",".join(f"{field}:{mark}" for field in FIELDS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gateway.backends.batch.arrays import ranges
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.batch.logfiles import INDEX
-from gateway.backends.batch.system import BatchSystem, Cancel, Job, Order, SubmitRefused
+from gateway.backends.batch.system import BatchSystem, Cancel, Job, Listed, Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Phase
 
 
@@ -35,6 +35,7 @@ class PretendSystem:
     jobs_by_id: dict[str, list[Element]] = field(default_factory=dict)
     answers: bool = True
     full: bool = False  # nothing starts while it is
+    untold: set[str] = field(default_factory=set)  # accounts whose jobs cannot be listed
     silent: bool = False  # lists nothing, and says that all is well
     drop_answers: int = 0  # submissions that are accepted and not answered
     submissions: int = 0
@@ -102,16 +103,17 @@ class PretendSystem:
         elif element.phase is Phase.QUEUED:
             element.phase = Phase.GONE
 
-    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
+    async def jobs(self, users: Collection[str]) -> Listed:
         """List all, but what has been forgotten."""
         self._check()
         if self.silent:
-            return []
-        return [
+            return Listed([])
+        jobs = [
             Job(job_id, str(e.order.name), e.order.user, e.phase, () if e.index is None else ranges([e.index]), "", e.code)
             for job_id, elements in self.jobs_by_id.items()
             for e in elements
         ]
+        return Listed([job for job in jobs if job.user not in self.untold], frozenset(self.untold))
 
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
         """There is no accounting."""

@@ -216,8 +216,14 @@ def test_what_is_missing_from_listings_is_gone_only_after_the_grace() -> None:
     assert ledger.give_up(ledger.judge([target])[1], {}, "nobody knows it") == {}
     ledger.listed(listing(620))
     gone = ledger.give_up(ledger.judge([target])[1], {}, "nobody knows it")
-    assert (gone[WORKER].phase, gone[WORKER].message) == (Phase.GONE, "nobody knows it")
-    assert ledger.judge([target])[0][WORKER] == gone[WORKER]
+    assert (gone[WORKER].phase, gone[WORKER].message, gone[WORKER].presumed) == (Phase.GONE, "nobody knows it", True)
+    ledger.listed(listing(630, job(NAMED)))  # even then it may come back
+    assert ledger.judge([target])[0][WORKER].phase is Phase.RUNNING
+    ledger.listed(listing(1000))
+    assert not ledger.give_up(ledger.judge([target])[1], {}, "nobody knows it")
+    ended = ledger.give_up(ledger.judge([target])[1], {WORKER: 990}, "nobody knows it")[WORKER]
+    assert not ended.presumed
+    assert ledger.judge([target])[0][WORKER] == ended
 
 
 def test_an_earlier_job_of_the_name_says_nothing_of_the_one_that_is_missed() -> None:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backends.contract import Instance, Observation, Phase, StartFailed
+from gateway.backends.contract import Instance, Observation, Phase, StartFailed, Target
 from gateway.server.core.facts import AgentNews, Facts
 from gateway.server.core.model import Adaptive, Count, Launching, Lifecycle, Limits, State
-from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, directive, step
+from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, Stop, directive, step
+from gateway.server.reconcile.sweep import surprises
 from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster, worker
 
 counts = st.integers(0, 12)
@@ -288,3 +289,64 @@ def test_a_machine_room_that_does_not_answer_is_told_and_nothing_is_lost() -> No
     assert room.cluster.state is State.ACTIVE
     observed(room, Observation(room.cluster.scheduler_instance, Phase.RUNNING), agent=True)
     assert next(c for c in room.cluster.conditions if c.type == "BackendAvailable").holds
+
+
+def active(count: int = 1) -> MachineRoom:
+    """Return a room whose cluster is active, its workers connected and its agent too."""
+    room = MachineRoom(new_cluster(default=Count(count)))
+    room.settle()
+    assert room.cluster.state is State.ACTIVE
+    return room
+
+
+def presumed(instance: Instance, handle: str = "7") -> Observation:
+    """Return what a batch system tells of what it has not listed for too long."""
+    return Observation(instance, Phase.GONE, handle, message="nobody knows it", presumed=True)
+
+
+def test_what_is_only_missed_is_not_gone_while_its_scheduler_talks_to_us() -> None:
+    room = active()
+    (one,) = room.workers.values()
+    seen = {instance: presumed(instance) for instance in (room.cluster.scheduler_instance, one.instance)}
+    result = step(room.cluster, [one], Facts(observations=seen, agent_connected=True), room.now + 1, PATIENCE)
+    assert result.cluster.state is State.ACTIVE
+    assert not result.actions
+    assert not result.deleted
+
+
+def test_what_is_missed_and_silent_fails_its_cluster_and_is_told_to_end_all_the_same() -> None:
+    room = active()
+    (one,) = room.workers.values()
+    scheduler = room.cluster.scheduler_instance
+    seen = {instance: presumed(instance) for instance in (scheduler, one.instance)}
+    result = step(room.cluster, [one], Facts(observations=seen), room.now + 1, PATIENCE)
+    assert result.cluster.stop is not None
+    assert result.cluster.stop.reason == "SCHEDULER_EXITED"
+    workers = {worker.name: worker for worker in (one, *result.put)}
+    told = {target.instance for action in result.actions if isinstance(action, Stop) for target in action.targets}
+    assert told == {scheduler, one.instance}
+    gone = {instance: Observation(instance, Phase.GONE, "7") for instance in told}
+    ended = step(result.cluster, list(workers.values()), Facts(observations=gone), room.now + 2, PATIENCE)
+    assert ended.cluster.scheduler.launching is None
+    assert ended.deleted == (one.name,)
+
+
+@pytest.mark.parametrize("of", ["worker", "scheduler"])
+def test_a_handle_whose_answer_was_lost_is_taken_from_the_next_look(of: str) -> None:
+    room = active()
+    (one,) = room.workers.values()
+    one, cluster = replace(one, handle=""), replace(room.cluster, scheduler=replace(room.cluster.scheduler, handle=""))
+    instance = one.instance if of == "worker" else cluster.scheduler_instance
+    facts = Facts(observations={instance: Observation(instance, Phase.RUNNING, "7/0")}, agent_connected=True)
+    result = step(cluster, [one], facts, room.now + 1, PATIENCE)
+    found = result.put[0].handle if of == "worker" else result.cluster.scheduler.handle
+    assert found == "7/0"
+
+
+def test_what_runs_as_known_is_no_surprise_unless_its_handle_is_news() -> None:
+    room = active()
+    (one,) = room.workers.values()
+    seen = {one.instance: Observation(one.instance, Phase.RUNNING, "7")}
+    assert surprises(seen, {Target(one.instance, "7"): Launching.RUNNING}) == []
+    assert surprises(seen, {Target(one.instance, ""): Launching.RUNNING}) == [*seen.values()]
+    assert surprises(seen, {Target(one.instance, "7"): Launching.STARTED}) == [*seen.values()]

@@ -150,8 +150,11 @@ class BatchBackend(BaseBackend):
                 possible.append(launch)
             except ValueError as error:
                 outcomes[launch.instance] = StartFailed(str(error), permanent=True)
-        if self.ledger.needs_listing(launch.instance for launch in possible):
-            await self.listing(0.0)
+        accounts = {self.owners[launch.instance.uid] for launch in possible}
+        if self.ledger.needs_listing(launch.instance for launch in possible) or self.ledger.listing.untold & accounts:
+            listing = await self.listing(0.0)
+            if untold := listing.untold & accounts:  # a job of an earlier submission may be among them
+                raise BackendUnavailable(f"the jobs of {', '.join(sorted(untold))} cannot be listed")
         absent = []
         for launch in possible:
             handle = self.ledger.existing(launch.instance)
@@ -277,10 +280,10 @@ class BatchBackend(BaseBackend):
 
     async def _list(self) -> Listing:
         asked_at = self._loop.time()
-        jobs = await self.system.jobs(self.accounts())
+        listed = await self.system.jobs(self.accounts())
         owners = None if self.identity == "service" else dict(self.owners)
-        found = await asyncio.to_thread(sight.sights, self.jobs_tag, jobs, owners)
-        listing = Listing(asked_at, found)
+        found = await asyncio.to_thread(sight.sights, self.jobs_tag, listed.jobs, owners)
+        listing = Listing(asked_at, found, listed.untold)
         self.ledger.listed(listing)
         if found.doubled:
             logger.warning("%s: cancelling %d doubled jobs", self.name, len(found.doubled))
@@ -304,13 +307,14 @@ class BatchBackend(BaseBackend):
         await self.listing(self.observe_interval_s / 2)
         before = set(self.ledger.ended)
         known, absent = self.ledger.judge(targets)
+        absent = [target for target in absent if self._account_of(target) not in self.ledger.listing.untold]
         if absent:
             known |= await self._absent(absent)
         ended = [seen for instance, seen in known.items() if seen.phase is Phase.GONE and instance not in before]
         failed = [seen for seen in ended if seen.exit_code != 0 and seen.instance not in self._stopped]
         told = await asyncio.gather(*(self._with_last_words(seen) for seen in failed[:LAST_WORDS]))
         known |= {seen.instance: seen for seen in told}
-        return known
+        return self.ledger.as_of_now(known, targets)
 
     async def _look_anew(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         await self.listing(0.0)
@@ -328,10 +332,11 @@ class BatchBackend(BaseBackend):
                 logger.warning("%s: accounting does not answer: %s", self.name, error)
                 jobs = []
             seen = sight.sights(self.jobs_tag, [job for job in jobs if job.id in set(ids)]).by_instance
-            found = {target.instance: seen[target.instance].observation for target in targets if target.instance in seen}
+            told = {target.instance: seen[target.instance].observation for target in targets if target.instance in seen}
+            # Only ends are believed: accounting that lost an end shows its job running for ever.
+            found = {instance: observation for instance, observation in told.items() if observation.phase is Phase.GONE}
             for observation in found.values():
-                if observation.phase is Phase.GONE:
-                    self.ledger.remember_end(observation)
+                self.ledger.remember_end(observation)
         unknown = [target for target in targets if target.instance not in found]
         return found | self.ledger.give_up(unknown, self._stopped, "the batch system knows nothing of its job any more")
 
@@ -364,7 +369,8 @@ class BatchBackend(BaseBackend):
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
         if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
-            await directories.told(self.who.remove(account, stage))
+            mine = "" if "{uid}" in self.staging_directory else f"{self.jobs_tag}-{uid}-"
+            await directories.told(directories.remove(self.who, account, stage, mine))
 
     async def purge(self, uid: str) -> None:
         """Remove the logs, and the record of whose they are."""

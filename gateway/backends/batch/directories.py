@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 from collections.abc import Awaitable
 
+from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.system import SubmitRefused
 from gateway.backends.contract import BackendUnavailable
 
@@ -18,6 +19,16 @@ def filled(template: str, *, account: str, uid: str, root: str) -> str:
     for name, value in {"user": account, "uid": uid, "home": home, "root": root}.items():
         template = template.replace("{" + name + "}", value)
     return template
+
+
+async def remove(who: Identity, account: str, directory: str, mine: str) -> None:
+    """Remove a directory; of one that clusters share only what begins with `mine`."""
+    if not mine:
+        await who.remove(account, directory)
+        return
+    for name in await who.entries(account, directory):
+        if name.startswith(mine):
+            await who.remove(account, f"{directory}/{name}")
 
 
 async def told(work: Awaitable[None]) -> None:

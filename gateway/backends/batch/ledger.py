@@ -30,6 +30,7 @@ class Listing:
 
     asked_at: float
     sights: Sights
+    untold: frozenset[str] = frozenset()  # accounts whose jobs could not be listed
 
 
 NEVER = Listing(float("-inf"), Sights())
@@ -126,18 +127,26 @@ class Ledger:
         """Return those of the absent that have been so for too long, as gone.
 
         Gone at once is what was asked to end before the listing: elements that never ran leave no trace. So is what has no handle: it
-        was never accepted, or is found by the sweep if it was.
+        was never accepted, or is found by the sweep if it was. What was not asked to end is only presumed to be gone: it is told again
+        with every look, until it has been asked or is seen again.
         """
         gone: dict[Instance, Observation] = {}
         now = self.listing.asked_at
         for target in targets:
             since = self.absent.setdefault(target.instance, now)
-            asked = not target.handle or stopped.get(target.instance, float("inf")) < now
-            if asked or now - since >= self.absent_grace_s:
-                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message="" if asked else words)
+            if stopped.get(target.instance, float("inf")) < now:
+                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle)
                 self.remember_end(gone[target.instance])
+            elif not target.handle or now - since >= self.absent_grace_s:
+                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message=words, presumed=True)
         _bound(self.absent)
         return gone
+
+    def as_of_now(self, known: Mapping[Instance, Observation], targets: Sequence[Target]) -> dict[Instance, Observation]:
+        """Return what still holds: while accounting and logs were asked a newer listing may have been taken in, and told by others."""
+        newest, _ = self.judge(targets)
+        living = {instance: seen for instance, seen in newest.items() if seen.phase is not Phase.GONE}
+        return {i: living.get(i, seen) for i, seen in known.items() if i in living or seen.phase is Phase.GONE}
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a cluster."""

@@ -6,13 +6,17 @@ never told as "gone". Each ends within the backend's own deadline.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.backends.batch.arrays import Ranges
 from gateway.backends.batch.names import JobName
-from gateway.backends.contract import Phase, Resources, Role
+from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,36 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A listing, and the accounts whose jobs could not be listed: nothing is said of those."""
+
+    jobs: Sequence[Job]
+    untold: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Jobs of one id that are to end."""
 
     id: str
     user: str
     indices: Ranges = ()  # elements; empty for all of the job
+
+
+def raise_first(results: Iterable[object]) -> None:
+    """Raise the first exception among what was gathered; all have been waited for."""
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def answered(accounts: Sequence[str], results: Sequence[T | BaseException]) -> tuple[list[T], frozenset[str]]:
+    """Return what was answered, and the accounts about which nothing was; raises if that are all, or anything but BackendUnavailable."""
+    failed = {account: result for account, result in zip(accounts, results) if isinstance(result, BaseException)}
+    raise_first(error for error in failed.values() if len(failed) == len(results) or not isinstance(error, BackendUnavailable))
+    for account, error in failed.items():
+        logger.warning("the jobs of %s cannot be listed: %s", account, error)
+    return [result for result in results if not isinstance(result, BaseException)], frozenset(failed)
 
 
 class SubmitRefused(Exception):
@@ -71,12 +99,15 @@ class BatchSystem(Protocol):
     async def cancel(self, cancels: Sequence[Cancel]) -> Collection[str] | None:
         """Ask jobs to end, with as few commands as possible. What is gone already is no error.
 
-        Return the ids of jobs that could not be asked because nothing is seen of them, where that can be told: they are not gone for
-        having been asked.
+        One that fails keeps no other from being asked. Return the ids of jobs that could not be asked because nothing is seen of them,
+        where that can be told: they are not gone for having been asked.
         """
 
-    async def jobs(self, users: Collection[str]) -> Sequence[Job]:
-        """List every job of these users that the batch system still shows, ended ones too if it shows them."""
+    async def jobs(self, users: Collection[str]) -> Listed:
+        """List every job of these users that the batch system still shows, ended ones too if it shows them.
+
+        One user who cannot be asked about keeps nobody else's jobs from being listed; BackendUnavailable if nobody can.
+        """
 
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
         """Return what accounting knows of jobs that are listed no more; empty if there is no accounting."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from gateway.backends.contract import Observation, Phase, Started, StartFailed
+from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Launching, Scheduler, State, StopWish, Worker
 from gateway.server.core.transitions import Trigger, after
@@ -71,6 +71,8 @@ def absorb(known: Known, facts: Facts) -> None:
     """Take in facts."""
     _outcomes(known, facts)
     for observation in facts.observations.values():
+        if observation.presumed and facts.agent_connected and _at_work(known, observation.instance):
+            continue
         if observation.instance == known.cluster.scheduler_instance:
             _scheduler_observed(known, observation)
         elif observation.instance.name in known.workers:
@@ -78,6 +80,12 @@ def absorb(known: Known, facts: Facts) -> None:
     _silence(known, facts)
     if facts.news is not None and not known.cluster.state.finished:
         _news(known, facts.news)
+
+
+def _at_work(known: Known, instance: Instance) -> bool:
+    """Whether a scheduler that talks to us shows that an instance is there, whatever the machine room has lost sight of."""
+    worker = known.workers.get(instance.name)
+    return instance == known.cluster.scheduler_instance or (worker is not None and worker.connected)
 
 
 def _outcomes(known: Known, facts: Facts) -> None:
@@ -126,6 +134,9 @@ def _scheduler_observed(known: Known, seen: Observation) -> None:
     scheduler = known.cluster.scheduler
     if scheduler.launching is None:
         return
+    if seen.handle and not scheduler.handle:  # the answer to its start was lost
+        known.scheduler(handle=seen.handle)
+        scheduler = known.cluster.scheduler
     if seen.phase is Phase.RUNNING and scheduler.launching in (Launching.INTENDED, Launching.STARTED):
         known.scheduler(launching=Launching.RUNNING, running_at=known.now, handle=seen.handle or scheduler.handle)
         if known.cluster.state is State.CREATING:
@@ -157,12 +168,14 @@ def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> N
         else:
             code = "" if seen.exit_code is None else f" with code {seen.exit_code}"
             known.fail("SCHEDULER_EXITED", f"the scheduler's process ended{code}. {seen.message}".rstrip())
-    if seen.phase is Phase.GONE:
+    if seen.phase is Phase.GONE and not seen.presumed:  # what is only presumed is told to end all the same
         known.scheduler(launching=None, handle="")
 
 
 def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
-    if seen.phase is Phase.GONE and worker.launching is not Launching.INTENDED:
+    if seen.handle and not worker.handle and worker.launching is not Launching.INTENDED:  # the answer to its start was lost
+        worker = known.workers[worker.name] = replace(worker, handle=seen.handle)
+    if seen.phase is Phase.GONE and not seen.presumed and worker.launching is not Launching.INTENDED:
         del known.workers[worker.name]
     if worker.launching in (Launching.STOPPING, Launching.LEAVING, Launching.INTENDED):
         return
@@ -182,7 +195,7 @@ def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
             known.tell(reason, f"its process ended. {seen.message}".rstrip(), worker.name)
         else:
             _worker_failed(known, worker, "WORKER_EXITED", f"its process ended before it connected. {seen.message}".rstrip())
-    if seen.phase is Phase.EXITED:
+    if seen.phase is Phase.EXITED or seen.presumed:
         known.worker(worker, launching=Launching.LEAVING, connected=False)
 
 

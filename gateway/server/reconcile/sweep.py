@@ -31,13 +31,10 @@ def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Laun
     return targets
 
 
-def surprises(seen: Mapping[Instance, Observation], known: Mapping[Instance, Launching]) -> list[Observation]:
-    """Return the observations that may change something: all but of what runs and was known to."""
-    return [
-        observation
-        for instance, observation in seen.items()
-        if observation.phase is not Phase.RUNNING or known.get(instance) is not Launching.RUNNING
-    ]
+def surprises(seen: Mapping[Instance, Observation], known: Mapping[Target, Launching]) -> list[Observation]:
+    """Return the observations that may change something: all but of what runs and was known to, by its handle."""
+    settled = {target.instance for target, launching in known.items() if launching is Launching.RUNNING and target.handle}
+    return [observation for instance, observation in seen.items() if observation.phase is not Phase.RUNNING or instance not in settled]
 
 
 def orphans(found: Sequence[Observation], intended: Callable[[Observation], bool]) -> list[Target]:
@@ -76,7 +73,7 @@ class Watcher:
             targets = await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
             if targets:
                 seen = await self._backend.observations(list(targets))
-                self._push(surprises(seen, {target.instance: launching for target, launching in targets.items()}))
+                self._push(surprises(seen, targets))
 
     async def sweep(self) -> None:
         """End what nobody intends."""
