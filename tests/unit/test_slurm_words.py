@@ -51,6 +51,13 @@ def test_a_value_that_is_none_is_refused_with_its_setting(value: str) -> None:
         ("--uid=0", "set by the gateway itself"),
         ("-J=x", "set by the gateway itself"),
         ("--wrap=reboot", "set by the gateway itself"),
+        ("--job-nam=x", "set by the gateway itself"),
+        ("--arr=0-9", "set by the gateway itself"),
+        ("--outpu=/x", "set by the gateway itself"),
+        ("--wra=reboot", "set by the gateway itself"),
+        ("--ex=NONE", "set by the gateway itself"),
+        ("-M", "set by the gateway itself"),
+        ("-V", "set by the gateway itself"),
         ("script.sh", "no option of sbatch"),
         ("--comment=a\n--uid=0", "no option of sbatch"),
         ("-n4", "no option of sbatch"),
@@ -60,6 +67,21 @@ def test_a_value_that_is_none_is_refused_with_its_setting(value: str) -> None:
 def test_a_directive_that_is_not_free_is_refused(directive: object, why: str) -> None:
     with pytest.raises(SubmitRefused, match=why):
         words.submit_words("sbatch", order(directives=[directive]))
+
+
+FREE = """
+account bb bbf begin comment cpu-freq dependency deadline delay-boot gres gres-flags hold ignore-pbs no-kill licenses container
+distribution mail-type mail-user mcs-label nice ntasks-per-node overcommit partition power priority profile propagate qos reboot
+oversubscribe core-spec signal spread-job switches thread-spec time time-min use-min-nodes verbose wckey cluster-constraint contiguous
+constraint nodefile mincpus reservation tmp nodelist exclude exclusive mem-per-cpu sockets-per-node cores-per-socket threads-per-core
+extra-node-info ntasks-per-core ntasks-per-socket cpus-per-gpu gpus gpu-bind gpu-freq gpus-per-node gpus-per-socket gpus-per-task
+mem-per-gpu mem-bind network hint prefer tres-per-task umask
+"""  # of `sbatch --help`
+
+
+@pytest.mark.parametrize("name", FREE.split())
+def test_no_other_option_is_taken_for_the_beginning_of_one_that_is_not_free(name: str) -> None:
+    assert words.directives([f"--{name}=1"]) == [f"--{name}=1"]
 
 
 def test_many_are_cancelled_by_one_command() -> None:
