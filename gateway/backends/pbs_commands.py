@@ -30,7 +30,11 @@ _NO_CONTACT = re.compile(r"unable to contact|cannot connect|connection refused|t
 # One word of a directive. Slurm's wrappers put them into a shell's command line, so nothing a shell would take for its own may pass.
 WORD = re.compile(r"[A-Za-z0-9_.+@:,=/%^-]+")
 _AMOUNT = re.compile(r"\{(cores|memory)\}")  # what is replaced in a resource list
-_RESERVED = re.compile(r"-[CIJNSVXefjkortz]")  # options of qsub that are ours, or would hold it up
+# Options of qsub that are ours, or would hold it up; also behind options without a value, which share a word: -hN. Then their long names.
+_RESERVED = re.compile(r"-[EGhnx]*[CIJNSVXefjkortz]")
+_RESERVED_NAMES = re.compile(
+    r"(?:-W|.*,)?(?:Job_Name|Output_Path|Error_Path|Join_Path|Keep_Files|Rerunable|Shell_Path_List|array_indices_submitted|block|interactive)="
+)
 
 
 class Dialect(str, Enum):
@@ -71,7 +75,7 @@ def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
     argv += ["-J", f"0-{order.indices[0].stop - 1}"] if order.indices else []
     directives = _said(order, "directives")
     for word in directives:
-        if _RESERVED.match(word):
+        if _RESERVED.match(word) or _RESERVED_NAMES.match(word):
             raise SubmitRefused(f"directives: {word} is set by the gateway itself", permanent=True)
     return [*argv, *directives, *([script_path] if script_path else [])]
 

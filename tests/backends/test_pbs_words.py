@@ -293,10 +293,17 @@ def test_users_may_be_charged_by_name_and_schedulers_are_not_run_again() -> None
     assert words[words.index("-r") + 1] == "n"
 
 
-@pytest.mark.parametrize("word", ["-N", "-Nx", "-J", "-o", "-V", "-I", "-t"])
+@pytest.mark.parametrize(
+    "word", ["-N", "-Nx", "-J", "-o", "-V", "-I", "-t", "-hN", "-hnI", "-WOutput_Path=/x", "block=true", "umask=7,Job_Name=x"]
+)
 def test_what_the_gateway_sets_itself_is_no_directive(word: str) -> None:
     with pytest.raises(SubmitRefused, match=f"directives: {word} is set by the gateway itself"):
         qsub(order(directives=[word, "x"]), Dialect.PBS)
+
+
+def test_what_is_like_it_is_free() -> None:
+    free = ["-h", "-W", "group_list=block", "-Wumask=022,depend=afterok:1", "-m", "n", "-p", "5", "-ahN"]
+    assert qsub(order(directives=free), Dialect.PBS)[-len(free) :] == free
 
 
 @pytest.mark.parametrize("word", ["a;reboot", "$(id)", "a b", "`id`", "a\nb", "a|b", "a'b", 'a"b', "a>b", "ä", "a\\b", "*", "~", "{x}"])
