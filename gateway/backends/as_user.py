@@ -69,9 +69,10 @@ def run(words: Sequence[str], path: str) -> int:
     environment = {"PATH": path, "HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "LC_ALL": "C"}
     environment |= {key: os.environ[key] for key in ("SLURM_CONF", "PBS_CONF_FILE", "TZ", "SLURM_BITSTR_LEN") if key in os.environ}
     try:
-        return subprocess.run([program(words[1], path), *words[2:]], env=environment, cwd="/", timeout=DEADLINE_S, check=False).returncode
+        done = subprocess.run([program(words[1], path), *words[2:]], env=environment, cwd="/", timeout=DEADLINE_S, check=False)
     except subprocess.TimeoutExpired:
         raise Refused(f"{words[1]} did not answer within {DEADLINE_S} s") from None
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode  # as a shell tells of a signal
 
 
 def write(directory: pathlib.Path) -> None:

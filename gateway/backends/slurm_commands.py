@@ -57,7 +57,7 @@ class SlurmCommands:
         words = slurm_words.submit_words(self._programs.path("sbatch"), order)
         answer = await self._ask(self._who.words(order.user, words), order.script.encode())
         if answer.code != 0:
-            if slurm_states.UNREACHABLE.search(answer.complaint):
+            if answer.killed or slurm_states.UNREACHABLE.search(answer.complaint):
                 raise BackendUnavailable(f"sbatch: {answer.complaint}")
             message, hopeless = slurm_states.refusal(answer.complaint)
             raise SubmitRefused(f"Slurm refused the job: {message}", permanent=hopeless)

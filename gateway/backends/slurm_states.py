@@ -73,7 +73,8 @@ NO_REASON = ("", "None", "N/A", "(null)")
 UNREACHABLE = re.compile(
     r"unable to contact|socket timed out|connection refused|communication connection failure|zero bytes were transmitted|standby mode"
     r"|unable to establish|connection timed out|protocol authentication error|munge|could not establish a configuration source"
-    r"|unexpected message|transport endpoint|persistent connection|slurmdbd:|temporarily unavailable|no route to host",
+    r"|unexpected message|transport endpoint|persistent connection|slurmdbd:|temporarily unavailable|no route to host"
+    r"|did not answer within",
     re.IGNORECASE,
 )
 # Refusals that no repetition changes.

@@ -351,6 +351,20 @@ def test_a_server_that_does_not_answer_has_refused_nothing(name: str) -> None:
     assert isinstance(refusal(found.code, "", ""), BackendUnavailable)
 
 
+@pytest.mark.parametrize(
+    ("code", "err"),
+    [
+        (-9, ""),
+        (137, ""),
+        (143, "Terminated\n"),
+        (247, ""),  # of a launcher that tells a signal as it is
+        (2, "daskgateway-as-user: qsub did not answer within 120 s\n"),
+    ],
+)
+def test_a_qsub_that_was_killed_may_have_submitted(code: int, err: str) -> None:
+    assert isinstance(refusal(code, "", err), BackendUnavailable)
+
+
 def test_the_words_of_sbatch_are_found_in_what_slurms_wrapper_prints() -> None:
     text = "There was an error running the Slurm sbatch command.\nThe command was:\n'sbatch -p x 2>&1'\nand the output was:\n'{}\n'\n"
     refused = refusal(1, text.format("sbatch: error: invalid partition specified: x"), "")
