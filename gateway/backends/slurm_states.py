@@ -45,6 +45,21 @@ STATES: dict[str, tuple[Phase, str]] = {
     "PREEMPTED": (_G, "its job was preempted for another"),
     "REVOKED": (_G, "its job was moved to another cluster of the federation"),
 }
+# States that stand beside another in JSON since 23.02, as text tells them: the first of these counts. What has ended but for them has not.
+FLAGS = (
+    "COMPLETING",
+    "CONFIGURING",
+    "RESIZING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
+    "STOPPED",
+    "REVOKED",
+    "RESV_DEL_HOLD",
+    "SIGNALING",
+    "STAGE_OUT",
+)
 REASONS = {
     "Resources": "waits for free resources",
     "Priority": "other jobs come first",
@@ -216,10 +231,7 @@ def _json_job(job: Mapping[str, object]) -> tuple[Job, str, int]:
         text = job.get("array_task_string")
         element = number(task) if _is_set(task) else None
         indices = _indices(str(text)) if text else (() if element is None else (range(element, element + 1),))
-    states = job.get("job_state")
-    state = str(states[-1] if isinstance(states, list) and states else states)
-    if isinstance(states, list) and len(states) > 1:
-        state = str(states[0])
+    state = _state(job.get("job_state"))
     returned = job.get("exit_code")
     code = number(returned.get("return_code")) if isinstance(returned, dict) else _status_code(number(returned))
     phase, message = verdict(state, str(job.get("state_reason") or ""), code)
@@ -228,6 +240,15 @@ def _json_job(job: Mapping[str, object]) -> tuple[Job, str, int]:
     job_id = str(array or number(job.get("job_id")))
     made = Job(job_id, str(job.get("name")), str(job.get("user_name")), phase, indices, message, ended, starts_at)
     return made, str(job.get("partition")), number(job.get("priority"))
+
+
+def _state(told: object) -> str:
+    """Return the one state that counts, of a text or of a list of a base state and flags in any order."""
+    states = [str(state) for state in told] if isinstance(told, list) else [str(told)]
+    for flag in FLAGS:
+        if flag in states:
+            return flag
+    return next((state for state in states if state in STATES), states[0] if states else "")
 
 
 def _status_code(status: int) -> int:

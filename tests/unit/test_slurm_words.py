@@ -252,6 +252,35 @@ def test_json_of_either_form(job: dict[str, object]) -> None:
     assert (found.indices, found.phase, found.starts_at) == ((range(4), range(9, 10)), Phase.QUEUED, 5000)
 
 
+@pytest.mark.parametrize(
+    ("told", "phase", "message"),
+    [
+        (["CANCELLED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["COMPLETED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["COMPLETING", "NODE_FAIL"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["FAILED", "REQUEUED"], Phase.QUEUED, "it was put back into the queue (REQUEUED)"),
+        (["REQUEUE_HOLD", "NODE_FAIL"], Phase.QUEUED, "it was put back into the queue and is held (REQUEUE_HOLD)"),
+        (["FAILED", "SPECIAL_EXIT"], Phase.QUEUED, "it was put back into the queue and is held (SPECIAL_EXIT)"),
+        (["PREEMPTED", "REQUEUED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["COMPLETED", "STAGE_OUT"], Phase.RUNNING, "it is ending (STAGE_OUT)"),
+        (["RUNNING", "CONFIGURING"], Phase.QUEUED, "its node is being made ready (CONFIGURING)"),
+        (["RESIZING", "RUNNING"], Phase.RUNNING, ""),
+        (["A_NEW_FLAG", "CANCELLED"], Phase.GONE, "its job was cancelled (CANCELLED)"),
+        (["A_NEW_STATE", "A_NEW_FLAG"], Phase.RUNNING, ""),
+        (["SUSPENDED"], Phase.RUNNING, "it is suspended (SUSPENDED)"),
+        ([], Phase.RUNNING, ""),
+    ],
+)
+def test_a_state_with_flags_is_the_flags(told: list[str], phase: Phase, message: str) -> None:
+    job = {**NEW, "job_state": told, "state_reason": "None", "exit_code": {}}
+    ((found, _, _),) = states.jobs_of_json(json.dumps({"jobs": [job]}), "squeue")
+    assert (found.phase, found.message) == (phase, message)
+
+
+def test_every_flag_is_a_state() -> None:
+    assert set(states.FLAGS) < set(states.STATES)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"jobs": [{"job_id": 1}, {"jo', "<html>"])
 def test_json_that_is_none_is_no_answer(text: str) -> None:
     with pytest.raises(BackendUnavailable):
