@@ -21,7 +21,7 @@ POSITION_INTERVAL_S = 60.0  # between two looks at everybody's waiting jobs
 NEW_POSITION_INTERVAL_S = 10.0  # the same, while a job of ours has no place yet
 SACCT_CHUNK = 500  # ids in one sacct
 SQUEUE_CHUNK = 500  # users in one squeue
-# Of squeue: times in UTC, and lists of waiting elements in full, which it cuts short by default.
+# Of squeue and sacct: times in UTC, and lists of waiting elements in full, which it cuts short by default.
 SQUEUE_ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
 
 
@@ -130,7 +130,7 @@ class SlurmCommands:
             words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
             words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
             words += [f"--user={','.join(sorted(users))}"] if users else []
-            answer = await self._ask(words)
+            answer = await self._ask(words, env=SQUEUE_ENVIRONMENT)
             if answer.code != 0:
                 raise BackendUnavailable(f"sacct: {answer.complaint}")
             found += await asyncio.to_thread(slurm_states.parse_sacct, answer.out, mark)

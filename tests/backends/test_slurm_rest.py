@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway.backends import slurm_rest
-from gateway.backends.contract import BackendUnavailable
+from gateway.backends.contract import BackendUnavailable, Instance, Phase, Role, Target
 from gateway.backends.slurm import SlurmBackend
 
 UID = "c" + "a" * 20
@@ -95,3 +95,18 @@ async def test_an_answer_in_pieces_is_read_to_its_end(rest: Rest) -> None:
 
     rest.answering = pieces
     assert len((await rest.backend.listing(0.0)).sights.by_instance) == 100
+
+
+async def test_a_list_of_waiting_elements_that_was_cut_short_ends_nobody(rest: Rest) -> None:
+    rest.jobs = [JOB | {"job_state": "PENDING", "array_task_string": "0-3,9,12,34,36-..."}]
+    targets = [Target(Instance(UID, Role.WORKER, f"default-{n}"), f"7/{n}", "alice") for n in (0, 1, 9, 36)]
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="set SLURM_BITSTR_LEN=0 in the environment of slurmrestd"):
+            await rest.backend.observations(targets)
+        with pytest.raises(BackendUnavailable, match="SLURM_BITSTR_LEN"):
+            await rest.backend.find()
+    rest.jobs[0]["array_task_string"] = "0-3,9,12,34,36-40"
+    seen = await rest.backend.observations(targets)
+    assert {one.phase for one in seen.values()} == {Phase.QUEUED}
+    assert len(seen) == len(targets)
+    assert rest.deleted == []

@@ -281,6 +281,37 @@ def test_every_flag_is_a_state() -> None:
     assert set(states.FLAGS) < set(states.STATES)
 
 
+CUT = "0-3,9,12,34,36-..."
+
+
+def test_a_list_of_elements_that_was_cut_short_is_no_job_of_its_own() -> None:
+    why = r"elements of array 15 in no way that can be read \('0-3,9,12,34,36-...'\).*SLURM_BITSTR_LEN=0 in the environment of "
+    for job in (OLD, NEW):
+        waiting = {**job, "array_task_string": CUT, "array_task_id": None, "job_state": "PENDING"}
+        with pytest.raises(BackendUnavailable, match=why + "slurmrestd"):
+            states.jobs_of_json(json.dumps({"jobs": [waiting]}), "slurmrestd")
+    with pytest.raises(BackendUnavailable, match=why + "squeue"):
+        states.parse_squeue(squeue(row("15", CUT, "PENDING", str(NAME))), MARK)
+    with pytest.raises(BackendUnavailable, match=why + "sacct"):
+        states.parse_sacct(
+            "".join(MARK.join(fields) + "\n" for fields in (states.ACCOUNTING_FIELDS, (f"15_[{CUT}]", "PENDING", "", "", str(NAME)))), MARK
+        )
+
+
+def test_what_lists_anybody_elses_elements_hides_nobodys_jobs() -> None:
+    foreign = {**OLD, "name": "simulation", "array_task_string": CUT, "array_task_id": None}
+    found = states.jobs_of_json(json.dumps({"jobs": [foreign, OLD]}), "slurmrestd")
+    assert [job.indices for job, _, _ in found if job.name == str(NAME)] == [(range(4, 5),)]
+
+
+def test_an_array_without_elements_is_one_that_was_cancelled_before_any_ran() -> None:
+    ended = {**OLD, "array_task_id": None, "job_state": "CANCELLED"}
+    ((found, _, _),) = states.jobs_of_json(json.dumps({"jobs": [ended]}), "slurmrestd")
+    assert (found.id, found.indices, found.phase) == ("15", (), Phase.GONE)
+    with pytest.raises(BackendUnavailable, match="elements of array 15"):
+        states.jobs_of_json(json.dumps({"jobs": [{**ended, "job_state": "PENDING"}]}), "slurmrestd")
+
+
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"jobs": [{"job_id": 1}, {"jo', "<html>"])
 def test_json_that_is_none_is_no_answer(text: str) -> None:
     with pytest.raises(BackendUnavailable):
