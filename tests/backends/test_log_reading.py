@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pathlib
 
@@ -84,3 +85,33 @@ async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(tmp_path: p
     assert seen.exit_code == 3
     await backend.close()
     await room.close()
+
+
+@pytest.mark.parametrize("template", ["{root}/users/{user}", "{root}/users/{user}/{uid}"])
+async def test_logs_that_may_not_be_removed_are_left_to_the_site_and_the_purge_is_done(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, template: str
+) -> None:
+    """As in a user's directory of mode 2750, which is the gateway's group's to read."""
+    backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", log_directory=template)
+    await backend.open(lambda _: None)
+    await backend._own(UID, "nobody")
+    place = tmp_path / "users" / "nobody" / (UID if "{uid}" in template else "")
+    names = ["scheduler.log", "default-0.log"] if "{uid}" in template else [f"{UID}.scheduler.log", f"{UID}.default-0.log", "other.log"]
+    write_files(place, dict.fromkeys(names, b"x"))
+
+    real = os.unlink
+
+    def unlink(path: str, **kept: int) -> None:
+        if str(path).endswith(".log"):
+            raise PermissionError(13, "Permission denied", path)
+        real(path, **kept)
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
+        patched.setattr(os, "unlink", unlink)
+        await backend.purge(UID)
+    assert [(record.levelname, str(place) in record.message) for record in caplog.records if "left to the site" in record.message] == [
+        ("INFO", True)
+    ]
+    assert sorted(path.name for path in place.iterdir()) == sorted(names)
+    assert UID not in backend.owners
+    await backend.close()
