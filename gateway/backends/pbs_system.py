@@ -54,7 +54,7 @@ class PbsSystem:
     timeout_s: float = 60.0
     directory: str = ""  # of the commands; empty: they are found by PATH
     arrays_apart: bool = False  # whether the parts of arrays are asked for of our own arrays only, by their identifiers
-    scripts: Callable[[str, str], str] = lambda uid, account: ""  # where Torque's scripts are laid down; OpenPBS reads standard input
+    scripts: Callable[[str, str], Awaitable[str]] | None = None  # where Torque's scripts are laid down; OpenPBS reads standard input
     run: commands.Run = commands.run
     _facts: ServerFacts = field(default_factory=ServerFacts)
     _facts_at: float = float("-inf")
@@ -80,7 +80,8 @@ class PbsSystem:
         raise BackendUnavailable(f"qsub told no job's identifier: {excerpt(answer.out) or excerpt(answer.err) or 'nothing'}")
 
     async def _submit_file(self, order: Order) -> Answer:
-        directory = f"{self.scripts(order.name.uid, order.user)}/{order.name}"
+        assert self.scripts is not None
+        directory = f"{await self.scripts(order.name.uid, order.user)}/{order.name}"
         await self.who.write(order.user, directory, {"job.sh": order.script.encode()})
         try:
             return await self._ask(qsub(order, self.dialect, f"{directory}/job.sh"), order.user)

@@ -184,7 +184,7 @@ class BatchBackend(BaseBackend):
             settings |= self.scheduler_settings
         instances = [one.instance for one in batch.launches]
         try:
-            logs = self.directory(self.log_directory, uid, account)
+            logs = await self.directory(self.log_directory, uid, account)
             if logs and self.makes_directories():
                 await self.who.write(account, logs, {})
             log_path = f"{logs}/{logfiles.file_name(batch, logfiles.prefix(self.log_directory, uid))}" if logs else ""
@@ -207,7 +207,7 @@ class BatchBackend(BaseBackend):
         return started
 
     async def _dialect(self, batch: arrays.Batch, account: str, settings: Mapping[str, object]) -> script.Dialect:
-        stage = self.directory(self.staging_directory, batch.name.uid, account)
+        stage = await self.directory(self.staging_directory, batch.name.uid, account)
         if stage:
             stage = f"{stage}/{batch.name}"
             await self.who.write(account, stage, batch.launch.files)
@@ -215,10 +215,10 @@ class BatchBackend(BaseBackend):
         lines = [str(line) for line in setup] if isinstance(setup, list | tuple) else []
         return script.Dialect(self.index_variable, self.shell, lines, self.scratch_directory, stage)
 
-    def directory(self, template: str, uid: str, account: str) -> str:
+    async def directory(self, template: str, uid: str, account: str) -> str:
         """Return a directory out of its template; empty if there is none."""
         chosen = self.default_log_directory() if template == "{default}" else template
-        return directories.filled(chosen, account=account, uid=uid, root=str(self._root))
+        return await directories.filled(chosen, account=account, uid=uid, root=str(self._root))
 
     def default_log_directory(self) -> str:
         """Return the template of the log directory that holds if none is configured."""
@@ -338,7 +338,7 @@ class BatchBackend(BaseBackend):
     async def _with_last_words(self, seen: Observation) -> Observation:
         try:
             async with asyncio.timeout(LAST_WORDS_S):
-                words = await self._log_place(seen.instance.uid).last_words(seen.instance)
+                words = await (await self._log_place(seen.instance.uid)).last_words(seen.instance)
         except (BackendUnavailable, OSError, ValueError, SubmitRefused, TimeoutError):
             words = ""
         if not words or words in seen.message:
@@ -363,12 +363,12 @@ class BatchBackend(BaseBackend):
         self.ledger.forget(uid)
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
-        if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
+        if account is not None and (stage := await self.directory(self.staging_directory, uid, account)):
             await directories.told(self.who.remove(account, stage))
 
     async def purge(self, uid: str) -> None:
         """Remove the logs, and the record of whose they are."""
-        place = self._log_place(uid)
+        place = await self._log_place(uid)
         if uid in self.owners and place.directory:
             await directories.told(place.remove())
         self.owners.pop(uid, None)
@@ -376,14 +376,14 @@ class BatchBackend(BaseBackend):
 
     # Logs
 
-    def _log_place(self, uid: str) -> LogPlace:
+    async def _log_place(self, uid: str) -> LogPlace:
         account = self.owners.get(uid) or self.who.account("nobody")
         prefix = logfiles.prefix(self.log_directory, uid)
-        return LogPlace(self.who, account, self.directory(self.log_directory, uid, account), prefix)
+        return LogPlace(self.who, account, await self.directory(self.log_directory, uid, account), prefix)
 
     async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
         """Yield an instance's log."""
-        place = self._log_place(target.instance.uid)
+        place = await self._log_place(target.instance.uid)
         if not place.directory:
             return
 
