@@ -23,7 +23,7 @@ from gateway.backends.base import BaseBackend
 from gateway.backends.batch import arrays, commands, directories, logfiles, names, script, sight
 from gateway.backends.batch.early import EarlyLooks
 from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
-from gateway.backends.batch.ledger import Ledger, Listing
+from gateway.backends.batch.ledger import Ledger, Listing, note
 from gateway.backends.batch.logs import LogPlace
 from gateway.backends.batch.system import BatchSystem, Cancel, Order, SubmitRefused
 from gateway.backends.contract import (
@@ -248,11 +248,11 @@ class BatchBackend(BaseBackend):
                 account = self._account_of(target, sighted)
                 meant[target.instance] = job_id
                 cancels.append(Cancel(job_id, account, () if index is None else arrays.ranges([index])))
-        self._asked |= {target.instance: now for target in due}  # also if it fails: a batch system that is slow may be at it still
+        note(self._asked, [target.instance for target in due], now)  # also if it fails: a batch system that is slow may be at it still
         unseen = frozenset(await self.system.cancel(sight.merged(cancels)) or ()) if cancels else frozenset()
         for instance in [instance for instance, job_id in meant.items() if job_id in unseen]:
-            del self._asked[instance]  # nobody was asked
-        self._stopped |= {target.instance: now for target in due if meant.get(target.instance) not in unseen}
+            self._asked.pop(instance, None)  # nobody was asked
+        note(self._stopped, [target.instance for target in due if meant.get(target.instance) not in unseen], now)
         if over:
             self.push(over)
         self._early.expect([target for target in due if target.instance in self._stopped], (Phase.GONE,))
