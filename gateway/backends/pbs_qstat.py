@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIELDS = {  # attribute of a job → our word for it; the rest is not kept
@@ -96,7 +96,8 @@ class Listing:
     """
 
     jobs: Mapping[JobId, Job] = field(default_factory=dict)
-    unclear: Mapping[JobId, frozenset[str]] = field(default_factory=dict)  # with the names that were told
+    unclear: Mapping[JobId, Sequence[Job]] = field(default_factory=dict)  # with what was told, in the order in which it was
+    order: Sequence[JobId] = ()  # as they were told of, each as often as it was
 
 
 def parse_json(text: str) -> Listing:
@@ -209,18 +210,15 @@ def _text_jobs(text: str) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
 
 
 def _listing(told: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> Listing:
-    jobs: dict[JobId, Job] = {}
-    unclear: dict[JobId, frozenset[str]] = {}
+    found: dict[JobId, dict[Job, None]] = {}
+    order: list[JobId] = []
     for text, fields in told:
         identity = parse_id(text)
-        if identity is None:
-            continue
-        job = _job(identity, fields)
-        if jobs.setdefault(identity, job) != job:
-            unclear[identity] = unclear.get(identity, frozenset({jobs[identity].name})) | {job.name}
-    for identity in unclear:
-        del jobs[identity]
-    return Listing(jobs, unclear)
+        if identity is not None:
+            found.setdefault(identity, {})[_job(identity, fields)] = None
+            order.append(identity)
+    jobs = {identity: next(iter(tellings)) for identity, tellings in found.items() if len(tellings) == 1}
+    return Listing(jobs, {identity: tuple(tellings) for identity, tellings in found.items() if len(tellings) > 1}, order)
 
 
 def _job(identity: JobId, fields: Iterable[tuple[str, str]]) -> Job:

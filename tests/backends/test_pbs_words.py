@@ -13,7 +13,7 @@ from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
 from gateway.backends.pbs_commands import Dialect, parse_server, qdels, qstat, qsub, refusal
 from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, doubtful, standing, starts_at, told
+from gateway.backends.pbs_states import PHASES, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
 from gateway.backends.pbs_system import doomed
 from tests.parts.pbs_cases import case, names
 from tests.parts.pbs_replay import printed
@@ -248,13 +248,38 @@ def test_jobs_are_told_by_part_with_their_places_and_only_of_those_asked_for() -
 
 
 def test_jobs_of_one_name_are_in_doubt() -> None:
-    one, other = Job(JobId(1, "h"), "n", "alice@h", "R"), Job(JobId(2, "h"), "n", "alice@h", "Q")
+    one, other = Job(JobId(1, "h"), str(JOB), "alice@h", "R"), Job(JobId(2, "h"), str(JOB), "alice@h", "Q")
     assert doubtful(Listing({one.id: one, other.id: other}), ["alice"]) == {one.id, other.id}
-    ended, anothers = Job(JobId(3, "h"), "n", "alice@h", "F"), Job(JobId(4, "h"), "n", "bob@h", "R")
+    ended, anothers = Job(JobId(3, "h"), str(JOB), "alice@h", "F"), Job(JobId(4, "h"), str(JOB), "bob@h", "R")
     assert doubtful(Listing({one.id: one, ended.id: ended, anothers.id: anothers}), ["alice"]) == set()
-    twice = {JobId(5, "h", True, 1): frozenset({"n", "m"})}
+    alike = replace(one, name="sim"), replace(other, name="sim")
+    assert doubtful(Listing({job.id: job for job in alike}), ["alice"]) == set()  # users name their own jobs as they like
+    part = JobId(5, "h", True, 1)
+    twice = {part: (Job(part, "m", "mallory@h", "R"), Job(part, str(JOB), "alice@h", "R"))}
     assert doubtful(Listing({}, twice), ["alice"]) == {JobId(5, "h", True)}
     assert doubtful(Listing({one.id: one}, twice), ["alice"]) == {one.id, JobId(5, "h", True)}
+    assert doubtful(Listing({one.id: one}, twice), ["mallory"]) == set()
+
+
+def test_of_an_answer_about_one_job_its_own_words_count() -> None:
+    own, lie = Job(JobId(9, "h"), "x", "mallory@h", "R"), Job(JobId(9, "h"), str(JOB), "alice@h", "F")
+    victim = Job(JobId(5, "h"), str(JOB), "alice@h", "F")
+    answer = Listing({victim.id: victim}, {own.id: (own, lie)}, [own.id, victim.id, own.id])
+    assert alone(answer, own.id) == {own.id: own}
+    assert tells_of_others(answer, own.id)
+    assert alone(answer, JobId(7, "h")) == {}
+    array = JobId(12, "h", True)
+    parts = [Job(array, "x", "mallory@h", "B"), Job(array.part(0), str(JOB), "alice@h", "R"), Job(array.part(1), "x", "mallory@h", "Q")]
+    answer = Listing({job.id: job for job in parts}, {}, [job.id for job in parts])
+    assert {(job.name, job.owner) for job in alone(answer, array).values()} == {("x", "mallory@h")}
+    assert not tells_of_others(answer, array)
+
+
+def test_whose_text_may_be_to_blame_stands_before_what_it_tells() -> None:
+    order = [JobId(number, "h") for number in (1, 2, 3, 9, 1, 2, 3, 1, 10, 11)]
+    assert suspects(Listing(order=order), set(order[:3]))[0] == JobId(9, "h")
+    assert JobId(9, "h") in suspects(Listing(order=order), set(order))  # also if it has put itself in doubt
+    assert len(suspects(Listing(order=order * 100), set(order[:2]))) <= 12
 
 
 # Telling
