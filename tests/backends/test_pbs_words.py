@@ -16,7 +16,7 @@ from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, p
 from gateway.backends.pbs_states import PHASES, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
 from gateway.backends.pbs_system import doomed
 from tests.parts.pbs_cases import case, names
-from tests.parts.pbs_replay import printed
+from tests.parts.pbs_replay import block, printed
 
 UID = "c" + "a" * 20
 JOB, ARRAY = JobName("dgw", UID, "default", 4), JobName("dgw", UID, "default", 0)
@@ -259,6 +259,26 @@ def test_jobs_of_one_name_are_in_doubt() -> None:
     assert doubtful(Listing({}, twice), ["alice"]) == {JobId(5, "h", True)}
     assert doubtful(Listing({one.id: one}, twice), ["alice"]) == {one.id, JobId(5, "h", True)}
     assert doubtful(Listing({one.id: one}, twice), ["mallory"]) == set()
+
+
+SWALLOWING = {
+    "as fields": ('A":{"B":{"C', 'A":"1"}}}},"92.h":{"V":{"B'),
+    "as jobs within no job": ('A":"1"}},"Z":{"Y":{"V":{"B', 'A":"1"}}},"92.h":{"V":{"B'),
+    "in a list": ('A":[{"Y":{"X":{"B', 'A":"1"}}}]}},"92.h":{"V":{"B'),
+    "outside the jobs": ('A":"1"}}},"More":{"Z":{"V":{"B', "A"),
+    "in the header": ('A":"1"}}},"timestamp":{"Z":{"V":{"B', "A"),
+}
+
+
+@pytest.mark.parametrize("kind", SWALLOWING)
+def test_names_of_variables_that_open_and_close_objects_swallow_no_other_job(kind: str) -> None:
+    ((_, record),) = case("202-qstat-running").jobs.items()
+    blocks = [block(f"{number}.h", {**record, "Variable_List": {"V": "1"}}) for number in (90, 5, 91)]
+    for at, name in zip((0, 2), SWALLOWING[kind]):
+        blocks[at] = blocks[at].replace('"V":"1"', f'"{name}":"1"')
+    text = printed(blocks)
+    json.loads(text)  # that is valid
+    assert JobId(5, "h") in parse_json(text).jobs
 
 
 def test_of_an_answer_about_one_job_its_own_words_count() -> None:
