@@ -68,12 +68,13 @@ def run(words: Sequence[str], path: str) -> int:
     account = pwd.getpwuid(os.getuid())
     environment = {"PATH": path, "HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "LC_ALL": "C"}
     environment |= {key: os.environ[key] for key in ("SLURM_CONF", "PBS_CONF_FILE", "TZ") if key in os.environ}
-    if os.path.basename(words[1]) == "squeue":  # sudo keeps nothing of what the gateway sets: times in UTC, lists in full
+    if os.path.basename(words[1]) in ("squeue", "sacct"):  # sudo keeps nothing of what the gateway sets: times in UTC, lists in full
         environment |= {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
     try:
-        return subprocess.run([program(words[1], path), *words[2:]], env=environment, cwd="/", timeout=DEADLINE_S, check=False).returncode
+        done = subprocess.run([program(words[1], path), *words[2:]], env=environment, cwd="/", timeout=DEADLINE_S, check=False)
     except subprocess.TimeoutExpired:
         raise Refused(f"{words[1]} did not answer within {DEADLINE_S} s") from None
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode  # as a shell tells of a signal
 
 
 def write(directory: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.system import Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Role
 from gateway.backends.pbs_qstat import JobId
@@ -25,12 +26,18 @@ ARRAY_TOO_LARGE, FINISHED, UNKNOWN = 3, 35, 153
 HOPELESS = frozenset({2, 3, 154, 159, 166, 167, 170, 175, 187, 188})
 
 WRAPPED = "and the output was:"
-_NO_CONTACT = re.compile(r"unable to contact|cannot connect|connection refused|timed out|communication failure", re.IGNORECASE)
+_NO_CONTACT = re.compile(
+    r"unable to contact|cannot connect|connection refused|timed out|communication failure|did not answer within", re.IGNORECASE
+)
 
 # One word of a directive. Slurm's wrappers put them into a shell's command line, so nothing a shell would take for its own may pass.
 WORD = re.compile(r"[A-Za-z0-9_.+@:,=/%^-]+")
 _AMOUNT = re.compile(r"\{(cores|memory)\}")  # what is replaced in a resource list
-_RESERVED = re.compile(r"-[CIJNSVXefjkortz]")  # options of qsub that are ours, or would hold it up
+# Options of qsub that are ours, or would hold it up; also behind options without a value, which share a word: -hN. Then their long names.
+_RESERVED = re.compile(r"-[EGhnx]*[CIJNSVXefjkortz]")
+_RESERVED_NAMES = re.compile(
+    r"(?:-W|.*,)?(?:Job_Name|Output_Path|Error_Path|Join_Path|Keep_Files|Rerunable|Shell_Path_List|array_indices_submitted|block|interactive)="
+)
 
 
 class Dialect(str, Enum):
@@ -71,7 +78,7 @@ def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
     argv += ["-J", f"0-{order.indices[0].stop - 1}"] if order.indices else []
     directives = _said(order, "directives")
     for word in directives:
-        if _RESERVED.match(word):
+        if _RESERVED.match(word) or _RESERVED_NAMES.match(word):
             raise SubmitRefused(f"directives: {word} is set by the gateway itself", permanent=True)
     return [*argv, *directives, *([script_path] if script_path else [])]
 
@@ -163,7 +170,7 @@ def refusal(code: int, out: str, err: str) -> SubmitRefused | BackendUnavailable
     wrapped = out.rpartition(WRAPPED)[2].strip().strip("'")  # what Slurm's wrapper puts its sbatch's words into
     said = excerpt(err) or excerpt(wrapped) or f"it ended with code {code} and said nothing"
     said = said.removeprefix("qsub: ")
-    if code in NO_SERVER or _NO_CONTACT.search(said):
+    if Answer(code, out, err).killed or code in NO_SERVER or _NO_CONTACT.search(said):
         return BackendUnavailable(f"qsub: {said}")
     if code == ARRAY_TOO_LARGE:
         said += "; c.PbsBackend.max_array_size says how large arrays are made"

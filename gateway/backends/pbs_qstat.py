@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIELDS = {  # attribute of a job → our word for it; the rest is not kept
@@ -96,7 +96,8 @@ class Listing:
     """
 
     jobs: Mapping[JobId, Job] = field(default_factory=dict)
-    unclear: Mapping[JobId, frozenset[str]] = field(default_factory=dict)  # with the names that were told
+    unclear: Mapping[JobId, Sequence[Job]] = field(default_factory=dict)  # with what was told, in the order in which it was
+    order: Sequence[JobId] = ()  # as they were told of, each as often as it was
 
 
 def parse_json(text: str) -> Listing:
@@ -116,7 +117,22 @@ def _whole(text: str) -> Listing:
         raise Garbled(f"no JSON: {_excerpt(text)}") from None
     if not isinstance(told, tuple) or not any(key in HEADER for key, _ in told):
         raise Garbled(f"no answer of qstat: {_excerpt(text)}")
-    return _listing((key, _flat(fields)) for name, jobs in told if name == "Jobs" and isinstance(jobs, tuple) for key, fields in jobs)
+    if not all(_shaped(name, value) for name, value in told):
+        raise Garbled("the answer of qstat has another shape than its own")
+    return _listing((key, _flat(fields)) for name, jobs in told if name == "Jobs" for key, fields in jobs)
+
+
+def _shaped(name: str, value: object) -> bool:
+    """Whether a part of an answer is as qstat makes it: names of variables can open and close objects, and put other jobs within them."""
+    if name != "Jobs":
+        return name in HEADER and not isinstance(value, tuple | list)
+    jobs = value if isinstance(value, tuple) else [("", value)]
+    return all(parse_id(key) is not None and isinstance(fields, tuple) and all(map(_shallow, fields)) for key, fields in jobs)
+
+
+def _shallow(field: tuple[str, object]) -> bool:
+    value = field[1]
+    return not isinstance(value, list) and not (isinstance(value, tuple) and any(isinstance(part[1], tuple | list) for part in value))
 
 
 def _by_layout(text: str) -> Listing:
@@ -130,9 +146,7 @@ def _refuse(constant: str) -> str:
     raise ValueError(constant)  # `inf` is not JSON, and the line it stands on says what it was
 
 
-def _flat(fields: object) -> Iterator[tuple[str, str]]:
-    if not isinstance(fields, tuple):
-        return
+def _flat(fields: Sequence[tuple[str, object]]) -> Iterator[tuple[str, str]]:
     for key, value in fields:
         if isinstance(value, tuple):
             yield from ((f"{key}.{part}", _word(inner)) for part, inner in value)
@@ -209,18 +223,15 @@ def _text_jobs(text: str) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
 
 
 def _listing(told: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> Listing:
-    jobs: dict[JobId, Job] = {}
-    unclear: dict[JobId, frozenset[str]] = {}
+    found: dict[JobId, dict[Job, None]] = {}
+    order: list[JobId] = []
     for text, fields in told:
         identity = parse_id(text)
-        if identity is None:
-            continue
-        job = _job(identity, fields)
-        if jobs.setdefault(identity, job) != job:
-            unclear[identity] = unclear.get(identity, frozenset({jobs[identity].name})) | {job.name}
-    for identity in unclear:
-        del jobs[identity]
-    return Listing(jobs, unclear)
+        if identity is not None:
+            found.setdefault(identity, {})[_job(identity, fields)] = None
+            order.append(identity)
+    jobs = {identity: next(iter(tellings)) for identity, tellings in found.items() if len(tellings) == 1}
+    return Listing(jobs, {identity: tuple(tellings) for identity, tellings in found.items() if len(tellings) > 1}, order)
 
 
 def _job(identity: JobId, fields: Iterable[tuple[str, str]]) -> Job:

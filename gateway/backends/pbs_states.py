@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.backends.batch import system
 from gateway.backends.batch.names import parse_job_name
@@ -59,6 +59,7 @@ HELD_BY = {"u": "by its user", "o": "by an operator", "s": "by the system", "p":
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CTIME = re.compile(r"\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d) (?P<year>\d{4})")
 DELETED, NEVER_RAN = 91, 70  # substates
+SUSPECTED_ROWS, SUSPECTED_JOBS = 3, 4  # each of these costs a question
 QDEL_STATUS = 256 + signal.SIGTERM
 
 
@@ -167,16 +168,52 @@ def told(listing: Listing, users: Collection[str]) -> list[system.Job]:
 
 
 def doubtful(listing: Listing, users: Collection[str]) -> set[JobId]:
-    """Return whose existence should be asked for by identifier: jobs told of twice, and living ones of one name."""
+    """Return what should be asked for by identifier: a gateway's jobs of these users that are told of twice, and living ones of one name.
+
+    Others may be told of as somebody's text will have it: they count for nothing.
+    """
+
+    def ours(job: Job) -> bool:
+        return job.owner.partition("@")[0] in users and parse_job_name(job.name) is not None
+
     names: dict[str, set[JobId]] = {}
     for job in listing.jobs.values():
-        if job.owner.partition("@")[0] in users and PHASES.get(job.state) is not Phase.GONE:
+        if PHASES.get(job.state) is not Phase.GONE and ours(job):
             names.setdefault(job.name, set()).add(job.id.whole)
-    for identity, told_names in listing.unclear.items():
-        for name in told_names:
-            names.setdefault(name, set()).add(identity.whole)
+    unclear = [job for tellings in listing.unclear.values() for job in tellings if ours(job)]
+    for job in unclear:
+        names.setdefault(job.name, set()).add(job.id.whole)
     twice = {identity for alike in names.values() if len(alike) > 1 for identity in alike}
-    return twice | {identity.whole for identity in listing.unclear}
+    return twice | {job.id.whole for job in unclear}
+
+
+def alone(listing: Listing, asked: JobId) -> dict[JobId, Job]:
+    """Return what an answer about one job tells of it, and of its parts if it is an array.
+
+    A job's own words come before its text can make up any. Its parts have its name and owner, whatever its text tells of them.
+    """
+    told = {**listing.jobs, **{identity: tellings[0] for identity, tellings in listing.unclear.items()}}
+    head = told.get(asked)
+    if head is None:
+        return {}
+    return {identity: replace(job, name=head.name, owner=head.owner) for identity, job in told.items() if identity.whole == asked}
+
+
+def tells_of_others(listing: Listing, asked: JobId) -> bool:
+    """Whether an answer about one job tells of other jobs too, which only its text can have made up."""
+    return any(identity.whole != asked for identity in listing.order)
+
+
+def suspects(listing: Listing, doubts: Collection[JobId]) -> list[JobId]:
+    """Return whose text may tell of most of these jobs, the likeliest first: one before a long row of them, or one that begins it."""
+    rows: list[list[JobId]] = [[]]  # of doubted ones, each row behind the one that stands before it
+    for identity in (identity.whole for identity in listing.order):
+        if identity not in doubts:
+            rows.append([])
+        rows[-1].append(identity)
+    rows.sort(key=len, reverse=True)
+    chosen = [row[:1] for row in rows[:SUSPECTED_ROWS]] + [row[1:SUSPECTED_JOBS] for row in rows[:SUSPECTED_ROWS]]
+    return list(dict.fromkeys(identity for row in chosen for identity in row))
 
 
 def our_arrays(listing: Listing, users: Collection[str]) -> set[JobId]:

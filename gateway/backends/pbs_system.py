@@ -35,7 +35,7 @@ from gateway.backends.pbs_commands import (
     refusal,
 )
 from gateway.backends.pbs_qstat import Garbled, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, doubtful, our_arrays, told
+from gateway.backends.pbs_states import PHASES, alone, doubtful, our_arrays, suspects, tells_of_others, told
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,11 @@ class PbsSystem:
     timeout_s: float = 60.0
     directory: str = ""  # of the commands; empty: they are found by PATH
     arrays_apart: bool = False  # whether the parts of arrays are asked for of our own arrays only, by their identifiers
-    scripts: Callable[[str, str], str] = lambda uid, account: ""  # where Torque's scripts are laid down; OpenPBS reads standard input
+    scripts: Callable[[str, str], Awaitable[str]] | None = None  # where Torque's scripts are laid down; OpenPBS reads standard input
     run: commands.Run = commands.run
     _facts: ServerFacts = field(default_factory=ServerFacts)
     _facts_at: float = float("-inf")
+    _liars: frozenset[JobId] = frozenset()  # whose text was seen to tell of other jobs, at the last look that had doubts
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_COMMANDS))
 
     async def _ask(self, argv: Sequence[str], account: str = "", stdin: str = "") -> Answer:
@@ -80,7 +81,8 @@ class PbsSystem:
         raise BackendUnavailable(f"qsub told no job's identifier: {excerpt(answer.out) or excerpt(answer.err) or 'nothing'}")
 
     async def _submit_file(self, order: Order) -> Answer:
-        directory = f"{self.scripts(order.name.uid, order.user)}/{order.name}"
+        assert self.scripts is not None
+        directory = f"{await self.scripts(order.name.uid, order.user)}/{order.name}"
         await self.who.write(order.user, directory, {"job.sh": order.script.encode()})
         try:
             return await self._ask(qsub(order, self.dialect, f"{directory}/job.sh"), order.user)
@@ -113,13 +115,40 @@ class PbsSystem:
         if self.arrays_apart:
             arrays = sorted(our_arrays(listing, users), key=str)
             found = await asyncio.gather(*(self._list(account, chunk) for chunk in _chunked(arrays, MAX_CONFIRMED)))
-            listing = replace(listing, jobs={**listing.jobs, **{one: job for told_apart in found for one, job in told_apart.jobs.items()}})
-        doubts = sorted(doubtful(listing, users), key=str)[:MAX_CONFIRMED]
+            for apart, chunk in zip(found, _chunked(arrays, MAX_CONFIRMED)):
+                parts = {one: job for one, job in apart.jobs.items() if one.whole in chunk}
+                listing = Listing({**listing.jobs, **parts}, {**listing.unclear, **apart.unclear}, [*listing.order, *apart.order])
+        doubts = sorted(doubtful(listing, users), key=str)
         if not doubts:
             return listing
-        sure = await self._list(account, doubts)
+        if len(doubts) > MAX_CONFIRMED:
+            raise await self._unbelievable(listing, doubts, account)
         whole = set(doubts)
+        sure = await self._list(account, doubts)
+        if sure.unclear or not whole.issuperset(one.whole for one in sure.jobs):
+            sure = await self._one_by_one(account, doubts)  # one of those in doubt tells of others
         return Listing({**{one: job for one, job in listing.jobs.items() if one.whole not in whole}, **sure.jobs})
+
+    async def _one_by_one(self, account: str, doubts: Sequence[JobId]) -> Listing:
+        """Ask for each by itself: before a job's own words nothing can be told of it."""
+        answers = await asyncio.gather(*(self._list(account, [asked]) for asked in doubts))
+        sure = [alone(answer, asked) for asked, answer in zip(doubts, answers)]
+        liars = {
+            asked: sure[at][asked].owner for at, asked in enumerate(doubts) if asked in sure[at] and tells_of_others(answers[at], asked)
+        }
+        for liar in liars.keys() - self._liars:
+            logger.warning("variables of PBS job %s of %s are named so that qstat tells of other jobs", liar, liars[liar])
+        self._liars = frozenset(liars)
+        return Listing({one: job for told_alone in sure for one, job in told_alone.items()})
+
+    async def _unbelievable(self, listing: Listing, doubts: Sequence[JobId], account: str) -> BackendUnavailable:
+        """Return that too much is in doubt, with the job that is to blame if there is one."""
+        words = f"qstat tells of {len(doubts)} jobs twice or under one name, more than can be asked for one by one"
+        for asked in suspects(listing, set(doubts)):
+            answer = await self._list(account, [asked])
+            if tells_of_others(answer, asked) and (head := alone(answer, asked).get(asked)):
+                return BackendUnavailable(f"{words}: variables of job {asked} of {head.owner} are named so that it does")
+        return BackendUnavailable(words)
 
     async def _list(self, account: str = "", only: Collection[JobId] = (), parts: bool = True) -> Listing:
         answer = await self._ask(qstat(self.dialect, only=only, parts=parts), account)

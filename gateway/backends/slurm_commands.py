@@ -22,7 +22,7 @@ NEW_POSITION_INTERVAL_S = 10.0  # the same, while a job of ours has no place yet
 SACCT_CHUNK = 500  # ids in one sacct
 SQUEUE_CHUNK = 500  # users in one squeue
 PRIVACY_S = 600.0  # what Slurm hides is asked for again
-# Of squeue: times in UTC, and lists of waiting elements in full, which it cuts short by default.
+# Of squeue and sacct: times in UTC, and lists of waiting elements in full, which it cuts short by default.
 SQUEUE_ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
 
 
@@ -60,7 +60,7 @@ class SlurmCommands:
         words = slurm_words.submit_words(self._programs.path("sbatch"), order)
         answer = await self._ask(self._who.words(order.user, words), order.script.encode())
         if answer.code != 0:
-            if slurm_states.UNREACHABLE.search(answer.complaint):
+            if answer.killed or slurm_states.UNREACHABLE.search(answer.complaint):
                 raise BackendUnavailable(f"sbatch: {answer.complaint}")
             message, hopeless = slurm_states.refusal(answer.complaint)
             raise SubmitRefused(f"Slurm refused the job: {message}", permanent=hopeless)
@@ -171,7 +171,7 @@ class SlurmCommands:
             words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
             words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
             words += [f"--user={','.join(sorted(users))}"] if users else []
-            answer = await self._ask(self._who.words(account, words) if account else words)
+            answer = await self._ask(self._who.words(account, words) if account else words, env=SQUEUE_ENVIRONMENT)
             if answer.code != 0:
                 raise BackendUnavailable(f"sacct: {answer.complaint}")
             found += await asyncio.to_thread(slurm_states.parse_sacct, answer.out, mark)

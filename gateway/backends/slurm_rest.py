@@ -83,9 +83,11 @@ class SlurmRest:
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         try:
             async with self._permits, self._session.request(method, self._base + path, json=body, headers=headers, timeout=timeout) as got:
-                raw = await got.content.read(MAX_ANSWER_BYTES + 1) if got.content_length == 0 else await got.read()
-                if len(raw) > MAX_ANSWER_BYTES:
-                    raise BackendUnavailable(f"slurmrestd wrote more than {MAX_ANSWER_BYTES // 2**20} MiB")
+                raw = bytearray()
+                async for piece in got.content.iter_any():
+                    raw += piece
+                    if len(raw) > MAX_ANSWER_BYTES:
+                        raise BackendUnavailable(f"slurmrestd wrote more than {MAX_ANSWER_BYTES // 2**20} MiB")
                 text = raw.decode(errors="replace")
                 if got.status in (401, 403) or ("uthentication" in text[:500] and got.status >= 400):
                     self._tokens.forget(user)

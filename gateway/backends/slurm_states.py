@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.backends.batch.arrays import Ranges, parse_ranges
+from gateway.backends.batch.names import parse_job_name
 from gateway.backends.batch.sight import OUTGREW_MEMORY
 from gateway.backends.batch.system import Job
 from gateway.backends.contract import BackendUnavailable, Phase
@@ -45,6 +46,21 @@ STATES: dict[str, tuple[Phase, str]] = {
     "PREEMPTED": (_G, "its job was preempted for another"),
     "REVOKED": (_G, "its job was moved to another cluster of the federation"),
 }
+# States that stand beside another in JSON since 23.02, as text tells them: the first of these counts. What has ended but for them has not.
+FLAGS = (
+    "COMPLETING",
+    "CONFIGURING",
+    "RESIZING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
+    "STOPPED",
+    "REVOKED",
+    "RESV_DEL_HOLD",
+    "SIGNALING",
+    "STAGE_OUT",
+)
 REASONS = {
     "Resources": "waits for free resources",
     "Priority": "other jobs come first",
@@ -73,7 +89,8 @@ NO_REASON = ("", "None", "N/A", "(null)")
 UNREACHABLE = re.compile(
     r"unable to contact|socket timed out|connection refused|communication connection failure|zero bytes were transmitted|standby mode"
     r"|unable to establish|connection timed out|protocol authentication error|munge|could not establish a configuration source"
-    r"|unexpected message|transport endpoint|persistent connection|slurmdbd:|temporarily unavailable|no route to host",
+    r"|unexpected message|transport endpoint|persistent connection|slurmdbd:|temporarily unavailable|no route to host"
+    r"|did not answer within",
     re.IGNORECASE,
 )
 # Refusals that no repetition changes.
@@ -137,7 +154,7 @@ def _squeue_job(fields: Sequence[str]) -> tuple[Job, str, int]:
     job_id, task, state, code, reason, start, priority, user, partition, name = fields[:10]
     exit_code = _status_code(int(code)) if code.isdigit() else None
     phase, message = verdict(state, reason, exit_code)
-    indices = _indices(task)
+    indices = _indices(task, job_id, name, "squeue")
     gone = phase is Phase.GONE
     starts_at = instant(start) if phase is Phase.QUEUED else 0
     job = Job(job_id, name, user, phase, indices, message, _ended_code(state, exit_code) if gone else None, starts_at)
@@ -151,13 +168,23 @@ def _ended_code(state: str, code: int | None) -> int | None:
     return code or None
 
 
-def _indices(text: str) -> Ranges:
+def _indices(text: str, job_id: str, name: str, asked: str) -> Ranges:
     if text in ("N/A", "", "(null)"):
         return ()
     try:
         return parse_ranges(text)
     except ValueError:
-        return ()
+        return _unreadable(text, job_id, name, asked)
+
+
+def _unreadable(text: str, job_id: str, name: str, asked: str) -> Ranges:
+    """BackendUnavailable, for an array of a gateway's: as a job of its own it would be one worker, and the others gone."""
+    if parse_job_name(name) is None:
+        return ()  # it counts for nothing
+    raise BackendUnavailable(
+        f"{asked} tells the elements of array {job_id} in no way that can be read ({text!r}); if it cuts lists short, set"
+        f" SLURM_BITSTR_LEN=0 in the environment of {asked}"
+    )
 
 
 def instant(text: str) -> int:
@@ -179,13 +206,13 @@ def parse_sacct(text: str, mark: str) -> list[Job]:
             continue
         whole_id, state, code, user, name = fields
         job_id, _, task = whole_id.partition("_")
-        if "." in whole_id or not job_id.isdigit():
+        if "." in whole_id.partition("[")[0] or not job_id.isdigit():
             continue
         returned, _, signal = code.partition(":")
         number = (int(returned) if returned.isdigit() else 0) or (128 + int(signal) if signal.isdigit() and int(signal) else 0)
         phase, message = verdict(state, "", number)
         ended = _ended_code(state, number) if phase is Phase.GONE else None
-        found.append(Job(job_id, name, user, phase, _indices(task.strip("[]")), message, ended))
+        found.append(Job(job_id, name, user, phase, _indices(task.strip("[]"), job_id, name, "sacct"), message, ended))
     return found
 
 
@@ -194,7 +221,7 @@ def jobs_of_json(text: str, asked: str) -> list[tuple[Job, str, int]]:
 
     Decoded job by job, so that a thread that does it never holds up the event loop for long.
     """
-    return [_json_job(job) for job in _elements(text, asked) if isinstance(job, dict)]
+    return [_json_job(job, asked) for job in _elements(text, asked) if isinstance(job, dict)]
 
 
 def _elements(text: str, asked: str) -> Iterator[object]:
@@ -214,25 +241,37 @@ def _elements(text: str, asked: str) -> Iterator[object]:
         yield element
 
 
-def _json_job(job: Mapping[str, object]) -> tuple[Job, str, int]:
-    array, task = number(job.get("array_job_id")), job.get("array_task_id")
-    indices: Ranges = ()
-    if array:
-        text = job.get("array_task_string")
-        element = number(task) if _is_set(task) else None
-        indices = _indices(str(text)) if text else (() if element is None else (range(element, element + 1),))
-    states = job.get("job_state")
-    state = str(states[-1] if isinstance(states, list) and states else states)
-    if isinstance(states, list) and len(states) > 1:
-        state = str(states[0])
+def _json_job(job: Mapping[str, object], asked: str) -> tuple[Job, str, int]:
+    array, name = number(job.get("array_job_id")), str(job.get("name"))
+    state = _state(job.get("job_state"))
     returned = job.get("exit_code")
     code = number(returned.get("return_code")) if isinstance(returned, dict) else _status_code(number(returned))
     phase, message = verdict(state, str(job.get("state_reason") or ""), code)
     starts_at = number(job.get("start_time")) * 1000 if phase is Phase.QUEUED else 0
     ended = _ended_code(state, code) if phase is Phase.GONE else None
     job_id = str(array or number(job.get("job_id")))
-    made = Job(job_id, str(job.get("name")), str(job.get("user_name")), phase, indices, message, ended, starts_at)
+    indices = _elements_of(job, job_id, name, asked) if array else ()
+    if array and not indices and phase is not Phase.GONE:  # only what was cancelled before any element ran has none
+        indices = _unreadable("", job_id, name, asked)
+    made = Job(job_id, name, str(job.get("user_name")), phase, indices, message, ended, starts_at)
     return made, str(job.get("partition")), number(job.get("priority"))
+
+
+def _elements_of(job: Mapping[str, object], job_id: str, name: str, asked: str) -> Ranges:
+    """Return which elements of an array a record is about."""
+    text, task = job.get("array_task_string"), job.get("array_task_id")
+    if text:
+        return _indices(str(text), job_id, name, asked)
+    return (range(number(task), number(task) + 1),) if _is_set(task) else ()
+
+
+def _state(told: object) -> str:
+    """Return the one state that counts, of a text or of a list of a base state and flags in any order."""
+    states = [str(state) for state in told] if isinstance(told, list) else [str(told)]
+    for flag in FLAGS:
+        if flag in states:
+            return flag
+    return next((state for state in states if state in STATES), states[0] if states else "")
 
 
 def _status_code(status: int) -> int:

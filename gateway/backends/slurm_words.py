@@ -33,12 +33,14 @@ OPTIONS = {
     "licenses": ("--licenses", "licenses"),
 }
 # What a directive may not touch: it is how jobs are named, found, started and logged.
-RESERVED_FLAGS = "JaoeDWnc"
+RESERVED_FLAGS = "JaoeDWncNMiQVh"
 RESERVED_NAMES = (
     "job-name array output error chdir export export-file uid gid parsable wrap wait test-only ntasks nodes cpus-per-task mem open-mode"
     " requeue no-requeue get-user-env quiet clusters version help usage input"
 )
-RESERVED = {f"-{flag}" for flag in RESERVED_FLAGS} | {f"--{name}" for name in RESERVED_NAMES.split(" ")}
+RESERVED = {f"-{flag}" for flag in RESERVED_FLAGS}
+# sbatch takes any beginning of a name for the name, so none of these may stand: no other option's whole name is among them.
+RESERVED |= {f"--{name[:size]}" for name in RESERVED_NAMES.split(" ") for size in range(1, len(name) + 1)}
 _DIRECTIVE = re.compile(r"(-[A-Za-z]|--[a-z][a-z0-9-]*)(?:=.*)?", re.DOTALL)  # never `-n4`: a flag with its value is no word of its own
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(?::\d+){0,2})")
 

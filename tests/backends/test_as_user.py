@@ -70,6 +70,8 @@ def test_words_reach_a_command_as_they_are_and_nothing_of_the_callers_environmen
 def test_a_commands_exit_code_is_the_launchers_and_one_that_hangs_is_given_up(site: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "sbatch").write_text("#!/bin/sh\nexit 7\n")
     assert as_user.answer(["run", "--", "sbatch"], str(site)) == 7
+    (site / "sbatch").write_text("#!/bin/sh\nkill -9 $$\n")
+    assert as_user.answer(["run", "--", "sbatch"], str(site)) == 137
     (site / "sbatch").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     monkeypatch.setattr(as_user, "DEADLINE_S", 0.2)
     with pytest.raises(as_user.Refused, match="did not answer"):

@@ -158,11 +158,24 @@ async def test_commands_that_are_missing_are_named(scripts: Scripts, tmp_path: p
     await room.backend.close()
 
 
-async def test_a_submission_whose_answer_was_lost_is_found_by_its_name(scripts: Scripts, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("import time; time.sleep(60)", "sbatch did not answer"),
+        ("import os; os.kill(os.getpid(), 9)", "sbatch: it ended with code -9"),
+        ("sys.exit(137)", "sbatch: it ended with code 137"),
+        ("sys.exit(247)", "sbatch: it ended with code 247"),  # of a launcher that tells a signal as it is
+        ("sys.exit('daskgateway-as-user: sbatch did not answer within 120 s')", "sbatch did not answer"),
+    ],
+    ids=["hanging", "killed", "killed below a shell", "killed below the launcher", "given up by the launcher"],
+)
+async def test_a_submission_whose_answer_was_lost_is_found_by_its_name(
+    scripts: Scripts, tmp_path: pathlib.Path, ending: str, told: str
+) -> None:
     room = await opened(scripts, tmp_path)
     healthy = (scripts.directory / "sbatch").read_text()
-    scripts.write("sbatch", healthy.replace("print(len(jobs))", "import time; time.sleep(60)"))
-    with pytest.raises(BackendUnavailable, match="sbatch did not answer"):
+    scripts.write("sbatch", healthy.replace("print(len(jobs))", ending))
+    with pytest.raises(BackendUnavailable, match=told):
         await room.backend.start([room.launch(f"default-{n}") for n in range(3)])
     scripts.heal()
     targets = await room.start(*(room.launch(f"default-{n}") for n in range(3)))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.backends.conformance import Conformance, Room
-from gateway.backends.contract import Backend
+from gateway.backends.contract import Backend, Instance, Role, Target
 from gateway.backends.local import LocalBackend
 from gateway.backends.noop import NoopBackend
 from tests.backends.pretend import PretendBackend, PretendSystem
@@ -56,3 +56,17 @@ class TestBatchLayer(Conformance):
         yield room
         await room.close()
         await system.close()
+
+
+async def test_of_what_was_asked_to_end_the_oldest_is_forgotten(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as jobs of clusters that nobody knows any more, which nobody ever cleans up after."""
+    monkeypatch.setattr("gateway.backends.batch.ledger.MAX_KEPT", 5)
+    backend = PretendBackend(PretendSystem(), root=str(tmp_path), first_look_s=0.0)
+    await backend.open(lambda _: None)
+    targets = [Target(Instance("c" + "a" * 20, Role.WORKER, f"default-{number}"), f"{number}", "alice") for number in range(8)]
+    for start in range(0, 8, 2):
+        await backend.stop(targets[start : start + 2])
+    latest = [target.instance for target in targets[3:]]
+    assert list(backend._asked) == latest
+    assert list(backend._stopped) == latest
+    await backend.close()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pathlib
+import pwd
+import time
 
 import pytest
 
 from gateway.backends import logfile
 from gateway.backends.as_user import open_plain, read_piece, write_files
+from gateway.backends.batch import directories
 from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.batch.logs import LogPlace
 from gateway.backends.contract import Instance, Launch, Phase, Role, Target
 from gateway.backends.slurm import TokenIdentity
+from tests.backends.pbs_room import slowly
 from tests.backends.pretend import PretendBackend, PretendSystem
 from tests.parts import missing
 
@@ -84,3 +89,77 @@ async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(tmp_path: p
     assert seen.exit_code == 3
     await backend.close()
     await room.close()
+
+
+@pytest.mark.parametrize("template", ["{root}/users/{user}", "{root}/users/{user}/{uid}"])
+async def test_logs_that_may_not_be_removed_are_left_to_the_site_and_the_purge_is_done(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, template: str
+) -> None:
+    """As in a user's directory of mode 2750, which is the gateway's group's to read."""
+    backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", log_directory=template)
+    await backend.open(lambda _: None)
+    await backend._own(UID, "nobody")
+    place = tmp_path / "users" / "nobody" / (UID if "{uid}" in template else "")
+    names = ["scheduler.log", "default-0.log"] if "{uid}" in template else [f"{UID}.scheduler.log", f"{UID}.default-0.log", "other.log"]
+    write_files(place, dict.fromkeys(names, b"x"))
+
+    real = os.unlink
+
+    def unlink(path: str, **kept: int) -> None:
+        if str(path).endswith(".log"):
+            raise PermissionError(13, "Permission denied", path)
+        real(path, **kept)
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
+        patched.setattr(os, "unlink", unlink)
+        await backend.purge(UID)
+    assert [(record.levelname, str(place) in record.message) for record in caplog.records if "left to the site" in record.message] == [
+        ("INFO", True)
+    ]
+    assert sorted(path.name for path in place.iterdir()) == sorted(names)
+    assert UID not in backend.owners
+    await backend.close()
+
+
+async def test_a_home_that_is_slow_to_be_looked_up_holds_up_nobody_and_is_looked_up_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = "{home}/.daskgateway-none/{uid}"
+    backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", log_directory=template, staging_directory=template)
+    await backend.open(lambda _: None)
+    await backend._own(UID, "nobody")
+    asked: list[str] = []
+    real = pwd.getpwnam
+
+    def slow(name: str) -> pwd.struct_passwd:
+        asked.append(name)
+        time.sleep(0.6)
+        return real(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", slow)
+    monkeypatch.setattr(directories, "_homes", {})
+
+    async def work() -> None:
+        assert [piece async for piece in backend.logs(Target(INSTANCE, "1"))] == []
+        await backend.cleanup(UID)
+        await backend.purge(UID)
+
+    assert await slowly(work) < 0.3
+    assert asked == ["nobody"]
+    await backend.close()
+
+
+async def test_homes_are_believed_for_a_while_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directories, "_homes", {})
+    monkeypatch.setattr(directories, "MAX_HOMES", 2)
+    monkeypatch.setattr(directories, "HOME_S", 0.0)
+    asked: list[str] = []
+
+    def look(name: str) -> pwd.struct_passwd:
+        asked.append(name)
+        return pwd.struct_passwd((name, "x", 1, 1, "", f"/home/{name}-{len(asked)}", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwnam", look)
+    homes = [await directories.filled("{home}", account=name, uid=UID, root="/") for name in ("a", "a", "b", "c")]
+    assert homes == ["/home/a-1", "/home/a-2", "/home/b-3", "/home/c-4"]
+    assert list(directories._homes) == ["b", "c"]

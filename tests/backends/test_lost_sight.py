@@ -17,7 +17,7 @@ from gateway.backends.batch.system import Cancel, Job
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, Phase, Role, Target
 from gateway.backends.slurm import SlurmBackend
 from gateway.backends.slurm_commands import Programs, SlurmCommands
-from gateway.backends.slurm_states import hides_jobs, squeue_format
+from gateway.backends.slurm_states import ACCOUNTING_FIELDS, hides_jobs, squeue_format
 from tests.backends.pretend import PretendBackend, PretendSystem
 from tests.waiting import comes
 
@@ -142,6 +142,9 @@ class Site:
             return Answer(1, "", said)
         if words[0] == "scontrol":
             return Answer(0, self.config, "")
+        if words[0] == "sacct":
+            mark = next(word.removeprefix("--delimiter=") for word in words if word.startswith("--delimiter="))
+            return Answer(0, mark.join(ACCOUNTING_FIELDS), "")
         if words[0] != "squeue":
             return Answer(0, "", "")
         mark = next(word for word in words if word.startswith("--Format=")).partition(":")[2].partition(",")[0]

@@ -13,10 +13,10 @@ from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
 from gateway.backends.pbs_commands import Dialect, parse_server, qdels, qstat, qsub, refusal
 from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, doubtful, standing, starts_at, told
+from gateway.backends.pbs_states import PHASES, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
 from gateway.backends.pbs_system import doomed
 from tests.parts.pbs_cases import case, names
-from tests.parts.pbs_replay import printed
+from tests.parts.pbs_replay import block, printed
 
 UID = "c" + "a" * 20
 JOB, ARRAY = JobName("dgw", UID, "default", 4), JobName("dgw", UID, "default", 0)
@@ -248,13 +248,58 @@ def test_jobs_are_told_by_part_with_their_places_and_only_of_those_asked_for() -
 
 
 def test_jobs_of_one_name_are_in_doubt() -> None:
-    one, other = Job(JobId(1, "h"), "n", "alice@h", "R"), Job(JobId(2, "h"), "n", "alice@h", "Q")
+    one, other = Job(JobId(1, "h"), str(JOB), "alice@h", "R"), Job(JobId(2, "h"), str(JOB), "alice@h", "Q")
     assert doubtful(Listing({one.id: one, other.id: other}), ["alice"]) == {one.id, other.id}
-    ended, anothers = Job(JobId(3, "h"), "n", "alice@h", "F"), Job(JobId(4, "h"), "n", "bob@h", "R")
+    ended, anothers = Job(JobId(3, "h"), str(JOB), "alice@h", "F"), Job(JobId(4, "h"), str(JOB), "bob@h", "R")
     assert doubtful(Listing({one.id: one, ended.id: ended, anothers.id: anothers}), ["alice"]) == set()
-    twice = {JobId(5, "h", True, 1): frozenset({"n", "m"})}
+    alike = replace(one, name="sim"), replace(other, name="sim")
+    assert doubtful(Listing({job.id: job for job in alike}), ["alice"]) == set()  # users name their own jobs as they like
+    part = JobId(5, "h", True, 1)
+    twice = {part: (Job(part, "m", "mallory@h", "R"), Job(part, str(JOB), "alice@h", "R"))}
     assert doubtful(Listing({}, twice), ["alice"]) == {JobId(5, "h", True)}
     assert doubtful(Listing({one.id: one}, twice), ["alice"]) == {one.id, JobId(5, "h", True)}
+    assert doubtful(Listing({one.id: one}, twice), ["mallory"]) == set()
+
+
+SWALLOWING = {
+    "as fields": ('A":{"B":{"C', 'A":"1"}}}},"92.h":{"V":{"B'),
+    "as jobs within no job": ('A":"1"}},"Z":{"Y":{"V":{"B', 'A":"1"}}},"92.h":{"V":{"B'),
+    "in a list": ('A":[{"Y":{"X":{"B', 'A":"1"}}}]}},"92.h":{"V":{"B'),
+    "outside the jobs": ('A":"1"}}},"More":{"Z":{"V":{"B', "A"),
+    "in the header": ('A":"1"}}},"timestamp":{"Z":{"V":{"B', "A"),
+}
+
+
+@pytest.mark.parametrize("kind", SWALLOWING)
+def test_names_of_variables_that_open_and_close_objects_swallow_no_other_job(kind: str) -> None:
+    ((_, record),) = case("202-qstat-running").jobs.items()
+    blocks = [block(f"{number}.h", {**record, "Variable_List": {"V": "1"}}) for number in (90, 5, 91)]
+    for at, name in zip((0, 2), SWALLOWING[kind]):
+        blocks[at] = blocks[at].replace('"V":"1"', f'"{name}":"1"')
+    text = printed(blocks)
+    json.loads(text)  # that is valid
+    assert JobId(5, "h") in parse_json(text).jobs
+
+
+def test_of_an_answer_about_one_job_its_own_words_count() -> None:
+    own, lie = Job(JobId(9, "h"), "x", "mallory@h", "R"), Job(JobId(9, "h"), str(JOB), "alice@h", "F")
+    victim = Job(JobId(5, "h"), str(JOB), "alice@h", "F")
+    answer = Listing({victim.id: victim}, {own.id: (own, lie)}, [own.id, victim.id, own.id])
+    assert alone(answer, own.id) == {own.id: own}
+    assert tells_of_others(answer, own.id)
+    assert alone(answer, JobId(7, "h")) == {}
+    array = JobId(12, "h", True)
+    parts = [Job(array, "x", "mallory@h", "B"), Job(array.part(0), str(JOB), "alice@h", "R"), Job(array.part(1), "x", "mallory@h", "Q")]
+    answer = Listing({job.id: job for job in parts}, {}, [job.id for job in parts])
+    assert {(job.name, job.owner) for job in alone(answer, array).values()} == {("x", "mallory@h")}
+    assert not tells_of_others(answer, array)
+
+
+def test_whose_text_may_be_to_blame_stands_before_what_it_tells() -> None:
+    order = [JobId(number, "h") for number in (1, 2, 3, 9, 1, 2, 3, 1, 10, 11)]
+    assert suspects(Listing(order=order), set(order[:3]))[0] == JobId(9, "h")
+    assert JobId(9, "h") in suspects(Listing(order=order), set(order))  # also if it has put itself in doubt
+    assert len(suspects(Listing(order=order * 100), set(order[:2]))) <= 12
 
 
 # Telling
@@ -293,10 +338,17 @@ def test_users_may_be_charged_by_name_and_schedulers_are_not_run_again() -> None
     assert words[words.index("-r") + 1] == "n"
 
 
-@pytest.mark.parametrize("word", ["-N", "-Nx", "-J", "-o", "-V", "-I", "-t"])
+@pytest.mark.parametrize(
+    "word", ["-N", "-Nx", "-J", "-o", "-V", "-I", "-t", "-hN", "-hnI", "-WOutput_Path=/x", "block=true", "umask=7,Job_Name=x"]
+)
 def test_what_the_gateway_sets_itself_is_no_directive(word: str) -> None:
     with pytest.raises(SubmitRefused, match=f"directives: {word} is set by the gateway itself"):
         qsub(order(directives=[word, "x"]), Dialect.PBS)
+
+
+def test_what_is_like_it_is_free() -> None:
+    free = ["-h", "-W", "group_list=block", "-Wumask=022,depend=afterok:1", "-m", "n", "-p", "5", "-ahN"]
+    assert qsub(order(directives=free), Dialect.PBS)[-len(free) :] == free
 
 
 @pytest.mark.parametrize("word", ["a;reboot", "$(id)", "a b", "`id`", "a\nb", "a|b", "a'b", 'a"b', "a>b", "ä", "a\\b", "*", "~", "{x}"])
@@ -342,6 +394,20 @@ def test_a_server_that_does_not_answer_has_refused_nothing(name: str) -> None:
     assert found.code is not None
     assert isinstance(refusal(found.code, found.out, found.err), BackendUnavailable)
     assert isinstance(refusal(found.code, "", ""), BackendUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("code", "err"),
+    [
+        (-9, ""),
+        (137, ""),
+        (143, "Terminated\n"),
+        (247, ""),  # of a launcher that tells a signal as it is
+        (2, "daskgateway-as-user: qsub did not answer within 120 s\n"),
+    ],
+)
+def test_a_qsub_that_was_killed_may_have_submitted(code: int, err: str) -> None:
+    assert isinstance(refusal(code, "", err), BackendUnavailable)
 
 
 def test_the_words_of_sbatch_are_found_in_what_slurms_wrapper_prints() -> None:

@@ -57,6 +57,7 @@ class PbsReplay:
         self.canned: dict[str, list[Reply]] = {}  # command → answers that are given first, instead of its own
         self.fixed: dict[str, Reply] = {}  # command → what it answers, as long as it is set
         self.foreign: list[str] = []  # other users' jobs, as the text that was printed for them
+        self.liars: dict[str, list[str]] = {}  # the same by identifier, with what they make qstat tell of other jobs behind them
         self.crashed = False
         self.max_array_size = 10000
         self.everybody = True  # query_other_jobs: whether users see the jobs of others
@@ -218,14 +219,16 @@ class PbsReplay:
             return 0, printed([]), f"qstat: PBS is not configured to maintain job history{words}\n"
         if operands:
             for word in operands:
-                self._one(word, parts, old, user, blocks, errors)
+                if word not in self.liars:
+                    self._one(word, parts, old, user, blocks, errors)
         else:
             for job in self.machine.jobs.values():
                 if (old or not job.over) and (self.everybody or job.owner == user):
                     blocks += records(job, parts)
         code = errors[-1][0] if errors else 0
         complaints = "".join(f"{words}\n" for _, words in errors)
-        foreign = [] if operands else self.foreign
+        foreign = [] if operands else list(self.foreign)
+        foreign += [text for word, texts in self.liars.items() if word in operands or not operands for text in texts]
         if json_wished:
             return code, printed([block(*told) for told in blocks] + foreign), complaints
         return code, "".join(plain(*told) for told in blocks), complaints

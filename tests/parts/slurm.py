@@ -181,7 +181,7 @@ class Slurm:
 
     def _start_rest(self) -> None:
         port = self.rest_url.rpartition(":")[2]
-        self._spawn("slurmrestd", "-a", "rest_auth/jwt", f"127.0.0.1:{port}", user="nobody", SLURM_JWT="daemon")
+        self._spawn("slurmrestd", "-a", "rest_auth/jwt", f"127.0.0.1:{port}", user="nobody", SLURM_JWT="daemon", SLURM_BITSTR_LEN="0")
 
         def answers() -> bool:
             with socket.socket() as probe:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.backends.batch import arrays, sight
-from gateway.backends.batch.ledger import Ledger, Listing
+from gateway.backends.batch.ledger import Ledger, Listing, note
 from gateway.backends.batch.logfiles import INDEX, file_name, log_of, prefix
 from gateway.backends.batch.names import JobName, job_name, parse_job_name
 from gateway.backends.batch.script import Dialect, job_script
@@ -272,6 +272,15 @@ def test_after_an_unanswered_submission_it_is_looked_before_another() -> None:
     ledger.listed(listing(12, job(NAMED)))
     assert not ledger.needs_listing([WORKER])
     assert ledger.existing(WORKER) == "7"
+
+
+def test_what_was_asked_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.backends.batch.ledger.MAX_KEPT", 3)
+    workers = [Instance(UID, Role.WORKER, f"default-{number}") for number in range(4)]
+    kept: dict[Instance, float] = {}
+    note(kept, workers[:3], 1.0)
+    note(kept, [workers[0], workers[3]], 2.0)
+    assert kept == {workers[2]: 1.0, workers[0]: 2.0, workers[3]: 2.0}
 
 
 def test_what_is_remembered_of_a_cluster_can_be_forgotten() -> None:

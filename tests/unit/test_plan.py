@@ -328,7 +328,7 @@ def test_what_is_missed_and_silent_fails_its_cluster_and_is_told_to_end_all_the_
     gone = {instance: Observation(instance, Phase.GONE, "7") for instance in told}
     ended = step(result.cluster, list(workers.values()), Facts(observations=gone), room.now + 2, PATIENCE)
     assert ended.cluster.scheduler.launching is None
-    assert ended.deleted == (one.name,)
+    assert ended.deleted == {one.name}
 
 
 @pytest.mark.parametrize("of", ["worker", "scheduler"])

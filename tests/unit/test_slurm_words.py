@@ -51,6 +51,13 @@ def test_a_value_that_is_none_is_refused_with_its_setting(value: str) -> None:
         ("--uid=0", "set by the gateway itself"),
         ("-J=x", "set by the gateway itself"),
         ("--wrap=reboot", "set by the gateway itself"),
+        ("--job-nam=x", "set by the gateway itself"),
+        ("--arr=0-9", "set by the gateway itself"),
+        ("--outpu=/x", "set by the gateway itself"),
+        ("--wra=reboot", "set by the gateway itself"),
+        ("--ex=NONE", "set by the gateway itself"),
+        ("-M", "set by the gateway itself"),
+        ("-V", "set by the gateway itself"),
         ("script.sh", "no option of sbatch"),
         ("--comment=a\n--uid=0", "no option of sbatch"),
         ("-n4", "no option of sbatch"),
@@ -60,6 +67,21 @@ def test_a_value_that_is_none_is_refused_with_its_setting(value: str) -> None:
 def test_a_directive_that_is_not_free_is_refused(directive: object, why: str) -> None:
     with pytest.raises(SubmitRefused, match=why):
         words.submit_words("sbatch", order(directives=[directive]))
+
+
+FREE = """
+account bb bbf begin comment cpu-freq dependency deadline delay-boot gres gres-flags hold ignore-pbs no-kill licenses container
+distribution mail-type mail-user mcs-label nice ntasks-per-node overcommit partition power priority profile propagate qos reboot
+oversubscribe core-spec signal spread-job switches thread-spec time time-min use-min-nodes verbose wckey cluster-constraint contiguous
+constraint nodefile mincpus reservation tmp nodelist exclude exclusive mem-per-cpu sockets-per-node cores-per-socket threads-per-core
+extra-node-info ntasks-per-core ntasks-per-socket cpus-per-gpu gpus gpu-bind gpu-freq gpus-per-node gpus-per-socket gpus-per-task
+mem-per-gpu mem-bind network hint prefer tres-per-task umask
+"""  # of `sbatch --help`
+
+
+@pytest.mark.parametrize("name", FREE.split())
+def test_no_other_option_is_taken_for_the_beginning_of_one_that_is_not_free(name: str) -> None:
+    assert words.directives([f"--{name}=1"]) == [f"--{name}=1"]
 
 
 def test_many_are_cancelled_by_one_command() -> None:
@@ -228,6 +250,66 @@ def test_json_of_either_form(job: dict[str, object]) -> None:
     waiting = {**job, "array_task_string": "0-3,9", "array_task_id": None, "job_state": "PENDING", "state_reason": "Priority"}
     ((found, _, _),) = states.jobs_of_json(json.dumps({"jobs": [waiting]}), "squeue")
     assert (found.indices, found.phase, found.starts_at) == ((range(4), range(9, 10)), Phase.QUEUED, 5000)
+
+
+@pytest.mark.parametrize(
+    ("told", "phase", "message"),
+    [
+        (["CANCELLED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["COMPLETED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["COMPLETING", "NODE_FAIL"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["FAILED", "REQUEUED"], Phase.QUEUED, "it was put back into the queue (REQUEUED)"),
+        (["REQUEUE_HOLD", "NODE_FAIL"], Phase.QUEUED, "it was put back into the queue and is held (REQUEUE_HOLD)"),
+        (["FAILED", "SPECIAL_EXIT"], Phase.QUEUED, "it was put back into the queue and is held (SPECIAL_EXIT)"),
+        (["PREEMPTED", "REQUEUED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
+        (["COMPLETED", "STAGE_OUT"], Phase.RUNNING, "it is ending (STAGE_OUT)"),
+        (["RUNNING", "CONFIGURING"], Phase.QUEUED, "its node is being made ready (CONFIGURING)"),
+        (["RESIZING", "RUNNING"], Phase.RUNNING, ""),
+        (["A_NEW_FLAG", "CANCELLED"], Phase.GONE, "its job was cancelled (CANCELLED)"),
+        (["A_NEW_STATE", "A_NEW_FLAG"], Phase.RUNNING, ""),
+        (["SUSPENDED"], Phase.RUNNING, "it is suspended (SUSPENDED)"),
+        ([], Phase.RUNNING, ""),
+    ],
+)
+def test_a_state_with_flags_is_the_flags(told: list[str], phase: Phase, message: str) -> None:
+    job = {**NEW, "job_state": told, "state_reason": "None", "exit_code": {}}
+    ((found, _, _),) = states.jobs_of_json(json.dumps({"jobs": [job]}), "squeue")
+    assert (found.phase, found.message) == (phase, message)
+
+
+def test_every_flag_is_a_state() -> None:
+    assert set(states.FLAGS) < set(states.STATES)
+
+
+CUT = "0-3,9,12,34,36-..."
+
+
+def test_a_list_of_elements_that_was_cut_short_is_no_job_of_its_own() -> None:
+    why = r"elements of array 15 in no way that can be read \('0-3,9,12,34,36-...'\).*SLURM_BITSTR_LEN=0 in the environment of "
+    for job in (OLD, NEW):
+        waiting = {**job, "array_task_string": CUT, "array_task_id": None, "job_state": "PENDING"}
+        with pytest.raises(BackendUnavailable, match=why + "slurmrestd"):
+            states.jobs_of_json(json.dumps({"jobs": [waiting]}), "slurmrestd")
+    with pytest.raises(BackendUnavailable, match=why + "squeue"):
+        states.parse_squeue(squeue(row("15", CUT, "PENDING", str(NAME))), MARK)
+    with pytest.raises(BackendUnavailable, match=why + "sacct"):
+        states.parse_sacct(
+            "".join(MARK.join(fields) + "\n" for fields in (states.ACCOUNTING_FIELDS, (f"15_[{CUT}]", "PENDING", "", "", str(NAME)))), MARK
+        )
+
+
+def test_what_lists_anybody_elses_elements_hides_nobodys_jobs() -> None:
+    foreign = {**OLD, "name": "simulation", "array_task_string": CUT, "array_task_id": None}
+    found = states.jobs_of_json(json.dumps({"jobs": [foreign, OLD]}), "slurmrestd")
+    assert [job.indices for job, _, _ in found if job.name == str(NAME)] == [(range(4, 5),)]
+
+
+def test_an_array_without_elements_is_one_that_was_cancelled_before_any_ran() -> None:
+    ended = {**OLD, "array_task_id": None, "job_state": "CANCELLED"}
+    ((found, _, _),) = states.jobs_of_json(json.dumps({"jobs": [ended]}), "slurmrestd")
+    assert (found.id, found.indices, found.phase) == ("15", (), Phase.GONE)
+    with pytest.raises(BackendUnavailable, match="elements of array 15"):
+        states.jobs_of_json(json.dumps({"jobs": [{**ended, "job_state": "PENDING"}]}), "slurmrestd")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"jobs": [{"job_id": 1}, {"jo', "<html>"])

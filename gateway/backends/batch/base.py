@@ -23,7 +23,7 @@ from gateway.backends.base import BaseBackend
 from gateway.backends.batch import arrays, commands, directories, logfiles, names, script, sight
 from gateway.backends.batch.early import EarlyLooks
 from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
-from gateway.backends.batch.ledger import Ledger, Listing
+from gateway.backends.batch.ledger import Ledger, Listing, note
 from gateway.backends.batch.logs import LogPlace
 from gateway.backends.batch.system import BatchSystem, Cancel, Order, SubmitRefused
 from gateway.backends.contract import (
@@ -169,7 +169,7 @@ class BatchBackend(BaseBackend):
             if isinstance(result, BaseException):
                 raise result  # what was accepted is in the ledger, and adopted when the start is repeated
             outcomes |= result
-            begun = [Target(instance, one.handle) for instance, one in result.items() if isinstance(one, Started)]
+            begun = (Target(instance, one.handle) for instance, one in result.items() if isinstance(one, Started))
             self._early.expect(begun, (Phase.RUNNING, Phase.GONE))
         return outcomes
 
@@ -187,7 +187,7 @@ class BatchBackend(BaseBackend):
             settings |= self.scheduler_settings
         instances = [one.instance for one in batch.launches]
         try:
-            logs = self.directory(self.log_directory, uid, account)
+            logs = await self.directory(self.log_directory, uid, account)
             if logs and self.makes_directories():
                 await self.who.write(account, logs, {})
             log_path = f"{logs}/{logfiles.file_name(batch, logfiles.prefix(self.log_directory, uid))}" if logs else ""
@@ -210,7 +210,7 @@ class BatchBackend(BaseBackend):
         return started
 
     async def _dialect(self, batch: arrays.Batch, account: str, settings: Mapping[str, object]) -> script.Dialect:
-        stage = self.directory(self.staging_directory, batch.name.uid, account)
+        stage = await self.directory(self.staging_directory, batch.name.uid, account)
         if stage:
             stage = f"{stage}/{batch.name}"
             await self.who.write(account, stage, batch.launch.files)
@@ -218,10 +218,10 @@ class BatchBackend(BaseBackend):
         lines = [str(line) for line in setup] if isinstance(setup, list | tuple) else []
         return script.Dialect(self.index_variable, self.shell, lines, self.scratch_directory, stage)
 
-    def directory(self, template: str, uid: str, account: str) -> str:
+    async def directory(self, template: str, uid: str, account: str) -> str:
         """Return a directory out of its template; empty if there is none."""
         chosen = self.default_log_directory() if template == "{default}" else template
-        return directories.filled(chosen, account=account, uid=uid, root=str(self._root))
+        return await directories.filled(chosen, account=account, uid=uid, root=str(self._root))
 
     def default_log_directory(self) -> str:
         """Return the template of the log directory that holds if none is configured."""
@@ -251,13 +251,12 @@ class BatchBackend(BaseBackend):
                 account = self._account_of(target, sighted)
                 meant[target.instance] = job_id
                 cancels.append(Cancel(job_id, account, () if index is None else arrays.ranges([index])))
-        self._asked |= {target.instance: now for target in due}  # also if it fails: a batch system that is slow may be at it still
+        note(self._asked, [target.instance for target in due], now)  # also if it fails: a batch system that is slow may be at it still
         unseen = frozenset(await self.system.cancel(sight.merged(cancels)) or ()) if cancels else frozenset()
         for instance in [instance for instance, job_id in meant.items() if job_id in unseen]:
-            del self._asked[instance]  # nobody was asked
-        self._stopped |= {target.instance: now for target in due if meant.get(target.instance) not in unseen}
-        if over:
-            self.push(over)
+            self._asked.pop(instance, None)  # nobody was asked
+        note(self._stopped, [target.instance for target in due if meant.get(target.instance) not in unseen], now)
+        self.push(over)
         self._early.expect([target for target in due if target.instance in self._stopped], (Phase.GONE,))
 
     def _account_of(self, target: Target, sighted: sight.Sight | None = None) -> str:
@@ -343,7 +342,7 @@ class BatchBackend(BaseBackend):
     async def _with_last_words(self, seen: Observation) -> Observation:
         try:
             async with asyncio.timeout(LAST_WORDS_S):
-                words = await self._log_place(seen.instance.uid).last_words(seen.instance)
+                words = await (await self._log_place(seen.instance.uid)).last_words(seen.instance)
         except (BackendUnavailable, OSError, ValueError, SubmitRefused, TimeoutError):
             words = ""
         if not words or words in seen.message:
@@ -368,13 +367,13 @@ class BatchBackend(BaseBackend):
         self.ledger.forget(uid)
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
-        if account is not None and (stage := self.directory(self.staging_directory, uid, account)):
+        if account is not None and (stage := await self.directory(self.staging_directory, uid, account)):
             mine = "" if "{uid}" in self.staging_directory else f"{self.jobs_tag}-{uid}-"
             await directories.told(directories.remove(self.who, account, stage, mine))
 
     async def purge(self, uid: str) -> None:
         """Remove the logs, and the record of whose they are."""
-        place = self._log_place(uid)
+        place = await self._log_place(uid)
         if uid in self.owners and place.directory:
             await directories.told(place.remove())
         self.owners.pop(uid, None)
@@ -382,14 +381,14 @@ class BatchBackend(BaseBackend):
 
     # Logs
 
-    def _log_place(self, uid: str) -> LogPlace:
+    async def _log_place(self, uid: str) -> LogPlace:
         account = self.owners.get(uid) or self.who.account("nobody")
         prefix = logfiles.prefix(self.log_directory, uid)
-        return LogPlace(self.who, account, self.directory(self.log_directory, uid, account), prefix)
+        return LogPlace(self.who, account, await self.directory(self.log_directory, uid, account), prefix)
 
     async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
         """Yield an instance's log."""
-        place = self._log_place(target.instance.uid)
+        place = await self._log_place(target.instance.uid)
         if not place.directory:
             return
 

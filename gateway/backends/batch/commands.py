@@ -25,6 +25,7 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_WORDS_BYTES = 512  # of a command's complaint that are told on
 READ_BYTES = 64 * 1024
 KILL_S = 2.0  # for a killed command to be gone
+KILLED = range(129, 152)  # 128 and a signal; above are PBS's own codes
 MAX_THREADS = 16  # commands run at a time, of all backends
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "KRB5CCNAME")  # of our environment, for commands
 KEPT_PREFIXES = ("SLURM_CONF", "PBS_", "SGE_", "LD_LIBRARY_PATH", "MUNGE_")
@@ -37,6 +38,11 @@ class Answer:
     code: int
     out: str
     err: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it, or what a launcher ran: what it had done by then is not known."""
+        return self.code < 0 or self.code in KILLED or (self.code > 128 and not (self.err + self.out).strip())
 
     @property
     def complaint(self) -> str:

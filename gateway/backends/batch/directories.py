@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import pwd
+import time
 from collections.abc import Awaitable
 
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.system import SubmitRefused
 from gateway.backends.contract import BackendUnavailable
 
+HOME_S = 300.0  # a home is known for, until it is looked up anew
+MAX_HOMES = 10_000
+_homes: dict[str, tuple[str, float]] = {}  # by account: its home, and until when that is believed
 
-def filled(template: str, *, account: str, uid: str, root: str) -> str:
+
+async def filled(template: str, *, account: str, uid: str, root: str) -> str:
     """Return a directory; empty if the template is. SubmitRefused if it needs a home and this machine does not know the account."""
-    try:
-        home = pwd.getpwnam(account).pw_dir if "{home}" in template else ""
-    except KeyError:
-        raise SubmitRefused(f"this machine has no user {account!r}", permanent=True) from None
+    home = await _home(account) if "{home}" in template else ""
     for name, value in {"user": account, "uid": uid, "home": home, "root": root}.items():
         template = template.replace("{" + name + "}", value)
     return template
@@ -29,6 +32,22 @@ async def remove(who: Identity, account: str, directory: str, mine: str) -> None
     for name in await who.entries(account, directory):
         if name.startswith(mine):
             await who.remove(account, f"{directory}/{name}")
+
+
+async def _home(account: str) -> str:
+    """Return an account's home, looked up in a thread: where accounts are a directory service's, it may take its time to answer."""
+    home, until = _homes.get(account, ("", 0.0))
+    if until > time.monotonic():
+        return home
+    try:
+        home = (await asyncio.to_thread(pwd.getpwnam, account)).pw_dir
+    except KeyError:
+        raise SubmitRefused(f"this machine has no user {account!r}", permanent=True) from None
+    _homes.pop(account, None)
+    while len(_homes) >= MAX_HOMES:
+        del _homes[next(iter(_homes))]
+    _homes[account] = (home, time.monotonic() + HOME_S)
+    return home
 
 
 async def told(work: Awaitable[None]) -> None:

@@ -163,3 +163,11 @@ def _same(target: Target, sight: Sight) -> bool:
 def _bound(kept: dict[Instance, Any]) -> None:  # the oldest go first
     while len(kept) > MAX_KEPT:
         del kept[next(iter(kept))]
+
+
+def note(kept: dict[Instance, float], instances: Iterable[Instance], now: float) -> None:
+    """Note when something was asked of instances. What was noted longest ago goes first."""
+    for instance in instances:
+        kept.pop(instance, None)
+        kept[instance] = now
+    _bound(kept)

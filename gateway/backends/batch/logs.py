@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from gateway.backends import logfile
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.logfiles import log_of
 from gateway.backends.contract import Instance
+
+logger = logging.getLogger(__name__)
 
 FOLLOW_S = 1.0
 
@@ -29,13 +32,21 @@ class LogPlace:
         return f"{self.directory}/{name}" if name else ""
 
     async def remove(self) -> None:
-        """Remove every log of the cluster."""
-        if not self.prefix:
-            await self.identity.remove(self.account, self.directory)
-            return
-        for name in await self.identity.entries(self.account, self.directory):
-            if name.startswith(self.prefix):
-                await self.identity.remove(self.account, f"{self.directory}/{name}")
+        """Remove every log of the cluster; what may not be removed, as in a user's own directory, is left to the site."""
+        paths = [self.directory]
+        if self.prefix:
+            names = await self.identity.entries(self.account, self.directory)
+            paths = [f"{self.directory}/{name}" for name in names if name.startswith(self.prefix)]
+        left = []
+        for path in paths:
+            try:
+                await self.identity.remove(self.account, path)
+            except PermissionError:
+                left.append(path)
+        if left:
+            logger.info(
+                "logs may not be removed here and are left to the site: %s%s", left[0], f" and {len(left) - 1} more" * (len(left) > 1)
+            )
 
     async def last_words(self, instance: Instance) -> str:
         """Return the last lines of a log, at most logfile.TAIL_BYTES; empty if there is none."""
