@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pwd
 import re
+from collections.abc import Mapping
 
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
 
@@ -108,6 +109,10 @@ class SlurmBackend(BatchBackend):
             raise BackendUnavailable("c.SlurmBackend.staging_directory: not with identity user-token, which cannot write users' files")
         if self.directives:
             raise BackendUnavailable("c.SlurmBackend.directives: not with identity user-token; use rest_job")
+
+    def unlisted(self) -> Mapping[str, str]:
+        """Return the users that the last listing told nothing of: those without a token."""
+        return self._rest.unlisted if self.identity == "user-token" else {}
 
     async def close(self) -> None:
         """Let go of everything but the jobs."""

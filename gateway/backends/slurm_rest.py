@@ -27,6 +27,10 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_TOKENS = 10_000
 
 
+class NoToken(BackendUnavailable):
+    """There is no token of one user, or slurmrestd does not accept it: nothing can be asked as that user, which is no outage."""
+
+
 class Tokens:
     """JWTs by user, from a command of the site: words in which {user} and {lifespan_s} are replaced; it prints the token last."""
 
@@ -44,7 +48,9 @@ class Tokens:
         answer = await self._run(words, deadline_s=self._timeout_s)
         token = answer.out.strip().rpartition("\n")[2].rpartition("=")[2] if answer.code == 0 else ""
         if token.count(".") != 2 or not token.isascii() or not token.isprintable():
-            raise BackendUnavailable(f"the token command gave no token for {user}: {answer.err.strip()[-200:] or 'it printed none'}")
+            raise NoToken(
+                f"c.SlurmBackend.token_command gave no token for {user}: {answer.complaint if answer.err.strip() else 'it printed none'}"
+            )
         while len(self._kept) >= MAX_TOKENS:
             del self._kept[next(iter(self._kept))]
         self._kept[user] = (token, time.monotonic() + self._lifespan_s / 2)
@@ -61,6 +67,7 @@ class SlurmRest:
     def __init__(self, url: str, version: str, tokens: Tokens, timeout_s: float, *, listing_user: str, job: Mapping[str, object]) -> None:
         self._url, self._version, self._tokens, self._timeout_s = url.rstrip("/"), version, tokens, timeout_s
         self._listing_user, self._job = listing_user, job
+        self.unlisted: Mapping[str, str] = {}  # users as whom the last listing could not be asked, with why
         self._permits = asyncio.Semaphore(MAX_REQUESTS)
         self._session: aiohttp.ClientSession | None = None
 
@@ -89,7 +96,7 @@ class SlurmRest:
                 text = raw.decode(errors="replace")
                 if got.status in (401, 403) or ("uthentication" in text[:500] and got.status >= 400):
                     self._tokens.forget(user)
-                    raise BackendUnavailable(f"slurmrestd does not accept the token of {user}")
+                    raise NoToken(f"slurmrestd does not accept the token of {user}")
                 return got.status, text
         except TimeoutError:
             raise BackendUnavailable(f"slurmrestd did not answer within {self._timeout_s:g} s") from None
@@ -123,10 +130,18 @@ class SlurmRest:
             raise BackendUnavailable(f"slurmrestd: cancelling {target}: status {status}")
 
     async def jobs(self, users: Collection[str]) -> Sequence[Job]:
-        """One request with the listing user's token, or else one a user with their own."""
+        """One request with the listing user's token, or else one a user with their own; who has no token is in `unlisted` afterwards."""
         wanted = set(users)
         askers = [self._listing_user] if self._listing_user and users else sorted(users)
-        lists = await _all(self._jobs(user) for user in askers)
+        answers = await asyncio.gather(*(self._jobs(user) for user in askers), return_exceptions=True)
+        without = {user: answer for user, answer in zip(askers, answers) if isinstance(answer, NoToken)}
+        lists: list[list[Job]] = []
+        for answer in answers:
+            if not isinstance(answer, BaseException):
+                lists.append(answer)
+            elif not isinstance(answer, NoToken) or len(without) == len(askers):
+                raise answer
+        self.unlisted = {user: str(error) for user, error in without.items()}
         return list({(job.id, job.indices): job for found in lists for job in found if job.user in wanted}.values())
 
     async def _jobs(self, user: str) -> list[Job]:

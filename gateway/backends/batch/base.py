@@ -150,15 +150,20 @@ class BatchBackend(BaseBackend):
                 possible.append(launch)
             except ValueError as error:
                 outcomes[launch.instance] = StartFailed(str(error), permanent=True)
-        if self.ledger.needs_listing(launch.instance for launch in possible):
-            await self.listing(0.0)
-        absent = []
+        unlisted = self.ledger.listing.unlisted
+        if self.ledger.needs_listing(one.instance for one in possible) or any(
+            self.owners[one.instance.uid] in unlisted for one in possible
+        ):
+            unlisted = (await self.listing(0.0)).unlisted
+        absent, refused = [], ""
         for launch in possible:
             handle = self.ledger.existing(launch.instance)
-            if handle is None:
-                absent.append(launch)
-            else:
+            if handle is not None:
                 outcomes[launch.instance] = Started(handle)
+            elif self.owners[launch.instance.uid] in unlisted:
+                refused = unlisted[self.owners[launch.instance.uid]]  # whether it runs already cannot be told
+            else:
+                absent.append(launch)
         size, contiguous = self.max_array_size, self.contiguous
         made = await asyncio.to_thread(lambda: arrays.batches(self.jobs_tag, absent, max_size=size, contiguous=contiguous))
         results = await asyncio.gather(*(self._submit(batch) for batch in made), return_exceptions=True)
@@ -168,6 +173,8 @@ class BatchBackend(BaseBackend):
             outcomes |= result
             begun = [Target(instance, one.handle) for instance, one in result.items() if isinstance(one, Started)]
             self._early.expect(begun, (Phase.RUNNING, Phase.GONE))
+        if refused:
+            raise BackendUnavailable(refused)
         return outcomes
 
     async def _own(self, uid: str, account: str) -> None:
@@ -280,7 +287,10 @@ class BatchBackend(BaseBackend):
         jobs = await self.system.jobs(self.accounts())
         owners = None if self.identity == "service" else dict(self.owners)
         found = await asyncio.to_thread(sight.sights, self.jobs_tag, jobs, owners)
-        listing = Listing(asked_at, found)
+        unlisted = dict(self.unlisted())
+        for account in unlisted.keys() - self.ledger.listing.unlisted.keys():
+            logger.warning("%s: jobs of %s are not listed, others are: %s", self.name, account, unlisted[account])
+        listing = Listing(asked_at, found, unlisted)
         self.ledger.listed(listing)
         if found.doubled:
             logger.warning("%s: cancelling %d doubled jobs", self.name, len(found.doubled))
@@ -299,11 +309,17 @@ class BatchBackend(BaseBackend):
         """Return the accounts whose jobs are listed."""
         return sorted(set(self.owners.values())) if self.identity != "service" else [self.who.account("")]
 
+    def unlisted(self) -> Mapping[str, str]:
+        """Return the accounts that the last listing told nothing of, with why; all others are told of."""
+        return {}
+
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands, as far as it can be told."""
         await self.listing(self.observe_interval_s / 2)
         before = set(self.ledger.ended)
         known, absent = self.ledger.judge(targets)
+        unlisted = self.ledger.listing.unlisted
+        absent = [target for target in absent if not target.handle or self._account_of(target) not in unlisted]
         if absent:
             known |= await self._absent(absent)
         ended = [seen for instance, seen in known.items() if seen.phase is Phase.GONE and instance not in before]

@@ -30,6 +30,7 @@ class Listing:
 
     asked_at: float
     sights: Sights
+    unlisted: Mapping[str, str] = field(default_factory=dict)  # accounts that it tells nothing of, with why
 
 
 NEVER = Listing(float("-inf"), Sights())
