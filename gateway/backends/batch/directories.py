@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import re
 from collections.abc import Awaitable
 
 from gateway.backends.batch.system import SubmitRefused
@@ -18,6 +19,12 @@ def filled(template: str, *, account: str, uid: str, root: str) -> str:
     for name, value in {"user": account, "uid": uid, "home": home, "root": root}.items():
         template = template.replace("{" + name + "}", value)
     return template
+
+
+def problems(template: str) -> list[str]:
+    """Return what is wrong with a template."""
+    unknown = sorted(set(re.findall(r"\{[^{}]*\}", template)) - {"{user}", "{uid}", "{home}", "{root}"})
+    return [f"{word} is replaced by nothing; there are {{user}}, {{uid}}, {{home}} and {{root}}" for word in unknown]
 
 
 async def told(work: Awaitable[None]) -> None:
