@@ -146,6 +146,8 @@ class SlurmRest:
 
     async def _jobs(self, user: str) -> list[Job]:
         status, text = await self._call(user, "GET", f"/slurm/{self._version}/jobs")
+        if status == 404:
+            raise BackendUnavailable(f"slurmrestd at {self._url} has no API {self._version}; see c.SlurmBackend.rest_version")
         if status != 200:
             raise BackendUnavailable(f"slurmrestd: listing jobs: {_errors(_object(text)) or f'status {status}'}")
         found = await asyncio.to_thread(slurm_states.jobs_of_json, text, "slurmrestd")
