@@ -31,6 +31,7 @@ class _Commands(click.Group):
 
 
 def _client_commands() -> dict[str, click.Command]:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC's own log says nothing to people
     from gateway.client.cli import COMMANDS
 
     return COMMANDS

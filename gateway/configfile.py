@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
-from traitlets.traitlets import TraitError
+from traitlets.traitlets import TraitError, Unicode
 
 DEFAULT_FILE = "daskgateway_config.py"
 
@@ -116,10 +116,17 @@ def template(classes: Iterable[type[Configurable]]) -> str:
     ]
     for cls in classes:
         parts += [f"# {'-' * 76}", f"# {cls.__name__}: {(cls.__doc__ or '').strip().splitlines()[0]}", f"# {'-' * 76}", ""]
-        for name, trait in sorted(cls.class_own_traits(config=True).items()):
+        for name, trait in sorted(cls.class_traits(config=True).items()):
             parts += [f"# {line}" for line in str(trait.help).strip().splitlines()]
-            parts += [f"# c.{cls.__name__}.{name} = {trait.default_value_repr()}", ""]
+            parts += [f"# c.{cls.__name__}.{name} = {_default(cls, name)}", ""]
     return "\n".join(parts)
+
+
+def _default(cls: type[Configurable], name: str) -> str:
+    """Return a default as it is written; a text that is made when it is needed is that of this account on this machine."""
+    trait = cls.class_traits()[name]
+    made = isinstance(trait, Unicode) and hasattr(cls, f"_{name}_default")
+    return repr(getattr(cls(), name)) if made else str(trait.default_value_repr())
 
 
 def shown(config: Config, instances: Iterable[Configurable], *, hidden: Sequence[str] = ("password", "token", "secret", "users")) -> str:

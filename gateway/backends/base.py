@@ -20,6 +20,10 @@ class BaseBackend(Configurable):
 
     push: Observe
 
+    def problems(self) -> list[str]:
+        """Return what is wrong with the settings, one line each, as far as it can be told without asking anybody."""
+        return []
+
     def cluster_settings(self) -> Mapping[str, object]:
         """Return nothing: a cluster needs no settings of this backend's own."""
         return {}

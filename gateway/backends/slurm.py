@@ -10,11 +10,11 @@ import re
 
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
 
+from gateway.backends import slurm_words
 from gateway.backends.batch import commands
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.batch.identity import Identity, ServiceIdentity, checked_account
-from gateway.backends.batch.system import BatchSystem
-from gateway.backends.contract import BackendUnavailable
+from gateway.backends.batch.system import BatchSystem, SubmitRefused
 from gateway.backends.slurm_commands import Programs, SlurmCommands
 from gateway.backends.slurm_rest import SlurmRest, Tokens
 from gateway.backends.slurm_words import OPTIONS
@@ -92,22 +92,36 @@ class SlurmBackend(BatchBackend):
         if self.identity != "user-token":
             programs = Programs(self.commands_directory, self.squeue_output == "json", self.accounting, self.show_position)
             return SlurmCommands(self.who, programs, self.command_timeout_s, commands.run, as_users=self.identity == "sudo")
-        self._check_rest()
         tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, commands.run)
         self._rest = SlurmRest(
             self.rest_url, self.rest_version, tokens, self.command_timeout_s, listing_user=self.rest_listing_user, job=self.rest_job
         )
         return self._rest
 
-    def _check_rest(self) -> None:
+    def problems(self) -> list[str]:
+        """Return what is wrong with the settings, one line each."""
+        found = [*super().problems(), *(self._rest_problems() if self.identity == "user-token" else [])]
+        for settings in (self.cluster_settings(), self.scheduler_settings):
+            try:
+                slurm_words.directives(settings.get("directives"))
+                slurm_words.check_time_limit(settings.get("time_limit"))
+            except SubmitRefused as error:
+                found.append(f"c.SlurmBackend.{'' if settings is not self.scheduler_settings else 'scheduler_settings: '}{error}")
+        return found
+
+    def _rest_problems(self) -> list[str]:
+        found = []
         if not re.match(r"(https?://|unix:/)", self.rest_url):
-            raise BackendUnavailable("c.SlurmBackend.rest_url: identity user-token needs the address of slurmrestd")
+            found.append(
+                "c.SlurmBackend.rest_url: identity user-token needs the address of slurmrestd, such as http://slurm.example.org:6820"
+            )
         if not re.fullmatch(r"v0\.0\.\d+", self.rest_version):
-            raise BackendUnavailable(f"c.SlurmBackend.rest_version: must look like v0.0.38, not {self.rest_version!r}")
+            found.append(f"c.SlurmBackend.rest_version: must look like v0.0.38, not {self.rest_version!r}")
         if self.staging_directory:
-            raise BackendUnavailable("c.SlurmBackend.staging_directory: not with identity user-token, which cannot write users' files")
+            found.append("c.SlurmBackend.staging_directory: not with identity user-token, which cannot write users' files")
         if self.directives:
-            raise BackendUnavailable("c.SlurmBackend.directives: not with identity user-token; use rest_job")
+            found.append("c.SlurmBackend.directives: not with identity user-token; use rest_job")
+        return found
 
     async def close(self) -> None:
         """Let go of everything but the jobs."""

@@ -101,7 +101,8 @@ class SlurmCommands:
         else:
             chunks = [names[start : start + SQUEUE_CHUNK] for start in range(0, len(names), SQUEUE_CHUNK)]
             looks = [await self._chunk(chunk) for chunk in chunks]
-            lists, untold = [one for found, _ in looks for one in found], frozenset[str]().union(*(missed for _, missed in looks))
+            lists = [one for found, _ in looks for one in found]
+            untold = {account: why for _, missed in looks for account, why in missed.items()}
         found = [entry for entries in lists for entry in entries]
         waiting = [entry for entry in found if entry[0].phase is Phase.QUEUED]
         if waiting and self._programs.positions:
@@ -110,16 +111,16 @@ class SlurmCommands:
         jobs = [replace(job, position=places.get(job.id, 0)) if job.phase is Phase.QUEUED else job for job, _, _ in found]
         return Listed(jobs, untold)
 
-    async def _chunk(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], frozenset[str]]:
+    async def _chunk(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], dict[str, str]]:
         """Ask about several users at once; one by one if one of them is unknown, which squeue refuses as a whole."""
         try:
-            return [await self._squeue(users)], frozenset()
+            return [await self._squeue(users)], {}
         except BackendUnavailable as error:
             if len(users) == 1 or "nvalid user" not in str(error):
                 raise
         return await self._each(users)
 
-    async def _each(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], frozenset[str]]:
+    async def _each(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], dict[str, str]]:
         return answered(users, await asyncio.gather(*(self._squeue([user], user) for user in users), return_exceptions=True))
 
     async def _squeue(self, users: Sequence[str], account: str = "") -> list[tuple[Job, str, int]]:

@@ -27,6 +27,10 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_TOKENS = 10_000
 
 
+class NoToken(BackendUnavailable):
+    """There is no token of one user, or slurmrestd does not accept it: nothing can be asked as that user, which is no outage."""
+
+
 class Tokens:
     """JWTs by user, from a command of the site: words in which {user} and {lifespan_s} are replaced; it prints the token last."""
 
@@ -44,7 +48,9 @@ class Tokens:
         answer = await self._run(words, deadline_s=self._timeout_s)
         token = answer.out.strip().rpartition("\n")[2].rpartition("=")[2] if answer.code == 0 else ""
         if token.count(".") != 2 or not token.isascii() or not token.isprintable():
-            raise BackendUnavailable(f"the token command gave no token for {user}: {answer.err.strip()[-200:] or 'it printed none'}")
+            raise NoToken(
+                f"c.SlurmBackend.token_command gave no token for {user}: {answer.complaint if answer.err.strip() else 'it printed none'}"
+            )
         while len(self._kept) >= MAX_TOKENS:
             del self._kept[next(iter(self._kept))]
         self._kept[user] = (token, time.monotonic() + self._lifespan_s / 2)
@@ -91,7 +97,7 @@ class SlurmRest:
                 text = raw.decode(errors="replace")
                 if got.status in (401, 403) or ("uthentication" in text[:500] and got.status >= 400):
                     self._tokens.forget(user)
-                    raise BackendUnavailable(f"slurmrestd does not accept the token of {user}")
+                    raise NoToken(f"slurmrestd does not accept the token of {user}")
                 return got.status, text
         except TimeoutError:
             raise BackendUnavailable(f"slurmrestd did not answer within {self._timeout_s:g} s") from None
@@ -129,12 +135,14 @@ class SlurmRest:
         """One request with the listing user's token, or else one a user with their own."""
         wanted = set(users)
         askers = [self._listing_user] if self._listing_user and users else sorted(users)
-        lists, untold = answered(askers, await asyncio.gather(*(self._jobs(user) for user in askers), return_exceptions=True))
+        lists, untold = answered(askers, await asyncio.gather(*(self._jobs(user) for user in askers), return_exceptions=True), NoToken)
         jobs = {(job.id, job.indices): job for found in lists for job in found if job.user in wanted}
         return Listed(list(jobs.values()), untold)
 
     async def _jobs(self, user: str) -> list[Job]:
         status, text = await self._call(user, "GET", f"/slurm/{self._version}/jobs")
+        if status == 404:
+            raise BackendUnavailable(f"slurmrestd at {self._url} has no API {self._version}; see c.SlurmBackend.rest_version")
         if status != 200:
             raise BackendUnavailable(f"slurmrestd: listing jobs: {_errors(_object(text)) or f'status {status}'}")
         found = await asyncio.to_thread(slurm_states.jobs_of_json, text, "slurmrestd")

@@ -154,6 +154,12 @@ def minutes(time_limit: str) -> int:
     return math.ceil(seconds / 60)
 
 
+def check_time_limit(value: object) -> None:
+    """Refuse a time limit that is none; SubmitRefused says what one looks like."""
+    if value not in (None, "") and str(value).upper() not in ("INFINITE", "UNLIMITED"):
+        minutes(str(value))
+
+
 def by_user(cancels: Sequence[Cancel]) -> dict[str, list[Cancel]]:
     """Return cancels by the user whose jobs they are."""
     found: dict[str, list[Cancel]] = {}

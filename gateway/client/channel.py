@@ -40,6 +40,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", http_calls.MAX_ANSWER_BYTES),
     ("grpc.enable_retries", 0),  # retries are made here, with one request_id
 ]
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
 HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
 
 _lock = threading.Lock()
@@ -114,9 +115,15 @@ class Connection:
                 if uses_http(self.settings):
                     return self._http(path, request, answer, timeout_s)
                 return self._grpc(path, request, answer, timeout_s)
-            except errors.Unavailable:
+            except errors.Unavailable as error:
                 if not uses_http(self.settings) and (found := self._http_instead(path, request, answer, timeout_s)) is not None:
                     return found
+                if UNTRUSTED in str(error):  # which will not change
+                    raise errors.Unavailable(
+                        f"the certificate of {self.settings.address} is not trusted; name the CA that signed it, a PEM file, in"
+                        " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE",
+                        code="UNAVAILABLE",
+                    ) from None
                 pause_s = random.uniform(0.5, 1.0) * wait_s
                 if time.monotonic() + pause_s > deadline:
                     raise

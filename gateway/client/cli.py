@@ -78,7 +78,7 @@ def _row(cluster: cluster_pb2.Cluster) -> list[str]:
     workers = f"{sum(group.running for group in groups)}/{sum(group.desired for group in groups)}"
     created = cluster.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
     name = f"{cluster.owner}/{cluster.name.rpartition('/')[2]}"
-    return [name, requests.state(cluster), workers, str(cluster.status.clients), created, requests.explanation(cluster)]
+    return [name, requests.state(cluster), workers, str(cluster.status.clients), created, requests.explanation(cluster).partition("\n")[0]]
 
 
 def _show(cluster: cluster_pb2.Cluster, as_json: bool) -> None:
@@ -139,7 +139,7 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
 @click.option("-n", "--workers", type=click.IntRange(0), default=None, help="Workers to begin with.")
 @click.option("--backend", default="", help="Where to run it.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it can be used.")
-@click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait at most; those in a queue do not count.")
 @_with_gateway
 def create(
     gateway: Gateway, as_json: bool, name: str, pairs: Sequence[str], workers: int | None, backend: str, wait: bool, timeout_s: float
@@ -250,6 +250,19 @@ def logs(gateway: Gateway, as_json: bool, name: str, instances: Sequence[str], f
             click.echo(f"==> {instance} <==", err=True)
             last = instance
         click.echo(text, nl=False)
+
+
+@clusters.command()
+@click.argument("name")
+@_with_gateway
+def events(gateway: Gateway, as_json: bool, name: str) -> None:
+    """Tell what has happened to a cluster, newest first, also after its end."""
+    found = gateway.events(name)
+    if as_json:
+        _print_json([_plain(one) for one in found])
+    else:
+        rows = [(one.time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ"), one.reason, one.instance, one.message) for one in found]
+        _table(("TIME", "EVENT", "INSTANCE", "MESSAGE"), rows)
 
 
 @gateway.command()

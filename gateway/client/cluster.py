@@ -73,15 +73,14 @@ class GatewayCluster(Cluster):
         self._existing = bool(kwargs.pop("_existing", False))
         self._gateway = gateway if isinstance(gateway, Gateway) else Gateway(gateway, auth)
         self._connection = self._gateway.connection
-        defaults = dask.config.get("gateway.cluster", {}) or {}
-        keep = defaults.get("shutdown-on-close", True) if shutdown_on_close is None else shutdown_on_close
-        self._shutdown_on_close = bool(keep)
-        self._start_timeout_s = parse_timedelta(start_timeout or defaults.get("start-timeout") or "5 minutes")
+        keep = settings.configured("cluster.shutdown-on-close") if shutdown_on_close is None else shutdown_on_close
+        self._shutdown_on_close = True if keep is None else bool(keep)
+        self._start_timeout_s = parse_timedelta(start_timeout or settings.configured("cluster.start-timeout") or "5 minutes")
         wishes: dict[str, Any] = {"backend": backend, "labels": labels, "workers": n_workers, "worker_groups": worker_groups}
         lives = {"idle_timeout_s": idle_timeout, "max_lifetime_s": max_lifetime, "no_client_timeout_s": no_client_timeout}
         wishes |= {key: parse_timedelta(value) for key, value in lives.items() if value is not None}
         chosen = requests.wishes({"options": options, **kwargs})["options"]
-        self._request = requests.create(name or "", options={**(defaults.get("options") or {}), **chosen}, **wishes)
+        self._request = requests.create(name or "", options={**(settings.configured("cluster.options") or {}), **chosen}, **wishes)
         self._resource = cluster_pb2.Cluster(name=requests.full_name(name or ""))
         self._pid = os.getpid()
         self.scheduler_comm: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import dask.config
@@ -94,11 +95,10 @@ class Settings:
 
 def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None = None) -> Settings:
     """Return settings; arguments win over configuration. ValueError says what is missing or wrong."""
-    config = dask.config.get("gateway", {})
-    chosen = address or config.get("address") or os.environ.get("DASKGATEWAY_ADDRESS")
+    chosen = address or configured("address") or os.environ.get("DASKGATEWAY_ADDRESS")
     if not chosen:
         raise ValueError("where is the gateway? give its address, or set gateway.address in Dask's configuration or DASKGATEWAY_ADDRESS")
-    transport = str(config.get("transport") or "auto")
+    transport = str(configured("transport") or "auto")
     if transport not in ("auto", "grpc", "http"):
         raise ValueError(f"gateway.transport must be auto, grpc or http, not {transport!r}")
     where = normalized(str(chosen))
@@ -107,11 +107,16 @@ def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None =
     return Settings(
         address=where,
         auth=resolve_auth(auth),
-        ca_file=config.get("ca-file"),
+        ca_file=configured("ca-file"),
         transport=transport,
-        timeout_s=parse_timedelta(config.get("request-timeout", "30s")),
-        retry_s=parse_timedelta(config.get("retry-for", "30s")),
+        timeout_s=parse_timedelta(configured("request-timeout") or "30s"),
+        retry_s=parse_timedelta(configured("retry-for") or "30s"),
     )
+
+
+def configured(name: str) -> Any:
+    """Return a value of Dask's configuration below `gateway`, under either spelling: variables of the environment have no hyphens."""
+    return dask.config.get(f"gateway.{name}", None)
 
 
 def normalized(address: str) -> str:
@@ -142,7 +147,7 @@ def resolve_auth(auth: Auth | str | tuple[str, str] | None = None) -> Auth:
     password = config.get("password") or os.environ.get("DASKGATEWAY_PASSWORD")
     if user or password:
         return BasicAuth(str(user or current_user()), str(password or ""))
-    return _from_file(config.get("token-file")) or Auth()
+    return _from_file(configured("auth.token-file")) or Auth()
 
 
 def _from_file(path: str | None) -> Auth | None:

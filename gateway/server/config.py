@@ -55,7 +55,9 @@ class DaskGateway(Configurable):
     ).tag(config=True)
     tls_cert = Unicode("", help="PEM file with the listener's certificate chain. Empty: no TLS, for loopback only.").tag(config=True)
     tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
-    tls_ca = Unicode("", help="PEM file with the CA that agents verify the listener by. Empty: tls_cert.").tag(config=True)
+    tls_ca = Unicode(
+        "", help="PEM file with the CA that agents verify the listener by. Empty: tls_cert, which clusters then do not outlive."
+    ).tag(config=True)
     insecure_ok = Bool(False, help="Listen without TLS beyond loopback. Passwords and tokens then travel in clear text.").tag(config=True)
     authenticator = Unicode("password", help="Name of an authenticator (entry points gateway.authenticators).").tag(config=True)
     backends = List(

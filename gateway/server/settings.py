@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,6 +78,13 @@ def _check(found: Settings) -> None:
         )
     if server.database and urlsplit(server.database).scheme != "sqlite":
         raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
+    _check_backends(found.backends.values())
+
+
+def _check_backends(backends: Iterable[Any]) -> None:
+    wrong = [line for backend in backends if hasattr(backend, "problems") for line in backend.problems()]
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
 
 
 def split_address(text: str, setting: str) -> tuple[str, int]:

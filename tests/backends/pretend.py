@@ -113,7 +113,7 @@ class PretendSystem:
             for job_id, elements in self.jobs_by_id.items()
             for e in elements
         ]
-        return Listed([job for job in jobs if job.user not in self.untold], frozenset(self.untold))
+        return Listed([job for job in jobs if job.user not in self.untold], dict.fromkeys(self.untold, "the jobs of some cannot be listed"))
 
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
         """There is no accounting."""

@@ -113,7 +113,7 @@ async def test_who_cannot_be_listed_is_neither_gone_nor_submitted_twice_and_hold
         for _ in range(3):
             await backend.listing(0.0)
             assert await backend.observations([target]) == {}
-        with pytest.raises(BackendUnavailable, match=f"the jobs of {mine} cannot be listed"):
+        with pytest.raises(BackendUnavailable, match="the jobs of some cannot be listed"):
             await backend.start([worker])
         assert system.submissions == 2
         system.untold = set()
@@ -181,7 +181,7 @@ async def test_one_user_who_has_left_keeps_nobody_elses_jobs_from_being_listed_o
     system = site.system()
     listed = await system.jobs(["alice", "left", "bob"])
     assert sorted(job.user for job in listed.jobs) == ["alice", "bob"]
-    assert listed.untold == {"left"}
+    assert listed.untold.keys() == {"left"}
     with pytest.raises(BackendUnavailable, match="unknown user left"):
         await system.cancel([Cancel("1", "left"), Cancel("2", "alice"), Cancel("3", "bob")])
     assert {account for account, command, _ in site.asked if command == "scancel"} == {"left", "alice", "bob"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dask.config
 import pytest
 from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.client import requests, settings
+from gateway.client import cli, errors, requests, settings
 from gateway.client.adaptive import bounds, workers_for
+from gateway.client.channel import Connection
 from gateway.client.options import Options
 
 
@@ -116,3 +118,33 @@ def test_options_are_attributes_and_items() -> None:
 
 def test_an_explanation_always_says_something() -> None:
     assert requests.explanation(cluster_pb2.Cluster()) == "the server gave no reason"
+
+
+def test_a_list_shows_of_a_failed_cluster_the_first_line_and_not_the_log_behind_it() -> None:
+    failed = cluster_pb2.Cluster(name="users/a/clusters/b", owner="a")
+    failed.status.message = "its job was cancelled (CANCELLED)\nlast words\nof its log"
+    assert cli._row(failed)[-1] == "its job was cancelled (CANCELLED)"
+
+
+def test_variables_of_the_environment_say_what_has_hyphens() -> None:
+    told = dask.config.collect_env({"DASK_GATEWAY__CA_FILE": "/ca.pem", "DASK_GATEWAY__RETRY_FOR": "3s", "DASK_GATEWAY__ADDRESS": "h"})
+    config = dask.config.update(told, settings.DEFAULTS, priority="new-defaults", defaults=[])
+    kept = dask.config.config.pop("gateway")
+    try:
+        dask.config.config["gateway"] = config["gateway"]
+        found = settings.load()
+    finally:
+        dask.config.config["gateway"] = kept
+    assert (found.ca_file, found.retry_s) == ("/ca.pem", 3)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_at_once_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise errors.Unavailable("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: self signed certificate", code="UNAVAILABLE")
+
+    connection = Connection(settings.Settings("https://dask.example.org:443", settings.Auth()))
+    monkeypatch.setattr(connection, "_grpc", refused)
+    monkeypatch.setattr(connection, "_http", refused)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it is tried again"))
+    with pytest.raises(errors.Unavailable, match=r"is not trusted; name the CA that signed it.* gateway.ca-file"):
+        connection.call("s", "m", cluster_pb2.Cluster(), cluster_pb2.Cluster)

@@ -15,6 +15,8 @@ import pytest
 from gateway.server.edge_process import WarmEdge
 from tests.e2e.gateway_process import GatewayProcess
 
+SLURM = "c.DaskGateway.backends = ['slurm']; c.SlurmBackend."
+
 
 def daskgateway(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
@@ -31,6 +33,13 @@ def daskgateway(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[s
         ("c.PasswordAuthenticator.users = {'alice': 'secret'}", "daskgateway hash-password"),
         ("c.DaskGateway.address = '0.0.0.0:8001'", "set tls_cert and tls_key"),
         ("c.Proxy.max_connections = 'many'", "c.Proxy.max_connections"),
+        (f"{SLURM}identity = 'user-token'", "c.SlurmBackend.rest_url: identity user-token needs"),
+        (f"{SLURM}tag = 'a-b'", "c.SlurmBackend.tag: must match"),
+        (f"{SLURM}scheduler_settings = {{'tme_limit': '7-0'}}", "'tme_limit' of a job; did you mean time_limit?"),
+        (f"{SLURM}scheduler_settings = {{'time_limit': 'long'}}", "c.SlurmBackend.scheduler_settings: time_limit: 'long' is no time"),
+        (f"{SLURM}time_limit = '2hours'", "c.SlurmBackend.time_limit: '2hours' is no time"),
+        (f"{SLURM}directives = ['--job-name=x']", "c.SlurmBackend.directives: --job-name is set by the gateway itself"),
+        (f"{SLURM}log_directory = '/x/{{usr}}'", "c.SlurmBackend.log_directory: {usr} is replaced by nothing"),
         ("raise ValueError('oops')", "line 2: ValueError: oops"),
         ("c.Proxy.address = (", "line 2"),
     ],
@@ -49,6 +58,10 @@ def test_what_is_generated_can_be_checked_and_shown(tmp_path: pathlib.Path) -> N
     text = (tmp_path / "made.py").read_text()
     assert "# c.ClusterConfig.worker_memory = " in text
     assert "# c.LocalBackend.root = " in text
+    slurm = daskgateway("generate-config", "--DaskGateway.backends=['slurm']", cwd=tmp_path)
+    for inherited in ("root", "setup", "launcher", "log_directory"):
+        assert f"# c.SlurmBackend.{inherited} = " in slurm.stdout
+    assert "# c.SlurmBackend.root = ''" not in slurm.stdout
     checked = daskgateway("check-config", "--config", "made.py", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
     shown = daskgateway("show-config", "--ClusterConfig.max_workers=7", cwd=tmp_path)

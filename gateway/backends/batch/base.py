@@ -16,15 +16,12 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from dataclasses import replace
 from typing import Any
 
-from traitlets import Dict, Enum, Float, Int, List, Unicode
-
 from gateway.backends.as_user import write_files
-from gateway.backends.base import BaseBackend
-from gateway.backends.batch import arrays, commands, directories, logfiles, names, script, sight
+from gateway.backends.batch import arrays, directories, logfiles, names, script, sight
 from gateway.backends.batch.early import EarlyLooks
-from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
 from gateway.backends.batch.ledger import Ledger, Listing, note
 from gateway.backends.batch.logs import LogPlace
+from gateway.backends.batch.settings import BatchSettings
 from gateway.backends.batch.system import BatchSystem, Cancel, Order, SubmitRefused
 from gateway.backends.contract import (
     BackendUnavailable,
@@ -47,59 +44,19 @@ LAST_WORDS_S = 5.0  # for those of one instance
 LAST_WORDS = 20  # ended instances of one look whose last words are read; the others are told with the batch system's words alone
 
 
-class BatchBackend(BaseBackend):
+class BatchBackend(BatchSettings):
     """Base of backends of batch systems."""
-
-    root = Unicode(help="Directory of clusters' logs, shared with the nodes, and of what this backend keeps. Made 0700.").tag(config=True)
-    tag = Unicode(help="Begins the names of jobs: a letter, then letters and digits. Default: made once, kept in root.").tag(config=True)
-    identity = Enum(["service", "sudo"], "service", help="Jobs run as the gateway's account, or as each user by sudo.").tag(config=True)
-    sudo = Unicode("sudo", help="The sudo command, for identity sudo.").tag(config=True)
-    launcher = Unicode("daskgateway-as-user", help="Path of the launcher that sudo may run, for identity sudo.").tag(config=True)
-    log_directory = Unicode(
-        "{default}", help="Where jobs write logs; {user}, {uid}, {home} and {root} are replaced. Shared with the nodes. Empty: no logs."
-    ).tag(config=True)
-    staging_directory = Unicode(
-        "", help="Shared directory for secrets of jobs, with the same replacements. Empty: they travel in the job's script."
-    ).tag(config=True)
-    scratch_directory = Unicode("${TMPDIR:-/tmp}", help="Where a job makes its private directory on the node; the shell expands it.").tag(
-        config=True
-    )
-    shell = Unicode("/bin/sh", help="What runs a job's script, such as /bin/bash -l.").tag(config=True)
-    setup = List(Unicode(), help="Lines of shell before scheduler and worker start, such as `module load python`.").tag(config=True)
-    scheduler_settings = Dict(help="Settings of this backend that differ for schedulers: {'time_limit': '7-0'}.").tag(config=True)
-    max_array_size = Int(1000, min=1, help="Most workers of one submission.").tag(config=True)
-    command_timeout_s = Float(60.0, min=0.1, help="Seconds after which a command of the batch system is given up.").tag(config=True)
-    absent_grace_s = Float(300.0, min=0, help="Seconds that a job may be missing from listings before it counts as gone.").tag(config=True)
-    observe_interval_s = Float(15.0, min=0.1, help="Seconds between two listings of the batch system's jobs.").tag(config=True)
-    first_look_s = Float(
-        1.0, min=0, help="Seconds after a submission or cancel until the first of a few listings sooner than the interval; 0: none."
-    ).tag(config=True)
-
-    index_variable = ""  # environment variable of an array's element
-    contiguous = False  # whether arrays are one range of indices
-    script_logs = False  # whether the job's script sees to its log, where the batch system would bring it only after the end
-    setting_names: tuple[str, ...] = ("setup",)  # traits that are settings of one cluster
-
-    def _root_default(self) -> str:
-        base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        return str(pathlib.Path(base) / "daskgateway" / self.name)
 
     def make_system(self) -> BatchSystem:
         """Return the batch system; called by `open`, when `self.who` is there."""
         raise NotImplementedError
 
-    def make_identity(self) -> Identity:
-        """Return who runs jobs and owns their files."""
-        return SudoIdentity(self.sudo, self.launcher, commands.run) if self.identity == "sudo" else ServiceIdentity()
-
-    def cluster_settings(self) -> Mapping[str, object]:
-        """Return this backend's settings of a cluster."""
-        return {name: getattr(self, name) for name in self.setting_names}
-
     # Life
 
     async def open(self, push: Observe) -> None:
         """Make the directory, and read the tag and who owns which cluster."""
+        if wrong := self.problems():
+            raise BackendUnavailable("\n".join(wrong))
         await super().open(push)
         self._loop = asyncio.get_running_loop()
         self._root = pathlib.Path(os.path.expanduser(self.root)).absolute()  # noqa: ASYNC240 (once, at start)
@@ -151,17 +108,17 @@ class BatchBackend(BaseBackend):
             except ValueError as error:
                 outcomes[launch.instance] = StartFailed(str(error), permanent=True)
         accounts = {self.owners[launch.instance.uid] for launch in possible}
-        if self.ledger.needs_listing(launch.instance for launch in possible) or self.ledger.listing.untold & accounts:
+        if self.ledger.needs_listing(launch.instance for launch in possible) or self.ledger.listing.untold.keys() & accounts:
             listing = await self.listing(0.0)
-            if untold := listing.untold & accounts:  # a job of an earlier submission may be among them
-                raise BackendUnavailable(f"the jobs of {', '.join(sorted(untold))} cannot be listed")
+            for account in sorted(listing.untold.keys() & accounts):  # a job of an earlier submission may be among them
+                raise BackendUnavailable(listing.untold[account])
         absent = []
         for launch in possible:
             handle = self.ledger.existing(launch.instance)
-            if handle is None:
-                absent.append(launch)
-            else:
+            if handle is not None:
                 outcomes[launch.instance] = Started(handle)
+            else:
+                absent.append(launch)
         size, contiguous = self.max_array_size, self.contiguous
         made = await asyncio.to_thread(lambda: arrays.batches(self.jobs_tag, absent, max_size=size, contiguous=contiguous))
         results = await asyncio.gather(*(self._submit(batch) for batch in made), return_exceptions=True)
@@ -223,14 +180,6 @@ class BatchBackend(BaseBackend):
         chosen = self.default_log_directory() if template == "{default}" else template
         return await directories.filled(chosen, account=account, uid=uid, root=str(self._root))
 
-    def default_log_directory(self) -> str:
-        """Return the template of the log directory that holds if none is configured."""
-        return "{root}/logs/{uid}" if self.identity == "service" else "{home}/.daskgateway/logs/{uid}"
-
-    def makes_directories(self) -> bool:
-        """Whether log directories are made here; with other identities the site may have to."""
-        return True
-
     # Stop
 
     async def stop(self, targets: Sequence[Target]) -> None:
@@ -282,6 +231,8 @@ class BatchBackend(BaseBackend):
         listed = await self.system.jobs(self.accounts())
         owners = None if self.identity == "service" else dict(self.owners)
         found = await asyncio.to_thread(sight.sights, self.jobs_tag, listed.jobs, owners)
+        for account in listed.untold.keys() - self.ledger.listing.untold.keys():
+            logger.warning("%s: jobs of %s are not listed, others are: %s", self.name, account, listed.untold[account])
         listing = Listing(asked_at, found, listed.untold)
         self.ledger.listed(listing)
         if found.doubled:

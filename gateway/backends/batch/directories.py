@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+import re
 import time
 from collections.abc import Awaitable
 
@@ -48,6 +49,12 @@ async def _home(account: str) -> str:
         del _homes[next(iter(_homes))]
     _homes[account] = (home, time.monotonic() + HOME_S)
     return home
+
+
+def problems(template: str) -> list[str]:
+    """Return what is wrong with a template."""
+    unknown = sorted(set(re.findall(r"\{[^{}]*\}", template)) - {"{user}", "{uid}", "{home}", "{root}"})
+    return [f"{word} is replaced by nothing; there are {{user}}, {{uid}}, {{home}} and {{root}}" for word in unknown]
 
 
 async def told(work: Awaitable[None]) -> None:

@@ -23,6 +23,7 @@ from gateway.backends.contract import BackendUnavailable
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 NEVER = ("root",)
 LAUNCHER_DEADLINE_S = 30.0
+NO_LINE = "a password is required"  # what sudo says where no line of sudoers permits a command
 
 
 class Identity(Protocol):
@@ -118,7 +119,8 @@ class SudoIdentity:
         argv = [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, *words]
         answer = await self._run(argv, deadline_s=LAUNCHER_DEADLINE_S, stdin=stdin)
         if answer.code != 0:
-            raise BackendUnavailable(f"{words[0]} as {account}: {answer.complaint}")
+            hint = f"; sudoers does not let {getpass.getuser()} run {self._launcher} as {account}" if NO_LINE in answer.err else ""
+            raise BackendUnavailable(f"{words[0]} as {account}: {answer.complaint}{hint}")
         return answer.out
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:

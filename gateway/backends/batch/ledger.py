@@ -30,7 +30,7 @@ class Listing:
 
     asked_at: float
     sights: Sights
-    untold: frozenset[str] = frozenset()  # accounts whose jobs could not be listed
+    untold: Mapping[str, str] = field(default_factory=dict)  # accounts whose jobs could not be listed, with why
 
 
 NEVER = Listing(float("-inf"), Sights())

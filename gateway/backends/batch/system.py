@@ -6,7 +6,6 @@ never told as "gone". Each ends within the backend's own deadline.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -15,7 +14,6 @@ from gateway.backends.batch.arrays import Ranges
 from gateway.backends.batch.names import JobName
 from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -51,10 +49,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A listing, and the accounts whose jobs could not be listed: nothing is said of those."""
+    """A listing, and the accounts whose jobs could not be listed, with why: nothing is said of those."""
 
     jobs: Sequence[Job]
-    untold: frozenset[str] = frozenset()
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +71,17 @@ def raise_first(results: Iterable[object]) -> None:
             raise result
 
 
-def answered(accounts: Sequence[str], results: Sequence[T | BaseException]) -> tuple[list[T], frozenset[str]]:
-    """Return what was answered, and the accounts about which nothing was; raises if that are all, or anything but BackendUnavailable."""
+def answered(
+    accounts: Sequence[str], results: Sequence[T | BaseException], concerns_one: type[BackendUnavailable] = BackendUnavailable
+) -> tuple[list[T], dict[str, str]]:
+    """Return what was answered, and the accounts about which nothing was, with why.
+
+    Raises if that are all of them, or if one raised something else than what concerns one account.
+    """
     failed = {account: result for account, result in zip(accounts, results) if isinstance(result, BaseException)}
-    raise_first(error for error in failed.values() if len(failed) == len(results) or not isinstance(error, BackendUnavailable))
-    for account, error in failed.items():
-        logger.warning("the jobs of %s cannot be listed: %s", account, error)
-    return [result for result in results if not isinstance(result, BaseException)], frozenset(failed)
+    raise_first(error for error in failed.values() if len(failed) == len(results) or not isinstance(error, concerns_one))
+    reasons = {account: str(error) for account, error in failed.items()}
+    return [result for result in results if not isinstance(result, BaseException)], reasons
 
 
 class SubmitRefused(Exception):
