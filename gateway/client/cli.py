@@ -273,7 +273,11 @@ def options(gateway: Gateway, as_json: bool) -> None:
     if as_json:
         _print_json({name: offered[name] for name in offered})
     else:
-        _table(("OPTION", "DEFAULT"), [(name, str(offered[name])) for name in offered])
+        _table(("OPTION", "DEFAULT", "TAKES", "MEANS"), [(name, _shown(offered[name]), *offered.described(name)) for name in offered])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @gateway.command()

@@ -67,6 +67,13 @@ class Options(MutableMapping[str, Any]):
         """Return only what was set."""
         return dict(self._values)
 
+    def described(self, name: str) -> tuple[str, str]:
+        """Return what an option takes and what it means, in words for people; each may be empty."""
+        self._known(name)
+        field = self._fields[name]
+        meaning = ": ".join(text for text in (field.label, field.description) if text and text != name)
+        return takes(field), meaning + (" (also for one worker group)" if field.per_group else "")
+
     def __repr__(self) -> str:
         return "Options<" + ", ".join(f"{name}={self[name]!r}" for name in self) + ">"
 
@@ -74,16 +81,36 @@ class Options(MutableMapping[str, Any]):
         rows = "".join(
             f"<tr><td style='text-align:left'>{html.escape(field.label or name)}</td>"
             f"<td style='text-align:left'><code>{html.escape(repr(self[name]))}</code></td>"
+            f"<td style='text-align:left'>{html.escape(takes(field))}</td>"
             f"<td style='text-align:left'>{html.escape(field.description)}</td></tr>"
             for name, field in self._fields.items()
         )
-        return f"<table><tr><th>Option</th><th>Value</th><th></th></tr>{rows}</table>"
+        return f"<table><tr><th>Option</th><th>Value</th><th>Takes</th><th></th></tr>{rows}</table>"
 
 
 def default(field: pb.OptionField) -> Any:
     """Return the value a field takes when none is given."""
     kind = getattr(field, field.WhichOneof("kind") or "string_field")
     return dict(kind.default) if isinstance(kind, pb.MappingField) else kind.default
+
+
+def takes(field: pb.OptionField) -> str:
+    """Return which values a field takes, in words for people."""
+    kind = field.WhichOneof("kind")
+    description: Any = getattr(field, kind) if kind else None
+    if kind == "bool_field":
+        return "true or false"
+    if kind == "select_field":
+        return " or ".join(description.choices)
+    if kind in ("int_field", "float_field"):
+        what = "a whole number" if kind == "int_field" else "a number"
+        lowest = f" from {description.minimum:g}" if description.HasField("minimum") else ""
+        highest = f" up to {description.maximum:g}" if description.HasField("maximum") else ""
+        return what + lowest + highest
+    if kind == "mapping_field":
+        return "texts by name" + (f", at most {description.max_entries}" if description.max_entries else "")
+    pattern = description.pattern if description is not None else ""
+    return "a text" + (f" like {pattern}" if pattern else "")
 
 
 def checked(field: pb.OptionField, value: Any) -> Any:

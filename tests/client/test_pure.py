@@ -116,6 +116,21 @@ def test_options_are_attributes_and_items() -> None:
     assert "Options<cores=1" in repr(options)
 
 
+def test_options_say_what_they_take_and_mean() -> None:
+    assert {name: offered().described(name)[0] for name in offered()} == {
+        "cores": "a whole number from 1 up to 4",
+        "memory": "a text",
+        "gpu": "true or false",
+        "queue": "a or b",
+        "env": "texts by name, at most 1",
+    }
+    field = service_pb.OptionField(name="time", label="Minutes", description="of a run", per_group=True)
+    assert Options(service_pb.GetClusterOptionsResponse(fields=[field])).described("time") == (
+        "a text",
+        "Minutes: of a run (also for one worker group)",
+    )
+
+
 def test_an_explanation_always_says_something() -> None:
     assert requests.explanation(cluster_pb2.Cluster()) == "the server gave no reason"
 
