@@ -35,6 +35,7 @@ class End:
         "_held_in_pipe",
         "_pending",
         "_pipe",
+        "_queued",
         "_receive",
         "_relay",
         "carried",
@@ -55,6 +56,7 @@ class End:
         self._pipe: Pipe | None = None
         self._held_in_pipe = 0
         self._bulk = False
+        self._queued = False  # it goes on when the others have had their turn
         self.holds = False  # something the peer has not taken
         self.ended = False  # it has said its last
         self.carried = 0  # bytes read from it
@@ -77,6 +79,7 @@ class End:
 
     def _go_on(self, _: int) -> None:
         """Read more: there was more than one turn's worth."""
+        self._queued = False
         if not self._relay.closed and not self.holds:
             self.ready(ENDED)
 
@@ -84,7 +87,11 @@ class End:
 
     def _read(self, events: int) -> None:
         """Read until nothing is left. A short read of a stream leaves nothing, but its end may follow."""
-        while not self._bulk:
+        if self._bulk:
+            self._read_bulk()
+            return
+        left = MOVES
+        while left:
             try:
                 count = self._receive(_chunk, 0, MSG_DONTWAIT)
             except (BlockingIOError, InterruptedError):
@@ -102,19 +109,28 @@ class End:
                 self.holds = True
                 return
             if count == CHUNK_BYTES:
-                self._begin_bulk()
+                if left == MOVES and self._begin_bulk():  # asked for once a turn: a refusal may cost four system calls
+                    self._read_bulk()
+                    return
             elif not events & ENDED:
                 return
-        self._read_bulk()
+            left -= 1
+        self._again()
 
-    def _begin_bulk(self) -> None:
-        """From now on the kernel moves what comes, if a pipe is to be had."""
-        self._pipe = self._relay.owner.pipes.lease()
-        if self._pipe is not None:
-            self._relay.hasten()
-            self._bulk = True
-        else:
+    def _again(self) -> None:
+        """Go on when the others have had their turn."""
+        if not self._queued:
+            self._queued = True
             self._relay.owner.poller.again(self._go_on)
+
+    def _begin_bulk(self) -> bool:
+        """From now on the kernel moves what comes, if a pipe is to be had; whether one was."""
+        self._pipe = self._relay.owner.pipes.lease()
+        if self._pipe is None:
+            return False
+        self._relay.hasten()
+        self._bulk = True
+        return True
 
     def _read_bulk(self) -> None:
         pipe = self._pipe
@@ -139,7 +155,7 @@ class End:
             if count < SMALL_BYTES:
                 self._calm()
                 break
-        self._relay.owner.poller.again(self._go_on)
+        self._again()
 
     def _calm(self) -> None:
         """Bulk is over: the pipe is for others."""
@@ -159,7 +175,7 @@ class End:
             return
         self._pending = None
         self.holds = False
-        self._relay.owner.poller.again(self._go_on)
+        self._again()
 
     def _finish(self) -> None:
         """Pass the end on; nothing is held, for nothing is read while something is."""

@@ -15,6 +15,8 @@ from daskgateway.internal.v1 import route_pb2
 
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
+from gateway.proxy.poller import ENDED, ROUNDS, Poller
+from gateway.proxy.relay import CHUNK_BYTES, MOVES
 from gateway.wire import server_name
 from tests.proxy.test_client_hello import real_hello
 from tests.waiting import comes
@@ -114,6 +116,68 @@ async def test_bytes_arrive_whole_in_both_directions_at_once(start: Start, pipes
     for _, writer in clients:
         writer.close()
     server.close()
+
+
+async def test_a_flow_that_gets_no_pipe_lets_others_have_their_turn_and_waits_for_its_own_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    edge = await start(port_of(server), max_pipes=0)
+    _, writer = await greet(edge)
+    await comes(lambda: edge.carrier.relays)
+    (relay,) = edge.carrier.relays
+    chunks = 0
+
+    def receive(*_: object) -> int:
+        nonlocal chunks
+        chunks += 1
+        if chunks > 100 * MOVES:
+            raise BlockingIOError
+        return CHUNK_BYTES
+
+    queued: list[object] = []
+    monkeypatch.setattr(Poller, "again", lambda _, ready: queued.append(ready))
+    monkeypatch.setattr(relay.client, "_receive", receive)
+    monkeypatch.setattr(relay.upstream, "send", lambda piece, _: len(piece))
+    for turn in range(1, 4):  # events may come before its turn does
+        relay.client.ready(ENDED)
+        assert chunks == turn * MOVES
+        assert len(queued) == 1
+        assert edge.carrier.pipes.refused == turn
+    relay.client._go_on(0)
+    assert len(queued) == 2
+    monkeypatch.undo()
+    writer.close()
+    await gone(edge)
+    server.close()
+
+
+async def test_who_goes_on_costs_one_turn_of_the_event_loop_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, left, turn = 0, 50 * ROUNDS, Poller._turn
+
+    def counted(poller: Poller) -> None:
+        nonlocal turns
+        turns += 1
+        turn(poller)
+
+    monkeypatch.setattr(Poller, "_turn", counted)
+    poller = Poller(asyncio.get_running_loop())
+
+    def go_on(_: int) -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            poller.again(go_on)
+
+    poller.again(go_on)
+    await comes(lambda: not left)
+    await asyncio.sleep(0.05)
+    poller.close()
+    assert turns <= 52
 
 
 def rss_bytes() -> int:
