@@ -13,7 +13,7 @@ import os
 from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Protocol
 
-from gateway.proxy.pipes import PIPE_BYTES, Pipe, PipePool
+from gateway.proxy.pipes import PIPE_BYTES, Pipe
 from gateway.proxy.poller import EDGES, ENDED, ERROR, OUT, Poller
 
 Place = tuple[str, str]  # whom a relay counts for: the client's address, the cluster's uid or "" for the server's own listener
@@ -125,7 +125,7 @@ class End:
 
     def _begin_bulk(self) -> bool:
         """From now on the kernel moves what comes, if a pipe is to be had; whether one was."""
-        self._pipe = self._relay.owner.pipes.lease()
+        self._pipe = self._relay.owner.lease(self)
         if self._pipe is None:
             return False
         self._relay.hasten()
@@ -161,8 +161,13 @@ class End:
         """Bulk is over: the pipe is for others."""
         self._bulk = False
         if self._pipe is not None:
-            self._relay.owner.pipes.give_back(self._pipe, empty=self._held_in_pipe == 0)
+            self._relay.owner.give_back(self, self._pipe, empty=self._held_in_pipe == 0)
             self._pipe = None
+
+    def rest(self) -> None:
+        """Let an empty pipe go: nothing has come for a while. Should more come it is bulk anew."""
+        if not self._held_in_pipe:
+            self._calm()
 
     def flush(self) -> None:
         """Hand on what is held, the peer can be written to; then read on."""
@@ -204,7 +209,12 @@ class Owner(Protocol):
     """Who keeps relays: with what they are carried, and who is told of their ends."""
 
     poller: Poller
-    pipes: PipePool
+
+    def lease(self, end: End) -> Pipe | None:
+        """Return a pipe for what comes from an end, None if none is to be had."""
+
+    def give_back(self, end: End, pipe: Pipe, *, empty: bool) -> None:
+        """Take it back."""
 
     def over(self, relay: Relay) -> None:
         """Both ways have ended."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
+from gateway.proxy import carrier
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.proxy.poller import ENDED, ROUNDS, Poller
@@ -178,6 +179,36 @@ async def test_who_goes_on_costs_one_turn_of_the_event_loop_a_time(monkeypatch: 
     await asyncio.sleep(0.05)
     poller.close()
     assert turns <= 52
+
+
+async def test_an_idle_connection_gives_its_pipe_back_and_bulk_takes_one_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "CALM_S", 0.1, raising=False)
+    taken = 0
+
+    async def sink(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        while piece := await reader.read(2**20):
+            taken += len(piece)
+        writer.close()
+
+    server = await asyncio.start_server(sink, "127.0.0.1", 0, limit=2**20)
+    edge = await start(port_of(server), max_pipes=1)
+    talks = [await greet(edge) for _ in range(2)]
+    total = 2 * len(HELLO)
+    for _ in range(2):
+        for _, writer in talks:  # each in its turn has the only pipe
+            refused = edge.carrier.pipes.refused
+            writer.write(bytes(8 * 2**20))
+            total += 8 * 2**20
+            await comes(lambda: taken == total)  # noqa: B023
+            assert edge.carrier.pipes.refused == refused
+            await comes(lambda: not edge.carrier.pipes.leased)
+    assert all(relay.hastened for relay in edge.carrier.relays)
+    await comes(lambda: edge.carrier._calming is None)
+    for _, writer in talks:
+        writer.close()
+    await gone(edge)
+    server.close()
 
 
 def rss_bytes() -> int:
