@@ -151,11 +151,12 @@ class Carrier:
                 relay.armed = True
                 probe(relay.upstream.socket)  # five system calls
             if relay.half_closed:
-                if relay.seen == relay.carried:
+                delivered = relay.delivered  # not what was read: a slow reader's may be held here for long
+                if relay.seen == delivered:
                     self._counts.linger_timeouts += 1
                     relay.close()
                 else:
-                    relay.seen = relay.carried
+                    relay.seen = delivered
 
     def _give_up(self, attempt: _Attempt) -> None:
         self._counts.connect_timeouts += 1

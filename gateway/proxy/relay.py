@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
+from fcntl import ioctl
 from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from struct import unpack
+from termios import TIOCOUTQ
 from typing import Protocol
 
 from gateway.proxy.pipes import PIPE_BYTES, Pipe
@@ -24,6 +27,7 @@ MOVES = 4  # chunks moved for one socket before the others have their turn
 
 _chunk = bytearray(CHUNK_BYTES)  # nothing stays in it beyond one call
 _view = memoryview(_chunk)
+_NO_INT = bytes(4)
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -60,6 +64,16 @@ class End:
         self.holds = False  # something the peer has not taken
         self.ended = False  # it has said its last
         self.carried = 0  # bytes read from it
+
+    @property
+    def delivered(self) -> int:
+        """Bytes read from it that the peer's machine has acknowledged."""
+        held = self._held_in_pipe + len(self._pending or b"")
+        try:
+            unsent: int = unpack("i", ioctl(self.peer.fd, TIOCOUTQ, _NO_INT))[0]
+        except OSError:  # no TCP socket, or none any more
+            unsent = 0
+        return self.carried - held - unsent
 
     # Readiness
 
@@ -244,7 +258,7 @@ class Relay:
         self.closed = False
         self.armed = False  # whether the upstream's peer is probed for life
         self.hastened = False  # whether it was told that bulk has begun
-        self.seen = -1  # bytes carried when last looked at; -1 as long as both ways are open
+        self.seen = -1  # bytes delivered when last looked at; -1 as long as both ways are open
 
     def start(self, *, watched: bool) -> None:
         """Begin to carry; `watched`: the poller has the upstream socket already, and its next edge may be long in coming."""
@@ -268,9 +282,9 @@ class Relay:
         return self.client.ended or self.upstream.ended
 
     @property
-    def carried(self) -> int:
-        """Bytes read from both."""
-        return self.client.carried + self.upstream.carried
+    def delivered(self) -> int:
+        """Bytes that both have taken."""
+        return self.client.delivered + self.upstream.delivered
 
     def close(self) -> None:
         """End both ways at once."""

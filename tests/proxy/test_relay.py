@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -297,6 +298,56 @@ async def test_a_half_closed_relay_lives_as_long_as_something_moves(start: Start
         assert await reader.read(-1) == b"x" * 8
     assert edge.counts.linger_timeouts == 0
     writer.close()
+    server.close()
+
+
+@pytest.mark.parametrize("pipes", [0, 8])
+async def test_a_slow_reader_has_the_whole_answer_after_it_ended_its_own_side(start: Start, pipes: int) -> None:
+    size, slow_s = 12 * 2**20, 2.5
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.write(bytes(size))
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    edge = await start(port_of(server), max_pipes=pipes, linger_s=0.3)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        reader.connect(("127.0.0.1", port_of(edge)))
+        reader.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(reader, HELLO)
+        reader.shutdown(socket.SHUT_WR)
+        got, began = 0, loop.time()
+        async with asyncio.timeout(30):
+            while piece := await loop.sock_recv(reader, 48 * 1024):
+                got += len(piece)
+                if loop.time() - began < slow_s:
+                    await asyncio.sleep(0.05)
+    assert (got, edge.counts.linger_timeouts) == (size, 0)
+    await gone(edge)
+    server.close()
+
+
+@pytest.mark.parametrize("pipes", [0, 8])
+async def test_a_reader_that_takes_nothing_after_it_ended_its_own_side_is_ended(start: Start, pipes: int) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.write(bytes(32 * 2**20))
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    edge = await start(port_of(server), max_pipes=pipes, linger_s=0.5)
+    with socket.create_connection(("127.0.0.1", port_of(edge))) as reader:
+        reader.sendall(HELLO)
+        reader.shutdown(socket.SHUT_WR)
+        await comes(lambda: edge.counts.linger_timeouts)
+        await gone(edge)
     server.close()
 
 
