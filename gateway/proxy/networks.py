@@ -5,6 +5,7 @@ Pure but for one question, whether an address is this machine's own, which is as
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Collection, Sequence
@@ -28,6 +29,8 @@ NEVER = tuple(
     ipaddress.ip_network(text)
     for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "0.0.0.0/8", "::/128", "224.0.0.0/3", "ff00::/8")
 )
+
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # the latter: a kernel without IPv6
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -74,11 +77,11 @@ def is_here(address: Address) -> bool:
     if address.is_loopback:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as trial:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
             trial.bind((str(address), 0))
-        except OSError:
-            return False
+    except OSError as error:
+        return error.errno not in _NOT_HERE  # what cannot be told, without descriptors say, is refused
     return True
 
 

@@ -120,9 +120,13 @@ class RouteTable:
         if update.snapshot:
             self.ticket_keys = tuple(update.ticket_keys)
         for message in update.routes:
-            route = from_message(message)
-            if route is not None:
-                self._put(routes, route)
+            try:
+                route = from_message(message)
+                if route is not None:
+                    self._put(routes, route)
+            except Exception:  # one cluster's fault must not end the others
+                logger.exception("cluster %s is not routed to", message.uid)
+                routes.pop(message.uid, None)
         for uid in update.removed:
             routes.pop(uid, None)
         self._routes = MappingProxyType(routes)

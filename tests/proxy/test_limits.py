@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
+from gateway.proxy import networks
 from gateway.proxy.admission import Admission, Limits, fitting, group_of
 from gateway.proxy.networks import DEFAULT_NETWORKS, Targets, parse_networks
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
@@ -258,6 +261,22 @@ def test_link_local_addresses_are_never_permitted_whatever_is_configured() -> No
     assert not everywhere.permit_address(ipaddress.ip_address("169.254.1.1"), 1)
     with pytest.raises(ValueError, match=r"10\.0\.0\.1/8"):
         parse_networks(["10.0.0.1/8"])
+
+
+@pytest.mark.parametrize(("code", "here"), [(errno.EAFNOSUPPORT, False), (errno.EMFILE, True), (errno.ENFILE, True)])
+def test_an_address_is_here_if_that_cannot_be_told_but_not_if_its_family_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, code: int, here: bool
+) -> None:
+    def refused(*_: object) -> socket.socket:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(socket, "socket", refused)
+    assert networks.is_here(ipaddress.ip_address("fd00::1")) is here
+
+
+def test_what_is_here_is_told_from_what_is_not() -> None:
+    assert networks.is_here(ipaddress.ip_address("127.8.9.10"))
+    assert not networks.is_here(ipaddress.ip_address("192.0.2.1"))
 
 
 async def test_a_route_that_may_not_be_is_as_one_that_is_not(start: Start) -> None:
