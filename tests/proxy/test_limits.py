@@ -248,6 +248,24 @@ def test_admission_forgets_who_has_left() -> None:
         ("0.0.0.0", 80, False),
         ("224.0.0.1", 80, False),
         ("93.184.216.34", 8786, False),
+        # As inet_aton(3) reads them.
+        ("127.1", 4321, True),
+        ("127.1", 8000, False),
+        ("2130706433", 8000, False),
+        ("0x7f.1", 8000, False),
+        ("0X7F000001", 8000, False),
+        ("0177.0.0.1", 8000, False),
+        ("0", 80, False),
+        ("2852039166", 80, False),  # 169.254.169.254
+        ("134744072", 80, False),  # 8.8.8.8
+        ("cafe", 80, True),  # names
+        ("dead.beef", 80, True),
+        ("10-0-0-1.example", 80, True),
+        # Neither an address nor a name, but taken for an address by some.
+        ("127.0.0.1.", 80, False),
+        ("256.1.1.1", 80, False),
+        ("\uff11\uff12\uff17.0.0.1", 80, False),
+        ("1:2:3", 80, False),
     ],
 )
 def test_where_routes_may_lead(host: str, port: int, permitted: bool) -> None:
