@@ -96,9 +96,10 @@ class _Edge:
 class Edges:
     """The edges."""
 
-    def __init__(self, count: int, address: str, words: Sequence[str]) -> None:
+    def __init__(self, count: int, address: str, words: Sequence[str], own_ports: Sequence[int] = ()) -> None:
+        """`own_ports`: at which this process listens, and what else is forbidden to routes."""
         self._edges = [_Edge(number) for number in range(count)]
-        self._address, self._words = address, list(words)
+        self._address, self._words, self._own_ports = address, list(words), list(own_ports)
         self._keeping: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
@@ -113,7 +114,7 @@ class Edges:
         return self._address
 
     def _command(self) -> list[str]:
-        shared = ["--Proxy.processes=1", "--Proxy.reuse_port=True", "--Proxy.admin_address="]
+        shared = ["--Proxy.processes=1", "--Proxy.reuse_port=True", "--Proxy.admin_address=", f"--Proxy.own_ports={self._own_ports}"]
         return [sys.executable, "-m", "gateway", "proxy", *self._words, f"--Proxy.address={self._address}", *shared]
 
     async def _keep(self, edge: _Edge) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
 
 
@@ -121,6 +124,25 @@ async def test_one_edge_counts_too(tmp_path: pathlib.Path) -> None:
     assert 'daskgateway_edge_accepted_connections_total{process="0"} 1.0' in text
     assert 'daskgateway_edge_server_connected{process="0"} 0.0' in text
     assert await asyncio.to_thread(program.stop) == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_no_cluster_leads_to_where_the_metrics_are(tmp_path: pathlib.Path, processes: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        admin = free.getsockname()[1]
+    (tmp_path / "edge").mkdir()
+    routes = [[UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port]] for port in (admin, 7)]
+    routes[1][0] = OTHER
+    (tmp_path / "edge" / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))
+    words = [f"--Proxy.processes={processes}", f"--Proxy.admin_address=127.0.0.1:{admin}", "--Proxy.own_ports=[7]"]
+    program = Program(tmp_path, *words)
+    try:
+        text = await asyncio.to_thread(program.metrics)
+        told = [line.split()[-1] for line in text.splitlines() if line.startswith("daskgateway_edge_forbidden_routes_total{")]
+        assert told == ["2.0"] * processes
+    finally:
+        program.stop()
 
 
 def test_a_wrong_admin_address_is_told(tmp_path: pathlib.Path) -> None:
