@@ -41,14 +41,19 @@ class _Edge:
         self.last: dict[str, float] = {}
 
     async def start(self, words: Sequence[str]) -> str:
-        """Start it; return where it listens. ConfigurationError if it does not."""
+        """Start it; return where it listens. ConfigurationError if it does not, OSError if there can be no process now."""
+        self._let_go()
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [*words, f"--control-fd={theirs.fileno()}"]
-            self.process = await asyncio.to_thread(
-                subprocess.Popen, command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        try:
+            with theirs:
+                command = [*words, f"--control-fd={theirs.fileno()}"]
+                self.process = await asyncio.to_thread(
+                    subprocess.Popen, command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        except BaseException:
+            ours.close()
+            raise
         try:
             async with asyncio.timeout(READY_S):
                 line = (await self.reader.readline()).decode().strip()
@@ -84,11 +89,15 @@ class _Edge:
             os.close(descriptor)
         return self.process.wait()  # takes the exit code
 
-    async def end(self) -> int:
-        """Let it drain and end."""
+    def _let_go(self) -> None:
+        """Untie it, which ends it if it has not ended."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
+
+    async def end(self) -> int:
+        """Let it drain and end."""
+        self._let_go()
         assert self.process is not None
         return self.process.returncode if self.process.poll() is not None else await self.ended()
 
@@ -122,14 +131,19 @@ class Edges:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            code = edge.process.returncode if edge.process and edge.process.poll() is not None else await edge.ended()
-            logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
+            try:
+                code = edge.process.returncode if edge.process and edge.process.poll() is not None else await edge.ended()
+                logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
+            except OSError as error:
+                logger.error("edge %d cannot be watched: %s", edge.number, error)
             wait_s = RESTART_S[0] if loop.time() - began > STABLE_S else min(RESTART_S[1], wait_s * 2)
             await asyncio.sleep(wait_s)
+            if edge.process is not None and edge.process.poll() is None:
+                continue  # it could not be watched, but lives
             try:
                 await edge.start(self._command())
-            except ConfigurationError as error:
-                logger.error("%s", error)
+            except (ConfigurationError, OSError) as error:  # the latter: no processes, memory or descriptors, which may pass
+                logger.error("edge %d did not start: %s", edge.number, error)
 
     async def numbers(self) -> Mapping[str, Mapping[str, float]]:
         """Return what all have counted, by process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import pathlib
@@ -15,8 +16,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.proxy import processes
+from gateway.proxy.processes import Edges
 from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
+
+
+FAKE_EDGE = """
+import socket, sys
+tie = socket.socket(fileno=int(sys.argv[1].partition("=")[2]))
+tie.sendall(b"ready 127.0.0.1:1\\n")
+while tie.recv(100): pass
+"""
 
 
 def edges_of(pid: int) -> list[int]:
@@ -143,6 +154,34 @@ async def test_no_cluster_leads_to_where_the_metrics_are(tmp_path: pathlib.Path,
         assert told == ["2.0"] * processes
     finally:
         program.stop()
+
+
+@pytest.mark.parametrize("missing", ["process", "descriptors", "watch"])
+async def test_an_edge_is_started_again_though_that_fails_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    monkeypatch.setattr(processes, "RESTART_S", (0.01, 0.02))
+    monkeypatch.setattr(Edges, "_command", lambda self: [sys.executable, "-c", FAKE_EDGE])
+    what, name = {"process": (subprocess, "Popen"), "descriptors": (socket, "socketpair"), "watch": (os, "pidfd_open")}[missing]
+    failures, real = 0, getattr(what, name)
+
+    def fails(*words: object, **more: object) -> object:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return real(*words, **more)
+
+    edges = Edges(1, "127.0.0.1:0", [])
+    await edges.start()
+    first = edges._edges[0].process
+    assert first is not None
+    monkeypatch.setattr(what, name, fails)
+    first.kill()
+    await comes(lambda: edges._edges[0].process is not first and failures == 3)
+    assert "Resource temporarily unavailable" in caplog.text
+    await comes(lambda: edges._edges[0].reader is not None)
+    await edges.stop()
 
 
 def test_a_wrong_admin_address_is_told(tmp_path: pathlib.Path) -> None:
