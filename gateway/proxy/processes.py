@@ -38,11 +38,13 @@ class _Edge:
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
         self.asking = asyncio.Lock()
+        self._owed = 0  # answers that have not come yet, some of which may be too late
         self.last: dict[str, float] = {}
 
     async def start(self, words: Sequence[str]) -> str:
         """Start it; return where it listens. ConfigurationError if it does not, OSError if there can be no process now."""
         self._let_go()
+        self._owed = 0
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -72,8 +74,12 @@ class _Edge:
                 with contextlib.suppress(OSError, ValueError, TimeoutError):
                     async with asyncio.timeout(ANSWER_S):
                         self.writer.write(ASK)
+                        self._owed += 1
                         await self.writer.drain()
-                        self.last = json.loads(await self.reader.readline())
+                        while self._owed:
+                            line = await self.reader.readline()
+                            self._owed -= 1
+                        self.last = json.loads(line)
         return self.last
 
     async def ended(self) -> int:

@@ -17,10 +17,9 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.proxy import processes
-from gateway.proxy.processes import Edges
+from gateway.proxy.processes import ASK, Edges, _Edge
 from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
-
 
 FAKE_EDGE = """
 import socket, sys
@@ -182,6 +181,29 @@ async def test_an_edge_is_started_again_though_that_fails_for_a_while(
     assert "Resource temporarily unavailable" in caplog.text
     await comes(lambda: edges._edges[0].reader is not None)
     await edges.stop()
+
+
+async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "ANSWER_S", 0.2)
+    ours, theirs = socket.socketpair()
+    edge = _Edge(0)
+    edge.reader, edge.writer = await asyncio.open_connection(sock=ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+
+    async def answer(number: int) -> None:
+        assert await reader.readline() == ASK
+        writer.write(json.dumps({"asked": number}).encode() + b"\n")
+
+    assert await edge.numbers() == {}
+    assert await edge.numbers() == {}
+    for number in (1, 2):  # both late
+        await answer(number)
+    for number in (3, 4):
+        answering = asyncio.ensure_future(answer(number))
+        assert await edge.numbers() == {"asked": number}
+        await answering
+    for one in (edge.writer, writer):
+        one.close()
 
 
 def test_a_wrong_admin_address_is_told(tmp_path: pathlib.Path) -> None:
