@@ -12,6 +12,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from daskgateway.internal.v1 import route_pb2
@@ -19,6 +20,7 @@ from daskgateway.internal.v1 import route_pb2
 from gateway.proxy import networks
 from gateway.proxy.admission import Admission, Limits, fitting, group_of
 from gateway.proxy.networks import DEFAULT_NETWORKS, Targets, parse_networks
+from gateway.proxy.poller import IN
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
 from tests.waiting import comes
 
@@ -201,6 +203,66 @@ async def test_without_descriptors_accepting_pauses_without_spinning_and_recover
         process.stdin.close()
         await process.wait()
         server.close()
+
+
+class Failing:
+    """A listening socket whose accepting fails now and then."""
+
+    def __init__(self, listening: Any, failures: list[int]) -> None:
+        self._listening, self._failures, self._accepted = listening, failures, 0
+        self.fileno, self.close = listening.fileno, listening.close
+
+    def _accept(self) -> Any:
+        if self._accepted >= 2 and self._failures:
+            code = self._failures.pop()
+            raise OSError(code, os.strerror(code))
+        self._accepted += 1
+        return self._listening._accept()
+
+
+async def test_those_accepted_before_accepting_fails_are_served_and_it_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    edge = await start(port_of(server))
+    listener: Any = edge.listener
+    edge.poller.release(listener._listening.fileno())
+    listener._listening = Failing(listener._listening, [errno.EPROTO, errno.EPROTO, errno.EACCES, errno.EPROTO])
+    talks = [await greet(edge) for _ in range(3)]
+    edge.poller.watch(listener._listening.fileno(), IN, listener._accept)
+    for talk in talks:
+        assert await echoes(*talk)
+    assert caplog.text.count(os.strerror(errno.EPROTO)) == 1
+    assert caplog.text.count(os.strerror(errno.EACCES)) == 1
+    for _, writer in talks:
+        writer.close()
+    await comes(lambda: not edge.admission.present)
+    server.close()
+
+
+async def test_one_who_cannot_be_sorted_holds_none_up_who_came_with_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    edge = await start(port_of(server))
+    listener: Any = edge.listener
+    edge.poller.release(listener._listening.fileno())
+    talks = [await greet(edge) for _ in range(3)]
+    real, failures = listener._serve, 1
+
+    def serve(made: socket.SocketType, verdict: Any, address: str) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            made.close()
+            listener.leave(address)
+            raise RuntimeError("no")
+        real(made, verdict, address)
+
+    monkeypatch.setattr(listener, "_serve", serve)
+    edge.poller.watch(listener._listening.fileno(), IN, listener._accept)
+    for talk in talks[1:]:
+        assert await echoes(*talk)
+    for _, writer in talks:
+        writer.close()
+    await comes(lambda: not edge.admission.present)
+    server.close()
 
 
 def test_limits_fit_the_descriptors() -> None:
