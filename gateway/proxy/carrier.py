@@ -30,7 +30,7 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_
 CALM_S = 2.0  # a bulk flow of which nothing comes for so long gives its pipe back, at the latest in twice the time
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-_ESTABLISHED = 1  # TCP_ESTABLISHED, the first byte of struct tcp_info
+_ESTABLISHED, _CONNECTING = 1, 2  # TCP_ESTABLISHED, TCP_SYN_SENT: the first byte of struct tcp_info
 
 Refuse = Callable[[SocketType, Place], None]  # takes a client over whose target is not reached
 
@@ -127,6 +127,8 @@ class Carrier:
         """See how connecting went."""
         upstream = attempt.upstream
         code = upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == 0 and upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CONNECTING:
+            return  # the event was of a socket that had the same number before
         self._attempts.discard(attempt)
         if code == 0:
             self._begin(attempt.client, upstream, attempt.place, watched=True)

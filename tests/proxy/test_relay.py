@@ -10,6 +10,7 @@ import pathlib
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from socket import SocketType
 
 import pytest
 from daskgateway.internal.v1 import route_pb2
@@ -17,8 +18,9 @@ from daskgateway.internal.v1 import route_pb2
 from gateway.proxy import carrier
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
-from gateway.proxy.poller import ENDED, ROUNDS, Poller
-from gateway.proxy.relay import CHUNK_BYTES, MOVES
+from gateway.proxy.networks import Target
+from gateway.proxy.poller import EDGES, ENDED, ROUNDS, Poller
+from gateway.proxy.relay import CHUNK_BYTES, MOVES, Place
 from gateway.wire import server_name
 from tests.proxy.test_client_hello import real_hello
 from tests.waiting import comes
@@ -210,6 +212,41 @@ async def test_an_idle_connection_gives_its_pipe_back_and_bulk_takes_one_again(s
         writer.close()
     await gone(edge)
     server.close()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_an_event_of_a_socket_that_is_closed_is_not_taken_for_a_connection(start: Start, answers: bool) -> None:
+    refused: list[Place] = []
+
+    def refuse(client: SocketType, place: Place) -> None:
+        client.close()
+        refused.append(place)
+
+    edge = await start(1, connect_timeout_s=5.0 if answers else 0.5)
+    with socket.socket() as full, contextlib.ExitStack() as held:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):  # the backlog: who comes now gets no answer yet
+            filling = held.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(full.getsockname())
+        ours, theirs = socket.socketpair()
+        held.enter_context(theirs)
+        client = SocketType(fileno=ours.detach())
+        assert edge.admission.enter("a")
+        edge.carrier.carry(client, Target.of(*full.getsockname()), ("a", ""), refuse)
+        await comes(lambda: len(edge.carrier._attempts))
+        (attempt,) = edge.carrier._attempts._due
+        attempt.ready(EDGES)
+        assert not edge.carrier.relays
+        assert attempt in edge.carrier._attempts
+        if answers:
+            for _ in range(2):
+                held.enter_context(full.accept()[0])
+            await comes(lambda: edge.carrier.relays)
+        else:
+            await comes(lambda: refused)
+            assert edge.counts.connect_timeouts == 1
 
 
 def rss_bytes() -> int:
