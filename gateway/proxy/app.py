@@ -281,7 +281,7 @@ class Edge:
 
 def _own_ports(options: Proxy, bound: int) -> set[int]:
     """Return the ports at which the gateway itself listens: never the target of a route on this machine."""
-    found = {bound}
+    found = {bound, *options.own_ports}
     for text in (options.address, options.grpc_address, options.admin_address):
         address = parse_address(text)
         if address is not None:

@@ -17,9 +17,9 @@ from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.lookup import look_up
 from gateway.proxy.networks import Target, Targets
-from gateway.proxy.pipes import PipePool
+from gateway.proxy.pipes import Pipe, PipePool
 from gateway.proxy.poller import EDGES, Poller
-from gateway.proxy.relay import Place, Relay
+from gateway.proxy.relay import End, Place, Relay
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 # (tcp(7)); that ends a reader too who takes nothing for so long, whom Dask's own peers give up after 30 s.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 120_000))
 
+CALM_S = 2.0  # a bulk flow of which nothing comes for so long gives its pipe back, at the latest in twice the time
+
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-_ESTABLISHED = 1  # TCP_ESTABLISHED, the first byte of struct tcp_info
+_ESTABLISHED, _CONNECTING = 1, 2  # TCP_ESTABLISHED, TCP_SYN_SENT: the first byte of struct tcp_info
 
 Refuse = Callable[[SocketType, Place], None]  # takes a client over whose target is not reached
 
@@ -71,6 +73,8 @@ class Carrier:
         self._near_congestion = near_congestion.encode()
         self._looking: asyncio.TimerHandle | None = None
         self._look_s = linger_s / 2  # silence is ended after once to one and a half times as long
+        self._bulk: dict[End, int] = {}  # who has a pipe, and the bytes it had carried when last looked at
+        self._calming: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
 
     # Connecting
@@ -123,6 +127,8 @@ class Carrier:
         """See how connecting went."""
         upstream = attempt.upstream
         code = upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == 0 and upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CONNECTING:
+            return  # the event was of a socket that had the same number before
         self._attempts.discard(attempt)
         if code == 0:
             self._begin(attempt.client, upstream, attempt.place, watched=True)
@@ -147,11 +153,12 @@ class Carrier:
                 relay.armed = True
                 probe(relay.upstream.socket)  # five system calls
             if relay.half_closed:
-                if relay.seen == relay.carried:
+                delivered = relay.delivered  # not what was read: a slow reader's may be held here for long
+                if relay.seen == delivered:
                     self._counts.linger_timeouts += 1
                     relay.close()
                 else:
-                    relay.seen = relay.carried
+                    relay.seen = delivered
 
     def _give_up(self, attempt: _Attempt) -> None:
         self._counts.connect_timeouts += 1
@@ -161,6 +168,31 @@ class Carrier:
     def _abandon(self, attempt: _Attempt) -> None:
         self.poller.forget(attempt.upstream.fileno())
         attempt.upstream.close()
+
+    # Pipes
+
+    def lease(self, end: End) -> Pipe | None:
+        """Return a pipe for what comes from an end, None if none is to be had."""
+        pipe = self.pipes.lease()
+        if pipe is not None:
+            self._bulk[end] = end.carried
+            if self._calming is None:
+                self._calming = self._loop.call_later(CALM_S, self._calm)
+        return pipe
+
+    def give_back(self, end: End, pipe: Pipe, *, empty: bool) -> None:
+        """Take it back."""
+        del self._bulk[end]
+        self.pipes.give_back(pipe, empty=empty)
+
+    def _calm(self) -> None:
+        """Take back the pipes of those from whom nothing has come since the last look."""
+        for end, carried in list(self._bulk.items()):
+            if end.carried == carried:
+                end.rest()
+            else:
+                self._bulk[end] = end.carried
+        self._calming = self._loop.call_later(CALM_S, self._calm) if self._bulk else None
 
     # What relays tell
 
@@ -206,6 +238,8 @@ class Carrier:
             relay.close()
         if self._looking is not None:
             self._looking.cancel()
+        if self._calming is not None:
+            self._calming.cancel()
         self.pipes.close()
 
 

@@ -81,6 +81,10 @@ class Proxy(Configurable):
     admin_address = Unicode(
         "", help="host:port where Prometheus finds /metrics, and probes /healthz, without login, such as 127.0.0.1:9101; empty: nowhere."
     ).tag(config=True)
+    own_ports = List(
+        Int(min=1, max=65535),
+        help="Ports of this machine besides the gateway's own, which it knows, that no scheduler or dashboard may be said to be at.",
+    ).tag(config=True)
     processes = Int(1, min=1, max=256, help="Processes that share the port; each has the limits above for itself.").tag(config=True)
     hello_timeout_s = Float(5.0, min=0.1, help="Seconds for a connection to say what it wants.").tag(config=True)
     connect_timeout_s = Float(10.0, min=0.1, help="Seconds to reach a scheduler or the server.").tag(config=True)

@@ -62,6 +62,7 @@ class Listener:
         self._family = 0
         self._resting: asyncio.TimerHandle | None = None
         self._full = False
+        self._told: set[int | None] = set()  # failures of accepting that are in the log already
         self._shapes = Shapes()
 
     @property
@@ -126,11 +127,7 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 break
             except OSError as error:
-                if error.errno not in _exhausted:
-                    raise
-                counts.paused_descriptors += 1
-                self._rest("%s", error.strerror)
-                self._resting = self._loop.call_later(PAUSE_S, self._go_on)
+                self._pause(error)
                 break
             newcomer = SocketType(self._family, _KIND, 0, descriptor)
             counts.accepted += 1
@@ -143,11 +140,29 @@ class Listener:
                 continue
             batch.append((newcomer, address))
         for newcomer, address in batch:
-            self._sort(newcomer, address, None)
+            try:
+                self._sort(newcomer, address, None)
+            except Exception:  # those who came with it are counted, and must be heard
+                logger.exception("a connection could not be sorted")
+
+    def _pause(self, error: OSError) -> None:
+        """Rest a little after accepting failed, for want of descriptors or whatever else."""
+        if error.errno in _exhausted:
+            self._counts.paused_descriptors += 1
+            self._rest("%s", error.strerror)
+        else:
+            if error.errno not in self._told:
+                self._told.add(error.errno)
+                logger.error("accepting fails: %s", error.strerror)
+            self._release()
+        self._resting = self._loop.call_later(PAUSE_S, self._go_on)
 
     def _rest(self, why: str, *words: object) -> None:
         """Accept nothing: a listening socket that cannot be served would wake the loop without end."""
         logger.warning("no connections are accepted for now: " + why, *words)
+        self._release()
+
+    def _release(self) -> None:
         if self._listening is not None:
             self._poller.release(self._listening.fileno())
 

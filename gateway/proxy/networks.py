@@ -5,7 +5,9 @@ Pure but for one question, whether an address is this machine's own, which is as
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ NEVER = tuple(
     for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "0.0.0.0/8", "::/128", "224.0.0.0/3", "ff00::/8")
 )
 
+_NUMBERS = re.compile(r"[0-9a-fA-FxX.]+")
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # the latter: a kernel without IPv6
+
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Return networks; ValueError names the first that is none."""
@@ -42,13 +47,28 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that a host is written as, None for a name. An IPv4 address inside an IPv6 one is taken out."""
+    """Return the address that a host is written as, None for a name. An IPv4 address inside an IPv6 one is taken out.
+
+    What inet_aton(3) takes is no name: 127.1, 0x7f.1 and 2130706433 are 127.0.0.1 to all who connect.
+    """
+    address: Address
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return None
+        if not _NUMBERS.fullmatch(host):
+            return None
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def canonical(host: str) -> str:
+    """Return a host as it is judged, so that nobody reads it otherwise."""
+    address = literal(host)
+    return host if address is None else str(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +94,11 @@ def is_here(address: Address) -> bool:
     if address.is_loopback:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as trial:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
             trial.bind((str(address), 0))
-        except OSError:
-            return False
+    except OSError as error:
+        return error.errno not in _NOT_HERE  # what cannot be told, without descriptors say, is refused
     return True
 
 
@@ -91,7 +111,9 @@ class Targets:
     def permit(self, host: str, port: int) -> bool:
         """Whether a connection may be made. Names are permitted here, and their addresses have to be asked for once known."""
         address = literal(host)
-        return True if address is None else self.permit_address(address, port)
+        if address is not None:
+            return self.permit_address(address, port)
+        return ":" not in host and not host.replace(".", "").isdigit()  # aiohttp takes these for addresses, and looks nothing up
 
     def permit_address(self, address: Address, port: int) -> bool:
         """Whether a connection may be made to an address."""

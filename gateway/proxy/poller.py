@@ -24,13 +24,14 @@ Ready = Callable[[int], None]  # is told what the kernel reports: a combination 
 class Poller:
     """Calls back for descriptors that are ready. A descriptor is forgotten by the kernel when closed; `forget` it here."""
 
-    __slots__ = ("_again", "_loop", "epoll", "table")
+    __slots__ = ("_again", "_loop", "_soon", "epoll", "table")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.epoll = select.epoll()
         self._loop = loop
         self.table: dict[int, Ready] = {}
         self._again: list[Ready] = []
+        self._soon = False  # a turn for these is to come: never two, each of which might call for more
         loop.add_reader(self.epoll.fileno(), self._turn)
 
     def watch(self, descriptor: int, mask: int, ready: Ready) -> None:
@@ -40,8 +41,9 @@ class Poller:
 
     def again(self, ready: Ready) -> None:
         """Call back once more, when the others have had their turn, with no event."""
-        if not self._again:
-            self._loop.call_soon(self._turn)
+        if not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._turn_again)
         self._again.append(ready)
 
     def release(self, descriptor: int) -> None:
@@ -58,6 +60,10 @@ class Poller:
         self._loop.remove_reader(self.epoll.fileno())
         self.epoll.close()
         self.table.clear()
+
+    def _turn_again(self) -> None:
+        self._soon = False
+        self._turn()
 
     def _turn(self) -> None:
         if self.epoll.closed:

@@ -38,17 +38,24 @@ class _Edge:
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
         self.asking = asyncio.Lock()
+        self._owed = 0  # answers that have not come yet, some of which may be too late
         self.last: dict[str, float] = {}
 
     async def start(self, words: Sequence[str]) -> str:
-        """Start it; return where it listens. ConfigurationError if it does not."""
+        """Start it; return where it listens. ConfigurationError if it does not, OSError if there can be no process now."""
+        self._let_go()
+        self._owed = 0
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [*words, f"--control-fd={theirs.fileno()}"]
-            self.process = await asyncio.to_thread(
-                subprocess.Popen, command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        try:
+            with theirs:
+                command = [*words, f"--control-fd={theirs.fileno()}"]
+                self.process = await asyncio.to_thread(
+                    subprocess.Popen, command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        except BaseException:
+            ours.close()
+            raise
         try:
             async with asyncio.timeout(READY_S):
                 line = (await self.reader.readline()).decode().strip()
@@ -67,8 +74,12 @@ class _Edge:
                 with contextlib.suppress(OSError, ValueError, TimeoutError):
                     async with asyncio.timeout(ANSWER_S):
                         self.writer.write(ASK)
+                        self._owed += 1
                         await self.writer.drain()
-                        self.last = json.loads(await self.reader.readline())
+                        while self._owed:
+                            line = await self.reader.readline()
+                            self._owed -= 1
+                        self.last = json.loads(line)
         return self.last
 
     async def ended(self) -> int:
@@ -84,11 +95,15 @@ class _Edge:
             os.close(descriptor)
         return self.process.wait()  # takes the exit code
 
-    async def end(self) -> int:
-        """Let it drain and end."""
+    def _let_go(self) -> None:
+        """Untie it, which ends it if it has not ended."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
+
+    async def end(self) -> int:
+        """Let it drain and end."""
+        self._let_go()
         assert self.process is not None
         return self.process.returncode if self.process.poll() is not None else await self.ended()
 
@@ -96,9 +111,10 @@ class _Edge:
 class Edges:
     """The edges."""
 
-    def __init__(self, count: int, address: str, words: Sequence[str]) -> None:
+    def __init__(self, count: int, address: str, words: Sequence[str], own_ports: Sequence[int] = ()) -> None:
+        """`own_ports`: at which this process listens, and what else is forbidden to routes."""
         self._edges = [_Edge(number) for number in range(count)]
-        self._address, self._words = address, list(words)
+        self._address, self._words, self._own_ports = address, list(words), list(own_ports)
         self._keeping: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
@@ -113,7 +129,7 @@ class Edges:
         return self._address
 
     def _command(self) -> list[str]:
-        shared = ["--Proxy.processes=1", "--Proxy.reuse_port=True", "--Proxy.admin_address="]
+        shared = ["--Proxy.processes=1", "--Proxy.reuse_port=True", "--Proxy.admin_address=", f"--Proxy.own_ports={self._own_ports}"]
         return [sys.executable, "-m", "gateway", "proxy", *self._words, f"--Proxy.address={self._address}", *shared]
 
     async def _keep(self, edge: _Edge) -> None:
@@ -121,14 +137,19 @@ class Edges:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            code = edge.process.returncode if edge.process and edge.process.poll() is not None else await edge.ended()
-            logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
+            try:
+                code = edge.process.returncode if edge.process and edge.process.poll() is not None else await edge.ended()
+                logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
+            except OSError as error:
+                logger.error("edge %d cannot be watched: %s", edge.number, error)
             wait_s = RESTART_S[0] if loop.time() - began > STABLE_S else min(RESTART_S[1], wait_s * 2)
             await asyncio.sleep(wait_s)
+            if edge.process is not None and edge.process.poll() is None:
+                continue  # it could not be watched, but lives
             try:
                 await edge.start(self._command())
-            except ConfigurationError as error:
-                logger.error("%s", error)
+            except (ConfigurationError, OSError) as error:  # the latter: no processes, memory or descriptors, which may pass
+                logger.error("edge %d did not start: %s", edge.number, error)
 
     async def numbers(self) -> Mapping[str, Mapping[str, float]]:
         """Return what all have counted, by process."""

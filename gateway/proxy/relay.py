@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
+from fcntl import ioctl
 from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from struct import unpack
+from termios import TIOCOUTQ
 from typing import Protocol
 
-from gateway.proxy.pipes import PIPE_BYTES, Pipe, PipePool
+from gateway.proxy.pipes import PIPE_BYTES, Pipe
 from gateway.proxy.poller import EDGES, ENDED, ERROR, OUT, Poller
 
 Place = tuple[str, str]  # whom a relay counts for: the client's address, the cluster's uid or "" for the server's own listener
@@ -24,6 +27,7 @@ MOVES = 4  # chunks moved for one socket before the others have their turn
 
 _chunk = bytearray(CHUNK_BYTES)  # nothing stays in it beyond one call
 _view = memoryview(_chunk)
+_NO_INT = bytes(4)
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -35,6 +39,7 @@ class End:
         "_held_in_pipe",
         "_pending",
         "_pipe",
+        "_queued",
         "_receive",
         "_relay",
         "carried",
@@ -55,9 +60,20 @@ class End:
         self._pipe: Pipe | None = None
         self._held_in_pipe = 0
         self._bulk = False
+        self._queued = False  # it goes on when the others have had their turn
         self.holds = False  # something the peer has not taken
         self.ended = False  # it has said its last
         self.carried = 0  # bytes read from it
+
+    @property
+    def delivered(self) -> int:
+        """Bytes read from it that the peer's machine has acknowledged."""
+        held = self._held_in_pipe + len(self._pending or b"")
+        try:
+            unsent: int = unpack("i", ioctl(self.peer.fd, TIOCOUTQ, _NO_INT))[0]
+        except OSError:  # no TCP socket, or none any more
+            unsent = 0
+        return self.carried - held - unsent
 
     # Readiness
 
@@ -77,6 +93,7 @@ class End:
 
     def _go_on(self, _: int) -> None:
         """Read more: there was more than one turn's worth."""
+        self._queued = False
         if not self._relay.closed and not self.holds:
             self.ready(ENDED)
 
@@ -84,7 +101,11 @@ class End:
 
     def _read(self, events: int) -> None:
         """Read until nothing is left. A short read of a stream leaves nothing, but its end may follow."""
-        while not self._bulk:
+        if self._bulk:
+            self._read_bulk()
+            return
+        left = MOVES
+        while left:
             try:
                 count = self._receive(_chunk, 0, MSG_DONTWAIT)
             except (BlockingIOError, InterruptedError):
@@ -102,19 +123,28 @@ class End:
                 self.holds = True
                 return
             if count == CHUNK_BYTES:
-                self._begin_bulk()
+                if left == MOVES and self._begin_bulk():  # asked for once a turn: a refusal may cost four system calls
+                    self._read_bulk()
+                    return
             elif not events & ENDED:
                 return
-        self._read_bulk()
+            left -= 1
+        self._again()
 
-    def _begin_bulk(self) -> None:
-        """From now on the kernel moves what comes, if a pipe is to be had."""
-        self._pipe = self._relay.owner.pipes.lease()
-        if self._pipe is not None:
-            self._relay.hasten()
-            self._bulk = True
-        else:
+    def _again(self) -> None:
+        """Go on when the others have had their turn."""
+        if not self._queued:
+            self._queued = True
             self._relay.owner.poller.again(self._go_on)
+
+    def _begin_bulk(self) -> bool:
+        """From now on the kernel moves what comes, if a pipe is to be had; whether one was."""
+        self._pipe = self._relay.owner.lease(self)
+        if self._pipe is None:
+            return False
+        self._relay.hasten()
+        self._bulk = True
+        return True
 
     def _read_bulk(self) -> None:
         pipe = self._pipe
@@ -139,14 +169,19 @@ class End:
             if count < SMALL_BYTES:
                 self._calm()
                 break
-        self._relay.owner.poller.again(self._go_on)
+        self._again()
 
     def _calm(self) -> None:
         """Bulk is over: the pipe is for others."""
         self._bulk = False
         if self._pipe is not None:
-            self._relay.owner.pipes.give_back(self._pipe, empty=self._held_in_pipe == 0)
+            self._relay.owner.give_back(self, self._pipe, empty=self._held_in_pipe == 0)
             self._pipe = None
+
+    def rest(self) -> None:
+        """Let an empty pipe go: nothing has come for a while. Should more come it is bulk anew."""
+        if not self._held_in_pipe:
+            self._calm()
 
     def flush(self) -> None:
         """Hand on what is held, the peer can be written to; then read on."""
@@ -159,7 +194,7 @@ class End:
             return
         self._pending = None
         self.holds = False
-        self._relay.owner.poller.again(self._go_on)
+        self._again()
 
     def _finish(self) -> None:
         """Pass the end on; nothing is held, for nothing is read while something is."""
@@ -188,7 +223,12 @@ class Owner(Protocol):
     """Who keeps relays: with what they are carried, and who is told of their ends."""
 
     poller: Poller
-    pipes: PipePool
+
+    def lease(self, end: End) -> Pipe | None:
+        """Return a pipe for what comes from an end, None if none is to be had."""
+
+    def give_back(self, end: End, pipe: Pipe, *, empty: bool) -> None:
+        """Take it back."""
 
     def over(self, relay: Relay) -> None:
         """Both ways have ended."""
@@ -218,7 +258,7 @@ class Relay:
         self.closed = False
         self.armed = False  # whether the upstream's peer is probed for life
         self.hastened = False  # whether it was told that bulk has begun
-        self.seen = -1  # bytes carried when last looked at; -1 as long as both ways are open
+        self.seen = -1  # bytes delivered when last looked at; -1 as long as both ways are open
 
     def start(self, *, watched: bool) -> None:
         """Begin to carry; `watched`: the poller has the upstream socket already, and its next edge may be long in coming."""
@@ -242,9 +282,9 @@ class Relay:
         return self.client.ended or self.upstream.ended
 
     @property
-    def carried(self) -> int:
-        """Bytes read from both."""
-        return self.client.carried + self.upstream.carried
+    def delivered(self) -> int:
+        """Bytes that both have taken."""
+        return self.client.delivered + self.upstream.delivered
 
     def close(self) -> None:
         """End both ways at once."""

@@ -24,7 +24,7 @@ from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
 from gateway.proxy.counts import Counts
-from gateway.proxy.networks import Target, Targets
+from gateway.proxy.networks import Target, Targets, canonical
 from gateway.wire import AUTHORIZATION, SNI_SUFFIX
 
 logger = logging.getLogger(__name__)
@@ -60,8 +60,13 @@ def from_message(message: pb.Route) -> Route | None:
     scheduler = parse_address(message.scheduler_address)
     if scheduler is None:
         return None
-    dashboard = parse_address(message.dashboard_address)
-    return Route(message.uid, message.owner, message.cluster_id, scheduler, dashboard, Target.of(*scheduler))
+    return _route(message.uid, message.owner, message.cluster_id, scheduler, parse_address(message.dashboard_address))
+
+
+def _route(uid: str, owner: str, cluster_id: str, scheduler: tuple[str, int], dashboard: tuple[str, int] | None) -> Route:
+    scheduler = canonical(scheduler[0]), scheduler[1]
+    dashboard = dashboard and (canonical(dashboard[0]), dashboard[1])
+    return Route(uid, owner, cluster_id, scheduler, dashboard, Target.of(*scheduler))
 
 
 class RouteTable:
@@ -105,8 +110,8 @@ class RouteTable:
             self.ticket_keys = tuple(base64.b64decode(key) for key in kept["ticket_keys"])
             routes: dict[str, Route] = {}
             for uid, owner, cluster_id, (host, port), dashboard in kept["routes"]:
-                target = Target.of(str(host), int(port))
-                self._put(routes, Route(uid, owner, cluster_id, (host, port), tuple(dashboard) if dashboard else None, target))
+                there = (str(dashboard[0]), int(dashboard[1])) if dashboard else None
+                self._put(routes, _route(uid, owner, cluster_id, (str(host), int(port)), there))
             self._routes = MappingProxyType(routes)
         except FileNotFoundError:
             return
@@ -120,9 +125,13 @@ class RouteTable:
         if update.snapshot:
             self.ticket_keys = tuple(update.ticket_keys)
         for message in update.routes:
-            route = from_message(message)
-            if route is not None:
-                self._put(routes, route)
+            try:
+                route = from_message(message)
+                if route is not None:
+                    self._put(routes, route)
+            except Exception:  # one cluster's fault must not end the others
+                logger.exception("cluster %s is not routed to", message.uid)
+                routes.pop(message.uid, None)
         for uid in update.removed:
             routes.pop(uid, None)
         self._routes = MappingProxyType(routes)

@@ -19,6 +19,7 @@ from gateway.proxy.admin import Admin, Numbers
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.proxy.processes import Edges, Tie
+from gateway.proxy.routes import parse_address
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ async def _one(options: Proxy, ready_fd: int | None, control_fd: int | None) -> 
 
 async def _several(options: Proxy, words: Sequence[str], ready_fd: int | None) -> None:
     ended = _until_signalled()
-    edges = Edges(options.processes, options.address, words)
+    admin = parse_address(options.admin_address)
+    edges = Edges(options.processes, options.address, words, [*options.own_ports, *([admin[1]] if admin else [])])
     listening = await edges.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, edges.reload)
     logger.info("%d edges listen on %s", options.processes, listening)

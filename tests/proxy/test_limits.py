@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
+import os
 import pathlib
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
+from gateway.proxy import networks
 from gateway.proxy.admission import Admission, Limits, fitting, group_of
 from gateway.proxy.networks import DEFAULT_NETWORKS, Targets, parse_networks
+from gateway.proxy.poller import IN
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
 from tests.waiting import comes
 
@@ -200,6 +205,66 @@ async def test_without_descriptors_accepting_pauses_without_spinning_and_recover
         server.close()
 
 
+class Failing:
+    """A listening socket whose accepting fails now and then."""
+
+    def __init__(self, listening: Any, failures: list[int]) -> None:
+        self._listening, self._failures, self._accepted = listening, failures, 0
+        self.fileno, self.close = listening.fileno, listening.close
+
+    def _accept(self) -> Any:
+        if self._accepted >= 2 and self._failures:
+            code = self._failures.pop()
+            raise OSError(code, os.strerror(code))
+        self._accepted += 1
+        return self._listening._accept()
+
+
+async def test_those_accepted_before_accepting_fails_are_served_and_it_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    edge = await start(port_of(server))
+    listener: Any = edge.listener
+    edge.poller.release(listener._listening.fileno())
+    listener._listening = Failing(listener._listening, [errno.EPROTO, errno.EPROTO, errno.EACCES, errno.EPROTO])
+    talks = [await greet(edge) for _ in range(3)]
+    edge.poller.watch(listener._listening.fileno(), IN, listener._accept)
+    for talk in talks:
+        assert await echoes(*talk)
+    assert caplog.text.count(os.strerror(errno.EPROTO)) == 1
+    assert caplog.text.count(os.strerror(errno.EACCES)) == 1
+    for _, writer in talks:
+        writer.close()
+    await comes(lambda: not edge.admission.present)
+    server.close()
+
+
+async def test_one_who_cannot_be_sorted_holds_none_up_who_came_with_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    edge = await start(port_of(server))
+    listener: Any = edge.listener
+    edge.poller.release(listener._listening.fileno())
+    talks = [await greet(edge) for _ in range(3)]
+    real, failures = listener._serve, 1
+
+    def serve(made: socket.SocketType, verdict: Any, address: str) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            made.close()
+            listener.leave(address)
+            raise RuntimeError("no")
+        real(made, verdict, address)
+
+    monkeypatch.setattr(listener, "_serve", serve)
+    edge.poller.watch(listener._listening.fileno(), IN, listener._accept)
+    for talk in talks[1:]:
+        assert await echoes(*talk)
+    for _, writer in talks:
+        writer.close()
+    await comes(lambda: not edge.admission.present)
+    server.close()
+
+
 def test_limits_fit_the_descriptors() -> None:
     assert fitting(15_000, 2**20) == 15_000
     assert fitting(15_000, 20_000) == (20_000 - 256) // 2
@@ -245,6 +310,24 @@ def test_admission_forgets_who_has_left() -> None:
         ("0.0.0.0", 80, False),
         ("224.0.0.1", 80, False),
         ("93.184.216.34", 8786, False),
+        # As inet_aton(3) reads them.
+        ("127.1", 4321, True),
+        ("127.1", 8000, False),
+        ("2130706433", 8000, False),
+        ("0x7f.1", 8000, False),
+        ("0X7F000001", 8000, False),
+        ("0177.0.0.1", 8000, False),
+        ("0", 80, False),
+        ("2852039166", 80, False),  # 169.254.169.254
+        ("134744072", 80, False),  # 8.8.8.8
+        ("cafe", 80, True),  # names
+        ("dead.beef", 80, True),
+        ("10-0-0-1.example", 80, True),
+        # Neither an address nor a name, but taken for an address by some.
+        ("127.0.0.1.", 80, False),
+        ("256.1.1.1", 80, False),
+        ("\uff11\uff12\uff17.0.0.1", 80, False),
+        ("1:2:3", 80, False),
     ],
 )
 def test_where_routes_may_lead(host: str, port: int, permitted: bool) -> None:
@@ -258,6 +341,22 @@ def test_link_local_addresses_are_never_permitted_whatever_is_configured() -> No
     assert not everywhere.permit_address(ipaddress.ip_address("169.254.1.1"), 1)
     with pytest.raises(ValueError, match=r"10\.0\.0\.1/8"):
         parse_networks(["10.0.0.1/8"])
+
+
+@pytest.mark.parametrize(("code", "here"), [(errno.EAFNOSUPPORT, False), (errno.EMFILE, True), (errno.ENFILE, True)])
+def test_an_address_is_here_if_that_cannot_be_told_but_not_if_its_family_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, code: int, here: bool
+) -> None:
+    def refused(*_: object) -> socket.socket:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(socket, "socket", refused)
+    assert networks.is_here(ipaddress.ip_address("fd00::1")) is here
+
+
+def test_what_is_here_is_told_from_what_is_not() -> None:
+    assert networks.is_here(ipaddress.ip_address("127.8.9.10"))
+    assert not networks.is_here(ipaddress.ip_address("192.0.2.1"))
 
 
 async def test_a_route_that_may_not_be_is_as_one_that_is_not(start: Start) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,7 +16,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.proxy import processes
+from gateway.proxy.processes import ASK, Edges, _Edge
+from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
+
+FAKE_EDGE = """
+import socket, sys
+tie = socket.socket(fileno=int(sys.argv[1].partition("=")[2]))
+tie.sendall(b"ready 127.0.0.1:1\\n")
+while tie.recv(100): pass
+"""
 
 
 def edges_of(pid: int) -> list[int]:
@@ -121,6 +134,76 @@ async def test_one_edge_counts_too(tmp_path: pathlib.Path) -> None:
     assert 'daskgateway_edge_accepted_connections_total{process="0"} 1.0' in text
     assert 'daskgateway_edge_server_connected{process="0"} 0.0' in text
     assert await asyncio.to_thread(program.stop) == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_no_cluster_leads_to_where_the_metrics_are(tmp_path: pathlib.Path, processes: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        admin = free.getsockname()[1]
+    (tmp_path / "edge").mkdir()
+    routes = [[UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port]] for port in (admin, 7)]
+    routes[1][0] = OTHER
+    (tmp_path / "edge" / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))
+    words = [f"--Proxy.processes={processes}", f"--Proxy.admin_address=127.0.0.1:{admin}", "--Proxy.own_ports=[7]"]
+    program = Program(tmp_path, *words)
+    try:
+        text = await asyncio.to_thread(program.metrics)
+        told = [line.split()[-1] for line in text.splitlines() if line.startswith("daskgateway_edge_forbidden_routes_total{")]
+        assert told == ["2.0"] * processes
+    finally:
+        program.stop()
+
+
+@pytest.mark.parametrize("missing", ["process", "descriptors", "watch"])
+async def test_an_edge_is_started_again_though_that_fails_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    monkeypatch.setattr(processes, "RESTART_S", (0.01, 0.02))
+    monkeypatch.setattr(Edges, "_command", lambda self: [sys.executable, "-c", FAKE_EDGE])
+    what, name = {"process": (subprocess, "Popen"), "descriptors": (socket, "socketpair"), "watch": (os, "pidfd_open")}[missing]
+    failures, real = 0, getattr(what, name)
+
+    def fails(*words: object, **more: object) -> object:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return real(*words, **more)
+
+    edges = Edges(1, "127.0.0.1:0", [])
+    await edges.start()
+    first = edges._edges[0].process
+    assert first is not None
+    monkeypatch.setattr(what, name, fails)
+    first.kill()
+    await comes(lambda: edges._edges[0].process is not first and failures == 3)
+    assert "Resource temporarily unavailable" in caplog.text
+    await comes(lambda: edges._edges[0].reader is not None)
+    await edges.stop()
+
+
+async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "ANSWER_S", 0.2)
+    ours, theirs = socket.socketpair()
+    edge = _Edge(0)
+    edge.reader, edge.writer = await asyncio.open_connection(sock=ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+
+    async def answer(number: int) -> None:
+        assert await reader.readline() == ASK
+        writer.write(json.dumps({"asked": number}).encode() + b"\n")
+
+    assert await edge.numbers() == {}
+    assert await edge.numbers() == {}
+    for number in (1, 2):  # both late
+        await answer(number)
+    for number in (3, 4):
+        answering = asyncio.ensure_future(answer(number))
+        assert await edge.numbers() == {"asked": number}
+        await answering
+    for one in (edge.writer, writer):
+        one.close()
 
 
 def test_a_wrong_admin_address_is_told(tmp_path: pathlib.Path) -> None:
