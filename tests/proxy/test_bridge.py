@@ -21,7 +21,7 @@ from gateway.client import errors, http_calls
 from gateway.client.channel import Connection
 from gateway.client.settings import BasicAuth, Settings, load, normalized
 from gateway.proxy import events
-from tests.proxy.served import ALICE, Served, raw, serving
+from tests.proxy.served import ALICE, UID, Served, raw, serving
 
 PREFIX = "/services/daskgateway"
 LIST = "/daskgateway.v1.ClusterService/ListClusters"
@@ -126,6 +126,20 @@ async def test_a_stream_that_fails_says_so_by_status_or_by_event(served: Served)
         for wrong in ("-1", "x", "1" * 19):
             async with caller.get(url, headers={"Last-Event-ID": wrong}) as answer:
                 assert answer.status == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/watch", "/v1/logs?name=n", f"/tunnel/{UID}"])
+async def test_streams_have_no_head(served: Served, path: str) -> None:
+    """What follows the answer on a kept connection must be the next answer, not a body that HEAD cannot have."""
+    served.clusters.script = [changed(1), changed(2)]
+    again = f"GET {served.prefix}/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    head = f"HEAD {served.prefix}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: {ALICE}\r\n{upgrade if 'tunnel' in path else ''}\r\n"
+    first, _, rest = (await raw(served.port, (head + again).encode())).partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 501 ")
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"data:" not in rest
+    assert served.clusters.requests == []
 
 
 async def test_the_client_watches_and_reads_logs_over_http(served: Served) -> None:
