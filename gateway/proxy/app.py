@@ -38,7 +38,7 @@ from gateway.proxy.poller import Poller
 from gateway.proxy.relay import Place
 from gateway.proxy.routes import Route, RouteTable, parse_address
 from gateway.proxy.tunnel import Tunnel
-from gateway.wire import uid_of_server_name
+from gateway.wire import decimal, uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +130,9 @@ class Edge:
 
     def _check(self) -> tuple[str, int]:
         options = self.options
-        host, _, port = options.address.rpartition(":")
-        host = host.strip("[]")
-        if not port.isdigit() or int(port) > 65535:
+        host, _, text = options.address.rpartition(":")
+        host, port = host.strip("[]"), decimal(text)
+        if port is None or port > 65535:
             raise ConfigurationError(f"c.Proxy.address: must be host:port, not {options.address!r}")
         if bool(options.tls_cert) != bool(options.tls_key):
             raise ConfigurationError("c.Proxy.tls_cert and tls_key: set both or none")
@@ -150,7 +150,7 @@ class Edge:
             self._networks = parse_networks(options.scheduler_networks)
         except ValueError as error:
             raise ConfigurationError(f"c.Proxy.scheduler_networks: {error}") from None
-        return host, int(port)
+        return host, port
 
     def _make_state_dir(self) -> None:
         try:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.proxy.http_server import BodyRefused, read_body
-from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
+from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED, decimal
 
 DEFAULT_TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 300.0
@@ -95,8 +95,8 @@ def credentials(request: web.Request) -> list[tuple[str, str]]:
 
 def timeout_s(request: web.Request) -> float:
     """Return how long the caller is patient."""
-    text = request.headers.get("connect-timeout-ms", "")
-    return min(MAX_TIMEOUT_S, int(text) / 1000) if text.isdigit() and len(text) <= 10 else DEFAULT_TIMEOUT_S
+    told_ms = decimal(request.headers.get("connect-timeout-ms", ""), 10)
+    return DEFAULT_TIMEOUT_S if told_ms is None else min(MAX_TIMEOUT_S, told_ms / 1000)
 
 
 class Bridge:

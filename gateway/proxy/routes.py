@@ -25,7 +25,7 @@ from daskgateway.internal.v1 import route_pb2_grpc
 
 from gateway.proxy.counts import Counts
 from gateway.proxy.networks import Target, Targets
-from gateway.wire import AUTHORIZATION, SNI_SUFFIX
+from gateway.wire import AUTHORIZATION, SNI_SUFFIX, decimal
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class Route:
 def parse_address(text: str) -> tuple[str, int] | None:
     """Return host and port of `host:port` or `[host]:port`, None if it is neither."""
     host, _, port = text.rpartition(":")
-    return (host.strip("[]"), int(port)) if host and port.isdigit() and 0 < int(port) < 65536 else None
+    number = decimal(port)
+    return (host.strip("[]"), number) if host and number and number < 65536 else None
 
 
 def from_message(message: pb.Route) -> Route | None:

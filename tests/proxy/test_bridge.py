@@ -123,9 +123,19 @@ async def test_a_stream_that_fails_says_so_by_status_or_by_event(served: Served)
             last = (await answer.read()).decode().split("\n\n")[-2]
             assert last.startswith("event: error\ndata: ")
             assert json.loads(last.partition("data: ")[2])["code"] == "unavailable"
-        for wrong in ("-1", "x", "1" * 19):
+        for wrong in ("-1", "x", "1" * 19, "²"):
             async with caller.get(url, headers={"Last-Event-ID": wrong}) as answer:
                 assert answer.status == 400
+        for wrong in ("-1", "1" * 10, "²"):
+            async with caller.get(f"{served.address}{served.prefix}/v1/logs", params={"tail_lines": wrong}) as answer:
+                assert answer.status == 400
+
+
+@pytest.mark.parametrize("patience", ["²", "-1", "1" * 11])
+async def test_a_patience_that_is_no_number_is_passed_over(served: Served, patience: str) -> None:
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE, "Connect-Timeout-Ms": patience}) as caller:
+        async with caller.post(f"{served.address}{served.prefix}{LIST}", json={}) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/watch", "/v1/logs?name=n", f"/tunnel/{UID}"])
