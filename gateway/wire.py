@@ -27,6 +27,7 @@ DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /cl
 TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
+SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in without asking the server again
 MAX_TICKET_BYTES = 1024
 
 # What a scheduler's agent and the workers find in their environment.

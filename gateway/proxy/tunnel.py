@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import WSMsgType, web
 
-from gateway.proxy.access import COOKIE
 from gateway.proxy.admission import Admission
 from gateway.proxy.config import Proxy
 from gateway.proxy.counts import Counts
@@ -23,7 +22,7 @@ from gateway.proxy.front import Front
 from gateway.proxy.login import CHALLENGE, Login
 from gateway.proxy.lookup import connect
 from gateway.proxy.routes import Route, RouteTable
-from gateway.wire import TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
+from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +98,9 @@ class Tunnel:
             )
             secure = self._front.seen(request).scheme == "https"
             path = f"{self._front.prefix}{TUNNEL_PATH}{route.uid}"
-            socket.set_cookie(COOKIE, self._login.new_session(route.uid, user), path=path, httponly=True, samesite="Strict", secure=secure)
+            socket.set_cookie(
+                SESSION_COOKIE, self._login.new_session(route.uid, user), path=path, httponly=True, samesite="Strict", secure=secure
+            )
             await socket.prepare(request)
             writer.transport.set_write_buffer_limits(BUFFER_BYTES)
             await _Carriage(socket, reader, writer).run()
