@@ -20,12 +20,9 @@ from gateway.proxy.networks import Target, Targets
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import EDGES, Poller
 from gateway.proxy.relay import Place, Relay
+from gateway.proxy.vitality import probe
 
 logger = logging.getLogger(__name__)
-
-# A peer that vanished is told of within 2 minutes. While bytes are in flight to it nothing is probed, and only the last of these ends it
-# (tcp(7)); that ends a reader too who takes nothing for so long, whom Dask's own peers give up after 30 s.
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 120_000))
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _ESTABLISHED = 1  # TCP_ESTABLISHED, the first byte of struct tcp_info
@@ -230,10 +227,3 @@ def _is_near(end: SocketType) -> bool:
     except OSError:
         return False
     return host == "::1" or host.startswith(("127.", "::ffff:127."))
-
-
-def probe(end: SocketType) -> None:
-    """Have the kernel check that the peer still lives. Done to a listening socket it holds for every connection accepted there."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE:
-        end.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.proxy.networks import Target, Targets
+from gateway.proxy.vitality import probe
 
 MOST_ADDRESSES = 4  # of a name that are tried
 
@@ -33,9 +34,12 @@ async def connect(target: Target, targets: Targets, *, limit: int) -> tuple[asyn
     failure: OSError = PermissionError("the scheduler is at no address that may be connected to")
     for one in await look_up(target, targets):
         try:
-            return await asyncio.open_connection(one.host, one.port, limit=limit)
+            reader, writer = await asyncio.open_connection(one.host, one.port, limit=limit)
         except OSError as error:
             failure = error
+            continue
+        probe(writer.get_extra_info("socket"))
+        return reader, writer
     raise failure
 
 
