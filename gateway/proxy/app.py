@@ -32,6 +32,7 @@ from gateway.proxy.front import Front
 from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
 from gateway.proxy.login import Login
+from gateway.proxy.lookup import Names
 from gateway.proxy.networks import Target, Targets, parse_networks
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import Poller
@@ -79,11 +80,13 @@ class Edge:
         self._stack.push_async_callback(channel.close, None)
         sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
         login = Login(self._front, self.routes, sessions, channel, self.options.body_timeout_s)
-        dashboards = Dashboards(self.options, self._front, self.routes, login)
+        self._names = Names()
+        self._stack.callback(self._names.close)
+        dashboards = Dashboards(self.options, self._front, self.routes, self._names, login)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         self.admission = Admission(self._limits())
-        self._tunnel = Tunnel(self.options, self._front, self.routes, login, self.admission, self.counts)
+        self._tunnel = Tunnel(self.options, self._front, self.routes, self._names, login, self.admission, self.counts)
         app = application(self.options, self._front, channel, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
         self._http_server = HttpServer(app, self.options)
         await self._http_server.open()
@@ -110,6 +113,7 @@ class Edge:
             PipePool(options.max_pipes),
             self.counts,
             targets,
+            self._names,
             connect_timeout_s=options.connect_timeout_s,
             linger_s=options.linger_s,
             near_congestion=options.loopback_congestion,

@@ -15,7 +15,7 @@ from socket import SocketType
 
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
-from gateway.proxy.lookup import look_up
+from gateway.proxy.lookup import Names
 from gateway.proxy.networks import Target, Targets
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import EDGES, Poller
@@ -54,13 +54,14 @@ class Carrier:
         pipes: PipePool,
         counts: Counts,
         targets: Targets,
+        names: Names,
         *,
         connect_timeout_s: float,
         linger_s: float,
         near_congestion: str,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.poller, self.pipes, self._counts, self._targets = poller, pipes, counts, targets
+        self.poller, self.pipes, self._counts, self._targets, self._names = poller, pipes, counts, targets, names
         self.relays: set[Relay] = set()
         self.ended: Callable[[Place], None] = lambda place: None
         self._attempts: Deadlines[_Attempt] = Deadlines(self._loop, connect_timeout_s, self._give_up)
@@ -87,13 +88,15 @@ class Carrier:
         found: list[Target] = []
         try:
             async with asyncio.timeout(self._attempts.timeout_s):
-                found = await look_up(target, self._targets)
+                found = await self._names.look_up(target, self._targets)
         except (OSError, TimeoutError) as error:
-            logger.info("%s has no address: %s", target.host, error)
+            logger.info("%s has no address: %s", target.host, str(error) or "it is not told in time")
         except asyncio.CancelledError:
             client.close()
             self.ended(place)
             raise
+        except Exception:  # whatever it is: a client that is not refused takes up its place for ever
+            logger.exception("the look-up of %s failed", target.host)
         self._connect(_Attempt(self, client, place, found, refuse))
 
     def _connect(self, attempt: _Attempt) -> None:
