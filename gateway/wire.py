@@ -27,6 +27,7 @@ DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /cl
 TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
+SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in without asking the server again
 MAX_TICKET_BYTES = 1024
 
 # What a scheduler's agent and the workers find in their environment.
@@ -87,6 +88,11 @@ def is_uid(text: str) -> bool:
     return _UID.fullmatch(text) is not None
 
 
+def decimal(text: str, digits: int = 18) -> int | None:
+    """Return the number that ASCII digits write, None for anything else: `isdigit` takes `²` too, and `int` no 5,000 digits."""
+    return int(text) if len(text) <= digits and text.isascii() and text.isdigit() else None
+
+
 def server_name(uid: str) -> str:
     """Return the SNI that routes to a cluster's scheduler, which is also the DNS name in its certificate."""
     return uid + SNI_SUFFIX
@@ -128,7 +134,7 @@ def split_ticket(text: str) -> tuple[bytes, bytes, Ticket] | None:
         contents = json.loads(_unpadded(payload))
         ticket = Ticket(str(contents["c"]), str(contents["u"]), int(contents["e"]))
         return payload.encode(), _unpadded(signature), ticket
-    except (ValueError, KeyError, TypeError, binascii.Error):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # 1e999 is JSON
         return None
 
 

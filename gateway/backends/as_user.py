@@ -97,7 +97,7 @@ def answer(words: Sequence[str], path: str) -> int:
             print(json.dumps(list_names(str(own_path(directory)))))
         case ["size", file]:
             print(own_path(file).stat().st_size if own_path(file).exists() else 0)
-        case ["read", file, offset] if offset.isdigit():
+        case ["read", file, offset] if re.fullmatch(r"[0-9]{1,18}", offset):  # `isdigit` takes ² too
             print(base64.b64encode(read_piece(str(own_path(file)), int(offset))).decode())
         case ["remove", target]:
             remove_tree(str(own_path(target)))

@@ -37,7 +37,7 @@ from gateway.backends.contract import (
     Target,
 )
 from gateway.backends.proc import ProcessId
-from gateway.wire import ENV_UID, is_uid
+from gateway.wire import ENV_UID, decimal, is_uid
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +121,9 @@ class LocalBackend(BaseBackend):
             process = proc.identify(pid)
             if process is None or not proc.leads_session(pid) or not is_uid(environment.get(ENV_UID, "")):
                 continue
-            epoch = environment.get(MARK_EPOCH, "0")
+            epoch = decimal(environment.get(MARK_EPOCH, "")) or 0  # whoever started the process may have written it
             role = Role.SCHEDULER if environment.get(MARK_ROLE) == Role.SCHEDULER.value else Role.WORKER
-            instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""), int(epoch) if epoch.isdigit() else 0)
+            instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""), epoch)
             if self.run_as_user and proc.owner(pid) != _owner(self._clusters / instance.uid / instance.name):
                 continue  # anybody may write marks into the environment of a process of his own
             known = found.get(instance)

@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from gateway.wire import decimal
+
 MAX_ENVIRON_BYTES = 1024 * 1024
 
 
@@ -27,8 +29,8 @@ class ProcessId:
 
 def parse_process_id(text: str) -> ProcessId | None:
     """Return what `str` of a ProcessId said, None if it is something else."""
-    pid, _, started = text.partition(":")
-    return ProcessId(int(pid), int(started)) if pid.isdigit() and started.isdigit() else None
+    pid, started = (decimal(part) for part in text.partition(":")[::2])
+    return None if pid is None or started is None else ProcessId(pid, started)
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -15,6 +15,7 @@ from gateway.backends.batch import commands
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.system import Cancel, Job, Listed, Order, SubmitRefused, answered, raise_first
 from gateway.backends.contract import BackendUnavailable, Phase
+from gateway.wire import decimal
 
 MAX_COMMANDS = 4  # at a time
 POSITION_INTERVAL_S = 60.0  # between two looks at everybody's waiting jobs
@@ -66,7 +67,7 @@ class SlurmCommands:
             raise SubmitRefused(f"Slurm refused the job: {message}", permanent=hopeless)
         lines = answer.out.strip().splitlines()
         job_id = lines[-1].partition(";")[0] if lines else ""  # `id` or `id;cluster`; a wrapper may talk before it
-        if not job_id.isdigit():
+        if decimal(job_id) is None:
             raise BackendUnavailable(f"sbatch answered what is no job's id: {answer.complaint}")
         return job_id
 
@@ -151,14 +152,14 @@ class SlurmCommands:
         except BackendUnavailable:
             return
         lines = [line.split(mark) for line in answer.out.splitlines()]
-        queue = [(line[0], line[1], int(line[2])) for line in lines if len(line) == 4 and line[2].isdigit()]
+        queue = [(line[0], line[1], priority) for line in lines if len(line) == 4 and (priority := decimal(line[2])) is not None]
         self._positions = await asyncio.to_thread(slurm_states.positions, waiting, queue)
 
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
         """One sacct for SACCT_CHUNK jobs."""
         if not self._programs.accounting:
             return []
-        numbers = sorted(job_id for job_id in ids if job_id.isdigit())
+        numbers = sorted(job_id for job_id in ids if decimal(job_id) is not None)
         if not await self._hides():
             return await self._sacct(numbers, users)
         names = sorted(users)

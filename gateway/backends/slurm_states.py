@@ -17,6 +17,7 @@ from gateway.backends.batch.names import parse_job_name
 from gateway.backends.batch.sight import OUTGREW_MEMORY
 from gateway.backends.batch.system import Job
 from gateway.backends.contract import BackendUnavailable, Phase
+from gateway.wire import decimal
 
 _Q, _R, _G = Phase.QUEUED, Phase.RUNNING, Phase.GONE
 # State → where it stands, and in words why. COMPLETING is not gone yet; what is requeued shows as PENDING before long.
@@ -152,13 +153,14 @@ def parse_squeue(text: str, mark: str) -> list[tuple[Job, str, int]]:
 
 def _squeue_job(fields: Sequence[str]) -> tuple[Job, str, int]:
     job_id, task, state, code, reason, start, priority, user, partition, name = fields[:10]
-    exit_code = _status_code(int(code)) if code.isdigit() else None
+    status = decimal(code)
+    exit_code = None if status is None else _status_code(status)
     phase, message = verdict(state, reason, exit_code)
     indices = _indices(task, job_id, name, "squeue")
     gone = phase is Phase.GONE
     starts_at = instant(start) if phase is Phase.QUEUED else 0
     job = Job(job_id, name, user, phase, indices, message, _ended_code(state, exit_code) if gone else None, starts_at)
-    return job, partition, int(priority) if priority.isdigit() else 0
+    return job, partition, decimal(priority) or 0
 
 
 def _ended_code(state: str, code: int | None) -> int | None:
@@ -206,10 +208,10 @@ def parse_sacct(text: str, mark: str) -> list[Job]:
             continue
         whole_id, state, code, user, name = fields
         job_id, _, task = whole_id.partition("_")
-        if "." in whole_id.partition("[")[0] or not job_id.isdigit():
+        if "." in whole_id.partition("[")[0] or decimal(job_id) is None:
             continue
         returned, _, signal = code.partition(":")
-        number = (int(returned) if returned.isdigit() else 0) or (128 + int(signal) if signal.isdigit() and int(signal) else 0)
+        number = decimal(returned) or (128 + ended_by if (ended_by := decimal(signal)) else 0)
         phase, message = verdict(state, "", number)
         ended = _ended_code(state, number) if phase is Phase.GONE else None
         found.append(Job(job_id, name, user, phase, _indices(task.strip("[]"), job_id, name, "sacct"), message, ended))
@@ -297,7 +299,7 @@ def positions(ours: Iterable[tuple[Job, str, int]], waiting: Iterable[tuple[str,
     """
     queues: dict[str, list[tuple[int, int, str]]] = {}
     for job_id, partition, priority in waiting:
-        queues.setdefault(partition, []).append((-priority, int(job_id) if job_id.isdigit() else 0, job_id))
+        queues.setdefault(partition, []).append((-priority, decimal(job_id) or 0, job_id))
     ranks = {name: {entry[2]: rank for rank, entry in enumerate(sorted(set(queue)), 1)} for name, queue in queues.items()}
     return {job.id: ranks.get(partition, {}).get(job.id, 0) for job, partition, _ in ours if job.phase is Phase.QUEUED}
 

@@ -19,7 +19,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketError, websocket_co
 
 from gateway.client.channel import Connection, in_thread
 from gateway.client.http_calls import tls_context
-from gateway.wire import AUTHORIZATION, TUNNEL_PATH, TUNNEL_PROTOCOL
+from gateway.wire import AUTHORIZATION, SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
         raise OSError(f"{url}: no tunnel: {str(error) or type(error).__name__}") from error
     if len(_sessions) >= MAX_SESSIONS:
         _sessions.pop(next(iter(_sessions)), None)
-    _sessions[whose] = tunnel.headers.get("Set-Cookie", "").partition(";")[0]
+    if session := _session(tunnel.headers.get_list("Set-Cookie")):
+        _sessions[whose] = session
     try:
         set_tcp_timeout(tunnel.protocol.stream)
         ours, theirs = loopback_pair()
@@ -78,6 +79,12 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     _carrying.add(task)
     task.add_done_callback(_carrying.discard)
     return ours
+
+
+def _session(cookies: list[str]) -> str:
+    """Return the edge's cookie among those that an answer sets: a balancer in between may set its own."""
+    pairs = [cookie.partition(";")[0].strip() for cookie in cookies]
+    return next((pair for pair in pairs if pair.partition("=")[0].rstrip() == SESSION_COOKIE), "")
 
 
 def _refused(uid: str, error: HTTPClientError) -> TunnelRefused:

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.wire import split_ticket
 
-COOKIE = "daskgateway_session"
 MAX_COOKIE = 1024
 
 

@@ -32,13 +32,14 @@ from gateway.proxy.front import Front
 from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
 from gateway.proxy.login import Login
+from gateway.proxy.lookup import Names
 from gateway.proxy.networks import Target, Targets, parse_networks
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import Poller
 from gateway.proxy.relay import Place
 from gateway.proxy.routes import Route, RouteTable, parse_address
 from gateway.proxy.tunnel import Tunnel
-from gateway.wire import uid_of_server_name
+from gateway.wire import decimal, uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,13 @@ class Edge:
         self._stack.push_async_callback(channel.close, None)
         sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
         login = Login(self._front, self.routes, sessions, channel, self.options.body_timeout_s)
-        dashboards = Dashboards(self.options, self._front, self.routes, login)
+        self._names = Names()
+        self._stack.callback(self._names.close)
+        dashboards = Dashboards(self.options, self._front, self.routes, self._names, login)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         self.admission = Admission(self._limits())
-        self._tunnel = Tunnel(self.options, self._front, self.routes, login, self.admission, self.counts)
+        self._tunnel = Tunnel(self.options, self._front, self.routes, self._names, login, self.admission, self.counts)
         app = application(self.options, self._front, channel, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
         self._http_server = HttpServer(app, self.options)
         await self._http_server.open()
@@ -110,6 +113,7 @@ class Edge:
             PipePool(options.max_pipes),
             self.counts,
             targets,
+            self._names,
             connect_timeout_s=options.connect_timeout_s,
             linger_s=options.linger_s,
             near_congestion=options.loopback_congestion,
@@ -130,9 +134,9 @@ class Edge:
 
     def _check(self) -> tuple[str, int]:
         options = self.options
-        host, _, port = options.address.rpartition(":")
-        host = host.strip("[]")
-        if not port.isdigit() or int(port) > 65535:
+        host, _, text = options.address.rpartition(":")
+        host, port = host.strip("[]"), decimal(text)
+        if port is None or port > 65535:
             raise ConfigurationError(f"c.Proxy.address: must be host:port, not {options.address!r}")
         if bool(options.tls_cert) != bool(options.tls_key):
             raise ConfigurationError("c.Proxy.tls_cert and tls_key: set both or none")
@@ -150,7 +154,7 @@ class Edge:
             self._networks = parse_networks(options.scheduler_networks)
         except ValueError as error:
             raise ConfigurationError(f"c.Proxy.scheduler_networks: {error}") from None
-        return host, int(port)
+        return host, port
 
     def _make_state_dir(self) -> None:
         try:

@@ -47,9 +47,9 @@ def application(
     for prefix in {"", front.prefix}:
         app.router.add_get(f"{prefix}/", _index)
         app.router.add_get(f"{prefix}/healthz", healthz)
-        app.router.add_get(f"{prefix}/v1/watch", events.watch)
-        app.router.add_get(f"{prefix}/v1/logs", events.logs)
-        app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle)
+        app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)  # a stream is never without a body
+        app.router.add_get(f"{prefix}/v1/logs", events.logs, allow_head=False)
+        app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle, allow_head=False)
         app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
         app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", bridge.handle)
     return app

@@ -15,17 +15,14 @@ from socket import SocketType
 
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
-from gateway.proxy.lookup import look_up
+from gateway.proxy.lookup import Names
 from gateway.proxy.networks import Target, Targets
 from gateway.proxy.pipes import Pipe, PipePool
 from gateway.proxy.poller import EDGES, Poller
 from gateway.proxy.relay import End, Place, Relay
+from gateway.proxy.vitality import probe
 
 logger = logging.getLogger(__name__)
-
-# A peer that vanished is told of within 2 minutes. While bytes are in flight to it nothing is probed, and only the last of these ends it
-# (tcp(7)); that ends a reader too who takes nothing for so long, whom Dask's own peers give up after 30 s.
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 120_000))
 
 CALM_S = 2.0  # a bulk flow of which nothing comes for so long gives its pipe back, at the latest in twice the time
 
@@ -59,13 +56,14 @@ class Carrier:
         pipes: PipePool,
         counts: Counts,
         targets: Targets,
+        names: Names,
         *,
         connect_timeout_s: float,
         linger_s: float,
         near_congestion: str,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.poller, self.pipes, self._counts, self._targets = poller, pipes, counts, targets
+        self.poller, self.pipes, self._counts, self._targets, self._names = poller, pipes, counts, targets, names
         self.relays: set[Relay] = set()
         self.ended: Callable[[Place], None] = lambda place: None
         self._attempts: Deadlines[_Attempt] = Deadlines(self._loop, connect_timeout_s, self._give_up)
@@ -94,13 +92,15 @@ class Carrier:
         found: list[Target] = []
         try:
             async with asyncio.timeout(self._attempts.timeout_s):
-                found = await look_up(target, self._targets)
+                found = await self._names.look_up(target, self._targets)
         except (OSError, TimeoutError) as error:
-            logger.info("%s has no address: %s", target.host, error)
+            logger.info("%s has no address: %s", target.host, str(error) or "it is not told in time")
         except asyncio.CancelledError:
             client.close()
             self.ended(place)
             raise
+        except Exception:  # whatever it is: a client that is not refused takes up its place for ever
+            logger.exception("the look-up of %s failed", target.host)
         self._connect(_Attempt(self, client, place, found, refuse))
 
     def _connect(self, attempt: _Attempt) -> None:
@@ -264,10 +264,3 @@ def _is_near(end: SocketType) -> bool:
     except OSError:
         return False
     return host == "::1" or host.startswith(("127.", "::ffff:127."))
-
-
-def probe(end: SocketType) -> None:
-    """Have the kernel check that the peer still lives. Done to a listening socket it holds for every connection accepted there."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE:
-        end.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -34,7 +34,7 @@ class Counts:
     bytes_up: int = 0  # client to scheduler, of relays that are over
     bytes_down: int = 0
     # Routes.
-    routes_forbidden: int = 0  # targets outside the networks that are allowed
+    routes_forbidden: int = 0  # targets outside the networks that are allowed, and dashboards that are another user's
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from gateway.proxy.front import Front
 from gateway.proxy.headers import from_dashboard, to_dashboard
 from gateway.proxy.http_server import read_body
 from gateway.proxy.login import Login, is_ticket, page
-from gateway.proxy.lookup import Resolver
+from gateway.proxy.lookup import Names, Resolver
 from gateway.proxy.routes import Route, RouteTable
 from gateway.wire import DASHBOARD_PATH
 
@@ -37,14 +37,14 @@ _PATH = re.compile(re.escape(DASHBOARD_PATH) + r"(?P<uid>c[a-z2-7]{20})(?:/(?P<r
 class Dashboards:
     """Answers everything below /clusters/."""
 
-    def __init__(self, options: Proxy, front: Front, routes: RouteTable, login: Login) -> None:
-        self._options, self._front, self._routes, self._login = options, front, routes, login
+    def __init__(self, options: Proxy, front: Front, routes: RouteTable, names: Names, login: Login) -> None:
+        self._options, self._front, self._routes, self._names, self._login = options, front, routes, names, login
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make ready."""
-        resolver = Resolver(lambda: self._routes.targets)
-        limits = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD, resolver=resolver)
+        resolver = Resolver(self._names, lambda: self._routes.targets)  # which keeps answers itself
+        limits = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD, resolver=resolver, use_dns_cache=False)
         patience = aiohttp.ClientTimeout(total=None, connect=self._options.connect_timeout_s, sock_connect=self._options.connect_timeout_s)
         self._http = aiohttp.ClientSession(
             connector=limits,

@@ -14,6 +14,7 @@ from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2 as pb
 
 from gateway.proxy.bridge import as_json, credentials, invalid, rpc_failure
+from gateway.wire import decimal
 
 _KINDS = {
     pb.WATCH_EVENT_TYPE_ADDED: "added",
@@ -62,23 +63,23 @@ class Events:
     async def watch(self, request: web.Request) -> web.StreamResponse:
         """Stream changes."""
         query = request.query
-        start = request.headers.get("Last-Event-ID") or query.get("start_revision", "0")
-        if not start.isdigit() or len(start) > 18:
+        start = decimal(request.headers.get("Last-Event-ID") or query.get("start_revision", "0"))
+        if start is None:
             return invalid("must be a revision", "start_revision")
-        asked = pb.WatchClustersRequest(parent=query.get("parent", ""), start_revision=int(start), clusters=query.getall("clusters", []))
+        asked = pb.WatchClustersRequest(parent=query.get("parent", ""), start_revision=start, clusters=query.getall("clusters", []))
         call = self._watch(asked, metadata=credentials(request))
         return await self._stream(request, call, change)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Stream logs."""
         query = request.query
-        tail = query.get("tail_lines", "0")
-        if not tail.isdigit() or len(tail) > 9:
+        tail = decimal(query.get("tail_lines", "0"), 9)
+        if tail is None:
             return invalid("must be a number", "tail_lines")
         asked = pb.StreamLogsRequest(
             name=query.get("name", ""),
             instances=query.getall("instances", []),
-            tail_lines=int(tail),
+            tail_lines=tail,
             follow=query.get("follow", "").lower() in ("1", "true", "yes"),
         )
         call = self._logs(asked, metadata=credentials(request))

@@ -140,9 +140,12 @@ class BodyRefused(Exception):
         self.answer = answer
 
 
-async def read_body(request: web.Request, timeout_s: float, *, decode: bool = False) -> bytes:
-    """Return the whole body, unpacked if `decode`; BodyRefused if it is too large, too slow or malformed."""
-    limit = request.client_max_size
+async def read_body(request: web.Request, timeout_s: float, *, decode: bool = False, most: int | None = None) -> bytes:
+    """Return the whole body, unpacked if `decode`; BodyRefused if it is too large, too slow or malformed.
+
+    `most`: bytes, where less is taken than the application's limit.
+    """
+    limit = request.client_max_size if most is None else min(most, request.client_max_size)
     try:
         async with asyncio.timeout(timeout_s):
             body = await request.read()
@@ -154,6 +157,8 @@ async def read_body(request: web.Request, timeout_s: float, *, decode: bool = Fa
         raise BodyRefused(malformed("the request's body is no valid HTTP/1.1")) from None
     coding = request.headers.get("Content-Encoding", "identity").lower()
     if not decode or coding == "identity" or not body:
+        if len(body) > limit:
+            raise BodyRefused(malformed(f"the body has more than {limit} bytes", 413))
         return body
     if coding != "gzip":
         raise BodyRefused(malformed("the only Content-Encoding is gzip", 415))

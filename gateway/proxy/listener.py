@@ -14,12 +14,12 @@ from collections.abc import Callable
 from socket import SocketType
 
 from gateway.proxy.admission import Admission, group_of
-from gateway.proxy.carrier import probe
 from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, Junk, NeedMore, Verdict, judge
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.hello_shapes import Shapes
 from gateway.proxy.poller import ENDED, IN, Poller
+from gateway.proxy.vitality import probe
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ import grpc
 from aiohttp import web
 from daskgateway.v1 import credential_service_pb2 as pb
 
-from gateway.proxy.access import COOKIE, Sessions, now_ms, ticket_user
+from gateway.proxy.access import Sessions, now_ms, ticket_user
 from gateway.proxy.bridge import credentials
 from gateway.proxy.front import Front
 from gateway.proxy.headers import session_cookies
 from gateway.proxy.http_server import read_body
 from gateway.proxy.routes import RouteTable
-from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, TICKET_QUERY, basic_credentials
+from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, SESSION_COOKIE, TICKET_QUERY, basic_credentials
 
 ASK_TIMEOUT_S = 30.0
 # Bearer, although Basic is taken too: a browser that is asked for Basic keeps it for the whole origin, dashboards' code included.
@@ -135,7 +135,7 @@ class Login:
         answer = web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         secure = self._front.seen(request).scheme == "https"
         path = f"{self.root(uid)}/"
-        answer.set_cookie(COOKIE, self._sessions.issue(uid, user), path=path, httponly=True, samesite="Lax", secure=secure)
+        answer.set_cookie(SESSION_COOKIE, self._sessions.issue(uid, user), path=path, httponly=True, samesite="Lax", secure=secure)
         return answer
 
     def ask_to_log_in(self, request: web.Request, uid: str) -> web.Response:

@@ -36,7 +36,7 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "relays_opened": ("Relays begun.", "", {"relays_opened": ""}),
     "linger_timeouts": ("Half-closed relays ended for silence.", "", {"linger_timeouts": ""}),
     "relayed_bytes": ("Bytes read from clients (up) and from targets (down).", "direction", {"bytes_up": "up", "bytes_down": "down"}),
-    "forbidden_routes": ("Addresses reported outside the permitted networks.", "", {"routes_forbidden": ""}),
+    "forbidden_routes": ("Addresses reported outside the permitted networks, or another user's.", "", {"routes_forbidden": ""}),
     "refused_pipe_leases": ("Bulk transfers that got no pipe and were copied.", "", {"pipe_leases_refused": ""}),
 }
 GAUGES: dict[str, tuple[str, str]] = {

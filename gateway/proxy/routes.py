@@ -23,9 +23,10 @@ import grpc
 from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
+from gateway.proxy.claims import Claims
 from gateway.proxy.counts import Counts
 from gateway.proxy.networks import Target, Targets, canonical
-from gateway.wire import AUTHORIZATION, SNI_SUFFIX
+from gateway.wire import AUTHORIZATION, SNI_SUFFIX, decimal
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Route:
 def parse_address(text: str) -> tuple[str, int] | None:
     """Return host and port of `host:port` or `[host]:port`, None if it is neither."""
     host, _, port = text.rpartition(":")
-    return (host.strip("[]"), int(port)) if host and port.isdigit() and 0 < int(port) < 65536 else None
+    number = decimal(port)
+    return (host.strip("[]"), number) if host and number and number < 65536 else None
 
 
 def from_message(message: pb.Route) -> Route | None:
@@ -79,6 +81,9 @@ class RouteTable:
         self.targets = NOWHERE  # decides where routes may lead
         self.ticket_keys: tuple[bytes, ...] = ()
         self.heard_at = 0.0  # on the monotonic clock; 0 if the server was never heard
+        self._claims = Claims()
+        self._barred: dict[str, Route] = {}  # without their dashboards for now, which others hold
+        self._revision = 0  # of the last snapshot
         self._saving: asyncio.TimerHandle | None = None
         self.connected = False
 
@@ -115,7 +120,7 @@ class RouteTable:
             self._routes = MappingProxyType(routes)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s cannot be read (%s); waiting for the server", self._path, error)
 
     def apply(self, update: pb.RouteUpdate) -> None:
@@ -124,6 +129,12 @@ class RouteTable:
         routes = {} if update.snapshot else dict(self._routes)
         if update.snapshot:
             self.ticket_keys = tuple(update.ticket_keys)
+            self._claims.begin_anew()
+            self._barred, self._revision = {}, update.revision
+        elif update.revision != self._revision or not update.routes:  # a large snapshot is several messages of one revision
+            self._claims.told()
+        for uid in update.removed:  # first: ports are used again
+            self._drop(routes, uid)
         for message in update.routes:
             try:
                 route = from_message(message)
@@ -131,9 +142,10 @@ class RouteTable:
                     self._put(routes, route)
             except Exception:  # one cluster's fault must not end the others
                 logger.exception("cluster %s is not routed to", message.uid)
-                routes.pop(message.uid, None)
-        for uid in update.removed:
-            routes.pop(uid, None)
+                self._drop(routes, message.uid)
+        for route in list(self._barred.values()):  # the server tells a route again only when it changes
+            if route.dashboard is not None and self._claims.claim(route.uid, route.owner, route.dashboard):
+                routes[route.uid] = self._barred.pop(route.uid)
         self._routes = MappingProxyType(routes)
         if (update.snapshot or update.routes or update.removed) and self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self.save)
@@ -145,7 +157,7 @@ class RouteTable:
             logger.warning(
                 "cluster %s says its scheduler is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.scheduler
             )
-            routes.pop(route.uid, None)
+            self._drop(routes, route.uid)
             return
         if route.dashboard is not None and not self.targets.permit(*route.dashboard):
             self._counts.routes_forbidden += 1
@@ -153,7 +165,26 @@ class RouteTable:
                 "cluster %s says its dashboard is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.dashboard
             )
             route = replace(route, dashboard=None)
-        routes[route.uid] = route
+        routes[route.uid] = self._claimed(route)
+
+    def _claimed(self, route: Route) -> Route:
+        """Return a route, without its dashboard if that is another user's."""
+        barred = self._barred.pop(route.uid, None)
+        if route.dashboard is None:
+            self._claims.release(route.uid)
+            return route
+        if self._claims.claim(route.uid, route.owner, route.dashboard):
+            return route
+        if barred is None or barred.dashboard != route.dashboard:
+            self._counts.routes_forbidden += 1
+            logger.warning("cluster %s says its dashboard is %s:%d, which is that of another user's cluster", route.uid, *route.dashboard)
+        self._barred[route.uid] = route
+        return replace(route, dashboard=None)
+
+    def _drop(self, routes: dict[str, Route], uid: str) -> None:
+        routes.pop(uid, None)
+        self._barred.pop(uid, None)
+        self._claims.release(uid)
 
     def save(self) -> None:
         """Write what is known to disk, whole or not at all."""

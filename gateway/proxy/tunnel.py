@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import WSMsgType, web
 
-from gateway.proxy.access import COOKIE
 from gateway.proxy.admission import Admission
 from gateway.proxy.config import Proxy
 from gateway.proxy.counts import Counts
 from gateway.proxy.front import Front
 from gateway.proxy.login import CHALLENGE, Login
-from gateway.proxy.lookup import connect
+from gateway.proxy.lookup import Names
 from gateway.proxy.routes import Route, RouteTable
-from gateway.wire import TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
+from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +36,10 @@ SILENCE_S = 600.0  # a caller who does not even answer pings for so long is gone
 class Tunnel:
     """Answers GET /tunnel/{uid}."""
 
-    def __init__(self, options: Proxy, front: Front, routes: RouteTable, login: Login, admission: Admission, counts: Counts) -> None:
-        self._options, self._front, self._routes, self._login = options, front, routes, login
+    def __init__(
+        self, options: Proxy, front: Front, routes: RouteTable, names: Names, login: Login, admission: Admission, counts: Counts
+    ) -> None:
+        self._options, self._front, self._routes, self._names, self._login = options, front, routes, names, login
         self._admission, self._counts = admission, counts
         self._open: Counter[str] = Counter()
 
@@ -90,7 +91,7 @@ class Tunnel:
     async def _carry(self, request: web.Request, route: Route, user: str) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
-                reader, writer = await connect(route.target, self._routes.targets, limit=CHUNK_BYTES)
+                reader, writer = await self._names.connect(route.target, self._routes.targets, limit=CHUNK_BYTES)
         except (OSError, TimeoutError):
             return web.Response(status=502, text="the scheduler is not reached\n")
         try:
@@ -99,7 +100,9 @@ class Tunnel:
             )
             secure = self._front.seen(request).scheme == "https"
             path = f"{self._front.prefix}{TUNNEL_PATH}{route.uid}"
-            socket.set_cookie(COOKIE, self._login.new_session(route.uid, user), path=path, httponly=True, samesite="Strict", secure=secure)
+            socket.set_cookie(
+                SESSION_COOKIE, self._login.new_session(route.uid, user), path=path, httponly=True, samesite="Strict", secure=secure
+            )
             await socket.prepare(request)
             writer.transport.set_write_buffer_limits(BUFFER_BYTES)
             await _Carriage(socket, reader, writer).run()

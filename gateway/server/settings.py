@@ -16,6 +16,7 @@ from gateway.configfile import ConfigurationError
 from gateway.proxy.config import Proxy
 from gateway.server.config import ClusterConfig, DaskGateway
 from gateway.server.security.authenticator import Authenticator, authenticator_class
+from gateway.wire import decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,11 @@ def _check_backends(backends: Iterable[Any]) -> None:
 
 def split_address(text: str, setting: str) -> tuple[str, int]:
     """Return host and port; ConfigurationError names the setting."""
-    hostname, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    hostname, _, digits = text.rpartition(":")
+    port = decimal(digits)
+    if port is None or port > 65535:
         raise ConfigurationError(f"{setting}: must be host:port, not {text!r}")
-    return hostname.strip("[]"), int(port)
+    return hostname.strip("[]"), port
 
 
 def is_loopback(hostname: str) -> bool:

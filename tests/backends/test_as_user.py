@@ -91,7 +91,13 @@ def test_other_paths_are_never_touched(path: str, words: Sequence[str], tmp_path
             as_user.answer([words[0], path, *words[1:]], "")
 
 
-@pytest.mark.parametrize("words", [[], ["run"], ["run", "sbatch"], ["run", "--"], ["read", "/a/daskgateway/x", "-1"], ["shell"], ["size"]])
+@pytest.mark.parametrize("offset", ["-1", "²", "٣", "9" * 5000])
+def test_an_offset_is_digits_alone(offset: str) -> None:
+    with pytest.raises(as_user.Refused, match="daskgateway-as-user"):
+        as_user.answer(["read", "/a/daskgateway/x", offset], "")
+
+
+@pytest.mark.parametrize("words", [[], ["run"], ["run", "sbatch"], ["run", "--"], ["shell"], ["size"]])
 def test_what_is_no_request_is_refused_with_what_there_is(words: Sequence[str]) -> None:
     with pytest.raises(as_user.Refused, match=r"daskgateway-as-user|command words"):
         as_user.answer(words, "")

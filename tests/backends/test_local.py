@@ -254,6 +254,16 @@ async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
     assert next(iter(proc.environment(process.pid))) == "DASKGATEWAY_ROOT"  # not beyond what is read of a large environment
 
 
+@pytest.mark.parametrize("epoch", ["²", "9" * 5000])
+async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_opening(room: Room, epoch: str) -> None:
+    marks = {"DASKGATEWAY_ROOT": str(room.backend._clusters.parent), "DASKGATEWAY_UID": UID, "DASKGATEWAY_NAME": "default-0"}  # type: ignore[attr-defined]
+    marked = {**marks, "DASKGATEWAY_INSTANCE_EPOCH": epoch}
+    room.left.append(subprocess.Popen(SLEEP, env=marked, start_new_session=True, stdout=subprocess.DEVNULL))  # noqa: ASYNC220
+    await room.restart()
+    (seen,) = await room.backend.find()
+    assert seen.instance == Instance(UID, Role.WORKER, "default-0")
+
+
 async def test_a_session_begun_within_a_worker_is_not_taken_for_it(room: Room) -> None:
     program = (
         "import subprocess, sys, time\n"

@@ -8,25 +8,35 @@ import gzip
 import json
 import pathlib
 import threading
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import grpc
 import pytest
 from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as pb
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
 from gateway.client import errors, http_calls
 from gateway.client.channel import Connection
 from gateway.client.settings import BasicAuth, Settings, load, normalized
-from gateway.proxy import events
-from tests.proxy.served import ALICE, Served, raw, serving
+from gateway.proxy import bridge, events
+from gateway.server.core.errors import CredentialsInvalid
+from tests.proxy.served import ALICE, UID, Served, raw, serving
 
 PREFIX = "/services/daskgateway"
 LIST = "/daskgateway.v1.ClusterService/ListClusters"
 SERVICE = "daskgateway.v1.ClusterService"
 PACKED = {"Content-Type": "application/proto", "Content-Encoding": "gzip"}
+JSON = {"Content-Type": "application/json"}
+
+
+def nested_lists(depth: int) -> bytes:
+    """Return a request whose options are lists in lists."""
+    return b'{"cluster":{"spec":{"options":{"a":' + b"[" * depth + b"]" * depth + b"}}}}"
 
 
 @pytest.fixture(params=["", PREFIX])
@@ -76,18 +86,80 @@ async def test_unary_calls_are_json_or_binary_plain_or_packed(served: Served) ->
         (PACKED, gzip.compress(b"\0" * 9_000_000, mtime=0), 413, "resource_exhausted"),
         (PACKED, gzip.compress(b"abcdef", mtime=0)[:-5], 400, "invalid_argument"),
         ({"Content-Type": "application/json", "Connect-Protocol-Version": "2"}, b"{}", 400, "invalid_argument"),
+        (JSON, nested_lists(5_000), 400, "invalid_argument"),
+        (JSON, b"{}" + b" " * bridge.MAX_JSON_BYTES, 413, "resource_exhausted"),
+        ({**JSON, "Content-Encoding": "gzip"}, gzip.compress(b" " * 65_537, mtime=0), 413, "resource_exhausted"),
+        ({"Content-Type": "text/plain"}, b" " * 1_000_000, 413, "resource_exhausted"),
     ],
 )
 async def test_what_cannot_be_read_is_told_in_connects_shape(
     served: Served, headers: dict[str, str], body: bytes, status: int, code: str
 ) -> None:
-    async with aiohttp.ClientSession(auto_decompress=False) as caller:
+    async with aiohttp.ClientSession(auto_decompress=False, headers={"Authorization": ALICE}) as caller:
         async with caller.post(f"{served.address}{served.prefix}{LIST}", data=body, headers=headers) as answer:
             assert answer.status == status
             told = await answer.json()
             assert told["code"] == code
             assert told["message"]
     assert served.clusters.requests == []
+
+
+async def test_a_large_body_is_json_up_to_its_limit_and_more_in_binary(served: Served) -> None:
+    url = f"{served.address}{served.prefix}{LIST}"
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller:
+        whole = b'{"pageSize": 7}'
+        async with caller.post(url, data=whole + b" " * (bridge.MAX_JSON_BYTES - len(whole)), headers=JSON) as answer:
+            assert answer.status == 200
+        large = pb.ListClustersRequest(page_size=7, parent="x" * 500_000).SerializeToString()
+        async with caller.post(url, data=large, headers={"Content-Type": "application/proto"}) as answer:
+            assert answer.status == 200
+    assert [request.page_size for request in served.clusters.requests] == [7, 7]
+
+
+@pytest.mark.parametrize("authorization", ["", "Authorization: \r\n", f"Authorization: Bearer {'x' * 7000}é\r\n"])
+async def test_who_shows_no_credentials_is_answered_as_by_the_server_before_the_body(served: Served, authorization: str) -> None:
+    head = f"POST {served.prefix}{LIST} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(f"{head}{authorization}\r\n".encode())
+    async with asyncio.timeout(5):
+        told = (await reader.readuntil(b"\r\n\r\n")).decode()
+        body = await reader.readexactly(int(told.lower().partition("content-length: ")[2].partition("\r\n")[0]))
+    writer.close()
+    assert told.startswith("HTTP/1.1 401 ")
+    assert 'WWW-Authenticate: Bearer realm="daskgateway"' in told
+    error = http_calls.failure(401, body)
+    assert isinstance(error, errors.AuthenticationFailed)
+    assert str(error) == CredentialsInvalid.__doc__
+    assert error.reason == CredentialsInvalid.reason
+    assert served.clusters.requests == []
+
+
+async def test_large_json_is_read_beside_the_event_loop_and_little_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, here, where = json_format.Parse, threading.get_ident(), []
+    now, most, lock = 0, 0, threading.Lock()
+
+    def parse(text: str, *rest: Any, **named: Any) -> Any:
+        nonlocal now, most
+        where.append((len(text) > bridge.SMALL_BYTES, threading.get_ident() == here))
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.05 if len(text) > bridge.SMALL_BYTES else 0.0)
+        with lock:
+            now -= 1
+        return real(text, *rest, **named)
+
+    monkeypatch.setattr(json_format, "Parse", parse)
+    url = f"{served.address}{served.prefix}{LIST}"
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE, **JSON}) as caller:
+
+        async def ask(body: bytes) -> int:
+            async with caller.post(url, data=body) as answer:
+                return answer.status
+
+        assert await asyncio.gather(*(ask(b"{}" + b" " * (10_000 if large else 10)) for large in (True, False) * 6)) == [200] * 12
+    assert sorted(where) == [(False, True)] * 6 + [(True, False)] * 6
+    assert most <= bridge.MOST_PARSED + 1  # and a small one
 
 
 async def test_a_watch_is_events_that_resume_and_stay_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +195,33 @@ async def test_a_stream_that_fails_says_so_by_status_or_by_event(served: Served)
             last = (await answer.read()).decode().split("\n\n")[-2]
             assert last.startswith("event: error\ndata: ")
             assert json.loads(last.partition("data: ")[2])["code"] == "unavailable"
-        for wrong in ("-1", "x", "1" * 19):
+        for wrong in ("-1", "x", "1" * 19, "²"):
             async with caller.get(url, headers={"Last-Event-ID": wrong}) as answer:
                 assert answer.status == 400
+        for wrong in ("-1", "1" * 10, "²"):
+            async with caller.get(f"{served.address}{served.prefix}/v1/logs", params={"tail_lines": wrong}) as answer:
+                assert answer.status == 400
+
+
+@pytest.mark.parametrize("patience", ["²", "-1", "1" * 11])
+async def test_a_patience_that_is_no_number_is_passed_over(served: Served, patience: str) -> None:
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE, "Connect-Timeout-Ms": patience}) as caller:
+        async with caller.post(f"{served.address}{served.prefix}{LIST}", json={}) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/watch", "/v1/logs?name=n", f"/tunnel/{UID}"])
+async def test_streams_have_no_head(served: Served, path: str) -> None:
+    """What follows the answer on a kept connection must be the next answer, not a body that HEAD cannot have."""
+    served.clusters.script = [changed(1), changed(2)]
+    again = f"GET {served.prefix}/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    head = f"HEAD {served.prefix}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: {ALICE}\r\n{upgrade if 'tunnel' in path else ''}\r\n"
+    first, _, rest = (await raw(served.port, (head + again).encode())).partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 501 ")
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"data:" not in rest
+    assert served.clusters.requests == []
 
 
 async def test_the_client_watches_and_reads_logs_over_http(served: Served) -> None:

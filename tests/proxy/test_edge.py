@@ -18,7 +18,7 @@ from gateway.proxy.access import now_ms
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.server.security.tickets import TicketSigner
-from gateway.wire import Ticket, server_name
+from gateway.wire import Ticket, basic_credentials, server_name
 from tests.proxy.test_client_hello import real_hello
 
 UID, OTHER = "c" + "a" * 20, "c" + "b" * 20
@@ -216,7 +216,7 @@ async def test_a_login_from_another_site_is_refused(dashboard: str) -> None:
 
 async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(edge: Edge) -> None:
     base = f"http://127.0.0.1:{port_of(edge)}"
-    async with aiohttp.ClientSession() as caller:
+    async with aiohttp.ClientSession(headers={"Authorization": basic_credentials("alice", "wonderland")}) as caller:
         url = f"{base}/daskgateway.v1.ClusterService/ListClusters"
         async with caller.post(url, json={}) as answer:
             assert answer.status == 503

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import grpc
+import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
 
 from gateway.proxy.networks import Targets, parse_networks
@@ -80,3 +81,85 @@ async def test_routes_hold_addresses_as_they_are_judged(tmp_path: pathlib.Path) 
             "inward": (("127.0.0.1", 8786), None, "127.0.0.1"),
             "named": (("node7", 8786), ("node7", 8787), "node7"),
         }
+
+
+def told(uid: str, owner: str, dashboard: str) -> pb.Route:
+    """Return a route as the server tells it."""
+    return pb.Route(uid=uid, owner=owner, scheduler_address="10.0.0.1:8786", dashboard_address=dashboard)
+
+
+def table(tmp_path: pathlib.Path) -> RouteTable:
+    """Return a table that knows nothing yet but what is on disk."""
+    made = RouteTable(tmp_path / "routes.json")
+    made.targets = Targets(parse_networks(["10.0.0.0/8"]), ())
+    made.load()
+    return made
+
+
+def dashboards(routes: RouteTable) -> dict[str, bool]:
+    """Return which clusters have a dashboard."""
+    return {uid: route.dashboard is not None for uid, route in routes.snapshot.items()}
+
+
+@pytest.mark.parametrize("spelt", ["10.0.0.1:8787", "[::ffff:10.0.0.1]:8787"])
+async def test_a_dashboard_is_that_of_the_first_user_whose_cluster_names_it(tmp_path: pathlib.Path, spelt: str) -> None:
+    routes = table(tmp_path)
+    routes.apply(pb.RouteUpdate(snapshot=True, routes=[told("bob", "bob", "10.0.0.1:8787")]))
+    routes.apply(pb.RouteUpdate(routes=[told("thief", "mallory", spelt), told("else", "mallory", "10.0.0.1:9999")]))
+    assert dashboards(routes) == {"bob": True, "thief": False, "else": True}
+    assert routes._counts.routes_forbidden == 1
+    routes.apply(pb.RouteUpdate(routes=[told("bob", "bob", "10.0.0.1:8787"), told("second", "bob", "10.0.0.1:8787")]))
+    assert dashboards(routes) == {"bob": True, "thief": False, "else": True, "second": True}
+    routes.apply(pb.RouteUpdate(removed=["bob"]))
+    assert dashboards(routes) == {"thief": False, "else": True, "second": True}
+
+
+async def test_names_of_a_dashboards_machine_are_the_same_in_capitals(tmp_path: pathlib.Path) -> None:
+    routes = table(tmp_path)
+    routes.apply(pb.RouteUpdate(snapshot=True, routes=[told("bob", "bob", "node1:80"), told("thief", "mallory", "NODE1.:80")]))
+    assert dashboards(routes) == {"bob": True, "thief": False}
+
+
+@pytest.mark.parametrize("how", ["removed", "removed with the newcomer's coming", "moved", "missing from a snapshot"])
+async def test_a_dashboards_address_is_had_once_its_first_holder_is_gone(tmp_path: pathlib.Path, how: str) -> None:
+    """As ports are used again: the old cluster's end may be told in the same breath, or later."""
+    routes = table(tmp_path)
+    old, new = told("old", "alice", "10.0.0.1:8787"), told("new", "bob", "10.0.0.1:8787")
+    routes.apply(pb.RouteUpdate(snapshot=True, routes=[old]))
+    if how == "removed with the newcomer's coming":
+        routes.apply(pb.RouteUpdate(routes=[new], removed=["old"]))
+        assert dashboards(routes) == {"new": True}
+        assert routes._counts.routes_forbidden == 0
+        return
+    routes.apply(pb.RouteUpdate(routes=[new]))
+    assert dashboards(routes) == {"old": True, "new": False}
+    if how == "moved":
+        routes.apply(pb.RouteUpdate(routes=[told("old", "alice", "10.0.0.1:9999")]))
+        assert dashboards(routes) == {"old": True, "new": True}
+    elif how == "removed":
+        routes.apply(pb.RouteUpdate(removed=["old"]))
+        assert dashboards(routes) == {"new": True}
+    else:
+        routes.apply(pb.RouteUpdate(snapshot=True, revision=7, routes=[new]))
+        routes.apply(pb.RouteUpdate(revision=7))
+        assert dashboards(routes) == {"new": True}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_dashboard_stays_its_holders_when_the_server_tells_everything_anew(tmp_path: pathlib.Path, restarted: bool) -> None:
+    """It tells the newest clusters first, and many clusters in several messages of one revision."""
+    routes = table(tmp_path)
+    bobs, thiefs = told("bob", "bob", "10.0.0.1:8787"), told("thief", "mallory", "10.0.0.1:8787")
+    routes.apply(pb.RouteUpdate(snapshot=True, revision=1, routes=[bobs]))
+    routes.apply(pb.RouteUpdate(revision=2, routes=[thiefs]))
+    if restarted:
+        routes.save()
+        routes = table(tmp_path)
+    routes.apply(pb.RouteUpdate(snapshot=True, revision=2, routes=[thiefs]))
+    assert dashboards(routes) == {"thief": False}
+    routes.apply(pb.RouteUpdate(revision=2, routes=[bobs]))
+    assert dashboards(routes) == {"thief": False, "bob": True}
+    routes.apply(pb.RouteUpdate(revision=2))
+    assert dashboards(routes) == {"thief": False, "bob": True}
+    routes.apply(pb.RouteUpdate(revision=3, removed=["bob"]))
+    assert dashboards(routes) == {"thief": True}

@@ -232,6 +232,31 @@ async def test_a_session_reopens_a_tunnel_without_the_server(served: Served) -> 
     server.close()
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_balancers_cookies_are_not_taken_for_the_session(served: Served, first: bool) -> None:
+    async def balance(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        edge, to_edge = await asyncio.open_connection("127.0.0.1", served.port)
+        to_edge.write(await reader.readuntil(b"\r\n\r\n"))
+        lines = (await edge.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        lines.insert(1 if first else -2, b"Set-Cookie: lb=node1; Expires=Wed, 25 Nov 2099 08:00:00 GMT; Path=/")
+        writer.write(b"\r\n".join(lines))
+        await writer.drain()
+        for end in (writer, to_edge):
+            end.close()
+
+    server = await scheduler(served, shout)
+    balancer = await asyncio.start_server(balance, "127.0.0.1", 0)
+    client_tunnel._sessions.clear()
+    address = f"http://127.0.0.1:{balancer.sockets[0].getsockname()[1]}{PREFIX}"
+    for _ in range(2):
+        (await client_tunnel.open_tunnel(Connection(Settings(address, BasicAuth("alice", "wonderland"))), UID)).close()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*client_tunnel._carrying)
+    assert served.credentials.asked == 1
+    balancer.close()
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("auth", "uid", "words"),
     [

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import pathlib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import aiohttp
 import pytest
 
-from gateway.proxy import carrier
+from gateway.proxy import vitality
+from tests.proxy.served import ALICE, UID, serving
 from tests.proxy.test_relay import Start, gone, greet, port_of, start
 from tests.waiting import comes
 
@@ -39,10 +42,15 @@ def vanished(writer: asyncio.StreamWriter) -> Iterator[None]:
     end.close()
 
 
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let peers be found gone in seconds."""
+    monkeypatch.setattr(vitality, "KEEPALIVE", tuple((option, QUICK[option]) for option, _ in vitality.KEEPALIVE))
+
+
 @pytest.mark.parametrize("who", ["client", "scheduler"])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "bytes in flight"])
 async def test_a_peer_that_vanishes_takes_its_relay_with_it(start: Start, monkeypatch: pytest.MonkeyPatch, who: str, busy: bool) -> None:
-    monkeypatch.setattr(carrier, "KEEPALIVE", tuple((option, QUICK[option]) for option, _ in carrier.KEEPALIVE))
+    hasten(monkeypatch)
     came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
     edge = await start(port_of(server), linger_s=0.2)
@@ -58,4 +66,24 @@ async def test_a_peer_that_vanishes_takes_its_relay_with_it(start: Start, monkey
         assert edge.carrier.pipes.leased == 0
     for writer in (client, scheduler):
         writer.transport.abort()
+    server.close()
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "bytes in flight"])
+async def test_a_scheduler_that_vanishes_takes_its_tunnel_with_it(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    hasten(monkeypatch)
+    came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
+    async with serving(tmp_path) as served, aiohttp.ClientSession() as caller:
+        served.add_routes(port_of(server))
+        talk = await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
+        _, scheduler = await came
+        with vanished(scheduler):
+            if busy:
+                await talk.send_bytes(b"x" * 100_000)
+            await comes(lambda: not served.edge.numbers()["tunnels"])
+        await talk.close()
+        scheduler.transport.abort()
     server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import pathlib
 import socket
 import ssl
@@ -18,6 +19,7 @@ from traitlets import TraitError
 
 from gateway.configfile import ConfigurationError
 from gateway.proxy.access import Sessions, ticket_user
+from gateway.proxy.routes import parse_address
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Token
 from gateway.server.keys import ClusterKeys, Doors, Keys, edge_token
@@ -28,7 +30,7 @@ from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
 from gateway.server.security.tickets import TicketSigner
 from gateway.server.store.memory import MemoryStore
-from gateway.wire import Ticket, basic_credentials, server_name
+from gateway.wire import Ticket, basic_credentials, decimal, server_name
 
 NOW = 1_800_000_000_000
 UID, OTHER = "c" + "a" * 20, "c" + "b" * 20
@@ -149,6 +151,23 @@ def test_a_ticket_is_good_for_its_cluster_and_its_time_only() -> None:
     assert ticket_user(ticket, UID, keys, NOW + 1000) is None
     assert ticket_user(ticket, UID, [stranger.public_key], NOW) is None
     assert ticket_user(ticket[:-2] + "AA", UID, keys, NOW) is None
+
+
+@pytest.mark.parametrize("contents", [b'{"c":"x","u":"y","e":1e999}', b'{"c":"x","u":"y","e":NaN}', b"[" * 700, b'"x"', b"{}"])
+def test_what_is_no_ticket_inside_is_none(contents: bytes) -> None:
+    text = base64.urlsafe_b64encode(contents).rstrip(b"=").decode() + ".AAAA"
+    assert ticket_user(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("0042", 42), ("9" * 18, 10**18 - 1)])
+def test_digits_are_a_number(text: str, number: int) -> None:
+    assert decimal(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1_0", "²", "٣", "９", "1.0", "9" * 19, "9" * 5000])
+def test_what_is_not_digits_alone_is_no_number(text: str) -> None:
+    assert decimal(text) is None
+    assert parse_address(f"host:{text}") is None
 
 
 @given(st.text())

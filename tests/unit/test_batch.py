@@ -291,3 +291,4 @@ def test_what_is_remembered_of_a_cluster_can_be_forgotten() -> None:
     ledger.forget(UID)
     assert [ledger.submitted, ledger.uncertain, ledger.ended, ledger.absent] == [{}, {}, {}, {}]
     assert sight.parse_handle("123[].server/4") == ("123[].server", 4)
+    assert sight.parse_handle("123/²") == ("123/²", None)

@@ -7,6 +7,7 @@ runs counts, else the first that was submitted; the others are to be cancelled.
 from __future__ import annotations
 
 import re
+import string
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from gateway.backends.batch.arrays import ranges
 from gateway.backends.batch.names import parse_job_name
 from gateway.backends.batch.system import Cancel, Job
 from gateway.backends.contract import Instance, Observation, Phase
+from gateway.wire import decimal
 
 LIVE = (Phase.QUEUED, Phase.RUNNING)
 MEMORY = re.compile(r"exceeded (job|step) memory limit|oom[-_ ]?kill|out of memory handler", re.IGNORECASE)
@@ -53,7 +55,8 @@ def handle_of(job_id: str, index: int | None) -> str:
 def parse_handle(handle: str) -> tuple[str, int | None]:
     """Return a handle's job and index."""
     job_id, slash, index = handle.rpartition("/")
-    return (job_id, int(index)) if slash and index.isdigit() else (handle, None)
+    number = decimal(index) if slash else None
+    return (handle, None) if number is None else (job_id, number)
 
 
 def sights(tag: str, jobs: Iterable[Job], owners: Mapping[str, str] | None = None) -> Sights:
@@ -86,7 +89,7 @@ def _add(found: Sights, instance: Instance, job: Job, index: int | None) -> None
 
 def _order(sight: Sight) -> tuple[int, int, str]:
     """Return a key: least is best. Of living jobs the oldest, of ended ones the youngest."""
-    digits = "".join(character for character in sight.job.id.partition(".")[0] if character.isdigit())
+    digits = "".join(character for character in sight.job.id.partition(".")[0] if character in string.digits)
     number = int(digits or 0)
     return _RANK[sight.observation.phase], number if sight.live else -number, sight.job.id
 
