@@ -40,11 +40,13 @@ class _Edge:
         self.asking = asyncio.Lock()
         self._owed = 0  # answers that have not come yet, some of which may be too late
         self.last: dict[str, float] = {}
+        self._ready = False
+        self._reload_due = False
 
     async def start(self, words: Sequence[str]) -> str:
         """Start it; return where it listens. ConfigurationError if it does not, OSError if there can be no process now."""
         self._let_go()
-        self._owed = 0
+        self._owed, self._ready = 0, False
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -65,7 +67,16 @@ class _Edge:
         if word != "ready":
             code = await self.end()
             raise ConfigurationError(f"an edge did not start (exit code {code}); its own message is above")
+        self._ready = True
+        if self._reload_due:
+            self.reload()
         return address
+
+    def reload(self) -> None:
+        """Have it read its certificate again, once it is ready: before it has a handler the signal would end it."""
+        self._reload_due = not self._ready
+        if self._ready and self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
 
     async def numbers(self) -> dict[str, float]:
         """Return what it has counted; what it said last if it does not answer."""
@@ -159,8 +170,7 @@ class Edges:
     def reload(self) -> None:
         """Have all read their certificates again."""
         for edge in self._edges:
-            if edge.process is not None and edge.process.poll() is None:
-                edge.process.send_signal(signal.SIGHUP)
+            edge.reload()
 
     async def stop(self) -> None:
         """Let all drain and end, at the same time."""

@@ -29,8 +29,8 @@ GC_THRESHOLD = (20_000, 50, 50)  # relays leave no cycles behind; looking for th
 async def _one(options: Proxy, ready_fd: int | None, control_fd: int | None) -> None:
     ended = _until_signalled()
     edge = Edge(options)
-    listening = await edge.start()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, edge.reload)
+    async with _reloading(edge.reload):
+        listening = await edge.start()
     gc.collect()
     gc.freeze()  # what is here stays
     gc.set_threshold(*GC_THRESHOLD)
@@ -56,8 +56,8 @@ async def _several(options: Proxy, words: Sequence[str], ready_fd: int | None) -
     ended = _until_signalled()
     admin = parse_address(options.admin_address)
     edges = Edges(options.processes, options.address, words, [*options.own_ports, *([admin[1]] if admin else [])])
-    listening = await edges.start()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, edges.reload)
+    async with _reloading(edges.reload):
+        listening = await edges.start()
     logger.info("%d edges listen on %s", options.processes, listening)
     try:
         async with _admin(options, edges.numbers):
@@ -72,6 +72,18 @@ def _until_signalled() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     return ended
+
+
+@contextlib.asynccontextmanager
+async def _reloading(reload: Callable[[], None]) -> AsyncIterator[None]:
+    """Reload at SIGHUP from the end of the block on; one that comes within it, which would end the process, is made up for then."""
+    early = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, early.set)
+    yield
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    if early.is_set():
+        reload()
 
 
 @contextlib.asynccontextmanager

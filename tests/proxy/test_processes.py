@@ -206,6 +206,62 @@ async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.Monke
         one.close()
 
 
+async def test_a_reload_that_comes_while_an_edge_starts_is_made_up_for(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    read, go_on = tmp_path / "read", tmp_path / "go on"
+    code = f"""
+import pathlib, signal, socket, sys, time
+tie = socket.socket(fileno=int(sys.argv[1].partition("=")[2]))
+while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)
+signal.signal(signal.SIGHUP, lambda *_: pathlib.Path({str(read)!r}).touch())
+tie.sendall(b"ready 127.0.0.1:1\\n")
+while tie.recv(100): pass
+"""
+    monkeypatch.setattr(Edges, "_command", lambda self: [sys.executable, "-c", code])
+    edges = Edges(1, "127.0.0.1:0", [])
+    starting = asyncio.ensure_future(edges.start())
+    for _ in range(2):  # at first, and when it is started again
+        await comes(lambda: edges._edges[0].process is not None and edges._edges[0].process.poll() is None)
+        edges.reload()
+        go_on.touch()
+        await comes(read.exists)
+        assert await starting == "127.0.0.1:1"
+        read.unlink()
+        edges.reload()
+        await comes(read.exists)
+        read.unlink()
+        go_on.unlink()
+        assert edges._edges[0].process is not None
+        edges._edges[0].process.kill()
+        edges._edges[0].process.wait()
+    go_on.touch()
+    await edges.stop()
+
+
+HUNG_UP = """
+import os, signal, sys
+from traitlets.config import Config
+from gateway.proxy import serve
+real = serve.Edge.start
+async def start(edge):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return await real(edge)
+def reload(edge):
+    print("reloaded", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+serve.Edge.start, serve.Edge.reload = start, reload
+state = sys.argv[1]
+config = Config()
+config.Proxy.update(address="127.0.0.1:0", state_dir=state, token_file=state + "/token", server_address=f"unix:{state}/no", drain_s=0.1)
+sys.exit(serve.run(config))
+"""
+
+
+def test_a_hangup_while_an_edge_starts_does_not_end_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "token").write_text("t")
+    done = subprocess.run([sys.executable, "-c", HUNG_UP, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "reloaded\n"), done.stderr
+
+
 def test_a_wrong_admin_address_is_told(tmp_path: pathlib.Path) -> None:
     with pytest.raises(AssertionError, match=r"c\.Proxy\.admin_address: must be host:port"):
         Program(tmp_path, "--Proxy.admin_address=nowhere")
