@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import json
 import os
 import pathlib
@@ -17,9 +16,7 @@ from typing import Any
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
-from gateway.proxy import networks
 from gateway.proxy.admission import Admission, Limits, fitting, group_of
-from gateway.proxy.networks import DEFAULT_NETWORKS, Targets, parse_networks
 from gateway.proxy.poller import IN
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
 from tests.waiting import comes
@@ -290,73 +287,6 @@ def test_admission_forgets_who_has_left() -> None:
     for address in "ab":
         admission.leave(address)
     assert (admission.present, admission._addresses, admission._clusters) == (0, {}, {})
-
-
-@pytest.mark.parametrize(
-    ("host", "port", "permitted"),
-    [
-        ("127.0.0.1", 4321, True),
-        ("10.20.30.40", 8786, True),
-        ("::1", 4321, True),
-        ("fd12:3456::1", 4321, True),
-        ("a-node-by-name", 4321, True),
-        ("127.0.0.1", 8000, False),  # the gateway's own
-        ("::ffff:127.0.0.1", 8000, False),
-        ("10.20.30.40", 8000, True),  # another machine's
-        ("169.254.169.254", 80, False),
-        ("::ffff:169.254.169.254", 80, False),
-        ("fe80::1", 80, False),
-        ("fd00:ec2::254", 80, False),
-        ("0.0.0.0", 80, False),
-        ("224.0.0.1", 80, False),
-        ("93.184.216.34", 8786, False),
-        # As inet_aton(3) reads them.
-        ("127.1", 4321, True),
-        ("127.1", 8000, False),
-        ("2130706433", 8000, False),
-        ("0x7f.1", 8000, False),
-        ("0X7F000001", 8000, False),
-        ("0177.0.0.1", 8000, False),
-        ("0", 80, False),
-        ("2852039166", 80, False),  # 169.254.169.254
-        ("134744072", 80, False),  # 8.8.8.8
-        ("cafe", 80, True),  # names
-        ("dead.beef", 80, True),
-        ("10-0-0-1.example", 80, True),
-        # Neither an address nor a name, but taken for an address by some.
-        ("127.0.0.1.", 80, False),
-        ("256.1.1.1", 80, False),
-        ("\uff11\uff12\uff17.0.0.1", 80, False),
-        ("1:2:3", 80, False),
-    ],
-)
-def test_where_routes_may_lead(host: str, port: int, permitted: bool) -> None:
-    targets = Targets(parse_networks(DEFAULT_NETWORKS), {8000}, here=lambda address: address.is_loopback)
-    assert targets.permit(host, port) is permitted
-
-
-def test_link_local_addresses_are_never_permitted_whatever_is_configured() -> None:
-    everywhere = Targets(parse_networks(["0.0.0.0/0", "::/0"]), set())
-    assert everywhere.permit_address(ipaddress.ip_address("93.184.216.34"), 1)
-    assert not everywhere.permit_address(ipaddress.ip_address("169.254.1.1"), 1)
-    with pytest.raises(ValueError, match=r"10\.0\.0\.1/8"):
-        parse_networks(["10.0.0.1/8"])
-
-
-@pytest.mark.parametrize(("code", "here"), [(errno.EAFNOSUPPORT, False), (errno.EMFILE, True), (errno.ENFILE, True)])
-def test_an_address_is_here_if_that_cannot_be_told_but_not_if_its_family_is_unknown(
-    monkeypatch: pytest.MonkeyPatch, code: int, here: bool
-) -> None:
-    def refused(*_: object) -> socket.socket:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(socket, "socket", refused)
-    assert networks.is_here(ipaddress.ip_address("fd00::1")) is here
-
-
-def test_what_is_here_is_told_from_what_is_not() -> None:
-    assert networks.is_here(ipaddress.ip_address("127.8.9.10"))
-    assert not networks.is_here(ipaddress.ip_address("192.0.2.1"))
 
 
 async def test_a_route_that_may_not_be_is_as_one_that_is_not(start: Start) -> None:
