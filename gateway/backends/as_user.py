@@ -31,6 +31,8 @@ from typing import BinaryIO
 COMMANDS = ("sbatch", "scancel", "squeue", "sacct", "qsub", "qdel", "qstat", "qselect")
 CONFIG = "/etc/daskgateway/as-user.path"  # one line, the administrator's: directories of the commands, as in PATH
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/opt/slurm/bin:/opt/pbs/bin"
+# Of squeue and sacct: times in UTC, and lists of waiting elements in full, which are cut short by default.
+LISTING_ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
 DEADLINE_S = 120
 MAX_INPUT_BYTES = 16 * 2**20
 PIECE_BYTES = 64 * 1024
@@ -68,8 +70,8 @@ def run(words: Sequence[str], path: str) -> int:
     account = pwd.getpwuid(os.getuid())
     environment = {"PATH": path, "HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "LC_ALL": "C"}
     environment |= {key: os.environ[key] for key in ("SLURM_CONF", "PBS_CONF_FILE", "TZ") if key in os.environ}
-    if os.path.basename(words[1]) in ("squeue", "sacct"):  # sudo keeps nothing of what the gateway sets: times in UTC, lists in full
-        environment |= {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
+    if os.path.basename(words[1]) in ("squeue", "sacct"):  # sudo keeps nothing of what the gateway sets
+        environment |= LISTING_ENVIRONMENT
     try:
         done = subprocess.run([program(words[1], path), *words[2:]], env=environment, cwd="/", timeout=DEADLINE_S, check=False)
     except subprocess.TimeoutExpired:

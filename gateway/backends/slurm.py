@@ -64,7 +64,9 @@ class SlurmBackend(BatchBackend):
     scheduler_settings = Dict({"requeue": False}, help="Settings that differ for schedulers, such as {'time_limit': '7-0'}.").tag(
         config=True
     )
-    commands_directory = Unicode("", help="Directory of sbatch, squeue, scancel and sacct. Empty: they are on PATH.").tag(config=True)
+    commands_directory = Unicode("", help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH.").tag(
+        config=True
+    )
     squeue_output = Enum(
         ["text", "json"], "text", help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs."
     ).tag(config=True)

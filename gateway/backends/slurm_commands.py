@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.backends import slurm_states, slurm_words
+from gateway.backends.as_user import LISTING_ENVIRONMENT
 from gateway.backends.batch import commands
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.system import Cancel, Job, Listed, Order, SubmitRefused, answered, raise_first
@@ -23,8 +24,6 @@ NEW_POSITION_INTERVAL_S = 10.0  # the same, while a job of ours has no place yet
 SACCT_CHUNK = 500  # ids in one sacct
 SQUEUE_CHUNK = 500  # users in one squeue
 PRIVACY_S = 600.0  # what Slurm hides is asked for again
-# Of squeue and sacct: times in UTC, and lists of waiting elements in full, which it cuts short by default.
-SQUEUE_ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ class SlurmCommands:
         words = [self._programs.path("squeue"), "--states=all", f"--user={','.join(users)}"]
         mark = _mark()
         words += ["--json"] if self._programs.json else ["--array-unique", f"--Format={slurm_states.squeue_format(mark)}"]
-        answer = await self._ask(self._who.words(account, words) if account else words, env=SQUEUE_ENVIRONMENT)
+        answer = await self._ask(self._who.words(account, words) if account else words, env=LISTING_ENVIRONMENT)
         if answer.code != 0:
             raise BackendUnavailable(f"squeue: {answer.complaint}")
         if self._programs.json:
@@ -147,7 +146,7 @@ class SlurmCommands:
         fields = ",".join(f"{field}:{mark}" for field in ("ArrayJobID", "Partition", "PriorityLong"))
         try:
             answer = await self._ask(
-                [self._programs.path("squeue"), "--noheader", "--states=PENDING", f"--Format={fields}"], env=SQUEUE_ENVIRONMENT
+                [self._programs.path("squeue"), "--noheader", "--states=PENDING", f"--Format={fields}"], env=LISTING_ENVIRONMENT
             )
         except BackendUnavailable:
             return
@@ -173,7 +172,7 @@ class SlurmCommands:
             words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
             words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
             words += [f"--user={','.join(sorted(users))}"] if users else []
-            answer = await self._ask(self._who.words(account, words) if account else words, env=SQUEUE_ENVIRONMENT)
+            answer = await self._ask(self._who.words(account, words) if account else words, env=LISTING_ENVIRONMENT)
             if answer.code != 0:
                 raise BackendUnavailable(f"sacct: {answer.complaint}")
             found += await asyncio.to_thread(slurm_states.parse_sacct, answer.out, mark)
