@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pathlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -220,4 +219,5 @@ async def test_one_user_without_a_token_keeps_nobody_elses_cluster_from_being_se
 def test_privacy_is_read_off_slurms_own_words() -> None:
     assert hides_jobs("PrivateData             = accounts,jobs,users\n")
     assert not hides_jobs("PrivateData = jobcomp\n")
-    assert json.dumps([hides_jobs("# PrivateData = jobs"), hides_jobs("")]) == "[false, false]"
+    assert not hides_jobs("# PrivateData = jobs")
+    assert not hides_jobs("")

@@ -109,9 +109,9 @@ class BatchBackend(BatchSettings):
                 outcomes[launch.instance] = StartFailed(str(error), permanent=True)
         accounts = {self.owners[launch.instance.uid] for launch in possible}
         if self.ledger.needs_listing(launch.instance for launch in possible) or self.ledger.listing.untold.keys() & accounts:
-            listing = await self.listing(0.0)
-            for account in sorted(listing.untold.keys() & accounts):  # a job of an earlier submission may be among them
-                raise BackendUnavailable(listing.untold[account])
+            untold = (await self.listing(0.0)).untold
+            if unknown := sorted(untold.keys() & accounts):  # a job of an earlier submission may be among theirs
+                raise BackendUnavailable(untold[unknown[0]])
         absent = []
         for launch in possible:
             handle = self.ledger.existing(launch.instance)

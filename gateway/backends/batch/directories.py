@@ -25,14 +25,17 @@ async def filled(template: str, *, account: str, uid: str, root: str) -> str:
     return template
 
 
-async def remove(who: Identity, account: str, directory: str, mine: str) -> None:
-    """Remove a directory; of one that clusters share only what begins with `mine`."""
+async def removable(who: Identity, account: str, directory: str, mine: str) -> list[str]:
+    """Return what of a directory is one cluster's: all of it, or where clusters share it, what in it begins with `mine`."""
     if not mine:
-        await who.remove(account, directory)
-        return
-    for name in await who.entries(account, directory):
-        if name.startswith(mine):
-            await who.remove(account, f"{directory}/{name}")
+        return [directory]
+    return [f"{directory}/{name}" for name in await who.entries(account, directory) if name.startswith(mine)]
+
+
+async def remove(who: Identity, account: str, directory: str, mine: str) -> None:
+    """Remove what of a directory is one cluster's."""
+    for path in await removable(who, account, directory, mine):
+        await who.remove(account, path)
 
 
 async def _home(account: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.backends import logfile
+from gateway.backends.batch.directories import removable
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.logfiles import log_of
 from gateway.backends.contract import Instance
@@ -33,12 +34,8 @@ class LogPlace:
 
     async def remove(self) -> None:
         """Remove every log of the cluster; what may not be removed, as in a user's own directory, is left to the site."""
-        paths = [self.directory]
-        if self.prefix:
-            names = await self.identity.entries(self.account, self.directory)
-            paths = [f"{self.directory}/{name}" for name in names if name.startswith(self.prefix)]
         left = []
-        for path in paths:
+        for path in await removable(self.identity, self.account, self.directory, self.prefix):
             try:
                 await self.identity.remove(self.account, path)
             except PermissionError:
