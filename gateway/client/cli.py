@@ -277,7 +277,7 @@ def options(gateway: Gateway, as_json: bool) -> None:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 @gateway.command()

@@ -104,8 +104,8 @@ def takes(field: pb.OptionField) -> str:
         return " or ".join(description.choices)
     if kind in ("int_field", "float_field"):
         what = "a whole number" if kind == "int_field" else "a number"
-        lowest = f" from {description.minimum:g}" if description.HasField("minimum") else ""
-        highest = f" up to {description.maximum:g}" if description.HasField("maximum") else ""
+        lowest = f" from {description.minimum:.15g}" if description.HasField("minimum") else ""
+        highest = f" up to {description.maximum:.15g}" if description.HasField("maximum") else ""
         return what + lowest + highest
     if kind == "mapping_field":
         return "texts by name" + (f", at most {description.max_entries}" if description.max_entries else "")

@@ -15,15 +15,8 @@ from gateway.client.options import Options
 
 CLUSTERS = "daskgateway.v1.ClusterService"
 DEFAULT_GROUP = "default"
-NAMED = (
-    "backend",
-    "workers",
-    "worker_groups",
-    "labels",
-    "idle_timeout_s",
-    "max_lifetime_s",
-    "no_client_timeout_s",
-)  # wishes beside options
+# Wishes beside options.
+NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
 STATES = {value: name.removeprefix("CLUSTER_STATE_") for name, value in cluster_pb2.ClusterState.items()}
 FINISHED = (cluster_pb2.CLUSTER_STATE_STOPPED, cluster_pb2.CLUSTER_STATE_FAILED)
 ENDING = (cluster_pb2.CLUSTER_STATE_STOPPING, *FINISHED)
@@ -84,12 +77,12 @@ def create(
 
 
 def wishes(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keywords of requests.create: named ones as they are, all others as options."""
-    wishes = {name: kwargs[name] for name in NAMED if name in kwargs}
+    """Return keywords of `create`: named ones as they are, all others as options."""
+    named = {name: kwargs[name] for name in NAMED if name in kwargs}
     options = kwargs.get("options") or {}
     chosen = options.chosen() if isinstance(options, Options) else dict(options)
     rest = {name: value for name, value in kwargs.items() if name not in (*NAMED, "options")}
-    return {**wishes, "options": {**chosen, **rest}}
+    return {**named, "options": {**chosen, **rest}}
 
 
 def scale(name: str, workers: int | tuple[int, int], group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:

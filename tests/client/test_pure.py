@@ -78,6 +78,7 @@ def offered() -> Options:
                 service_pb.OptionField(name="gpu", bool_field=service_pb.BoolField()),
                 service_pb.OptionField(name="queue", select_field=service_pb.SelectField(default="a", choices=["a", "b"])),
                 service_pb.OptionField(name="env", mapping_field=service_pb.MappingField(max_entries=1)),
+                service_pb.OptionField(name="rows", int_field=service_pb.IntField(default=1, maximum=12_345_678)),
             ]
         )
     )
@@ -110,7 +111,7 @@ def test_options_are_attributes_and_items() -> None:
     assert options.cores == 1
     with pytest.raises(AttributeError, match="there is no option 'colour'"):
         options.colour = "red"
-    with pytest.raises(AttributeError, match="there are cores, env, gpu, memory, queue"):
+    with pytest.raises(AttributeError, match="there are cores, env, gpu, memory, queue, rows"):
         _ = options.colour
     assert "<code>&#x27;2 GiB&#x27;</code>" in options._repr_html_()
     assert "Options<cores=1" in repr(options)
@@ -123,6 +124,7 @@ def test_options_say_what_they_take_and_mean() -> None:
         "gpu": "true or false",
         "queue": "a or b",
         "env": "texts by name, at most 1",
+        "rows": "a whole number up to 12345678",
     }
     field = service_pb.OptionField(name="time", label="Minutes", description="of a run", per_group=True)
     assert Options(service_pb.GetClusterOptionsResponse(fields=[field])).described("time") == (
