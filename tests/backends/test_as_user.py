@@ -19,7 +19,7 @@ from gateway.backends import as_user
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.identity import SudoIdentity, checked_account
 from gateway.backends.contract import BackendUnavailable
-from tests.parts import missing
+from tests.parts import as_account, missing
 
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"  # one that every account may run
@@ -198,7 +198,7 @@ def test_it_is_not_for_root_and_says_so_in_one_line() -> None:
         shutil.copy(as_user.__file__, place / "as_user.py")
         call = [PYTHON, "-I", str(place / "as_user.py"), "entries", f"{place}/daskgateway"]
         refused = subprocess.run(call, capture_output=True, text=True, timeout=30)
-        done = subprocess.run(call, capture_output=True, text=True, timeout=30, user=NOBODY, group=NOBODY, extra_groups=[])
+        done = subprocess.run([*as_account(NOBODY, NOBODY), *call], capture_output=True, text=True, timeout=30)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "daskgateway-as-user: this is not for root\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

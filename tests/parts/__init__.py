@@ -23,3 +23,11 @@ def missing(what: str, install: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(words)
     pytest.skip(words)
+
+
+def as_account(uid: int, gid: int) -> list[str]:
+    """Return the words before a command that is to run as an account.
+
+    Not subprocess's own `user`: with it a child is forked, not vforked, and gRPC's fork handlers crash children while its threads work.
+    """
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--"]

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tests.parts import as_account
+
 SERVER = "pbs-host"
 ENDED = ("X", "F")
 
@@ -130,10 +132,10 @@ class Machine:
         part.state, part.substate, part.status, part.runs = "R", 42, None, part.runs + 1
         part.comment = f"Job run at {at} on ({SERVER}:ncpus={job.cpus})"
         account = pwd.getpwuid(job.uid)
-        identity = {"user": job.uid, "group": account.pw_gid} if os.getuid() == 0 and job.uid != 0 else {}
+        identity = as_account(job.uid, account.pw_gid) if os.getuid() == 0 and job.uid != 0 else []
         with open(self.spool / f"{job.id(part)}.OU", "ab") as output:
             part.process = subprocess.Popen(
-                ["/bin/sh", "-c", job.script],  # the shell is given the script's name: what runs it stands in its first line
+                [*identity, "/bin/sh", "-c", job.script],  # the shell is given the script's name: what runs it stands in its first line
                 cwd=self.home,
                 env=self._environment(job, part),
                 stdin=subprocess.DEVNULL,
@@ -141,7 +143,6 @@ class Machine:
                 stderr=output,
                 start_new_session=True,
                 umask=0o077,
-                **identity,  # type: ignore[call-overload]
             )
         threading.Thread(target=self._wait, args=(job, part, part.process), daemon=True).start()
 
