@@ -17,7 +17,7 @@ from typing import Any
 import dask.config
 from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as service_pb
-from distributed.comm.core import Connector, FatalCommClosedError
+from distributed.comm.core import CommClosedError, Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
 from distributed.comm.tcp import MAX_BUFFER_SIZE, TLS, BaseTCPConnector, convert_stream_closed_error, get_stream_address
 from distributed.utils import wait_for
@@ -37,6 +37,7 @@ TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct conne
 MAX_CONNECTIONS = 256
 END_TIMEOUT_S = 5.0  # to ask whether a cluster that is not reached has ended
 WAYS = ("auto", "always", "never")
+ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a word of the peer's: it, or an edge, went away
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
 _ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
@@ -125,7 +126,9 @@ class GatewayConnector(Connector):
         """Return TLS with the scheduler over a stream; NoDirectWay if what is at its end is not it."""
         try:
             stream = await opening
-            stream = await stream.start_tls(False, ssl_options=context, server_hostname=wire.server_name(target.uid))
+            if stream.closed():  # in the moment since, or its process was killed
+                raise StreamClosedError(stream.error)
+            stream = await _with_tls(stream, target, context)
             if stream.closed() and stream.error:
                 raise StreamClosedError(stream.error)
         except StreamClosedError as error:
@@ -138,6 +141,8 @@ class GatewayConnector(Connector):
             raise
         except ssl.SSLCertVerificationError as error:
             raise NoDirectWay(FatalCommClosedError(f"{target}: this is not the scheduler of cluster {target.uid}: {error}")) from error
+        except ENDED as error:
+            raise NoDirectWay(CommClosedError(f"{target}: the connection ended before TLS was agreed on: {error}")) from error
         except ssl.SSLError as error:
             if _unknown(error):
                 raise NoDirectWay(_no_way(target), conclusive=True) from error
@@ -147,6 +152,16 @@ class GatewayConnector(Connector):
                 raise
             raise NoDirectWay(error) from error
         return stream
+
+
+async def _with_tls(stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
+    """Return a connected stream with TLS over it; a peer that has spoken before it was spoken to does not know TLS."""
+    try:
+        agreed = stream.start_tls(False, ssl_options=context, server_hostname=wire.server_name(target.uid))
+    except ValueError as error:  # tornado's: something was read already
+        stream.close()
+        raise ConnectionError(f"{target}: what answers there does not speak TLS") from error
+    return await agreed
 
 
 def wished_way() -> str:
