@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import subprocess
 
 import pytest
@@ -12,7 +13,8 @@ from gateway.backends import proc
 from gateway.backends.contract import BackendUnavailable, Launch, StartFailed, Target
 from gateway.backends.local import LocalBackend
 from tests.backends.test_local import SLEEP, UID, Room, launch
-from tests.parts import missing
+from tests.parts import as_account, missing
+from tests.waiting import comes
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,10 @@ async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Pa
     marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
     marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
     (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
-    forged = subprocess.Popen(("/bin/sleep", "60"), env=marks, start_new_session=True, user="nobody")  # noqa: ASYNC220 (a test)
+    nobody = pwd.getpwnam("nobody")
+    words = (*as_account(nobody.pw_uid, nobody.pw_gid), "/bin/sleep", "60")
+    forged = subprocess.Popen(words, env=marks, start_new_session=True)  # noqa: ASYNC220 (a test)
+    await comes(lambda: pathlib.Path(f"/proc/{forged.pid}/comm").read_text() == "sleep\n")
     await room.restart()
     assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
     forged.kill()

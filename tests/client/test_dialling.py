@@ -16,6 +16,7 @@ from distributed.comm.tcp import BaseTCPConnector
 
 from gateway import wire
 from gateway.client.comm import GatewayConnector, NoDirectWay
+from tests.waiting import comes
 
 UID = "c" + "a" * 20
 Answer = Callable[[socket.socket], Awaitable[None]]
@@ -86,8 +87,7 @@ async def connected_until(target: wire.SchedulerAddress, happened: Callable[[Any
     """Return a connected stream to which something has happened before anybody looks at it again."""
     stream = await BaseTCPConnector.client.connect(target.host, target.port)
     stream._maybe_add_error_listener()  # as the loop itself does once it gets its turn
-    while not happened(stream):
-        await asyncio.sleep(0)
+    await comes(lambda: happened(stream))
     return stream
 
 

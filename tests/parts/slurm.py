@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from tests.parts import PATH, missing, program
+from tests.parts import PATH, as_account, missing, program
 
 INSTALL = (
     "apt-get install --no-install-recommends slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
@@ -118,14 +118,14 @@ class Slurm:
 
     def _spawn(self, name: str, *words: str, user: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
         log = (self.directory / "log" / f"{name}-{len(self._processes)}.out").open("wb")
+        account = as_account(pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid) if user else []
         with log:
             process = subprocess.Popen(
-                [*(("taskset", "-c", str(self._core)) if self._apart else ()), program(name, INSTALL), *words],
+                [*(("taskset", "-c", str(self._core)) if self._apart else ()), *account, program(name, INSTALL), *words],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={**self.environment, **environment},
-                **({"user": user, "group": "nogroup", "extra_groups": []} if user else {}),
                 start_new_session=True,
                 cwd="/",
             )
