@@ -6,7 +6,6 @@ Knows nothing of gRPC, sockets or cryptography: it builds and takes apart text.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -154,6 +153,6 @@ def parse_basic(value: str) -> tuple[str, str] | None:
         return None
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, not even ASCII, or no UTF-8 within
         return None
     return (user, password) if colon else None

@@ -204,8 +204,15 @@ async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) 
     assert not await let_in("alice", "wrong")
     assert not await let_in("nobody", "right")  # costs a check all the same
     assert not await let_in("Not A Name", "right")
-    assert await authenticator.authenticate(Credentials("basic", "%%%", "")) is None
-    assert len(checked) == 5
+    for unreadable in ("%%%", "é", "\udcff", "//8="):  # no base64, not ASCII, no text at all, no UTF-8 within
+        assert await authenticator.authenticate(Credentials("basic", unreadable, "")) is None
+    assert len(checked) == 8
+    authenticator.users = {"alice": password.hash_password("changed")}
+    assert not await let_in("alice", "right")  # what was remembered belongs to another hash
+    monkeypatch.setattr(authenticator, "cache_ttl_s", 0.0)
+    assert await let_in("alice", "changed")
+    assert await let_in("alice", "changed")
+    assert len(checked) == 11  # nothing is remembered for 0 s
     await authenticator.close()
 
 

@@ -15,6 +15,7 @@ import pathlib
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from traitlets import Dict, Float, List, Set, TraitError, Unicode, validate
 
@@ -75,6 +76,15 @@ def _text(raw: bytes) -> str:
 _DUMMY = f"scrypt${COST}${BLOCK}${PARALLEL}${_text(b'no such user....')}${_text(bytes(32))}"  # costs what a real one does, and never fits
 
 
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """That a password was right: whose, against which hash, and until when that is remembered (on the monotonic clock)."""
+
+    user: str
+    stored: str
+    until: float
+
+
 class PasswordAuthenticator(Authenticator):
     """Users with passwords, listed here or in a file, or one password for everybody."""
 
@@ -107,7 +117,7 @@ class PasswordAuthenticator(Authenticator):
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
         self._waiting = 0
         self._key = os.urandom(32)
-        self._right: OrderedDict[bytes, float] = OrderedDict()  # until when a password is remembered, by its keyed hash
+        self._right: OrderedDict[bytes, _Right] = OrderedDict()  # by the keyed hash of what was sent: no password stays in memory
         self._file_users: dict[str, str] = {}
         self._file_stamp: tuple[int, int] = (0, 0)
         if self.users_file:
@@ -123,13 +133,23 @@ class PasswordAuthenticator(Authenticator):
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return the user if the password is right."""
+        mark = hmac.digest(self._key, credentials.value.encode(errors="surrogatepass"), "sha256")
+        known = self._right.get(mark)
+        if known is not None and known.until > time.monotonic() and known.stored == self._stored(known.user):
+            return self._principal(known.user)
         pair = parse_basic(f"basic {credentials.value}")
         user, password = pair if pair is not None else ("", "")
         stored = self._stored(user)
         possible = pair is not None and stored is not None and valid_user(user) and len(password.encode()) <= MAX_PASSWORD_BYTES
-        right = await self._check(user, password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY)
-        if not right or not possible:
+        right = await self._check(password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY)
+        if not right or not possible or stored is None:
             return None
+        self._right[mark] = _Right(user, stored, time.monotonic() + self.cache_ttl_s)
+        while len(self._right) > KEPT:
+            self._right.popitem(last=False)
+        return self._principal(user)
+
+    def _principal(self, user: str) -> Principal:
         return Principal(user, user in self.admins, tuple(self.groups.get(user, ())))
 
     def _stored(self, user: str) -> str | None:
@@ -137,22 +157,14 @@ class PasswordAuthenticator(Authenticator):
             self._reread()
         return self.users.get(user) or self._file_users.get(user) or self.password or None
 
-    async def _check(self, user: str, password: str, stored: str) -> bool:
-        mark = hmac.digest(self._key, "\0".join([user, stored, password]).encode(), "sha256")
-        if self._right.get(mark, 0.0) > time.monotonic():
-            return True
+    async def _check(self, password: str, stored: str) -> bool:
         if self._waiting >= MAX_WAITING:
             raise AuthenticatorUnavailable(f"{MAX_WAITING} passwords are waiting to be checked")
         self._waiting += 1
         try:
-            right = await asyncio.get_running_loop().run_in_executor(self._threads, check_password, password, stored)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, check_password, password, stored)
         finally:
             self._waiting -= 1
-        if right:
-            self._right[mark] = time.monotonic() + self.cache_ttl_s
-            while len(self._right) > KEPT:
-                self._right.popitem(last=False)
-        return right
 
     def _reread(self) -> None:
         """Read the users' file if it has changed; one that cannot be read lets nobody new in and keeps those it had."""
