@@ -23,6 +23,8 @@ from gateway.wire import DASHBOARD_PATH, SchedulerAddress
 
 STATES: dict[State, Any] = {state: pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}") for state in State}
 SCOPES: dict[Scope, Any] = {scope: credential_pb.Scope.Value(f"SCOPE_{scope.name}") for scope in Scope}
+# The tag of a cluster in a list: its field's number, and that a length follows.
+LISTED = bytes([service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2])
 CACHED = 20_000  # clusters whose last message is kept, a few KiB each
 
 
@@ -48,6 +50,16 @@ def struct(values: Mapping[str, object]) -> Struct:
 def serialized(message: Message | bytes) -> bytes:
     """Return what is sent of a message, which may be serialized already."""
     return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def varint(number: int) -> bytes:
+    """Return a number as protobuf writes lengths: seven bits a byte, the least first (protobuf.dev/programming-guides/encoding)."""
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +98,8 @@ class ClusterMessages:
         if kept is not None and kept.revision == cluster.revision and cluster.revision:
             return kept
         message = _cluster(cluster, self._endpoint())
-        kept = _Kept(
-            cluster.revision,
-            message,
-            message.SerializeToString(),
-            service_pb.ListClustersResponse(clusters=[message]).SerializeToString(),
-        )
+        encoded = message.SerializeToString()
+        kept = _Kept(cluster.revision, message, encoded, LISTED + varint(len(encoded)) + encoded)
         if cluster.revision:
             while len(self._kept) >= CACHED:
                 del self._kept[next(iter(self._kept))]
