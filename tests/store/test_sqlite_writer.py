@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gateway.server.core.model import Cluster, Spec, State, Worker
-from gateway.server.store.contract import StoreUnreachable, Tx
+from gateway.server.core.model import Cluster, Event, Remembered, Spec, State, Token, Worker
+from gateway.server.store import mirror, sql
+from gateway.server.store.contract import Conflict, StoreUnreachable, Tx
 from gateway.server.store.sqlite import SqliteStore
 
 UID = "c" + "a" * 20
@@ -92,3 +95,132 @@ async def test_a_purged_cluster_is_gone_for_the_writer_too(store: SqliteStore) -
 
     assert await store.transact(purge) == (None, [])
     assert await store.transact(lambda tx: (tx.cluster(UID), tx.workers(UID), tx.count_living())) == (None, [], 0)
+
+
+async def in_one_group(store: SqliteStore, *functions: Callable[[Tx], Any]) -> list[Any]:
+    """Run functions so that they are committed together; return what each returned or raised."""
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        entered.set()
+        go.wait(10)
+
+    holding = asyncio.ensure_future(store.transact(hold))
+    await asyncio.to_thread(entered.wait, 10)
+    waiting = [asyncio.ensure_future(store.transact(function)) for function in functions]
+    await asyncio.sleep(0)  # each has its turn to queue up
+    before = store.view.revision
+    go.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    await holding
+    assert store.view.revision >= before
+    return results
+
+
+async def test_in_a_group_a_name_is_that_of_the_first_who_asked(store: SqliteStore) -> None:
+    one, other = (replace(CLUSTER, uid=f"c{number:020d}", cluster_id="new") for number in (1, 2))
+    first, second = await in_one_group(store, lambda tx: tx.put_cluster(one), lambda tx: tx.put_cluster(other))
+    assert first.uid == one.uid
+    assert isinstance(second, Conflict)
+    ended, third = await in_one_group(
+        store, lambda tx: tx.put_cluster(replace(first, state=State.STOPPED)), lambda tx: tx.put_cluster(other)
+    )
+    assert (ended.state, third.uid) == (State.STOPPED, other.uid)
+    found = await store.read(lambda tx: tx.cluster_named("alice", "new"))
+    assert found == third == store.view.named("alice", "new")
+
+
+async def test_one_transaction_may_hand_a_name_on_and_not_give_it_twice(store: SqliteStore) -> None:
+    heir = replace(CLUSTER, uid="c" + "b" * 20)
+
+    def hand_on(tx: Tx) -> Cluster:
+        tx.put_cluster(replace(CLUSTER, state=State.STOPPED))
+        return tx.put_cluster(heir)
+
+    assert (await store.transact(hand_on)).uid == heir.uid
+
+    def twice(tx: Tx) -> None:
+        tx.put_cluster(replace(CLUSTER, uid="c" + "d" * 20, cluster_id="twin"))
+        tx.put_cluster(replace(CLUSTER, uid="c" + "e" * 20, cluster_id="twin"))
+
+    with pytest.raises(Conflict):
+        await store.transact(twice)
+    assert await store.read(lambda tx: tx.cluster_named("alice", "twin")) is None
+
+
+async def test_in_a_group_a_request_is_remembered_by_the_next(store: SqliteStore) -> None:
+    effect = Remembered("alice", "CreateCluster", "id", b"digest", UID, 10)
+
+    def look(tx: Tx) -> Remembered | None:
+        return tx.remembered("alice", "CreateCluster", "id")
+
+    def ask(tx: Tx) -> Remembered | None:
+        tx.remember(effect)
+        return look(tx)
+
+    assert await in_one_group(store, look, ask, look) == [None, effect, effect]
+    assert await store.read(look) == effect
+
+
+async def test_what_fails_after_it_reached_the_database_is_undone_alone(store: SqliteStore) -> None:
+    token = Token("t", "alice", b"hash", expires_at=1)
+
+    def fail(tx: Tx) -> None:
+        tx.put_workers([worker(8)])
+        tx.put_token(token)  # which goes straight to the database, and takes along what waited
+        tx.add_events([Event(UID, 1, "NEVER", "was")])
+        raise ValueError("no")
+
+    results = await in_one_group(store, lambda tx: tx.put_workers([worker(7)]), fail, lambda tx: tx.put_workers([worker(9)]))
+    assert isinstance(results[1], ValueError)
+    for look in (store.read, store.transact):
+        assert names(await look(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-9"]
+        assert await look(lambda tx: tx.token("t")) is None
+        assert await look(lambda tx: tx.events(UID)) == []
+
+
+async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> None:
+    def write_and_read(tx: Tx) -> tuple[Any, ...]:
+        tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20, cluster_id="new"))
+        tx.put_secrets(UID, b"sealed")
+        tx.add_events([Event(UID, 1, "CAME", "here")])
+        named, secrets, events = tx.cluster_named("alice", "new"), tx.secrets(UID), tx.events(UID)
+        return named.uid if named else "", secrets, [event.reason for _, event in events], tx.count_living()
+
+    assert await store.transact(write_and_read) == ("c" + "b" * 20, b"sealed", ["CAME"], 2)
+
+
+async def test_many_rows_are_written_and_deleted_whatever_their_number(store: SqliteStore) -> None:
+    many = [worker(number) for number in range(150)]  # more than one statement takes
+    await store.transact(lambda tx: tx.put_workers(many))
+    assert await store.read(lambda tx: tx.workers(UID)) == many
+    await store.transact(lambda tx: tx.delete_workers(UID, [one.name for one in many[3:]]))
+    assert await store.read(lambda tx: tx.workers(UID)) == many[:3]
+
+
+async def test_workers_that_the_writer_forgot_within_a_group_are_found(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "KEPT_WORKERS", 2)
+    other = replace(CLUSTER, uid="c" + "b" * 20, cluster_id="other")
+
+    def crowd(tx: Tx) -> None:
+        tx.put_cluster(other)
+        tx.put_workers([replace(worker(number), uid=other.uid) for number in range(3)])
+
+    *_, found = await in_one_group(store, lambda tx: tx.put_workers([worker(2)]), crowd, lambda tx: tx.workers(UID))
+    assert names(found) == ["default-0", "default-1", "default-2"]
+
+
+async def test_events_are_bounded_though_the_server_restarts_often(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "KEPT_EVENTS", 10)
+    for _ in range(4):
+        store = SqliteStore(tmp_path / "gateway.db")
+        await store.open()
+
+        def add(tx: Tx) -> None:
+            tx.put_cluster(tx.cluster(UID) or CLUSTER)
+            tx.add_events([Event(UID, 1, "MORE", "of them")] * 8)
+
+        await store.transact(add)
+        kept = await store.read(lambda tx: tx.events(UID, limit=1000))
+        await store.close()
+    assert len(kept) == 10

@@ -41,7 +41,10 @@ class Known:
 
     def group(self, name: str, **changes: int) -> None:
         """Change what is known of a group."""
-        status = replace(self.cluster.groups.get(name, GroupStatus()), **changes)
+        before = self.cluster.groups.get(name)
+        status = replace(before or GroupStatus(), **changes)
+        if status == before:
+            return  # the most common case by far
         self.cluster = replace(self.cluster, groups={**self.cluster.groups, name: status})
 
     def move(self, trigger: Trigger, reason: str = "", message: str = "") -> None:

@@ -95,7 +95,8 @@ def step(cluster: Cluster, workers: Sequence[Worker], facts: Facts, now: int, pa
         actions = _build_up(known, facts)
     _count(known)
     _conditions(known, facts)
-    known.cluster = replace(known.cluster, observed_generation=known.cluster.generation)
+    if known.cluster.observed_generation != known.cluster.generation:
+        known.cluster = replace(known.cluster, observed_generation=known.cluster.generation)
     before = {worker.name: worker for worker in workers}
     put = tuple(worker for name, worker in known.workers.items() if before.get(name) != worker)
     deleted = frozenset(before.keys() - known.workers.keys())
@@ -250,7 +251,8 @@ def _count(known: Known) -> None:
         desired = 0 if ended else known.cluster.groups.get(name, GroupStatus()).desired
         known.group(name, running=running.get(name, 0), pending=pending.get(name, 0), desired=desired)
     kept = {n: s for n, s in known.cluster.groups.items() if n in known.cluster.spec.groups or s.next_sequence}
-    known.cluster = replace(known.cluster, groups=kept)
+    if kept.keys() != known.cluster.groups.keys():
+        known.cluster = replace(known.cluster, groups=kept)
 
 
 def _conditions(known: Known, facts: Facts) -> None:
@@ -271,7 +273,8 @@ def _conditions(known: Known, facts: Facts) -> None:
         ("BackendAvailable", *_answers(facts, before.get("BackendAvailable"))),
     ]
     conditions = tuple(_condition(before.get(kind), kind, holds, reason, text, known.now) for kind, holds, reason, text in found)
-    known.cluster = replace(cluster, conditions=conditions)
+    if conditions != cluster.conditions:
+        known.cluster = replace(cluster, conditions=conditions)
 
 
 def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> str:

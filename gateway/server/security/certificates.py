@@ -22,6 +22,13 @@ MAX_KEY_TEXT = 16 * 1024
 RSA_BITS = (2048, 8192)
 ALLOWED = "EC P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits"
 
+# What is the same in every certificate of a kind.
+_AUTHORITY_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+_LEAF_USAGE = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+_BOTH_PURPOSES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+_CLIENT_PURPOSE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+_IS_AUTHORITY, _IS_LEAF = x509.BasicConstraints(ca=True, path_length=0), x509.BasicConstraints(ca=False, path_length=None)
+
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
@@ -43,12 +50,11 @@ def make_cluster_credentials(uid: str, *, now: int, lifetime_s: float) -> Cluste
     begins = _instant(now) - SKEW
     ends = _instant(now) + datetime.timedelta(seconds=lifetime_s)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"daskgateway cluster {uid}")
-    authority = _authority(name, key, begins, ends)
-    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    issuer = _issuer(_name(f"daskgateway cluster {uid}"), key)
     scheduler_key, worker_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    scheduler = _leaf(authority, key, scheduler_key.public_key(), "scheduler", server_name(uid), both, begins, ends)
-    worker = _leaf(authority, key, worker_key.public_key(), "worker", f"worker.{server_name(uid)}", both, begins, ends)
+    authority = _authority(issuer, begins, ends)
+    scheduler = _leaf(issuer, scheduler_key.public_key(), "scheduler", server_name(uid), _BOTH_PURPOSES, begins, ends)
+    worker = _leaf(issuer, worker_key.public_key(), "worker", f"worker.{server_name(uid)}", _BOTH_PURPOSES, begins, ends)
     return ClusterSecrets(
         ca_certificate=_pem(authority),
         ca_key=_key_pem(key),
@@ -68,7 +74,7 @@ def sign_client(secrets: ClusterSecrets, public_key_pem: str, *, user: str, now:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     ends = min(_instant(now) + datetime.timedelta(seconds=ttl_s), authority.not_valid_after_utc)
     begins = max(_instant(now) - SKEW, authority.not_valid_before_utc)
-    certificate = _leaf(authority, key, public_key, user, None, [ExtendedKeyUsageOID.CLIENT_AUTH], begins, ends)
+    certificate = _leaf(_issuer(authority.subject, key), public_key, user, None, _CLIENT_PURPOSE, begins, ends)
     return _pem(certificate).decode(), int(ends.timestamp() * 1000)
 
 
@@ -96,35 +102,46 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common[:64])])
 
 
-def _authority(name: x509.Name, key: ec.EllipticCurvePrivateKey, begins: datetime.datetime, ends: datetime.datetime) -> x509.Certificate:
-    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-    builder = _builder(name, name, key.public_key(), begins, ends)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(usage, critical=True)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    return builder.sign(key, hashes.SHA256())
+@dataclass(frozen=True, slots=True)
+class _Issuer:
+    """Who signs."""
+
+    name: x509.Name
+    key: ec.EllipticCurvePrivateKey
+    public_key: ec.EllipticCurvePublicKey
+    identifier: x509.SubjectKeyIdentifier
+
+
+def _issuer(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> _Issuer:
+    public_key = key.public_key()
+    return _Issuer(name, key, public_key, x509.SubjectKeyIdentifier.from_public_key(public_key))
+
+
+def _authority(issuer: _Issuer, begins: datetime.datetime, ends: datetime.datetime) -> x509.Certificate:
+    builder = _builder(issuer.name, issuer.name, issuer.public_key, begins, ends)
+    builder = builder.add_extension(_IS_AUTHORITY, critical=True).add_extension(_AUTHORITY_USAGE, critical=True)
+    builder = builder.add_extension(issuer.identifier, critical=False)
+    return builder.sign(issuer.key, hashes.SHA256())
 
 
 def _leaf(
-    authority: x509.Certificate,
-    key: ec.EllipticCurvePrivateKey,
+    issuer: _Issuer,
     public_key: PublicKey,
     common: str,
     dns: str | None,
-    purposes: list[x509.ObjectIdentifier],
+    purposes: x509.ExtendedKeyUsage,
     begins: datetime.datetime,
     ends: datetime.datetime,
 ) -> x509.Certificate:
-    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
-    issuer_key = authority.public_key()
-    assert isinstance(issuer_key, ec.EllipticCurvePublicKey)
-    builder = _builder(authority.subject, _name(common), public_key, begins, ends)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True).add_extension(usage, critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    builder = _builder(issuer.name, _name(common), public_key, begins, ends)
+    builder = builder.add_extension(_IS_LEAF, critical=True).add_extension(_LEAF_USAGE, critical=True)
+    builder = builder.add_extension(purposes, critical=False)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+    signed_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer.identifier)
+    builder = builder.add_extension(signed_by, critical=False)
     if dns is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)
-    return builder.sign(key, hashes.SHA256())
+    return builder.sign(issuer.key, hashes.SHA256())
 
 
 def _builder(

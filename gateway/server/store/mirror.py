@@ -1,4 +1,4 @@
-"""What is in the database file, as its one writer knows it: clusters, workers, how many live. Saves reading back what was just written.
+"""What is in the database file, as its one writer knows it: clusters, their names, workers. Saves reading back what was just written.
 
 Only for a store whose writer is alone with its file. The writer's thread owns it; what it holds is frozen data. After a commit that
 failed it is worth nothing and is read anew.
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from gateway.server.core.model import Cluster, Worker
 
+TRIM_EVERY = 50  # events of a cluster are looked through after so many more, not with each
 KEPT_WORKERS = 200_000  # over all clusters, about 500 bytes each; beyond, those of the least used clusters are read again
 
 
@@ -18,8 +19,13 @@ class Mirror:
     """Clusters all, workers of the clusters last used."""
 
     def __init__(self, clusters: Iterable[Cluster]) -> None:
-        self._clusters = {cluster.uid: cluster for cluster in clusters}
-        self._living = Counter(cluster.owner for cluster in self._clusters.values() if not cluster.state.finished)
+        self._clusters: dict[str, Cluster] = {}
+        self._living: Counter[str] = Counter()  # by owner
+        self._named: dict[tuple[str, str], str] = {}  # uids of living clusters, by owner and cluster_id
+        self._events: Counter[str] = Counter()  # added, of each cluster, since its events were last looked through
+        for cluster in clusters:
+            self._put(cluster)
+            self._events[cluster.uid] = TRIM_EVERY  # nobody knows how many there are
         self._workers: OrderedDict[str, dict[str, Worker]] = OrderedDict()
         self._kept_workers = 0
 
@@ -30,6 +36,18 @@ class Mirror:
     def living(self, owner: str | None = None) -> int:
         """Return how many clusters are not finished."""
         return self._living.total() if owner is None else self._living[owner]
+
+    def living_named(self, owner: str, cluster_id: str) -> str | None:
+        """Return the uid of the cluster that has a name now."""
+        return self._named.get((owner, cluster_id))
+
+    def trim_due(self, uid: str, added: int) -> bool:
+        """Count events that are added to a cluster's; return whether it is time to look for those too many."""
+        self._events[uid] += added
+        if self._events[uid] < TRIM_EVERY:
+            return False
+        self._events[uid] = 0
+        return True
 
     def workers(self, uid: str) -> dict[str, Worker] | None:
         """Return a cluster's workers by name, None if they are not known. Not to be changed."""
@@ -53,17 +71,24 @@ class Mirror:
         """Take what a transaction wrote: clusters, whole sets of workers, and what it deleted."""
         for cluster in clusters:
             self._drop(cluster.uid)
-            self._clusters[cluster.uid] = cluster
-            self._living[cluster.owner] += not cluster.state.finished
+            self._put(cluster)
         for uid, found in workers:
             self.learn_workers(uid, found)
         for uid in purged:
             self._drop(uid)
             self._forget_workers(uid)
+            self._events.pop(uid, None)
+
+    def _put(self, cluster: Cluster) -> None:
+        self._clusters[cluster.uid] = cluster
+        if not cluster.state.finished:
+            self._living[cluster.owner] += 1
+            self._named[cluster.owner, cluster.cluster_id] = cluster.uid
 
     def _drop(self, uid: str) -> None:
         before = self._clusters.pop(uid, None)
         if before is not None and not before.state.finished:
+            del self._named[before.owner, before.cluster_id]
             self._living[before.owner] -= 1
             if not self._living[before.owner]:
                 del self._living[before.owner]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -16,41 +17,15 @@ from gateway.server.store.codec import decode, decode_cluster, decode_worker, en
 from gateway.server.store.contract import Conflict, Tombstone
 from gateway.server.store.feed import MAX_TOMBSTONES
 from gateway.server.store.mirror import Mirror, in_order
+from gateway.server.store.pending import Pending
 from gateway.server.store.prepared import Cursor, Prepared
 
 KEPT_EVENTS = 1000  # of each cluster
-TRIM_EVERY = 50  # events are trimmed when a sequence number is a multiple of this, not with each
 
-_insert_cluster = insert(t.cluster)
-_put_cluster = Prepared(
-    _insert_cluster.on_conflict_do_update(
-        index_elements=[t.cluster.c.uid],
-        set_={name: _insert_cluster.excluded[name] for name in ("finished", "revision", "document")},
-    ),
-    ("uid", "owner", "cluster_id", "finished", "revision", "created_revision", "document"),
-)
-_insert_worker = insert(t.worker)
-_put_worker = Prepared(
-    _insert_worker.on_conflict_do_update(
-        index_elements=[t.worker.c.uid, t.worker.c.name], set_={"document": _insert_worker.excluded.document}
-    ),
-    ("uid", "name", "created_at", "document"),
-)
-_insert_secret = insert(t.secret)
-_put_secret = Prepared(
-    _insert_secret.on_conflict_do_update(index_elements=["uid"], set_={"sealed": _insert_secret.excluded.sealed}), ("uid", "sealed")
-)
-_insert_meta = insert(t.meta)
-_put_meta_row = Prepared(
-    _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
-)
 _get_cluster = Prepared(select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("of")))
 _get_workers = Prepared(
     select(t.worker.c.document).where(t.worker.c.uid == bindparam("of")).order_by(t.worker.c.created_at, t.worker.c.name)
 )
-_delete_worker = Prepared(t.worker.delete().where(t.worker.c.uid == bindparam("of"), t.worker.c.name == bindparam("named")))
-_add_event = Prepared(t.event.insert(), ("uid", "revision", "at", "reason", "message", "instance"))
-_last_event = Prepared(select(func.max(t.event.c.sequence)).where(t.event.c.uid == bindparam("of")))
 _get_remembered = Prepared(
     select(t.idempotency.c.digest, t.idempotency.c.uid, t.idempotency.c.at).where(
         t.idempotency.c.user == bindparam("of"),
@@ -58,17 +33,32 @@ _get_remembered = Prepared(
         t.idempotency.c.request_id == bindparam("id"),
     )
 )
-_remember = Prepared(t.idempotency.insert(), ("user", "method", "request_id", "digest", "uid", "at"))
+_insert_meta = insert(t.meta)
+_put_meta_row = Prepared(
+    _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
+)
 
 
 class SqlTx:
-    """One transaction. `mirror`: what the database holds, for a writer that is alone with it."""
+    """One transaction. `mirror`: what the database holds, for a writer that is alone with it; `before`: what others in its group wrote.
 
-    def __init__(self, connection: Connection, revision: int, mirror: Mirror | None = None, cursor: Cursor | None = None) -> None:
-        self._connection, self._mirror = connection, mirror
+    What is written most waits in memory until the group is whole. Whatever must see it in the database goes through `_database`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        revision: int,
+        mirror: Mirror | None = None,
+        cursor: Cursor | None = None,
+        before: Pending | None = None,
+    ) -> None:
+        self._connection, self._mirror, self._before = connection, mirror, before
         self._revision = revision  # what this transaction's writes are stamped with
         self._dialect = connection.dialect
         self._cursor: Cursor = connection.connection.cursor() if cursor is None else cursor
+        self._pending = Pending()
+        self._savepoint = False
         self.wrote = False
         self.clusters: dict[str, Cluster] = {}
         self.tombstones: list[Tombstone] = []
@@ -77,6 +67,33 @@ class SqlTx:
     def _stamp(self) -> int:
         self.wrote = True
         return self._revision
+
+    def _database(self) -> Connection:
+        """Return the connection, once the database knows all that was written; what this transaction does there can be undone by itself."""
+        if self._before is not None and not self._savepoint:
+            self._before.write(self._cursor, self._dialect)
+            self._cursor.execute("SAVEPOINT job")
+            self._savepoint = True
+        self._pending.write(self._cursor, self._dialect)
+        return self._connection
+
+    def _written(self) -> None:
+        """Let what was written wait for the group's end, if there is a group."""
+        if self._before is None:
+            self._database()
+
+    def keep(self) -> None:
+        """End the transaction well: what it wrote is the group's."""
+        if self._savepoint:
+            self._cursor.execute("RELEASE job")
+        if self._before is not None:
+            self._before.take(self._pending)
+
+    def undo(self) -> None:
+        """End the transaction as if it had not been."""
+        if self._savepoint:
+            self._cursor.execute("ROLLBACK TO job")
+            self._cursor.execute("RELEASE job")
 
     @property
     def purged(self) -> set[str]:
@@ -92,7 +109,7 @@ class SqlTx:
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         c = t.cluster.c
         query = select(c.document).where(c.owner == owner, c.cluster_id == cluster_id).order_by(c.created_revision.desc()).limit(1)
-        document = self._connection.execute(query).scalar()
+        document = self._database().execute(query).scalar()
         return decode_cluster(document) if document is not None else None
 
     def count_living(self, owner: str | None = None) -> int:
@@ -101,12 +118,16 @@ class SqlTx:
         query = select(func.count()).select_from(t.cluster).where(t.cluster.c.finished == False)  # noqa: E712
         if owner is not None:
             query = query.where(t.cluster.c.owner == owner)
-        return self._connection.execute(query).scalar() or 0
+        return self._database().execute(query).scalar() or 0
 
     def put_cluster(self, cluster: Cluster) -> Cluster:
         revision = self._stamp()
         stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
-        row = {
+        if self._name_taken(stamped):
+            raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}")
+        if self._mirror is not None and not cluster.created_revision and self._mirror.workers(stamped.uid) is None:
+            self.workers_written.setdefault(stamped.uid, {})  # a new one has none: nobody needs to look
+        self._pending.clusters[stamped.uid] = {
             "uid": stamped.uid,
             "owner": stamped.owner,
             "cluster_id": stamped.cluster_id,
@@ -116,20 +137,32 @@ class SqlTx:
             "document": encode(stamped),
         }
         try:
-            _put_cluster.run(self._cursor, self._dialect, row)
+            self._written()
         except (IntegrityError, sqlite3.IntegrityError):
             raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}") from None
         self.clusters[stamped.uid] = stamped
         return stamped
 
+    def _name_taken(self, cluster: Cluster) -> bool:
+        """Whether another living cluster has the name, as the writer knows; without a mirror the database tells."""
+        if cluster.state.finished or self._mirror is None:
+            return False
+        holder = self._mirror.living_named(cluster.owner, cluster.cluster_id)
+        if holder is not None and holder not in self.purged and holder not in self.clusters and holder != cluster.uid:
+            return True
+        named = (cluster.owner, cluster.cluster_id)
+        mine = [other for other in self.clusters.values() if (other.owner, other.cluster_id) == named and other.uid != cluster.uid]
+        return any(not other.state.finished for other in mine)
+
     def purge_cluster(self, uid: str) -> None:
         cluster = self.cluster(uid)
         if cluster is None:
             return
+        connection = self._database()
         for table in (t.cluster, t.worker, t.event, t.secret):
-            self._connection.execute(table.delete().where(table.c.uid == uid))
+            connection.execute(table.delete().where(table.c.uid == uid))
         tombstone = Tombstone(uid, cluster.owner, cluster.cluster_id, self._stamp())
-        self._connection.execute(
+        connection.execute(
             t.tombstone.insert().values(uid=uid, owner=cluster.owner, cluster_id=cluster.cluster_id, revision=tombstone.revision)
         )
         self._trim_tombstones()
@@ -139,22 +172,25 @@ class SqlTx:
     def _trim_tombstones(self) -> None:
         c = t.tombstone.c
         beyond = select(c.revision).order_by(c.revision.desc()).offset(MAX_TOMBSTONES).limit(1)
-        oldest = self._connection.execute(beyond).scalar()
+        connection = self._database()
+        oldest = connection.execute(beyond).scalar()
         if oldest is not None:
-            self._connection.execute(t.tombstone.delete().where(c.revision <= oldest))
+            connection.execute(t.tombstone.delete().where(c.revision <= oldest))
             self.put_meta("compacted_revision", str(oldest).encode())
 
     def secrets(self, uid: str) -> bytes | None:
-        return self._connection.execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid)).scalar()
+        return self._database().execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid)).scalar()
 
     def put_secrets(self, uid: str, blob: bytes) -> None:
         self._stamp()
-        _put_secret.run(self._cursor, self._dialect, {"uid": uid, "sealed": blob})
+        self._pending.secrets[uid] = {"uid": uid, "sealed": blob}
+        self._written()
 
     def workers(self, uid: str) -> list[Worker]:
         return list(in_order(self._workers(uid).values())) if self._mirror is not None else self._read_workers(uid)
 
     def _read_workers(self, uid: str) -> list[Worker]:
+        self._database()
         return [decode_worker(row[0]) for row in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
 
     def _workers(self, uid: str) -> dict[str, Worker]:
@@ -177,8 +213,10 @@ class SqlTx:
         if self._mirror is not None:
             for uid in {worker.uid for worker in workers}:
                 self.workers_written[uid] = self._workers(uid) | {worker.name: worker for worker in workers if worker.uid == uid}
-        rows = [{"uid": w.uid, "name": w.name, "created_at": w.created_at, "document": encode(w)} for w in workers]
-        _put_worker.run_many(self._cursor, self._dialect, rows)
+        for worker in workers:
+            row = {"uid": worker.uid, "name": worker.name, "created_at": worker.created_at, "document": encode(worker)}
+            self._pending.workers[worker.uid, worker.name] = row
+        self._written()
 
     def delete_workers(self, uid: str, names: Collection[str]) -> None:
         if not names:
@@ -187,62 +225,64 @@ class SqlTx:
         if self._mirror is not None:
             gone = frozenset(names)
             self.workers_written[uid] = {name: worker for name, worker in self._workers(uid).items() if name not in gone}
-        _delete_worker.run_many(self._cursor, self._dialect, [{"of": uid, "named": name} for name in names])
+        self._pending.workers |= {(uid, name): None for name in names}
+        self._written()
 
     def add_events(self, events: Sequence[Event]) -> None:
         revision = self._stamp()
-        rows = [
+        self._pending.events += [
             {"uid": e.uid, "revision": revision, "at": e.at, "reason": e.reason, "message": e.message, "instance": e.instance}
             for e in events
         ]
-        if not rows:
-            return
-        _add_event.run_many(self._cursor, self._dialect, rows)
-        for uid in {event.uid for event in events}:
-            self._trim_events(uid, len(rows))
+        self._written()
+        for uid, added in Counter(event.uid for event in events).items():
+            if self._mirror is None or self._mirror.trim_due(uid, added):
+                self._trim_events(uid)
 
-    def _trim_events(self, uid: str, added: int) -> None:
-        c = t.event.c
-        newest = _last_event.run(self._cursor, self._dialect, {"of": uid}).fetchone()[0] or 0
-        if newest // TRIM_EVERY == (newest - added) // TRIM_EVERY:
-            return
+    def _trim_events(self, uid: str) -> None:
+        c, connection = t.event.c, self._database()
         beyond = select(c.sequence).where(c.uid == uid).order_by(c.sequence.desc()).offset(KEPT_EVENTS).limit(1)
-        last = self._connection.execute(beyond).scalar()
+        last = connection.execute(beyond).scalar()
         if last is not None:
-            self._connection.execute(t.event.delete().where(c.uid == uid, c.sequence <= last))
+            connection.execute(t.event.delete().where(c.uid == uid, c.sequence <= last))
 
     def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
         c = t.event.c
         query = select(t.event).where(c.uid == uid).order_by(c.sequence.desc()).limit(limit)
         if before_sequence is not None:
             query = query.where(c.sequence < before_sequence)
-        rows = self._connection.execute(query)
+        rows = self._database().execute(query)
         return [(r.sequence, Event(r.uid, r.at, r.reason, r.message, r.instance, r.revision)) for r in rows]
 
     def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
+        for pending in (self._pending, self._before):
+            if pending is not None and (kept := pending.effects.get((user, method, request_id))) is not None:
+                return Remembered(**kept)
         row = _get_remembered.run(self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}).fetchone()
         return Remembered(user, method, request_id, row[0], row[1], row[2]) if row is not None else None
 
     def remember(self, effect: Remembered) -> None:
         self._stamp()
         row = {name: getattr(effect, name) for name in ("user", "method", "request_id", "digest", "uid", "at")}
-        _remember.run(self._cursor, self._dialect, row)
+        self._pending.effects[effect.user, effect.method, effect.request_id] = row
+        self._written()
 
     def forget(self, before_at: int) -> int:
-        effects = self._connection.execute(t.idempotency.delete().where(t.idempotency.c.at < before_at))
-        tokens = self._connection.execute(t.token.delete().where(t.token.c.expires_at < before_at))
+        connection = self._database()
+        effects = connection.execute(t.idempotency.delete().where(t.idempotency.c.at < before_at))
+        tokens = connection.execute(t.token.delete().where(t.token.c.expires_at < before_at))
         forgotten = effects.rowcount + tokens.rowcount
         if forgotten:
             self._stamp()
         return forgotten
 
     def token(self, token_id: str) -> Token | None:
-        document = self._connection.execute(select(t.token.c.document, t.token.c.secret_hash).where(t.token.c.id == token_id)).one_or_none()
+        document = self._database().execute(select(t.token.c.document, t.token.c.secret_hash).where(t.token.c.id == token_id)).one_or_none()
         return _token(document.document, document.secret_hash) if document is not None else None
 
     def put_token(self, token: Token) -> None:
         self._stamp()
-        self._connection.execute(
+        self._database().execute(
             t.token.insert().values(
                 id=token.id,
                 user=token.user,
@@ -254,7 +294,7 @@ class SqlTx:
         )
 
     def delete_token(self, token_id: str) -> bool:
-        deleted = self._connection.execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
+        deleted = self._database().execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
         if deleted:
             self._stamp()
         return deleted
@@ -264,13 +304,14 @@ class SqlTx:
         query = select(c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
-        return [_token(row.document, row.secret_hash) for row in self._connection.execute(query)]
+        return [_token(row.document, row.secret_hash) for row in self._database().execute(query)]
 
     def meta(self, key: str) -> bytes | None:
-        return self._connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
+        return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
 
     def put_meta(self, key: str, value: bytes) -> None:
         self._stamp()
+        self._database()
         _put_meta_row.run(self._cursor, self._dialect, {"key": key, "value": value})
 
 

@@ -1,7 +1,8 @@
 """The store in one SQLite file: a writer thread that commits what has queued up as one group, and readers beside it.
 
-OK to a caller means fsynced: WAL with synchronous=FULL, one fsync for a whole group. Each function runs in a savepoint of its own,
-so that its failure undoes only itself. What a group committed is published to the view before its callers are answered.
+OK to a caller means fsynced: WAL with synchronous=FULL, one fsync for a whole group. What the functions of a group write waits in
+memory until all have run, and is then told in a few statements; one that fails undoes only itself. What a group committed is published
+to the view before its callers are answered.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from gateway.server.store.contract import StoreError, StoreUnreachable, Tombston
 from gateway.server.store.feed import Feed
 from gateway.server.store.migrations import migrate
 from gateway.server.store.mirror import Mirror
+from gateway.server.store.pending import Pending
 from gateway.server.store.prepared import Cursor
 from gateway.server.store.sql import SqlTx
 
@@ -193,9 +195,11 @@ class SqliteStore:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             if self._mirror is None:
                 self._mirror = Mirror(decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document)))
-            cursor = connection.connection.cursor()
+            cursor: Cursor = connection.connection.cursor()
+            pending = Pending()
             for job in jobs:
-                revision = self._run(connection, cursor, job, revision, committed)
+                revision = self._run(SqlTx(connection, revision + 1, self._mirror, cursor, pending), job, revision, committed)
+            pending.write(cursor, connection.dialect)
             if revision != self._revision:
                 SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())
             connection.commit()
@@ -216,21 +220,18 @@ class SqliteStore:
             except RuntimeError:  # that loop is closed, and nobody waits there any more
                 logger.debug("a caller's event loop has closed")
 
-    def _run(self, connection: Connection, cursor: Cursor, job: _Job, revision: int, committed: list[_Committed]) -> int:
-        """Run one function in a savepoint; return the revision it has taken, or the one before."""
+    def _run(self, tx: SqlTx, job: _Job, revision: int, committed: list[_Committed]) -> int:
+        """Run one function, so that its failure undoes only itself; return the revision it has taken, or the one before."""
         assert self._mirror is not None
-        tx = SqlTx(connection, revision + 1, self._mirror, cursor)
-        cursor.execute("SAVEPOINT job")
         try:
             job.result = job.fn(tx)
         except (OperationalError, sqlite3.OperationalError):
             raise
         except BaseException as error:
-            cursor.execute("ROLLBACK TO job")
-            cursor.execute("RELEASE job")
+            tx.undo()
             job.error = error
             return revision
-        cursor.execute("RELEASE job")
+        tx.keep()
         self._mirror.put(tx.clusters.values(), tx.workers_written.items(), tx.purged)
         if not tx.wrote:
             return revision
