@@ -169,12 +169,13 @@ class Harness:
     patience: Patience = Patience(retention_s=3600.0)
     max_streams_per_user: int = 50
     max_calls: int = 500
+    ahead_ms: int = 0  # by how much the server's clock of day is set forward
 
     async def start(self) -> None:
         await self.store.open()
         self.draining = asyncio.Event()
         self.doors = PretendDoors()
-        self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, now_ms, lambda: self.patience)
+        self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, self.now_ms, lambda: self.patience)
         await self.backend.open(self.reconciler.observed)
         services = Services(
             store=self.store,
@@ -182,7 +183,7 @@ class Harness:
             credentials=PretendCredentials(),
             backends={"pretend": self.backend},
             wake=self.reconciler.wake,
-            now=now_ms,
+            now=self.now_ms,
             random=os.urandom,
             endpoint=lambda: Endpoint("edge.example", 8000, "http://edge.example:8000"),
             draining=self.draining.wait,
@@ -191,7 +192,7 @@ class Harness:
         view = self.store.view
         self.switchboard = Switchboard(view)
         self._switching = asyncio.create_task(self.switchboard.run())
-        agents = AgentServicer(view, self.reconciler, self.switchboard, now_ms, self.draining.is_set)
+        agents = AgentServicer(view, self.reconciler, self.switchboard, self.now_ms, self.draining.is_set)
         interceptors = [
             ContextInterceptor(),
             ErrorInterceptor(),
@@ -227,6 +228,10 @@ class Harness:
         await asyncio.gather(self._switching, return_exceptions=True)
         await self.reconciler.stop()
         await self.store.close()
+
+    def now_ms(self) -> int:
+        """Return the present instant, as the server sees it."""
+        return now_ms() + self.ahead_ms
 
     async def _launches(self, cluster: Cluster, workers: Sequence[Worker] | None) -> Sequence[Launch]:
         if workers is None:

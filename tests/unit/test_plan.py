@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.backends.contract import Instance, Observation, Phase, StartFailed, Target
 from gateway.server.core.facts import AgentNews, Facts
-from gateway.server.core.model import Adaptive, Count, Launching, Lifecycle, Limits, State
+from gateway.server.core.model import Adaptive, Count, Launching, Lifecycle, Limits, Scheduler, State
 from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, Stop, directive, step
 from gateway.server.reconcile.sweep import surprises
 from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster, worker
@@ -187,6 +187,25 @@ def test_what_a_silent_agent_told_long_ago_ends_nothing() -> None:
     cluster = replace(room.cluster, spec=spec, activity=replace(room.cluster.activity, idle_since_at=1))
     result = step(cluster, [], Facts(agent_connected=False), 12_000, PATIENCE)
     assert result.cluster.stop is None
+
+
+def test_what_an_agent_told_before_the_clock_jumped_ends_nothing() -> None:
+    room = MachineRoom(new_cluster())
+    room.settle()
+    spec = replace(room.cluster.spec, lifecycle=Lifecycle(idle_timeout_s=10, no_client_timeout_s=10))
+    activity = replace(room.cluster.activity, idle_since_at=1, no_client_since_at=1)
+    cluster = replace(room.cluster, spec=spec, activity=activity)
+    result = step(cluster, [], Facts(agent_connected=True, doubted=True), 12_000, PATIENCE)
+    assert result.cluster.stop is None
+    assert result.wake_at is None  # not in the past, which would never let it rest
+    assert step(cluster, [], Facts(agent_connected=True), 12_000, PATIENCE).cluster.stop is not None
+
+
+def test_starts_are_waited_for_only_while_the_server_listens() -> None:
+    creating = replace(new_cluster(), state=State.CREATING, scheduler=Scheduler(Launching.RUNNING, running_at=1, handle="1"))
+    late = int(PATIENCE.scheduler_start_s * 1000) + 10_000
+    assert step(creating, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop is None
+    assert step(creating, [], Facts(listening_since_at=1), late, PATIENCE).cluster.stop is not None
 
 
 def test_silence_counts_only_while_the_server_listens() -> None:

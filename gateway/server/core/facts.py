@@ -48,7 +48,8 @@ class Facts:
     outcomes: Mapping[Instance, StartOutcome] = field(default_factory=dict)
     news: AgentNews | None = None
     agent_connected: bool = False
-    listening_since_at: int = 0  # since when this server has been able to hear agents
+    listening_since_at: int = 0  # since when this server has been able to hear agents, by a clock that has not jumped since
+    doubted: bool = False  # the clock has jumped since the agent last told of use: for how long it has been idle is not known now
     unavailable: str = ""  # why the machine room did not answer when something was asked of it
     cleaned: bool = False  # the backend has removed the cluster's working files
     resumed: bool = False  # first step since this server began: what was asked before may never have been done

@@ -8,16 +8,16 @@ from gateway.server.core.model import Cluster, State, StopWish
 from gateway.server.core.quantities import format_duration
 
 
-def ends(cluster: Cluster) -> Iterator[StopWish]:
-    """Yield every end that is in sight if nothing changes, each with its instant."""
+def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
+    """Yield every end that is in sight if nothing changes, each with its instant; if `doubted`, without those that hang on use."""
     lifecycle, activity = cluster.spec.lifecycle, cluster.activity
     if cluster.state.finished or cluster.stop is not None:
         return
     if lifecycle.max_lifetime_s is not None:
         at = cluster.created_at + int(lifecycle.max_lifetime_s * 1000)
         yield StopWish(State.STOPPED, "MAX_LIFETIME", f"it lived for {format_duration(lifecycle.max_lifetime_s)}", at)
-    # What an agent told before it fell silent says nothing of now.
-    if cluster.state is not State.ACTIVE or cluster.scheduler.silent_since_at:
+    # What an agent told before it fell silent, or before the clock jumped, says nothing of now.
+    if doubted or cluster.state is not State.ACTIVE or cluster.scheduler.silent_since_at:
         return
     if lifecycle.idle_timeout_s is not None and activity.idle_since_at:
         at = activity.idle_since_at + int(lifecycle.idle_timeout_s * 1000)
@@ -27,9 +27,9 @@ def ends(cluster: Cluster) -> Iterator[StopWish]:
         yield StopWish(State.STOPPED, "NO_CLIENT", f"no client was connected for {format_duration(lifecycle.no_client_timeout_s)}", at)
 
 
-def next_end(cluster: Cluster) -> StopWish | None:
+def next_end(cluster: Cluster, *, doubted: bool = False) -> StopWish | None:
     """Return the earliest end in sight."""
-    return min(ends(cluster), key=lambda wish: wish.at, default=None)
+    return min(ends(cluster, doubted=doubted), key=lambda wish: wish.at, default=None)
 
 
 def shortest(asked_s: float | None, default_s: float | None, maximum_s: float | None) -> float | None:

@@ -111,19 +111,19 @@ def _end_if_due(known: Known, facts: Facts) -> None:
     if cluster.stop is not None:
         known.end(cluster.stop)  # a wish that was stored by a use case
         return
-    due = lifetimes.next_end(cluster)
+    due = lifetimes.next_end(cluster, doubted=facts.doubted)
     if due is not None and due.at <= known.now:
         known.end(due)
-    elif (at := _start_deadline(cluster, patience)) is not None and at <= known.now:
+    elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail("SCHEDULER_START_TIMEOUT", f"the scheduler did not report within {patience.scheduler_start_s:g} s of running")
     elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail("AGENT_SILENT", f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s")
 
 
-def _start_deadline(cluster: Cluster, patience: Patience) -> int | None:
+def _start_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
     if cluster.state is not State.CREATING or not cluster.scheduler.running_at:
         return None
-    return cluster.scheduler.running_at + int(patience.scheduler_start_s * 1000)
+    return max(cluster.scheduler.running_at, facts.listening_since_at) + int(patience.scheduler_start_s * 1000)
 
 
 def _silence_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
@@ -145,7 +145,7 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
     if known.cluster.scheduler.launching is Launching.INTENDED and scheduler.retry_at <= known.now:
         actions.append(StartScheduler(known.cluster.scheduler_instance))
     granted = limits.grant(known.cluster.spec, known.cluster.groups)
-    surplus = {worker.name: worker for worker in _abandoned(known)}
+    surplus = {worker.name: worker for worker in _abandoned(known, facts)}
     for name in known.cluster.spec.groups:
         known.group(name, desired=granted.desired[name])
         alive = [w for w in known.workers.values() if w.group == name and w.name not in surplus and w.launching is not Launching.STOPPING]
@@ -166,22 +166,22 @@ def _youngest(worker: Worker) -> tuple[int, int, str]:
     return (-worker.created_at, -len(worker.name), worker.name)
 
 
-def _abandoned(known: Known) -> Iterable[Worker]:
+def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
     """Yield workers that are of no use: ended, retired, of no group, or running for too long without connecting."""
     for worker in known.workers.values():
         if worker.launching is Launching.STOPPING:
             continue
         if worker.launching is Launching.LEAVING or worker.group not in known.cluster.spec.groups:
             yield worker
-        elif (at := _connect_deadline(worker, known.patience)) is not None and at <= known.now:
+        elif (at := _connect_deadline(worker, facts, known.patience)) is not None and at <= known.now:
             known.tell("WORKER_NOT_CONNECTED", f"it runs but did not connect within {known.patience.worker_connect_s:g} s", worker.name)
             yield worker
 
 
-def _connect_deadline(worker: Worker, patience: Patience) -> int | None:
+def _connect_deadline(worker: Worker, facts: Facts, patience: Patience) -> int | None:
     if worker.launching is not Launching.RUNNING or worker.connected:
         return None
-    return worker.since_at + int(patience.worker_connect_s * 1000)
+    return max(worker.since_at, facts.listening_since_at) + int(patience.worker_connect_s * 1000)
 
 
 def _intend(known: Known, group: str, missing: int) -> None:
@@ -314,15 +314,15 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
     cluster, patience = known.cluster, known.patience
     if cluster.state.finished:
         return cluster.purge_at
-    instants = [wish.at for wish in lifetimes.ends(cluster)]
-    instants += [at for at in (_start_deadline(cluster, patience), _silence_deadline(cluster, facts, patience)) if at is not None]
+    instants = [wish.at for wish in lifetimes.ends(cluster, doubted=facts.doubted)]
+    instants += [at for at in (_start_deadline(cluster, facts, patience), _silence_deadline(cluster, facts, patience)) if at is not None]
     if cluster.scheduler.retry_at > known.now:
         instants.append(cluster.scheduler.retry_at)
     instants += [status.retry_at for status in cluster.groups.values() if status.retry_at > known.now]
     for worker in known.workers.values():
         if worker.launching is Launching.STOPPING:
             instants.append(worker.since_at + int(patience.stop_retry_s * 1000))
-        elif (at := _connect_deadline(worker, patience)) is not None:
+        elif (at := _connect_deadline(worker, facts, patience)) is not None:
             instants.append(at)
     return min(instants, default=None)
 

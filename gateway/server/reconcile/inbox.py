@@ -23,6 +23,7 @@ class Inbox:
         self._entries: dict[str, _Entry] = {}
         self._connected: dict[str, int] = {}  # agents' streams open now, by uid: an old one may outlive its successor's start
         self._resumed: set[str] = set()
+        self._doubted: set[str] = set()  # whose agents have told nothing since the clock jumped
         self.listening_since_at = 0
 
     def observe(self, observations: Iterable[Observation]) -> set[str]:
@@ -38,6 +39,7 @@ class Inbox:
         """Take what an agent told."""
         entry = self._entries.setdefault(uid, _Entry())
         entry.news = merge_news(entry.news, news)
+        self._doubted.discard(uid)
 
     def unanswered(self, uid: str, words: str) -> None:
         """Note that the machine room did not answer."""
@@ -54,10 +56,16 @@ class Inbox:
             self._connected[uid] = left
         else:
             self._connected.pop(uid, None)
+            self._doubted.discard(uid)
 
     def agent_connected(self, uid: str) -> bool:
         """Whether an agent's stream is open."""
         return uid in self._connected
+
+    def clock_jumped(self, now: int) -> None:
+        """Note that instants known so far say nothing of how long ago they were."""
+        self.listening_since_at = now
+        self._doubted = set(self._connected)
 
     def resume(self, uid: str) -> None:
         """Note that the cluster's next step is the first since this server began."""
@@ -73,6 +81,7 @@ class Inbox:
             news=entry.news,
             agent_connected=self.agent_connected(uid),
             listening_since_at=self.listening_since_at,
+            doubted=uid in self._doubted,
             resumed=resumed,
             unavailable=entry.unavailable,
         )
@@ -89,5 +98,6 @@ class Inbox:
 
     def forget(self, uid: str) -> None:
         """Drop everything about a cluster that is purged."""
+        self._doubted.discard(uid)
         self._entries.pop(uid, None)
         self._resumed.discard(uid)

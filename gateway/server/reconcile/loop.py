@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 CONCURRENCY = 32  # clusters worked on at a time
 NEWS_DELAY_S = 0.1  # agents' reports within so long are stored as one change
 RETRY_S = (1.0, 60.0)  # after a step that could not be done: doubled from the first to the last
+JUMP_S = 5.0  # by so much the clock of day may part from the steady one between two steps; more is a jump: it was set, or the machine slept
 ROUNDS = 8  # steps in a row for one cluster before others have their turn
 
 
@@ -40,13 +42,15 @@ class Reconciler:
         self.inbox = Inbox()
         self._store, self._backends, self._make_launches = store, backends, make_launches
         self._now, self._patience = now, patience
+        self._apart = 0  # ms from the steady clock to that of day
         self._queue = KeyedQueue()
         self._failures: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Take up every cluster where it was left."""
-        self.inbox.listening_since_at = self._now()
+        self.inbox.listening_since_at = now = self._now()
+        self._apart = now - int(time.monotonic() * 1000)
         for cluster in self._store.view.clusters():
             self.inbox.resume(cluster.uid)
             self._queue.add(cluster.uid)
@@ -111,10 +115,10 @@ class Reconciler:
 
     async def _reconcile(self, uid: str) -> int | None:
         """Step until there is nothing more to do now; return when to look again."""
-        facts = self.inbox.take(uid)
+        now, facts = self._time(), self.inbox.take(uid)
         for _ in range(ROUNDS):
             try:
-                result = await self._store.transact(lambda tx, facts=facts: self._step(tx, uid, facts))  # type: ignore[misc]
+                result = await self._store.transact(lambda tx, facts=facts, now=now: self._step(tx, uid, facts, now))  # type: ignore[misc]
             except BaseException:
                 self.inbox.put_back(uid, facts)
                 raise
@@ -127,16 +131,26 @@ class Reconciler:
             if done.purged:
                 await self._purge(uid)
                 return None
-            facts = self._follow_up(uid, done)
+            now, facts = self._time(), self._follow_up(uid, done)
         self.inbox.put_back(uid, facts)
         return self._now()
 
-    def _step(self, tx: Tx, uid: str, facts: Facts) -> Step | None:
+    def _time(self) -> int:
+        """Return what time it is; after a jump of the clock, nobody's end or failure is concluded from instants before it."""
+        now = self._now()
+        apart = now - int(time.monotonic() * 1000)
+        jump_s, self._apart = (apart - self._apart) / 1000, apart
+        if abs(jump_s) > JUMP_S:
+            logger.warning("the clock has jumped by %+.1f s; for how long clusters were idle or silent is counted anew", jump_s)
+            self.inbox.clock_jumped(now)
+        return now
+
+    def _step(self, tx: Tx, uid: str, facts: Facts, now: int) -> Step | None:
         """Decide and store, in one transaction; runs off the event loop."""
         cluster = tx.cluster(uid)
         if cluster is None:
             return None
-        result = step(cluster, tx.workers(uid), facts, self._now(), self._patience())
+        result = step(cluster, tx.workers(uid), facts, now, self._patience())
         if result.changes(cluster):
             if result.put:
                 tx.put_workers(result.put)
