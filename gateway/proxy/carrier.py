@@ -13,10 +13,10 @@ import socket
 from collections.abc import Callable
 from socket import SocketType
 
+from gateway.networks import Target, Targets
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.lookup import Names
-from gateway.proxy.networks import Target, Targets
 from gateway.proxy.pipes import Pipe, PipePool
 from gateway.proxy.poller import EDGES, Poller
 from gateway.proxy.relay import End, Place, Relay
