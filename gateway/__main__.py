@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -186,6 +187,8 @@ def hash_password(password: str) -> None:
 @_words
 def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, control_fd: int | None, words: tuple[str, ...]) -> None:
     """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
+    # Loading takes most of a second. Until its handler stands, SIGHUP would end the edge; nothing is lost: certificates are read later.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def module() -> Any:
         from gateway.proxy import serve as module

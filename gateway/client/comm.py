@@ -182,7 +182,10 @@ def _unknown(error: ssl.SSLError) -> bool:
 
 
 def end_of(target: wire.SchedulerAddress) -> str:
-    """Return what the gateway says of a cluster's end; empty while it lives, or if the gateway does not tell. Blocks for 5 s at most."""
+    """Return why a cluster will not be reached, as the gateway tells: it has ended, or its scheduler is where nobody may connect to.
+
+    Empty while it may yet be reached, or if the gateway does not tell. Blocks for 5 s at most.
+    """
     if target.uid in _ended:
         return _ended[target.uid]
     try:
@@ -193,7 +196,7 @@ def end_of(target: wire.SchedulerAddress) -> str:
     except (errors.GatewayError, ValueError):
         return ""
     if cluster.status.state not in requests.ENDING:
-        return ""
+        return f"cluster {target.uid} cannot be reached: {why}" if (why := requests.unreachable(cluster)) else ""
     if len(_ended) >= MAX_CONNECTIONS:
         _ended.pop(next(iter(_ended)), None)
     _ended[target.uid] = f"cluster {target.uid} is {requests.state(cluster)}: {requests.explanation(cluster)}"

@@ -15,6 +15,7 @@ from gateway.client.options import Options
 
 CLUSTERS = "daskgateway.v1.ClusterService"
 DEFAULT_GROUP = "default"
+UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of the condition SchedulerReachable where the gateway's settings rule the address out
 # Wishes beside options.
 NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
 STATES = {value: name.removeprefix("CLUSTER_STATE_") for name, value in cluster_pb2.ClusterState.items()}
@@ -109,11 +110,18 @@ def queued(cluster: cluster_pb2.Cluster) -> bool:
     return cluster.status.state == cluster_pb2.CLUSTER_STATE_CREATING and cluster.status.reason == "SCHEDULER_QUEUED"
 
 
+def unreachable(cluster: cluster_pb2.Cluster) -> str:
+    """Return why nobody will reach the scheduler of a cluster that is ACTIVE, as the server tells; empty if it knows of nothing."""
+    told = (condition for condition in cluster.status.conditions if condition.reason == UNREACHABLE)
+    return next((condition.message for condition in told if condition.status == cluster_pb2.CONDITION_STATUS_FALSE), "")
+
+
 def explanation(cluster: cluster_pb2.Cluster) -> str:
     """Return why a cluster is not (yet) what was asked for, in one or two sentences."""
     said = [cluster.status.message] if cluster.status.message else []
     for condition in cluster.status.conditions:
-        if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and condition.type != "SchedulerReachable":
+        silent = condition.type == "SchedulerReachable" and condition.reason != UNREACHABLE  # which the state tells already
+        if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and not silent:
             said.append(condition.message)
     return "; ".join(said) or "the server gave no reason"
 

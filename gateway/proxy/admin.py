@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from gateway.configfile import ConfigurationError
+from gateway.networks import parse_address
 from gateway.proxy.metrics import CONTENT_TYPE, exposition
-from gateway.proxy.routes import parse_address
 
 Numbers = Mapping[str, Mapping[str, float]]  # by name, by process
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from gateway.configfile import ConfigurationError
+from gateway.networks import Target, Targets, parse_address, parse_networks
 from gateway.proxy.access import Sessions, session_key
 from gateway.proxy.admission import Admission, Limits, fitting
 from gateway.proxy.application import application
@@ -33,11 +34,10 @@ from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
 from gateway.proxy.login import Login
 from gateway.proxy.lookup import Names
-from gateway.proxy.networks import Target, Targets, parse_networks
 from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import Poller
 from gateway.proxy.relay import Place
-from gateway.proxy.routes import Route, RouteTable, parse_address
+from gateway.proxy.routes import Route, RouteTable
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire import decimal, uid_of_server_name
 

@@ -18,6 +18,7 @@ from gateway.proxy.front import Front
 from gateway.proxy.http_server import BodyRefused, checked
 from gateway.proxy.login import page
 from gateway.proxy.routes import RouteTable
+from gateway.proxy.transcoding import Transcoder
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire import DASHBOARD_PATH, TUNNEL_PATH
 
@@ -38,7 +39,8 @@ def application(
     Everything is served with the prefix and without: front proxies may take it off or leave it.
     """
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_one_answer])
-    bridge, events = Bridge(channel, options.body_timeout_s), Events(channel)
+    transcoder = Transcoder()
+    bridge, events = Bridge(channel, options.body_timeout_s, transcoder), Events(channel, transcoder)
 
     async def healthz(_: web.Request) -> web.StreamResponse:
         told = {"routes": len(routes), "server": routes.connected, "routes_age_s": round(routes.age_s, 1)}

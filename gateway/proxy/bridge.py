@@ -5,9 +5,8 @@ The edge only transcodes: it is a client of the API like any other, and passes t
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +19,14 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.proxy.http_server import BodyRefused, read_body
+from gateway.proxy.transcoding import Busy, Transcoder
 from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED, decimal
 
 DEFAULT_TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 300.0
 MAX_AUTHORIZATION = 16 * 1024
 MAX_JSON_BYTES = 64 * 1024  # protobuf reads JSON in Python, at 1.6 s for 1 MiB
-SMALL_BYTES = 4 * 1024  # of JSON that is read on the event loop
-MOST_PARSED = 2  # larger ones at a time, each in a thread that the event loop takes turns with
+BUSY_RETRY_S = 1
 BINARY = ("application/proto", "application/x-protobuf")
 JSON = ("application/json", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain")
 # The server's own words. Told without asking it: a body costs time to read.
@@ -117,10 +116,9 @@ def timeout_s(request: web.Request) -> float:
 class Bridge:
     """Answers POST /{service}/{method}."""
 
-    def __init__(self, channel: grpc.aio.Channel, body_timeout_s: float) -> None:
-        self._channel, self._body_timeout_s = channel, body_timeout_s
+    def __init__(self, channel: grpc.aio.Channel, body_timeout_s: float, transcoder: Transcoder) -> None:
+        self._channel, self._body_timeout_s, self._transcoder = channel, body_timeout_s, transcoder
         self._methods = unary_methods()
-        self._parsing = asyncio.Semaphore(MOST_PARSED)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call."""
@@ -143,7 +141,10 @@ class Bridge:
             body = await read_body(request, self._body_timeout_s, decode=True, most=None if kind in BINARY else MAX_JSON_BYTES)
         except BodyRefused as refused:
             return _refused(refused)
-        return await (self._proto if kind in BINARY else self._json)(method, body, request)
+        try:
+            return await (self._proto if kind in BINARY else self._json)(method, body, request)
+        except Busy:
+            return failure("UNAVAILABLE", "too much JSON is waiting here; try again", headers={"Retry-After": str(BUSY_RETRY_S)})
 
     async def _proto(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
@@ -151,35 +152,30 @@ class Bridge:
         except DecodeError:
             return invalid(f"is no {method.request.DESCRIPTOR.full_name} in protobuf")
         call = self._channel.unary_unary(method.path, None, None)
-        return await self._answer(call(body, timeout=timeout_s(request), metadata=credentials(request)), "application/proto", bytes)
+        return await self._answer(call(body, timeout=timeout_s(request), metadata=credentials(request)), "application/proto", _as_it_is)
 
     async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
-            message = await self._parsed(method, body)
+            message = await self._transcoder.parsed(method.request, body)
         except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
             return invalid(" ".join(str(error).split())[:500] or "is no JSON")
         call = self._channel.unary_unary(
             method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
         )
-        return await self._answer(call(message, timeout=timeout_s(request), metadata=credentials(request)), "application/json", as_json)
+        asked = call(message, timeout=timeout_s(request), metadata=credentials(request))
+        return await self._answer(asked, "application/json", self._transcoder.written)
 
-    async def _parsed(self, method: Method, body: bytes) -> Message:
-        if len(body) <= SMALL_BYTES:
-            return _parse(method, body)
-        async with self._parsing:
-            return await asyncio.to_thread(_parse, method, body)
-
-    async def _answer(self, call: Any, kind: str, encode: Any) -> web.Response:
+    async def _answer(self, call: Any, kind: str, written: Callable[[Any], Awaitable[bytes]]) -> web.Response:
         try:
             answer = await call
             headers = {key: str(value) for key, value in await call.trailing_metadata() or () if key in PASSED}
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)
-        return web.Response(body=encode(answer), content_type=kind, headers=headers)
+        return web.Response(body=await written(answer), content_type=kind, headers=headers)
 
 
-def _parse(method: Method, body: bytes) -> Message:
-    return json_format.Parse(body.decode() or "{}", method.request(), max_recursion_depth=50)
+async def _as_it_is(answer: bytes) -> bytes:
+    return answer
 
 
 def _refused(refused: BodyRefused) -> web.Response:
@@ -190,8 +186,3 @@ def _refused(refused: BodyRefused) -> web.Response:
     answer.set_status(status)
     answer.force_close()
     return answer
-
-
-def as_json(message: Message) -> bytes:
-    """Return a message as JSON on one line, with every field."""
-    return json_format.MessageToJson(message, indent=None, always_print_fields_with_no_presence=True).encode()

@@ -13,10 +13,10 @@ import socket
 from collections.abc import Callable
 from socket import SocketType
 
+from gateway.networks import Target, Targets
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.lookup import Names
-from gateway.proxy.networks import Target, Targets
 from gateway.proxy.pipes import Pipe, PipePool
 from gateway.proxy.poller import EDGES, Poller
 from gateway.proxy.relay import End, Place, Relay
@@ -156,7 +156,7 @@ class Carrier:
                 delivered = relay.delivered  # not what was read: a slow reader's may be held here for long
                 if relay.seen == delivered:
                     self._counts.linger_timeouts += 1
-                    relay.close()
+                    relay.cut()
                 else:
                     relay.seen = delivered
 
@@ -235,7 +235,7 @@ class Carrier:
             attempt.client.close()
             self.ended(attempt.place)
         for relay in list(self.relays):
-            relay.close()
+            relay.cut()
         if self._looking is not None:
             self._looking.cancel()
         if self._calming is not None:

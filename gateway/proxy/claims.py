@@ -6,7 +6,7 @@ later claim gives way, or anybody could take a dashboard by naming it. Not the e
 
 from __future__ import annotations
 
-from gateway.proxy.networks import Target
+from gateway.networks import Target
 
 Address = tuple[str, int]
 

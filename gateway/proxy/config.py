@@ -8,7 +8,7 @@ import pathlib
 from traitlets import Bool, Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
-from gateway.proxy.networks import DEFAULT_NETWORKS
+from gateway.networks import DEFAULT_NETWORKS
 
 
 class Proxy(Configurable):

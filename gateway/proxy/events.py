@@ -13,7 +13,8 @@ import grpc
 from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2 as pb
 
-from gateway.proxy.bridge import as_json, credentials, invalid, rpc_failure
+from gateway.proxy.bridge import credentials, invalid, rpc_failure
+from gateway.proxy.transcoding import Transcoder
 from gateway.wire import decimal
 
 _KINDS = {
@@ -39,16 +40,17 @@ def kind_of(told: pb.WatchClustersResponse) -> str:
     return _KINDS.get(told.event.type, "modified") if which == "event" else str(which)
 
 
-def change(told: pb.WatchClustersResponse) -> bytes:
-    """Return one message of a watch as an event, whose id is the revision to resume after."""
+def change(told: pb.WatchClustersResponse, body: bytes) -> bytes:
+    """Return one message of a watch, whose JSON is given, as an event, whose id is the revision to resume after."""
     retry_ms = told.goodbye.retry_delay.ToMilliseconds() if told.HasField("goodbye") else 0
-    return event(kind_of(told), as_json(told), str(told.revision) if told.revision else "", retry_ms)
+    return event(kind_of(told), body, str(told.revision) if told.revision else "", retry_ms)
 
 
 class Events:
     """Answers GET /v1/watch and /v1/logs."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, transcoder: Transcoder) -> None:
+        self._transcoder = transcoder
         self._watch = channel.unary_stream(
             f"{SERVICE}/WatchClusters",
             request_serializer=pb.WatchClustersRequest.SerializeToString,
@@ -83,16 +85,16 @@ class Events:
             follow=query.get("follow", "").lower() in ("1", "true", "yes"),
         )
         call = self._logs(asked, metadata=credentials(request))
-        return await self._stream(request, call, lambda piece: event("log", as_json(piece)))
+        return await self._stream(request, call, lambda _, body: event("log", body))
 
-    async def _stream(self, request: web.Request, call: Any, encode: Callable[[Any], bytes]) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, call: Any, shaped: Callable[[Any, bytes], bytes]) -> web.StreamResponse:
         """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         try:
             async for told in _with_pauses(call):
                 if not response.prepared:
                     await response.prepare(request)
-                await response.write(COMMENT if told is None else encode(told))
+                await response.write(COMMENT if told is None else shaped(told, await self._transcoder.written(told, patient=True)))
         except grpc.aio.AioRpcError as error:
             failed = rpc_failure(error)
             if not response.prepared:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gateway.proxy.networks import Target, Targets
+from gateway.networks import Target, Targets
 from gateway.proxy.vitality import probe
 
 MOST_ADDRESSES = 4  # of a name that are tried

@@ -2,17 +2,19 @@
 
 Each direction holds at most one chunk (64 KiB copied, or a pipe of 1 MiB); while the receiver is slow nothing more is read from the
 sender, so that the kernel's own flow control reaches it. The end of one direction is passed on as such (half-close) while the other goes
-on. Both sockets are watched edge-triggered, once and for all; so what is ready is read until there is nothing more, or seen to again.
+on; what is cut from here, with neither peer's doing, ends in a reset, which nobody takes for an end. Both sockets are watched
+edge-triggered, once and for all; so what is ready is read until there is nothing more, or seen to again.
 Knows sockets and the poller; nothing of names, routes or limits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from fcntl import ioctl
-from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
-from struct import unpack
+from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SO_LINGER, SOL_SOCKET, SocketType
+from struct import pack, unpack
 from termios import TIOCOUTQ
 from typing import Protocol
 
@@ -28,6 +30,7 @@ MOVES = 4  # chunks moved for one socket before the others have their turn
 _chunk = bytearray(CHUNK_BYTES)  # nothing stays in it beyond one call
 _view = memoryview(_chunk)
 _NO_INT = bytes(4)
+RESET = pack("ii", 1, 0)  # struct linger: closing drops what is unsent and resets the connection (socket(7))
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -86,10 +89,10 @@ class End:
                 return
             if not self.holds and not self.ended:
                 self._read(events)
-            elif events & ERROR and self.socket.getsockopt(SOL_SOCKET, SO_ERROR):
-                self._relay.close()
-        except OSError:
-            self._relay.close()
+            elif events & ERROR and (code := self.socket.getsockopt(SOL_SOCKET, SO_ERROR)):
+                self._relay.broken(code)
+        except OSError as error:
+            self._relay.broken(error.errno)
 
     def _go_on(self, _: int) -> None:
         """Read more: there was more than one turn's worth."""
@@ -285,6 +288,21 @@ class Relay:
     def delivered(self) -> int:
         """Bytes that both have taken."""
         return self.client.delivered + self.upstream.delivered
+
+    def broken(self, code: int | None) -> None:
+        """End both ways: a peer broke off, or is gone as far as probing tells, and then the other has no end to hear of."""
+        if code == errno.ETIMEDOUT:
+            self.cut()
+        else:
+            self.close()
+
+    def cut(self) -> None:
+        """End both ways in a reset: neither peer has ended them, and neither is to believe that."""
+        if not self.closed:
+            for end in (self.client.socket, self.upstream.socket):
+                with contextlib.suppress(OSError):  # closing goes on without it
+                    end.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        self.close()
 
     def close(self) -> None:
         """End both ways at once."""

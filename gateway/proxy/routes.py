@@ -23,10 +23,10 @@ import grpc
 from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
+from gateway.networks import Target, Targets, canonical, parse_address
 from gateway.proxy.claims import Claims
 from gateway.proxy.counts import Counts
-from gateway.proxy.networks import Target, Targets, canonical
-from gateway.wire import AUTHORIZATION, SNI_SUFFIX, decimal
+from gateway.wire import AUTHORIZATION, SNI_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,6 @@ class Route:
     scheduler: tuple[str, int]
     dashboard: tuple[str, int] | None
     target: Target  # the scheduler, ready to connect to
-
-
-def parse_address(text: str) -> tuple[str, int] | None:
-    """Return host and port of `host:port` or `[host]:port`, None if it is neither."""
-    host, _, port = text.rpartition(":")
-    number = decimal(port)
-    return (host.strip("[]"), number) if host and number and number < 65536 else None
 
 
 def from_message(message: pb.Route) -> Route | None:
@@ -152,18 +145,14 @@ class RouteTable:
 
     def _put(self, routes: dict[str, Route], route: Route) -> None:
         """Add a route, or what of it leads where it may; its cluster had told the addresses."""
-        if not self.targets.permit(*route.scheduler):
+        if objection := self.targets.objection(*route.scheduler):
             self._counts.routes_forbidden += 1
-            logger.warning(
-                "cluster %s says its scheduler is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.scheduler
-            )
+            logger.warning("cluster %s says its scheduler is %s:%d, %s", route.uid, *route.scheduler, objection)
             self._drop(routes, route.uid)
             return
-        if route.dashboard is not None and not self.targets.permit(*route.dashboard):
+        if route.dashboard is not None and (objection := self.targets.objection(*route.dashboard)):
             self._counts.routes_forbidden += 1
-            logger.warning(
-                "cluster %s says its dashboard is %s:%d, which c.Proxy.scheduler_networks does not permit", route.uid, *route.dashboard
-            )
+            logger.warning("cluster %s says its dashboard is %s:%d, %s", route.uid, *route.dashboard, objection)
             route = replace(route, dashboard=None)
         routes[route.uid] = self._claimed(route)
 

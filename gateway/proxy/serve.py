@@ -15,11 +15,11 @@ import uvloop
 from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
+from gateway.networks import parse_address
 from gateway.proxy.admin import Admin, Numbers
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.proxy.processes import Edges, Tie
-from gateway.proxy.routes import parse_address
 
 logger = logging.getLogger(__name__)
 

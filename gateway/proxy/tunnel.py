@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from socket import SO_LINGER, SOL_SOCKET
 
 from aiohttp import WSMsgType, web
 
@@ -21,6 +22,7 @@ from gateway.proxy.counts import Counts
 from gateway.proxy.front import Front
 from gateway.proxy.login import CHALLENGE, Login
 from gateway.proxy.lookup import Names
+from gateway.proxy.relay import RESET
 from gateway.proxy.routes import Route, RouteTable
 from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
 
@@ -178,4 +180,5 @@ class _Carriage:
         while self._waiting or self._loop.time() - self._heard_at < SILENCE_S:
             await asyncio.sleep(PING_S)
             await self._socket.ping()
+        self._writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)  # the caller has not ended: the scheduler is to know
         raise ConnectionResetError("the caller does not answer")

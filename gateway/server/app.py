@@ -30,6 +30,7 @@ from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
 from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
+from gateway.server.reach import judge
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import host
@@ -119,6 +120,7 @@ class App:
         doors = keys.Doors(self.settings.authenticator, api_tokens, cluster_keys, self.store, tokens.hashed(token))
         await self._listen(doors, signer)
         await self._start_edge()
+        self.reconciler.objection = judge(self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address])
         await self.reconciler.start()
         self._stack.push_async_callback(self.reconciler.stop)
         for name, backend in backends.items():

@@ -1,11 +1,13 @@
 """The edge that `serve` starts: as a process of its own, found again after a crash of the server, so that computing goes on.
 
-A record in the state directory says which process it is; its start time is checked, so that a recycled pid is never taken for it.
+A record in the state directory says which process it is; its start time is checked, so that a recycled pid is never taken for it. It is
+written before the process is told to begin, which waits for that and ends if the server has died: so no edge runs that no record knows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from urllib.parse import urlsplit
 
 from gateway.configfile import ConfigurationError
@@ -34,7 +36,8 @@ class EdgeRecord:
     pid: int
     started: str  # its start time as the kernel counts it
     digest: str  # of the settings it was started with
-    address: str  # host:port where it listens
+    address: str  # host:port where it listens, or is to listen as long as it is not ready
+    ready: bool = True  # whether it is known to listen
 
 
 def start_time(pid: int) -> str:
@@ -48,7 +51,7 @@ def start_time(pid: int) -> str:
 
 
 class WarmEdge:
-    """An edge's process begun early: it loads its program while the server loads its own, and then waits for its settings."""
+    """An edge's process that waits for its settings. It may be begun early: then it loads its program while the server loads its own."""
 
     def __init__(self) -> None:
         settings, self._writing = os.pipe()
@@ -56,16 +59,20 @@ class WarmEdge:
         words = [sys.executable, "-m", "gateway", "proxy", f"--words-fd={settings}", f"--ready-fd={ready}"]
         try:
             self.child = subprocess.Popen(words, pass_fds=[settings, ready], start_new_session=True, stdin=subprocess.DEVNULL)
+        except BaseException:
+            os.close(self._writing)
+            os.close(self.reading)
+            raise
         finally:
             os.close(settings)
             os.close(ready)
 
-    def begin(self, words: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
-        """Let it begin with its settings; return its process and the descriptor where it says that it is ready."""
-        with os.fdopen(self._writing, "w") as pipe:
-            self._writing = -1
+    def begin(self, words: Sequence[str]) -> int:
+        """Let it begin with its settings; return the descriptor where it says that it is ready."""
+        writing, self._writing = self._writing, -1
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as pipe:  # it has died, which is seen by what it does not say
             pipe.write(json.dumps(list(words)))
-        return self.child, self.reading
+        return self.reading
 
     def dismiss(self) -> None:
         """Let it end, unless it has begun: it is not needed."""
@@ -102,11 +109,11 @@ class EdgeProcess:
         """Make sure that an edge runs; return its address. ConfigurationError with its words if it cannot start."""
         record = self._read()
         if record is not None and start_time(record.pid) == record.started:
-            if record.digest == self._digest:
+            if record.digest == self._digest and record.ready:
                 logger.info("the edge still runs as process %d on %s", record.pid, record.address)
                 self._record = record
                 return record.address
-            logger.info("the edge runs with other settings; starting it anew")
+            logger.info("the edge runs with other settings, or was not yet ready; starting it anew")
             await self._end(record)
         port_kept = record is not None and self._wished.endswith(":0")
         self._record = await self._spawn(record.address if record is not None and port_kept else self._wished)
@@ -138,23 +145,24 @@ class EdgeProcess:
             await self._end(self._record)
             self._record_path.unlink(missing_ok=True)
 
-    async def _launch(self, address: str) -> tuple[subprocess.Popen[bytes], int]:
-        """Start the process; return it and the descriptor where it says that it is ready."""
-        settings = [*self._words, f"--Proxy.address={address}"]
+    async def _launch(self, address: str) -> tuple[EdgeRecord, int]:
+        """Start the process; return its record and the descriptor where it says that it is ready."""
         warm, self._warm = self._warm, None
-        if warm is not None and warm.child.poll() is None:
-            return warm.begin(settings)
-        reading, writing = os.pipe()
-        words = [sys.executable, "-m", "gateway", "proxy", *settings, f"--ready-fd={writing}"]
+        if warm is None or warm.child.poll() is not None:
+            warm = await asyncio.to_thread(WarmEdge)
+        self._child = warm.child
+        record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), self._digest, address, ready=False)
         try:
-            child = await asyncio.to_thread(subprocess.Popen, words, pass_fds=[writing], start_new_session=True, stdin=subprocess.DEVNULL)
-        finally:
-            os.close(writing)
-        return child, reading
+            self._write(record)
+        except OSError as error:
+            await asyncio.to_thread(warm.dismiss)
+            raise ConfigurationError(f"c.DaskGateway.state_dir: {self._record_path} cannot be written: {error.strerror}") from None
+        return record, warm.begin([*self._words, f"--Proxy.address={address}"])
 
     async def _spawn(self, address: str) -> EdgeRecord:
-        child, reading = await self._launch(address)
-        self._child = child
+        intended, reading = await self._launch(address)
+        child = self._child
+        assert child is not None
         try:
             async with asyncio.timeout(READY_S):
                 line = await _read_line(reading)
@@ -167,11 +175,17 @@ class EdgeProcess:
         if word != "ready":
             code = await asyncio.to_thread(child.wait)
             raise ConfigurationError(f"the edge did not start (exit code {code}); its own message is above")
-        record = EdgeRecord(child.pid, start_time(child.pid), self._digest, listening)
+        record = replace(intended, address=listening, ready=True)
+        try:
+            self._write(record)
+        except OSError as error:
+            logger.error("the edge's record cannot be written (%s): should this server die, the next starts another edge", error.strerror)
+        return record
+
+    def _write(self, record: EdgeRecord) -> None:
         scratch = self._record_path.with_suffix(".new")
         scratch.write_text(json.dumps(asdict(record)))
         scratch.rename(self._record_path)
-        return record
 
     def _read(self) -> EdgeRecord | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -103,6 +104,45 @@ def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
             assert time.monotonic() - began < 10  # 0.3 s where nothing else runs
         finally:
             cold.terminate()
+
+
+def edges_of(directory: pathlib.Path) -> set[int]:
+    """Return the pids of the edges that were started in an environment with this mark."""
+    found = set()
+    for link in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = link.read_bytes().split(b"\0")
+            environment = link.with_name("environ").read_bytes().split(b"\0")
+            if b"proxy" in words and f"DASKGATEWAY_TEST_ROOM={directory}".encode() in environment:
+                found.add(int(link.parent.name))
+    return found
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("when", ["told", "ready"])
+def test_an_edge_whose_server_was_killed_while_it_started_is_not_in_the_next_ones_way(tmp_path: pathlib.Path, when: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    served = GatewayProcess(tmp_path, f"c.Proxy.address = '127.0.0.1:{port}'")
+    marked = {"DASKGATEWAY_TEST_ROOM": str(tmp_path)}  # by which the test finds the edges
+    words = [sys.executable, "-m", "tests.e2e.dying_server", "serve", "--config", str(served.config)]
+    environment = os.environ | marked | {"DASKGATEWAY_TEST_FAILPOINT": when}
+    try:
+        with (tmp_path / "died.out").open("w") as out, (tmp_path / "server.log").open("a") as log:  # no pipes: the edge has them too
+            died = subprocess.run(words, env=environment, stdout=out, stderr=log, timeout=60)
+        assert died.returncode == -signal.SIGKILL
+        assert (tmp_path / "died.out").read_text() == (f"ready 127.0.0.1:{port}\n" if when == "ready" else "")
+        if when == "ready":
+            assert len(edges_of(tmp_path)) == 1  # it runs, and holds the port
+        served.start(environment=marked)
+        assert edges_of(tmp_path) == {edge_pid(served)}
+        assert Gateway(served.address, auth=(USER, PASSWORD)).list_clusters() == []
+        assert served.stop() == 0
+        assert edges_of(tmp_path) == set()
+    finally:
+        for pid in edges_of(tmp_path):
+            os.kill(pid, signal.SIGKILL)
 
 
 DOWN_S = 60

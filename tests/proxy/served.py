@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
-from daskgateway.v1 import cluster_service_pb2, cluster_service_pb2_grpc, credential_service_pb2, credential_service_pb2_grpc
+from daskgateway.v1 import cluster_pb2, cluster_service_pb2, cluster_service_pb2_grpc, credential_service_pb2, credential_service_pb2_grpc
 
 from gateway.proxy.access import now_ms
 from gateway.proxy.app import Edge
@@ -55,6 +55,7 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
     def __init__(self) -> None:
         self.script: list[Any] = []
         self.requests: list[Any] = []
+        self.clusters: list[cluster_pb2.Cluster] = []
 
     async def WatchClusters(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.requests.append(request)
@@ -70,7 +71,7 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     async def ListClusters(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
-        return cluster_service_pb2.ListClustersResponse(next_page_token="more")
+        return cluster_service_pb2.ListClustersResponse(clusters=self.clusters, next_page_token="more")
 
 
 @dataclass

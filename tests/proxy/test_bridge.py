@@ -23,7 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 from gateway.client import errors, http_calls
 from gateway.client.channel import Connection
 from gateway.client.settings import BasicAuth, Settings, load, normalized
-from gateway.proxy import bridge, events
+from gateway.proxy import bridge, events, transcoding
 from gateway.server.core.errors import CredentialsInvalid
 from tests.proxy.served import ALICE, UID, Served, raw, serving
 
@@ -140,11 +140,11 @@ async def test_large_json_is_read_beside_the_event_loop_and_little_at_a_time(ser
 
     def parse(text: str, *rest: Any, **named: Any) -> Any:
         nonlocal now, most
-        where.append((len(text) > bridge.SMALL_BYTES, threading.get_ident() == here))
+        where.append((len(text) > transcoding.SMALL_BYTES, threading.get_ident() == here))
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.05 if len(text) > bridge.SMALL_BYTES else 0.0)
+        time.sleep(0.05 if len(text) > transcoding.SMALL_BYTES else 0.0)
         with lock:
             now -= 1
         return real(text, *rest, **named)
@@ -159,7 +159,65 @@ async def test_large_json_is_read_beside_the_event_loop_and_little_at_a_time(ser
 
         assert await asyncio.gather(*(ask(b"{}" + b" " * (10_000 if large else 10)) for large in (True, False) * 6)) == [200] * 12
     assert sorted(where) == [(False, True)] * 6 + [(True, False)] * 6
-    assert most <= bridge.MOST_PARSED + 1  # and a small one
+    assert most <= transcoding.MOST_PARSED + 1  # and a small one
+
+
+async def test_large_answers_are_written_beside_the_event_loop_and_small_ones_on_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, here, where = json_format.MessageToJson, threading.get_ident(), []
+
+    def write(message: Any, **named: Any) -> str:
+        where.append(threading.get_ident() == here)
+        return real(message, **named)
+
+    monkeypatch.setattr(json_format, "MessageToJson", write)
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller:
+        for count in (1, 100):
+            served.clusters.clusters = [cluster_pb2.Cluster(name="users/alice/clusters/" + "x" * 200)] * count
+            async with caller.post(f"{served.address}{served.prefix}{LIST}", json={}) as answer:
+                assert len((await answer.json())["clusters"]) == count
+        large = cluster_pb2.Cluster(name="x" * 20_000)
+        served.clusters.script = [changed(1), pb.WatchClustersResponse(revision=2, event=pb.WatchEvent(cluster=large))]
+        async with caller.get(f"{served.address}{served.prefix}/v1/watch") as answer:
+            told = await answer.read()
+    assert told.count(b"id: ") == 2
+    assert b"x" * 20_000 in told
+    assert where == [True, False, True, False]
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_who_would_wait_behind_too_many_is_told_to_come_again(served: Served, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+    go_on = threading.Event()
+    name, most = ("MessageToJson", transcoding.MOST_WRITTEN) if written else ("Parse", transcoding.MOST_PARSED)
+    real = getattr(json_format, name)
+
+    def held(*words: Any, **named: Any) -> Any:
+        go_on.wait(30)
+        return real(*words, **named)
+
+    monkeypatch.setattr(json_format, name, held)
+    monkeypatch.setattr(transcoding, "MOST_WAITING", 3)
+    served.clusters.clusters = [cluster_pb2.Cluster(name="x" * 20_000)] * written
+    body = b"{}" + b" " * (0 if written else 10_000)
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE, **JSON}) as caller:
+
+        async def ask() -> tuple[int, Any, str]:
+            async with caller.post(f"{served.address}{served.prefix}{LIST}", data=body) as answer:
+                return answer.status, (await answer.json()).get("code"), answer.headers.get("Retry-After", "")
+
+        asking = {asyncio.ensure_future(ask()) for _ in range(most + 3 + 2)}
+        refused: set[Any] = set()
+        try:
+            async with asyncio.timeout(10):
+                while len(refused) < 2:
+                    done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                    refused |= done
+        finally:
+            go_on.set()
+        assert [await one for one in refused] == [(503, "unavailable", "1")] * 2
+        assert await asyncio.gather(*asking) == [(200, None, "")] * (most + 3)
+        assert (await ask())[0] == 200  # there is room again
 
 
 async def test_a_watch_is_events_that_resume_and_stay_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,3 +101,23 @@ async def test_sighup_takes_up_a_new_certificate(tmp_path: pathlib.Path) -> None
         process.send_signal(signal.SIGTERM)
         await process.communicate()
     assert process.returncode == 0
+
+
+async def test_a_sighup_that_comes_while_the_edge_still_loads_does_not_end_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "token").write_text("t")
+    (tmp_path / "daskgateway_config.py").write_text(
+        "import os, signal\n"
+        "os.kill(os.getpid(), signal.SIGHUP)  # the file is read long before the handler stands\n"
+        "c = get_config()\n"
+        f"c.Proxy.address, c.Proxy.state_dir = '127.0.0.1:0', {str(tmp_path / 'edge')!r}\n"
+        f"c.Proxy.token_file, c.Proxy.server_address = {str(tmp_path / 'token')!r}, 'unix:{tmp_path}/no.sock'\n"
+    )
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "gateway", "proxy", f"--ready-fd={writing}"]
+    process = await asyncio.create_subprocess_exec(*command, pass_fds=[writing], stderr=asyncio.subprocess.DEVNULL, cwd=tmp_path)
+    os.close(writing)
+    with os.fdopen(reading) as ready:
+        line = await asyncio.to_thread(ready.readline)
+    if process.returncode is None and line:
+        process.send_signal(signal.SIGTERM)
+    assert (await process.wait(), line.partition(" ")[0]) == (0, "ready")

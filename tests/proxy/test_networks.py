@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from gateway.proxy import networks
-from gateway.proxy.networks import DEFAULT_NETWORKS, Targets, parse_networks
+from gateway import networks
+from gateway.networks import DEFAULT_NETWORKS, Targets, parse_networks
 
 
 @pytest.mark.parametrize(

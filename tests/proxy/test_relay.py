@@ -23,6 +23,7 @@ from tests.waiting import comes
 UID = "c" + "a" * 20
 HELLO = real_hello(server_name(UID))
 Start = Callable[..., Awaitable[Edge]]
+CLOSED = 7  # TCP_CLOSE, as TCP_INFO tells it
 
 
 @pytest.fixture
@@ -256,21 +257,51 @@ async def test_a_reader_that_takes_nothing_after_it_ended_its_own_side_is_ended(
     server.close()
 
 
-async def test_a_half_closed_relay_that_is_silent_is_ended(start: Start) -> None:
-    release = asyncio.Event()
+@pytest.mark.parametrize("why", ["silence", "the edge stops"])
+async def test_what_is_cut_from_here_is_reset_for_both_peers_and_everything_is_given_back(start: Start, why: str) -> None:
+    came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
+    edge = await start(port_of(server), linger_s=0.4 if why == "silence" else 60.0)
+    client, scheduler = await greet(edge), await came
+    assert await scheduler[0].readexactly(len(HELLO)) == HELLO
+    client[1].write(bytes(2**22))  # so much that a pipe is leased
+    assert await scheduler[0].readexactly(2**22) == bytes(2**22)
+    if why == "silence":
+        client[1].write_eof()
+        assert await scheduler[0].read(1) == b""
+    else:
+        await edge.carrier.close()
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionResetError):
+            await client[0].read(1)
+        if why == "silence":  # who has heard an end already reads no more: the kernel's own state tells
+            end = scheduler[1].get_extra_info("socket")
+            await comes(lambda: end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSED)
+        else:
+            with pytest.raises(ConnectionResetError):
+                await scheduler[0].read(1)
+        await gone(edge)
+    assert edge.counts.linger_timeouts == (why == "silence")
+    assert (edge.admission.present, edge.carrier.pipes.leased) == (0, 0)
+    for _, writer in (client, scheduler):
+        writer.close()
+    server.close()
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
+
+async def test_an_end_that_both_peers_wished_is_none_by_a_reset(start: Start) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.write(b"bye")
         writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    edge = await start(port_of(server), linger_s=0.4)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    edge = await start(port_of(server))
     reader, writer = await greet(edge)
     writer.write_eof()
     async with asyncio.timeout(10):
+        assert await reader.read(-1) == b"bye"
         assert await reader.read(-1) == b""
-    assert edge.counts.linger_timeouts == 1
-    release.set()
+    await gone(edge)
     writer.close()
     server.close()
 

@@ -9,8 +9,8 @@ from socket import SocketType
 
 import pytest
 
+from gateway.networks import Target
 from gateway.proxy import carrier
-from gateway.proxy.networks import Target
 from gateway.proxy.poller import EDGES, ENDED, ROUNDS, Poller
 from gateway.proxy.relay import CHUNK_BYTES, MOVES, Place
 from tests.proxy.test_relay import HELLO, Start, gone, greet, port_of, start

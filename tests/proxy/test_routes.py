@@ -10,7 +10,7 @@ import grpc
 import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
 
-from gateway.proxy.networks import Targets, parse_networks
+from gateway.networks import Targets, parse_networks
 from gateway.proxy.routes import RouteTable
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import aiohttp
 import pytest
 
-from gateway.proxy import vitality
+from gateway.proxy import tunnel, vitality
 from tests.proxy.served import ALICE, UID, serving
 from tests.proxy.test_relay import Start, gone, greet, port_of, start
 from tests.waiting import comes
@@ -54,8 +54,8 @@ async def test_a_peer_that_vanishes_takes_its_relay_with_it(start: Start, monkey
     came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
     edge = await start(port_of(server), linger_s=0.2)
-    _, client = await greet(edge)
-    _, scheduler = await came
+    client_reads, client = await greet(edge)
+    scheduler_reads, scheduler = await came
     await comes(lambda: any(relay.armed for relay in edge.carrier.relays))
     gone_one, left = (client, scheduler) if who == "client" else (scheduler, client)
     with vanished(gone_one):
@@ -64,6 +64,8 @@ async def test_a_peer_that_vanishes_takes_its_relay_with_it(start: Start, monkey
         await gone(edge)
         assert edge.admission.present == 0
         assert edge.carrier.pipes.leased == 0
+        with pytest.raises(ConnectionResetError):  # an end would be believed
+            await (scheduler_reads if who == "client" else client_reads).read(-1)
     for writer in (client, scheduler):
         writer.transport.abort()
     server.close()
@@ -86,4 +88,23 @@ async def test_a_scheduler_that_vanishes_takes_its_tunnel_with_it(
             await comes(lambda: not served.edge.numbers()["tunnels"])
         await talk.close()
         scheduler.transport.abort()
+    server.close()
+
+
+async def test_a_tunnel_whose_caller_does_not_answer_is_reset_for_its_scheduler(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "SILENCE_S", 0.3)
+    monkeypatch.setattr(tunnel, "PING_S", 0.1)
+    came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
+    async with serving(tmp_path) as served, aiohttp.ClientSession() as caller:
+        served.add_routes(port_of(server))
+        async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}):  # it reads nothing
+            reader, writer = await came
+            async with asyncio.timeout(10):
+                with pytest.raises(ConnectionResetError):
+                    await reader.read(1)
+        await comes(lambda: not served.edge.numbers()["tunnels"])
+        writer.close()
     server.close()

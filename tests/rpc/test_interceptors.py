@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+
 import grpc
+import pytest
+from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
 
 from gateway.server.rpc.chain import Chain
 from gateway.server.rpc.interceptors import ContextInterceptor
+from tests.rpc.harness import Harness, as_
+from tests.rpc.test_clusters import create
+
+SERVICE = "/daskgateway.v1.ClusterService"
 
 
 class EndedContext:
@@ -48,3 +58,18 @@ async def test_a_methods_interceptors_are_composed_once_and_unknown_methods_are_
     for _ in range(2):
         assert await chain.intercept_service(find, Details("/unknown")) is None
     assert asked == ["/known", "/unknown", "/unknown"]
+
+
+async def test_waiting_for_a_cluster_fills_no_log_but_its_failures_are_told(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "gateway.server.calls")
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    for name in (made.name, "users/alice/clusters/nobodys"):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            wait = service_pb.WaitClusterRequest(name=name, states=[pb.CLUSTER_STATE_CREATING])
+            await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    told = [(record.levelname, *record.getMessage().split()[:2]) for record in caplog.records]
+    assert told == [
+        ("INFO", f"{SERVICE}/CreateCluster", "OK"),
+        ("DEBUG", f"{SERVICE}/WaitCluster", "OK"),
+        ("INFO", f"{SERVICE}/WaitCluster", "NOT_FOUND"),
+    ]

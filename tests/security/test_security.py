@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from traitlets import TraitError
 
 from gateway.configfile import ConfigurationError
+from gateway.networks import parse_address
 from gateway.proxy.access import Sessions, ticket_user
-from gateway.proxy.routes import parse_address
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Token
 from gateway.server.keys import ClusterKeys, Doors, Keys, edge_token

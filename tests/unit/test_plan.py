@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.backends.contract import Instance, Observation, Phase, StartFailed, Target
 from gateway.server.core.facts import AgentNews, Facts
-from gateway.server.core.model import Adaptive, Count, Launching, Lifecycle, Limits, Scheduler, State
+from gateway.server.core.model import Adaptive, Condition, Count, Launching, Lifecycle, Limits, Scheduler, State
 from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, Stop, directive, step
 from gateway.server.reconcile.sweep import surprises
 from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster, worker
@@ -308,6 +308,27 @@ def test_a_machine_room_that_does_not_answer_is_told_and_nothing_is_lost() -> No
     assert room.cluster.state is State.ACTIVE
     observed(room, Observation(room.cluster.scheduler_instance, Phase.RUNNING), agent=True)
     assert next(c for c in room.cluster.conditions if c.type == "BackendAvailable").holds
+
+
+def test_an_address_that_nobody_reaches_is_told_once_until_it_changes_for_the_better() -> None:
+    room = active()
+
+    def looked(objection: str) -> Condition:
+        facts, objections = Facts(agent_connected=True), iter([objection])
+        result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE, lambda address: next(objections))
+        room.cluster = result.cluster
+        room.events += [event.reason for event in result.events]
+        (condition,) = [c for c in room.cluster.conditions if c.type == "SchedulerReachable"]
+        return condition
+
+    told = looked("it is afar")
+    assert (told.holds, told.reason, told.message) == (False, "ADDRESS_NOT_PERMITTED", "it is afar")
+    assert looked("it is afar") == told
+    assert room.events.count("ADDRESS_NOT_PERMITTED") == 1
+    assert room.cluster.state is State.ACTIVE  # it is not stopped by it
+    assert looked("").reason == "REPORTING"
+    looked("it is afar")
+    assert room.events.count("ADDRESS_NOT_PERMITTED") == 2
 
 
 def active(count: int = 1) -> MachineRoom:

@@ -7,7 +7,7 @@ start that was never answered is simply asked for again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Phase, Target
@@ -26,6 +26,8 @@ from gateway.server.core.model import (
 )
 from gateway.server.core.names import worker_name
 from gateway.server.core.transitions import Trigger
+
+UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of a scheduler that the edge never connects to, where it says that it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,20 @@ class Step:
         return bool(self.put or self.deleted or self.events or self.cluster != cluster)
 
 
-def step(cluster: Cluster, workers: Sequence[Worker], facts: Facts, now: int, patience: Patience) -> Step:
-    """Take in facts and decide."""
+def anywhere(address: str) -> str:
+    """Say nothing against any address."""
+    return ""
+
+
+def step(
+    cluster: Cluster,
+    workers: Sequence[Worker],
+    facts: Facts,
+    now: int,
+    patience: Patience,
+    objection: Callable[[str], str] = anywhere,
+) -> Step:
+    """Take in facts and decide. `objection` says why users cannot reach a scheduler's address, an empty text if they can."""
     known = Known(cluster, {worker.name: worker for worker in workers}, now, patience)
     absorb(known, facts)
     _end_if_due(known, facts)
@@ -94,7 +108,7 @@ def step(cluster: Cluster, workers: Sequence[Worker], facts: Facts, now: int, pa
     else:
         actions = _build_up(known, facts)
     _count(known)
-    _conditions(known, facts)
+    _conditions(known, facts, objection)
     if known.cluster.observed_generation != known.cluster.generation:
         known.cluster = replace(known.cluster, observed_generation=known.cluster.generation)
     before = {worker.name: worker for worker in workers}
@@ -255,7 +269,7 @@ def _count(known: Known) -> None:
         known.cluster = replace(known.cluster, groups=kept)
 
 
-def _conditions(known: Known, facts: Facts) -> None:
+def _conditions(known: Known, facts: Facts, objection: Callable[[str], str]) -> None:
     cluster = known.cluster
     granted = limits.grant(cluster.spec, cluster.groups)
     short = [name for name in cluster.spec.groups if cluster.groups[name].running < cluster.groups[name].desired]
@@ -265,9 +279,8 @@ def _conditions(known: Known, facts: Facts) -> None:
     failure = before.get("WorkersAvailable", Condition("", True, "", "", 0)).message if failing else ""
     message = f"{last.instance}: {last.message}" if last and failing else failure
     queued = _queued(known, facts, before.get("WorkersAvailable")) if short and not failing else ""
-    silent = bool(cluster.scheduler.silent_since_at) or cluster.state is not State.ACTIVE
     found = [
-        ("SchedulerReachable", not silent, "AGENT_SILENT" if silent else "REPORTING", "" if not silent else "no agent is connected"),
+        ("SchedulerReachable", *_reachable(known, before.get("SchedulerReachable"), objection)),
         ("WorkersAvailable", not short, _why_short(short, failing, queued), message or queued),
         ("WithinLimits", not granted.clamped, "CLAMPED" if granted.clamped else "WITHIN", granted.clamped),
         ("BackendAvailable", *_answers(facts, before.get("BackendAvailable"))),
@@ -275,6 +288,18 @@ def _conditions(known: Known, facts: Facts) -> None:
     conditions = tuple(_condition(before.get(kind), kind, holds, reason, text, known.now) for kind, holds, reason, text in found)
     if conditions != cluster.conditions:
         known.cluster = replace(cluster, conditions=conditions)
+
+
+def _reachable(known: Known, before: Condition | None, objection: Callable[[str], str]) -> tuple[bool, str, str]:
+    """Return whether users reach the scheduler, as far as the server can tell, and why; that they never will is told once."""
+    scheduler, active = known.cluster.scheduler, known.cluster.state is State.ACTIVE
+    if active and (why := objection(scheduler.address)):
+        if before is None or before.reason != UNREACHABLE:
+            known.tell(UNREACHABLE, why, "scheduler")
+        return False, UNREACHABLE, why
+    if not active or scheduler.silent_since_at:
+        return False, "AGENT_SILENT", "no agent is connected"
+    return True, "REPORTING", ""
 
 
 def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
 from gateway.server.core.facts import AgentNews, Facts, Patience
-from gateway.server.core.plan import Step, step
+from gateway.server.core.plan import UNREACHABLE, Step, anywhere, step
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
 from gateway.server.reconcile.queue import KeyedQueue
@@ -39,6 +39,7 @@ class Reconciler:
         now: Callable[[], int],
         patience: Callable[[], Patience],
     ) -> None:
+        self.objection: Callable[[str], str] = anywhere  # what the edge has against a scheduler's address
         self.inbox = Inbox()
         self._store, self._backends, self._make_launches = store, backends, make_launches
         self._now, self._patience = now, patience
@@ -125,6 +126,7 @@ class Reconciler:
             if result is None:
                 self.inbox.forget(uid)
                 return None
+            self._warn(result)
             if not result.actions:
                 return result.wake_at
             done = await execute(result.actions, result.cluster, self._backends, self._make_launches)
@@ -150,7 +152,7 @@ class Reconciler:
         cluster = tx.cluster(uid)
         if cluster is None:
             return None
-        result = step(cluster, tx.workers(uid), facts, now, self._patience())
+        result = step(cluster, tx.workers(uid), facts, now, self._patience(), self.objection)
         if result.changes(cluster):
             if result.put:
                 tx.put_workers(result.put)
@@ -160,6 +162,12 @@ class Reconciler:
                 tx.add_events(result.events)
             return replace(result, cluster=tx.put_cluster(result.cluster))
         return result
+
+    def _warn(self, result: Step) -> None:
+        """Log what an administrator must mend: settings that keep users from their clusters."""
+        for event in result.events:
+            if event.reason == UNREACHABLE:
+                logger.warning("nobody reaches cluster %s: %s", result.cluster.uid, event.message)
 
     def _follow_up(self, uid: str, done: Done) -> Facts:
         """Return the facts for the next step: what came of the actions, and what came in meanwhile."""

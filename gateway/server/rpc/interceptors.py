@@ -98,9 +98,13 @@ class ContextInterceptor(_Around):
     async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
         begun = _begin(context)
         try:
-            return await method(request, context)
-        finally:
+            answer = await method(request, context)
+        except BaseException:
             _tell(begun, context, name)
+            raise
+        # Who waits for a cluster asks every few seconds: many who do would fill the log.
+        _tell(begun, context, name, logging.DEBUG if name in LONG_CALLS else logging.INFO)
+        return answer
 
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
@@ -118,13 +122,13 @@ def _begin(context: Context) -> tuple[Caller, str, float]:
     return caller, context.peer(), time.perf_counter()
 
 
-def _tell(begun: tuple[Caller, str, float], context: Context, method: str) -> None:
+def _tell(begun: tuple[Caller, str, float], context: Context, method: str, level: int = logging.INFO) -> None:
     caller, peer, began = begun
-    if logger.isEnabledFor(logging.INFO) and not method.startswith(OPEN_PREFIXES):
+    if logger.isEnabledFor(level) and not method.startswith(OPEN_PREFIXES):
         code = context.code()
         name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
         took_ms = (time.perf_counter() - began) * 1000
-        logger.info("%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, peer)
+        logger.log(level, "%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, peer)
 
 
 class ErrorInterceptor(_Around):

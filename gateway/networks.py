@@ -1,6 +1,7 @@
 """Where a connection may be made to. A scheduler's address is told by code that users control, so it is never simply believed.
 
-Pure but for one question, whether an address is this machine's own, which is asked only for ports that the gateway itself uses.
+The edge goes by it, and the server says by it why nobody reaches a scheduler. Pure but for one question, whether an address is this
+machine's own, which is asked only for ports that the gateway itself uses.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+
+from gateway.wire import decimal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -65,6 +68,13 @@ def literal(host: str) -> Address | None:
     return mapped or address
 
 
+def parse_address(text: str) -> tuple[str, int] | None:
+    """Return host and port of `host:port` or `[host]:port`, None if it is neither."""
+    host, _, port = text.rpartition(":")
+    number = decimal(port)
+    return (host.strip("[]"), number) if host and number and number < 65536 else None
+
+
 def canonical(host: str) -> str:
     """Return a host as it is judged, so that nobody reads it otherwise."""
     address = literal(host)
@@ -110,18 +120,29 @@ class Targets:
 
     def permit(self, host: str, port: int) -> bool:
         """Whether a connection may be made. Names are permitted here, and their addresses have to be asked for once known."""
-        address = literal(host)
-        if address is not None:
-            return self.permit_address(address, port)
-        return ":" not in host and not host.replace(".", "").isdigit()  # aiohttp takes these for addresses, and looks nothing up
+        return not self.objection(host, port)
 
     def permit_address(self, address: Address, port: int) -> bool:
         """Whether a connection may be made to an address."""
+        return not self._objection(address, port)
+
+    def objection(self, host: str, port: int) -> str:
+        """Return what is said against a connection, to go on from its address; empty if it may be made, or if that is for a look-up."""
+        address = literal(host)
+        if address is not None:
+            return self._objection(address, port)
+        if ":" in host or host.replace(".", "").isdigit():  # aiohttp takes these for addresses, and looks nothing up
+            return "which is neither an address nor a name"
+        return ""
+
+    def _objection(self, address: Address, port: int) -> str:
         if any(_within(address, network) for network in NEVER):
-            return False
+            return "which is never connected to, whatever c.Proxy.scheduler_networks says"
         if not any(_within(address, network) for network in self._networks):
-            return False
-        return not (port in self._own_ports and self._here(address))
+            return "which c.Proxy.scheduler_networks does not permit"
+        if port in self._own_ports and self._here(address):
+            return "which is a port of the gateway itself or one of c.Proxy.own_ports"
+        return ""
 
 
 def _within(address: Address, network: Network) -> bool:

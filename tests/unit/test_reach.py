@@ -1,0 +1,45 @@
+"""What the server says against a scheduler's address is what the edge says, as far as it can know."""
+
+from __future__ import annotations
+
+import pytest
+from traitlets.config import Config
+
+from gateway.configfile import ConfigurationError
+from gateway.server.reach import judge
+from gateway.server.settings import settings
+
+LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("tls://10.1.2.3:8786", ""),
+        ("127.0.0.1:8786", ""),
+        ("tls://a-node.example:8786", ""),  # a name: the edge looks it up
+        ("", ""),
+        ("tls://203.0.113.7:8786", "203.0.113.7:8786, which c.Proxy.scheduler_networks does not permit"),
+        ("tls://[2001:db8::1]:8786", "which c.Proxy.scheduler_networks does not permit"),
+        ("169.254.1.1:8786", "whatever c.Proxy.scheduler_networks says"),
+        ("127.0.0.1:8001", "a port of the gateway itself or one of c.Proxy.own_ports"),
+        ("127.0.0.1:5432", "a port of the gateway itself or one of c.Proxy.own_ports"),
+    ],
+)
+def test_what_the_edge_never_connects_to_is_named_with_the_setting(address: str, why: str) -> None:
+    said = judge(settings(Config(Proxy={"own_ports": [5432]})), LISTENERS)(address)
+    assert why in said
+    assert bool(why) == bool(said)
+
+
+def test_an_edge_that_runs_by_itself_is_judged_for_only_by_what_the_server_is_told() -> None:
+    alone = Config(DaskGateway={"start_proxy": False})
+    assert judge(settings(alone), LISTENERS)("203.0.113.7:8786") == ""
+    alone.Proxy.scheduler_networks = ["127.0.0.0/8"]
+    assert "c.Proxy.scheduler_networks" in judge(settings(alone), LISTENERS)("203.0.113.7:8786")
+    assert judge(settings(alone), LISTENERS)("127.0.0.1:8001") == ""  # its ports may be another machine's
+
+
+def test_networks_that_are_none_are_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.scheduler_networks: '10\.0\.0\.1/8'"):
+        judge(settings(Config(Proxy={"scheduler_networks": ["10.0.0.1/8"]})), ())
