@@ -58,12 +58,7 @@ class GatewayConnector(Connector):
     async def connect(self, address: str, deserialize: bool = True, **connection_args: Any) -> TLS:
         """Return a comm to `host:port/uid`."""
         target = wire.parse_scheduler_address(address)
-        context = connection_args.get("ssl_context")
-        if isinstance(context, ssl.SSLContext):
-            context.check_hostname = True
-        else:
-            found = await in_thread(lambda: credentials.kept(connection_for(target), target.uid))
-            context = found.ssl_context()
+        context = await _context(target, connection_args.get("ssl_context"))
         try:
             stream = await self._stream(target, context, wished_way())
         except FatalCommClosedError:
@@ -152,6 +147,14 @@ class GatewayConnector(Connector):
                 raise
             raise NoDirectWay(error) from error
         return stream
+
+
+async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
+    """Return what to prove oneself by: what Dask gives, unless there is something newer."""
+    if isinstance(given, ssl.SSLContext) and not credentials.outlived(target.uid):
+        given.check_hostname = True
+        return given
+    return await in_thread(lambda: credentials.kept(connection_for(target), target.uid).ssl_context())
 
 
 async def _with_tls(stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:

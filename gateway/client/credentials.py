@@ -5,21 +5,27 @@ The private key never leaves this process.
 
 from __future__ import annotations
 
+import logging
+import math
 import ssl
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from daskgateway.v1 import credential_service_pb2 as pb
 from distributed.security import Security
 
+from gateway.client import errors
 from gateway.client.channel import Connection
+
+logger = logging.getLogger(__name__)
 
 SERVICE = "daskgateway.v1.CredentialService"
 RENEW_AT = 2 / 3  # of a certificate's life
+RENEW_AGAIN_S = 60.0  # where the gateway did not renew one
 
 
 @dataclass(frozen=True)
@@ -63,24 +69,39 @@ def obtain(connection: Connection, name: str) -> ClusterCredentials:
 
 
 _lock = threading.Lock()
-_kept: dict[str, ClusterCredentials] = {}
+_kept: dict[str, ClusterCredentials] = {}  # by cluster's uid
+_first_due: dict[str, float] = {}  # when the first that were kept for a uid are to be renewed, on the wall clock
 MAX_KEPT = 256
 
 
 def kept(connection: Connection, uid: str) -> ClusterCredentials:
-    """Return credentials for a cluster's uid, made once and renewed in time."""
+    """Return credentials for a cluster's uid, made once and renewed in time; GatewayError if there are none."""
     with _lock:
         found = _kept.get(uid)
-    if found is None or found.renew_at <= time.time():
-        found = obtain(connection, f"users/-/clusters/{uid}")
-        with _lock:
-            if len(_kept) >= MAX_KEPT:
-                del _kept[next(iter(_kept))]
-            _kept[uid] = found
-    return found
+    if found is not None and found.renew_at > time.time():
+        return found
+    try:
+        fresh = obtain(connection, f"users/-/clusters/{uid}")
+    except errors.GatewayError as error:
+        if found is None:
+            raise
+        logger.debug("the certificate for cluster %s is not renewed now: %s", uid, error)
+        fresh = replace(found, renew_at=time.time() + RENEW_AGAIN_S)  # a third of its life is left, or its scheduler will tell
+    remember(uid, fresh)
+    return fresh
 
 
 def remember(uid: str, credentials: ClusterCredentials) -> None:
     """Keep credentials that were obtained by other means."""
     with _lock:
+        if uid not in _kept and len(_kept) >= MAX_KEPT:
+            oldest = next(iter(_kept))
+            del _kept[oldest], _first_due[oldest]
         _kept[uid] = credentials
+        _first_due.setdefault(uid, credentials.renew_at)
+
+
+def outlived(uid: str) -> bool:
+    """Whether a cluster's first certificate is due to be renewed: Dask's objects keep what they were made with for all their life."""
+    with _lock:
+        return _first_due.get(uid, math.inf) <= time.time()
