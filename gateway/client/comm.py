@@ -35,8 +35,9 @@ logger = logging.getLogger(__name__)
 DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
 TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
 MAX_CONNECTIONS = 256
-END_TIMEOUT_S = 5.0  # to ask whether a cluster that is not reached has ended
+CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
 WAYS = ("auto", "always", "never")
+FINAL = (errors.AuthenticationFailed, errors.PermissionDenied, errors.ClusterNotFound, errors.ClusterFinished)
 ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a word of the peer's: it, or an edge, went away
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
@@ -154,7 +155,12 @@ async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
     if isinstance(given, ssl.SSLContext) and not credentials.outlived(target.uid):
         given.check_hostname = True
         return given
-    return await in_thread(lambda: credentials.kept(connection_for(target), target.uid).ssl_context())
+    try:
+        return await in_thread(lambda: credentials.kept(_impatient(target), target.uid).ssl_context())
+    except FINAL as error:
+        raise FatalCommClosedError(str(error)) from error
+    except errors.GatewayError as error:  # Dask knows OSErrors only: its loops that connect again would end
+        raise CommClosedError(f"{target}: no certificate: {error}") from error
 
 
 async def _with_tls(stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
@@ -189,10 +195,8 @@ def end_of(target: wire.SchedulerAddress) -> str:
     if target.uid in _ended:
         return _ended[target.uid]
     try:
-        connection = connection_for(target)
-        quick = Connection(replace(connection.settings, retry_s=0.0))
         request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
-        cluster = quick.call(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster, timeout_s=END_TIMEOUT_S)
+        cluster = _impatient(target).call(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster)
     except (errors.GatewayError, ValueError):
         return ""
     if cluster.status.state not in requests.ENDING:
@@ -201,6 +205,12 @@ def end_of(target: wire.SchedulerAddress) -> str:
         _ended.pop(next(iter(_ended)), None)
     _ended[target.uid] = f"cluster {target.uid} is {requests.state(cluster)}: {requests.explanation(cluster)}"
     return _ended[target.uid]
+
+
+def _impatient(target: wire.SchedulerAddress) -> Connection:
+    """Return a connection to the gateway whose calls are tried once: Dask does not wait for long, and threads are few."""
+    found = connection_for(target).settings
+    return Connection(replace(found, retry_s=0.0, timeout_s=min(found.timeout_s, CALL_TIMEOUT_S)))
 
 
 def remember(uid: str, connection: Connection) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from distributed.comm.core import FatalCommClosedError
 
 from gateway import wire
 from gateway.client import comm, credentials, errors
@@ -111,3 +112,26 @@ async def test_a_certificate_that_is_due_serves_on_while_the_gateway_gives_no_ot
         assert await greeted(address, given) == b"hello"
         assert await greeted(address, given) == b"hello"
     assert len(asked) == 1  # not at each connection: each would wait for an answer
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [
+        (errors.Unavailable("the server is away"), False),
+        (errors.DeadlineExceeded("late"), False),
+        (errors.Overloaded("too much"), False),
+        (errors.GatewayError("what is this"), False),
+        (errors.ClusterNotFound("no such cluster"), True),
+        (errors.AuthenticationFailed("who are you"), True),
+    ],
+)
+async def test_credentials_that_are_not_to_be_had_are_told_in_words_that_dask_knows(
+    error: errors.GatewayError, final: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> ClusterCredentials:
+        raise error
+
+    monkeypatch.setattr(credentials, "obtain", fails)
+    with pytest.raises(OSError, match=str(error)) as told:  # Dask lets everything else through to the user, and ends its own loops
+        await GatewayConnector().connect(f"127.0.0.1:9/{UID}")
+    assert isinstance(told.value, FatalCommClosedError) is final
