@@ -41,12 +41,14 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),  # retries are made here, with one request_id
 ]
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
+GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
 HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
 
 _lock = threading.Lock()
 _channels: dict[tuple[str, str | None], grpc.Channel] = {}
 _http_until: dict[str, float] = {}  # until when calls to an address go over HTTP; one entry a gateway
-_grpc_passes: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
+_grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
+_grpc_away_since: dict[str, float] = {}  # since when HTTP passes to such an address and gRPC does not
 _grpc_pid: int | None = None  # the process that gRPC was first used in
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -95,7 +97,19 @@ def uses_http(settings: Settings) -> bool:
 
 
 def _passes_over_http(settings: Settings) -> None:
-    _http_until[settings.address] = time.monotonic() + HTTP_FOR_S
+    """Note that a call passed over HTTP which gRPC did not bring through."""
+    now = time.monotonic()
+    if settings.address in _grpc_passed and now < _grpc_away_since.setdefault(settings.address, now) + GRPC_AWAY_S:
+        return  # an edge that started again meanwhile; gRPC waits before it connects again
+    forget(settings.address)
+    _http_until[settings.address] = now + HTTP_FOR_S
+
+
+def forget(address: str) -> None:
+    """Forget what was found out about an address."""
+    _grpc_passed.discard(address)
+    _grpc_away_since.pop(address, None)
+    _http_until.pop(address, None)
 
 
 class Connection:
@@ -136,7 +150,7 @@ class Connection:
 
     def stream(self, service: str, method: str, request: Message, answer: type[M]) -> Stream[M] | http_calls.EventStream[M]:
         """Begin a call that streams its answers."""
-        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passes:
+        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passed:
             # A stream itself does not tell in time whether gRPC passes.
             self.call("daskgateway.v1.CredentialService", "WhoAmI", WhoAmIRequest(), WhoAmIResponse)
         if uses_http(self.settings):
@@ -151,10 +165,15 @@ class Connection:
         return ((AUTHORIZATION, header),) if header else ()
 
     def _grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
+        result = self._over_grpc(path, request, answer, timeout_s)
+        _grpc_passed.add(self.settings.address)
+        _grpc_away_since.pop(self.settings.address, None)
+        return result
+
+    def _over_grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
         call = _channel(self.settings).unary_unary(path, request_serializer=_serialize, response_deserializer=answer.FromString)
         try:
             result: M = call(request, timeout=timeout_s, metadata=self._credentials())
-            _grpc_passes.add(self.settings.address)
             return result
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
