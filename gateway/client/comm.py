@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import time
 from collections.abc import Awaitable
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
 TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
+EDGE_LIVES_S = 60.0  # for so long after a tunnel passed, the edge is not what a direct connection fails by
 MAX_CONNECTIONS = 256
 CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
 WAYS = ("auto", "always", "never")
@@ -43,6 +45,7 @@ ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a 
 _connections: dict[str, Connection] = {}  # by cluster's uid
 _ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
 _tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
+_tunnel_passed_at: dict[tuple[str, int], float] = {}  # after a direct connection had not; by the same
 
 
 class NoDirectWay(Exception):
@@ -80,6 +83,7 @@ class GatewayConnector(Connector):
             except OSError:
                 if wish == "always" or _tunnel_until.pop(place, None) is None:
                     raise
+        began = time.monotonic()
         try:
             return await self._direct(target, context, None if wish == "never" else DIRECT_S)
         except NoDirectWay as failed:
@@ -92,7 +96,7 @@ class GatewayConnector(Connector):
             except OSError as error:
                 logger.debug("no tunnel either: %s", error)
                 raise failed.error from failed.__cause__
-            _tunnel_until[place] = time.monotonic() + TUNNEL_FOR_S
+            _tunnel_passed(place, began)
             return stream
 
     async def _direct(self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None) -> Any:
@@ -148,6 +152,17 @@ class GatewayConnector(Connector):
                 raise
             raise NoDirectWay(error) from error
         return stream
+
+
+def _tunnel_passed(place: tuple[str, int], began: float) -> None:
+    """Note that a tunnel passed where a direct connection did not, which was tried from `began` on.
+
+    Had no tunnel passed just before, then it may be the edge that was away.
+    """
+    now = time.monotonic()
+    if 0.0 <= began - _tunnel_passed_at.get(place, -math.inf) < EDGE_LIVES_S:
+        _tunnel_until[place] = now + TUNNEL_FOR_S
+    _tunnel_passed_at[place] = now
 
 
 async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
