@@ -233,9 +233,13 @@ def _from_grpc(error: Any) -> errors.GatewayError:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the event loop, in this process's small pool."""
+    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are no threads any more."""
     with _lock:
         pool = _pools.get(os.getpid())
         if pool is None:
             pool = _pools[os.getpid()] = ThreadPoolExecutor(THREADS, thread_name_prefix="daskgateway")
-    return await asyncio.get_running_loop().run_in_executor(pool, work)
+    try:
+        future = pool.submit(work)
+    except RuntimeError as error:
+        raise errors.ProcessEnds(f"this process is ending: {error}", code="UNAVAILABLE") from None
+    return await asyncio.wrap_future(future)

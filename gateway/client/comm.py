@@ -68,7 +68,7 @@ class GatewayConnector(Connector):
         except FatalCommClosedError:
             raise
         except OSError as error:
-            if words := await in_thread(lambda: end_of(target)):
+            if words := await _end_of(target):
                 raise FatalCommClosedError(words) from error  # Dask tries no further
             raise
         return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
@@ -141,6 +141,8 @@ class GatewayConnector(Connector):
             raise
         except ssl.SSLCertVerificationError as error:
             raise NoDirectWay(FatalCommClosedError(f"{target}: this is not the scheduler of cluster {target.uid}: {error}")) from error
+        except RuntimeError as error:  # of the loop's own threads, as the interpreter ends
+            raise NoDirectWay(CommClosedError(f"{target}: {error}")) from error
         except ENDED as error:
             raise NoDirectWay(CommClosedError(f"{target}: the connection ended before TLS was agreed on: {error}")) from error
         except ssl.SSLError as error:
@@ -226,6 +228,13 @@ def _impatient(target: wire.SchedulerAddress) -> Connection:
     """Return a connection to the gateway whose calls are tried once: Dask does not wait for long, and threads are few."""
     found = connection_for(target).settings
     return Connection(replace(found, retry_s=0.0, timeout_s=min(found.timeout_s, CALL_TIMEOUT_S)))
+
+
+async def _end_of(target: wire.SchedulerAddress) -> str:
+    try:
+        return await in_thread(lambda: end_of(target))
+    except errors.ProcessEnds:
+        return ""
 
 
 def remember(uid: str, connection: Connection) -> None:
