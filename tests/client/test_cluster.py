@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +81,29 @@ def test_an_end_that_another_wished_closes_the_object_and_its_client(gateway: Ga
     assert "asked for its end" in cluster._cluster_manager_logs[-1][1]
     cluster.close()
     client.close()
+
+
+def test_closing_while_the_way_to_the_scheduler_is_broken_does_not_wait_for_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = GatewayCluster(gateway=gateway)
+    asked = threading.Event()
+
+    async def no_answer_comes() -> bool:
+        asked.set()
+        return bool(await asyncio.Event().wait())
+
+    monkeypatch.setattr(cluster, "_has_ended", no_answer_comes)
+    cluster.loop.add_callback(cluster._watch_worker_status_comm.abort)
+    assert asked.wait(20)
+    cluster.close(timeout=20)
+    assert cluster.status is Status.closed
+
+
+def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again(cluster: GatewayCluster) -> None:
+    first = cluster._watch_worker_status_comm
+    cluster.status = Status.starting  # as it is while Dask asks for more, once it follows
+    cluster.loop.add_callback(first.abort)
+    until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
+    cluster.status = Status.running
 
 
 def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
