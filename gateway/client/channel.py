@@ -42,13 +42,14 @@ CHANNEL_OPTIONS = [
 ]
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
 GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
+GRPC_APART_S = 60.0  # between calls that gRPC does not bring through, if they are to tell of the same absence
 HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
 
 _lock = threading.Lock()
 _channels: dict[tuple[str, str | None], grpc.Channel] = {}
 _http_until: dict[str, float] = {}  # until when calls to an address go over HTTP; one entry a gateway
 _grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
-_grpc_away_since: dict[str, float] = {}  # since when HTTP passes to such an address and gRPC does not
+_grpc_away: dict[str, tuple[float, float]] = {}  # since when HTTP passes to such an address and gRPC does not, and when last
 _grpc_pid: int | None = None  # the process that gRPC was first used in
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -99,7 +100,11 @@ def uses_http(settings: Settings) -> bool:
 def _passes_over_http(settings: Settings) -> None:
     """Note that a call passed over HTTP which gRPC did not bring through."""
     now = time.monotonic()
-    if settings.address in _grpc_passed and now < _grpc_away_since.setdefault(settings.address, now) + GRPC_AWAY_S:
+    since, last = _grpc_away.get(settings.address, (now, now))
+    if now - last > GRPC_APART_S:
+        since = now
+    _grpc_away[settings.address] = (since, now)
+    if settings.address in _grpc_passed and now - since < GRPC_AWAY_S:
         return  # an edge that started again meanwhile; gRPC waits before it connects again
     forget(settings.address)
     _http_until[settings.address] = now + HTTP_FOR_S
@@ -108,7 +113,7 @@ def _passes_over_http(settings: Settings) -> None:
 def forget(address: str) -> None:
     """Forget what was found out about an address."""
     _grpc_passed.discard(address)
-    _grpc_away_since.pop(address, None)
+    _grpc_away.pop(address, None)
     _http_until.pop(address, None)
 
 
@@ -167,7 +172,7 @@ class Connection:
     def _grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
         result = self._over_grpc(path, request, answer, timeout_s)
         _grpc_passed.add(self.settings.address)
-        _grpc_away_since.pop(self.settings.address, None)
+        _grpc_away.pop(self.settings.address, None)
         return result
 
     def _over_grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:

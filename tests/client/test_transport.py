@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
@@ -56,6 +57,19 @@ def test_an_edge_that_starts_again_does_not_turn_its_clients_to_http() -> None:
     ways.grpc_passes = False
     assert ways.go() == "grpc http"
     assert not channel.uses_http(SETTINGS)
+
+
+def test_two_short_absences_are_not_one_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(channel, "time", SimpleNamespace(monotonic=lambda: now))
+    ways = Ways()
+    assert ways.go() == "grpc"
+    ways.grpc_passes = False
+    assert ways.go() == "grpc http"
+    now += 3600  # nothing was asked meanwhile, or it would have gone over gRPC
+    assert [ways.go(), ways.go()] == ["grpc http", "grpc http"]
+    now += 11
+    assert [ways.go(), ways.go()] == ["grpc http", "http"]
 
 
 def test_where_grpc_does_not_come_back_calls_go_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
