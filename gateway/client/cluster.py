@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import dask.config
@@ -18,7 +19,7 @@ from distributed.utils import Log, Logs
 from gateway import wire
 from gateway.client import comm, credentials, display, errors, ownership, requests, settings
 from gateway.client.adaptive import GatewayAdaptive, bounds, workers_for
-from gateway.client.channel import in_thread
+from gateway.client.channel import Connection, in_thread
 from gateway.client.following import Following
 from gateway.client.gateway import Gateway
 from gateway.client.requests import CLUSTERS, DEFAULT_GROUP
@@ -172,11 +173,16 @@ class GatewayCluster(Following):
         return await self._connection.call_async(CLUSTERS, method, request, cluster_pb2.Cluster)
 
     async def _has_ended(self) -> bool:
+        once = Connection(replace(self._connection.settings, retry_s=0.0))
+        request = cluster_service_pb2.GetClusterRequest(name=self._uid_name)
         try:
-            cluster = await self._get()
+            cluster = self._resource = await once.call_async(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster)
         except (errors.ClusterNotFound, errors.PermissionDenied):
             self._log(f"{self.cluster_id}: the gateway has no such cluster any more")
             return True
+        except errors.GatewayError as error:  # it does not tell; the scheduler may be reached all the same
+            logger.debug("whether %s has ended is not known: %s", self.cluster_id, error)
+            return False
         if cluster.status.state not in requests.ENDING:
             return False
         words = f"{self.cluster_id}: {requests.state(cluster)}: {requests.explanation(cluster)}"

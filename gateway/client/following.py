@@ -9,7 +9,7 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.objects import SchedulerInfo
 
-from gateway.client import errors, ownership
+from gateway.client import ownership
 
 FOLLOW_RETRY_S = (0.2, 5.0)  # between two attempts to hear of a cluster whose scheduler cannot be reached
 
@@ -22,6 +22,7 @@ class Following(Cluster):
     _ending: asyncio.Future[None]
 
     async def _has_ended(self) -> bool:
+        """Whether the gateway says so; not if it says nothing."""
         raise NotImplementedError
 
     async def _watch_worker_status(self, comm: Any) -> None:
@@ -54,7 +55,7 @@ class Following(Cluster):
                     return None
                 self._watch_worker_status_comm = comm
                 return comm
-            except (OSError, errors.GatewayError):
+            except OSError:
                 await asyncio.sleep(wait_s)
                 wait_s = min(FOLLOW_RETRY_S[1], wait_s * 2)
         return None

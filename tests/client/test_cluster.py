@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
@@ -15,6 +16,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import Gateway, GatewayCluster
 from gateway.client import errors
+from gateway.client.channel import Connection
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 
@@ -104,6 +106,15 @@ def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again
     cluster.loop.add_callback(first.abort)
     until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
     cluster.status = Status.running
+
+
+def test_workers_are_followed_again_while_the_server_is_away(cluster: GatewayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cluster._watch_worker_status_comm
+    away = Connection(replace(cluster.gateway.connection.settings, address="http://127.0.0.1:9"))
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "_connection", away)
+        cluster.loop.add_callback(first.abort)
+        until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
 
 
 def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
