@@ -29,7 +29,7 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 BACKOFF_S = (0.1, 3.0)
-THREADS = 8
+THREADS, WAITING_THREADS = 8, 64
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -51,7 +51,7 @@ _http_until: dict[str, float] = {}  # until when calls to an address go over HTT
 _grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
 _grpc_away: dict[str, tuple[float, float]] = {}  # since when HTTP passes to such an address and gRPC does not, and when last
 _grpc_pid: int | None = None  # the process that gRPC was first used in
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, bool], ThreadPoolExecutor] = {}  # by process, and whether for what waits
 
 
 def _after_fork() -> None:
@@ -237,12 +237,16 @@ def _from_grpc(error: Any) -> errors.GatewayError:
     return errors.make(error.code().name, error.details() or "", status.details)
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are no threads any more."""
+async def in_thread(work: Callable[[], T], *, waits: bool = False) -> T:
+    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are no threads any more.
+
+    What `waits` for a cluster, for hours perhaps, has a pool of its own: connections and all other calls would wait with it.
+    """
+    key = (os.getpid(), waits)
     with _lock:
-        pool = _pools.get(os.getpid())
+        pool = _pools.get(key)
         if pool is None:
-            pool = _pools[os.getpid()] = ThreadPoolExecutor(THREADS, thread_name_prefix="daskgateway")
+            pool = _pools[key] = ThreadPoolExecutor(WAITING_THREADS if waits else THREADS, thread_name_prefix="daskgateway")
     try:
         future = pool.submit(work)
     except RuntimeError as error:

@@ -123,7 +123,7 @@ class GatewayCluster(Following):
         else:
             self._resource = await self._call("CreateCluster", self._request)
         self.name = self.cluster_id
-        await in_thread(self._await_active)
+        await in_thread(self._await_active, waits=True)
         found = await in_thread(lambda: credentials.obtain(self._connection, self._resource.name))
         credentials.remember(self._resource.uid, found)
         comm.remember(self._resource.uid, self._connection)

@@ -126,7 +126,7 @@ def threads_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it be as at the end of an interpreter, whose other threads still run."""
     over = ThreadPoolExecutor(1)
     over.shutdown()
-    monkeypatch.setitem(channel._pools, os.getpid(), over)
+    monkeypatch.setitem(channel._pools, (os.getpid(), False), over)
 
 
 async def test_a_process_that_ends_is_told_so_in_words_that_dask_knows(monkeypatch: pytest.MonkeyPatch) -> None:
