@@ -119,7 +119,12 @@ class EdgeProcess:
             record = self._record
             assert record is not None
             began = asyncio.get_running_loop().time()
-            await _ended(record)
+            try:
+                await _ended(record)
+            except OSError as error:  # no descriptor to wait on
+                logger.error("the edge is not watched for a moment: %s", error)
+                await asyncio.sleep(RESTART_S[1])
+                continue
             if self._child is not None and self._child.pid == record.pid:
                 self._child.poll()  # takes its exit code, so that no zombie stays
             logger.error("the edge has ended; starting it again")
@@ -129,7 +134,7 @@ class EdgeProcess:
             wait_s = min(RESTART_S[1], wait_s * 2)
             try:
                 self._record = await self._spawn(record.address)
-            except ConfigurationError as error:
+            except (ConfigurationError, OSError) as error:  # also where the machine is out of something
                 logger.error("the edge could not be started: %s", error)
 
     async def stop(self) -> None:
@@ -168,9 +173,12 @@ class EdgeProcess:
             code = await asyncio.to_thread(child.wait)
             raise ConfigurationError(f"the edge did not start (exit code {code}); its own message is above")
         record = EdgeRecord(child.pid, start_time(child.pid), self._digest, listening)
-        scratch = self._record_path.with_suffix(".new")
-        scratch.write_text(json.dumps(asdict(record)))
-        scratch.rename(self._record_path)
+        try:
+            scratch = self._record_path.with_suffix(".new")
+            scratch.write_text(json.dumps(asdict(record)))
+            scratch.rename(self._record_path)
+        except OSError as error:  # it serves all the same; only a server that follows a crashed one will not find it
+            logger.error("which process is the edge could not be noted: %s", error)
         return record
 
     def _read(self) -> EdgeRecord | None:
