@@ -36,7 +36,8 @@ class ClusterCredentials:
     key: str
     ca_certificate: str
     server_name: str
-    renew_at: float  # on the wall clock
+    renew_at: float  # on the wall clock, and so is the next
+    expire_at: float
 
     def security(self) -> Security:
         """Return them as Dask takes them."""
@@ -64,8 +65,9 @@ def obtain(connection: Connection, name: str) -> ClusterCredentials:
     request = pb.GenerateClientCertificateRequest(name=name, public_key=public.decode())
     answer = connection.call(SERVICE, "GenerateClientCertificate", request, pb.GenerateClientCertificateResponse)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
-    left_s = answer.expire_time.seconds - time.time()
-    return ClusterCredentials(answer.certificate, private, answer.ca_certificate, answer.server_name, time.time() + left_s * RENEW_AT)
+    now, expire_at = time.time(), float(answer.expire_time.seconds)
+    renew_at = now + (expire_at - now) * RENEW_AT
+    return ClusterCredentials(answer.certificate, private, answer.ca_certificate, answer.server_name, renew_at, expire_at)
 
 
 _lock = threading.Lock()
@@ -83,10 +85,11 @@ def kept(connection: Connection, uid: str) -> ClusterCredentials:
     try:
         fresh = obtain(connection, f"users/-/clusters/{uid}")
     except errors.GatewayError as error:
-        if found is None:
+        now = time.time()
+        if found is None or found.expire_at <= now:
             raise
         logger.debug("the certificate for cluster %s is not renewed now: %s", uid, error)
-        fresh = replace(found, renew_at=time.time() + RENEW_AGAIN_S)  # a third of its life is left, or its scheduler will tell
+        fresh = replace(found, renew_at=min(now + RENEW_AGAIN_S, found.expire_at))
     remember(uid, fresh)
     return fresh
 

@@ -53,7 +53,8 @@ def signed(secrets: ClusterSecrets, ttl_s: float, renew_in_s: float) -> ClusterC
     certificate, _ = certificates.sign_client(secrets, public.decode(), user="alice", now=now(), ttl_s=ttl_s)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     authority = secrets.ca_certificate.decode()
-    return ClusterCredentials(certificate, private.decode(), authority, wire.server_name(UID), time.time() + renew_in_s)
+    began = time.time()
+    return ClusterCredentials(certificate, private.decode(), authority, wire.server_name(UID), began + renew_in_s, began + ttl_s)
 
 
 @asynccontextmanager
@@ -112,6 +113,25 @@ async def test_a_certificate_that_is_due_serves_on_while_the_gateway_gives_no_ot
         assert await greeted(address, given) == b"hello"
         assert await greeted(address, given) == b"hello"
     assert len(asked) == 1  # not at each connection: each would wait for an answer
+
+
+async def test_a_certificate_that_has_expired_is_renewed_as_soon_as_the_gateway_is_back(
+    secrets: ClusterSecrets, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = [errors.Unavailable("the edge is away")]
+
+    def obtain(*_: object) -> ClusterCredentials:
+        if away:
+            raise away.pop()
+        return signed(secrets, 600, 400)
+
+    monkeypatch.setattr(credentials, "obtain", obtain)
+    given = signed(secrets, -1, -1)
+    credentials.remember(UID, given)
+    async with scheduler(secrets, tmp_path) as address:
+        with pytest.raises(OSError, match="the edge is away"):
+            await greeted(address, given)
+        assert await greeted(address, given) == b"hello"  # Dask tries for half a minute
 
 
 @pytest.mark.parametrize(
