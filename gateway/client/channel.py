@@ -29,7 +29,7 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 BACKOFF_S = (0.1, 3.0)
-THREADS = 8
+THREADS, WAITING_THREADS = 8, 64
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -41,14 +41,17 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),  # retries are made here, with one request_id
 ]
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
+GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
+GRPC_APART_S = 60.0  # between calls that gRPC does not bring through, if they are to tell of the same absence
 HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
 
 _lock = threading.Lock()
 _channels: dict[tuple[str, str | None], grpc.Channel] = {}
 _http_until: dict[str, float] = {}  # until when calls to an address go over HTTP; one entry a gateway
-_grpc_passes: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
+_grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
+_grpc_away: dict[str, tuple[float, float]] = {}  # since when HTTP passes to such an address and gRPC does not, and when last
 _grpc_pid: int | None = None  # the process that gRPC was first used in
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, bool], ThreadPoolExecutor] = {}  # by process, and whether for what waits
 
 
 def _after_fork() -> None:
@@ -95,7 +98,23 @@ def uses_http(settings: Settings) -> bool:
 
 
 def _passes_over_http(settings: Settings) -> None:
-    _http_until[settings.address] = time.monotonic() + HTTP_FOR_S
+    """Note that a call passed over HTTP which gRPC did not bring through."""
+    now = time.monotonic()
+    since, last = _grpc_away.get(settings.address, (now, now))
+    if now - last > GRPC_APART_S:
+        since = now
+    _grpc_away[settings.address] = (since, now)
+    if settings.address in _grpc_passed and now - since < GRPC_AWAY_S:
+        return  # an edge that started again meanwhile; gRPC waits before it connects again
+    forget(settings.address)
+    _http_until[settings.address] = now + HTTP_FOR_S
+
+
+def forget(address: str) -> None:
+    """Forget what was found out about an address."""
+    _grpc_passed.discard(address)
+    _grpc_away.pop(address, None)
+    _http_until.pop(address, None)
 
 
 class Connection:
@@ -136,7 +155,7 @@ class Connection:
 
     def stream(self, service: str, method: str, request: Message, answer: type[M]) -> Stream[M] | http_calls.EventStream[M]:
         """Begin a call that streams its answers."""
-        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passes:
+        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passed:
             # A stream itself does not tell in time whether gRPC passes.
             self.call("daskgateway.v1.CredentialService", "WhoAmI", WhoAmIRequest(), WhoAmIResponse)
         if uses_http(self.settings):
@@ -151,10 +170,15 @@ class Connection:
         return ((AUTHORIZATION, header),) if header else ()
 
     def _grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
+        result = self._over_grpc(path, request, answer, timeout_s)
+        _grpc_passed.add(self.settings.address)
+        _grpc_away.pop(self.settings.address, None)
+        return result
+
+    def _over_grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
         call = _channel(self.settings).unary_unary(path, request_serializer=_serialize, response_deserializer=answer.FromString)
         try:
             result: M = call(request, timeout=timeout_s, metadata=self._credentials())
-            _grpc_passes.add(self.settings.address)
             return result
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
@@ -213,10 +237,18 @@ def _from_grpc(error: Any) -> errors.GatewayError:
     return errors.make(error.code().name, error.details() or "", status.details)
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the event loop, in this process's small pool."""
+async def in_thread(work: Callable[[], T], *, waits: bool = False) -> T:
+    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are no threads any more.
+
+    What `waits` for a cluster, for hours perhaps, has a pool of its own: connections and all other calls would wait with it.
+    """
+    key = (os.getpid(), waits)
     with _lock:
-        pool = _pools.get(os.getpid())
+        pool = _pools.get(key)
         if pool is None:
-            pool = _pools[os.getpid()] = ThreadPoolExecutor(THREADS, thread_name_prefix="daskgateway")
-    return await asyncio.get_running_loop().run_in_executor(pool, work)
+            pool = _pools[key] = ThreadPoolExecutor(WAITING_THREADS if waits else THREADS, thread_name_prefix="daskgateway")
+    try:
+        future = pool.submit(work)
+    except RuntimeError as error:
+        raise errors.ProcessEnds(f"this process is ending: {error}", code="UNAVAILABLE") from None
+    return await asyncio.wrap_future(future)

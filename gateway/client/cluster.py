@@ -7,31 +7,30 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import dask.config
 from dask.utils import parse_timedelta
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from distributed.core import Status, rpc
-from distributed.deploy.cluster import Cluster
-from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs
 
 from gateway import wire
 from gateway.client import comm, credentials, display, errors, ownership, requests, settings
 from gateway.client.adaptive import GatewayAdaptive, bounds, workers_for
-from gateway.client.channel import in_thread
+from gateway.client.channel import Connection, in_thread
+from gateway.client.following import Following
 from gateway.client.gateway import Gateway
 from gateway.client.requests import CLUSTERS, DEFAULT_GROUP
 
 logger = logging.getLogger("distributed.deploy.gateway")
 
-FOLLOW_RETRY_S = (0.2, 5.0)  # between two attempts to hear of a cluster whose scheduler cannot be reached
 LOOK_S = 2.0  # between two looks at why workers do not come
 Amount = int | float | str
 
 
-class GatewayCluster(Cluster):
+class GatewayCluster(Following):
     """A new cluster of a gateway, or (by `from_name`) one that exists.
 
     Parameters
@@ -124,7 +123,7 @@ class GatewayCluster(Cluster):
         else:
             self._resource = await self._call("CreateCluster", self._request)
         self.name = self.cluster_id
-        await in_thread(self._await_active)
+        await in_thread(self._await_active, waits=True)
         found = await in_thread(lambda: credentials.obtain(self._connection, self._resource.name))
         credentials.remember(self._resource.uid, found)
         comm.remember(self._resource.uid, self._connection)
@@ -173,42 +172,17 @@ class GatewayCluster(Cluster):
     async def _call(self, method: str, request: Any) -> cluster_pb2.Cluster:
         return await self._connection.call_async(CLUSTERS, method, request, cluster_pb2.Cluster)
 
-    async def _watch_worker_status(self, comm: Any) -> None:
-        """Follow the scheduler's workers. When the way to it breaks, follow again until the gateway says that the cluster has ended."""
-        while comm is not None:
-            await super()._watch_worker_status(comm)
-            comm = await self._follow_again()
-
-    async def _follow_again(self) -> Any:
-        wait_s = FOLLOW_RETRY_S[0]
-        while self.status is Status.running:
-            try:
-                if await self._has_ended():
-                    # In a task of its own: closing waits for the one that this runs in.
-                    self._ending = asyncio.ensure_future(self._close_with_clients())
-                    return None
-                comm = await self.scheduler_comm.live_comm()
-                comm.name = "Cluster worker status"
-                await comm.write({"op": "subscribe_worker_status"})
-                self.scheduler_info = SchedulerInfo(await comm.read())
-                self._watch_worker_status_comm = comm
-                return comm
-            except (OSError, errors.GatewayError):
-                await asyncio.sleep(wait_s)
-                wait_s = min(FOLLOW_RETRY_S[1], wait_s * 2)
-        return None
-
-    async def _close_with_clients(self) -> None:
-        """Close, and the clients that were made of this object, which would try to reconnect for half a minute."""
-        await self._close(shutdown=False)
-        await ownership.close_clients(self)
-
     async def _has_ended(self) -> bool:
+        once = Connection(replace(self._connection.settings, retry_s=0.0))
+        request = cluster_service_pb2.GetClusterRequest(name=self._uid_name)
         try:
-            cluster = await self._get()
+            cluster = self._resource = await once.call_async(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster)
         except (errors.ClusterNotFound, errors.PermissionDenied):
             self._log(f"{self.cluster_id}: the gateway has no such cluster any more")
             return True
+        except errors.GatewayError as error:  # it does not tell; the scheduler may be reached all the same
+            logger.debug("whether %s has ended is not known: %s", self.cluster_id, error)
+            return False
         if cluster.status.state not in requests.ENDING:
             return False
         words = f"{self.cluster_id}: {requests.state(cluster)}: {requests.explanation(cluster)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import time
 from collections.abc import Awaitable
@@ -34,14 +35,17 @@ logger = logging.getLogger(__name__)
 
 DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
 TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
+EDGE_LIVES_S = 60.0  # for so long after a tunnel passed, the edge is not what a direct connection fails by
 MAX_CONNECTIONS = 256
-END_TIMEOUT_S = 5.0  # to ask whether a cluster that is not reached has ended
+CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
 WAYS = ("auto", "always", "never")
+FINAL = (errors.AuthenticationFailed, errors.PermissionDenied, errors.ClusterNotFound, errors.ClusterFinished)
 ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a word of the peer's: it, or an edge, went away
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
 _ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
 _tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
+_tunnel_passed_at: dict[tuple[str, int], float] = {}  # after a direct connection had not; by the same
 
 
 class NoDirectWay(Exception):
@@ -58,18 +62,13 @@ class GatewayConnector(Connector):
     async def connect(self, address: str, deserialize: bool = True, **connection_args: Any) -> TLS:
         """Return a comm to `host:port/uid`."""
         target = wire.parse_scheduler_address(address)
-        context = connection_args.get("ssl_context")
-        if isinstance(context, ssl.SSLContext):
-            context.check_hostname = True
-        else:
-            found = await in_thread(lambda: credentials.kept(connection_for(target), target.uid))
-            context = found.ssl_context()
+        context = await _context(target, connection_args.get("ssl_context"))
         try:
             stream = await self._stream(target, context, wished_way())
         except FatalCommClosedError:
             raise
         except OSError as error:
-            if words := await in_thread(lambda: end_of(target)):
+            if words := await _end_of(target):
                 raise FatalCommClosedError(words) from error  # Dask tries no further
             raise
         return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
@@ -84,6 +83,7 @@ class GatewayConnector(Connector):
             except OSError:
                 if wish == "always" or _tunnel_until.pop(place, None) is None:
                     raise
+        began = time.monotonic()
         try:
             return await self._direct(target, context, None if wish == "never" else DIRECT_S)
         except NoDirectWay as failed:
@@ -96,7 +96,7 @@ class GatewayConnector(Connector):
             except OSError as error:
                 logger.debug("no tunnel either: %s", error)
                 raise failed.error from failed.__cause__
-            _tunnel_until[place] = time.monotonic() + TUNNEL_FOR_S
+            _tunnel_passed(place, began)
             return stream
 
     async def _direct(self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None) -> Any:
@@ -141,6 +141,8 @@ class GatewayConnector(Connector):
             raise
         except ssl.SSLCertVerificationError as error:
             raise NoDirectWay(FatalCommClosedError(f"{target}: this is not the scheduler of cluster {target.uid}: {error}")) from error
+        except RuntimeError as error:  # of the loop's own threads, as the interpreter ends
+            raise NoDirectWay(CommClosedError(f"{target}: {error}")) from error
         except ENDED as error:
             raise NoDirectWay(CommClosedError(f"{target}: the connection ended before TLS was agreed on: {error}")) from error
         except ssl.SSLError as error:
@@ -152,6 +154,30 @@ class GatewayConnector(Connector):
                 raise
             raise NoDirectWay(error) from error
         return stream
+
+
+def _tunnel_passed(place: tuple[str, int], began: float) -> None:
+    """Note that a tunnel passed where a direct connection did not, which was tried from `began` on.
+
+    Had no tunnel passed just before, then it may be the edge that was away.
+    """
+    now = time.monotonic()
+    if 0.0 <= began - _tunnel_passed_at.get(place, -math.inf) < EDGE_LIVES_S:
+        _tunnel_until[place] = now + TUNNEL_FOR_S
+    _tunnel_passed_at[place] = now
+
+
+async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
+    """Return what to prove oneself by: what Dask gives, unless there is something newer."""
+    if isinstance(given, ssl.SSLContext) and not credentials.outlived(target.uid):
+        given.check_hostname = True
+        return given
+    try:
+        return await in_thread(lambda: credentials.kept(_impatient(target), target.uid).ssl_context())
+    except FINAL as error:
+        raise FatalCommClosedError(str(error)) from error
+    except errors.GatewayError as error:  # Dask knows OSErrors only: its loops that connect again would end
+        raise CommClosedError(f"{target}: no certificate: {error}") from error
 
 
 async def _with_tls(stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
@@ -189,10 +215,8 @@ def end_of(target: wire.SchedulerAddress) -> str:
     if target.uid in _ended:
         return _ended[target.uid]
     try:
-        connection = connection_for(target)
-        quick = Connection(replace(connection.settings, retry_s=0.0))
         request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
-        cluster = quick.call(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster, timeout_s=END_TIMEOUT_S)
+        cluster = _impatient(target).call(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster)
     except (errors.GatewayError, ValueError):
         return ""
     if cluster.status.state not in requests.ENDING:
@@ -201,6 +225,19 @@ def end_of(target: wire.SchedulerAddress) -> str:
         _ended.pop(next(iter(_ended)), None)
     _ended[target.uid] = f"cluster {target.uid} is {requests.state(cluster)}: {requests.explanation(cluster)}"
     return _ended[target.uid]
+
+
+def _impatient(target: wire.SchedulerAddress) -> Connection:
+    """Return a connection to the gateway whose calls are tried once: Dask does not wait for long, and threads are few."""
+    found = connection_for(target).settings
+    return Connection(replace(found, retry_s=0.0, timeout_s=min(found.timeout_s, CALL_TIMEOUT_S)))
+
+
+async def _end_of(target: wire.SchedulerAddress) -> str:
+    try:
+        return await in_thread(lambda: end_of(target))
+    except errors.ProcessEnds:
+        return ""
 
 
 def remember(uid: str, connection: Connection) -> None:

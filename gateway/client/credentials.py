@@ -5,21 +5,27 @@ The private key never leaves this process.
 
 from __future__ import annotations
 
+import logging
+import math
 import ssl
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from daskgateway.v1 import credential_service_pb2 as pb
 from distributed.security import Security
 
+from gateway.client import errors
 from gateway.client.channel import Connection
+
+logger = logging.getLogger(__name__)
 
 SERVICE = "daskgateway.v1.CredentialService"
 RENEW_AT = 2 / 3  # of a certificate's life
+RENEW_AGAIN_S = 60.0  # where the gateway did not renew one
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class ClusterCredentials:
     key: str
     ca_certificate: str
     server_name: str
-    renew_at: float  # on the wall clock
+    renew_at: float  # on the wall clock, and so is the next
+    expire_at: float
 
     def security(self) -> Security:
         """Return them as Dask takes them."""
@@ -58,29 +65,46 @@ def obtain(connection: Connection, name: str) -> ClusterCredentials:
     request = pb.GenerateClientCertificateRequest(name=name, public_key=public.decode())
     answer = connection.call(SERVICE, "GenerateClientCertificate", request, pb.GenerateClientCertificateResponse)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
-    left_s = answer.expire_time.seconds - time.time()
-    return ClusterCredentials(answer.certificate, private, answer.ca_certificate, answer.server_name, time.time() + left_s * RENEW_AT)
+    now, expire_at = time.time(), float(answer.expire_time.seconds)
+    renew_at = now + (expire_at - now) * RENEW_AT
+    return ClusterCredentials(answer.certificate, private, answer.ca_certificate, answer.server_name, renew_at, expire_at)
 
 
 _lock = threading.Lock()
-_kept: dict[str, ClusterCredentials] = {}
+_kept: dict[str, ClusterCredentials] = {}  # by cluster's uid
+_first_due: dict[str, float] = {}  # when the first that were kept for a uid are to be renewed, on the wall clock
 MAX_KEPT = 256
 
 
 def kept(connection: Connection, uid: str) -> ClusterCredentials:
-    """Return credentials for a cluster's uid, made once and renewed in time."""
+    """Return credentials for a cluster's uid, made once and renewed in time; GatewayError if there are none."""
     with _lock:
         found = _kept.get(uid)
-    if found is None or found.renew_at <= time.time():
-        found = obtain(connection, f"users/-/clusters/{uid}")
-        with _lock:
-            if len(_kept) >= MAX_KEPT:
-                del _kept[next(iter(_kept))]
-            _kept[uid] = found
-    return found
+    if found is not None and found.renew_at > time.time():
+        return found
+    try:
+        fresh = obtain(connection, f"users/-/clusters/{uid}")
+    except errors.GatewayError as error:
+        now = time.time()
+        if found is None or found.expire_at <= now:
+            raise
+        logger.debug("the certificate for cluster %s is not renewed now: %s", uid, error)
+        fresh = replace(found, renew_at=min(now + RENEW_AGAIN_S, found.expire_at))
+    remember(uid, fresh)
+    return fresh
 
 
 def remember(uid: str, credentials: ClusterCredentials) -> None:
     """Keep credentials that were obtained by other means."""
     with _lock:
+        if uid not in _kept and len(_kept) >= MAX_KEPT:
+            oldest = next(iter(_kept))
+            del _kept[oldest], _first_due[oldest]
         _kept[uid] = credentials
+        _first_due.setdefault(uid, credentials.renew_at)
+
+
+def outlived(uid: str) -> bool:
+    """Whether a cluster's first certificate is due to be renewed: Dask's objects keep what they were made with for all their life."""
+    with _lock:
+        return _first_due.get(uid, math.inf) <= time.time()

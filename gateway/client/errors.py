@@ -74,6 +74,10 @@ class Unavailable(GatewayError):
     """The gateway does not answer."""
 
 
+class ProcessEnds(Unavailable, ConnectionError):
+    """This process is ending, or has no room for threads; an OSError, as Dask's loops that connect again know no other."""
+
+
 class DeadlineExceeded(GatewayError, TimeoutError):
     """The gateway did not answer in time."""
 

@@ -82,11 +82,11 @@ class Gateway:
     def close(self) -> None:
         """Nothing is held: channels belong to the process."""
 
-    def _do(self, work: Callable[[], T]) -> Any:
+    def _do(self, work: Callable[[], T], *, waits: bool = False) -> Any:
         """Do blocking work, or return an awaitable of it. The work begins at once either way."""
         if not self.asynchronous:
             return work()
-        return asyncio.ensure_future(in_thread(work))
+        return asyncio.ensure_future(in_thread(work, waits=waits))
 
     def _call(self, method: str, request: Any, answer: type[T], *, service: str = CLUSTERS, timeout_s: float | None = None) -> T:
         return self._connection.call(service, method, request, answer, timeout_s=timeout_s)  # type: ignore[type-var]
@@ -158,7 +158,7 @@ class Gateway:
 
         `told` is called with the cluster whenever it has changed.
         """
-        return self._do(lambda: self._wait(name, states, timeout_s, told))
+        return self._do(lambda: self._wait(name, states, timeout_s, told), waits=True)
 
     def _wait(
         self, name: str, states: Sequence[str], timeout_s: float, told: Callable[[cluster_pb2.Cluster], None] | None

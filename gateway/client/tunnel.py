@@ -15,7 +15,7 @@ from distributed.comm.tcp import set_tcp_timeout
 from distributed.utils import wait_for
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClosedError, WebSocketError, websocket_connect
+from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from gateway.client.channel import Connection, in_thread
 from gateway.client.http_calls import tls_context
@@ -55,15 +55,13 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     context = tls_context(settings) if settings.secure else None
     request = HTTPRequest(url, headers=headers, connect_timeout=CONNECT_S, request_timeout=CONNECT_S, ssl_options=context)
     try:
-        tunnel: Any = await wait_for(
-            websocket_connect(request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL]), timeout=CONNECT_S
-        )
+        tunnel = await _connected(request)
     except HTTPClientError as error:
         if error.code == 599:  # tornado's own, for no answer at all
             raise OSError(f"{url}: no tunnel: {error.message}") from error
         _sessions.pop(whose, None)
         raise _refused(uid, error) from None
-    except (StreamClosedError, WebSocketError, asyncio.TimeoutError, OSError) as error:
+    except Exception as error:  # tornado has one of its own for whatever is not quite HTTP
         raise OSError(f"{url}: no tunnel: {str(error) or type(error).__name__}") from error
     if len(_sessions) >= MAX_SESSIONS:
         _sessions.pop(next(iter(_sessions)), None)
@@ -79,6 +77,21 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     _carrying.add(task)
     task.add_done_callback(_carrying.discard)
     return ours
+
+
+async def _connected(request: HTTPRequest) -> Any:
+    """Return a WebSocket. One that opens when nobody waits for it any more is closed: tornado would keep it."""
+    opening: Any = websocket_connect(request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL])
+    try:
+        return await wait_for(asyncio.shield(opening), timeout=CONNECT_S)
+    except BaseException:
+        opening.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(opening: Any) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _close(opening.result())
 
 
 def _session(cookies: list[str]) -> str:

@@ -126,7 +126,12 @@ class EdgeProcess:
             record = self._record
             assert record is not None
             began = asyncio.get_running_loop().time()
-            await _ended(record)
+            try:
+                await _ended(record)
+            except OSError as error:  # no descriptor to wait on
+                logger.error("the edge is not watched for a moment: %s", error)
+                await asyncio.sleep(RESTART_S[1])
+                continue
             if self._child is not None and self._child.pid == record.pid:
                 self._child.poll()  # takes its exit code, so that no zombie stays
             logger.error("the edge has ended; starting it again")
@@ -136,7 +141,7 @@ class EdgeProcess:
             wait_s = min(RESTART_S[1], wait_s * 2)
             try:
                 self._record = await self._spawn(record.address)
-            except ConfigurationError as error:
+            except (ConfigurationError, OSError) as error:  # also where the machine is out of something
                 logger.error("the edge could not be started: %s", error)
 
     async def stop(self) -> None:
@@ -152,11 +157,7 @@ class EdgeProcess:
             warm = await asyncio.to_thread(WarmEdge)
         self._child = warm.child
         record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), self._digest, address, ready=False)
-        try:
-            self._write(record)
-        except OSError as error:
-            await asyncio.to_thread(warm.dismiss)
-            raise ConfigurationError(f"c.DaskGateway.state_dir: {self._record_path} cannot be written: {error.strerror}") from None
+        self._note(record)
         return record, warm.begin([*self._words, f"--Proxy.address={address}"])
 
     async def _spawn(self, address: str) -> EdgeRecord:
@@ -176,16 +177,17 @@ class EdgeProcess:
             code = await asyncio.to_thread(child.wait)
             raise ConfigurationError(f"the edge did not start (exit code {code}); its own message is above")
         record = replace(intended, address=listening, ready=True)
-        try:
-            self._write(record)
-        except OSError as error:
-            logger.error("the edge's record cannot be written (%s): should this server die, the next starts another edge", error.strerror)
+        self._note(record)
         return record
 
-    def _write(self, record: EdgeRecord) -> None:
+    def _note(self, record: EdgeRecord) -> None:
+        """Keep on disk which process is the edge. Where that cannot be, it serves all the same: only a server after a crash misses it."""
         scratch = self._record_path.with_suffix(".new")
-        scratch.write_text(json.dumps(asdict(record)))
-        scratch.rename(self._record_path)
+        try:
+            scratch.write_text(json.dumps(asdict(record)))
+            scratch.rename(self._record_path)
+        except OSError as error:
+            logger.error("the edge's record cannot be written (%s): should this server die, the next starts another edge", error.strerror)
 
     def _read(self) -> EdgeRecord | None:
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
@@ -13,6 +16,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import Gateway, GatewayCluster
 from gateway.client import errors
+from gateway.client.channel import Connection
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 
@@ -79,6 +83,38 @@ def test_an_end_that_another_wished_closes_the_object_and_its_client(gateway: Ga
     assert "asked for its end" in cluster._cluster_manager_logs[-1][1]
     cluster.close()
     client.close()
+
+
+def test_closing_while_the_way_to_the_scheduler_is_broken_does_not_wait_for_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = GatewayCluster(gateway=gateway)
+    asked = threading.Event()
+
+    async def no_answer_comes() -> bool:
+        asked.set()
+        return bool(await asyncio.Event().wait())
+
+    monkeypatch.setattr(cluster, "_has_ended", no_answer_comes)
+    cluster.loop.add_callback(cluster._watch_worker_status_comm.abort)
+    assert asked.wait(20)
+    cluster.close(timeout=20)
+    assert cluster.status is Status.closed
+
+
+def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again(cluster: GatewayCluster) -> None:
+    first = cluster._watch_worker_status_comm
+    cluster.status = Status.starting  # as it is while Dask asks for more, once it follows
+    cluster.loop.add_callback(first.abort)
+    until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
+    cluster.status = Status.running
+
+
+def test_workers_are_followed_again_while_the_server_is_away(cluster: GatewayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cluster._watch_worker_status_comm
+    away = Connection(replace(cluster.gateway.connection.settings, address="http://127.0.0.1:9"))
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "_connection", away)
+        cluster.loop.add_callback(first.abort)
+        until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
 
 
 def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:

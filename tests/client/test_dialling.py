@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+import dask.config
 import pytest
 from distributed.comm.core import CommClosedError, FatalCommClosedError
 from distributed.comm.tcp import BaseTCPConnector
 
 from gateway import wire
+from gateway.client import channel
 from gateway.client.comm import GatewayConnector, NoDirectWay
 from tests.waiting import comes
 
@@ -116,3 +120,29 @@ async def test_a_web_server_without_tls_is_told_by_name() -> None:
         with pytest.raises(NoDirectWay, match="WRONG_VERSION_NUMBER") as failed:
             await directly(target)
     assert isinstance(failed.value.error, FatalCommClosedError)  # unless a tunnel passes
+
+
+def threads_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be as at the end of an interpreter, whose other threads still run."""
+    over = ThreadPoolExecutor(1)
+    over.shutdown()
+    monkeypatch.setitem(channel._pools, (os.getpid(), False), over)
+
+
+async def test_a_process_that_ends_is_told_so_in_words_that_dask_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads_are_no_more(monkeypatch)
+    async with peer(ends) as target:
+        for given in ({"ssl_context": ssl.create_default_context()}, {}):  # to ask whether it has ended, and for a certificate
+            with dask.config.set({"gateway.tunnel": "never"}), pytest.raises(OSError, match=r"closed|ended|process is ending"):
+                await GatewayConnector().connect(str(target).removeprefix("dgw://"), **given)
+        with pytest.raises(OSError, match="process is ending"):
+            await GatewayConnector()._tunnelled(target, ssl.create_default_context())
+
+
+async def test_a_name_that_is_not_looked_up_as_the_process_ends_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def over(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", over)
+    with pytest.raises(NoDirectWay, match="cannot schedule"):
+        await directly(wire.SchedulerAddress("gateway.example.org", 8000, UID))

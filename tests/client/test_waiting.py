@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 from daskgateway.v1 import cluster_pb2
 
 from gateway import Gateway
-from gateway.client import errors
+from gateway.client import channel, errors
 from gateway.client import gateway as module
 
 CREATING, ACTIVE = cluster_pb2.CLUSTER_STATE_CREATING, cluster_pb2.CLUSTER_STATE_ACTIVE
@@ -50,3 +52,17 @@ def test_a_scheduler_that_runs_and_does_not_report_is_waited_for_until_the_timeo
     gateway = gateway_that_tells(monkeypatch, (3600.0, CREATING, "SCHEDULER_QUEUED"), (8.0, CREATING, ""), (8.0, CREATING, ""))
     with pytest.raises(errors.DeadlineExceeded, match="is CREATING after 10 s"):
         gateway.wait("b", timeout_s=10.0)
+
+
+async def test_those_who_wait_do_not_keep_others_from_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(Gateway, "_wait", lambda *_: over.wait(60))
+    monkeypatch.setattr(Gateway, "_call", lambda *_, **__: "answered")
+    gateway = Gateway("http://127.0.0.1:9", auth="token", asynchronous=True)
+    waits_for = [gateway.wait(f"queued-{number}") for number in range(channel.THREADS)]
+    try:
+        async with asyncio.timeout(10):
+            assert await gateway.get_cluster("another") == "answered"
+    finally:
+        over.set()
+        await asyncio.gather(*waits_for)

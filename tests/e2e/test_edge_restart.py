@@ -182,5 +182,6 @@ def test_a_server_that_is_down_for_a_minute_disturbs_no_computation(tmp_path: pa
             gateway.wait(f"{USER}/stays", ("ACTIVE",), timeout_s=60)
             assert client.submit(slowly, 1).result(timeout=20)[1] == results[0][1]
         cluster.close(timeout=60)
+        gateway.wait(f"{USER}/stays", ("STOPPED",), timeout_s=60)
     finally:
         served.stop()

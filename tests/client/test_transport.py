@@ -1,0 +1,89 @@
+"""Over what calls go: gRPC, and HTTP where gRPC is seen not to pass; not where the gateway was only away for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
+
+from gateway.client import channel, errors
+from gateway.client.channel import Connection
+from gateway.client.settings import Auth, Settings
+
+SETTINGS = Settings("http://gateway.example.org:8000", Auth(), retry_s=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """No test knows what another found out."""
+    channel.forget(SETTINGS.address)
+    yield
+    channel.forget(SETTINGS.address)
+
+
+class Ways(Connection):
+    """Calls that pass over gRPC only while told so, and always over HTTP; over what each went is noted."""
+
+    def __init__(self) -> None:
+        super().__init__(SETTINGS)
+        self.grpc_passes, self.tried = True, list[str]()
+
+    def _over_grpc(self, *_: object) -> WhoAmIResponse:
+        self.tried.append("grpc")
+        if not self.grpc_passes:
+            raise errors.Unavailable("connection refused", code="UNAVAILABLE")
+        return WhoAmIResponse()
+
+    def _http(self, *_: object) -> WhoAmIResponse:  # type: ignore[override]
+        self.tried.append("http")
+        return WhoAmIResponse()
+
+    def go(self) -> str:
+        """Make a call; return over what it was tried."""
+        self.tried.clear()
+        self.call("daskgateway.v1.CredentialService", "WhoAmI", WhoAmIRequest(), WhoAmIResponse)
+        return " ".join(self.tried)
+
+
+def test_an_edge_that_starts_again_does_not_turn_its_clients_to_http() -> None:
+    ways = Ways()
+    assert ways.go() == "grpc"
+    ways.grpc_passes = False  # the edge was away when gRPC was tried, and back when HTTP was; gRPC waits before it connects again
+    assert [ways.go(), ways.go()] == ["grpc http", "grpc http"]
+    ways.grpc_passes = True
+    assert ways.go() == "grpc"
+    ways.grpc_passes = False
+    assert ways.go() == "grpc http"
+    assert not channel.uses_http(SETTINGS)
+
+
+def test_two_short_absences_are_not_one_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(channel, "time", SimpleNamespace(monotonic=lambda: now))
+    ways = Ways()
+    assert ways.go() == "grpc"
+    ways.grpc_passes = False
+    assert ways.go() == "grpc http"
+    now += 3600  # nothing was asked meanwhile, or it would have gone over gRPC
+    assert [ways.go(), ways.go()] == ["grpc http", "grpc http"]
+    now += 11
+    assert [ways.go(), ways.go()] == ["grpc http", "http"]
+
+
+def test_where_grpc_does_not_come_back_calls_go_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = Ways()
+    assert ways.go() == "grpc"
+    ways.grpc_passes = False
+    assert ways.go() == "grpc http"
+    monkeypatch.setattr(channel, "GRPC_AWAY_S", 0.0)
+    assert ways.go() == "grpc http"
+    assert ways.go() == "http"
+
+
+def test_where_grpc_never_passed_calls_go_over_http_at_once() -> None:
+    ways = Ways()
+    ways.grpc_passes = False
+    assert ways.go() == "grpc http"
+    assert ways.go() == "http"
