@@ -6,14 +6,15 @@ import asyncio
 import pathlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.server.core.model import Cluster, Event, Remembered, Spec, State, Token, Worker
-from gateway.server.store import mirror, sql
+from gateway.server.store import mirror, pending, sql
 from gateway.server.store.contract import Conflict, StoreUnreachable, Tx
 from gateway.server.store.sqlite import SqliteStore
 
@@ -177,6 +178,45 @@ async def test_what_fails_after_it_reached_the_database_is_undone_alone(store: S
         assert names(await look(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-9"]
         assert await look(lambda tx: tx.token("t")) is None
         assert await look(lambda tx: tx.events(UID)) == []
+
+
+REFUSED: dict[str, Callable[[Tx], object]] = {
+    "half a character": lambda tx: tx.add_events([Event(UID, 1, "R", "\ud800")]),
+    "beyond 64 bits": lambda tx: tx.add_events([Event(UID, 2**63, "R", "text")]),
+    "nothing": lambda tx: tx.add_events([Event(UID, 1, "R", None)]),  # type: ignore[arg-type]
+    "owner": lambda tx: tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20, owner="\udcff")),
+    "worker": lambda tx: tx.put_workers([worker(3), replace(worker(4), name="\udcff")]),
+    "worker that was": lambda tx: tx.delete_workers(UID, ["\udcff"]),
+    "secret": lambda tx: tx.put_secrets(UID, None),  # type: ignore[arg-type]
+    "effect": lambda tx: tx.remember(Remembered("\udcff", "CreateCluster", "id", b"digest", UID, 10)),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+async def test_what_the_driver_refuses_fails_who_wrote_it_and_no_other(store: SqliteStore, refused: str) -> None:
+    write = REFUSED[refused]
+    before, failed, after = await in_one_group(store, lambda tx: tx.put_workers([worker(7)]), write, lambda tx: tx.put_workers([worker(8)]))
+    assert isinstance(failed, UnicodeEncodeError | OverflowError | TypeError)
+    assert (before, after) == (None, None)
+    assert names(await store.read(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-8"]
+
+
+async def test_what_is_lost_on_the_way_to_the_database_fails_the_group_and_is_not_written_twice(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(_: object, __: object, rows: Sequence[object]) -> None:
+        if rows:
+            monkeypatch.undo()
+            raise MemoryError
+
+    def write(tx: Tx) -> None:
+        tx.add_events([Event(UID, 1, "CAME", "once")])
+        tx.remember(Remembered("alice", "CreateCluster", "id", b"digest", UID, 10))
+
+    monkeypatch.setattr(pending, "_remember", SimpleNamespace(run=lose))
+    results = await in_one_group(store, write, lambda tx: tx.events(UID))
+    assert all(isinstance(result, StoreUnreachable) for result in results)
+    assert await store.transact(lambda tx: tx.events(UID)) == []
 
 
 async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> None:

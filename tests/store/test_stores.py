@@ -146,6 +146,13 @@ async def test_effects_and_tokens_are_remembered_and_forgotten(store: Store) -> 
     assert not await store.transact(lambda tx: tx.delete_token("t5"))
 
 
+async def test_an_effect_remembered_again_is_replaced(store: Store) -> None:
+    effect = Remembered("alice", "CreateCluster", "id", b"digest", "uid", 10)
+    for later in (effect, replace(effect, digest=b"other", uid="another", at=20)):
+        await store.transact(lambda tx, one=later: tx.remember(one))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.remembered("alice", "CreateCluster", "id")) == later
+
+
 async def test_a_subscription_holds_one_change_a_cluster(store: Store) -> None:
     subscription = store.view.subscribe(lambda cluster: cluster.owner == "alice")
     made = await store.transact(lambda tx: tx.put_cluster(a_cluster()))

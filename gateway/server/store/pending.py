@@ -40,7 +40,23 @@ _put_secrets = PreparedRows(_put(t.secret, "sealed"), ("uid", "sealed"))
 _put_workers = PreparedRows(_put(t.worker, "document"), ("uid", "name", "created_at", "document"))
 _delete_workers = PreparedRows(_delete_these, ("uid", "name"))
 _add_events = PreparedRows(_put(t.event), ("uid", "revision", "at", "reason", "message", "instance"))
-_remember = PreparedRows(_put(t.idempotency), ("user", "method", "request_id", "digest", "uid", "at"))
+_remember = PreparedRows(_put(t.idempotency, "digest", "uid", "at"), ("user", "method", "request_id", "digest", "uid", "at"))
+
+
+def row(**values: Any) -> Row:
+    """Return a row that can wait; raises for a value that the driver would refuse.
+
+    So it fails who writes it: found only when the row is sent, it would fail everybody in the group.
+    """
+    for name, value in values.items():
+        if isinstance(value, str):
+            _ = value.isascii() or value.encode()  # which half a character has no bytes for
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                raise OverflowError(f"{name} has more than 64 bits")
+        elif not isinstance(value, bytes):
+            raise TypeError(f"{name} is of type {type(value).__name__}")
+    return values
 
 
 class Pending:

@@ -33,7 +33,7 @@ from gateway.server.store.migrations import migrate
 from gateway.server.store.mirror import Mirror
 from gateway.server.store.pending import Pending
 from gateway.server.store.prepared import Cursor
-from gateway.server.store.sql import SqlTx
+from gateway.server.store.sql import GroupLost, SqlTx
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class SqliteStore:
         assert self._mirror is not None
         try:
             job.result = job.fn(tx)
-        except (OperationalError, sqlite3.OperationalError):
+        except (OperationalError, sqlite3.OperationalError, GroupLost):
             raise
         except BaseException as error:
             tx.undo()
@@ -282,4 +282,4 @@ def _exclusive(path: pathlib.Path) -> int:
 def _words(error: BaseException) -> str:
     """Return what a database error says, on one line."""
     original = getattr(error, "orig", None) or error
-    return " ".join(str(original).split())
+    return " ".join(str(original).split()) or type(original).__name__
