@@ -131,6 +131,31 @@ async def test_in_a_group_a_name_is_that_of_the_first_who_asked(store: SqliteSto
     assert found == third == store.view.named("alice", "new")
 
 
+async def test_a_name_that_a_purge_freed_is_its_heirs(store: SqliteStore) -> None:
+    heir, third = (replace(CLUSTER, uid=f"c{number:020d}") for number in (1, 2))
+
+    def hand_on(tx: Tx) -> None:
+        tx.purge_cluster(UID)
+        tx.put_cluster(heir)
+
+    await store.transact(hand_on)
+    other, late = await in_one_group(store, lambda tx: tx.put_meta("k", b"v"), lambda tx: tx.put_cluster(third))
+    assert other is None
+    assert isinstance(late, Conflict)
+
+
+async def test_in_a_group_a_name_may_go_to_and_fro(store: SqliteStore) -> None:
+    ended = await store.transact(lambda tx: tx.put_cluster(replace(CLUSTER, state=State.STOPPED)))
+    heir = await store.transact(lambda tx: tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20)))
+    results = await in_one_group(
+        store,
+        lambda tx: tx.put_cluster(replace(ended, message="looked at")),
+        lambda tx: tx.put_cluster(replace(heir, state=State.STOPPED)),
+        lambda tx: tx.put_cluster(replace(ended, state=State.ACTIVE)),
+    )
+    assert [result.state for result in results] == [State.STOPPED, State.STOPPED, State.ACTIVE]
+
+
 async def test_one_transaction_may_hand_a_name_on_and_not_give_it_twice(store: SqliteStore) -> None:
     heir = replace(CLUSTER, uid="c" + "b" * 20)
 
@@ -217,6 +242,23 @@ async def test_what_is_lost_on_the_way_to_the_database_fails_the_group_and_is_no
     results = await in_one_group(store, write, lambda tx: tx.events(UID))
     assert all(isinstance(result, StoreUnreachable) for result in results)
     assert await store.transact(lambda tx: tx.events(UID)) == []
+
+
+async def test_a_worker_deleted_and_put_again_has_its_new_age(store: SqliteStore) -> None:
+    def renew(tx: Tx) -> None:
+        tx.delete_workers(UID, ["default-0"])
+        tx.put_workers([replace(worker(0), created_at=9)])
+
+    await store.transact(renew)
+    for look in (store.read, store.transact):
+        assert names(await look(lambda tx: tx.workers(UID))) == ["default-1", "default-0"]
+
+
+async def test_a_cluster_put_as_if_it_were_new_keeps_its_workers(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "KEPT_WORKERS", 0)
+    await store.transact(lambda tx: tx.workers("c" + "b" * 20))  # so that the writer forgets those of the other
+    await store.transact(lambda tx: tx.put_cluster(CLUSTER))
+    assert names(await store.transact(lambda tx: tx.workers(UID))) == ["default-0", "default-1"]
 
 
 async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> None:

@@ -128,10 +128,10 @@ class SqlTx:
         return self._database().execute(query).scalar() or 0
 
     def put_cluster(self, cluster: Cluster) -> Cluster:
+        if self._name_taken(cluster):
+            raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
         revision = self._stamp()
         stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
-        if self._name_taken(stamped):
-            raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}")
         self._pending.clusters[stamped.uid] = row(
             uid=stamped.uid,
             owner=stamped.owner,
@@ -141,7 +141,7 @@ class SqlTx:
             created_revision=stamped.created_revision,
             document=encode(stamped),
         )
-        if self._mirror is not None and not cluster.created_revision and self._mirror.workers(stamped.uid) is None:
+        if self._mirror is not None and self.cluster(stamped.uid) is None and self._mirror.workers(stamped.uid) is None:
             self.workers_written.setdefault(stamped.uid, {})  # a new one has none: nobody needs to look
         try:
             self._written()
@@ -237,6 +237,8 @@ class SqlTx:
         self._written()
 
     def add_events(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
         revision = self._stamp()
         self._pending.events += [
             row(uid=e.uid, revision=revision, at=e.at, reason=e.reason, message=e.message, instance=e.instance) for e in events
