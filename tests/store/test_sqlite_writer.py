@@ -261,6 +261,24 @@ async def test_a_cluster_put_as_if_it_were_new_keeps_its_workers(store: SqliteSt
     assert names(await store.transact(lambda tx: tx.workers(UID))) == ["default-0", "default-1"]
 
 
+async def test_a_reader_says_when_the_database_does_not_answer(store: SqliteStore) -> None:
+    def fail(tx: Tx) -> None:
+        raise sqlite3.OperationalError("disk I/O error")  # as the driver does where no SQLAlchemy is between
+
+    with pytest.raises(StoreUnreachable, match="disk I/O error"):
+        await store.read(fail)
+
+
+async def test_an_error_that_no_future_takes_keeps_nobody_waiting(store: SqliteStore) -> None:
+    def fail(tx: Tx) -> None:
+        raise StopIteration
+
+    async with asyncio.timeout(5):
+        failed, other = await in_one_group(store, fail, lambda tx: tx.count_living())
+    assert isinstance(failed, RuntimeError)
+    assert other == 1
+
+
 async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> None:
     def write_and_read(tx: Tx) -> tuple[Any, ...]:
         tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20, cluster_id="new"))

@@ -153,7 +153,7 @@ class SqliteStore:
             raise StoreUnreachable("the database is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise StoreUnreachable(_words(error)) from None
 
     def _read(self, fn: Callable[[Tx], T]) -> T:
@@ -229,7 +229,7 @@ class SqliteStore:
             raise
         except BaseException as error:
             tx.undo()
-            job.error = error
+            job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error  # that one no future takes
             return revision
         tx.keep()
         self._mirror.put(tx.clusters.values(), tx.workers_written.items(), tx.purged)
