@@ -6,14 +6,15 @@ import asyncio
 import pathlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.server.core.model import Cluster, Event, Remembered, Spec, State, Token, Worker
-from gateway.server.store import mirror, sql
+from gateway.server.store import mirror, pending, sql
 from gateway.server.store.contract import Conflict, StoreUnreachable, Tx
 from gateway.server.store.sqlite import SqliteStore
 
@@ -130,6 +131,31 @@ async def test_in_a_group_a_name_is_that_of_the_first_who_asked(store: SqliteSto
     assert found == third == store.view.named("alice", "new")
 
 
+async def test_a_name_that_a_purge_freed_is_its_heirs(store: SqliteStore) -> None:
+    heir, third = (replace(CLUSTER, uid=f"c{number:020d}") for number in (1, 2))
+
+    def hand_on(tx: Tx) -> None:
+        tx.purge_cluster(UID)
+        tx.put_cluster(heir)
+
+    await store.transact(hand_on)
+    other, late = await in_one_group(store, lambda tx: tx.put_meta("k", b"v"), lambda tx: tx.put_cluster(third))
+    assert other is None
+    assert isinstance(late, Conflict)
+
+
+async def test_in_a_group_a_name_may_go_to_and_fro(store: SqliteStore) -> None:
+    ended = await store.transact(lambda tx: tx.put_cluster(replace(CLUSTER, state=State.STOPPED)))
+    heir = await store.transact(lambda tx: tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20)))
+    results = await in_one_group(
+        store,
+        lambda tx: tx.put_cluster(replace(ended, message="looked at")),
+        lambda tx: tx.put_cluster(replace(heir, state=State.STOPPED)),
+        lambda tx: tx.put_cluster(replace(ended, state=State.ACTIVE)),
+    )
+    assert [result.state for result in results] == [State.STOPPED, State.STOPPED, State.ACTIVE]
+
+
 async def test_one_transaction_may_hand_a_name_on_and_not_give_it_twice(store: SqliteStore) -> None:
     heir = replace(CLUSTER, uid="c" + "b" * 20)
 
@@ -177,6 +203,80 @@ async def test_what_fails_after_it_reached_the_database_is_undone_alone(store: S
         assert names(await look(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-9"]
         assert await look(lambda tx: tx.token("t")) is None
         assert await look(lambda tx: tx.events(UID)) == []
+
+
+REFUSED: dict[str, Callable[[Tx], object]] = {
+    "half a character": lambda tx: tx.add_events([Event(UID, 1, "R", "\ud800")]),
+    "beyond 64 bits": lambda tx: tx.add_events([Event(UID, 2**63, "R", "text")]),
+    "nothing": lambda tx: tx.add_events([Event(UID, 1, "R", None)]),  # type: ignore[arg-type]
+    "owner": lambda tx: tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20, owner="\udcff")),
+    "worker": lambda tx: tx.put_workers([worker(3), replace(worker(4), name="\udcff")]),
+    "worker that was": lambda tx: tx.delete_workers(UID, ["\udcff"]),
+    "secret": lambda tx: tx.put_secrets(UID, None),  # type: ignore[arg-type]
+    "effect": lambda tx: tx.remember(Remembered("\udcff", "CreateCluster", "id", b"digest", UID, 10)),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+async def test_what_the_driver_refuses_fails_who_wrote_it_and_no_other(store: SqliteStore, refused: str) -> None:
+    write = REFUSED[refused]
+    before, failed, after = await in_one_group(store, lambda tx: tx.put_workers([worker(7)]), write, lambda tx: tx.put_workers([worker(8)]))
+    assert isinstance(failed, UnicodeEncodeError | OverflowError | TypeError)
+    assert (before, after) == (None, None)
+    assert names(await store.read(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-8"]
+
+
+async def test_what_is_lost_on_the_way_to_the_database_fails_the_group_and_is_not_written_twice(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(_: object, __: object, rows: Sequence[object]) -> None:
+        if rows:
+            monkeypatch.undo()
+            raise MemoryError
+
+    def write(tx: Tx) -> None:
+        tx.add_events([Event(UID, 1, "CAME", "once")])
+        tx.remember(Remembered("alice", "CreateCluster", "id", b"digest", UID, 10))
+
+    monkeypatch.setattr(pending, "_remember", SimpleNamespace(run=lose))
+    results = await in_one_group(store, write, lambda tx: tx.events(UID))
+    assert all(isinstance(result, StoreUnreachable) for result in results)
+    assert await store.transact(lambda tx: tx.events(UID)) == []
+
+
+async def test_a_worker_deleted_and_put_again_has_its_new_age(store: SqliteStore) -> None:
+    def renew(tx: Tx) -> None:
+        tx.delete_workers(UID, ["default-0"])
+        tx.put_workers([replace(worker(0), created_at=9)])
+
+    await store.transact(renew)
+    for look in (store.read, store.transact):
+        assert names(await look(lambda tx: tx.workers(UID))) == ["default-1", "default-0"]
+
+
+async def test_a_cluster_put_as_if_it_were_new_keeps_its_workers(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "KEPT_WORKERS", 0)
+    await store.transact(lambda tx: tx.workers("c" + "b" * 20))  # so that the writer forgets those of the other
+    await store.transact(lambda tx: tx.put_cluster(CLUSTER))
+    assert names(await store.transact(lambda tx: tx.workers(UID))) == ["default-0", "default-1"]
+
+
+async def test_a_reader_says_when_the_database_does_not_answer(store: SqliteStore) -> None:
+    def fail(tx: Tx) -> None:
+        raise sqlite3.OperationalError("disk I/O error")  # as the driver does where no SQLAlchemy is between
+
+    with pytest.raises(StoreUnreachable, match="disk I/O error"):
+        await store.read(fail)
+
+
+async def test_an_error_that_no_future_takes_keeps_nobody_waiting(store: SqliteStore) -> None:
+    def fail(tx: Tx) -> None:
+        raise StopIteration
+
+    async with asyncio.timeout(5):
+        failed, other = await in_one_group(store, fail, lambda tx: tx.count_living())
+    assert isinstance(failed, RuntimeError)
+    assert other == 1
 
 
 async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import sqlite3
 from collections.abc import AsyncIterator
@@ -144,6 +145,26 @@ async def test_effects_and_tokens_are_remembered_and_forgotten(store: Store) -> 
     assert await store.transact(lambda tx: tx.forget(3)) == 3
     assert await store.transact(lambda tx: tx.delete_token("t5"))
     assert not await store.transact(lambda tx: tx.delete_token("t5"))
+
+
+async def test_an_effect_remembered_again_is_replaced(store: Store) -> None:
+    effect = Remembered("alice", "CreateCluster", "id", b"digest", "uid", 10)
+    for later in (effect, replace(effect, digest=b"other", uid="another", at=20)):
+        await store.transact(lambda tx, one=later: tx.remember(one))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.remembered("alice", "CreateCluster", "id")) == later
+
+
+async def test_what_writes_nothing_takes_no_revision(store: Store) -> None:
+    await store.transact(lambda tx: tx.put_cluster(a_cluster(1)))
+
+    def give_way(tx: Tx) -> None:
+        tx.add_events([])
+        with contextlib.suppress(Conflict):
+            tx.put_cluster(a_cluster(2))
+
+    before = store.view.revision
+    await store.transact(give_way)
+    assert store.view.revision == before
 
 
 async def test_a_subscription_holds_one_change_a_cluster(store: Store) -> None:

@@ -69,13 +69,14 @@ class Mirror:
 
     def put(self, clusters: Iterable[Cluster], workers: Iterable[tuple[str, dict[str, Worker]]], purged: Collection[str]) -> None:
         """Take what a transaction wrote: clusters, whole sets of workers, and what it deleted."""
-        for cluster in clusters:
-            self._drop(cluster.uid)
+        put = list(clusters)
+        for uid in (*purged, *(cluster.uid for cluster in put)):
+            self._drop(uid)  # all of them before any is put: one may have the name that another had
+        for cluster in put:
             self._put(cluster)
         for uid, found in workers:
             self.learn_workers(uid, found)
         for uid in purged:
-            self._drop(uid)
             self._forget_workers(uid)
             self._events.pop(uid, None)
 

@@ -37,10 +37,26 @@ _put_clusters = PreparedRows(
     ("uid", "owner", "cluster_id", "finished", "revision", "created_revision", "document"),
 )
 _put_secrets = PreparedRows(_put(t.secret, "sealed"), ("uid", "sealed"))
-_put_workers = PreparedRows(_put(t.worker, "document"), ("uid", "name", "created_at", "document"))
+_put_workers = PreparedRows(_put(t.worker, "created_at", "document"), ("uid", "name", "created_at", "document"))
 _delete_workers = PreparedRows(_delete_these, ("uid", "name"))
 _add_events = PreparedRows(_put(t.event), ("uid", "revision", "at", "reason", "message", "instance"))
-_remember = PreparedRows(_put(t.idempotency), ("user", "method", "request_id", "digest", "uid", "at"))
+_remember = PreparedRows(_put(t.idempotency, "digest", "uid", "at"), ("user", "method", "request_id", "digest", "uid", "at"))
+
+
+def row(**values: Any) -> Row:
+    """Return a row that can wait; raises for a value that the driver would refuse.
+
+    So it fails who writes it: found only when the row is sent, it would fail everybody in the group.
+    """
+    for name, value in values.items():
+        if isinstance(value, str):
+            _ = value.isascii() or value.encode()  # which half a character has no bytes for
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                raise OverflowError(f"{name} has more than 64 bits")
+        elif not isinstance(value, bytes):
+            raise TypeError(f"{name} is of type {type(value).__name__}")
+    return values
 
 
 class Pending:
@@ -63,7 +79,8 @@ class Pending:
 
     def write(self, cursor: Cursor, dialect: Dialect) -> None:
         """Tell the database, and hold nothing any more."""
-        _put_clusters.run(cursor, dialect, list(self.clusters.values()))
+        # Those that have ended first: the name of one may be another's by now.
+        _put_clusters.run(cursor, dialect, sorted(self.clusters.values(), key=lambda row: not row["finished"]))
         _put_secrets.run(cursor, dialect, list(self.secrets.values()))
         _delete_workers.run(cursor, dialect, [{"uid": uid, "name": name} for (uid, name), row in self.workers.items() if row is None])
         _put_workers.run(cursor, dialect, [row for row in self.workers.values() if row is not None])

@@ -17,7 +17,7 @@ from gateway.server.store.codec import decode, decode_cluster, decode_worker, en
 from gateway.server.store.contract import Conflict, Tombstone
 from gateway.server.store.feed import MAX_TOMBSTONES
 from gateway.server.store.mirror import Mirror, in_order
-from gateway.server.store.pending import Pending
+from gateway.server.store.pending import Pending, row
 from gateway.server.store.prepared import Cursor, Prepared
 
 KEPT_EVENTS = 1000  # of each cluster
@@ -37,6 +37,10 @@ _insert_meta = insert(t.meta)
 _put_meta_row = Prepared(
     _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
 )
+
+
+class GroupLost(Exception):
+    """What earlier transactions of the group wrote did not reach the database: nothing of the group can be kept."""
 
 
 class SqlTx:
@@ -71,7 +75,10 @@ class SqlTx:
     def _database(self) -> Connection:
         """Return the connection, once the database knows all that was written; what this transaction does there can be undone by itself."""
         if self._before is not None and not self._savepoint:
-            self._before.write(self._cursor, self._dialect)
+            try:
+                self._before.write(self._cursor, self._dialect)
+            except Exception as error:  # some of it may be there, and would be written again
+                raise GroupLost(str(error) or type(error).__name__) from error
             self._cursor.execute("SAVEPOINT job")
             self._savepoint = True
         self._pending.write(self._cursor, self._dialect)
@@ -103,8 +110,8 @@ class SqlTx:
     def cluster(self, uid: str) -> Cluster | None:
         if self._mirror is not None:
             return None if uid in self.purged else self.clusters.get(uid) or self._mirror.cluster(uid)
-        row = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
-        return decode_cluster(row[0]) if row is not None else None
+        found = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
+        return decode_cluster(found[0]) if found is not None else None
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         c = t.cluster.c
@@ -121,21 +128,21 @@ class SqlTx:
         return self._database().execute(query).scalar() or 0
 
     def put_cluster(self, cluster: Cluster) -> Cluster:
+        if self._name_taken(cluster):
+            raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
         revision = self._stamp()
         stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
-        if self._name_taken(stamped):
-            raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}")
-        if self._mirror is not None and not cluster.created_revision and self._mirror.workers(stamped.uid) is None:
+        self._pending.clusters[stamped.uid] = row(
+            uid=stamped.uid,
+            owner=stamped.owner,
+            cluster_id=stamped.cluster_id,
+            finished=stamped.state.finished,
+            revision=stamped.revision,
+            created_revision=stamped.created_revision,
+            document=encode(stamped),
+        )
+        if self._mirror is not None and self.cluster(stamped.uid) is None and self._mirror.workers(stamped.uid) is None:
             self.workers_written.setdefault(stamped.uid, {})  # a new one has none: nobody needs to look
-        self._pending.clusters[stamped.uid] = {
-            "uid": stamped.uid,
-            "owner": stamped.owner,
-            "cluster_id": stamped.cluster_id,
-            "finished": stamped.state.finished,
-            "revision": stamped.revision,
-            "created_revision": stamped.created_revision,
-            "document": encode(stamped),
-        }
         try:
             self._written()
         except (IntegrityError, sqlite3.IntegrityError):
@@ -183,7 +190,7 @@ class SqlTx:
 
     def put_secrets(self, uid: str, blob: bytes) -> None:
         self._stamp()
-        self._pending.secrets[uid] = {"uid": uid, "sealed": blob}
+        self._pending.secrets[uid] = row(uid=uid, sealed=blob)
         self._written()
 
     def workers(self, uid: str) -> list[Worker]:
@@ -191,7 +198,7 @@ class SqlTx:
 
     def _read_workers(self, uid: str) -> list[Worker]:
         self._database()
-        return [decode_worker(row[0]) for row in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
+        return [decode_worker(found[0]) for found in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
 
     def _workers(self, uid: str) -> dict[str, Worker]:
         """Return a cluster's workers by name, what this transaction changed included. Not to be changed."""
@@ -210,29 +217,31 @@ class SqlTx:
         if not workers:
             return
         self._stamp()
+        rows = {(w.uid, w.name): row(uid=w.uid, name=w.name, created_at=w.created_at, document=encode(w)) for w in workers}
         if self._mirror is not None:
             for uid in {worker.uid for worker in workers}:
                 self.workers_written[uid] = self._workers(uid) | {worker.name: worker for worker in workers if worker.uid == uid}
-        for worker in workers:
-            row = {"uid": worker.uid, "name": worker.name, "created_at": worker.created_at, "document": encode(worker)}
-            self._pending.workers[worker.uid, worker.name] = row
+        self._pending.workers |= rows
         self._written()
 
     def delete_workers(self, uid: str, names: Collection[str]) -> None:
         if not names:
             return
         self._stamp()
+        for name in names:
+            row(uid=uid, name=name)  # which refuses what no row can have
+        gone = frozenset(names)
         if self._mirror is not None:
-            gone = frozenset(names)
             self.workers_written[uid] = {name: worker for name, worker in self._workers(uid).items() if name not in gone}
         self._pending.workers |= {(uid, name): None for name in names}
         self._written()
 
     def add_events(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
         revision = self._stamp()
         self._pending.events += [
-            {"uid": e.uid, "revision": revision, "at": e.at, "reason": e.reason, "message": e.message, "instance": e.instance}
-            for e in events
+            row(uid=e.uid, revision=revision, at=e.at, reason=e.reason, message=e.message, instance=e.instance) for e in events
         ]
         self._written()
         for uid, added in Counter(event.uid for event in events).items():
@@ -258,13 +267,13 @@ class SqlTx:
         for pending in (self._pending, self._before):
             if pending is not None and (kept := pending.effects.get((user, method, request_id))) is not None:
                 return Remembered(**kept)
-        row = _get_remembered.run(self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}).fetchone()
-        return Remembered(user, method, request_id, row[0], row[1], row[2]) if row is not None else None
+        found = _get_remembered.run(self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}).fetchone()
+        return Remembered(user, method, request_id, found[0], found[1], found[2]) if found is not None else None
 
     def remember(self, effect: Remembered) -> None:
         self._stamp()
-        row = {name: getattr(effect, name) for name in ("user", "method", "request_id", "digest", "uid", "at")}
-        self._pending.effects[effect.user, effect.method, effect.request_id] = row
+        columns = ("user", "method", "request_id", "digest", "uid", "at")
+        self._pending.effects[effect.user, effect.method, effect.request_id] = row(**{name: getattr(effect, name) for name in columns})
         self._written()
 
     def forget(self, before_at: int) -> int:
@@ -304,7 +313,7 @@ class SqlTx:
         query = select(c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
-        return [_token(row.document, row.secret_hash) for row in self._database().execute(query)]
+        return [_token(found.document, found.secret_hash) for found in self._database().execute(query)]
 
     def meta(self, key: str) -> bytes | None:
         return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()

@@ -33,7 +33,7 @@ from gateway.server.store.migrations import migrate
 from gateway.server.store.mirror import Mirror
 from gateway.server.store.pending import Pending
 from gateway.server.store.prepared import Cursor
-from gateway.server.store.sql import SqlTx
+from gateway.server.store.sql import GroupLost, SqlTx
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class SqliteStore:
             raise StoreUnreachable("the database is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise StoreUnreachable(_words(error)) from None
 
     def _read(self, fn: Callable[[Tx], T]) -> T:
@@ -225,11 +225,11 @@ class SqliteStore:
         assert self._mirror is not None
         try:
             job.result = job.fn(tx)
-        except (OperationalError, sqlite3.OperationalError):
+        except (OperationalError, sqlite3.OperationalError, GroupLost):
             raise
         except BaseException as error:
             tx.undo()
-            job.error = error
+            job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error  # that one no future takes
             return revision
         tx.keep()
         self._mirror.put(tx.clusters.values(), tx.workers_written.items(), tx.purged)
@@ -282,4 +282,4 @@ def _exclusive(path: pathlib.Path) -> int:
 def _words(error: BaseException) -> str:
     """Return what a database error says, on one line."""
     original = getattr(error, "orig", None) or error
-    return " ".join(str(original).split())
+    return " ".join(str(original).split()) or type(original).__name__
