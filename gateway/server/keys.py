@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pathlib
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from gateway.backends.contract import Launch
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
 from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable
 from gateway.server.core.model import Cluster, Principal, Worker
+from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security import certificates, tickets, tokens
 from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
@@ -20,6 +22,8 @@ from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
 from gateway.server.store.contract import Store
 from gateway.wire import Ticket
+
+logger = logging.getLogger(__name__)
 
 KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
 LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
@@ -166,7 +170,7 @@ class Doors:
             found = await self._api_tokens.authenticate(value) if parsed[0] == "api" else None
         elif scheme in self._authenticator.schemes:
             try:
-                found = await self._authenticator.authenticate(Credentials(scheme, value, peer))
+                found = _named(await self._authenticator.authenticate(Credentials(scheme, value, peer)))
             except AuthenticatorUnavailable:
                 raise IdentityUnavailable(retry_after_s=1.0) from None
         if found is None:
@@ -192,6 +196,14 @@ class Doors:
         """Return if the token is an edge's."""
         if not tokens.matches(token, self._edge_hash):
             raise CredentialsInvalid
+
+
+def _named(principal: Principal | None) -> Principal | None:
+    """Return a principal that an authenticator found, if its user can be part of the names of clusters."""
+    if principal is None or valid_user(principal.user):
+        return principal
+    logger.error("the authenticator let in %.100r, which is no user name: it must match %s; kept out", principal.user, USER_NAME)
+    return None
 
 
 def edge_token(path: pathlib.Path) -> str:

@@ -21,11 +21,11 @@ from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
 from gateway.proxy.access import Sessions, ticket_user
 from gateway.server.core.errors import CredentialsInvalid
-from gateway.server.core.model import Token
+from gateway.server.core.model import Principal, Token
 from gateway.server.keys import ClusterKeys, Doors, Keys, edge_token
 from gateway.server.security import certificates, password, tokens
 from gateway.server.security.api_tokens import ApiTokens
-from gateway.server.security.authenticator import Credentials
+from gateway.server.security.authenticator import Authenticator, Credentials
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
 from gateway.server.security.tickets import TicketSigner
@@ -294,3 +294,18 @@ async def test_what_an_api_token_opened_ends_when_it_is_revoked_or_expires() -> 
     let_go[0]()
     let_go[2]()
     assert api_tokens._held == {}
+
+
+@pytest.mark.parametrize("name", ["", "Alice", "al/ice", "\udcff", "a" * 64])
+async def test_an_authenticator_lets_in_only_who_can_be_named(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Careless(Authenticator):
+        schemes = ("basic",)
+
+        async def authenticate(self, credentials: Credentials) -> Principal | None:
+            return Principal(name if credentials.value == "odd" else "alice")
+
+    doors = Doors(Careless(), None, None, None, b"")  # type: ignore[arg-type]
+    assert (await doors.principal("basic", "plain", "")).user == "alice"
+    with pytest.raises(CredentialsInvalid):
+        await doors.principal("basic", "odd", "")
+    assert "no user name" in caplog.text

@@ -13,7 +13,8 @@ UID_RANDOM_BYTES = 13
 CLUSTER_ID_RANDOM_BYTES = 4
 MAX_USER_LENGTH = 63
 
-_USER = re.compile(r"[a-z0-9_][a-z0-9_.@-]{0,62}")
+USER_NAME = "[a-z0-9_][a-z0-9_.@-]{0,62}"
+_USER = re.compile(USER_NAME)
 _CLUSTER_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _GROUP = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 _REQUEST_ID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
@@ -52,7 +53,7 @@ def parse_cluster_name(text: str, caller: str, field: str = "name") -> ClusterNa
         raise FieldInvalid([Violation(field, "must look like users/{user}/clusters/{cluster}")])
     user = caller if parts[1] == CALLER else parts[1]
     if not valid_user(user):
-        raise FieldInvalid([Violation(field, "the user must match [a-z0-9_][a-z0-9_.@-]{0,62}")])
+        raise FieldInvalid([Violation(field, f"the user must match {USER_NAME}")])
     if not _CLUSTER_ID.fullmatch(parts[3]):
         raise FieldInvalid([Violation(field, f"the cluster must match {_CLUSTER_ID.pattern}")])
     return ClusterName(user, parts[3])

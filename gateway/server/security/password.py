@@ -21,7 +21,7 @@ from traitlets import Dict, Float, List, Set, TraitError, Unicode, validate
 
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
-from gateway.server.core.names import valid_user
+from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
 from gateway.wire import parse_basic
 
@@ -108,7 +108,7 @@ class PasswordAuthenticator(Authenticator):
     def _are_hashes(self, proposal: dict[str, dict[str, str]]) -> dict[str, str]:
         for user, stored in proposal["value"].items():
             if not valid_user(user):
-                raise TraitError(f"{user!r} is no user name; it must match [a-z0-9_][a-z0-9_.@-]{{0,62}}")
+                raise TraitError(f"{user!r} is no user name; it must match {USER_NAME}")
             _check_hash(stored, user)
         return proposal["value"]
 
