@@ -50,4 +50,5 @@ class PbsBackend(BatchBackend):
             self.commands_directory,
             arrays_apart=self.arrays_apart,
             scripts=lambda uid, account: self.directory(template, uid, account),
+            run=self.run,
         )

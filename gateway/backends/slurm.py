@@ -11,7 +11,6 @@ import re
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
 
 from gateway.backends import slurm_words
-from gateway.backends.batch import commands
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.batch.identity import Identity, ServiceIdentity, checked_account
 from gateway.backends.batch.system import BatchSystem, SubmitRefused
@@ -93,12 +92,16 @@ class SlurmBackend(BatchBackend):
         """Return Slurm by its commands or by REST."""
         if self.identity != "user-token":
             programs = Programs(self.commands_directory, self.squeue_output == "json", self.accounting, self.show_position)
-            return SlurmCommands(self.who, programs, self.command_timeout_s, commands.run, as_users=self.identity == "sudo")
-        tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, commands.run)
+            return SlurmCommands(self.who, programs, self.command_timeout_s, self.run, as_users=self.identity == "sudo")
+        tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, self.run)
         self._rest = SlurmRest(
             self.rest_url, self.rest_version, tokens, self.command_timeout_s, listing_user=self.rest_listing_user, job=self.rest_job
         )
         return self._rest
+
+    def names_program(self, program: str) -> str:
+        """Return the setting that says where a program is: with users' tokens, no other command is run."""
+        return "token_command" if self.identity == "user-token" else super().names_program(program)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""

@@ -335,7 +335,7 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_the_loop_goes_on(room
 
 async def test_a_missing_command_is_named(tmp_path: pathlib.Path, replay: PbsReplay) -> None:
     room = await Room(tmp_path, replay, commands_directory=str(tmp_path / "nowhere")).open()
-    with pytest.raises(BackendUnavailable, match="nowhere/qstat cannot be run: No such file or directory"):
+    with pytest.raises(BackendUnavailable, match=r"nowhere/qstat cannot be run: No such file .*; see c\.PbsBackend\.commands_directory$"):
         await room.backend.start([scheduler()])
     await room.backend.close()
 
