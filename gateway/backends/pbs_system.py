@@ -65,7 +65,10 @@ class PbsSystem:
         """Run a command, as the gateway itself if no account is given."""
         words = [str(pathlib.PurePath(self.directory, argv[0])), *argv[1:]]
         async with self._slots:
-            return await self.run(self.who.words(account, words) if account else words, deadline_s=self.timeout_s, stdin=stdin.encode())
+            if not account:
+                return await self.run(words, deadline_s=self.timeout_s, stdin=stdin.encode())
+            answer = await self.run(self.who.words(account, words), deadline_s=self.timeout_s, stdin=stdin.encode())
+            return self.who.judged(account, answer)
 
     async def submit(self, order: Order) -> str:
         """Submit; return the identifier that qsub tells."""

@@ -58,7 +58,7 @@ class BatchSettings(BaseBackend):
             return ServiceIdentity()
         if os.path.isabs(self.launcher) and not os.access(self.launcher, os.X_OK):
             raise BackendUnavailable(f"c.{type(self).__name__}.launcher: {self.launcher} is no program that this account may run")
-        return SudoIdentity(self.sudo, self.launcher, self.run)
+        return SudoIdentity(self.sudo, self.launcher, self.run, section=f"c.{type(self).__name__}")
 
     async def run(
         self, argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: Mapping[str, str] | None = None
