@@ -69,6 +69,7 @@ class LocalBackend(BaseBackend):
     run_as_user = Bool(
         False, help="Run each cluster as the system user of its owner's name. Needs root; the user must exist on this machine."
     ).tag(config=True)
+    stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself, before it is killed.").tag(config=True)
     start_threads = Int(4, min=1, max=64, help="Processes started at a time.").tag(config=True)
     observe_interval_s = Float(30.0, min=0.1, help="Seconds between two looks; ends are told at once anyway.").tag(config=True)
 

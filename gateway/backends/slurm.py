@@ -63,16 +63,18 @@ class SlurmBackend(BatchBackend):
     scheduler_settings = Dict({"requeue": False}, help="Settings that differ for schedulers, such as {'time_limit': '7-0'}.").tag(
         config=True
     )
-    commands_directory = Unicode("", help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH.").tag(
-        config=True
-    )
-    squeue_output = Enum(
-        ["text", "json"], "text", help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs."
+    commands_directory = Unicode(
+        "", help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH. With user-token none is run."
     ).tag(config=True)
-    accounting = Bool(True, help="Whether sacct is asked how jobs ended that squeue lists no more.").tag(config=True)
-    show_position = Bool(True, help="Whether users are shown their place in the queue, which takes a look at everybody's jobs.").tag(
-        config=True
-    )
+    squeue_output = Enum(
+        ["text", "json"],
+        "text",
+        help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs. Not with user-token.",
+    ).tag(config=True)
+    accounting = Bool(True, help="Whether sacct is asked how jobs ended that squeue lists no more. Not with user-token.").tag(config=True)
+    show_position = Bool(
+        True, help="Whether users are shown their place in the queue, which takes a look at everybody's jobs. Not with user-token."
+    ).tag(config=True)
     rest_url = Unicode("", help="Address of slurmrestd, such as http://127.0.0.1:6820 or unix:/run/slurmrestd.sock.").tag(config=True)
     rest_version = Unicode("v0.0.38", help="Version of slurmrestd's API.").tag(config=True)
     rest_job = Dict(help="More fields of a job at slurmrestd, by their names in its API.").tag(config=True)
@@ -124,7 +126,7 @@ class SlurmBackend(BatchBackend):
             found.append(f"c.SlurmBackend.rest_version: must look like v0.0.38, not {self.rest_version!r}")
         if self.staging_directory:
             found.append("c.SlurmBackend.staging_directory: not with identity user-token, which cannot write users' files")
-        if self.directives:
+        if self.directives or self.scheduler_settings.get("directives"):
             found.append("c.SlurmBackend.directives: not with identity user-token; use rest_job")
         return found
 
