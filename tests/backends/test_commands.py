@@ -19,6 +19,7 @@ from gateway.backends.conformance import Room, longest_stall
 from gateway.backends.contract import BackendUnavailable, Phase, Role, StartFailed
 from gateway.backends.pbs import PbsBackend
 from gateway.backends.slurm import SlurmBackend
+from tests.parts import executable
 
 
 async def test_a_command_that_hangs_is_given_up_with_all_it_started(tmp_path: pathlib.Path) -> None:
@@ -99,10 +100,7 @@ class Scripts:
 
     def write(self, name: str, text: str) -> None:
         """Make a command; a shell script unless it says otherwise."""
-        path = self.directory / name
-        path.unlink(missing_ok=True)
-        path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
+        executable(self.directory / name, text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
 
     def heal(self) -> None:
         """Make all commands as they should be."""

@@ -12,6 +12,7 @@ from gateway.backends.conformance import UID, Room
 from gateway.backends.contract import BackendUnavailable, Instance, Role, StartFailed, Target
 from gateway.backends.pbs import PbsBackend
 from gateway.backends.slurm import SlurmBackend
+from tests.parts import executable
 
 NO_LINE = "sudo: a password is required"
 BACKENDS: tuple[tuple[type[BatchBackend], dict[str, object]], ...] = (
@@ -34,8 +35,7 @@ async def opened(tmp_path: pathlib.Path, kind: type[BatchBackend], said: str, co
         "sacct": "exit 1",
     }
     for name, text in answers.items():
-        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
-        (commands / name).chmod(0o755)
+        executable(commands / name, f"#!/bin/sh\n{text}\n")
     given = {"log_directory": "", "observe_interval_s": 60.0, "first_look_s": 0.0, **settings}
     room = Room(
         kind(
@@ -113,7 +113,7 @@ async def test_whatever_else_sudo_refuses_names_the_line_too(
 ) -> None:
     place = f"{tmp_path}/daskgateway/{{uid}}"
     room = await opened(tmp_path, SlurmBackend, NO_LINE, 1, log_directory=f"{place}/logs", staging_directory=f"{place}/staged")
-    (tmp_path / "commands" / "scontrol").write_text("#!/bin/sh\necho PrivateData = jobs\n")  # so listings need sudo
+    executable(tmp_path / "commands" / "scontrol", "#!/bin/sh\necho PrivateData = jobs\n")  # so listings need sudo
     backend = room.backend
     assert isinstance(backend, BatchBackend)
     await backend._own(UID, "games")
