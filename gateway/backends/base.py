@@ -16,7 +16,6 @@ class BaseBackend(Configurable):
     name = ""
 
     observe_interval_s = Float(10.0, min=0.1, help="Seconds between two looks at what runs.").tag(config=True)
-    stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself.").tag(config=True)
 
     push: Observe
 

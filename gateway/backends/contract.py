@@ -133,7 +133,6 @@ class Backend(Protocol):
 
     name: str
     observe_interval_s: float  # how often the server asks for observations while instances exist
-    stop_grace_s: float  # how long an instance may take to end by itself
 
     def cluster_settings(self) -> Mapping[str, object]:
         """Return the settings of one cluster that are this backend's own, with their values as configured.
@@ -152,7 +151,7 @@ class Backend(Protocol):
         """Start or adopt, as one batch; an outcome for every launch."""
 
     async def stop(self, targets: Sequence[Target]) -> None:
-        """Ask instances to end; by force after `stop_grace_s`."""
+        """Ask instances to end; by force if they have not after a while, which is the machine room's or the backend's own."""
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands."""

@@ -69,6 +69,10 @@ class LocalBackend(BaseBackend):
     run_as_user = Bool(
         False, help="Run each cluster as the system user of its owner's name. Needs root; the user must exist on this machine."
     ).tag(config=True)
+    max_log_bytes = Int(
+        64 * 2**20, min=2**20, help="Space on disk that the log of one process may take; seen to at every look. What is oldest goes first."
+    ).tag(config=True)
+    stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself, before it is killed.").tag(config=True)
     start_threads = Int(4, min=1, max=64, help="Processes started at a time.").tag(config=True)
     observe_interval_s = Float(30.0, min=0.1, help="Seconds between two looks; ends are told at once anyway.").tag(config=True)
 
@@ -295,7 +299,8 @@ class LocalBackend(BaseBackend):
                 running.killer = self._loop.call_later(self.stop_grace_s, proc_kill, running.process)
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
-        """Say what runs; ends are known already."""
+        """Say what runs, ends are known already; and keep its logs small."""
+        await asyncio.to_thread(logfile.shorten, [self._log_path(target.instance) for target in targets], self.max_log_bytes)
         return {target.instance: self._seen(target) for target in targets}
 
     def _seen(self, target: Target) -> Observation:
@@ -327,6 +332,7 @@ class LocalBackend(BaseBackend):
             left = proc.identify(pid)
             if left is not None:
                 proc.send(left, signal.SIGKILL)
+        logfile.shorten((self._logs / uid).glob("*.log"), self.max_log_bytes)
         _remove_tree(self._clusters / uid)
 
     async def purge(self, uid: str) -> None:

@@ -1,16 +1,23 @@
-"""How log files are read: their end, their whole, and what is still being written. Knows files only."""
+"""How log files are read: their end, their whole, and what is still being written; and how they are kept small. Knows files only."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import functools
+import logging
 import os
 import pathlib
-from collections.abc import AsyncIterator, Callable
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from gateway.backends.as_user import open_plain
 
+logger = logging.getLogger(__name__)
+
 PIECE_BYTES = 64 * 1024
 FOLLOW_S = 0.2
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # linux/falloc.h
 TAIL_LINES, TAIL_BYTES = 20, 4096  # what a failure is told with
 
 
@@ -31,9 +38,10 @@ def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int
         return 0
     with open_plain(path, owner) as file:
         position = end = os.fstat(file.fileno()).st_size
+        begin = _next_written(file.fileno(), 0, end)  # what was given back before it is no lines
         wanted = lines + 1
-        while position > 0 and wanted > 0:
-            start = max(0, position - PIECE_BYTES)
+        while position > begin and wanted > 0:
+            start = max(begin, position - PIECE_BYTES)
             file.seek(start)
             piece = file.read(position - start)
             if position == end and not piece.endswith(b"\n"):
@@ -44,7 +52,7 @@ def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int
                 if wanted == 0:
                     return start + index + 1
             position = start
-    return 0
+        return begin
 
 
 async def pieces(path: pathlib.Path, tail_lines: int, follow: bool, running: Callable[[], bool]) -> AsyncIterator[str]:
@@ -57,26 +65,79 @@ async def pieces(path: pathlib.Path, tail_lines: int, follow: bool, running: Cal
         offset = 0
     while True:
         writing = running()  # asked before reading, so that the last words are not missed
-        raw = await asyncio.to_thread(_read, path, offset)
+        start, raw = await asyncio.to_thread(_read, path, offset)
         if raw:
             whole = raw if len(raw) < PIECE_BYTES else _whole_lines(raw)
-            offset += len(whole)
-            yield whole.decode(errors="replace")
+            dropped = ""
+            if start > offset:
+                dropped = f"[{'the first ' if offset == 0 else ''}{start - offset} bytes of this log were dropped, for it was too long]\n"
+            offset = start + len(whole)
+            yield dropped + whole.decode(errors="replace")
         elif not follow or not writing:
             return
         else:
             await asyncio.sleep(FOLLOW_S)
 
 
-def _read(path: pathlib.Path, offset: int) -> bytes:
+def _read(path: pathlib.Path, offset: int) -> tuple[int, bytes]:
+    """Return a piece from an offset on, and where it begins: later, if what stood there was given back."""
     try:
         with open_plain(path) as file:
-            file.seek(offset)
-            return file.read(PIECE_BYTES)
+            start = _next_written(file.fileno(), offset, offset)
+            file.seek(start)
+            return start, file.read(PIECE_BYTES)
     except OSError:
-        return b""
+        return offset, b""
+
+
+def _next_written(descriptor: int, offset: int, none: int) -> int:
+    """Return where a file's next data are from an offset on, `none` if there are none."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError:
+        return none
 
 
 def _whole_lines(raw: bytes) -> bytes:
     end = raw.rfind(b"\n") + 1
     return raw[:end] if end else raw
+
+
+def shorten(paths: Iterable[pathlib.Path], limit_bytes: int) -> None:
+    """Give the oldest part of each log back to the disk that takes more of it than so much; half of that stays.
+
+    The file keeps its size, and everything in it its place: so whoever writes it and whoever reads it go on where they are.
+    """
+    for path in paths:
+        try:
+            _shorten(path, limit_bytes)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            _complain(path.parent.parent, error.strerror)
+
+
+def _shorten(path: pathlib.Path, limit_bytes: int) -> None:
+    if os.lstat(path).st_blocks * 512 <= limit_bytes:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        end = (status.st_size - limit_bytes // 2) // status.st_blksize * status.st_blksize
+        if stat.S_ISREG(status.st_mode) and end > 0 and _fallocate()(descriptor, KEEP_SIZE | PUNCH_HOLE, 0, end) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _fallocate() -> Callable[[int, int, int, int], int]:
+    """Return fallocate(2), which Python has for making room only."""
+    function = ctypes.CDLL(None, use_errno=True).fallocate
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return function
+
+
+@functools.cache
+def _complain(directory: pathlib.Path, words: str) -> None:
+    logger.warning("logs in %s cannot be kept small: %s", directory, words)  # once

@@ -23,7 +23,7 @@ class PbsBackend(BatchBackend):
     dialect = Enum(["pbs", "torque"], "pbs", help="pbs: OpenPBS, PBS Pro 2020 and later. torque: no JSON, no arrays.").tag(config=True)
     commands_directory = Unicode("", help="Directory of qsub, qstat and qdel; empty: they are found by PATH.").tag(config=True)
     arrays_apart = Bool(
-        False, help="Ask for the parts of our own arrays only, by identifier: where `qstat -t` of all jobs exceeds 64 MiB."
+        False, help="Ask for the parts of our own arrays only, by identifier: where `qstat -t` of all jobs exceeds 64 MiB. Not with torque."
     ).tag(config=True)
     queue = Unicode("", help="Queue (qsub -q); empty: the server's default.").tag(config=True)
     account = Unicode("", help="Account that is charged (qsub -A); {user} is replaced.").tag(config=True)
@@ -50,4 +50,5 @@ class PbsBackend(BatchBackend):
             self.commands_directory,
             arrays_apart=self.arrays_apart,
             scripts=lambda uid, account: self.directory(template, uid, account),
+            run=self.run,
         )

@@ -34,14 +34,16 @@ from gateway.backends.pbs_commands import (
     qsub,
     refusal,
 )
+from gateway.backends.pbs_doubts import Doubts, Settled
 from gateway.backends.pbs_qstat import Garbled, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, alone, doubtful, our_arrays, suspects, tells_of_others, told
+from gateway.backends.pbs_states import PHASES, our_arrays, told
 
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 4  # at a time
 HISTORY_IDS, HISTORY_COMMANDS = 20, 10  # identifiers of one question to the history, and questions of one look
-MAX_CONFIRMED = 100  # identifiers that are asked for after one listing, because they are in doubt
+ARRAYS_APART = 100  # arrays whose parts are asked for in one command
+MAX_ASKED = 100_000  # jobs of which it is known when the history was asked for them
 FACTS_S = 600.0  # what is known of the server's set-up is asked for again
 
 
@@ -58,14 +60,18 @@ class PbsSystem:
     run: commands.Run = commands.run
     _facts: ServerFacts = field(default_factory=ServerFacts)
     _facts_at: float = float("-inf")
-    _liars: frozenset[JobId] = frozenset()  # whose text was seen to tell of other jobs, at the last look that had doubts
+    _doubts: dict[str, Doubts] = field(default_factory=dict)  # by the account that listings are made as
+    _history_asked: dict[JobId, None] = field(default_factory=dict)  # for what the history was asked, longest ago first
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_COMMANDS))
 
     async def _ask(self, argv: Sequence[str], account: str = "", stdin: str = "") -> Answer:
         """Run a command, as the gateway itself if no account is given."""
         words = [str(pathlib.PurePath(self.directory, argv[0])), *argv[1:]]
         async with self._slots:
-            return await self.run(self.who.words(account, words) if account else words, deadline_s=self.timeout_s, stdin=stdin.encode())
+            if not account:
+                return await self.run(words, deadline_s=self.timeout_s, stdin=stdin.encode())
+            answer = await self.run(self.who.words(account, words), deadline_s=self.timeout_s, stdin=stdin.encode())
+            return self.who.judged(account, answer)
 
     async def submit(self, order: Order) -> str:
         """Submit; return the identifier that qsub tells."""
@@ -95,7 +101,8 @@ class PbsSystem:
         facts = await self._server()
         looks = [""] if facts.everybody else sorted(users)
         found, untold = answered(looks, await asyncio.gather(*(self._look(users, account) for account in looks), return_exceptions=True))
-        return Listed([job for listing in found for job in await asyncio.to_thread(told, listing, users)], untold)
+        untold |= {account: why for settled in found for account, why in settled.untold.items()}
+        return Listed([job for settled in found for job in await asyncio.to_thread(told, settled.listing, users)], untold)
 
     async def _server(self) -> ServerFacts:
         """Return how the server is set up. One that does not tell is taken to keep no history and to hide nothing, as is Torque."""
@@ -109,46 +116,17 @@ class PbsSystem:
             self._facts_at = time.monotonic()
         return self._facts
 
-    async def _look(self, users: Collection[str], account: str = "") -> Listing:
-        """Return a listing in which nothing is in doubt."""
+    async def _look(self, users: Collection[str], account: str = "", first: Collection[JobId] = ()) -> Settled:
+        """Return a listing in which nothing is in doubt; of what is, `first` are made sure of before others."""
         listing = await self._list(account, parts=not self.arrays_apart)
         if self.arrays_apart:
             arrays = sorted(our_arrays(listing, users), key=str)
-            found = await asyncio.gather(*(self._list(account, chunk) for chunk in _chunked(arrays, MAX_CONFIRMED)))
-            for apart, chunk in zip(found, _chunked(arrays, MAX_CONFIRMED)):
+            found = await asyncio.gather(*(self._list(account, chunk) for chunk in _chunked(arrays, ARRAYS_APART)))
+            for apart, chunk in zip(found, _chunked(arrays, ARRAYS_APART)):
                 parts = {one: job for one, job in apart.jobs.items() if one.whole in chunk}
                 listing = Listing({**listing.jobs, **parts}, {**listing.unclear, **apart.unclear}, [*listing.order, *apart.order])
-        doubts = sorted(doubtful(listing, users), key=str)
-        if not doubts:
-            return listing
-        if len(doubts) > MAX_CONFIRMED:
-            raise await self._unbelievable(listing, doubts, account)
-        whole = set(doubts)
-        sure = await self._list(account, doubts)
-        if sure.unclear or not whole.issuperset(one.whole for one in sure.jobs):
-            sure = await self._one_by_one(account, doubts)  # one of those in doubt tells of others
-        return Listing({**{one: job for one, job in listing.jobs.items() if one.whole not in whole}, **sure.jobs})
-
-    async def _one_by_one(self, account: str, doubts: Sequence[JobId]) -> Listing:
-        """Ask for each by itself: before a job's own words nothing can be told of it."""
-        answers = await asyncio.gather(*(self._list(account, [asked]) for asked in doubts))
-        sure = [alone(answer, asked) for asked, answer in zip(doubts, answers)]
-        liars = {
-            asked: sure[at][asked].owner for at, asked in enumerate(doubts) if asked in sure[at] and tells_of_others(answers[at], asked)
-        }
-        for liar in liars.keys() - self._liars:
-            logger.warning("variables of PBS job %s of %s are named so that qstat tells of other jobs", liar, liars[liar])
-        self._liars = frozenset(liars)
-        return Listing({one: job for told_alone in sure for one, job in told_alone.items()})
-
-    async def _unbelievable(self, listing: Listing, doubts: Sequence[JobId], account: str) -> BackendUnavailable:
-        """Return that too much is in doubt, with the job that is to blame if there is one."""
-        words = f"qstat tells of {len(doubts)} jobs twice or under one name, more than can be asked for one by one"
-        for asked in suspects(listing, set(doubts)):
-            answer = await self._list(account, [asked])
-            if tells_of_others(answer, asked) and (head := alone(answer, asked).get(asked)):
-                return BackendUnavailable(f"{words}: variables of job {asked} of {head.owner} are named so that it does")
-        return BackendUnavailable(words)
+        doubts = self._doubts.setdefault(account, Doubts())
+        return await doubts.settle(lambda only: self._list(account, only), listing, users, first)
 
     async def _list(self, account: str = "", only: Collection[JobId] = (), parts: bool = True) -> Listing:
         answer = await self._ask(qstat(self.dialect, only=only, parts=parts), account)
@@ -179,11 +157,21 @@ class PbsSystem:
         facts = await self._server()
         if not facts.history:
             return []
-        asked = sorted({identity.whole for text in ids if (identity := parse_id(text)) is not None}, key=str)
-        chunks = list(_chunked(asked[: HISTORY_IDS * HISTORY_COMMANDS], HISTORY_IDS))
+        chunks = list(_chunked(self._turns({identity.whole for text in ids if (identity := parse_id(text)) is not None}), HISTORY_IDS))
         looks = [""] if facts.everybody else sorted(users)
         found = await asyncio.gather(*(self._history(chunk, account) for chunk in chunks for account in looks))
         return [job for listing in found for job in await asyncio.to_thread(told, listing, users)]
+
+    def _turns(self, jobs: Collection[JobId]) -> list[JobId]:
+        """Return whose turn it is to be asked for: who never was, then who was longest ago. So what it never knew hides nobody for long."""
+        turns = {identity: turn for turn, identity in enumerate(self._history_asked, 1)}
+        due = sorted(jobs, key=lambda one: (turns.get(one, 0), one.number, str(one)))[: HISTORY_IDS * HISTORY_COMMANDS]
+        for identity in due:
+            self._history_asked.pop(identity, None)
+            self._history_asked[identity] = None
+        while len(self._history_asked) > MAX_ASKED:
+            del self._history_asked[next(iter(self._history_asked))]
+        return due
 
     async def _history(self, jobs: Sequence[JobId], account: str) -> Listing:
         answer = await self._ask(qstat_history(jobs), account)
@@ -195,7 +183,10 @@ class PbsSystem:
             raise BackendUnavailable(str(error)) from None
 
     async def cancel(self, cancels: Sequence[Cancel]) -> Collection[str]:
-        """Delete what a fresh look shows alive; an array whose last living parts are meant is deleted as one. Return what it lacks."""
+        """Delete what a fresh look shows alive; an array whose last living parts are meant is deleted as one. Return what it lacks.
+
+        What is in doubt and was not asked for just now is lacking too: naming what has ended meanwhile could crash the server.
+        """
         facts = await self._server()
         by_user: dict[str, list[Cancel]] = {}
         for cancel in cancels:
@@ -203,13 +194,15 @@ class PbsSystem:
         asked: list[Awaitable[None]] = []
         unseen: set[str] = set()
         failures: list[BackendUnavailable] = []
-        listing = await self._look(by_user.keys()) if facts.everybody else None
+        meant = {identity.whole for cancel in cancels if (identity := parse_id(cancel.id)) is not None}
+        settled = await self._look(by_user.keys(), "", meant) if facts.everybody else None
         for user, theirs in by_user.items():
             try:
-                seen = listing or await self._look([user], user)
+                now = settled or await self._look([user], user, meant)
             except BackendUnavailable as error:
                 failures.append(error)
                 continue
+            seen = Listing({one: job for one, job in now.listing.jobs.items() if one.whole not in now.remembered})
             there = {str(identity.whole) for identity in seen.jobs}
             unseen |= {cancel.id for cancel in theirs} - there
             alive, arrays = doomed(seen, theirs)

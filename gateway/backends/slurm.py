@@ -11,7 +11,6 @@ import re
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
 
 from gateway.backends import slurm_words
-from gateway.backends.batch import commands
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.batch.identity import Identity, ServiceIdentity, checked_account
 from gateway.backends.batch.system import BatchSystem, SubmitRefused
@@ -64,16 +63,18 @@ class SlurmBackend(BatchBackend):
     scheduler_settings = Dict({"requeue": False}, help="Settings that differ for schedulers, such as {'time_limit': '7-0'}.").tag(
         config=True
     )
-    commands_directory = Unicode("", help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH.").tag(
-        config=True
-    )
-    squeue_output = Enum(
-        ["text", "json"], "text", help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs."
+    commands_directory = Unicode(
+        "", help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH. With user-token none is run."
     ).tag(config=True)
-    accounting = Bool(True, help="Whether sacct is asked how jobs ended that squeue lists no more.").tag(config=True)
-    show_position = Bool(True, help="Whether users are shown their place in the queue, which takes a look at everybody's jobs.").tag(
-        config=True
-    )
+    squeue_output = Enum(
+        ["text", "json"],
+        "text",
+        help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs. Not with user-token.",
+    ).tag(config=True)
+    accounting = Bool(True, help="Whether sacct is asked how jobs ended that squeue lists no more. Not with user-token.").tag(config=True)
+    show_position = Bool(
+        True, help="Whether users are shown their place in the queue, which takes a look at everybody's jobs. Not with user-token."
+    ).tag(config=True)
     rest_url = Unicode("", help="Address of slurmrestd, such as http://127.0.0.1:6820 or unix:/run/slurmrestd.sock.").tag(config=True)
     rest_version = Unicode("v0.0.38", help="Version of slurmrestd's API.").tag(config=True)
     rest_job = Dict(help="More fields of a job at slurmrestd, by their names in its API.").tag(config=True)
@@ -93,12 +94,16 @@ class SlurmBackend(BatchBackend):
         """Return Slurm by its commands or by REST."""
         if self.identity != "user-token":
             programs = Programs(self.commands_directory, self.squeue_output == "json", self.accounting, self.show_position)
-            return SlurmCommands(self.who, programs, self.command_timeout_s, commands.run, as_users=self.identity == "sudo")
-        tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, commands.run)
+            return SlurmCommands(self.who, programs, self.command_timeout_s, self.run, as_users=self.identity == "sudo")
+        tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, self.run)
         self._rest = SlurmRest(
             self.rest_url, self.rest_version, tokens, self.command_timeout_s, listing_user=self.rest_listing_user, job=self.rest_job
         )
         return self._rest
+
+    def names_program(self, program: str) -> str:
+        """Return the setting that says where a program is: with users' tokens, no other command is run."""
+        return "token_command" if self.identity == "user-token" else super().names_program(program)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
@@ -121,7 +126,7 @@ class SlurmBackend(BatchBackend):
             found.append(f"c.SlurmBackend.rest_version: must look like v0.0.38, not {self.rest_version!r}")
         if self.staging_directory:
             found.append("c.SlurmBackend.staging_directory: not with identity user-token, which cannot write users' files")
-        if self.directives:
+        if self.directives or self.scheduler_settings.get("directives"):
             found.append("c.SlurmBackend.directives: not with identity user-token; use rest_job")
         return found
 

@@ -51,14 +51,18 @@ class SlurmCommands:
         self._positions: dict[str, int] = {}
         self._positions_at = float("-inf")
 
-    async def _ask(self, words: Sequence[str], stdin: bytes = b"", env: dict[str, str] | None = None) -> commands.Answer:
+    async def _ask(self, words: Sequence[str], account: str = "", stdin: bytes = b"", env: dict[str, str] | None = None) -> commands.Answer:
+        """Run a command, as the gateway itself if no account is given."""
         async with self._permits:
-            return await self._run(words, deadline_s=self._timeout_s, stdin=stdin, env=env)
+            if not account:
+                return await self._run(words, deadline_s=self._timeout_s, stdin=stdin, env=env)
+            answer = await self._run(self._who.words(account, words), deadline_s=self._timeout_s, stdin=stdin, env=env)
+            return self._who.judged(account, answer)
 
     async def submit(self, order: Order) -> str:
         """One sbatch."""
         words = slurm_words.submit_words(self._programs.path("sbatch"), order)
-        answer = await self._ask(self._who.words(order.user, words), order.script.encode())
+        answer = await self._ask(words, order.user, order.script.encode())
         if answer.code != 0:
             if answer.killed or slurm_states.UNREACHABLE.search(answer.complaint):
                 raise BackendUnavailable(f"sbatch: {answer.complaint}")
@@ -80,7 +84,7 @@ class SlurmCommands:
         raise_first(await asyncio.gather(*asked, return_exceptions=True))
 
     async def _cancel(self, user: str, words: Sequence[str]) -> None:
-        answer = await self._ask(self._who.words(user, words))
+        answer = await self._ask(words, user)
         if answer.code != 0 and "nvalid job id" not in answer.err and "already complet" not in answer.err:
             raise BackendUnavailable(f"scancel: {answer.complaint}")
 
@@ -128,7 +132,7 @@ class SlurmCommands:
         words = [self._programs.path("squeue"), "--states=all", f"--user={','.join(users)}"]
         mark = _mark()
         words += ["--json"] if self._programs.json else ["--array-unique", f"--Format={slurm_states.squeue_format(mark)}"]
-        answer = await self._ask(self._who.words(account, words) if account else words, env=LISTING_ENVIRONMENT)
+        answer = await self._ask(words, account, env=LISTING_ENVIRONMENT)
         if answer.code != 0:
             raise BackendUnavailable(f"squeue: {answer.complaint}")
         if self._programs.json:
@@ -172,7 +176,7 @@ class SlurmCommands:
             words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
             words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
             words += [f"--user={','.join(sorted(users))}"] if users else []
-            answer = await self._ask(self._who.words(account, words) if account else words, env=LISTING_ENVIRONMENT)
+            answer = await self._ask(words, account, env=LISTING_ENVIRONMENT)
             if answer.code != 0:
                 raise BackendUnavailable(f"sacct: {answer.complaint}")
             found += await asyncio.to_thread(slurm_states.parse_sacct, answer.out, mark)

@@ -116,6 +116,8 @@ def cancel_words(scancel: str, cancels: Iterable[Cancel]) -> list[list[str]]:
 
 def submit_body(order: Order, version: str, path: str, more: Mapping[str, object]) -> dict[str, object]:
     """Return the body of `POST /slurm/{version}/job/submit`. `path`: PATH of the job; `more`: further fields of the job."""
+    if order.settings.get("directives"):
+        raise SubmitRefused("directives: not with identity user-token, whose jobs are no words of sbatch", permanent=True)
     variables: object = {"PATH": path}
     if int(version.rpartition(".")[2]) >= 39:
         variables = [f"PATH={path}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import re
 import sys
 import time
 
@@ -11,9 +12,14 @@ import pytest
 
 from gateway.backends import proc
 from gateway.backends.batch import commands
+from gateway.backends.batch.base import BatchBackend
+from gateway.backends.batch.names import JobName
+from gateway.backends.batch.system import Order
 from gateway.backends.conformance import Room, longest_stall
-from gateway.backends.contract import BackendUnavailable, Phase, StartFailed
+from gateway.backends.contract import BackendUnavailable, Phase, Role, StartFailed
+from gateway.backends.pbs import PbsBackend
 from gateway.backends.slurm import SlurmBackend
+from tests.parts import executable
 
 
 async def test_a_command_that_hangs_is_given_up_with_all_it_started(tmp_path: pathlib.Path) -> None:
@@ -94,10 +100,7 @@ class Scripts:
 
     def write(self, name: str, text: str) -> None:
         """Make a command; a shell script unless it says otherwise."""
-        path = self.directory / name
-        path.unlink(missing_ok=True)
-        path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
+        executable(self.directory / name, text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
 
     def heal(self) -> None:
         """Make all commands as they should be."""
@@ -150,12 +153,42 @@ async def test_a_command_in_trouble_is_told_and_nothing_is_lost(
     await room.backend.close()
 
 
-async def test_commands_that_are_missing_are_named(scripts: Scripts, tmp_path: pathlib.Path) -> None:
+async def test_commands_that_are_missing_are_named_with_the_setting_that_says_where_they_are(
+    scripts: Scripts, tmp_path: pathlib.Path
+) -> None:
     room = await opened(scripts, tmp_path)
     (scripts.directory / "squeue").unlink()
-    with pytest.raises(BackendUnavailable, match="commands/squeue cannot be run: No such file"):
+    with pytest.raises(BackendUnavailable, match=r"commands/squeue cannot be run: No such file.*; see c\.SlurmBackend\.commands_dir"):
         await room.backend.find()
     await room.backend.close()
+
+
+class OurSlurm(SlurmBackend):
+    """A site's own."""
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "setting"),
+    [
+        (SlurmBackend, {}, "c.SlurmBackend.commands_directory"),
+        (PbsBackend, {}, "c.PbsBackend.commands_directory"),
+        (PbsBackend, {"dialect": "torque"}, "c.PbsBackend.commands_directory"),
+        (OurSlurm, {}, "c.OurSlurm.commands_directory"),
+        (OurSlurm, {"identity": "sudo", "sudo": "/no/such/sudo", "commands_directory": "/bin"}, "c.OurSlurm.sudo"),
+        (OurSlurm, {"identity": "user-token", "rest_url": "http://x", "token_command": ["/no/such/token"]}, "c.OurSlurm.token_command"),
+    ],
+)
+async def test_whatever_cannot_be_run_the_setting_that_would_help_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, backend: type[BatchBackend], settings: dict[str, object], setting: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    made = backend(root=str(tmp_path / "root"), log_directory="", **settings)
+    room = Room(made, user="games")
+    await room.open()
+    order = Order(JobName("dgw", "c" + "a" * 20, Role.SCHEDULER), "games", Role.SCHEDULER, "true")
+    with pytest.raises(BackendUnavailable, match=rf"cannot be run: No such file or directory; see {re.escape(setting)}$"):
+        await made.system.submit(order)
+    await made.close()
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,11 @@ async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
 async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_opening(room: Room, epoch: str) -> None:
     marks = {"DASKGATEWAY_ROOT": str(room.backend._clusters.parent), "DASKGATEWAY_UID": UID, "DASKGATEWAY_NAME": "default-0"}  # type: ignore[attr-defined]
     marked = {**marks, "DASKGATEWAY_INSTANCE_EPOCH": epoch}
-    room.left.append(subprocess.Popen(SLEEP, env=marked, start_new_session=True, stdout=subprocess.DEVNULL))  # noqa: ASYNC220
+    child = subprocess.Popen(SLEEP, env=marked, start_new_session=True, stdout=subprocess.PIPE)  # noqa: ASYNC220
+    room.left.append(child)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline()  # until it says something, the system may not have laid out its environment, and shows none
     await room.restart()
     (seen,) = await room.backend.find()
     assert seen.instance == Instance(UID, Role.WORKER, "default-0")

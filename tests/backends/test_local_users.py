@@ -56,13 +56,14 @@ async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Pa
     (genuine,) = await room.backend.find()
     process = proc.parse_process_id(genuine.handle)
     assert process is not None
+    await comes(lambda: bool(proc.environment(process.pid)))  # which the system lays out after a program has begun
     marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
     marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
     (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
     nobody = pwd.getpwnam("nobody")
     words = (*as_account(nobody.pw_uid, nobody.pw_gid), "/bin/sleep", "60")
     forged = subprocess.Popen(words, env=marks, start_new_session=True)  # noqa: ASYNC220 (a test)
-    await comes(lambda: pathlib.Path(f"/proc/{forged.pid}/comm").read_text() == "sleep\n")
+    await comes(lambda: pathlib.Path(f"/proc/{forged.pid}/comm").read_text() == "sleep\n" and bool(proc.environment(forged.pid)))
     await room.restart()
     assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
     forged.kill()

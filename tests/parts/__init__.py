@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
+import subprocess
 from typing import NoReturn
 
 import pytest
@@ -23,6 +25,16 @@ def missing(what: str, install: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(words)
     pytest.skip(words)
+
+
+def executable(path: pathlib.Path, text: str) -> None:
+    """Make a program that can be run at once; one that is there is replaced.
+
+    Not by this process itself: what another thread forks meanwhile would have the file open for a moment too, and what is open for writing
+    cannot be run ("Text file busy").
+    """
+    words = ["/bin/sh", "-c", 'rm -f "$1" && cat >"$1" && chmod 755 "$1"', "sh", str(path)]
+    subprocess.run(words, input=text, text=True, check=True)
 
 
 def as_account(uid: int, gid: int) -> list[str]:

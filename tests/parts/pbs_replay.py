@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.parts import executable
 from tests.parts.pbs_cases import Case, case
 from tests.parts.pbs_state import ENDED, SERVER, Job, Machine, Part
 
@@ -85,8 +86,7 @@ class PbsReplay:
         text = CLIENT.read_text().replace('SOCKET = ""', f"SOCKET = {str(self._socket)!r}")
         for command in ("qsub", "qstat", "qdel"):
             path = self.bin / command
-            path.write_text(f"#!{python} -IS\n{text}")
-            path.chmod(0o755)
+            executable(path, f"#!{python} -IS\n{text}")
 
     def close(self) -> None:
         """End its jobs and itself."""

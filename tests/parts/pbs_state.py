@@ -135,7 +135,7 @@ class Machine:
         identity = as_account(job.uid, account.pw_gid) if os.getuid() == 0 and job.uid != 0 else []
         with open(self.spool / f"{job.id(part)}.OU", "ab") as output:
             part.process = subprocess.Popen(
-                [*identity, "/bin/sh", "-c", job.script],  # the shell is given the script's name: what runs it stands in its first line
+                [*identity, *_words(job.script)],
                 cwd=self.home,
                 env=self._environment(job, part),
                 stdin=subprocess.DEVNULL,
@@ -258,6 +258,17 @@ class Machine:
                     part.deleting = True
                     _signal(part.process, signal.SIGKILL)
         self.wait_for(lambda: not any(part.process for _, part in self.parts()))
+
+
+def _words(script: str) -> list[str]:
+    """Return the words that run a script, by what its first line names.
+
+    It is read, not run: whatever was forked while it was written has it open for a moment, and what is open for writing cannot be run.
+    """
+    with open(script) as file:
+        first = file.readline()
+    interpreter, _, argument = first.removeprefix("#!").strip().partition(" ") if first.startswith("#!") else ("/bin/sh", "", "")
+    return ["/bin/sh", "-c", 'exec "$@"', "sh", interpreter, *([argument] if argument else []), script]
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tests.parts import PATH, as_account, missing, program
 
@@ -278,7 +279,7 @@ class Slurm:
 
 
 @contextlib.contextmanager
-def running(**options: int) -> Iterator[Slurm]:
+def running(**options: Any) -> Iterator[Slurm]:
     """A Slurm that runs."""
     slurm = Slurm(**options)
     try:

@@ -56,7 +56,6 @@ class PretendBackend:
 
     name = "pretend"
     observe_interval_s = 60.0
-    stop_grace_s = 1.0
 
     def __init__(self) -> None:
         self.running: dict[Instance, Launch] = {}

@@ -1,18 +1,22 @@
-"""The reconciler loses nothing that it was told, whatever it is busy with."""
+"""The reconciler loses nothing that it was told, whatever it is busy with; and it says of trouble that lasts what is new of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+import pytest
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.backends.contract import Instance, Launch, StartOutcome
+from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, StartOutcome
 from gateway.server.core.facts import AgentNews, Patience
 from gateway.server.core.model import Cluster, State
+from gateway.server.reconcile import loop, sweep
 from gateway.server.reconcile.loop import ROUNDS
+from gateway.server.store.memory import MemoryStore
 from tests.rpc.harness import Harness, PretendAgent, PretendBackend, as_
 
 
@@ -82,3 +86,101 @@ async def test_a_clock_that_jumps_ends_no_cluster_that_was_not_idle_for_so_long(
     await seen(lambda cluster: cluster.stop is not None)
     assert harness.store.view.cluster(made.uid).stop.reason == "IDLE_TIMEOUT"
     agent.call.cancel()
+
+
+class MutedBackend(PretendBackend):
+    """Gives no answer, for one reason after another, then does."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__()
+        self.reasons = list(reasons)
+
+    def answer(self) -> None:
+        if self.reasons:
+            raise BackendUnavailable(self.reasons.pop(0))
+
+    async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
+        self.answer()
+        return await super().start(launches)
+
+    async def find(self) -> Sequence[Observation]:
+        self.answer()
+        return await super().find()
+
+
+class Heard(logging.Handler):
+    """What the reconciler's loggers say of a key that begins so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = ""
+        self.said: list[tuple[int, str]] = []
+        self.more = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        key, _, words = record.getMessage().partition(": ")
+        if key.startswith(self.key):
+            self.said.append((record.levelno, words))
+            self.more.set()
+
+    async def count(self, number: int) -> list[tuple[int, str]]:
+        """Return what was said, when it is so much."""
+        async with asyncio.timeout(20):
+            while len(self.said) < number:
+                self.more.clear()
+                await self.more.wait()
+        return self.said
+
+
+@pytest.fixture
+async def heard(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Heard]:
+    """Whoever listens to the reconciler."""
+    handler, logger = Heard(), logging.getLogger("gateway.server.reconcile")
+    caplog.set_level(logging.DEBUG, logger.name)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+REASONS = ("down", "down", "down", "full", "full")
+SAID = [
+    (logging.WARNING, "down; trying again"),
+    (logging.DEBUG, "down; trying again"),
+    (logging.DEBUG, "down; trying again"),
+    (logging.WARNING, "full; trying again"),
+    (logging.DEBUG, "full; trying again"),
+    (logging.INFO, "it is over: full"),
+]
+
+
+async def test_a_start_that_is_tried_again_and_again_is_told_once_for_each_reason_and_once_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    monkeypatch.setattr(loop, "RETRY_S", (0.01, 0.01))
+    heard.key = "cluster "
+    harness = Harness(backend=MutedBackend(*REASONS))
+    await harness.start()
+    try:
+        request = service_pb.CreateClusterRequest(cluster_id="muted", cluster=pb.Cluster(spec=pb.ClusterSpec()))
+        await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        assert await heard.count(len(SAID)) == SAID
+    finally:
+        await harness.stop()
+
+
+async def test_a_machine_room_that_cannot_be_looked_at_is_told_once_for_each_reason_and_once_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.0)
+    heard.key = "backend pretend, sweeping"
+    backend = MutedBackend(*REASONS)
+    backend.observe_interval_s = 0.01
+    store = MemoryStore()
+    await store.open()
+    watching = asyncio.create_task(sweep.Watcher(store, "pretend", backend, lambda _: None).run())
+    try:
+        assert await heard.count(len(SAID)) == SAID
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await store.close()

@@ -31,6 +31,10 @@ KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "KRB5CCNAME
 KEPT_PREFIXES = ("SLURM_CONF", "PBS_", "SGE_", "LD_LIBRARY_PATH", "MUNGE_")
 
 
+class CannotRun(BackendUnavailable):
+    """There is no such program here, or it may not be run; which setting names it, only the caller knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a command said."""
@@ -103,7 +107,7 @@ class _Work:
                 )
             except (OSError, ValueError) as error:
                 words = getattr(error, "strerror", None) or str(error)
-                raise BackendUnavailable(f"{self._argv[0]} cannot be run: {words}") from None
+                raise CannotRun(f"{self._argv[0]} cannot be run: {words}") from None
         self._child = child
         if self._cancelled:
             kill(child)

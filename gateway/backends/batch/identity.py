@@ -23,7 +23,14 @@ from gateway.backends.contract import BackendUnavailable
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 NEVER = ("root",)
 LAUNCHER_DEADLINE_S = 30.0
-NO_LINE = "a password is required"  # what sudo says where no line of sudoers permits a command
+
+# What sudo and the launcher say when they have not run what was asked for. A warning of sudo's is no such word: the command's own follow.
+_NOT_RUN = re.compile(r"sudo(-rs)?: |Sorry, user \S+ (is not allowed|may not)|\S+ is (not in the sudoers file|not allowed to run sudo)")
+_LAUNCHER_SAYS = "daskgateway-as-user: "
+_LATE = "did not answer within"  # it did run the command
+_REPORTED = "This incident "  # the line that sudo may add
+_HINTS = (("unknown user", "this machine has no user {account}"), ("command not found", "see {section}.launcher"))
+_NO_LINE = "sudoers does not let {me} run {launcher} as {account}"
 
 
 class Identity(Protocol):
@@ -34,6 +41,9 @@ class Identity(Protocol):
 
     def words(self, account: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run a command as an account."""
+
+    def judged(self, account: str, answer: commands.Answer) -> commands.Answer:
+        """Return what the command of those words answered; BackendUnavailable if it was never run, which is no fault of its words."""
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
         """Make a directory of mode 0700, its parents too, with files of mode 0600. OSError or BackendUnavailable."""
@@ -49,6 +59,12 @@ class Identity(Protocol):
 
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory with all in it, or a file; what is not there is no error."""
+
+
+def _last(answer: commands.Answer) -> str:
+    """Return the last line of a complaint: what sudo warns of stands before the command's own words."""
+    lines = [line for line in answer.err.splitlines() if line.strip() and not line.startswith(_REPORTED)]
+    return lines[-1] if lines else ""
 
 
 def checked_account(user: str) -> str:
@@ -68,6 +84,10 @@ class ServiceIdentity:
     def words(self, account: str, argv: Sequence[str]) -> list[str]:
         """Return the command as it is."""
         return list(argv)
+
+    def judged(self, account: str, answer: commands.Answer) -> commands.Answer:
+        """Return the answer: nothing stands between."""
+        return answer
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
         """Make a private directory with files."""
@@ -104,8 +124,8 @@ class ServiceIdentity:
 class SudoIdentity:
     """Everything as the user, by `sudo -n -u USER LAUNCHER …`."""
 
-    def __init__(self, sudo: str, launcher: str, run: commands.Run = commands.run) -> None:
-        self._sudo, self._launcher, self._run = sudo, launcher, run
+    def __init__(self, sudo: str, launcher: str, run: commands.Run = commands.run, *, section: str = "c.BatchBackend") -> None:
+        self._sudo, self._launcher, self._run, self._section = sudo, launcher, run, section
 
     def account(self, user: str) -> str:
         """Return the account of the user's own name."""
@@ -115,12 +135,23 @@ class SudoIdentity:
         """Return the launcher's words around a command."""
         return [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, "run", "--", *argv]
 
+    def judged(self, account: str, answer: commands.Answer) -> commands.Answer:
+        """Return the answer of a command that was run; BackendUnavailable, with what to look at, if sudo or the launcher refused."""
+        last = _last(answer)
+        if answer.code == 1 and _NOT_RUN.match(last):
+            hint = next((hint for words, hint in _HINTS if words in last), _NO_LINE)
+            last += "; " + hint.format(account=account, me=getpass.getuser(), launcher=self._launcher, section=self._section)
+        elif answer.code not in (1, 2) or not last.startswith(_LAUNCHER_SAYS) or _LATE in last:
+            return answer
+        raise BackendUnavailable(f"the gateway's set-up is at fault, not the job: {last[: commands.MAX_WORDS_BYTES]}")
+
     async def _ask(self, account: str, *words: str, stdin: bytes = b"") -> str:
         argv = [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, *words]
         answer = await self._run(argv, deadline_s=LAUNCHER_DEADLINE_S, stdin=stdin)
         if answer.code != 0:
-            hint = f"; sudoers does not let {getpass.getuser()} run {self._launcher} as {account}" if NO_LINE in answer.err else ""
-            raise BackendUnavailable(f"{words[0]} as {account}: {answer.complaint}{hint}")
+            if _last(answer).startswith(_LAUNCHER_SAYS):  # such as a full disk
+                raise BackendUnavailable(f"{words[0]} as {account}: {answer.complaint}")
+            raise BackendUnavailable(f"{words[0]} as {account}: {self.judged(account, answer).complaint}")
         return answer.out
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:

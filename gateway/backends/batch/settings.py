@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
 
@@ -58,7 +58,20 @@ class BatchSettings(BaseBackend):
             return ServiceIdentity()
         if os.path.isabs(self.launcher) and not os.access(self.launcher, os.X_OK):
             raise BackendUnavailable(f"c.{type(self).__name__}.launcher: {self.launcher} is no program that this account may run")
-        return SudoIdentity(self.sudo, self.launcher, commands.run)
+        return SudoIdentity(self.sudo, self.launcher, self.run, section=f"c.{type(self).__name__}")
+
+    async def run(
+        self, argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    ) -> commands.Answer:
+        """Run a command; one that cannot be run is told with the setting that says where it is."""
+        try:
+            return await commands.run(argv, deadline_s=deadline_s, stdin=stdin, env=env)
+        except commands.CannotRun as error:
+            raise BackendUnavailable(f"{error}; see c.{type(self).__name__}.{self.names_program(argv[0])}") from None
+
+    def names_program(self, program: str) -> str:
+        """Return the setting that says where a program is."""
+        return "sudo" if self.identity == "sudo" and program == self.sudo else "commands_directory"
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.plan import UNREACHABLE, Step, anywhere, step
+from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
 from gateway.server.reconcile.queue import KeyedQueue
@@ -46,6 +47,7 @@ class Reconciler:
         self._apart = 0  # ms from the steady clock to that of day
         self._queue = KeyedQueue()
         self._failures: dict[str, int] = {}
+        self._complaints = Complaints(logger)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -95,7 +97,7 @@ class Reconciler:
             except (BackendUnavailable, StoreUnreachable) as error:
                 if isinstance(error, BackendUnavailable):
                     self.inbox.unanswered(uid, str(error))
-                logger.warning("cluster %s: %s; trying again", uid, error)
+                self._complaints.hear(f"cluster {uid}", str(error))
                 self._retry(uid)
             except asyncio.CancelledError:
                 raise
@@ -104,6 +106,7 @@ class Reconciler:
                 self._retry(uid)
             else:
                 self._failures.pop(uid, None)
+                self._complaints.over(f"cluster {uid}")
                 if wake_at is not None:
                     self._queue.add(uid, (wake_at - self._now()) / 1000)
             finally:

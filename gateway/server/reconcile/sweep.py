@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from gateway.backends.contract import Backend, BackendUnavailable, Instance, Observation, Phase, Target
 from gateway.server.core.model import Cluster, Launching, Worker
+from gateway.server.reconcile.complaints import Complaints
 from gateway.server.store.contract import Store, Tx
 
 logger = logging.getLogger(__name__)
@@ -47,24 +48,33 @@ class Watcher:
 
     def __init__(self, store: Store, name: str, backend: Backend, push: Callable[[Sequence[Observation]], None]) -> None:
         self._store, self._name, self._backend, self._push = store, name, backend, push
+        self._complaints = Complaints(logger)
 
     async def run(self) -> None:
         """Poll at the backend's interval, sweep every SWEEP_INTERVAL_S; an outage is logged and outlived."""
         loop = asyncio.get_running_loop()
         next_sweep = loop.time()
         while True:
-            try:
-                await self.poll()
-                if loop.time() >= next_sweep:
-                    next_sweep = loop.time() + SWEEP_INTERVAL_S
-                    await self.sweep()
-            except BackendUnavailable as error:
-                logger.warning("backend %s: %s", self._name, error)
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                logger.exception("backend %s: a look at it failed", self._name)
+            if await self._done("looking", self.poll) and loop.time() >= next_sweep:
+                next_sweep = loop.time() + SWEEP_INTERVAL_S
+                await self._done("sweeping", self.sweep)
             await asyncio.sleep(self._backend.observe_interval_s)
+
+    async def _done(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do it; whether it was done."""
+        key = f"backend {self._name}, {what}"
+        try:
+            await work()
+        except BackendUnavailable as error:
+            self._complaints.hear(key, str(error))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("%s: it failed", key)
+        else:
+            self._complaints.over(key)
+            return True
+        return False
 
     async def poll(self) -> None:
         """Observe everything intended and pass on what is not as it was."""
