@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 import pytest
 
+from gateway.backends.conformance import longest_stall
 from gateway.backends.contract import Instance, Launch, Observation, Phase, Role, Started, Target
 from gateway.backends.pbs import PbsBackend
 from tests.parts.pbs_replay import PbsReplay
@@ -94,18 +94,6 @@ async def room(tmp_path: pathlib.Path, replay: PbsReplay) -> AsyncIterator[Room]
 
 async def slowly(call: Callable[[], Awaitable[object]]) -> float:
     """Return for how long the event loop stood still at most while something was done."""
-    longest, running = 0.0, True
-
-    async def tick() -> None:
-        nonlocal longest
-        last = time.perf_counter()
-        while running:
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-
-    ticking = asyncio.create_task(tick())
-    await call()
-    running = False
-    await ticking
-    return longest
+    async with longest_stall() as worst:
+        await call()
+    return worst[0]

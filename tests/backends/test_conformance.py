@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import shutil
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.backends.conformance import Conformance, Room
+from gateway.backends import conformance
+from gateway.backends.conformance import Conformance, Room, longest_stall
 from gateway.backends.contract import Backend, Instance, Role, Target
 from gateway.backends.local import LocalBackend
 from gateway.backends.noop import NoopBackend
@@ -70,3 +73,19 @@ async def test_of_what_was_asked_to_end_the_oldest_is_forgotten(tmp_path: pathli
     assert list(backend._asked) == latest
     assert list(backend._stopped) == latest
     await backend.close()
+
+
+async def test_a_stall_is_measured_but_for_what_the_machine_gave_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with longest_stall() as worst:
+        await asyncio.sleep(0.02)
+        time.sleep(0.3)  # noqa: ASYNC251 (what is measured)
+        await asyncio.sleep(0.02)
+    assert worst[0] > 0.2
+    waited_s = [0.0]
+    monkeypatch.setattr(conformance, "runnable_s", lambda: waited_s[0])
+    async with longest_stall() as worst:
+        await asyncio.sleep(0.02)
+        time.sleep(0.3)  # noqa: ASYNC251 (as if the processor had been another's)
+        waited_s[0] += 0.3
+        await asyncio.sleep(0.02)
+    assert worst[0] < 0.2
