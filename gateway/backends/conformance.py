@@ -15,7 +15,6 @@ all it says in its Room; what is asked of `Room.again` and `Room.outage` is wher
 from __future__ import annotations
 
 import asyncio
-import glob
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -150,15 +149,15 @@ async def longest_stall() -> AsyncIterator[list[float]]:
 
 
 def runnable_s() -> float:
-    """Return for how long threads of this process have waited for a processor (proc(5): schedstat); 0 where the system does not tell."""
-    waited_ns = 0
-    for path in glob.glob("/proc/self/task/*/schedstat"):
-        try:
-            with open(path, "rb") as file:
-                waited_ns += int(file.read().split()[1])
-        except (OSError, IndexError, ValueError):  # it has ended
-            continue
-    return waited_ns / 1e9
+    """Return for how long this thread has waited for a processor (proc(5): schedstat); 0 where the system does not tell.
+
+    Not for how long other threads have: what they keep the event loop waiting by, holding Python's lock, is a stall.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 class Conformance:
