@@ -26,6 +26,7 @@ DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /cl
 TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
+UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of event and condition: the edge never connects to where the scheduler says that it is
 SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in without asking the server again
 MAX_TICKET_BYTES = 1024
 

@@ -12,10 +12,10 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.client import errors
 from gateway.client.options import Options
+from gateway.wire import UNREACHABLE
 
 CLUSTERS = "daskgateway.v1.ClusterService"
 DEFAULT_GROUP = "default"
-UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of the condition SchedulerReachable where the gateway's settings rule the address out
 # Wishes beside options.
 NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
 STATES = {value: name.removeprefix("CLUSTER_STATE_") for name, value in cluster_pb2.ClusterState.items()}

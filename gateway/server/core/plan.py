@@ -26,8 +26,7 @@ from gateway.server.core.model import (
 )
 from gateway.server.core.names import worker_name
 from gateway.server.core.transitions import Trigger
-
-UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of a scheduler that the edge never connects to, where it says that it is
+from gateway.wire import UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)

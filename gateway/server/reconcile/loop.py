@@ -13,12 +13,13 @@ from dataclasses import replace
 
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
 from gateway.server.core.facts import AgentNews, Facts, Patience
-from gateway.server.core.plan import UNREACHABLE, Step, anywhere, step
+from gateway.server.core.plan import Step, anywhere, step
 from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
 from gateway.server.reconcile.queue import KeyedQueue
 from gateway.server.store.contract import Store, StoreUnreachable, Tx
+from gateway.wire import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 
