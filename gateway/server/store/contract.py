@@ -66,10 +66,10 @@ class Tx(Protocol):
         """Return a cluster's workers, oldest first (by creation, then name)."""
 
     def put_workers(self, workers: Sequence[Worker]) -> None:
-        """Insert or replace, as one statement."""
+        """Insert or replace, however many, in few statements."""
 
     def delete_workers(self, uid: str, names: Collection[str]) -> None:
-        """Delete, as one statement; those that are absent are passed over."""
+        """Delete, however many, in few statements; those that are absent are passed over."""
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Append events, stamped with this transaction's revision; the newest 1,000 of a cluster are kept."""
