@@ -17,15 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
-from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
+from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client import errors, http_calls
+from gateway.client import api, errors, http_calls
+from gateway.client.api import Streaming, Unary
 from gateway.client.settings import Settings
 from gateway.wire import AUTHORIZATION
 
-M = TypeVar("M", bound=Message)
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
 T = TypeVar("T")
 
 BACKOFF_S = (0.1, 3.0)
@@ -123,19 +125,18 @@ class Connection:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def call(self, service: str, method: str, request: Message, answer: type[M], *, timeout_s: float | None = None) -> M:
+    def call(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
         """Make a unary call; tried again while the gateway does not answer. GatewayError tells what went wrong."""
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
-        path = f"/{service}/{method}"
         deadline = time.monotonic() + self.settings.retry_s
         wait_s = BACKOFF_S[0]
         while True:
             try:
                 if uses_http(self.settings):
-                    return self._http(path, request, answer, timeout_s)
-                return self._grpc(path, request, answer, timeout_s)
+                    return self._http(rpc, request, timeout_s)
+                return self._grpc(rpc, request, timeout_s)
             except errors.Unavailable as error:
-                if not uses_http(self.settings) and (found := self._http_instead(path, request, answer, timeout_s)) is not None:
+                if not uses_http(self.settings) and (found := self._http_instead(rpc, request, timeout_s)) is not None:
                     return found
                 if UNTRUSTED in str(error):  # which will not change
                     raise errors.Unavailable(
@@ -149,49 +150,47 @@ class Connection:
                 time.sleep(pause_s)
                 wait_s = min(BACKOFF_S[1], wait_s * 2)
 
-    async def call_async(self, service: str, method: str, request: Message, answer: type[M], *, timeout_s: float | None = None) -> M:
+    async def call_async(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
         """Make a unary call from an event loop, whichever."""
-        return await in_thread(lambda: self.call(service, method, request, answer, timeout_s=timeout_s))
+        return await in_thread(lambda: self.call(rpc, request, timeout_s=timeout_s))
 
-    def stream(self, service: str, method: str, request: Message, answer: type[M]) -> Stream[M] | http_calls.EventStream[M]:
+    def stream(self, rpc: Streaming[Q, A], request: Q) -> Stream[A] | http_calls.EventStream[A]:
         """Begin a call that streams its answers."""
         if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passed:
             # A stream itself does not tell in time whether gRPC passes.
-            self.call("daskgateway.v1.CredentialService", "WhoAmI", WhoAmIRequest(), WhoAmIResponse)
+            self.call(api.WHO_AM_I, WhoAmIRequest())
         if uses_http(self.settings):
-            return http_calls.EventStream(self.settings, f"/{service}/{method}", request, answer, dict(self._credentials()))
-        multi = _channel(self.settings).unary_stream(
-            f"/{service}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
-        )
+            return http_calls.EventStream(self.settings, rpc, request, dict(self._credentials()))
+        multi = _channel(self.settings).unary_stream(rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString)
         return Stream(multi(request, metadata=self._credentials()))
 
     def _credentials(self) -> tuple[tuple[str, str], ...]:
         header = self.settings.auth.header()
         return ((AUTHORIZATION, header),) if header else ()
 
-    def _grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
-        result = self._over_grpc(path, request, answer, timeout_s)
+    def _grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        result = self._over_grpc(rpc, request, timeout_s)
         _grpc_passed.add(self.settings.address)
         _grpc_away.pop(self.settings.address, None)
         return result
 
-    def _over_grpc(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
-        call = _channel(self.settings).unary_unary(path, request_serializer=_serialize, response_deserializer=answer.FromString)
+    def _over_grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        call = _channel(self.settings).unary_unary(rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString)
         try:
-            result: M = call(request, timeout=timeout_s, metadata=self._credentials())
+            result: A = call(request, timeout=timeout_s, metadata=self._credentials())
             return result
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
 
-    def _http(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M:
-        return http_calls.unary(self.settings, path, request, answer, dict(self._credentials()), timeout_s)
+    def _http(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        return http_calls.unary(self.settings, rpc, request, dict(self._credentials()), timeout_s)
 
-    def _http_instead(self, path: str, request: Message, answer: type[M], timeout_s: float) -> M | None:
+    def _http_instead(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A | None:
         """Make a call over HTTP that gRPC did not bring through, where both may be used; None if HTTP does not either."""
         if self.settings.transport != "auto" or self.settings.address.startswith("unix:"):
             return None
         try:
-            found = self._http(path, request, answer, timeout_s)
+            found = self._http(rpc, request, timeout_s)
         except errors.GatewayError as error:
             if error.code in ("UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"):
                 return None
@@ -201,15 +200,15 @@ class Connection:
         return found
 
 
-class Stream(Iterator[M]):
+class Stream(Iterator[A]):
     """Answers as they come; `close` ends the call."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
 
-    def __next__(self) -> M:
+    def __next__(self) -> A:
         try:
-            answer: M = next(self._call)
+            answer: A = next(self._call)
             return answer
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
@@ -218,7 +217,7 @@ class Stream(Iterator[M]):
         """End the call."""
         self._call.cancel()
 
-    def __enter__(self) -> Stream[M]:
+    def __enter__(self) -> Stream[A]:
         return self
 
     def __exit__(self, *_: object) -> None:

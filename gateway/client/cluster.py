@@ -17,12 +17,12 @@ from distributed.core import Status, rpc
 from distributed.utils import Log, Logs
 
 from gateway import wire
-from gateway.client import comm, credentials, display, errors, ownership, requests, settings
+from gateway.client import api, comm, credentials, display, errors, ownership, requests, settings
 from gateway.client.adaptive import GatewayAdaptive, bounds, workers_for
 from gateway.client.channel import Connection, in_thread
 from gateway.client.following import Following
 from gateway.client.gateway import Gateway
-from gateway.client.requests import CLUSTERS, DEFAULT_GROUP
+from gateway.client.requests import DEFAULT_GROUP
 
 logger = logging.getLogger("distributed.deploy.gateway")
 
@@ -111,7 +111,7 @@ class GatewayCluster(Following):
             self.status = Status.failed
             if self._resource.uid and not self._existing:
                 with suppress(errors.GatewayError):
-                    await self._call("StopCluster", requests.stop(self._resource.name))
+                    await self._connection.call_async(api.STOP_CLUSTER, requests.stop(self._resource.name))
             if self.scheduler_comm is not None:
                 await self.scheduler_comm.close_rpc()
             self.status = Status.closed
@@ -121,7 +121,7 @@ class GatewayCluster(Following):
         if self._existing:
             self._resource = await self._get()
         else:
-            self._resource = await self._call("CreateCluster", self._request)
+            self._resource = await self._connection.call_async(api.CREATE_CLUSTER, self._request)
         self.name = self.cluster_id
         await in_thread(self._await_active, waits=True)
         found = await in_thread(lambda: credentials.obtain(self._connection, self._resource.name))
@@ -166,17 +166,14 @@ class GatewayCluster(Following):
 
     async def _get(self) -> cluster_pb2.Cluster:
         name = self._uid_name if self._resource.uid else self._resource.name
-        self._resource = await self._call("GetCluster", cluster_service_pb2.GetClusterRequest(name=name))
+        self._resource = await self._connection.call_async(api.GET_CLUSTER, cluster_service_pb2.GetClusterRequest(name=name))
         return self._resource
-
-    async def _call(self, method: str, request: Any) -> cluster_pb2.Cluster:
-        return await self._connection.call_async(CLUSTERS, method, request, cluster_pb2.Cluster)
 
     async def _has_ended(self) -> bool:
         once = Connection(replace(self._connection.settings, retry_s=0.0))
         request = cluster_service_pb2.GetClusterRequest(name=self._uid_name)
         try:
-            cluster = self._resource = await once.call_async(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster)
+            cluster = self._resource = await once.call_async(api.GET_CLUSTER, request)
         except (errors.ClusterNotFound, errors.PermissionDenied):
             self._log(f"{self.cluster_id}: the gateway has no such cluster any more")
             return True
@@ -210,7 +207,7 @@ class GatewayCluster(Following):
         try:
             if stop and self._resource.uid:
                 with suppress(errors.ClusterNotFound, errors.PermissionDenied):
-                    await self._call("StopCluster", requests.stop(self._uid_name))
+                    await self._connection.call_async(api.STOP_CLUSTER, requests.stop(self._uid_name))
         finally:
             await super()._close()
 
@@ -286,7 +283,7 @@ class GatewayCluster(Following):
 
     def _update(self, workers: int | tuple[int, int], group: str) -> Any:
         async def update() -> None:
-            self._resource = await self._call("UpdateCluster", requests.scale(self._uid_name, workers, group))
+            self._resource = await self._connection.call_async(api.UPDATE_CLUSTER, requests.scale(self._uid_name, workers, group))
 
         if self.asynchronous:
             return asyncio.ensure_future(update())

@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any
 
 import dask.config
-from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from distributed.comm.core import CommClosedError, Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
@@ -25,9 +24,8 @@ from distributed.utils import wait_for
 from tornado.iostream import IOStream, StreamClosedError
 
 from gateway import wire
-from gateway.client import credentials, errors, requests, settings
+from gateway.client import api, credentials, errors, requests, settings
 from gateway.client.channel import Connection, in_thread
-from gateway.client.requests import CLUSTERS
 from gateway.client.tunnel import TunnelRefused, open_tunnel
 
 logger = logging.getLogger(__name__)
@@ -216,7 +214,7 @@ def end_of(target: wire.SchedulerAddress) -> str:
         return _ended[target.uid]
     try:
         request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
-        cluster = _impatient(target).call(CLUSTERS, "GetCluster", request, cluster_pb2.Cluster)
+        cluster = _impatient(target).call(api.GET_CLUSTER, request)
     except (errors.GatewayError, ValueError):
         return ""
     if cluster.status.state not in requests.ENDING:

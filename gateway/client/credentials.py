@@ -18,12 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from daskgateway.v1 import credential_service_pb2 as pb
 from distributed.security import Security
 
-from gateway.client import errors
+from gateway.client import api, errors
 from gateway.client.channel import Connection
 
 logger = logging.getLogger(__name__)
 
-SERVICE = "daskgateway.v1.CredentialService"
 RENEW_AT = 2 / 3  # of a certificate's life
 RENEW_AGAIN_S = 60.0  # where the gateway did not renew one
 
@@ -63,7 +62,7 @@ def obtain(connection: Connection, name: str) -> ClusterCredentials:
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     request = pb.GenerateClientCertificateRequest(name=name, public_key=public.decode())
-    answer = connection.call(SERVICE, "GenerateClientCertificate", request, pb.GenerateClientCertificateResponse)
+    answer = connection.call(api.GENERATE_CLIENT_CERTIFICATE, request)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
     now, expire_at = time.time(), float(answer.expire_time.seconds)
     renew_at = now + (expire_at - now) * RENEW_AT

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2, credential_service_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.client import errors, requests, settings
+from gateway.client import api, errors, requests, settings
 from gateway.client.channel import Connection, in_thread
-from gateway.client.credentials import SERVICE as CREDENTIALS
 from gateway.client.options import Options
-from gateway.client.requests import CLUSTERS
 
 if TYPE_CHECKING:
     from gateway.client.cluster import GatewayCluster
@@ -88,16 +86,13 @@ class Gateway:
             return work()
         return asyncio.ensure_future(in_thread(work, waits=waits))
 
-    def _call(self, method: str, request: Any, answer: type[T], *, service: str = CLUSTERS, timeout_s: float | None = None) -> T:
-        return self._connection.call(service, method, request, answer, timeout_s=timeout_s)  # type: ignore[type-var]
-
     def cluster_options(self) -> Any:
         """Return what may be asked for in a new cluster."""
         return self._do(self._options)
 
     def _options(self) -> Options:
         request = cluster_service_pb2.GetClusterOptionsRequest()
-        return Options(self._call("GetClusterOptions", request, cluster_service_pb2.GetClusterOptionsResponse))
+        return Options(self._connection.call(api.GET_CLUSTER_OPTIONS, request))
 
     def list_clusters(self, *, show_finished: bool = False, everybody: bool = False) -> Any:
         """Return the caller's clusters, newest first; with `everybody` those of every user (admins only)."""
@@ -106,7 +101,7 @@ class Gateway:
     def _list(self, show_finished: bool, parent: str) -> Iterator[cluster_pb2.Cluster]:
         request = cluster_service_pb2.ListClustersRequest(parent=parent, show_finished=show_finished, page_size=1000)
         while True:
-            page = self._call("ListClusters", request, cluster_service_pb2.ListClustersResponse)
+            page = self._connection.call(api.LIST_CLUSTERS, request)
             yield from page.clusters
             if not page.next_page_token:
                 return
@@ -115,12 +110,12 @@ class Gateway:
     def get_cluster(self, name: str) -> Any:
         """Return one cluster as the server knows it; ClusterNotFound if there is none."""
         request = cluster_service_pb2.GetClusterRequest(name=requests.full_name(name))
-        return self._do(lambda: self._call("GetCluster", request, cluster_pb2.Cluster))
+        return self._do(lambda: self._connection.call(api.GET_CLUSTER, request))
 
     def submit(self, name: str = "", **kwargs: Any) -> Any:
         """Ask for a cluster and return it at once, as accepted; keywords as of new_cluster."""
         request = requests.create(name, **requests.wishes(kwargs))
-        return self._do(lambda: self._call("CreateCluster", request, cluster_pb2.Cluster))
+        return self._do(lambda: self._connection.call(api.CREATE_CLUSTER, request))
 
     def new_cluster(self, name: str | None = None, **kwargs: Any) -> GatewayCluster:
         """Ask for a cluster, wait until it can be used, and return it.
@@ -140,17 +135,17 @@ class Gateway:
     def scale_cluster(self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP) -> Any:
         """Wish n workers in a group."""
         request = requests.scale(name, n, group)
-        return self._do(lambda: self._call("UpdateCluster", request, cluster_pb2.Cluster))
+        return self._do(lambda: self._connection.call(api.UPDATE_CLUSTER, request))
 
     def adapt_cluster(self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP) -> Any:
         """Wish as many workers in a group as its load needs, between bounds."""
         request = requests.scale(name, (minimum, maximum), group)
-        return self._do(lambda: self._call("UpdateCluster", request, cluster_pb2.Cluster))
+        return self._do(lambda: self._connection.call(api.UPDATE_CLUSTER, request))
 
     def stop_cluster(self, name: str) -> Any:
         """Wish a cluster's end."""
         request = requests.stop(name)
-        return self._do(lambda: self._call("StopCluster", request, cluster_pb2.Cluster))
+        return self._do(lambda: self._connection.call(api.STOP_CLUSTER, request))
 
     def wait(self, name: str, states: Sequence[str] = ("ACTIVE",), *, timeout_s: float = 300.0, told: Any = None) -> Any:
         """Wait until a cluster is in one of the states, or finished; DeadlineExceeded after the timeout, in which the time that its
@@ -170,7 +165,7 @@ class Gateway:
             asked_at = time.monotonic()
             left_s = min(POLL_S, max(0.0, deadline - time.monotonic()))
             request.timeout.CopyFrom(Duration(seconds=int(left_s), nanos=int(left_s % 1 * 1e9) or 1))
-            cluster = self._call("WaitCluster", request, cluster_pb2.Cluster, timeout_s=left_s + 10)
+            cluster = self._connection.call(api.WAIT_CLUSTER, request, timeout_s=left_s + 10)
             if told is not None:
                 told(cluster)
             if cluster.status.state in numbers or cluster.status.state in requests.FINISHED:
@@ -192,7 +187,7 @@ class Gateway:
         wait_s = WATCH_RETRY_S[0]
         while True:
             try:
-                with self._connection.stream(CLUSTERS, "WatchClusters", request, cluster_service_pb2.WatchClustersResponse) as stream:
+                with self._connection.stream(api.WATCH_CLUSTERS, request) as stream:
                     for told in stream:
                         request.start_revision = max(request.start_revision, told.revision)
                         wait_s = WATCH_RETRY_S[0]
@@ -226,42 +221,37 @@ class Gateway:
         request = cluster_service_pb2.StreamLogsRequest(
             name=requests.full_name(name), instances=instances, tail_lines=tail_lines, follow=follow
         )
-        with self._connection.stream(CLUSTERS, "StreamLogs", request, cluster_service_pb2.StreamLogsResponse) as stream:
+        with self._connection.stream(api.STREAM_LOGS, request) as stream:
             for piece in stream:
                 yield piece.instance, piece.text
 
     def events(self, name: str) -> Any:
         """Return what happened to a cluster, newest first, at most 500 events."""
         request = cluster_service_pb2.ListEventsRequest(parent=requests.full_name(name), page_size=500)
-        return self._do(lambda: list(self._call("ListEvents", request, cluster_service_pb2.ListEventsResponse).events))
+        return self._do(lambda: list(self._connection.call(api.LIST_EVENTS, request).events))
 
     def dashboard_url(self, name: str) -> Any:
         """Return an address that opens a cluster's dashboard in a browser within a minute."""
         request = credential_service_pb2.CreateDashboardTicketRequest(name=requests.full_name(name))
-        answer = credential_service_pb2.CreateDashboardTicketResponse
-        return self._do(lambda: self._call("CreateDashboardTicket", request, answer, service=CREDENTIALS).url)
+        return self._do(lambda: self._connection.call(api.CREATE_DASHBOARD_TICKET, request).url)
 
     def whoami(self) -> Any:
         """Return who the gateway takes the caller for."""
-        answer = credential_service_pb2.WhoAmIResponse
-        return self._do(lambda: self._call("WhoAmI", credential_service_pb2.WhoAmIRequest(), answer, service=CREDENTIALS))
+        return self._do(lambda: self._connection.call(api.WHO_AM_I, credential_service_pb2.WhoAmIRequest()))
 
     def create_token(self, display_name: str = "", *, ttl_s: float | None = None) -> Any:
         """Make an API token; the answer's `secret` is shown only now."""
         request = credential_service_pb2.CreateTokenRequest(display_name=display_name, request_id=str(uuid.uuid4()))
         if ttl_s is not None:
             request.ttl.CopyFrom(Duration(seconds=int(ttl_s)))
-        answer = credential_service_pb2.CreateTokenResponse
-        return self._do(lambda: self._call("CreateToken", request, answer, service=CREDENTIALS))
+        return self._do(lambda: self._connection.call(api.CREATE_TOKEN, request))
 
     def list_tokens(self) -> Any:
         """Return the caller's tokens, newest first, at most 500."""
         request = credential_service_pb2.ListTokensRequest(page_size=500)
-        answer = credential_service_pb2.ListTokensResponse
-        return self._do(lambda: list(self._call("ListTokens", request, answer, service=CREDENTIALS).tokens))
+        return self._do(lambda: list(self._connection.call(api.LIST_TOKENS, request).tokens))
 
     def revoke_token(self, token_id: str) -> Any:
         """Make a token useless."""
         request = credential_service_pb2.RevokeTokenRequest(id=token_id)
-        answer = credential_service_pb2.RevokeTokenResponse
-        return self._do(lambda: self._call("RevokeToken", request, answer, service=CREDENTIALS))
+        return self._do(lambda: self._connection.call(api.REVOKE_TOKEN, request))

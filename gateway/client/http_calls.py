@@ -18,23 +18,20 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from gateway.client import errors
+from gateway.client.api import Streaming, Unary
 from gateway.client.settings import Settings
 from gateway.wire import CONNECT_CODES
 
-M = TypeVar("M", bound=Message)
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024  # of one event
 SILENCE_S = 60.0  # the edge says something every 15 s; a stream silent for so long is dead
-# Where a streaming call is served, and the fields that are parameters there.
-STREAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "/daskgateway.v1.ClusterService/WatchClusters": ("/v1/watch", ("parent", "start_revision", "clusters")),
-    "/daskgateway.v1.ClusterService/StreamLogs": ("/v1/logs", ("name", "instances", "tail_lines", "follow")),
-}
 CODES = {name: code for code, (name, _) in CONNECT_CODES.items()}  # of gRPC, by Connect's names
 
 
-def unary(settings: Settings, path: str, request: Message, answer: type[M], headers: Mapping[str, str], timeout_s: float) -> M:
+def unary(settings: Settings, rpc: Unary[Q, A], request: Q, headers: Mapping[str, str], timeout_s: float) -> A:
     """Make one call; GatewayError tells what went wrong."""
     sent = {
         "content-type": "application/proto",
@@ -45,7 +42,7 @@ def unary(settings: Settings, path: str, request: Message, answer: type[M], head
     try:
         connection = _connect(settings, timeout_s)
         try:
-            connection.request("POST", settings.prefix + path, request.SerializeToString(), sent)
+            connection.request("POST", settings.prefix + rpc.path, request.SerializeToString(), sent)
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES)
         finally:
@@ -56,22 +53,18 @@ def unary(settings: Settings, path: str, request: Message, answer: type[M], head
         raise errors.Unavailable(f"{settings.address}: {str(error) or type(error).__name__}", code="UNAVAILABLE") from None
     if response.status != 200:
         raise failure(response.status, body)
-    return answer.FromString(body)
+    return rpc.answer.FromString(body)
 
 
-class EventStream(Iterator[M], Generic[M]):
+class EventStream(Iterator[A], Generic[A]):
     """Answers of a streaming call as they come; `close` ends it, from any thread."""
 
-    def __init__(self, settings: Settings, path: str, request: Message, answer: type[M], headers: Mapping[str, str]) -> None:
-        if path not in STREAMS:
-            raise errors.GatewayError(f"{path} is not served over HTTP", code="UNIMPLEMENTED")
-        place, fields = STREAMS[path]
-        self._address, self._answer = settings.address, answer
+    def __init__(self, settings: Settings, rpc: Streaming[Q, A], request: Q, headers: Mapping[str, str]) -> None:
+        self._address, self._answer = settings.address, rpc.answer
         try:
             self._connection = _connect(settings, settings.timeout_s)
-            self._connection.request(
-                "GET", f"{settings.prefix}{place}?{query(request, fields)}", headers={**headers, "accept": "text/event-stream"}
-            )
+            place = f"{settings.prefix}{rpc.events_path}?{query(request, rpc.parameters)}"
+            self._connection.request("GET", place, headers={**headers, "accept": "text/event-stream"})
             self._socket = self._connection.sock
             self._socket.settimeout(SILENCE_S)
             self._response = self._connection.getresponse()
@@ -85,7 +78,7 @@ class EventStream(Iterator[M], Generic[M]):
             raise
         self._events = parsed(iter(lambda: self._response.readline(MAX_LINE_BYTES), b""))
 
-    def __next__(self) -> M:
+    def __next__(self) -> A:
         try:
             kind, text = next(self._events)
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:  # also of a response closed meanwhile
@@ -106,7 +99,7 @@ class EventStream(Iterator[M], Generic[M]):
         self._connection.close()
         self._response.close()
 
-    def __enter__(self) -> EventStream[M]:
+    def __enter__(self) -> EventStream[A]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,12 +12,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from daskgateway.v1 import cluster_pb2
 from distributed.client import Client
 
-from gateway.client import requests
+from gateway.client import api, requests
 from gateway.client.channel import Connection
-from gateway.client.requests import CLUSTERS
 
 EXIT_TIMEOUT_S = 5.0  # of each stop when the interpreter ends; the server's own timeouts end what could not be told
 
@@ -46,5 +44,5 @@ def _stop_all() -> None:
         if pid == os.getpid():
             quick = Connection(replace(connection.settings, retry_s=0.0))
             with suppress(Exception):  # nobody is left to tell
-                quick.call(CLUSTERS, "StopCluster", requests.stop(name), cluster_pb2.Cluster, timeout_s=EXIT_TIMEOUT_S)
+                quick.call(api.STOP_CLUSTER, requests.stop(name), timeout_s=EXIT_TIMEOUT_S)
     _owned.clear()

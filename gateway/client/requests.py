@@ -14,7 +14,6 @@ from gateway.client import errors
 from gateway.client.options import Options
 from gateway.wire import UNREACHABLE
 
-CLUSTERS = "daskgateway.v1.ClusterService"
 DEFAULT_GROUP = "default"
 # Wishes beside options.
 NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")

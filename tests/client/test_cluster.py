@@ -15,7 +15,7 @@ from distributed.core import Status
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import Gateway, GatewayCluster
-from gateway.client import errors
+from gateway.client import api, errors
 from gateway.client.channel import Connection
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
@@ -131,7 +131,7 @@ def test_a_lifetime_ends_a_cluster_under_its_client(gateway: Gateway, caplog: py
     shorter = pb.Cluster(name=f"users/{USER}/clusters/{cluster.uid}")
     shorter.spec.lifecycle.max_lifetime.seconds = 1
     request = service_pb.UpdateClusterRequest(cluster=shorter, update_mask=FieldMask(paths=["spec.lifecycle"]))
-    gateway.connection.call("daskgateway.v1.ClusterService", "UpdateCluster", request, pb.Cluster)
+    gateway.connection.call(api.UPDATE_CLUSTER, request)
     until(lambda: cluster.status is Status.closed, "the object is closed")
     assert "it lived for 1 s" in caplog.text
 

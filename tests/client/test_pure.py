@@ -7,7 +7,7 @@ import pytest
 from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.client import cli, errors, requests, settings
+from gateway.client import api, cli, errors, requests, settings
 from gateway.client.adaptive import bounds, workers_for
 from gateway.client.channel import Connection
 from gateway.client.options import Options
@@ -164,4 +164,4 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once_with_the_setting(monk
     monkeypatch.setattr(connection, "_http", refused)
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it is tried again"))
     with pytest.raises(errors.Unavailable, match=r"is not trusted; name the CA that signed it.* gateway.ca-file"):
-        connection.call("s", "m", cluster_pb2.Cluster(), cluster_pb2.Cluster)
+        connection.call(api.GET_CLUSTER, service_pb.GetClusterRequest())

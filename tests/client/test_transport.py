@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
 
-from gateway.client import channel, errors
+from gateway.client import api, channel, errors
 from gateway.client.channel import Connection
 from gateway.client.settings import Auth, Settings
 
@@ -30,7 +30,7 @@ class Ways(Connection):
         super().__init__(SETTINGS)
         self.grpc_passes, self.tried = True, list[str]()
 
-    def _over_grpc(self, *_: object) -> WhoAmIResponse:
+    def _over_grpc(self, *_: object) -> WhoAmIResponse:  # type: ignore[override]
         self.tried.append("grpc")
         if not self.grpc_passes:
             raise errors.Unavailable("connection refused", code="UNAVAILABLE")
@@ -43,7 +43,7 @@ class Ways(Connection):
     def go(self) -> str:
         """Make a call; return over what it was tried."""
         self.tried.clear()
-        self.call("daskgateway.v1.CredentialService", "WhoAmI", WhoAmIRequest(), WhoAmIResponse)
+        self.call(api.WHO_AM_I, WhoAmIRequest())
         return " ".join(self.tried)
 
 

@@ -12,6 +12,7 @@ from daskgateway.v1 import cluster_pb2
 from gateway import Gateway
 from gateway.client import channel, errors
 from gateway.client import gateway as module
+from gateway.client.channel import Connection
 
 CREATING, ACTIVE = cluster_pb2.CLUSTER_STATE_CREATING, cluster_pb2.CLUSTER_STATE_ACTIVE
 
@@ -32,13 +33,13 @@ def gateway_that_tells(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, int,
     clock = Clock()
     answers = iter(told)
 
-    def call(self: Gateway, method: str, request: Any, answer: Any, **_: Any) -> cluster_pb2.Cluster:
+    def call(*_: Any, **__: Any) -> cluster_pb2.Cluster:
         seconds, state, reason = next(answers)
         clock.now += seconds
         return cluster_pb2.Cluster(name="users/a/clusters/b", status=cluster_pb2.ClusterStatus(state=state, reason=reason))
 
     monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(Gateway, "_call", call)
+    monkeypatch.setattr(Connection, "call", call)
     return Gateway("http://127.0.0.1:1")
 
 
@@ -57,7 +58,7 @@ def test_a_scheduler_that_runs_and_does_not_report_is_waited_for_until_the_timeo
 async def test_those_who_wait_do_not_keep_others_from_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     monkeypatch.setattr(Gateway, "_wait", lambda *_: over.wait(60))
-    monkeypatch.setattr(Gateway, "_call", lambda *_, **__: "answered")
+    monkeypatch.setattr(Connection, "call", lambda *_, **__: "answered")
     gateway = Gateway("http://127.0.0.1:9", auth="token", asynchronous=True)
     waits_for = [gateway.wait(f"queued-{number}") for number in range(channel.THREADS)]
     try:

@@ -20,7 +20,7 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.client import errors, http_calls
+from gateway.client import api, errors, http_calls
 from gateway.client.channel import Connection
 from gateway.client.settings import BasicAuth, Settings, load, normalized
 from gateway.proxy import bridge, events, transcoding
@@ -29,7 +29,6 @@ from tests.proxy.served import ALICE, UID, Served, raw, serving
 
 PREFIX = "/services/daskgateway"
 LIST = "/daskgateway.v1.ClusterService/ListClusters"
-SERVICE = "daskgateway.v1.ClusterService"
 PACKED = {"Content-Type": "application/proto", "Content-Encoding": "gzip"}
 JSON = {"Content-Type": "application/json"}
 
@@ -288,7 +287,7 @@ async def test_the_client_watches_and_reads_logs_over_http(served: Served) -> No
 
     def watch() -> None:
         request = pb.WatchClustersRequest(start_revision=4, clusters=["a/é", "b&c"])
-        with connection(served).stream(SERVICE, "WatchClusters", request, pb.WatchClustersResponse) as stream:
+        with connection(served).stream(api.WATCH_CLUSTERS, request) as stream:
             for told in stream:
                 seen.append(told)
 
@@ -299,7 +298,7 @@ async def test_the_client_watches_and_reads_logs_over_http(served: Served) -> No
 
     def logs() -> list[pb.StreamLogsResponse]:
         request = pb.StreamLogsRequest(name="n", instances=["i"], tail_lines=3, follow=True)
-        with connection(served).stream(SERVICE, "StreamLogs", request, pb.StreamLogsResponse) as stream:
+        with connection(served).stream(api.STREAM_LOGS, request) as stream:
             return list(stream)
 
     served.clusters.script = [pb.StreamLogsResponse(instance="scheduler", text="a\nb: c\r\n")]
@@ -314,7 +313,7 @@ async def test_a_stream_over_http_is_ended_from_another_thread(served: Served) -
 
     def watch() -> None:
         request = pb.WatchClustersRequest()
-        with connection(served).stream(SERVICE, "WatchClusters", request, pb.WatchClustersResponse) as stream:
+        with connection(served).stream(api.WATCH_CLUSTERS, request) as stream:
             next(stream)
             threading.Thread(target=lambda: (begun.wait(), stream.close())).start()
             begun.set()
@@ -330,14 +329,14 @@ async def test_where_grpc_does_not_pass_calls_go_over_http(served: Served) -> No
 
     channel._http_until.clear()
     asking = connection(served, "auto")
-    request, answer = pb.ListClustersRequest(), pb.ListClustersResponse
-    found = await asyncio.to_thread(lambda: asking.call(SERVICE, "ListClusters", request, answer, timeout_s=5))
+    request = pb.ListClustersRequest()
+    found = await asyncio.to_thread(lambda: asking.call(api.LIST_CLUSTERS, request, timeout_s=5))
     assert found.next_page_token == "more"
     assert channel.uses_http(asking.settings)
     if not served.prefix:
         channel._http_until.clear()
         with pytest.raises(errors.Unavailable):
-            await asyncio.to_thread(lambda: connection(served, "grpc").call(SERVICE, "ListClusters", request, answer, timeout_s=5))
+            await asyncio.to_thread(lambda: connection(served, "grpc").call(api.LIST_CLUSTERS, request, timeout_s=5))
 
 
 def test_events_are_parsed_as_they_come() -> None:
