@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test parts fuzz lint stubs matrix clean
+.PHONY: demo test parts fuzz lint stubs matrix mutants clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
 	@echo "make bench-hpc       submissions and commands to a slow Slurm, beside one job a worker"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
+	@echo "make bench-scale     the server with 10,000 clusters and 5,000 watches"
+	@echo "make mutants         do the unit tests notice a wrong core? (COUNT=200)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
@@ -59,6 +61,9 @@ matrix: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	@$(BIN)/python -m tests.proxy.hello_fuzz $(or $(EXECUTIONS),1000000)
+
+mutants: $(VENV)/.test
+	@$(BIN)/python scripts/mutants.py --count $(or $(COUNT),200)
 
 bench-%: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.$*

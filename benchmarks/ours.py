@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 
 from benchmarks import processes
 from gateway.server.security.password import hash_password
@@ -23,15 +24,16 @@ FOREVER_S = 100_000.0
 class OurGateway:
     """Server and edge: passwords, logging and SQLite with synchronous=FULL, as anybody runs them."""
 
-    def __init__(self, directory: pathlib.Path, *, noop: bool) -> None:
+    def __init__(self, directory: pathlib.Path, *, noop: bool, users: Sequence[str] = (), extra: str = "") -> None:
         self.directory = directory
+        self._users = [USER, *users]  # all with the same password
         directory.mkdir(parents=True)
         self.state_dir = directory / "state"
         self.stall_file = directory / "stall"
         self.port, self.edge_port = processes.free_ports(2)
         self.listener, self.address = f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.edge_port}"
         self._config = directory / "daskgateway_config.py"
-        self._config.write_text(self._common() + (self._noop() if noop else self._local()))
+        self._config.write_text(self._common() + (self._noop() if noop else self._local()) + extra)
         self.process: subprocess.Popen[str] | None = None
 
     def _common(self) -> str:
@@ -40,7 +42,7 @@ class OurGateway:
             f"c.DaskGateway.state_dir = {str(self.state_dir)!r}\n"
             f"c.DaskGateway.address = {self.listener!r}\n"
             f"c.Proxy.address = '127.0.0.1:{self.edge_port}'\n"
-            f"c.PasswordAuthenticator.users = {{{USER!r}: {hash_password(PASSWORD)!r}}}\n"
+            f"c.PasswordAuthenticator.users = {dict.fromkeys(self._users, hash_password(PASSWORD))!r}\n"
         )
 
     def _local(self) -> str:
