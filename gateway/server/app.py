@@ -271,7 +271,7 @@ class App:
             try:
                 await self.store.transact(lambda tx, before=before: tx.forget(before))  # type: ignore[misc]
             except StoreError as error:
-                logger.warning("old records were not forgotten: %s", error)
+                logger.debug("old records were not forgotten: %s", error)
             await asyncio.sleep(FORGET_INTERVAL_S)
 
     async def stop(self) -> None:

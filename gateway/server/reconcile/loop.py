@@ -98,7 +98,9 @@ class Reconciler:
             except (BackendUnavailable, StoreUnreachable) as error:
                 if isinstance(error, BackendUnavailable):
                     self.inbox.unanswered(uid, str(error))
-                self._complaints.hear(f"cluster {uid}", str(error))
+                    self._complaints.hear(f"cluster {uid}", str(error))
+                else:  # the store says so once, not for each cluster
+                    logger.debug("cluster %s: %s; trying again", uid, error)
                 self._retry(uid)
             except asyncio.CancelledError:
                 raise

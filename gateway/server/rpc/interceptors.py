@@ -159,7 +159,7 @@ class ErrorInterceptor(_Around):
             case ServiceError():
                 await self._abort(context, error)
             case StoreUnreachable():
-                logger.warning("the database does not answer: %s", error)
+                logger.debug("the database does not answer: %s", error)  # the store says so once, not with every call
                 await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
             case BackendUnavailable():
                 logger.warning("%s: the machine room does not answer: %s", method, error)

@@ -7,7 +7,7 @@ failed it is worth nothing and is read anew.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.server.core.model import Cluster, Worker
 
@@ -32,6 +32,10 @@ class Mirror:
     def cluster(self, uid: str) -> Cluster | None:
         """Return a cluster."""
         return self._clusters.get(uid)
+
+    def revisions(self) -> Mapping[str, int]:
+        """Return the revision of every cluster, by uid."""
+        return {uid: cluster.revision for uid, cluster in self._clusters.items()}
 
     def living(self, owner: str | None = None) -> int:
         """Return how many clusters are not finished."""

@@ -8,9 +8,7 @@ to the view before its callers are answered.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import pathlib
 import queue
 import sqlite3
@@ -21,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, select
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from gateway.server.core.model import Cluster
@@ -29,11 +27,13 @@ from gateway.server.store import tables as t
 from gateway.server.store.codec import decode_cluster
 from gateway.server.store.contract import StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
+from gateway.server.store.files import Files, FilesLost
 from gateway.server.store.migrations import migrate
 from gateway.server.store.mirror import Mirror
 from gateway.server.store.pending import Pending
 from gateway.server.store.prepared import Cursor
 from gateway.server.store.sql import GroupLost, SqlTx
+from gateway.server.store.trouble import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,9 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._writer: threading.Thread | None = None
         self._engine: Engine | None = None
-        self._lock: int | None = None
+        self._connection: Connection | None = None  # the writer's own
+        self._files: Files | None = None
+        self._trouble = Trouble(logger, f"the database {self._path}")  # the writer's own
         self._revision = 0  # of the last commit; the writer's own
         self._mirror: Mirror | None = None  # what the file holds; the writer's own; None after a commit that failed
 
@@ -98,16 +100,17 @@ class SqliteStore:
         self._writer.start()
 
     def _open(self) -> None:
-        self._lock = _exclusive(self._path.with_name(self._path.name + ".lock"))
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._files = Files(self._path)
         self._engine = _engine(self._path)
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            migrate(connection)
-            connection.commit()
-            connection.exec_driver_sql("BEGIN")
-            self._load(connection)
-            connection.rollback()
+        connection = self._connection = self._engine.connect()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        migrate(connection)
+        connection.commit()
+        connection.exec_driver_sql("BEGIN")
+        self._load(connection)
+        connection.rollback()
+        self._files.opened(_driver(connection))
+        connection.rollback()
 
     def _load(self, connection: Connection) -> None:
         clusters = [decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document))]
@@ -127,12 +130,15 @@ class SqliteStore:
         self._release()
 
     def _release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     async def transact(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` in a transaction of its own and return its result when that is durable."""
@@ -166,52 +172,44 @@ class SqliteStore:
                 connection.rollback()
 
     async def healthy(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database can be written to; what is wrong with it is logged once."""
         try:
-            await self.read(lambda tx: tx.meta(REVISION_KEY))
+            await self.transact(lambda tx: None)
         except StoreError:
             return False
         return True
 
     def _write(self) -> None:
         """The writer thread: take what has queued up, commit it as one, answer."""
-        assert self._engine is not None
-        with self._engine.connect() as connection:
-            ended = False
-            while not ended:
-                group = [self._jobs.get()]
-                while len(group) < MAX_GROUP and not self._jobs.empty():
-                    group.append(self._jobs.get_nowait())
-                ended = None in group
-                jobs = [job for job in group if job is not None]
-                if jobs:
-                    self._commit(connection, jobs)
-                del group, jobs
+        assert self._connection is not None
+        ended = False
+        while not ended:
+            group = [self._jobs.get()]
+            while len(group) < MAX_GROUP and not self._jobs.empty():
+                group.append(self._jobs.get_nowait())
+            ended = None in group
+            jobs = [job for job in group if job is not None]
+            if jobs:
+                self._commit(self._connection, jobs)
+            del group, jobs
 
     def _commit(self, connection: Connection, jobs: list[_Job]) -> None:
         committed: list[_Committed] = []
-        revision = self._revision
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            if self._mirror is None:
-                self._mirror = Mirror(decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document)))
-            cursor: Cursor = connection.connection.cursor()
-            pending = Pending()
-            for job in jobs:
-                revision = self._run(SqlTx(connection, revision + 1, self._mirror, cursor, pending), job, revision, committed)
-            pending.write(cursor, connection.dialect)
-            if revision != self._revision:
-                SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())
+            revision = self._write_group(connection, jobs, committed)
             connection.commit()
         except Exception as error:  # the group is undone as a whole: nothing of it may be answered OK
-            self._mirror = None
-            connection.rollback()
-            logger.error("a commit failed: %s", _words(error))
-            for job in jobs:
-                job.error = StoreUnreachable(_words(error))
-            committed = []
+            failure, committed = _words(error), []
+            self._undo(connection)
         else:
             self._revision = revision
+            failure = self._settle(connection)
+        if failure:
+            self._trouble.hear(failure)
+            for job in jobs:
+                job.error = StoreUnreachable(failure)
+        else:
+            self._trouble.over()
         loops = {job.loop for job in jobs}
         for loop in loops:
             mine = [job for job in jobs if job.loop is loop]
@@ -220,14 +218,59 @@ class SqliteStore:
             except RuntimeError:  # that loop is closed, and nobody waits there any more
                 logger.debug("a caller's event loop has closed")
 
+    def _write_group(self, connection: Connection, jobs: list[_Job], committed: list[_Committed]) -> int:
+        """Run functions in one transaction, which is left open; return the revision of the last that wrote."""
+        assert self._files is not None
+        known = None if self._mirror is None else self._mirror.revisions
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except DatabaseError:
+            self._files.check(_driver(connection), self._revision, known)  # which may know why
+            raise
+        self._files.check(_driver(connection), self._revision, known)
+        if self._mirror is None:
+            self._mirror = Mirror(decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document)))
+        cursor: Cursor = connection.connection.cursor()
+        pending, revision = Pending(), self._revision
+        for job in jobs:
+            revision = self._run(SqlTx(connection, revision + 1, self._mirror, cursor, pending), job, revision, committed)
+        pending.write(cursor, connection.dialect)
+        if revision != self._revision:
+            SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())
+        return revision
+
+    def _settle(self, connection: Connection) -> str:
+        """After a commit: return why it may be lost all the same, an empty text if it is not. The view shows it: our own file has it."""
+        assert self._files is not None
+        try:
+            self._files.identify(_driver(connection))
+            self._files.settle(_driver(connection))
+        except (FilesLost, sqlite3.Error) as error:
+            return _words(error)
+        return ""
+
+    def _undo(self, connection: Connection) -> None:
+        """Undo what a group wrote; a connection that cannot even do that is replaced."""
+        assert self._files is not None
+        self._mirror = None
+        try:
+            connection.rollback()
+        except Exception as error:
+            logger.debug("a transaction could not be undone: %s", _words(error))
+            connection.invalidate()
+            connection.rollback()
+            self._files.doubt()
+
     def _run(self, tx: SqlTx, job: _Job, revision: int, committed: list[_Committed]) -> int:
         """Run one function, so that its failure undoes only itself; return the revision it has taken, or the one before."""
         assert self._mirror is not None
         try:
             job.result = job.fn(tx)
-        except (OperationalError, sqlite3.OperationalError, GroupLost):
+        except GroupLost:
             raise
         except BaseException as error:
+            if _of_the_database(error):
+                raise
             tx.undo()
             job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error  # that one no future takes
             return revision
@@ -268,15 +311,15 @@ def _engine(path: pathlib.Path) -> Engine:
     return engine
 
 
-def _exclusive(path: pathlib.Path) -> int:
-    """Return a descriptor that holds the lock: two servers on one SQLite file would each believe their own view."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(f"{path}: another server uses this database; stop it first or name another file") from None
-    return descriptor
+def _driver(connection: Connection) -> sqlite3.Connection:
+    found: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return found
+
+
+def _of_the_database(error: BaseException) -> bool:
+    """Whether the database is at fault, as with a full disk or a damaged file, and not what was asked of it."""
+    original = getattr(error, "orig", None) or error
+    return type(original) in (sqlite3.DatabaseError, sqlite3.OperationalError, sqlite3.InternalError)
 
 
 def _words(error: BaseException) -> str:
