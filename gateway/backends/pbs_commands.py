@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,7 +17,9 @@ from gateway.backends.contract import BackendUnavailable, Role
 from gateway.backends.pbs_qstat import JobId
 
 MAX_DELETED = 100  # whole jobs in one qdel
-MAX_RANGES_CHARS = 120  # of one array's parts in one qdel: qdel 23.06 joins them in 256 bytes and cuts off what is longer
+MAX_RANGES = 2  # of one array in one qdel: qdel 23.06 joins them, keeps two, and drops the others without a word
+MAX_STEPS = 32  # distances to the next parts that are tried when a range with a step is looked for
+WORTH_A_STEP = 3  # parts
 MAX_MESSAGE_CHARS = 500
 NO_SERVER = (162, 255)  # what qsub, qdel and what qstat end with when the server does not answer
 ARRAY_TOO_LARGE, FINISHED, UNKNOWN = 3, 35, 153
@@ -126,7 +128,7 @@ def qdels(alive: Collection[JobId], arrays: Collection[JobId], *, together: bool
     """Return the commands that delete jobs, parts of arrays and whole `arrays` which were just seen alive, each once.
 
     A known and an unknown identifier in one command have crashed servers of release 23.06. So jobs go `together` only where ended ones
-    stay known to the server; an array alone; parts of an array only with their like, as few as fit.
+    stay known to the server; an array alone; parts of an array only with their like, and no more of them than qdel keeps.
     """
     singles = sorted({str(job) for job in alive if not job.array})
     size = MAX_DELETED if together else 1
@@ -141,28 +143,46 @@ def qdels(alive: Collection[JobId], arrays: Collection[JobId], *, together: bool
     return commands
 
 
-def _range_words(array: JobId, indices: Sequence[int]) -> list[list[str]]:
-    """Return parts of an array as words `12[3-5].host`, as many in a list as one command may name."""
-    chunks: list[list[str]] = []
-    used = MAX_RANGES_CHARS + 1
-    for run in _runs(indices):
-        spelt = str(run.start) if len(run) == 1 else f"{run.start}-{run.stop - 1}"
-        used += len(spelt) + 1
-        if used > MAX_RANGES_CHARS:
-            chunks.append([])
-            used = len(spelt)
-        chunks[-1].append(f"{array.number}[{spelt}]{'.' if array.server else ''}{array.server}")
-    return chunks
+def _range_words(array: JobId, indices: Collection[int]) -> list[list[str]]:
+    """Return parts of an array as words `12[3-5].host` or `12[0-98:2].host`, as many in a list as one command may name.
 
-
-def _runs(numbers: Sequence[int]) -> list[range]:
-    found: list[range] = []
-    for number in numbers:
-        if found and found[-1].stop == number:
-            found[-1] = range(found[-1].start, number + 1)
+    A range with a step goes alone: joined with another it can lose parts, or name them one by one in a text that is cut off.
+    """
+    plain: list[str] = []
+    commands: list[list[str]] = []
+    for run in progressions(indices):
+        spelt = str(run.start) if len(run) == 1 else f"{run.start}-{run[-1]}" + (f":{run.step}" if run.step > 1 else "")
+        word = f"{array.number}[{spelt}]{'.' if array.server else ''}{array.server}"
+        if run.step > 1:
+            commands.append([word])
         else:
-            found.append(range(number, number + 1))
-    return found
+            plain.append(word)
+    return [plain[start : start + MAX_RANGES] for start in range(0, len(plain), MAX_RANGES)] + commands
+
+
+def progressions(numbers: Collection[int]) -> list[range]:
+    """Return numbers as few ranges, with a step where that takes in more of them: at each time the longest that begins with the least."""
+    left = sorted(set(numbers), reverse=True)
+    open_ = set(left)
+    found: list[range] = []
+    while open_:
+        while left[-1] not in open_:
+            left.pop()
+        first = left[-1]
+        ahead = [number for number in reversed(left[-1 - 4 * MAX_STEPS : -1]) if number in open_][:MAX_STEPS]
+        chosen = max((_longest(first, number - first, open_) for number in ahead), key=len, default=range(first, first + 1))
+        if chosen.step > 1 and len(chosen) < WORTH_A_STEP:
+            chosen = range(first, first + 1)
+        found.append(chosen)
+        open_ -= set(chosen)
+    return sorted(found, key=lambda run: run.start)
+
+
+def _longest(first: int, step: int, numbers: Collection[int]) -> range:
+    last = first
+    while last + step in numbers:
+        last += step
+    return range(first, last + 1, step)
 
 
 def refusal(code: int, out: str, err: str) -> SubmitRefused | BackendUnavailable:

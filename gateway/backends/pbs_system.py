@@ -206,7 +206,8 @@ class PbsSystem:
             there = {str(identity.whole) for identity in seen.jobs}
             unseen |= {cancel.id for cancel in theirs} - there
             alive, arrays = doomed(seen, theirs)
-            asked += [self._delete(argv, user) for argv in qdels(alive, arrays, together=facts.history)]
+            words = await asyncio.to_thread(qdels, alive, arrays, together=facts.history)
+            asked += [self._delete(argv, user) for argv in words]
         results = await asyncio.gather(*asked, return_exceptions=True)
         raise_first([*failures, *results])
         return unseen

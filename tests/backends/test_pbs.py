@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import random
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -46,6 +47,21 @@ async def test_scale_down_ends_those_that_were_meant_and_no_other(room: Room) ->
     assert {one.exit_code for one in gone.values()} == {143}
     assert all(one.phase is Phase.RUNNING for one in (await room.look([targets[n] for n in (0, 3, 4, 5, 7)])).values())
     assert [call.argv for call in room.replay.commands("qdel")] == [("1000[1-2].pbs-host", "1000[6].pbs-host")]
+
+
+@pytest.mark.parametrize("meant", [range(0, 200, 3), sorted(random.Random(17).sample(range(200), 66))], ids=["every third", "scattered"])
+async def test_scattered_parts_of_an_array_are_all_ended_within_three_looks(room: Room, meant: Sequence[int]) -> None:
+    """qdel's own client keeps two ranges of an array and drops the others in silence: the cases 901 to 909."""
+    room.replay.machine.scheduling = False
+    targets = await room.started([worker(number) for number in range(200)])
+    doomed = [targets[index] for index in meant]
+    await room.backend.stop(doomed)
+    for _ in range(3):
+        seen = await room.look(doomed)
+    assert {one.phase for one in seen.values()} == {Phase.GONE}
+    assert len(seen) == len(doomed)
+    left = await room.look([target for target in targets if target not in doomed])
+    assert {one.phase for one in left.values()} == {Phase.QUEUED}
 
 
 async def test_the_last_of_an_array_are_ended_by_one_word(room: Room) -> None:

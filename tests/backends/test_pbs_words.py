@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -16,7 +18,7 @@ from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, p
 from gateway.backends.pbs_states import PHASES, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
 from gateway.backends.pbs_system import doomed
 from tests.parts.pbs_cases import case, names
-from tests.parts.pbs_replay import block, printed
+from tests.parts.pbs_replay import block, kept_by_client, parse_range, printed
 
 UID = "c" + "a" * 20
 JOB, ARRAY = JobName("dgw", UID, "default", 4), JobName("dgw", UID, "default", 0)
@@ -452,14 +454,48 @@ def test_without_a_history_every_job_is_deleted_by_itself() -> None:
     assert qdels({JobId(1, "h"), JobId(2, "h")}, set(), together=False) == [["qdel", "1.h"], ["qdel", "2.h"]]
 
 
-def test_no_qdel_names_more_parts_than_its_buffer_holds() -> None:
-    """qdel 23.06 joins the parts of one array in 256 bytes, and what is cut off may name another part."""
-    commands = qdels(parts(*range(0, 2000, 2)), set(), together=True)
-    named = [word for _, *words in commands for word in words]
-    assert sorted(named) == sorted(f"12[{index}].h" for index in range(0, 2000, 2))
-    for _, *words in commands:
-        assert len(",".join(word.partition("[")[2].partition("]")[0] for word in words)) < 128
-    assert qdels(parts(*range(1000)), set(), together=True) == [["qdel", "12[0-999].h"]]
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        ((4, 6, 8), [["12[4-8:2].h"]]),
+        ((1, 2, 3, 7), [["12[1-3].h", "12[7].h"]]),
+        ((0, 1, 3, 4, 9, 10), [["12[0-1].h", "12[3-4].h"], ["12[9-10].h"]]),
+        ((0, 5, 20, 21, 22), [["12[0].h", "12[5].h"], ["12[20-22].h"]]),
+        (range(0, 2000, 2), [["12[0-1998:2].h"]]),
+        (range(1000), [["12[0-999].h"]]),
+    ],
+)
+def test_one_qdel_names_at_most_two_ranges_of_an_array_and_one_with_a_step_alone(indices: Collection[int], words: list[list[str]]) -> None:
+    """qdel 23.06 joins the ranges of one array and keeps two of them: see the cases 901 to 909."""
+    assert [argv[1:] for argv in qdels(parts(*indices), set(), together=True)] == words
+
+
+@pytest.mark.parametrize(
+    ("deletion", "after"),
+    [
+        ("901-qdel-three-parts", "902-qstat-after-qdel-three-parts"),
+        ("903-qdel-three-ranges", "904-qstat-after-qdel-three-ranges"),
+        ("905-qdel-one-range-with-a-step", "906-qstat-after-qdel-with-a-step"),
+        ("908-qdel-a-part-before-a-range-with-a-step", "909-qstat-after-a-part-and-a-range-with-a-step"),
+    ],
+)
+def test_the_stand_in_loses_of_a_deletion_what_the_real_client_lost(deletion: str, after: str) -> None:
+    words = case(deletion).argv[1:]
+    lost = {index for word in set(words) - set(kept_by_client(words)) for index in parse_range(word.partition("[")[2].partition("]")[0])}
+    named = {index for word in words for index in parse_range(word.partition("[")[2].partition("]")[0])}
+    left = {one.index for one, told in parse_json(case(after).out).jobs.items() if told.state == "R"}
+    assert named & left == lost
+
+
+def test_every_part_is_named_once_however_scattered() -> None:
+    chance = random.Random(7)
+    for among, count in ((30, 12), (200, 67), (5000, 1500)):
+        meant = sorted(chance.sample(range(among), count))
+        named = [index for _, *words in qdels(parts(*meant), set(), together=True) for word in words for index in parse_range(word[3:-3])]
+        assert sorted(named) == meant
+
+
+def test_whole_jobs_go_a_hundred_at_a_time() -> None:
     assert max(len(words) for words in qdels({JobId(n, "h") for n in range(1000)}, set(), together=True)) == 101
 
 
