@@ -34,6 +34,9 @@ class Counts:
     bytes_up: int = 0  # client to scheduler, of relays that are over
     bytes_down: int = 0
     # Routes.
+    route_changes: int = 0  # messages of the server that told of routes
+    route_keepalives: int = 0  # messages that told only that the server lives
+    route_silences: int = 0  # times that the server was not heard for so long that it was asked anew
     routes_forbidden: int = 0  # targets outside the networks that are allowed, and dashboards that are another user's
 
 

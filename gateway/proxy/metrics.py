@@ -36,6 +36,12 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "relays_opened": ("Relays begun.", "", {"relays_opened": ""}),
     "linger_timeouts": ("Half-closed relays ended for silence.", "", {"linger_timeouts": ""}),
     "relayed_bytes": ("Bytes read from clients (up) and from targets (down).", "direction", {"bytes_up": "up", "bytes_down": "down"}),
+    "route_messages": (
+        "Messages on the stream of routes from the server: of routes, or only that it lives.",
+        "kind",
+        {"route_changes": "change", "route_keepalives": "keepalive"},
+    ),
+    "route_silences": ("Times that the server was silent for too long and was asked anew.", "", {"route_silences": ""}),
     "forbidden_routes": ("Addresses reported outside the permitted networks, or another user's.", "", {"routes_forbidden": ""}),
     "refused_pipe_leases": ("Bulk transfers that got no pipe and were copied.", "", {"pipe_leases_refused": ""}),
 }

@@ -117,8 +117,12 @@ class RouteTable:
             logger.warning("%s cannot be read (%s); waiting for the server", self._path, error)
 
     def apply(self, update: pb.RouteUpdate) -> None:
-        """Take what the server tells."""
+        """Take what the server tells; with nothing in it, it says that the server lives."""
         self.heard_at = time.monotonic()
+        if update.snapshot or update.routes or update.removed:
+            self._counts.route_changes += 1
+        else:
+            self._counts.route_keepalives += 1
         routes = {} if update.snapshot else dict(self._routes)
         if update.snapshot:
             self.ticket_keys = tuple(update.ticket_keys)
@@ -209,13 +213,22 @@ class RouteTable:
                             logger.info("the server answers; %d clusters are known", len(self))
                         self.connected, wait_s = True, BACKOFF_S[0]
             except (grpc.aio.AioRpcError, OSError, TimeoutError) as error:
+                if isinstance(error, TimeoutError):
+                    self._counts.route_silences += 1
                 if self.connected or self.heard_at == 0.0:
-                    words = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
-                    logger.warning("the server does not answer (%s); %d clusters are known", words, len(self))
+                    logger.warning("the server does not answer (%s); %d clusters are known", _why(error), len(self))
                     self.heard_at = self.heard_at or -1.0
             self.connected = False
             await asyncio.sleep(random.uniform(0.5, 1.0) * wait_s)
             wait_s = min(BACKOFF_S[1], wait_s * 2)
+
+
+def _why(error: grpc.aio.AioRpcError | OSError | TimeoutError) -> str:
+    """Return in words why the stream ended; never empty."""
+    if isinstance(error, TimeoutError):
+        return f"it has said nothing for {SILENCE_S:g} s"
+    words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+    return words or (error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__)
 
 
 def _read(path: str) -> str:

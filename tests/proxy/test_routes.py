@@ -11,7 +11,9 @@ import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
 
 from gateway.networks import Targets, parse_networks
+from gateway.proxy import routes as routes_module
 from gateway.proxy.routes import RouteTable
+from tests.waiting import comes
 
 
 class BrokenStream:
@@ -46,6 +48,53 @@ async def test_a_cancellation_that_meets_a_broken_stream_is_not_lost(tmp_path: p
     done, _ = await asyncio.wait([following], timeout=5)
     assert done == {following}
     assert following.cancelled()
+
+
+class Quiet(BrokenStream):
+    """A stream that tells what it has, and then nothing more."""
+
+    def __init__(self, *updates: pb.RouteUpdate) -> None:
+        super().__init__()
+        self.calls = 0
+        self._updates = list(updates)
+
+    async def read(self) -> Any:
+        if self._updates:
+            return self._updates.pop(0)
+        self.calls += 1
+        return await super().read()
+
+
+async def test_signs_of_life_are_counted_and_a_silence_is_told_in_words(
+    tmp_path: pathlib.Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes_module, "SILENCE_S", 0.05)
+    (tmp_path / "token").write_text("t")
+    channel: Any = Quiet(pb.RouteUpdate(snapshot=True), pb.RouteUpdate(), pb.RouteUpdate(removed=["x"]), pb.RouteUpdate())
+    routes = RouteTable(tmp_path / "routes.json")
+    following = asyncio.ensure_future(routes.follow(channel, str(tmp_path / "token")))
+    await comes(lambda: channel.calls >= 2)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    counts = routes._counts
+    assert (counts.route_changes, counts.route_keepalives) == (2, 2)
+    assert counts.route_silences >= 1
+    assert "the server does not answer (it has said nothing for 0.05 s); 0 clusters are known" in caplog.text
+    assert "()" not in caplog.text
+    routes.save()
+
+
+@pytest.mark.parametrize("details", ["", None])
+async def test_a_broken_stream_without_details_is_told_with_its_code(tmp_path: pathlib.Path, caplog: Any, details: str | None) -> None:
+    (tmp_path / "token").write_text("t")
+    channel: Any = BrokenStream()
+    nothing = grpc.aio.Metadata()
+    channel._end.set_exception(grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details))
+    following = asyncio.ensure_future(RouteTable(tmp_path / "routes.json").follow(channel, str(tmp_path / "token")))
+    await comes(lambda: "does not answer" in caplog.text)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert "the server does not answer (UNAVAILABLE)" in caplog.text
 
 
 async def test_a_route_that_cannot_be_judged_is_logged_and_the_others_are_known(tmp_path: pathlib.Path, caplog: Any) -> None:

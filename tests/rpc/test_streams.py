@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,9 +13,11 @@ from daskgateway.internal.v1 import agent_pb2, route_pb2
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.model import GroupStatus
+from gateway.server.rpc import route_service
 from gateway.server.rpc.agent_service import news_of
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.test_clusters import active, create, fields, reason
@@ -222,6 +225,35 @@ async def test_routes_come_and_go_with_clusters(harness: Harness) -> None:
     assert list((await watch.read()).removed) == [cluster.uid]
     watch.cancel()
     agent.call.cancel()
+
+
+async def test_the_edge_is_told_that_the_server_lives_while_what_changes_are_no_routes(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as clusters that wait in a queue: whatever is told of them came in place of the sign of life."""
+    monkeypatch.setattr(route_service, "HEARTBEAT_S", 0.3)
+    watch = harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=(("authorization", "Bearer edge"),))
+    assert (await watch.read()).snapshot
+    cluster = await harness.clusters.CreateCluster(create("waits"), metadata=as_("alice"))
+
+    async def change() -> None:
+        for turn in itertools.count():
+            changed = pb.Cluster(name=cluster.name, labels={"turn": str(turn)})
+            request = service_pb.UpdateClusterRequest(cluster=changed, update_mask=FieldMask(paths=["labels"]))
+            await harness.clusters.UpdateCluster(request, metadata=as_("alice"))
+
+    changing = asyncio.ensure_future(change())
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                told = await watch.read()
+                assert not told.snapshot
+                assert not told.routes
+        assert not changing.done()
+    finally:
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+        watch.cancel()
 
 
 async def test_routes_are_for_edges_only(harness: Harness) -> None:

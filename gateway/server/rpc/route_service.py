@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway.server.core.model import Cluster, State
 from gateway.server.rpc.caller import current
 from gateway.server.store.contract import Subscription, View
 
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 15.0  # something is said at least so often, whatever else happens on this server
 CHUNK = 2000  # routes in one message, a few hundred bytes each
 
 
@@ -56,8 +57,9 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
             yield pb.RouteUpdate(revision=revision, snapshot=True, routes=routes[:CHUNK], ticket_keys=self._ticket_keys)
             for start in range(CHUNK, len(routes), CHUNK):
                 yield pb.RouteUpdate(revision=revision, routes=routes[start : start + CHUNK])
+            due_at = time.monotonic() + HEARTBEAT_S
             while not self._draining():
-                changes, revision = await subscription.next(HEARTBEAT_S)
+                changes, revision = await subscription.next(max(0.0, due_at - time.monotonic()))
                 update = pb.RouteUpdate(revision=revision)
                 for change in changes:
                     cluster = change.cluster
@@ -68,8 +70,10 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
                             update.routes.append(found)
                     elif known.pop(change.uid, None) is not None:
                         update.removed.append(change.uid)
-                if update.routes or update.removed or not changes:
+                # Most changes concern no route: by themselves they are no sign of life to the edge.
+                if update.routes or update.removed or time.monotonic() >= due_at:
                     yield update
+                    due_at = time.monotonic() + HEARTBEAT_S
         finally:
             self._subscriptions.discard(subscription)
             subscription.close()
