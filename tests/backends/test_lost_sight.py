@@ -120,6 +120,39 @@ async def test_who_cannot_be_listed_is_neither_gone_nor_submitted_twice_and_hold
         assert system.submissions == 2  # it was found
 
 
+async def test_a_stop_that_nobody_answered_is_not_noted_as_asked(tmp_path: pathlib.Path) -> None:
+    """Asked again at once it is asked again, and fails again: an outage is not told as over while it lasts."""
+    system = PretendSystem()
+    async with opened(tmp_path, system) as backend:
+        outcome = (await backend.start([Launch(SCHEDULER, "alice", SLEEPS)]))[SCHEDULER]
+        target = Target(SCHEDULER, outcome.handle, "alice")  # type: ignore[union-attr]
+        system.answers = False
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="does not answer"):
+                await backend.stop([target])
+        system.answers = True
+        await backend.stop([target])
+        await backend.stop([target])
+        assert [cancel.id for cancel in system.cancels] == [target.handle]  # what was answered is not asked again so soon
+
+
+async def test_a_slurm_that_answers_no_scancel_is_asked_again_and_fails_again(tmp_path: pathlib.Path) -> None:
+    asked: list[str] = []
+
+    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+        asked.append(pathlib.PurePath(argv[0]).name)
+        return Answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+
+    backend = SlurmBackend(root=str(tmp_path), tag="dgw", first_look_s=0.0)
+    backend.run = run  # type: ignore[method-assign,assignment]
+    await backend.open(lambda _: None)
+    for _ in range(3):
+        with pytest.raises(BackendUnavailable, match="Unable to contact slurm controller"):
+            await backend.stop([Target(SCHEDULER, "7", "alice")])
+    assert asked.count("scancel") == 3
+    await backend.close()
+
+
 # Slurm by its commands
 
 HEADS = ["ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "EXIT_CODE", "REASON", "START_TIME", "PRIORITY", "USER", "PARTITION", "NAME"]

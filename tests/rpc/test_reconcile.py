@@ -11,7 +11,7 @@ from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, StartOutcome
+from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, StartOutcome, Target
 from gateway.server.core.facts import AgentNews, Patience
 from gateway.server.core.model import Cluster, State
 from gateway.server.reconcile import loop, sweep
@@ -184,3 +184,51 @@ async def test_a_machine_room_that_cannot_be_looked_at_is_told_once_for_each_rea
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await store.close()
+
+
+class Unstoppable(PretendBackend):
+    """Starts everything, and gives no answer to a stop while it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = False
+        self.asked = 0
+
+    async def stop(self, targets: Sequence[Target]) -> None:
+        self.asked += 1
+        if not self.answers:
+            raise BackendUnavailable("down")
+        await super().stop(targets)
+
+
+async def test_a_stop_is_asked_for_until_it_was_answered_and_the_outage_is_over_no_sooner(
+    monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    """The step after one that failed used to have nothing to do, as the stop stood as asked, and counted as an answer."""
+    monkeypatch.setattr(loop, "RETRY_S", (0.01, 0.01))
+    heard.key = "cluster "
+    backend = Unstoppable()
+    harness = Harness(backend=backend)
+    await harness.start()
+    try:
+        made = await harness.clusters.CreateCluster(
+            service_pb.CreateClusterRequest(cluster_id="held", cluster=pb.Cluster(spec=pb.ClusterSpec())), metadata=as_("alice")
+        )
+        agent = PretendAgent(harness, made.uid)
+        await agent.hello()
+        await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+        said = await heard.count(5)
+        assert said == [(logging.WARNING, "down; trying again"), *[(logging.DEBUG, "down; trying again")] * (len(said) - 1)]
+        assert backend.asked >= 5
+        conditions = {one.type: one for one in harness.store.view.cluster(made.uid).conditions}
+        assert (conditions["BackendAvailable"].holds, conditions["BackendAvailable"].message) == (False, "down; trying again")
+        backend.answers = True
+        subscription = harness.store.view.subscribe(start_revision=0)
+        async with asyncio.timeout(20):
+            while not harness.store.view.cluster(made.uid).state.finished:
+                await subscription.next()
+        assert heard.said[-1] == (logging.INFO, "it is over: down")
+        assert [words for _, words in heard.said].count("it is over: down") == 1
+        agent.call.cancel()
+    finally:
+        await harness.stop()

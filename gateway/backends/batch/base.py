@@ -200,13 +200,22 @@ class BatchBackend(BatchSettings):
                 account = self._account_of(target, sighted)
                 meant[target.instance] = job_id
                 cancels.append(Cancel(job_id, account, () if index is None else arrays.ranges([index])))
-        note(self._asked, [target.instance for target in due], now)  # also if it fails: a batch system that is slow may be at it still
-        unseen = frozenset(await self.system.cancel(sight.merged(cancels)) or ()) if cancels else frozenset()
-        for instance in [instance for instance, job_id in meant.items() if job_id in unseen]:
-            self._asked.pop(instance, None)  # nobody was asked
+        note(self._asked, [target.instance for target in due], now)  # while it is being asked, another step need not ask as well
+        unseen: frozenset[str] = frozenset()
+        try:
+            if cancels:
+                unseen = frozenset(await self.system.cancel(sight.merged(cancels)) or ())
+        except BaseException:
+            self._not_asked(target.instance for target in due)  # or the next step had nothing to do, and the outage were over to it
+            raise
+        self._not_asked(instance for instance, job_id in meant.items() if job_id in unseen)
         note(self._stopped, [target.instance for target in due if meant.get(target.instance) not in unseen], now)
         self.push(over)
         self._early.expect([target for target in due if target.instance in self._stopped], (Phase.GONE,))
+
+    def _not_asked(self, instances: Iterable[Instance]) -> None:
+        for instance in instances:
+            self._asked.pop(instance, None)
 
     def _account_of(self, target: Target, sighted: sight.Sight | None = None) -> str:
         if sighted is not None and sighted.job.user:

@@ -52,7 +52,7 @@ class Facts:
     doubted: bool = False  # the clock has jumped since the agent last told of use: for how long it has been idle is not known now
     unavailable: str = ""  # why the machine room did not answer when something was asked of it
     cleaned: bool = False  # the backend has removed the cluster's working files
-    resumed: bool = False  # first step since this server began: what was asked before may never have been done
+    resumed: bool = False  # first step of this server, or after one that failed: what was asked before may never have been done
 
 
 def merge_news(earlier: AgentNews | None, later: AgentNews) -> AgentNews:

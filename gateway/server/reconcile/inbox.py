@@ -68,7 +68,7 @@ class Inbox:
         self._doubted = set(self._connected)
 
     def resume(self, uid: str) -> None:
-        """Note that the cluster's next step is the first since this server began."""
+        """Note that what was asked before the cluster's next step may never have been done."""
         self._resumed.add(uid)
 
     def take(self, uid: str) -> Facts:

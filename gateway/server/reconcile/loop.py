@@ -101,12 +101,12 @@ class Reconciler:
                     self._complaints.hear(f"cluster {uid}", str(error))
                 else:  # the store says so once, not for each cluster
                     logger.debug("cluster %s: %s; trying again", uid, error)
-                self._retry(uid)
+                self._again(uid)
             except asyncio.CancelledError:
                 raise
             except Exception:
                 logger.exception("cluster %s: a step failed; trying again", uid)
-                self._retry(uid)
+                self._again(uid)
             else:
                 self._failures.pop(uid, None)
                 self._complaints.over(f"cluster {uid}")
@@ -115,7 +115,9 @@ class Reconciler:
             finally:
                 self._queue.done(uid)
 
-    def _retry(self, uid: str) -> None:
+    def _again(self, uid: str) -> None:
+        """Try a step again in a while: what it stored as asked may never have been asked, or not of everything."""
+        self.inbox.resume(uid)
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
         first_s, last_s = RETRY_S
         self._queue.add(uid, min(last_s, first_s * 2 ** min(failures - 1, 30)))
