@@ -35,7 +35,7 @@ from gateway.server.core.model import (
 )
 from gateway.server.store import feed, sql
 from gateway.server.store.codec import decode, encode
-from gateway.server.store.contract import Conflict, StoreError, StoreUnreachable, Tx
+from gateway.server.store.contract import Conflict, Interest, StoreError, StoreUnreachable, Tx
 from gateway.server.store.memory import MemoryStore
 from gateway.server.store.sqlite import SqliteStore
 
@@ -168,7 +168,7 @@ async def test_what_writes_nothing_takes_no_revision(store: Store) -> None:
 
 
 async def test_a_subscription_holds_one_change_a_cluster(store: Store) -> None:
-    subscription = store.view.subscribe(lambda cluster: cluster.owner == "alice")
+    subscription = store.view.subscribe(Interest("alice"))
     made = await store.transact(lambda tx: tx.put_cluster(a_cluster()))
     await store.transact(lambda tx: tx.put_cluster(a_cluster(2, owner="bob")))
     for _ in range(10):

@@ -49,6 +49,7 @@ class Watcher:
     def __init__(self, store: Store, name: str, backend: Backend, push: Callable[[Sequence[Observation]], None]) -> None:
         self._store, self._name, self._backend, self._push = store, name, backend, push
         self._complaints = Complaints(logger)
+        self._known: dict[str, tuple[int, dict[Target, Launching]]] = {}  # by uid: at which revision, and what it should know
 
     async def run(self) -> None:
         """Poll at the backend's interval, sweep every SWEEP_INTERVAL_S; an outage is logged and outlived."""
@@ -77,10 +78,13 @@ class Watcher:
         return False
 
     async def poll(self) -> None:
-        """Observe everything intended and pass on what is not as it was."""
-        living = [c.uid for c in self._store.view.clusters() if c.spec.backend == self._name and not c.state.finished]
-        for chunk in _batched(living):
-            targets = await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
+        """Observe everything intended and pass on what is not as it was. What has not changed since the last look is not read again."""
+        living = {c.uid: c.revision for c in self._store.view.clusters() if c.spec.backend == self._name and not c.state.finished}
+        self._known = {uid: known for uid, known in self._known.items() if uid in living}
+        for chunk in _batched([uid for uid, revision in living.items() if self._known.get(uid, (0,))[0] != revision]):
+            self._known |= await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
+        for chunk in _batched(list(self._known)):
+            targets = {target: launching for uid in chunk for target, launching in self._known[uid][1].items()}
             if targets:
                 seen = await self._backend.observations(list(targets))
                 self._push(surprises(seen, targets))
@@ -102,13 +106,14 @@ def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
     return [uids[start : start + CHUNK] for start in range(0, len(uids), CHUNK)]
 
 
-def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[Target, Launching]:
-    targets: dict[Target, Launching] = {}
+def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[str, tuple[int, dict[Target, Launching]]]:
+    """Return the revision of each cluster that is still there, with everything of it that a backend should know."""
+    found = {}
     for uid in uids:
         cluster = tx.cluster(uid)
         if cluster is not None:
-            targets |= targets_of(cluster, tx.workers(uid))
-    return targets
+            found[uid] = (cluster.revision, targets_of(cluster, tx.workers(uid)))
+    return found
 
 
 def _read_intended(tx: Tx, uids: Sequence[str]) -> set[tuple[str, str]]:

@@ -97,7 +97,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     async def WatchClusters(
         self, request: service_pb.WatchClustersRequest, context: Any
-    ) -> AsyncIterator[service_pb.WatchClustersResponse]:
+    ) -> AsyncIterator[service_pb.WatchClustersResponse | bytes]:
         violations: list[Violation] = []
         interval_s = requests.optional_seconds(request, "bookmark_interval", "bookmark_interval", violations)
         interval_s = DEFAULT_BOOKMARK_S if interval_s is None else interval_s
@@ -110,7 +110,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             async for item in stream:
                 yield self._told(item)
 
-    def _told(self, item: follow.Told) -> service_pb.WatchClustersResponse:
+    def _told(self, item: follow.Told) -> service_pb.WatchClustersResponse | bytes:
         match item:
             case follow.Complete(revision, initial):
                 return service_pb.WatchClustersResponse(revision=revision, bookmark=service_pb.Bookmark(initial_state_complete=initial))
@@ -118,12 +118,9 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
                 goodbye = service_pb.Goodbye(reason="the server is about to exit", retry_delay=messages.duration(retry_after_s))
                 return service_pb.WatchClustersResponse(revision=revision, goodbye=goodbye)
             case follow.Changed(change, added):
-                event = service_pb.WatchEvent(type=service_pb.WATCH_EVENT_TYPE_MODIFIED)
-                if change.cluster is None:
-                    event.type = service_pb.WATCH_EVENT_TYPE_REMOVED
-                    name = f"users/{change.owner}/clusters/{change.cluster_id}"
-                    event.cluster.CopyFrom(pb.Cluster(name=name, uid=change.uid, owner=change.owner, revision=change.revision))
-                else:
-                    event.type = service_pb.WATCH_EVENT_TYPE_ADDED if added else service_pb.WATCH_EVENT_TYPE_MODIFIED
-                    event.cluster.CopyFrom(self._messages.of(change.cluster))
+                if change.cluster is not None:
+                    return self._messages.told(change.cluster, added)
+                name = f"users/{change.owner}/clusters/{change.cluster_id}"
+                gone = pb.Cluster(name=name, uid=change.uid, owner=change.owner, revision=change.revision)
+                event = service_pb.WatchEvent(type=service_pb.WATCH_EVENT_TYPE_REMOVED, cluster=gone)
                 return service_pb.WatchClustersResponse(revision=change.revision, event=event)

@@ -25,6 +25,7 @@ STATES: dict[State, Any] = {state: pb.ClusterState.Value(f"CLUSTER_STATE_{state.
 SCOPES: dict[Scope, Any] = {scope: credential_pb.Scope.Value(f"SCOPE_{scope.name}") for scope in Scope}
 # The tag of a cluster in a list: its field's number, and that a length follows.
 LISTED = bytes([service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2])
+TOLD_CACHED = 200  # changes that watches are being told of, a few KiB each
 CACHED = 20_000  # clusters whose last message is kept, a few KiB each
 
 
@@ -76,6 +77,7 @@ class ClusterMessages:
     def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         self._endpoint = endpoint
         self._kept: dict[str, _Kept] = {}
+        self._told: dict[tuple[str, int, bool], bytes] = {}
 
     def of(self, cluster: Cluster) -> pb.Cluster:
         """Return the message of a cluster. It is shared: do not change it."""
@@ -92,6 +94,19 @@ class ClusterMessages:
     def listed(self, clusters: Iterable[Cluster], rest: service_pb.ListClustersResponse) -> bytes:
         """Return a list as it is sent: protobuf's messages may be joined end to end."""
         return b"".join([*[self._of(cluster).listed for cluster in clusters], rest.SerializeToString()])
+
+    def told(self, cluster: Cluster, added: bool) -> bytes:
+        """Return what a watch is told of a cluster, as it is sent: thousands of watches may be told the same."""
+        key = (cluster.uid, cluster.revision, added)
+        told = self._told.get(key)
+        if told is None:
+            kind = service_pb.WATCH_EVENT_TYPE_ADDED if added else service_pb.WATCH_EVENT_TYPE_MODIFIED
+            event = service_pb.WatchEvent(type=kind, cluster=self.of(cluster))
+            told = service_pb.WatchClustersResponse(revision=cluster.revision, event=event).SerializeToString()
+            while len(self._told) >= TOLD_CACHED:
+                del self._told[next(iter(self._told))]
+            self._told[key] = told
+        return told
 
     def _of(self, cluster: Cluster) -> _Kept:
         kept = self._kept.get(cluster.uid)

@@ -105,6 +105,24 @@ class Tx(Protocol):
         """Store a value that belongs to the whole installation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Which clusters somebody asks for. All it looks at never changes: owner, name and uid."""
+
+    owner: str | None = None  # only theirs; None: everybody's
+    uids: frozenset[str] | None = None  # only these, or those of `names`; None: all
+    names: frozenset[tuple[str, str]] = frozenset()  # owner and cluster_id
+
+    def wants(self, owner: str, cluster_id: str, uid: str) -> bool:
+        """Whether a cluster is asked for."""
+        if self.owner is not None and owner != self.owner:
+            return False
+        return self.uids is None or uid in self.uids or (owner, cluster_id) in self.names
+
+
+EVERYTHING = Interest()
+
+
 class View(Protocol):
     """Every cluster that is not purged, as of the last commit published; in memory, read on the event loop."""
 
@@ -125,11 +143,11 @@ class View(Protocol):
     def clusters(self, owner: str | None = None) -> Iterable[Cluster]:
         """Yield clusters newest first (created_revision, then uid), of one owner or of all. Cheap for one owner."""
 
-    def subscribe(self, wanted: Callable[[Cluster], bool] | None = None, *, start_revision: int | None = None) -> Subscription:
-        """Return changes from now on, or after a revision; ValueError for a future one, LookupError for a compacted one.
+    def matching(self, interest: Interest) -> Sequence[Cluster]:
+        """Return the clusters that are asked for, newest first. Costs what is asked for, but for an owner's or everybody's."""
 
-        `wanted` sees owner, cluster_id and uid only: these never change.
-        """
+    def subscribe(self, interest: Interest = EVERYTHING, *, start_revision: int | None = None) -> Subscription:
+        """Return changes from now on, or after a revision; ValueError for a future one, LookupError for a compacted one."""
 
 
 @dataclass(frozen=True, slots=True)

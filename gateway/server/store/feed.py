@@ -1,55 +1,20 @@
-"""The view: every cluster that is not purged, in memory, and who is told when one changes. Lives on the event loop.
+"""The view: every cluster that is not purged, in memory. Lives on the event loop.
 
 Resuming needs no log of changes: what changed after a revision is every cluster with a later one, and the tombstones of those purged.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from gateway.server.core.model import Cluster
-from gateway.server.store.contract import Change, Tombstone
+from gateway.server.store.contract import EVERYTHING, Change, Interest, Tombstone
+from gateway.server.store.subscriptions import MemorySubscription, Subscriptions
 
+Key = TypeVar("Key", bound=Hashable)
 MAX_TOMBSTONES = 10_000
-
-Wanted = Callable[[Cluster], bool]
-
-
-class MemorySubscription:
-    """Changes for one reader: at most one for each cluster, the latest."""
-
-    def __init__(self, feed: Feed, wanted: Wanted | None) -> None:
-        self._feed, self._wanted = feed, wanted
-        self._changes: dict[str, Change] = {}
-        self._ready = asyncio.Event()
-        self._closed = False
-
-    def offer(self, change: Change, identity: Cluster) -> None:
-        """Take a change if it is wanted."""
-        if self._wanted is None or self._wanted(identity):
-            self._changes[change.uid] = change
-            self._ready.set()
-
-    async def next(self, timeout_s: float | None = None) -> tuple[Sequence[Change], int]:
-        """Wait for changes; return them in order of revision, with the revision up to which nothing is missing."""
-        if not self._changes and not self._closed:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._ready.wait()
-            except TimeoutError:
-                pass
-        changes = sorted(self._changes.values(), key=lambda change: change.revision)
-        self._changes = {}
-        self._ready.clear()
-        return changes, self._feed.revision
-
-    def close(self) -> None:
-        """Stop receiving."""
-        self._closed = True
-        self._ready.set()
-        self._feed.leave(self)
 
 
 class Feed:
@@ -58,10 +23,10 @@ class Feed:
     def __init__(self) -> None:
         self._clusters: dict[str, Cluster] = {}
         self._owned: dict[str, dict[str, Cluster]] = {}
-        self._named: dict[tuple[str, str], str] = {}
-        self._newest: list[Cluster] | None = None  # every cluster newest first, until one changes
-        self._tombstones: OrderedDict[str, tuple[Tombstone, Cluster]] = OrderedDict()
-        self._subscriptions: set[MemorySubscription] = set()
+        self._named: dict[tuple[str, str], dict[str, Cluster]] = {}  # all that had the name, the newest last
+        self._newest: list[str] | None = None  # every uid, that of the newest cluster first, until one comes or goes
+        self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()  # by uid, in the order of their revisions
+        self._subscriptions = Subscriptions()
         self.revision = 0
         self.compacted_revision = 0
 
@@ -79,74 +44,85 @@ class Feed:
 
     def named(self, owner: str, cluster_id: str) -> Cluster | None:
         """Return the newest cluster of that name."""
-        uid = self._named.get((owner, cluster_id))
-        return self._clusters.get(uid) if uid is not None else None
+        namesakes = self._named.get((owner, cluster_id))
+        return next(reversed(namesakes.values())) if namesakes else None
+
+    def matching(self, interest: Interest) -> Sequence[Cluster]:
+        """Return the clusters that are asked for, newest first."""
+        if interest.uids is None:
+            return list(self.clusters(interest.owner))
+        found = {uid: self._clusters[uid] for uid in interest.uids if uid in self._clusters}
+        for name in interest.names:
+            found |= self._named.get(name, {})
+        wanted = [cluster for cluster in found.values() if interest.wants(cluster.owner, cluster.cluster_id, cluster.uid)]
+        return sorted(wanted, key=_newest_first)
 
     def clusters(self, owner: str | None = None) -> Iterable[Cluster]:
         """Return clusters newest first, of one owner or of all."""
         if owner is None:
             if self._newest is None:
-                self._newest = sorted(self._clusters.values(), key=_newest_first)
-            return self._newest
+                self._newest = [cluster.uid for cluster in sorted(self._clusters.values(), key=_newest_first)]
+            return [self._clusters[uid] for uid in self._newest]
         return list(reversed(self._owned.get(owner, {}).values()))
 
-    def subscribe(self, wanted: Wanted | None = None, *, start_revision: int | None = None) -> MemorySubscription:
+    def subscribe(self, interest: Interest = EVERYTHING, *, start_revision: int | None = None) -> MemorySubscription:
         """Return changes from now on, or after a revision."""
         if start_revision is not None:
             if start_revision > self.revision:
                 raise ValueError(f"revision {start_revision} is not reached yet; the last one is {self.revision}")
             if start_revision < self.compacted_revision:
                 raise LookupError(f"purges up to revision {self.compacted_revision} are forgotten")
-        subscription = MemorySubscription(self, wanted)
+        subscription = MemorySubscription(interest, lambda: self.revision, self._subscriptions.remove)
         self._subscriptions.add(subscription)
         if start_revision is not None:
-            for cluster in self._clusters.values():
-                if cluster.revision > start_revision:
-                    subscription.offer(_change(cluster), cluster)
-            for tombstone, identity in self._tombstones.values():
-                if tombstone.revision > start_revision:
-                    subscription.offer(_purged(tombstone), identity)
+            for change in self._since(interest, start_revision):
+                subscription.offer(change)
         return subscription
 
-    def leave(self, subscription: MemorySubscription) -> None:
-        """Forget a subscription."""
-        self._subscriptions.discard(subscription)
+    def _since(self, interest: Interest, revision: int) -> Iterator[Change]:
+        """Yield what has changed after a revision."""
+        for cluster in self.matching(interest):
+            if cluster.revision > revision:
+                yield _change(cluster)
+        for tombstone in reversed(self._tombstones.values()):
+            if tombstone.revision <= revision:
+                break
+            if interest.wants(tombstone.owner, tombstone.cluster_id, tombstone.uid):
+                yield _purged(tombstone)
 
     def publish(self, revision: int, clusters: Iterable[Cluster], tombstones: Iterable[Tombstone]) -> None:
         """Show what a transaction committed."""
         self.revision = max(self.revision, revision)
         for cluster in clusters:
             self._put(cluster)
-            for subscription in tuple(self._subscriptions):
-                subscription.offer(_change(cluster), cluster)
+            self._subscriptions.tell(_change(cluster))
         for tombstone in tombstones:
-            identity = self._bury(tombstone)
-            for subscription in tuple(self._subscriptions):
-                subscription.offer(_purged(tombstone), identity)
+            self._bury(tombstone)
+            self._subscriptions.tell(_purged(tombstone))
 
     def _put(self, cluster: Cluster) -> None:
+        if cluster.uid not in self._clusters:
+            self._newest = None
         self._clusters[cluster.uid] = cluster
-        owned = self._owned.setdefault(cluster.owner, {})
-        owned[cluster.uid] = cluster  # keeps its place, which is that of its creation
-        present = self._clusters.get(self._named.get((cluster.owner, cluster.cluster_id), ""))
-        if present is None or present.created_revision <= cluster.created_revision:
-            self._named[(cluster.owner, cluster.cluster_id)] = cluster.uid
-        self._newest = None
+        self._owned.setdefault(cluster.owner, {})[cluster.uid] = cluster  # keeps its place, which is that of its creation
+        self._named.setdefault((cluster.owner, cluster.cluster_id), {})[cluster.uid] = cluster
 
-    def _bury(self, tombstone: Tombstone) -> Cluster:
-        cluster = self._clusters.pop(tombstone.uid, None) or _identity(tombstone)
-        owned = self._owned.get(tombstone.owner, {})
-        owned.pop(tombstone.uid, None)
-        if not owned:
-            self._owned.pop(tombstone.owner, None)
-        if self._named.get((tombstone.owner, tombstone.cluster_id)) == tombstone.uid:
-            del self._named[(tombstone.owner, tombstone.cluster_id)]
-        self._tombstones[tombstone.uid] = (tombstone, cluster)
+    def _bury(self, tombstone: Tombstone) -> None:
+        self._clusters.pop(tombstone.uid, None)
+        _take_out(self._owned, tombstone.owner, tombstone.uid)
+        _take_out(self._named, (tombstone.owner, tombstone.cluster_id), tombstone.uid)
+        self._tombstones[tombstone.uid] = tombstone
         while len(self._tombstones) > MAX_TOMBSTONES:
-            _, (oldest, _) = self._tombstones.popitem(last=False)
+            _, oldest = self._tombstones.popitem(last=False)
             self.compacted_revision = max(self.compacted_revision, oldest.revision)
         self._newest = None
-        return cluster
+
+
+def _take_out(where: dict[Key, dict[str, Cluster]], key: Key, uid: str) -> None:
+    there = where.get(key, {})
+    there.pop(uid, None)
+    if not there:
+        where.pop(key, None)
 
 
 def _newest_first(cluster: Cluster) -> tuple[int, str]:
@@ -159,10 +135,3 @@ def _change(cluster: Cluster) -> Change:
 
 def _purged(tombstone: Tombstone) -> Change:
     return Change(tombstone.uid, tombstone.owner, tombstone.cluster_id, tombstone.revision, None)
-
-
-def _identity(tombstone: Tombstone) -> Cluster:
-    """Return a cluster that has only what `wanted` may look at."""
-    from gateway.server.core.model import Spec
-
-    return Cluster(tombstone.uid, tombstone.owner, tombstone.cluster_id, Spec(""))

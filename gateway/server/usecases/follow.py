@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.server.core import names, policy
 from gateway.server.core.errors import ClusterNotFound, FieldInvalid, RevisionCompacted, Violation
 from gateway.server.core.model import Cluster, Principal, Scope, State
-from gateway.server.store.contract import Change, Subscription
+from gateway.server.store.contract import Change, Interest, Subscription
 from gateway.server.usecases.clusters import locate
 from gateway.server.usecases.services import Services
 from gateway.wire import is_uid
@@ -58,21 +57,21 @@ async def watch_clusters(
     """Yield the present state (or what changed after a revision), a bookmark, then changes, until the server drains."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
-    wanted = _filter(owner, clusters, principal.user)
+    interest = _interest(owner, clusters, principal.user)
     view = services.store.view
     known: set[str] = set()
-    subscription = _subscribe(services, wanted, start_revision)
-    draining = asyncio.ensure_future(services.draining())
+    subscription = _subscribe(services, interest, start_revision)
+    draining = _ending(services, subscription)
     try:
         revision = start_revision
         if start_revision == 0:
             revision = view.revision
-            for cluster in [cluster for cluster in view.clusters(owner) if wanted(cluster.owner, cluster.cluster_id, cluster.uid)]:
+            for cluster in view.matching(interest):
                 known.add(cluster.uid)
                 yield Changed(Change(cluster.uid, cluster.owner, cluster.cluster_id, cluster.revision, cluster), True)
             yield Complete(revision, initial=True)
         while not draining.done():
-            changes, revision = await _next(subscription, bookmark_interval_s, draining)
+            changes, revision = await subscription.next(bookmark_interval_s)
             for change in changes:
                 added = change.cluster is not None and change.cluster.created_revision > start_revision and change.uid not in known
                 known.add(change.uid)
@@ -87,41 +86,33 @@ async def watch_clusters(
         subscription.close()
 
 
-def _filter(owner: str | None, clusters: Collection[str], caller: str) -> Callable[[str, str, str], bool]:
+def _ending(services: Services, subscription: Subscription) -> asyncio.Future[object]:
+    """Return what is done once the server is about to exit; the subscription ends then, so that nobody waits for it."""
+    draining = asyncio.ensure_future(services.draining())
+    draining.add_done_callback(lambda _: subscription.close())
+    return draining
+
+
+def _interest(owner: str | None, clusters: Collection[str], caller: str) -> Interest:
     if len(clusters) > MAX_NAMES:
         raise FieldInvalid([Violation("clusters", f"must name at most {MAX_NAMES} clusters")])
+    if not clusters:
+        return Interest(owner)
     uids = {name for name in clusters if is_uid(name)}
     parsed = [names.parse_cluster_name(name, caller, "clusters") for name in clusters if name not in uids]
     pairs = {(name.user, name.cluster) for name in parsed if not is_uid(name.cluster)}
     uids |= {name.cluster for name in parsed if is_uid(name.cluster)}
-
-    def wanted(cluster_owner: str, cluster_id: str, uid: str) -> bool:
-        mine = owner is None or cluster_owner == owner
-        return mine and (not clusters or uid in uids or (cluster_owner, cluster_id) in pairs)
-
-    return wanted
+    return Interest(owner, frozenset(uids), frozenset(pairs))
 
 
-def _subscribe(services: Services, wanted: Callable[[str, str, str], bool], start_revision: int) -> Subscription:
+def _subscribe(services: Services, interest: Interest, start_revision: int) -> Subscription:
     view = services.store.view
     if start_revision < 0 or start_revision > view.revision:
         raise FieldInvalid([Violation("start_revision", f"must be 0 or a revision of an answer, at most {view.revision}")])
     try:
-        return view.subscribe(lambda cluster: wanted(cluster.owner, cluster.cluster_id, cluster.uid), start_revision=start_revision or None)
+        return view.subscribe(interest, start_revision=start_revision or None)
     except LookupError:
         raise RevisionCompacted(metadata={"compacted_revision": str(view.compacted_revision)}) from None
-
-
-async def _next(subscription: Subscription, timeout_s: float, draining: asyncio.Future[Any]) -> tuple[list[Change], int]:
-    reading = asyncio.ensure_future(subscription.next(timeout_s))
-    try:
-        await asyncio.wait(list[asyncio.Future[Any]]([reading, draining]), return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            subscription.close()
-        changes, revision = await reading
-        return list(changes), revision
-    finally:
-        reading.cancel()
 
 
 async def wait_cluster(
@@ -132,8 +123,8 @@ async def wait_cluster(
     view, uid = services.store.view, cluster.uid
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(timeout_s or MAX_WAIT_S, MAX_WAIT_S)
-    subscription = view.subscribe(lambda candidate: candidate.uid == uid)
-    draining = asyncio.ensure_future(services.draining())
+    subscription = view.subscribe(Interest(uids=frozenset({uid})))
+    draining = _ending(services, subscription)
     try:
         while True:
             present = view.cluster(uid)
@@ -144,7 +135,7 @@ async def wait_cluster(
             left_s = deadline - loop.time()
             if arrived or newer or left_s <= 0 or draining.done():
                 return present
-            await _next(subscription, left_s, draining)
+            await subscription.next(left_s)
     finally:
         draining.cancel()
         subscription.close()
