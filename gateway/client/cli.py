@@ -298,11 +298,13 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("display_name", default="")
-@click.option("--days", type=click.FloatRange(0.001), default=30.0, show_default=True, help="How long it is valid.")
+@click.option(
+    "--days", type=click.FloatRange(0.001), help="How long it is valid.  [default: 30, or less: no longer than the credentials you show]"
+)
 @_with_gateway
-def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float) -> None:
-    """Make a token; its secret is printed once."""
-    made = gateway.create_token(display_name, ttl_s=days * 86400)
+def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float | None) -> None:
+    """Make a token; its secret is printed once. One that is made with a token ends with that one."""
+    made = gateway.create_token(display_name, ttl_s=None if days is None else days * 86400)
     if as_json:
         _print_json(_plain(made))
     else:
@@ -325,10 +327,12 @@ def list_tokens(gateway: Gateway, as_json: bool) -> None:
 @click.argument("token_id")
 @_with_gateway
 def revoke_token(gateway: Gateway, as_json: bool, token_id: str) -> None:
-    """Make a token useless."""
-    gateway.revoke_token(token_id)
+    """Make a token useless, and those that were made with it."""
+    _, *others = gateway.revoke_token(token_id).ids or [token_id]
     if as_json:
-        _print_json({"revoked": token_id})
+        _print_json({"revoked": token_id, "others": others})
+    elif others:
+        click.echo(f"revoked with it, as they were made with it: {', '.join(others)}")
 
 
 COMMANDS: dict[str, click.Command] = dict(gateway.commands)

@@ -252,6 +252,6 @@ class Gateway:
         return self._do(lambda: list(self._connection.call(api.LIST_TOKENS, request).tokens))
 
     def revoke_token(self, token_id: str) -> Any:
-        """Make a token useless."""
+        """Make a token useless, and those that were made with it; the answer's `ids` are all of them."""
         request = credential_service_pb2.RevokeTokenRequest(id=token_id)
         return self._do(lambda: self._connection.call(api.REVOKE_TOKEN, request))

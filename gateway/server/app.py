@@ -40,7 +40,7 @@ from gateway.server.rpc.credential_service import CredentialServicer
 from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import tickets, tokens
-from gateway.server.security.api_tokens import ApiTokens
+from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
 from gateway.server.settings import Settings, known_classes, settings, split_address
 from gateway.server.store.contract import Store, StoreError
@@ -102,10 +102,13 @@ class App:
         self._stack.callback(self._threads.shutdown, wait=False)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
-        api_tokens = ApiTokens(self.store, now_ms)
         cluster_keys = keys.ClusterKeys(self.store, keyring, self._threads)
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
+        token = keys.edge_token(self.state_dir / "edge.token")
+        self._doors = Doors(self.settings.authenticator, self.store, cluster_keys, tokens.hashed(token), now_ms)
+        self._stack.callback(self._doors.identities.close)
+        self._spawn(self._doors.holds.run(), "holds")
         launches = keys.Launches(cluster_keys, self._agent_endpoint)
         backends: dict[str, Backend] = dict(self.settings.backends)
         self.reconciler = Reconciler(self.store, backends, launches, now_ms, self._server_settings.patience)
@@ -115,10 +118,9 @@ class App:
             except BackendUnavailable as error:
                 raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        self.services = self._services(keys.Keys(keyring, signer, api_tokens, now_ms, self._threads, cluster_keys), backends)
-        token = keys.edge_token(self.state_dir / "edge.token")
-        doors = keys.Doors(self.settings.authenticator, api_tokens, cluster_keys, self.store, tokens.hashed(token))
-        await self._listen(doors, signer)
+        credentials = keys.Keys(keyring, signer, self._doors.forget_token, now_ms, self._threads, cluster_keys)
+        self.services = self._services(credentials, backends)
+        await self._listen(signer)
         await self._start_edge()
         self.reconciler.objection = judge(self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address])
         await self.reconciler.start()
@@ -151,11 +153,12 @@ class App:
             random=os.urandom,
             endpoint=self.endpoint,
             draining=self._draining.wait,
+            person=self._doors.person,
             max_clusters=self._server_settings.max_clusters,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
         )
 
-    async def _listen(self, doors: keys.Doors, signer: tickets.TicketSigner) -> None:
+    async def _listen(self, signer: tickets.TicketSigner) -> None:
         options = self._server_settings
         self._switchboard = Switchboard(self.store.view)
         self._spawn(self._switchboard.run(), "switchboard")
@@ -165,7 +168,7 @@ class App:
             [
                 ContextInterceptor(),
                 ErrorInterceptor(),
-                AuthenticationInterceptor(doors),
+                AuthenticationInterceptor(self._doors),
                 LimitsInterceptor(options.max_calls, options.max_streams, options.max_streams_per_user, self._draining.is_set),
             ],
             [

@@ -1,9 +1,8 @@
-"""Binds keys, certificates, tokens and tickets to the ports of the use cases and the doors. What computes runs in threads."""
+"""Binds keys, certificates, tokens and tickets to the ports of the use cases. What computes runs in threads."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import pathlib
 from collections import OrderedDict
@@ -12,18 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gateway.backends.contract import Launch
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
-from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable
-from gateway.server.core.model import Cluster, Principal, Worker
-from gateway.server.core.names import USER_NAME, valid_user
+from gateway.server.core.model import Cluster, Worker
 from gateway.server.security import certificates, tickets, tokens
-from gateway.server.security.api_tokens import ApiTokens
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
 from gateway.server.store.contract import Store
 from gateway.wire import Ticket
-
-logger = logging.getLogger(__name__)
 
 KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
 LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
@@ -37,13 +30,13 @@ class Keys:
         self,
         keyring: Keyring,
         signer: tickets.TicketSigner,
-        api_tokens: ApiTokens,
+        forget_token: Callable[[str], None],
         now: Callable[[], int],
         threads: ThreadPoolExecutor,
         cluster_keys: ClusterKeys,
     ) -> None:
-        self._keyring, self._signer, self._api_tokens, self._now, self._threads = keyring, signer, api_tokens, now, threads
-        self._cluster_keys = cluster_keys
+        self._keyring, self._signer, self._now, self._threads = keyring, signer, now, threads
+        self._forget_token, self._cluster_keys = forget_token, cluster_keys
 
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         """Return a new cluster's secrets, sealed."""
@@ -73,8 +66,8 @@ class Keys:
         return minted.text, minted.id, minted.secret_hash
 
     def forget_token(self, token_id: str) -> None:
-        """Drop what is cached of a token."""
-        self._api_tokens.forget(token_id)
+        """Drop what is cached of a token, and end what it opened."""
+        self._forget_token(token_id)
 
     def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
         """Return a dashboard ticket."""
@@ -152,58 +145,6 @@ def _worker_launches(cluster: Cluster, workers: Sequence[Worker], keys: LaunchCr
         for worker in workers
         if worker.group in cluster.spec.groups
     ]
-
-
-class Doors:
-    """Who is let in: port `Doorkeeper` of the interceptors."""
-
-    def __init__(
-        self, authenticator: Authenticator, api_tokens: ApiTokens, cluster_keys: ClusterKeys, store: Store, edge_hash: bytes
-    ) -> None:
-        self._authenticator, self._api_tokens, self._cluster_keys = authenticator, api_tokens, cluster_keys
-        self._store, self._edge_hash = store, edge_hash
-
-    async def principal(self, scheme: str, value: str, peer: str) -> Principal:
-        """Return who these credentials belong to."""
-        found: Principal | None = None
-        if scheme == "bearer" and (parsed := tokens.parse(value)) is not None:
-            found = await self._api_tokens.authenticate(value) if parsed[0] == "api" else None
-        elif scheme in self._authenticator.schemes:
-            try:
-                found = _named(await self._authenticator.authenticate(Credentials(scheme, value, peer)))
-            except AuthenticatorUnavailable:
-                raise IdentityUnavailable(retry_after_s=1.0) from None
-        if found is None:
-            raise CredentialsInvalid
-        return found
-
-    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
-        """Call `end` when an API token that was let in expires or is revoked. What an authenticator let in holds for the whole stream."""
-        if scheme == "bearer" and tokens.parse(value) is not None:
-            return self._api_tokens.hold(value, end)
-        return lambda: None
-
-    async def agent(self, uid: str, token: str) -> None:
-        """Return if the token is that of the cluster's agent."""
-        cluster = self._store.view.cluster(uid)
-        if cluster is None or cluster.state.finished or len(token) > 256:
-            raise CredentialsInvalid
-        secrets = await self._cluster_keys.of(uid)
-        if secrets is None or not tokens.matches(token, tokens.hashed(secrets.agent_token)):
-            raise CredentialsInvalid
-
-    async def edge(self, token: str) -> None:
-        """Return if the token is an edge's."""
-        if not tokens.matches(token, self._edge_hash):
-            raise CredentialsInvalid
-
-
-def _named(principal: Principal | None) -> Principal | None:
-    """Return a principal that an authenticator found, if its user can be part of the names of clusters."""
-    if principal is None or valid_user(principal.user):
-        return principal
-    logger.error("the authenticator let in %.100r, which is no user name: it must match %s; kept out", principal.user, USER_NAME)
-    return None
 
 
 def edge_token(path: pathlib.Path) -> str:

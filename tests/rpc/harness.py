@@ -15,7 +15,7 @@ from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
 from gateway.backends.contract import Instance, Launch, Observation, Observe, Phase, Resources, Started, StartOutcome, Target
 from gateway.server.core.admission import Offer
-from gateway.server.core.errors import CredentialsInvalid
+from gateway.server.core.errors import CredentialsInvalid, ServiceError
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Cluster, Lifecycle, Limits, Principal, Scope, Worker
 from gateway.server.core.options import Field, Float, Integer, Mapped, Select, Text
@@ -125,10 +125,10 @@ class PretendDoors:
     """A token is the name of a principal."""
 
     def __init__(self) -> None:
-        self.held: list[tuple[str, Callable[[], None]]] = []  # token and what ends a stream it opened
+        self.held: list[tuple[str, Callable[[ServiceError], None]]] = []  # whose, and what ends the stream
 
-    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
-        entry = (value, end)
+    def hold(self, principal: Principal, end: Callable[[ServiceError], None]) -> Callable[[], None]:
+        entry = (principal.user, end)
         self.held.append(entry)
         return lambda: self.held.remove(entry)
 
@@ -136,6 +136,9 @@ class PretendDoors:
         if scheme != "bearer" or value not in TOKENS:
             raise CredentialsInvalid
         return TOKENS[value]
+
+    async def person(self, user: str) -> Principal | None:
+        return TOKENS.get(user, Principal(user))
 
     async def agent(self, uid: str, token: str) -> None:
         if token != "agent":
@@ -168,24 +171,27 @@ class Harness:
     patience: Patience = Patience(retention_s=3600.0)
     max_streams_per_user: int = 50
     max_calls: int = 500
+    make_doors: Callable[[Any], Any] = lambda store: PretendDoors()  # of the store
+    credentials_port: Any = field(default_factory=PretendCredentials)
     ahead_ms: int = 0  # by how much the server's clock of day is set forward
 
     async def start(self) -> None:
         await self.store.open()
         self.draining = asyncio.Event()
-        self.doors = PretendDoors()
+        self.doors = self.make_doors(self.store)
         self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, self.now_ms, lambda: self.patience)
         await self.backend.open(self.reconciler.observed)
         services = Services(
             store=self.store,
             offers=self.offers,
-            credentials=PretendCredentials(),
+            credentials=self.credentials_port,
             backends={"pretend": self.backend},
             wake=self.reconciler.wake,
             now=self.now_ms,
             random=os.urandom,
             endpoint=lambda: Endpoint("edge.example", 8000, "http://edge.example:8000"),
             draining=self.draining.wait,
+            person=self.doors.person,
             max_clusters=600,
         )
         view = self.store.view

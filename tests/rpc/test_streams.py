@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.backends.contract import BackendUnavailable
+from gateway.server.core.errors import CredentialsInvalid, RightsChanged
 from gateway.server.core.model import GroupStatus
 from gateway.server.rpc import route_service
 from gateway.server.rpc.agent_service import news_of
@@ -99,8 +100,8 @@ async def test_a_stream_ends_with_the_credentials_it_was_opened_with(harness: Ha
         await watch.read()
     for token, end in tuple(harness.doors.held):
         if token == "alice":
-            end()
-            end()
+            end(CredentialsInvalid())
+            end(RightsChanged())  # the first counts
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await mine.read()
     assert reason(caught.value) == "CREDENTIALS_INVALID"

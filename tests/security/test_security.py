@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import pathlib
 import socket
@@ -21,12 +20,12 @@ from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
 from gateway.proxy.access import Sessions, ticket_user
 from gateway.server.core.errors import CredentialsInvalid
-from gateway.server.core.model import Principal, Token
-from gateway.server.keys import ClusterKeys, Doors, Keys, edge_token
+from gateway.server.core.model import Principal
+from gateway.server.keys import ClusterKeys, Keys, edge_token
 from gateway.server.security import certificates, password, tokens
-from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.authenticator import Authenticator, Credentials
 from gateway.server.security.certificates import ClusterSecrets
+from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
 from gateway.server.security.tickets import TicketSigner
 from gateway.server.store.memory import MemoryStore
@@ -251,7 +250,7 @@ async def test_a_torn_file_of_the_edges_token_lets_nobody_in(tmp_path: pathlib.P
     assert tokens.parse(token) is not None
     assert edge_token(path) == token
     assert path.stat().st_mode & 0o777 == 0o600
-    doors = Doors(None, None, None, None, tokens.hashed(token))  # type: ignore[arg-type]
+    doors = Doors(Authenticator(), MemoryStore(), None, tokens.hashed(token), lambda: 0)  # type: ignore[arg-type]
     with pytest.raises(CredentialsInvalid):
         await doors.edge(torn.strip())
 
@@ -274,28 +273,6 @@ async def test_a_clusters_certificates_outlive_a_lifetime_that_is_made_longer_la
         assert left_s >= max(5 * 365 * 86400.0, lifetime_s or 0)
 
 
-async def test_what_an_api_token_opened_ends_when_it_is_revoked_or_expires() -> None:
-    store, now = MemoryStore(), [1_000_000]
-    await store.open()
-    api_tokens = ApiTokens(store, lambda: now[0])
-    minted, brief = tokens.mint("api"), tokens.mint("api")
-    for one, expires_at in ((minted, 9_000_000), (brief, now[0] + 50)):
-        token = Token(one.id, "alice", one.secret_hash, expires_at=expires_at)
-        await store.transact(lambda tx, token=token: tx.put_token(token))
-        assert await api_tokens.authenticate(one.text) is not None
-    ended = {name: asyncio.Event() for name in ("revoked", "closed", "expired")}
-    let_go = [api_tokens.hold(minted.text, ended["revoked"].set), api_tokens.hold(minted.text, ended["closed"].set)]
-    let_go += [api_tokens.hold(brief.text, ended["expired"].set)]
-    let_go[1]()
-    api_tokens.forget(minted.id)
-    assert (ended["revoked"].is_set(), ended["closed"].is_set()) == (True, False)
-    async with asyncio.timeout(10):
-        await ended["expired"].wait()
-    let_go[0]()
-    let_go[2]()
-    assert api_tokens._held == {}
-
-
 @pytest.mark.parametrize("name", ["", "Alice", "al/ice", "\udcff", "a" * 64])
 async def test_an_authenticator_lets_in_only_who_can_be_named(name: str, caplog: pytest.LogCaptureFixture) -> None:
     class Careless(Authenticator):
@@ -304,7 +281,7 @@ async def test_an_authenticator_lets_in_only_who_can_be_named(name: str, caplog:
         async def authenticate(self, credentials: Credentials) -> Principal | None:
             return Principal(name if credentials.value == "odd" else "alice")
 
-    doors = Doors(Careless(), None, None, None, b"")  # type: ignore[arg-type]
+    doors = Doors(Careless(), MemoryStore(), None, b"", lambda: 0)  # type: ignore[arg-type]
     assert (await doors.principal("basic", "plain", "")).user == "alice"
     with pytest.raises(CredentialsInvalid):
         await doors.principal("basic", "odd", "")

@@ -289,7 +289,7 @@ def test_what_is_encoded_is_decoded_the_same(cluster: Cluster) -> None:
 
 
 def test_a_token_is_decoded_the_same() -> None:
-    token = Token("id", "alice", b"\0\1", groups=("a", "b"))
+    token = Token("id", "alice", b"\0\1", parent="other", depth=3)
     assert decode(Token, encode(token)) == token
 
 

@@ -50,6 +50,13 @@ class NotPermitted(ServiceError):
     reason = "NOT_PERMITTED"
 
 
+class RightsChanged(ServiceError):
+    """Your rights have changed since this call began; call again."""
+
+    code = "UNAVAILABLE"
+    reason = "RIGHTS_CHANGED"
+
+
 class ClusterNotFound(ServiceError):
     """You have no cluster {name}."""
 

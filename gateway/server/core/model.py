@@ -247,12 +247,15 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls."""
+    """Who calls, or in whose name something is done."""
 
     user: str
     admin: bool = False
     groups: tuple[str, ...] = ()
     scopes: frozenset[Scope] = frozenset(Scope)
+    expires_at: int = 0  # until when this holds; what is opened or made with it lasts no longer. 0: no end is known
+    stamp: str = ""  # changes with what the credentials were checked by, such as a password's hash, and tells nothing of it
+    token_id: str = ""  # of the API token that was shown; empty for who signed in
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +267,10 @@ class Token:
     secret_hash: bytes
     display_name: str = ""
     scopes: frozenset[Scope] = frozenset(Scope)
-    admin: bool = False
-    groups: tuple[str, ...] = ()
     created_at: int = 0
     expires_at: int = 0
+    parent: str = ""  # id of the token that it was made with; empty if by somebody who signed in
+    depth: int = 0  # how many tokens stand above it
 
 
 @dataclass(frozen=True, slots=True)

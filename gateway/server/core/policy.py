@@ -3,7 +3,7 @@ exist look the same."""
 
 from __future__ import annotations
 
-from gateway.server.core.errors import NotPermitted
+from gateway.server.core.errors import CredentialsInvalid, NotPermitted, RightsChanged, ServiceError
 from gateway.server.core.model import Principal, Scope
 
 
@@ -13,3 +13,15 @@ def require(principal: Principal, scope: Scope, owner: str | None = None) -> Non
         raise NotPermitted
     if owner != principal.user and not principal.admin:
         raise NotPermitted
+
+
+def lapsed(opened: Principal, present: Principal | None) -> ServiceError | None:
+    """Return why what a caller has opened must end, given who the caller is now; None if it may go on.
+
+    Whoever has lost a right, and may go on without it, opens it anew.
+    """
+    if present is None:
+        return CredentialsInvalid()
+    if (opened.admin and not present.admin) or opened.scopes - present.scopes:
+        return RightsChanged()
+    return None

@@ -44,8 +44,7 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
         return pb.ListTokensResponse(tokens=[messages.token(token) for token in tokens], next_page_token=more)
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
-        await credentials.revoke_token(self._services, principal(), request.id)
-        return pb.RevokeTokenResponse()
+        return pb.RevokeTokenResponse(ids=await credentials.revoke_token(self._services, principal(), request.id))
 
     async def GenerateClientCertificate(
         self, request: pb.GenerateClientCertificateRequest, context: Any

@@ -59,8 +59,8 @@ class Doorkeeper(Protocol):
     async def principal(self, scheme: str, value: str, peer: str) -> Principal:
         """Return who these credentials belong to."""
 
-    def hold(self, scheme: str, value: str, end: Callable[[], None]) -> Callable[[], None]:
-        """Call `end` when credentials that were good expire or are revoked, until what is returned is called."""
+    def hold(self, principal: Principal, end: Callable[[ServiceError], None]) -> Callable[[], None]:
+        """Call `end` with the reason when what let a caller in expires or is taken away, until what is returned is called."""
 
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
@@ -199,25 +199,26 @@ class AuthenticationInterceptor(_Around):
         yield
 
     async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
-        """Let a stream last no longer than the credentials it was opened with."""
+        """Let a stream last no longer than what its caller was let in by."""
         async with self.around(request, context, method_name), aclosing(method(request, context)) as messages:
-            task, ended = asyncio.current_task(), False
+            task = asyncio.current_task()
+            why: ServiceError | None = None
 
-            def end() -> None:
-                nonlocal ended
-                if task is not None and not ended:
-                    ended = task.cancel()
+            def end(reason: ServiceError) -> None:
+                nonlocal why
+                if task is not None and why is None and task.cancel():
+                    why = reason
 
-            caller = current.get()
-            let_go = self._doorkeeper.hold(*_credentials(_headers_of(context)), end) if caller.principal is not None else _nothing
+            principal = current.get().principal
+            let_go = self._doorkeeper.hold(principal, end) if principal is not None else _nothing
             try:
                 async for message in messages:
                     yield message
             except asyncio.CancelledError:
-                if not ended or task is None:
+                if why is None or task is None:
                     raise
                 task.uncancel()
-                raise CredentialsInvalid from None
+                raise why from None
             finally:
                 let_go()
 

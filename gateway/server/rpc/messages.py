@@ -239,6 +239,7 @@ def token(value: Token) -> credential_pb.Token:
         scopes=sorted(SCOPES[scope] for scope in value.scopes),
         create_time=timestamp(value.created_at),
         expire_time=timestamp(value.expires_at),
+        parent=value.parent,
     )
 
 

@@ -1,10 +1,12 @@
-"""What an authenticator promises: to say who credentials belong to. The interface that password, Kerberos, JupyterHub and OIDC share.
+"""What an authenticator promises: to say who credentials belong to, and who a user is now. What password, Kerberos, JupyterHub, OIDC share.
 
 A call's `authorization` is taken apart into scheme and value. An authenticator names the schemes it reads:
 
 * password: `basic` (RFC 7617); Kerberos: `negotiate` (RFC 4559); JupyterHub and OIDC: `bearer` (RFC 6750) with tokens of their own.
 
-API tokens of the gateway itself are also `bearer`; they are told by their form and never reach an authenticator.
+API tokens of the gateway itself are also `bearer`; they are told by their form and never reach an authenticator. They hold no rights:
+with every call by one, what its user is and may do is what `identity` says (identities.py keeps that for a short while). So is whose
+name an administrator acts in, and what is open in somebody's name.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import difflib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
+from traitlets import Float
 from traitlets.config import Configurable
 
 from gateway.server.core.model import Principal
@@ -22,6 +25,10 @@ GROUP = "gateway.authenticators"
 
 class AuthenticatorUnavailable(Exception):
     """The identity source does not answer, so nobody can be let in or kept out."""
+
+
+class IdentityNotTold(Exception):
+    """The authenticator knows this user only while the user signs in, and cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,20 @@ class Authenticator(Configurable):
     schemes: tuple[str, ...] = ()
     challenges: tuple[str, ...] = ()  # what to answer in WWW-Authenticate to one who sent nothing
 
+    identity_kept_s = Float(
+        60.0, min=0, max=60, help="Seconds that what the authenticator says of a user is kept. Asked anew after a third of it."
+    ).tag(config=True)
+    identity_outage_s = Float(
+        900.0,
+        min=0,
+        help="Seconds that what was last known of a user holds while the authenticator does not answer. Then calls are UNAVAILABLE.",
+    ).tag(config=True)
+    sign_in_holds_s = Float(
+        86400.0,
+        min=60,
+        help="Where the authenticator cannot be asked about a user: seconds that all holds which a sign-in opened or made, tokens too.",
+    ).tag(config=True)
+
     async def open(self) -> None:
         """Make ready; ConfigurationError if that cannot be."""
 
@@ -46,11 +67,27 @@ class Authenticator(Configurable):
         """Let go of everything."""
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """Return who this is, None if the credentials prove nothing. AuthenticatorUnavailable if that cannot be told.
+        """Return who this is now, None if the credentials prove nothing. AuthenticatorUnavailable if that cannot be told.
 
-        Must take the same time for an unknown user and for a wrong password, and must not block the event loop.
+        Must take the same time for an unknown user and for a wrong password, must not block the event loop, and must go by nothing
+        older than a minute. Tell `expires_at` where the user's authority itself ends then: tokens made now end then too. Tell a `stamp`
+        where what credentials are checked by can be changed, such as a password.
         """
         raise AuthenticatorUnavailable("this authenticator lets nobody in")
+
+    async def identity(self, user: str) -> Principal | None:
+        """Return who a user is now, None if there is no such user any more. Only admin, groups, scopes, expires_at and stamp are read.
+
+        AuthenticatorUnavailable if that cannot be told now, which `identity_outage_s` bridges. IdentityNotTold if it never can: then
+        tokens of this user act with no groups and not as admin's, and whatever a sign-in opened or made ends after `sign_in_holds_s`.
+        It is asked for some users at a time, each once, and given ten seconds.
+        """
+        raise IdentityNotTold
+
+    @property
+    def askable(self) -> bool:
+        """Whether `identity` may know users. One that knows only some gives an `expires_at` to all others who sign in."""
+        return type(self).identity is not Authenticator.identity
 
 
 def authenticator_class(name: str) -> type[Authenticator]:

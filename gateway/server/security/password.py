@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import hmac
 import logging
@@ -32,6 +33,7 @@ MAX_COST = 2**18
 MAX_PASSWORD_BYTES = 1024
 KEPT = 10_000  # passwords remembered as right
 THREADS = 2
+STAMP_LETTERS = 16  # of the hash of a password's hash, by which it is seen that the password was changed
 MAX_WAITING = 64  # checks queued behind the threads; beyond, callers are told to come again
 
 
@@ -136,7 +138,7 @@ class PasswordAuthenticator(Authenticator):
         mark = hmac.digest(self._key, credentials.value.encode(errors="surrogatepass"), "sha256")
         known = self._right.get(mark)
         if known is not None and known.until > time.monotonic() and known.stored == self._stored(known.user):
-            return self._principal(known.user)
+            return self._principal(known.user, known.stored)
         pair = parse_basic(f"basic {credentials.value}")
         user, password = pair if pair is not None else ("", "")
         stored = self._stored(user)
@@ -147,10 +149,15 @@ class PasswordAuthenticator(Authenticator):
         self._right[mark] = _Right(user, stored, time.monotonic() + self.cache_ttl_s)
         while len(self._right) > KEPT:
             self._right.popitem(last=False)
-        return self._principal(user)
+        return self._principal(user, stored)
 
-    def _principal(self, user: str) -> Principal:
-        return Principal(user, user in self.admins, tuple(self.groups.get(user, ())))
+    async def identity(self, user: str) -> Principal | None:
+        """Return a user who has a password."""
+        stored = self._stored(user)
+        return None if stored is None else self._principal(user, stored)
+
+    def _principal(self, user: str, stored: str) -> Principal:
+        return Principal(user, user in self.admins, tuple(self.groups.get(user, ())), stamp=_stamp(stored))
 
     def _stored(self, user: str) -> str | None:
         if self.users_file:
@@ -182,6 +189,11 @@ class PasswordAuthenticator(Authenticator):
             self._file_stamp = (-1, -1)
             return
         self._file_users, self._file_stamp = users, stamp
+
+
+@functools.lru_cache(KEPT)
+def _stamp(stored: str) -> str:
+    return hashlib.sha256(stored.encode()).hexdigest()[:STAMP_LETTERS]
 
 
 def _parse_users(text: str, path: pathlib.Path) -> dict[str, str]:

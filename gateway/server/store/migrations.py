@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, inspect, select
@@ -13,8 +14,19 @@ VERSION_KEY = "schema_version"
 
 Migration = Callable[[Connection], None]
 
+
+def _tokens_without_rights(connection: Connection) -> None:
+    """Take out of tokens what their users were when they made them: that is asked with every call."""
+    table = tables.token
+    for found in connection.execute(select(table.c.id, table.c.document)).all():
+        document = json.loads(found.document)
+        kept = {name: value for name, value in document.items() if name not in ("admin", "groups")}
+        if kept != document:
+            connection.execute(table.update().where(table.c.id == found.id).values(document=json.dumps(kept, separators=(",", ":"))))
+
+
 # Step n brings version n to version n + 1. Version 1 is the first there was.
-MIGRATIONS: Sequence[Migration] = ()
+MIGRATIONS: Sequence[Migration] = (_tokens_without_rights,)
 
 
 def migrate(connection: Connection) -> None:

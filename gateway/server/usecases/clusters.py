@@ -73,7 +73,8 @@ async def create_cluster(
     owner = names.parse_parent(parent, principal.user)
     policy.require(principal, Scope.CLUSTERS_WRITE, owner)
     assert owner is not None
-    cluster = _new_cluster(services, principal, owner, cluster_id, wish, call)
+    offer = await _offer(services, principal, owner, new=True)
+    cluster = _new_cluster(services, offer, owner, cluster_id, wish, call)
     if validate_only:
         return cluster, False
     lifetime_s = cluster.spec.lifecycle.max_lifetime_s
@@ -100,11 +101,20 @@ async def create_cluster(
     return stored, replayed
 
 
-def _new_cluster(services: Services, principal: Principal, owner: str, cluster_id: str, wish: admission.Wish, call: Call) -> Cluster:
+async def _offer(services: Services, principal: Principal, owner: str, *, new: bool) -> admission.Offer:
+    """Return what the owner of a cluster may have: by the owner's own groups and rights, whoever asks. Of one who is gone: by none."""
+    if owner == principal.user:
+        return services.offers.offer(principal)
+    person = await services.person(owner)
+    if person is None and new:
+        raise FieldInvalid([Violation("parent", f"there is no user {owner}")])
+    return services.offers.offer(person or Principal(owner))
+
+
+def _new_cluster(services: Services, offer: admission.Offer, owner: str, cluster_id: str, wish: admission.Wish, call: Call) -> Cluster:
     violations = names.check_request_id(call.request_id)
     if cluster_id:
         violations += names.check_cluster_id(cluster_id)
-    offer = services.offers.offer(replace(principal, user=owner) if owner != principal.user else principal)
     try:
         spec = admission.admit(wish, offer)
     except FieldInvalid as error:
@@ -240,7 +250,7 @@ async def update_cluster(
 ) -> tuple[Cluster, bool]:
     """Change what a cluster wishes."""
     found = locate(services, principal, Scope.CLUSTERS_WRITE, name, "cluster.name")
-    offer = services.offers.offer(replace(principal, user=found.owner))
+    offer = await _offer(services, principal, found.owner, new=False)
 
     def change(cluster: Cluster) -> Cluster:
         if cluster.stop is not None or cluster.state.finished:

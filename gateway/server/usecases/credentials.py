@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from gateway.server.core import names, policy
 from gateway.server.core.errors import (
     ClusterFinished,
     ClusterNotActive,
+    CredentialsInvalid,
     FieldInvalid,
     RequestIdReused,
     TokenExists,
@@ -24,7 +27,9 @@ DEFAULT_TOKEN_TTL_S = 30 * 86400.0
 MIN_TOKEN_TTL_S = 60.0
 MAX_DISPLAY_NAME = 100
 MAX_TOKENS = 1000  # of one user
+MAX_TOKEN_DEPTH = 8  # tokens made by tokens made by tokens
 MIN_CERTIFICATE_TTL_S, DEFAULT_CERTIFICATE_TTL_S, MAX_CERTIFICATE_TTL_S = 300.0, 86400.0, 7 * 86400.0
+MAX_FOREIGN_CERTIFICATE_TTL_S = 3600.0  # for another's cluster: the right to it may be taken away, and a certificate may not
 MAX_PUBLIC_KEY = 16 * 1024
 TICKET_TTL_S = 60.0
 
@@ -32,43 +37,68 @@ TICKET_TTL_S = 60.0
 async def create_token(
     services: Services, principal: Principal, display_name: str, ttl_s: float | None, scopes: Collection[Scope], call: Call
 ) -> tuple[Token, str]:
-    """Make a token for the caller; return it with its secret text."""
+    """Make a token for the caller, with no more rights and no longer life than the caller's own; return it with its secret text."""
     policy.require(principal, Scope.TOKENS, principal.user)
-    ttl_s = DEFAULT_TOKEN_TTL_S if ttl_s is None else ttl_s
+    now = services.now()
+    most_s = min(services.max_token_ttl_s, _left_s(principal, now))
+    least_s = min(MIN_TOKEN_TTL_S, most_s)
+    ttl_s = min(DEFAULT_TOKEN_TTL_S, most_s) if ttl_s is None else ttl_s
     violations = names.check_request_id(call.request_id)
     if len(display_name) > MAX_DISPLAY_NAME:
         violations.append(Violation("display_name", f"must have at most {MAX_DISPLAY_NAME} characters"))
-    if not MIN_TOKEN_TTL_S <= ttl_s <= services.max_token_ttl_s:
-        violations.append(Violation("ttl", f"must be between {MIN_TOKEN_TTL_S:g} and {services.max_token_ttl_s:g} s"))
+    if not least_s <= ttl_s <= most_s:
+        violations.append(Violation("ttl", _bounds(least_s, most_s, principal, now)))
     if beyond := sorted(set(scopes) - principal.scopes):
         violations.append(Violation("scopes", f"you do not have {beyond[0]} yourself"))
     if violations:
         raise FieldInvalid(violations)
     text, token_id, secret_hash = services.credentials.mint_token()
-    now = services.now()
     token = Token(
         id=token_id,
         user=principal.user,
         secret_hash=secret_hash,
         display_name=display_name,
         scopes=frozenset(scopes) or principal.scopes,
-        admin=principal.admin,
-        groups=principal.groups,
         created_at=now,
         expires_at=now + int(ttl_s * 1000),
+        parent=principal.token_id,
     )
 
-    def insert(tx: Tx) -> None:
+    def insert(tx: Tx) -> Token:
+        depth = _depth(tx, principal.token_id)
         if call.request_id and (effect := tx.remembered(principal.user, call.method, call.request_id)) is not None:
             raise TokenExists if effect.digest == call.digest else RequestIdReused
         if len(tx.tokens(principal.user, limit=MAX_TOKENS)) >= MAX_TOKENS:
             raise FieldInvalid([Violation("request", f"you have {MAX_TOKENS} tokens; revoke some first")])
-        tx.put_token(token)
+        made = replace(token, depth=depth)
+        tx.put_token(made)
         if call.request_id:
             tx.remember(Remembered(principal.user, call.method, call.request_id, call.digest, token_id, now))
+        return made
 
-    await services.store.transact(insert)
-    return token, text
+    return await services.store.transact(insert), text
+
+
+def _left_s(principal: Principal, now: int) -> float:
+    """Return for how long the caller's credentials hold."""
+    return max(0.0, (principal.expires_at - now) / 1000) if principal.expires_at else math.inf
+
+
+def _bounds(least_s: float, most_s: float, principal: Principal, now: int) -> str:
+    why = ", when the credentials expire that you show" if most_s == _left_s(principal, now) else ""
+    return f"must be between {least_s:g} and {int(most_s)} s{why}"
+
+
+def _depth(tx: Tx, parent_id: str) -> int:
+    """Return how many tokens stand above one that is made by a token; CredentialsInvalid if that was revoked meanwhile."""
+    if not parent_id:
+        return 0
+    parent = tx.token(parent_id)
+    if parent is None:
+        raise CredentialsInvalid
+    if parent.depth >= MAX_TOKEN_DEPTH:
+        raise FieldInvalid([Violation("request", f"{MAX_TOKEN_DEPTH} tokens stand above the one you show; sign in to make one")])
+    return parent.depth + 1
 
 
 async def list_tokens(services: Services, principal: Principal, page_size: int, page_token: str) -> tuple[Sequence[Token], str]:
@@ -85,17 +115,42 @@ async def list_tokens(services: Services, principal: Principal, page_size: int, 
     return found[:size], more
 
 
-async def revoke_token(services: Services, principal: Principal, token_id: str) -> None:
-    """Make a token of the caller useless, at once."""
+async def revoke_token(services: Services, principal: Principal, token_id: str) -> Sequence[str]:
+    """Make a token of the caller useless, at once, with all that were made by it; return their ids, its own first."""
     policy.require(principal, Scope.TOKENS, principal.user)
 
-    def delete(tx: Tx) -> bool:
+    def delete(tx: Tx) -> Sequence[str]:
         token = tx.token(token_id)
-        return token is not None and token.user == principal.user and tx.delete_token(token_id)
+        if token is None or token.user != principal.user:
+            return ()
+        family = [token_id, *_made_by(token_id, _all_tokens(tx, principal.user))]
+        for one in family:
+            tx.delete_token(one)
+        return family
 
-    if len(token_id) > 128 or not await services.store.transact(delete):
+    revoked = await services.store.transact(delete) if len(token_id) <= 128 else ()
+    if not revoked:
         raise TokenNotFound(metadata={"id": token_id[:128]})
-    services.credentials.forget_token(token_id)
+    for one in revoked:
+        services.credentials.forget_token(one)
+    return revoked
+
+
+def _all_tokens(tx: Tx, user: str) -> Sequence[Token]:
+    found: list[Token] = []
+    while page := tx.tokens(user, before=(found[-1].created_at, found[-1].id) if found else None, limit=MAX_TOKENS):
+        found += page
+    return found
+
+
+def _made_by(token_id: str, tokens: Sequence[Token]) -> Sequence[str]:
+    """Return the ids of those made by a token, by one of these, and so on."""
+    made: list[str] = []
+    above = {token_id}
+    while above:
+        above = {token.id for token in tokens if token.parent in above}
+        made += sorted(above)
+    return made
 
 
 async def generate_client_certificate(
@@ -103,10 +158,14 @@ async def generate_client_certificate(
 ) -> tuple[Cluster, str, str, int]:
     """Sign the caller's key; return cluster, certificate, CA certificate and the instant of expiry."""
     cluster = locate(services, principal, Scope.CLUSTERS_WRITE, name)
-    ttl_s = DEFAULT_CERTIFICATE_TTL_S if ttl_s is None else ttl_s
+    now = services.now()
+    longest_s = MAX_CERTIFICATE_TTL_S if cluster.owner == principal.user else MAX_FOREIGN_CERTIFICATE_TTL_S
+    most_s = min(longest_s, _left_s(principal, now))
+    least_s = min(MIN_CERTIFICATE_TTL_S, most_s)
+    ttl_s = min(DEFAULT_CERTIFICATE_TTL_S, most_s) if ttl_s is None else ttl_s
     violations = []
-    if not MIN_CERTIFICATE_TTL_S <= ttl_s <= MAX_CERTIFICATE_TTL_S:
-        violations.append(Violation("ttl", f"must be between {MIN_CERTIFICATE_TTL_S:g} and {MAX_CERTIFICATE_TTL_S:g} s"))
+    if not least_s <= ttl_s <= most_s:
+        violations.append(Violation("ttl", _bounds(least_s, most_s, principal, now)))
     if not 0 < len(public_key) <= MAX_PUBLIC_KEY:
         violations.append(Violation("public_key", f"must be a PEM public key of at most {MAX_PUBLIC_KEY} bytes"))
     if violations:

@@ -32,7 +32,7 @@ class Credentials(Protocol):
         """Return a new API token's text, id and hash."""
 
     def forget_token(self, token_id: str) -> None:
-        """Drop what is cached of a token."""
+        """Drop what is cached of a token that was revoked, and end what it opened."""
 
     def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
         """Return a dashboard ticket."""
@@ -61,5 +61,6 @@ class Services:
     random: Callable[[int], bytes]
     endpoint: Callable[[], Endpoint]
     draining: Callable[[], Awaitable[object]]  # returns when the server is about to exit
+    person: Callable[[str], Awaitable[Principal | None]]  # who a user is that does not call; None if there is no such user
     max_clusters: int = 10_000
     max_token_ttl_s: float = 366 * 86400.0

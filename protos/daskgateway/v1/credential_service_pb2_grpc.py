@@ -60,7 +60,8 @@ class CredentialServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateToken(self, request, context):
-        """Makes an API token for the caller. Its secret is shown once. Idempotent by request_id only in that a repetition is refused
+        """Makes an API token for the caller, with no more rights and no longer life than the credentials of this call; a token made by a token
+        ends with it. What its user may do is asked anew with every call. Its secret is shown once. Idempotent by request_id only in that a repetition is refused
         with ALREADY_EXISTS: secrets are not remembered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -75,7 +76,7 @@ class CredentialServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """Makes a token of the caller useless. NOT_FOUND if there is none.
+        """Makes a token of the caller useless, and with it every token that was made by it. NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

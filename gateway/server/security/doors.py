@@ -1,0 +1,128 @@
+"""Who is let in: port `Doorkeeper` of the interceptors. And who somebody is, of whom only the name is known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable
+from gateway.server.core.model import Principal, Token
+from gateway.server.core.names import USER_NAME, valid_user
+from gateway.server.security import tokens
+from gateway.server.security.api_tokens import ApiTokens
+from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.server.security.certificates import ClusterSecrets
+from gateway.server.security.holds import CHECK_S, End, Holds
+from gateway.server.security.identities import Identities
+from gateway.server.store.contract import Store
+
+logger = logging.getLogger(__name__)
+
+MAX_AGENT_TOKEN = 256
+
+
+class SecretsOf(Protocol):
+    """Secrets of clusters."""
+
+    async def of(self, uid: str) -> ClusterSecrets | None:
+        """Return a cluster's secrets, None if there is no such cluster."""
+
+
+class Doors:
+    """The doors."""
+
+    def __init__(
+        self, authenticator: Authenticator, store: Store, cluster_secrets: SecretsOf, edge_hash: bytes, now: Callable[[], int]
+    ) -> None:
+        self._authenticator, self._store, self._cluster_secrets = authenticator, store, cluster_secrets
+        self._edge_hash, self._now = edge_hash, now
+        self._api_tokens = ApiTokens(store, now)
+        self.identities = Identities(authenticator, now)
+        self.holds = Holds(self.present, now)
+
+    async def principal(self, scheme: str, value: str, peer: str) -> Principal:
+        """Return who these credentials belong to."""
+        found: Principal | None = None
+        try:
+            if scheme == "bearer" and (parsed := tokens.parse(value)) is not None:
+                token = await self._api_tokens.shown(parsed[1], value) if parsed[0] == "api" else None
+                if token is not None:
+                    known = self.identities.known(token.user) or await self.identities.ask(token.user)
+                    found = self._by_token(token, self.identities.valid(known))
+            elif scheme in self._authenticator.schemes:
+                found = self._signed_in(await self._authenticator.authenticate(Credentials(scheme, value, peer)))
+        except AuthenticatorUnavailable:
+            raise IdentityUnavailable(retry_after_s=1.0) from None
+        if found is None:
+            raise CredentialsInvalid
+        return found
+
+    def hold(self, principal: Principal, end: End) -> Callable[[], None]:
+        """Call `end` with the reason when what lets this caller in expires or is taken away, until what is returned is called."""
+        return self.holds.hold(principal, end)
+
+    def forget_token(self, token_id: str) -> None:
+        """Drop what is kept of a token that was revoked, and end what it opened."""
+        self._api_tokens.forget(token_id)
+        self.holds.end_token(token_id)
+
+    async def person(self, user: str) -> Principal | None:
+        """Return a user who does not call, None if there is no such user; IdentityUnavailable if nobody can tell."""
+        try:
+            return await self.identities.of(user)
+        except AuthenticatorUnavailable:
+            raise IdentityUnavailable(retry_after_s=1.0) from None
+
+    async def present(self, opened: Principal) -> Principal | None:
+        """Return who a caller is now who was let in before, None if nobody any more; IdentityUnavailable if nobody can tell."""
+        token = await self._api_tokens.living(opened.token_id) if opened.token_id else None
+        if opened.token_id and token is None:
+            return None
+        try:
+            known = await self.identities.ask(opened.user, most_s=min(CHECK_S, self._authenticator.identity_kept_s))
+        except AuthenticatorUnavailable:
+            raise IdentityUnavailable(retry_after_s=1.0) from None
+        person = self.identities.valid(known)
+        if token is not None:
+            return self._by_token(token, person)
+        if person is None or (opened.expires_at and opened.expires_at <= self._now()):
+            return None
+        if not known.told:  # what the sign-in told holds until it expires
+            return opened
+        if opened.stamp != person.stamp:
+            return None
+        return replace(person, scopes=opened.scopes & person.scopes, expires_at=opened.expires_at)
+
+    def _by_token(self, token: Token, person: Principal | None) -> Principal | None:
+        if person is None:
+            return None
+        expires_at = min(token.expires_at, person.expires_at or token.expires_at)
+        return Principal(person.user, person.admin, person.groups, token.scopes & person.scopes, expires_at, token_id=token.id)
+
+    def _signed_in(self, principal: Principal | None) -> Principal | None:
+        """Return who signed in, if the name can be part of the names of clusters; one who cannot be asked about, for a bounded time."""
+        if principal is None or (principal.expires_at and principal.expires_at <= self._now()):
+            return None
+        if not valid_user(principal.user):
+            logger.error("the authenticator let in %.100r, which is no user name: it must match %s; kept out", principal.user, USER_NAME)
+            return None
+        if not self._authenticator.askable:
+            latest = self._now() + int(self._authenticator.sign_in_holds_s * 1000)
+            principal = replace(principal, expires_at=min(principal.expires_at or latest, latest))
+        return replace(principal, token_id="") if principal.token_id else principal
+
+    async def agent(self, uid: str, token: str) -> None:
+        """Return if the token is that of the cluster's agent."""
+        cluster = self._store.view.cluster(uid)
+        if cluster is None or cluster.state.finished or len(token) > MAX_AGENT_TOKEN:
+            raise CredentialsInvalid
+        secrets = await self._cluster_secrets.of(uid)
+        if secrets is None or not tokens.matches(token, tokens.hashed(secrets.agent_token)):
+            raise CredentialsInvalid
+
+    async def edge(self, token: str) -> None:
+        """Return if the token is an edge's."""
+        if not tokens.matches(token, self._edge_hash):
+            raise CredentialsInvalid

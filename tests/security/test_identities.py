@@ -1,0 +1,301 @@
+"""Who people are now: asked anew, kept for a while, bridged while nobody answers; and what is open in their names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, RightsChanged, ServiceError
+from gateway.server.core.model import Principal, Scope, Token
+from gateway.server.security import identities, tokens
+from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable
+from gateway.server.security.doors import Doors
+from gateway.server.security.identities import Identities
+from gateway.server.security.password import PasswordAuthenticator, hash_password
+from gateway.server.store.memory import MemoryStore
+from gateway.wire import basic_credentials
+from tests.security.people import People, Unasked
+from tests.waiting import comes
+
+ADMIN = Principal("alice", admin=True, groups=("physics",))
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+    def ms(self) -> int:
+        """Return the instant in milliseconds."""
+        return int(self.s * 1000)
+
+
+async def doors_of(authenticator: Authenticator, clock: Clock) -> tuple[Doors, MemoryStore]:
+    """Return doors, and the store behind them."""
+    store = MemoryStore()
+    await store.open()
+    doors = Doors(authenticator, store, None, b"", clock.ms)  # type: ignore[arg-type]
+    doors.identities._clock = clock
+    return doors, store
+
+
+async def a_token(store: MemoryStore, user: str = "alice", expires_at: int = 10**12, **fields: object) -> str:
+    """Return the text of a new token."""
+    minted = tokens.mint("api")
+    token = Token(minted.id, user, minted.secret_hash, expires_at=expires_at, **fields)  # type: ignore[arg-type]
+    await store.transact(lambda tx: tx.put_token(token))
+    return minted.text
+
+
+async def test_what_a_token_may_do_is_asked_of_the_authenticator_and_not_remembered_for_longer_than_a_minute() -> None:
+    people, clock = People(ADMIN), Clock()
+    doors, store = await doors_of(people, clock)
+    text = await a_token(store)
+    assert await doors.principal("bearer", text, "") == Principal(
+        "alice",
+        True,
+        ("physics",),
+        expires_at=10**12,
+        token_id=tokens.parse(text)[1],  # type: ignore[index]
+    )
+    people.people["alice"] = Principal("alice", groups=("chemistry",))
+    clock.s += 59
+    assert (await doors.principal("bearer", text, "")).admin  # known for a minute at most
+    await comes(lambda: len(people.asked) == 2)  # and asked for ahead of that
+    found = await doors.principal("bearer", text, "")
+    assert (found.admin, found.groups) == (False, ("chemistry",))
+    clock.s += 60
+    del people.people["alice"]
+    with pytest.raises(CredentialsInvalid):
+        await doors.principal("bearer", text, "")
+    people.people["alice"] = ADMIN
+    clock.s += 61
+    assert (await doors.principal("bearer", text, "")).admin
+
+
+async def test_a_token_has_no_scope_that_its_user_has_not() -> None:
+    people, clock = People(Principal("alice", scopes=frozenset({Scope.CLUSTERS_READ, Scope.TOKENS}))), Clock()
+    doors, store = await doors_of(people, clock)
+    text = await a_token(store, scopes=frozenset({Scope.CLUSTERS_READ, Scope.CLUSTERS_WRITE}))
+    assert (await doors.principal("bearer", text, "")).scopes == {Scope.CLUSTERS_READ}
+
+
+async def test_a_user_whose_account_has_ended_is_nobody() -> None:
+    clock = Clock()
+    people = People(Principal("alice", expires_at=clock.ms() + 5000))
+    doors, store = await doors_of(people, clock)
+    text = await a_token(store)
+    assert (await doors.principal("bearer", text, "")).expires_at == clock.ms() + 5000
+    assert (await doors.principal("basic", "alice", "")).expires_at == clock.ms() + 5000
+    clock.s += 5
+    for scheme, value in (("bearer", text), ("basic", "alice")):
+        with pytest.raises(CredentialsInvalid):
+            await doors.principal(scheme, value, "")
+
+
+async def test_while_the_authenticator_does_not_answer_what_was_known_holds_and_then_nobody_is_told_that_the_token_is_wrong() -> None:
+    people, clock = People(ADMIN, identity_outage_s=600.0), Clock()
+    doors, store = await doors_of(people, clock)
+    text, never_seen = await a_token(store), await a_token(store, "bob")
+    assert (await doors.principal("bearer", text, "")).admin
+    people.away = True
+    clock.s += 300
+    assert (await doors.principal("bearer", text, "")).admin
+    with pytest.raises(IdentityUnavailable):
+        await doors.principal("bearer", never_seen, "")
+    asked = len(people.asked)
+    for _ in range(100):  # nor is it asked with every call
+        assert (await doors.principal("bearer", text, "")).admin
+    assert len(people.asked) == asked
+    clock.s += 300
+    with pytest.raises(IdentityUnavailable):
+        await doors.principal("bearer", text, "")
+    people.away = False
+    clock.s += identities.ASK_AGAIN_S
+    assert (await doors.principal("bearer", text, "")).admin
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a fault of a plugin"), TimeoutError(), OSError("no route")])
+async def test_a_fault_of_the_authenticator_is_an_outage_and_no_verdict(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(People):
+        async def identity(self, user: str) -> Principal | None:
+            raise fault
+
+    doors, store = await doors_of(Faulty(ADMIN), Clock())
+    with pytest.raises(IdentityUnavailable):
+        await doors.principal("bearer", await a_token(store), "")
+    assert "the authenticator" in caplog.text
+
+
+async def test_an_authenticator_that_hangs_holds_up_nobody_who_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "ASK_S", 0.05)
+    people, clock = People(ADMIN), Clock()
+    doors, store = await doors_of(people, clock)
+    text = await a_token(store)
+    await doors.principal("bearer", text, "")
+    people.answering.clear()
+    clock.s += 30
+    assert (await doors.principal("bearer", text, "")).admin
+    assert await asyncio.gather(*(doors.principal("bearer", text, "") for _ in range(10)))
+    await comes(lambda: not doors.identities._asking)
+    assert people.asked == ["alice", "alice"]  # once for all who wanted to know
+    clock.s += 300
+    assert (await doors.principal("bearer", text, "")).admin  # after a wait of ASK_S: longer than a minute nothing is believed unasked
+
+
+async def test_who_is_asked_about_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "KEPT", 10)
+    people = People()
+    known = Identities(people, lambda: 0)
+    for number in range(50):
+        assert await known.of(f"user{number}") is None
+    people.away = True
+    for number in range(50):
+        with pytest.raises(AuthenticatorUnavailable):
+            await known.of(f"other{number}")
+    assert len(known._known) == 10
+    assert known._asking == {}
+
+
+async def test_of_a_user_who_cannot_be_asked_about_a_token_is_an_ordinary_users_and_lives_no_longer_than_the_sign_in_holds() -> None:
+    clock = Clock()
+    doors, store = await doors_of(Unasked(ADMIN, sign_in_holds_s=3600.0), clock)
+    signed_in = await doors.principal("basic", "alice", "")
+    assert (signed_in.admin, signed_in.groups, signed_in.expires_at) == (True, ("physics",), clock.ms() + 3_600_000)
+    found = await doors.principal("bearer", await a_token(store), "")
+    assert (found.admin, found.groups) == (False, ())
+    assert await doors.present(signed_in) == signed_in  # what it opened goes on
+    clock.s += 3600
+    assert await doors.present(signed_in) is None
+
+
+async def test_an_authenticator_cannot_pass_one_user_off_as_another() -> None:
+    class Confused(People):
+        async def identity(self, user: str) -> Principal | None:
+            return Principal("root", admin=True, token_id="x")
+
+    doors, store = await doors_of(Confused(), Clock())
+    assert (await doors.principal("bearer", await a_token(store), "")).user == "alice"
+    assert await doors.person("bob") == Principal("bob", admin=True)
+
+
+class Held:
+    """Something that is open."""
+
+    def __init__(self, doors: Doors, principal: Principal) -> None:
+        self.why: list[ServiceError] = []
+        self.let_go = doors.hold(principal, self.why.append)
+
+
+async def test_what_is_open_ends_with_its_token_or_its_user_or_its_right_and_nothing_else_does() -> None:
+    people, clock = People(ADMIN, Principal("bob"), Principal("carol")), Clock()
+    doors, store = await doors_of(people, clock)
+    texts = {user: await a_token(store, user) for user in ("alice", "bob", "carol")}
+    held = {user: Held(doors, await doors.principal("bearer", text, "")) for user, text in texts.items()}
+    held["alice by password"] = Held(doors, await doors.principal("basic", "alice", ""))
+    held["closed"] = Held(doors, await doors.principal("bearer", texts["bob"], ""))
+    held["closed"].let_go()
+    await doors.holds.check()
+    assert [one.why for one in held.values()] == [[]] * 5
+    doors.forget_token(tokens.parse(texts["bob"])[1])  # type: ignore[index]
+    people.people = {"alice": Principal("alice")}
+    clock.s += 21
+    await doors.holds.check()
+    kinds = {name: [type(why) for why in one.why] for name, one in held.items()}
+    assert kinds == {
+        "alice": [RightsChanged],
+        "bob": [CredentialsInvalid, CredentialsInvalid],  # at once, and as long as it does not let go
+        "carol": [CredentialsInvalid],
+        "alice by password": [RightsChanged],
+        "closed": [],
+    }
+    for one in held.values():
+        one.let_go()
+    assert len(doors.holds) == 0
+
+
+async def test_what_is_open_ends_when_its_token_was_revoked_elsewhere_or_expires() -> None:
+    people, clock = People(ADMIN), Clock()
+    doors, store = await doors_of(people, clock)
+    revoked, brief = await a_token(store), await a_token(store, expires_at=clock.ms() + 50)
+    ended = Held(doors, await doors.principal("bearer", revoked, ""))
+    expired = Held(doors, await doors.principal("bearer", brief, ""))
+    await comes(lambda: expired.why)
+    await store.transact(lambda tx: tx.delete_token(tokens.parse(revoked)[1]))  # type: ignore[index]
+    doors._api_tokens.forget(tokens.parse(revoked)[1])  # type: ignore[index]  # as it is after five seconds
+    await doors.holds.check()
+    assert [type(why) for why in ended.why + expired.why[:1]] == [CredentialsInvalid, CredentialsInvalid]
+
+
+async def test_what_is_open_goes_on_through_an_outage_as_long_as_calls_do() -> None:
+    people, clock = People(ADMIN, identity_outage_s=600.0), Clock()
+    doors, store = await doors_of(people, clock)
+    held = Held(doors, await doors.principal("bearer", await a_token(store), ""))
+    people.away = True
+    clock.s += 500
+    await doors.holds.check()
+    assert held.why == []
+    clock.s += 200
+    await doors.holds.check()
+    assert [type(why) for why in held.why] == [IdentityUnavailable]
+
+
+async def test_what_a_password_opened_ends_when_it_is_changed() -> None:
+    authenticator, clock = PasswordAuthenticator(users={"alice": hash_password("one")}, admins={"alice"}), Clock()
+    await authenticator.open()
+    doors, _ = await doors_of(authenticator, clock)
+    value = basic_credentials("alice", "one").removeprefix("Basic ")
+    held = Held(doors, await doors.principal("basic", value, ""))
+    clock.s += 21
+    await doors.holds.check()
+    assert held.why == []
+    authenticator.users = {"alice": hash_password("one")}
+    clock.s += 21
+    await doors.holds.check()
+    assert [type(why) for why in held.why] == [CredentialsInvalid]
+    await authenticator.close()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_who_is_in_the_users_file_is_somebody(tmp_path_factory: pytest.TempPathFactory, gone: bool) -> None:
+    path = tmp_path_factory.mktemp("users") / "users"
+    path.write_text(f"alice:{hash_password('one')}\nbob:{hash_password('two')}\n")
+    authenticator = PasswordAuthenticator(users_file=str(path), groups={"bob": ["physics"]})
+    await authenticator.open()
+    assert await authenticator.identity("carol") is None
+    found = await authenticator.identity("bob")
+    assert found is not None
+    assert found.groups == ("physics",)
+    if gone:
+        path.write_text(f"alice:{hash_password('one')}\n")
+    assert (await authenticator.identity("bob") is None) is gone
+    await authenticator.close()
+
+
+def revoking(store: MemoryStore, doors: Doors, token_id: str) -> Callable[..., object]:
+    """Return a read that finds a token which is revoked before it is told."""
+    plain = store.read
+
+    async def read(fn: Callable[..., object]) -> object:
+        found = await plain(fn)  # type: ignore[arg-type]
+        await store.transact(lambda tx: tx.delete_token(token_id))
+        doors.forget_token(token_id)
+        return found
+
+    return read
+
+
+async def test_a_token_revoked_while_it_is_read_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    doors, store = await doors_of(People(ADMIN), Clock())
+    text = await a_token(store)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "read", revoking(store, doors, tokens.parse(text)[1]))  # type: ignore[index]
+        await doors.principal("bearer", text, "")
+    with pytest.raises(CredentialsInvalid):
+        await doors.principal("bearer", text, "")
