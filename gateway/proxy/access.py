@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import logging
 import os
 import pathlib
 import time
@@ -13,9 +14,14 @@ from collections.abc import Callable, Sequence
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.configfile import ConfigurationError
+from gateway.keptfile import read_kept, write_kept
 from gateway.wire import split_ticket
 
+logger = logging.getLogger(__name__)
+
 MAX_COOKIE = 1024
+KEY_BYTES = 32
 
 
 def now_ms() -> int:
@@ -78,16 +84,15 @@ def _raw(text: str) -> bytes:
 
 
 def session_key(path: pathlib.Path) -> bytes:
-    """Return the key of sessions, made and kept with mode 0600 if there is none."""
+    """Return the key of sessions, made and kept with mode 0600 if there is none. ConfigurationError if it can be neither read nor kept."""
     try:
-        kept = path.read_bytes()
-        if len(kept) == 32:
+        kept = read_kept(path)
+        if kept is not None and len(kept) == KEY_BYTES:
             return kept
-    except FileNotFoundError:
-        pass
-    key = os.urandom(32)
-    scratch = path.with_suffix(".new")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(key)
-    scratch.replace(path)
+        if kept is not None:
+            logger.warning("%s does not hold a key of %d bytes; a new one is made, which ends every browser's session", path, KEY_BYTES)
+        key = os.urandom(KEY_BYTES)
+        write_kept(path, key)
+    except OSError as error:
+        raise ConfigurationError(f"c.Proxy.state_dir: {path}: {error.strerror or error}") from None
     return key

@@ -6,13 +6,11 @@ With the server down, known clusters are still reached; nothing here decides who
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import logging
-import os
 import pathlib
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +21,12 @@ import grpc
 from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
+from gateway.keptfile import read_kept, write_kept
 from gateway.networks import Target, Targets, canonical, parse_address
+from gateway.proxy import route_file
 from gateway.proxy.claims import Claims
 from gateway.proxy.counts import Counts
+from gateway.proxy.route_file import KeptRoute
 from gateway.wire import AUTHORIZATION, SNI_SUFFIX
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ BACKOFF_S = (0.1, 2.0)
 SILENCE_S = 45.0  # the server sends something every 15 s; a stream silent for so long is dead
 SAVE_DELAY_S = 0.2
 _UID_LENGTH = 21
+MAX_TOKEN_BYTES = 1024
+_TOKEN = re.compile(r"[!-~]{1,256}")  # what a header can hold
 NOWHERE = Targets((), ())
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
@@ -104,17 +107,19 @@ class RouteTable:
     def load(self) -> None:
         """Take what was last known from disk; what cannot be read is passed over."""
         try:
-            kept = json.loads(self._path.read_text())
-            self.ticket_keys = tuple(base64.b64decode(key) for key in kept["ticket_keys"])
-            routes: dict[str, Route] = {}
-            for uid, owner, cluster_id, (host, port), dashboard in kept["routes"]:
-                there = (str(dashboard[0]), int(dashboard[1])) if dashboard else None
-                self._put(routes, _route(uid, owner, cluster_id, (str(host), int(port)), there))
-            self._routes = MappingProxyType(routes)
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            content = read_kept(self._path, route_file.MAX_BYTES)
+            if content is None:
+                return
+            kept = route_file.load(content)
+        except (OSError, ValueError) as error:
             logger.warning("%s cannot be read (%s); waiting for the server", self._path, error)
+            return
+        if kept.broken:
+            logger.warning("%s: %d entries cannot be used and are passed over", self._path, kept.broken)
+        routes: dict[str, Route] = {}
+        for one in kept.routes:
+            self._put(routes, _route(one.uid, one.owner, one.cluster_id, one.scheduler, one.dashboard))
+        self.ticket_keys, self._routes = kept.ticket_keys, MappingProxyType(routes)
 
     def apply(self, update: pb.RouteUpdate) -> None:
         """Take what the server tells; with nothing in it, it says that the server lives."""
@@ -184,13 +189,9 @@ class RouteTable:
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        routes = [[r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard] for r in self._routes.values()]
-        keys = [base64.b64encode(key).decode() for key in self.ticket_keys]
-        scratch = self._path.with_suffix(f".{os.getpid()}.new")  # several edges may share the file
+        routes = (KeptRoute(r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard) for r in self._routes.values())
         try:
-            with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump({"ticket_keys": keys, "routes": routes}, file)
-            scratch.replace(self._path)
+            write_kept(self._path, route_file.dump(self.ticket_keys, routes))
         except OSError as error:
             logger.error("the routes could not be written: %s", error)
 
@@ -200,7 +201,7 @@ class RouteTable:
         wait_s = BACKOFF_S[0]
         while True:
             try:
-                token = _read(token_file)
+                token = _token(token_file)
                 call: Any = stub.WatchRoutes(pb.WatchRoutesRequest(), metadata=((AUTHORIZATION, f"Bearer {token}"),))
                 with contextlib.closing(_Cancelling(call)):
                     while True:
@@ -231,8 +232,13 @@ def _why(error: grpc.aio.AioRpcError | OSError | TimeoutError) -> str:
     return words or (error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__)
 
 
-def _read(path: str) -> str:
-    return pathlib.Path(path).read_text().strip()
+def _token(path: str) -> str:
+    """Return the edge's token; OSError if the file has none, or something else."""
+    with open(path, "rb") as file:  # maybe a link, as where secrets are mounted
+        token = file.read(MAX_TOKEN_BYTES).decode(errors="replace").strip()
+    if not _TOKEN.fullmatch(token):
+        raise OSError(f"{path} holds no token of an edge")
+    return token
 
 
 class _Cancelling:

@@ -30,6 +30,7 @@ from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
 from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
+from gateway.server.kept_port import keep_port, kept_port
 from gateway.server.reach import judge
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
@@ -185,18 +186,9 @@ class App:
 
     def _bind(self) -> int:
         hostname, port = split_address(self._server_settings.address, "c.DaskGateway.address")
-        kept = self.state_dir / "listener.port"
-        if port == 0 and kept.exists():
-            found = kept.read_text(errors="replace")
-            port = int(found) if found.isdecimal() and int(found) < 65536 else 0  # agents that were told the last one must find us again
-        tls = self._tls()
         shown = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
-        try:
-            bound = host.listen(self._grpc, f"{shown}:{port}", tls)
-        except RuntimeError:
-            raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {shown}:{port}; is another server running?") from None
-        kept.with_suffix(".new").write_text(str(bound))
-        kept.with_suffix(".new").rename(kept)
+        bound = self._bind_port(shown, port)
+        keep_port(self.state_dir / "listener.port", bound)
         self._socket = socket_path(self.state_dir)
         self._socket.unlink(missing_ok=True)
         umask = os.umask(0o077)
@@ -205,6 +197,19 @@ class App:
         finally:
             os.umask(umask)
         return bound
+
+    def _bind_port(self, shown: str, port: int) -> int:
+        """Listen; where any free port will do, on the last run's if it is to be had: agents that were told it must find us again."""
+        tls = self._tls()
+        if not port and (earlier := kept_port(self.state_dir / "listener.port")):
+            try:
+                return host.listen(self._grpc, f"{shown}:{earlier}", tls)
+            except RuntimeError:
+                logger.warning("port %d of the last run is taken: clusters that run since then do not find this server", earlier)
+        try:
+            return host.listen(self._grpc, f"{shown}:{port}", tls)
+        except RuntimeError:
+            raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {shown}:{port}; is another server running?") from None
 
     def _tls(self) -> host.Tls | None:
         if not self._server_settings.tls_cert:

@@ -1,7 +1,7 @@
 """The edge that `serve` starts: as a process of its own, found again after a crash of the server, so that computing goes on.
 
-A record in the state directory says which process it is; its start time is checked, so that a recycled pid is never taken for it. It is
-written before the process is told to begin, which waits for that and ends if the server has died: so no edge runs that no record knows.
+A record in the state directory says which process it is (`edge_record.py`). It is written before the process is told to begin, which
+waits for that and ends if the server has died: so no edge runs that no record knows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from urllib.parse import urlsplit
 
+from gateway import __version__
 from gateway.configfile import ConfigurationError
+from gateway.keptfile import write_kept
+from gateway.server.edge_record import PROGRAM, EdgeRecord, boot_id, can_listen, read_record, runs, start_time, with_port_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,34 +32,13 @@ STOP_S = 15.0
 RESTART_S = (0.05, 10.0)  # first and longest wait before an edge that died is started again
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeRecord:
-    """An edge that was started."""
-
-    pid: int
-    started: str  # its start time as the kernel counts it
-    digest: str  # of the settings it was started with
-    address: str  # host:port where it listens, or is to listen as long as it is not ready
-    ready: bool = True  # whether it is known to listen
-
-
-def start_time(pid: int) -> str:
-    """Return a process's start time in clock ticks since boot (proc(5), field 22); empty if there is no such process."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in ("Z", "X") else fields[19]
-
-
 class WarmEdge:
     """An edge's process that waits for its settings. It may be begun early: then it loads its program while the server loads its own."""
 
     def __init__(self) -> None:
         settings, self._writing = os.pipe()
         self.reading, ready = os.pipe()
-        words = [sys.executable, "-m", "gateway", "proxy", f"--words-fd={settings}", f"--ready-fd={ready}"]
+        words = [sys.executable, *PROGRAM, f"--words-fd={settings}", f"--ready-fd={ready}"]
         try:
             self.child = subprocess.Popen(words, pass_fds=[settings, ready], start_new_session=True, stdin=subprocess.DEVNULL)
         except BaseException:
@@ -100,24 +82,32 @@ class EdgeProcess:
         self._warm = warm
         self._record_path = directory / "edge.json"
         self._words = list(words)
-        self._digest = hashlib.sha256("\0".join([*words, config_text, wished_address]).encode()).hexdigest()
+        self._digest = hashlib.sha256("\0".join([__version__, *words, config_text, wished_address]).encode()).hexdigest()
         self._wished = wished_address
         self._child: subprocess.Popen[bytes] | None = None
         self._record: EdgeRecord | None = None
 
     async def start(self) -> str:
         """Make sure that an edge runs; return its address. ConfigurationError with its words if it cannot start."""
-        record = self._read()
-        if record is not None and start_time(record.pid) == record.started:
+        record = read_record(self._record_path)
+        if record is not None and runs(record):
             if record.digest == self._digest and record.ready:
                 logger.info("the edge still runs as process %d on %s", record.pid, record.address)
                 self._record = record
                 return record.address
             logger.info("the edge runs with other settings, or was not yet ready; starting it anew")
             await self._end(record)
-        port_kept = record is not None and self._wished.endswith(":0")
-        self._record = await self._spawn(record.address if record is not None and port_kept else self._wished)
+        self._record = await self._spawn(self._address(record))
         return self._record.address
+
+    def _address(self, earlier: EdgeRecord | None) -> str:
+        """Return where to listen: where it is configured, on the earlier run's port if that is left open and the port is free."""
+        address = with_port_of(earlier.address, self._wished) if earlier is not None else self._wished
+        if address == self._wished or can_listen(address):
+            return address
+        port = address.rpartition(":")[2]
+        logger.warning("port %s, on which the edge was until now, is taken: it takes another, which clients do not know yet", port)
+        return self._wished
 
     async def keep(self) -> None:
         """Start the edge again whenever it ends, until cancelled."""
@@ -156,7 +146,7 @@ class EdgeProcess:
         if warm is None or warm.child.poll() is not None:
             warm = await asyncio.to_thread(WarmEdge)
         self._child = warm.child
-        record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), self._digest, address, ready=False)
+        record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), boot_id(), self._digest, address)
         self._note(record)
         return record, warm.begin([*self._words, f"--Proxy.address={address}"])
 
@@ -182,22 +172,14 @@ class EdgeProcess:
 
     def _note(self, record: EdgeRecord) -> None:
         """Keep on disk which process is the edge. Where that cannot be, it serves all the same: only a server after a crash misses it."""
-        scratch = self._record_path.with_suffix(".new")
         try:
-            scratch.write_text(json.dumps(asdict(record)))
-            scratch.rename(self._record_path)
+            write_kept(self._record_path, json.dumps(asdict(record)).encode())
         except OSError as error:
-            logger.error("the edge's record cannot be written (%s): should this server die, the next starts another edge", error.strerror)
-
-    def _read(self) -> EdgeRecord | None:
-        try:
-            return EdgeRecord(**json.loads(self._record_path.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+            logger.error("the edge's record cannot be written (%s): should this server die, the next starts another edge", error)
 
     async def _end(self, record: EdgeRecord) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if start_time(record.pid) != record.started:
+            if not runs(record):
                 break
             os.kill(record.pid, number)
             try:
@@ -217,7 +199,7 @@ async def _ended(record: EdgeRecord) -> None:
     except ProcessLookupError:
         return
     try:
-        if start_time(record.pid) == record.started:
+        if runs(record):
             await _readable(descriptor)
     finally:
         os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gateway.backends.contract import Launch
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
+from gateway.configfile import ConfigurationError
+from gateway.keptfile import read_kept, write_kept
 from gateway.server.core.model import Cluster, Worker
 from gateway.server.security import certificates, tickets, tokens
 from gateway.server.security.certificates import ClusterSecrets
@@ -148,20 +149,17 @@ def _worker_launches(cluster: Cluster, workers: Sequence[Worker], keys: LaunchCr
 
 
 def edge_token(path: pathlib.Path) -> str:
-    """Return the edge's token, made and kept in a file of mode 0600 if there is none.
+    """Return the edge's token, made and kept in a file of mode 0600 if there is none. ConfigurationError if it can be neither.
 
     A file that holds none, such as one cut short when the power went, is replaced: an empty token would let in whoever sends none.
     """
-    kept = path.read_text(errors="replace").strip() if path.exists() else ""
-    parsed = tokens.parse(kept)
-    if parsed is not None and parsed[0] == "edge":
-        return kept
-    text = tokens.mint("edge").text
-    scratch = path.with_suffix(".new")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.rename(path)
+    try:
+        kept = (read_kept(path) or b"").decode(errors="replace").strip()
+        parsed = tokens.parse(kept)
+        if parsed is not None and parsed[0] == "edge":
+            return kept
+        text = tokens.mint("edge").text
+        write_kept(path, text.encode())
+    except OSError as error:
+        raise ConfigurationError(f"c.DaskGateway.state_dir: {path}: {error.strerror or error}") from None
     return text

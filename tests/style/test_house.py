@@ -17,7 +17,7 @@ from gateway.server.core.transitions import diagram
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
-STDLIB_ONLY = ("gateway.server.core", "gateway.backends.contract", "gateway.wire", "gateway.networks")
+STDLIB_ONLY = ("gateway.server.core", "gateway.backends.contract", "gateway.wire", "gateway.networks", "gateway.keptfile")
 # Package → prefixes of what of ours it may import, and of what others it must not.
 CONTRACTS = ("gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract", "gateway.wire")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -26,9 +26,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.server.reconcile": ("gateway.server.reconcile", *CONTRACTS),
     "gateway.server.store": ("gateway.server.store", *CONTRACTS),
     "gateway.server.rpc": ("gateway.server.rpc", "gateway.server.usecases", "daskgateway", *CONTRACTS),
-    "gateway.backends": ("gateway.backends", "gateway.wire"),
+    "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile"),
     "gateway.networks": ("gateway.networks", "gateway.wire"),
-    "gateway.proxy": ("gateway.proxy", "gateway.wire", "gateway.networks", "gateway.configfile", "daskgateway"),
+    "gateway.proxy": ("gateway.proxy", "gateway.wire", "gateway.networks", "gateway.configfile", "gateway.keptfile", "daskgateway"),
     "gateway.client": ("gateway.client", "gateway.wire", "daskgateway"),
 }
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)

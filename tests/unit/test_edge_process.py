@@ -8,9 +8,10 @@ import pathlib
 import pytest
 
 from gateway.server import edge_process
-from gateway.server.edge_process import EdgeProcess, EdgeRecord
+from gateway.server.edge_process import EdgeProcess
+from gateway.server.edge_record import EdgeRecord
 
-GONE = EdgeRecord(2**22 + 1, 0, "", "127.0.0.1:9")  # no process has such a pid
+GONE = EdgeRecord(2**22 + 1, "0", address="127.0.0.1:9")  # no process has such a pid
 
 
 async def test_the_edge_is_started_again_though_the_machine_was_out_of_something(
@@ -42,7 +43,7 @@ async def test_an_edge_that_cannot_be_noted_serves_all_the_same(tmp_path: pathli
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    monkeypatch.setattr(edge_process, "write_kept", full)
     edge = EdgeProcess(tmp_path, ["--Proxy.server_address=unix:/nowhere"], "", "127.0.0.1:0")
     token = tmp_path / "edge.token"
     token.write_bytes(b"token")

@@ -11,13 +11,11 @@ import asyncio
 import logging
 import os
 import pathlib
-import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.backends.as_user import write_files
-from gateway.backends.batch import arrays, directories, logfiles, names, script, sight
+from gateway.backends.batch import arrays, directories, kept, logfiles, names, script, sight
 from gateway.backends.batch.early import EarlyLooks
 from gateway.backends.batch.ledger import Ledger, Listing, note
 from gateway.backends.batch.logs import LogPlace
@@ -75,16 +73,12 @@ class BatchBackend(BatchSettings):
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self._root / "owners").mkdir(mode=0o700, exist_ok=True)
-            self.owners = {path.name: path.read_text().strip() for path in (self._root / "owners").iterdir()}
-            kept = self._root / "tag"
-            if not self.tag and not kept.exists():
-                write_files(self._root, {"tag": f"dgw{secrets.token_hex(3)}".encode()})
-            tag = self.tag or kept.read_text().strip()
+            self.owners = kept.kept_owners(self._root / "owners")
+            return self.tag or kept.kept_tag(self._root / "tag")
         except OSError as error:
             raise BackendUnavailable(f"c.{type(self).__name__}.root: {error.filename}: {error.strerror}") from None
-        if not names.TAG.fullmatch(tag):
-            raise BackendUnavailable(f"c.{type(self).__name__}.tag: must match {names.TAG.pattern}, not {tag!r}")
-        return tag
+        except ValueError as error:
+            raise BackendUnavailable(f"c.{type(self).__name__}.root: {error}") from None
 
     async def close(self) -> None:
         """Let go of everything but the jobs."""
@@ -133,7 +127,7 @@ class BatchBackend(BatchSettings):
     async def _own(self, uid: str, account: str) -> None:
         """Keep, before anything is submitted, as whom a cluster runs: its jobs are looked for among that account's."""
         if self.owners.get(uid) != account:
-            await asyncio.to_thread(write_files, self._root / "owners", {uid: account.encode()})
+            await asyncio.to_thread(kept.keep_owner, self._root / "owners", uid, account)
             self.owners[uid] = account
 
     async def _submit(self, batch: arrays.Batch) -> dict[Instance, StartOutcome]:

@@ -76,7 +76,7 @@ def _kept(path: pathlib.Path) -> str:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     if status.st_mode & 0o077:
         raise ConfigurationError(f"{path}: others can read it; chmod 600 it")
-    return path.read_text()
+    return path.read_text(errors="replace")  # what is no key is told as such
 
 
 def _made(path: pathlib.Path) -> str:
