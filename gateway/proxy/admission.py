@@ -5,9 +5,6 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-DESCRIPTORS_EACH = 2  # of a relayed connection
-DESCRIPTORS_KEPT = 256  # for pipes, logs, the server's channel, connections to dashboards
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -17,11 +14,6 @@ class Limits:
     per_address: int
     per_cluster: int
     newcomers: int  # of those, how many may not yet have said what they want
-
-
-def fitting(wished: int, descriptors: int) -> int:
-    """Return how many connections a process can serve that may open so many descriptors: the wish, or what fits."""
-    return max(1, min(wished, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH))
 
 
 def group_of(address: str) -> str:

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import grpc
 
 from gateway.configfile import ConfigurationError
+from gateway.descriptors import Demand, raise_descriptor_limit
 from gateway.networks import Target, Targets, parse_address, parse_networks
 from gateway.proxy.access import Sessions, session_key
-from gateway.proxy.admission import Admission, Limits, fitting
+from gateway.proxy.admission import Admission, Limits
 from gateway.proxy.application import application
 from gateway.proxy.carrier import Carrier
 from gateway.proxy.certificate import ServedCertificate
@@ -28,7 +29,6 @@ from gateway.proxy.config import Proxy
 from gateway.proxy.counted import Counted
 from gateway.proxy.counts import Counts, Gauges, as_numbers
 from gateway.proxy.dashboards import Dashboards
-from gateway.proxy.descriptors import raise_descriptor_limit
 from gateway.proxy.front import Front
 from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
@@ -48,6 +48,8 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.enable_http_proxy", 0),
 ]
+DESCRIPTORS_KEPT = 192  # for what is loaded, logs, the server's channel, idle connections to dashboards
+LEAST_CONNECTIONS = 64
 NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthis port speaks TLS: use https\n"
 
 
@@ -125,11 +127,9 @@ class Edge:
 
     def _limits(self) -> Limits:
         options = self.options
-        connections = fitting(options.max_connections, raise_descriptor_limit())
-        if connections < options.max_connections:
-            logger.info(
-                "the limit on open files permits %d connections (c.Proxy.max_connections: %d)", connections, options.max_connections
-            )
+        connections, words = descriptors_wanted(options).fitting(raise_descriptor_limit())
+        if words:
+            logger.warning("%s", words)
         return Limits(connections, options.max_connections_per_address, options.max_connections_per_cluster, options.max_newcomers)
 
     def _check(self) -> tuple[str, int]:
@@ -281,6 +281,12 @@ class Edge:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.routes.save()
         await self._stack.aclose()
+
+
+def descriptors_wanted(options: Proxy) -> Demand:
+    """Return what an edge's process needs descriptors for: two for a connection, two for a pipe."""
+    kept = DESCRIPTORS_KEPT + 2 * options.max_pipes
+    return Demand("connections", "c.Proxy.max_connections", options.max_connections, each=2, kept=kept, least=LEAST_CONNECTIONS)
 
 
 def _own_ports(options: Proxy, bound: int) -> set[int]:

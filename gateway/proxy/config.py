@@ -48,7 +48,7 @@ class Proxy(Configurable):
         15_000,
         min=1,
         help="Connections that one process serves at a time; more wait unaccepted until some end. No more than the limit on open files"
-        " permits (RLIMIT_NOFILE, two for each).",
+        " permits (RLIMIT_NOFILE, two for each): with fewer the edge says so, with less than 64 it does not start.",
     ).tag(config=True)
     max_connections_per_address = Int(
         5_000,

@@ -26,6 +26,7 @@ from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
+from gateway.descriptors import raise_descriptor_limit
 from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
@@ -43,7 +44,7 @@ from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import tickets, tokens
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
-from gateway.server.settings import Settings, known_classes, settings, split_address
+from gateway.server.settings import Settings, descriptors_wanted, known_classes, settings, split_address
 from gateway.server.store.contract import Store, StoreError
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
@@ -96,6 +97,9 @@ class App:
             raise
 
     async def _start(self) -> None:
+        wanted = descriptors_wanted(self._server_settings)
+        if words := wanted.fitting(raise_descriptor_limit(wanted.descriptors))[1]:
+            logger.warning("%s", words)
         self._make_state_dir()
         self.store = SqliteStore(self._database())
         await self.store.open()

@@ -69,7 +69,11 @@ class DaskGateway(Configurable):
         config=True
     )
     stop_clusters_on_exit = Bool(False, help="Stop every cluster on SIGTERM. By default they live on and are found again.").tag(config=True)
-    max_clusters = Int(10_000, min=1, help="Living clusters of all users.").tag(config=True)
+    max_clusters = Int(
+        10_000,
+        min=1,
+        help="Living clusters of all users. Each takes two open files of the server (RLIMIT_NOFILE), which says so if that permits fewer.",
+    ).tag(config=True)
     max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)

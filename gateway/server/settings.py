@@ -13,10 +13,14 @@ from traitlets.config import Config, Configurable
 from gateway import configfile
 from gateway.backends import registry as backend_registry
 from gateway.configfile import ConfigurationError
+from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
 from gateway.server.config import ClusterConfig, DaskGateway
 from gateway.server.security.authenticator import Authenticator, authenticator_class
 from gateway.wire import decimal
+
+DESCRIPTORS_KEPT = 256  # for what is loaded, the database, logs, the edge, what is being started
+LEAST_CLUSTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,11 @@ def settings(config: Config) -> Settings:
     found = Settings(config, server, clusters, proxy, backends, authenticator)
     _check(found)
     return found
+
+
+def descriptors_wanted(server: DaskGateway) -> Demand:
+    """Return what a server needs descriptors for: of each cluster the agent's connection, and one for its users or its process."""
+    return Demand("clusters", "c.DaskGateway.max_clusters", server.max_clusters, each=2, kept=DESCRIPTORS_KEPT, least=LEAST_CLUSTERS)
 
 
 def _check(found: Settings) -> None:

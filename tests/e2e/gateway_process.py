@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 USER, PASSWORD = "alice", "wonderland"
 
@@ -33,9 +34,9 @@ class GatewayProcess:
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *settings: str, module: str = "gateway", environment: dict[str, str] | None = None) -> None:
-        """Serve; settings are words such as --Class.trait=value."""
-        words = [sys.executable, "-m", module, "serve", "--config", str(self.config), *settings]
+    def start(self, *settings: str, module: str = "gateway", environment: dict[str, str] | None = None, before: Sequence[str] = ()) -> None:
+        """Serve; settings are words such as --Class.trait=value, `before` those of a program that runs the server."""
+        words = [*before, sys.executable, "-m", module, "serve", "--config", str(self.config), *settings]
         log = (self.directory / "server.log").open("a")
         with log:
             self.process = subprocess.Popen(

@@ -94,6 +94,28 @@ def test_ports_in_use_and_unusable_databases_are_told(tmp_path: pathlib.Path) ->
             assert "Traceback" not in done.stderr
 
 
+def test_too_few_descriptors_are_told_with_the_number_that_is_needed(tmp_path: pathlib.Path) -> None:
+    gateway = GatewayProcess(tmp_path)
+    words = [sys.executable, "-m", "gateway", "serve", "--config", str(gateway.config)]
+    limited = ["/bin/sh", "-c", 'ulimit -n $1; shift; exec "$@"', "sh"]
+    done = subprocess.run([*limited, "256", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "the limit on open files is 256; c.DaskGateway.max_clusters = 10000 takes 20256, and with less than 384 nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run([*limited, "300", *words, "--DaskGateway.max_clusters=1"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "the limit on open files is 300; c.Proxy.max_connections = 15000 takes 30256, and with less than 384 nothing" in done.stderr
+
+
+def test_few_descriptors_are_told_while_it_serves(tmp_path: pathlib.Path) -> None:
+    gateway = GatewayProcess(tmp_path)
+    gateway.start(before=["/bin/sh", "-c", 'ulimit -n 1000; exec "$@"', "sh"])
+    assert gateway.stop() == 0
+    log = (tmp_path / "server.log").read_text()
+    assert "the limit on open files, 1000, permits 372 clusters; c.DaskGateway.max_clusters = 10000 takes 20256: raise it" in log
+    assert "the limit on open files, 1000, permits 372 connections; c.Proxy.max_connections = 15000 takes 30256: raise it" in log
+
+
 def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathlib.Path) -> None:
     from gateway import Gateway
     from tests.e2e.gateway_process import PASSWORD, USER

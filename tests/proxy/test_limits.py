@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
-from gateway.proxy.admission import Admission, Limits, fitting, group_of
+from gateway.configfile import ConfigurationError
+from gateway.proxy.admission import Admission, Limits, group_of
+from gateway.proxy.app import descriptors_wanted
+from gateway.proxy.config import Proxy
 from gateway.proxy.poller import IN
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
 from tests.waiting import comes
@@ -263,9 +266,37 @@ async def test_one_who_cannot_be_sorted_holds_none_up_who_came_with_it(start: St
 
 
 def test_limits_fit_the_descriptors() -> None:
-    assert fitting(15_000, 2**20) == 15_000
-    assert fitting(15_000, 20_000) == (20_000 - 256) // 2
-    assert fitting(15_000, 100) == 1
+    wanted = descriptors_wanted(Proxy(max_connections=15_000))
+    assert wanted.fitting(2**20) == (15_000, "")
+    assert wanted.fitting(30_256) == (15_000, "")
+    fits, words = wanted.fitting(20_000)
+    assert fits == (20_000 - 256) // 2
+    assert words.startswith("the limit on open files, 20000, permits 9872 connections; c.Proxy.max_connections = 15000 takes 30256: raise")
+    assert descriptors_wanted(Proxy(max_connections=15_000, max_pipes=1024)).fitting(20_000)[0] == (20_000 - 192 - 2048) // 2
+    for limit in (0, 100, 256, 383):
+        with pytest.raises(ConfigurationError, match=f"open files is {limit}; .* takes 30256, and with less than 384 nothing is served"):
+            wanted.fitting(limit)
+    assert wanted.fitting(384)[0] == 64
+    assert descriptors_wanted(Proxy(max_connections=3)).fitting(262) == (3, "")  # who wishes for no more needs no more
+
+
+@pytest.mark.timeout(60)
+def test_an_edge_with_too_few_descriptors_does_not_start_and_tells_the_number(tmp_path: pathlib.Path) -> None:
+    settings = {"address": "127.0.0.1:0", "state_dir": tmp_path, "token_file": tmp_path / "token", "server_address": f"unix:{tmp_path}/no"}
+    words = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in settings.items())]
+    for limit, code, told in ((256, 2, "with less than 384 nothing is served"), (600, 0, "permits 172 connections; c.Proxy.max_connect")):
+        limited = ["/bin/sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *words]
+        with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as edge:
+            assert edge.stderr is not None
+            said = ""
+            while told not in said and (line := edge.stderr.readline()):
+                said += line
+            assert told in said
+            assert "Traceback" not in said
+            if code == 0:
+                edge.terminate()
+            edge.stderr.read()
+        assert edge.returncode == code
 
 
 def test_addresses_are_grouped_as_hosts_have_them() -> None:

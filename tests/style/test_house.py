@@ -20,6 +20,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 STDLIB_ONLY = ("gateway.server.core", "gateway.backends.contract", "gateway.wire", "gateway.networks", "gateway.keptfile")
 # Package → prefixes of what of ours it may import, and of what others it must not.
 CONTRACTS = ("gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract", "gateway.wire")
+NEUTRAL = ("gateway.wire", "gateway.networks", "gateway.keptfile")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.server.core": ("gateway.server.core", "gateway.backends.contract", "gateway.wire"),
     "gateway.server.usecases": ("gateway.server.usecases", *CONTRACTS),
@@ -28,7 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.server.rpc": ("gateway.server.rpc", "gateway.server.usecases", "daskgateway", *CONTRACTS),
     "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile"),
     "gateway.networks": ("gateway.networks", "gateway.wire"),
-    "gateway.proxy": ("gateway.proxy", "gateway.wire", "gateway.networks", "gateway.configfile", "gateway.keptfile", "daskgateway"),
+    "gateway.proxy": ("gateway.proxy", *NEUTRAL, "gateway.configfile", "gateway.descriptors", "daskgateway"),
     "gateway.client": ("gateway.client", "gateway.wire", "daskgateway"),
 }
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)
