@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-SERVER_COMMANDS = ("serve", "check-config", "generate-config", "show-config", "hash-password", "proxy")
+SERVER_COMMANDS = ("serve", "check-config", "confirm-database", "generate-config", "show-config", "hash-password", "proxy")
 EXIT_CONFIGURATION = 2
 
 
@@ -130,6 +130,35 @@ def check_config(path: str | None, words: tuple[str, ...]) -> None:
     """Say whether the configuration is right."""
     _settings(path, words)
     click.echo("the configuration is right")
+
+
+@main.command("confirm-database", context_settings=_PASSING)
+@_config_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_words
+def confirm_database(path: str | None, yes: bool, words: tuple[str, ...]) -> None:
+    """Let a database stay that the server doubts, such as a backup: what runs unknown to it is ended.
+
+    The server ends nothing by a database that is older than the one it last used, or another one. To go back to the right one needs no
+    word: stop the server, put that database there, and start it again.
+    """
+    found = _settings(path, words)
+    from gateway.server import confirm
+
+    doubt = confirm.find(pathlib.Path(found.server.state_dir).expanduser())
+    if doubt is None:
+        click.echo("nothing is doubted (a server that has just begun looks for a minute before it knows)")
+        return
+    click.echo(doubt.words)
+    end = f", and end these {doubt.processes} processes and what their users compute" if doubt.processes else ""
+    if not yes and not click.confirm(f"Keep this database{end}?"):
+        click.echo("nothing is changed")
+        sys.exit(1)
+    try:
+        confirm.confirm(doubt)
+    except OSError as error:
+        _fail(f"{doubt.path}: {error.strerror}")
+    click.echo("confirmed; a running server acts on it within two minutes")
 
 
 @main.command("show-config", context_settings=_PASSING)

@@ -280,8 +280,10 @@ class Agent(SchedulerPlugin):
                 if code in REFUSALS:
                     refused_since = refused_since or time.monotonic()
                     self._check_refusal(refused_since, error.details() or str(code))
-                elif failures == 0:
-                    logger.info("the gateway's server does not answer (%s); trying on", code.name)
+                else:
+                    refused_since = None  # it does not say that this scheduler is none of its own
+                    if failures == 0:
+                        logger.info("the gateway's server does not answer (%s); trying on", code.name)
             except RuntimeError:  # the event loop has closed
                 return
             outbox.put(None)

@@ -30,6 +30,7 @@ from gateway.descriptors import raise_descriptor_limit
 from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
+from gateway.server.doubts import Doubts
 from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
 from gateway.server.kept_port import keep_port, kept_port
 from gateway.server.reach import judge
@@ -45,10 +46,11 @@ from gateway.server.security import tickets, tokens
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
 from gateway.server.settings import Settings, descriptors_wanted, known_classes, settings, split_address
-from gateway.server.store.contract import Store, StoreError
+from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
 from gateway.server.usecases.services import Endpoint, Services
+from gateway.server.witness import Witness
 
 __all__ = ["App", "known_classes", "serve", "settings"]
 
@@ -82,7 +84,7 @@ class App:
         self._endpoint = Endpoint("127.0.0.1", 0, "")
         self.port = 0
         self.edge_address = ""
-        self.store: Store
+        self.store: SqliteStore
 
     def endpoint(self) -> Endpoint:
         """Return where users reach the edge."""
@@ -101,9 +103,13 @@ class App:
         if words := wanted.fitting(raise_descriptor_limit(wanted.descriptors))[1]:
             logger.warning("%s", words)
         self._make_state_dir()
-        self.store = SqliteStore(self._database())
+        database = self._database()
+        self.store = SqliteStore(database, Witness(self.state_dir).last())
         await self.store.open()
         self._stack.push_async_callback(self.store.close)
+        self._doubts = Doubts(self.state_dir, database, self.store, self.store.strange, self.settings.backends)
+        self._stack.push_async_callback(self._doubts.close)
+        await self._doubts.open()
         self._stack.callback(self._threads.shutdown, wait=False)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
@@ -111,7 +117,7 @@ class App:
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
         token = keys.edge_token(self.state_dir / "edge.token")
-        self._doors = Doors(self.settings.authenticator, self.store, cluster_keys, tokens.hashed(token), now_ms)
+        self._doors = Doors(self.settings.authenticator, self.store, cluster_keys, tokens.hashed(token), now_ms, self._doubts.holds)
         self._stack.callback(self._doors.identities.close)
         self._spawn(self._doors.holds.run(), "holds")
         launches = keys.Launches(cluster_keys, self._agent_endpoint)
@@ -131,7 +137,8 @@ class App:
         await self.reconciler.start()
         self._stack.push_async_callback(self.reconciler.stop)
         for name, backend in backends.items():
-            self._spawn(Watcher(self.store, name, backend, self.reconciler.observed).run(), f"watch-{name}")
+            self._spawn(Watcher(self.store, name, backend, self.reconciler.observed, self._doubts).run(), f"watch-{name}")
+        self._spawn(self._doubts.keep(), "witness")
         self._spawn(self._forget(), "forget")
         await host.set_health(self._healthy, True)
 
@@ -168,7 +175,7 @@ class App:
         self._switchboard = Switchboard(self.store.view)
         self._spawn(self._switchboard.run(), "switchboard")
         agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set)
-        self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set)
+        self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set, self._doubts.holds)
         self._grpc, self._healthy = host.build(
             [
                 ContextInterceptor(),

@@ -1,6 +1,7 @@
 """Looks at the machine room from time to time: polls what is intended, and ends what nobody intends.
 
-The poll finds ends that no push told of; the sweep finds processes whose record is gone, such as after a lost database.
+The poll finds ends that no push told of; the sweep finds processes whose record says that they should be gone. What has no record at all
+is ended only by consent: it is the database that may be wrong.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from gateway.backends.contract import Backend, BackendUnavailable, Instance, Observation, Phase, Target
+from gateway.server.core.intended import Standing, standing
 from gateway.server.core.model import Cluster, Launching, Worker
 from gateway.server.reconcile.complaints import Complaints
 from gateway.server.store.contract import Store, Tx
@@ -18,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 100  # clusters whose workers are read in one transaction
 SWEEP_INTERVAL_S = 60.0
+
+Record = tuple[Cluster | None, frozenset[str]]  # a cluster, with the names of its workers
 
 
 def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Launching]:
@@ -38,16 +43,18 @@ def surprises(seen: Mapping[Instance, Observation], known: Mapping[Target, Launc
     return [observation for instance, observation in seen.items() if observation.phase is not Phase.RUNNING or instance not in settled]
 
 
-def orphans(found: Sequence[Observation], intended: Callable[[Observation], bool]) -> list[Target]:
-    """Return what runs and nobody intends."""
-    return [Target(seen.instance, seen.handle, seen.user) for seen in found if seen.phase is not Phase.GONE and not intended(seen)]
+class Consent(Protocol):
+    """Who knows whether the database may be believed about what it does not intend."""
+
+    async def permitted(self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]) -> Sequence[Observation]:
+        """Return what of it may be ended."""
 
 
 class Watcher:
     """Polls and sweeps one backend until it is cancelled."""
 
-    def __init__(self, store: Store, name: str, backend: Backend, push: Callable[[Sequence[Observation]], None]) -> None:
-        self._store, self._name, self._backend, self._push = store, name, backend, push
+    def __init__(self, store: Store, name: str, backend: Backend, push: Callable[[Sequence[Observation]], None], consent: Consent) -> None:
+        self._store, self._name, self._backend, self._push, self._consent = store, name, backend, push, consent
         self._complaints = Complaints(logger)
         self._known: dict[str, tuple[int, dict[Target, Launching]]] = {}  # by uid: at which revision, and what it should know
 
@@ -90,16 +97,20 @@ class Watcher:
                 self._push(surprises(seen, targets))
 
     async def sweep(self) -> None:
-        """End what nobody intends."""
-        found = await self._backend.find()
-        uids = sorted({seen.instance.uid for seen in found})
-        known: set[tuple[str, str]] = set()
-        for chunk in _batched(uids):
-            known |= await self._store.read(lambda tx, chunk=chunk: _read_intended(tx, chunk))  # type: ignore[misc]
-        unwanted = orphans(found, lambda seen: (seen.instance.uid, seen.instance.name) in known)
+        """End what nobody intends, as far as that may be believed."""
+        found = [seen for seen in await self._backend.find() if seen.phase is not Phase.GONE]
+        stands: dict[Standing, list[Observation]] = {standing: [] for standing in Standing}
+        records: dict[str, Record] = {}
+        for chunk in _batched(sorted({seen.instance.uid for seen in found})):
+            records |= await self._store.read(lambda tx, chunk=chunk: _read_records(tx, chunk))  # type: ignore[misc]
+        for seen in found:
+            cluster, workers = records.get(seen.instance.uid, (None, frozenset()))
+            purged = self._store.view.purged(seen.instance.uid)
+            stands[standing(seen.instance, cluster, workers, purged=purged)].append(seen)
+        unwanted = await self._consent.permitted(self._name, stands[Standing.LEFT_OVER], stands[Standing.UNKNOWN])
         if unwanted:
             logger.warning("backend %s: ending %d processes that nobody intends", self._name, len(unwanted))
-            await self._backend.stop(unwanted)
+            await self._backend.stop([Target(seen.instance, seen.handle, seen.user) for seen in unwanted])
 
 
 def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
@@ -116,14 +127,7 @@ def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[str, tuple[int, dict[Targ
     return found
 
 
-def _read_intended(tx: Tx, uids: Sequence[str]) -> set[tuple[str, str]]:
-    """Return uid and name of every instance that some record intends."""
-    known: set[tuple[str, str]] = set()
-    for uid in uids:
-        cluster = tx.cluster(uid)
-        if cluster is None or cluster.state.finished:
-            continue
-        if cluster.scheduler.launching is not None:
-            known.add((uid, cluster.scheduler_instance.name))
-        known |= {(uid, worker.name) for worker in tx.workers(uid)}
-    return known
+def _read_records(tx: Tx, uids: Sequence[str]) -> dict[str, Record]:
+    """Return the clusters that have these uids, each with the names of its workers."""
+    found = {uid: tx.cluster(uid) for uid in uids}
+    return {uid: (cluster, frozenset(worker.name for worker in tx.workers(uid))) for uid, cluster in found.items() if cluster is not None}

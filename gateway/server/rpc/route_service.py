@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from daskgateway.internal.v1 import route_pb2 as pb
@@ -37,8 +37,10 @@ def route(cluster: Cluster) -> pb.Route:
 class RouteServicer(route_pb2_grpc.RouteServiceServicer):
     """The service."""
 
-    def __init__(self, view: View, ticket_keys: Sequence[bytes], draining: Callable[[], bool]) -> None:
-        self._view, self._ticket_keys, self._draining = view, tuple(ticket_keys), draining
+    def __init__(
+        self, view: View, ticket_keys: Sequence[bytes], draining: Callable[[], bool], doubted: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._view, self._ticket_keys, self._draining, self._doubted = view, tuple(ticket_keys), draining, doubted
         self._subscriptions: set[Subscription] = set()
 
     def wake_all(self) -> None:
@@ -46,19 +48,28 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
         for subscription in self._subscriptions:
             subscription.close()
 
+    def _whole(self, routes: Sequence[pb.Route], *, snapshot: bool) -> Iterator[pb.RouteUpdate]:
+        """Yield every route there is."""
+        revision = self._view.revision
+        yield pb.RouteUpdate(revision=revision, snapshot=snapshot, routes=routes[:CHUNK], ticket_keys=self._ticket_keys)
+        for start in range(CHUNK, len(routes), CHUNK):
+            yield pb.RouteUpdate(revision=revision, routes=routes[start : start + CHUNK])
+
     async def WatchRoutes(self, request: pb.WatchRoutesRequest, context: Any) -> AsyncIterator[pb.RouteUpdate]:
         if not current.get().edge:
             raise CredentialsInvalid
         subscription = self._view.subscribe()
         self._subscriptions.add(subscription)
         try:
-            known: dict[str, pb.Route] = {cluster.uid: route(cluster) for cluster in self._view.clusters() if routed(cluster)}
-            revision, routes = self._view.revision, list(known.values())
-            yield pb.RouteUpdate(revision=revision, snapshot=True, routes=routes[:CHUNK], ticket_keys=self._ticket_keys)
-            for start in range(CHUNK, len(routes), CHUNK):
-                yield pb.RouteUpdate(revision=revision, routes=routes[start : start + CHUNK])
+            known: dict[str, pb.Route] = {}
+            partial: bool | None = None  # what is not in a whole snapshot the edge forgets: not while the database may lack clusters
             due_at = time.monotonic() + HEARTBEAT_S
             while not self._draining():
+                if partial is None or (partial and not self._doubted()):
+                    partial = self._doubted()
+                    known = {cluster.uid: route(cluster) for cluster in self._view.clusters() if routed(cluster)}
+                    for update in self._whole(list(known.values()), snapshot=not partial):
+                        yield update
                 changes, revision = await subscription.next(max(0.0, due_at - time.monotonic()))
                 update = pb.RouteUpdate(revision=revision)
                 for change in changes:

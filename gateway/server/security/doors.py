@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable
+from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, StoreUnavailable
 from gateway.server.core.model import Principal, Token
 from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security import tokens
@@ -21,6 +21,7 @@ from gateway.server.store.contract import Store
 logger = logging.getLogger(__name__)
 
 MAX_AGENT_TOKEN = 256
+DOUBTED_RETRY_S = 5.0
 
 
 class SecretsOf(Protocol):
@@ -34,10 +35,16 @@ class Doors:
     """The doors."""
 
     def __init__(
-        self, authenticator: Authenticator, store: Store, cluster_secrets: SecretsOf, edge_hash: bytes, now: Callable[[], int]
+        self,
+        authenticator: Authenticator,
+        store: Store,
+        cluster_secrets: SecretsOf,
+        edge_hash: bytes,
+        now: Callable[[], int],
+        doubted: Callable[[], bool] = lambda: False,  # whether the database may lack clusters that run
     ) -> None:
         self._authenticator, self._store, self._cluster_secrets = authenticator, store, cluster_secrets
-        self._edge_hash, self._now = edge_hash, now
+        self._edge_hash, self._now, self._doubted = edge_hash, now, doubted
         self._api_tokens = ApiTokens(store, now)
         self.identities = Identities(authenticator, now)
         self.holds = Holds(self.present, now)
@@ -114,7 +121,15 @@ class Doors:
         return replace(principal, token_id="") if principal.token_id else principal
 
     async def agent(self, uid: str, token: str) -> None:
-        """Return if the token is that of the cluster's agent."""
+        """Return if the token is that of the cluster's agent. While the database may lack clusters nobody is turned away for good."""
+        try:
+            await self._agent(uid, token)
+        except CredentialsInvalid:
+            if self._doubted():  # an agent that is turned away for long ends its scheduler
+                raise StoreUnavailable(retry_after_s=DOUBTED_RETRY_S) from None
+            raise
+
+    async def _agent(self, uid: str, token: str) -> None:
         cluster = self._store.view.cluster(uid)
         if cluster is None or cluster.state.finished or len(token) > MAX_AGENT_TOKEN:
             raise CredentialsInvalid

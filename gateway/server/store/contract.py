@@ -38,6 +38,14 @@ class Tombstone:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The database that a server last used, as far as it was written down."""
+
+    identity: str
+    revision: int
+
+
 class Tx(Protocol):
     """One transaction. Reads see its own writes."""
 
@@ -140,6 +148,9 @@ class View(Protocol):
     def named(self, owner: str, cluster_id: str) -> Cluster | None:
         """Return the newest cluster of that name."""
 
+    def purged(self, uid: str) -> bool:
+        """Whether there was such a cluster; those purged long ago are forgotten."""
+
     def clusters(self, owner: str | None = None) -> Iterable[Cluster]:
         """Yield clusters newest first (created_revision, then uid), of one owner or of all. Cheap for one owner."""
 
@@ -180,6 +191,10 @@ class Store(Protocol):
     @property
     def view(self) -> View:
         """Every cluster, in memory."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this database from every other one; a backup that is put back takes another. Known once it is open."""
 
     async def open(self) -> None:
         """Connect, migrate, fill the view. StoreError if that cannot be."""

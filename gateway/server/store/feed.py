@@ -57,6 +57,10 @@ class Feed:
         wanted = [cluster for cluster in found.values() if interest.wants(cluster.owner, cluster.cluster_id, cluster.uid)]
         return sorted(wanted, key=_newest_first)
 
+    def purged(self, uid: str) -> bool:
+        """Whether there was such a cluster; those purged long ago are forgotten."""
+        return uid in self._tombstones
+
     def clusters(self, owner: str | None = None) -> Iterable[Cluster]:
         """Return clusters newest first, of one owner or of all."""
         if owner is None:

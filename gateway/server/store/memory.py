@@ -161,6 +161,8 @@ class MemoryTx:
 class MemoryStore:
     """contract.Store in memory."""
 
+    identity = "memory"
+
     def __init__(self) -> None:
         self.view = Feed()
         self._tables = _Tables()

@@ -25,9 +25,10 @@ from sqlalchemy.pool import QueuePool
 from gateway.server.core.model import Cluster
 from gateway.server.store import tables as t
 from gateway.server.store.codec import decode_cluster
-from gateway.server.store.contract import StoreError, StoreUnreachable, Tombstone, Tx
+from gateway.server.store.contract import Last, StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
 from gateway.server.store.files import Files, FilesLost
+from gateway.server.store.identity import COMPACTED_KEY, REVISION_KEY, recognize
 from gateway.server.store.migrations import migrate
 from gateway.server.store.mirror import Mirror
 from gateway.server.store.pending import Pending
@@ -43,7 +44,6 @@ MAX_QUEUED = 20_000  # functions waiting for the writer; beyond, callers are tol
 MAX_GROUP = 256  # functions committed together
 READERS = 2
 BUSY_TIMEOUT_MS = 10_000
-REVISION_KEY = "revision"
 
 
 @dataclass(slots=True)
@@ -67,9 +67,11 @@ class _Committed:
 class SqliteStore:
     """contract.Store in a file."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = pathlib.Path(path)
+    def __init__(self, path: pathlib.Path, last: Last | None = None) -> None:
+        self._path, self._last = pathlib.Path(path), last
         self.view = Feed()
+        self.identity = ""
+        self.strange = ""  # why it is not the database that was last used; an empty text if it is
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUED)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._writer: threading.Thread | None = None
@@ -105,6 +107,7 @@ class SqliteStore:
         connection = self._connection = self._engine.connect()
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         migrate(connection)
+        self.identity, self.strange = recognize(connection, self._last)
         connection.commit()
         connection.exec_driver_sql("BEGIN")
         self._load(connection)
@@ -118,7 +121,7 @@ class SqliteStore:
         numbers = {row.key: row.value for row in connection.execute(select(t.meta))}
         self._revision = int(numbers.get(REVISION_KEY, b"0"))
         self._mirror = Mirror(clusters)
-        self.view.load(clusters, tombstones, self._revision, int(numbers.get("compacted_revision", b"0")))
+        self.view.load(clusters, tombstones, self._revision, int(numbers.get(COMPACTED_KEY, b"0")))
 
     async def close(self) -> None:
         """Finish what was begun and disconnect."""

@@ -1,0 +1,51 @@
+"""The administrator's word on a database that is doubted: what is shown before it is asked for, and where it is left for the server."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.server.doubts import DOUBT_FILE, MAX_TOLD, WORD_FILE
+from gateway.server.witness import read_json, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What the server doubts, as it wrote it down."""
+
+    path: pathlib.Path
+    told: Mapping[str, Any]
+    words: str  # on some lines, for people
+    processes: int
+
+
+def find(state_dir: pathlib.Path) -> Doubt | None:
+    """Return what is doubted, None if nothing is."""
+    path = state_dir / DOUBT_FILE
+    told = read_json(path)
+    if not told:
+        return None
+    clusters = [cluster for cluster in told.get("clusters", ()) if isinstance(cluster, dict)]
+    count = int(told.get("count", len(clusters)))
+    lines = [f"The database {told.get('path')} {told.get('why')}."]
+    if clusters:
+        lines += [f"{count} clusters run that it does not know:"]
+        lines += [
+            f"  {c.get('uid')}  of {c.get('user') or 'unknown'}, on {c.get('backend')}, {c.get('processes')} processes" for c in clusters
+        ]
+    if count > MAX_TOLD:
+        lines += [f"  and {count - MAX_TOLD} more, which will be asked about again"]
+    return Doubt(path, told, "\n".join(lines), sum(int(cluster.get("processes", 0)) for cluster in clusters))
+
+
+def confirm(doubt: Doubt) -> None:
+    """Leave the administrator's word for the server, about what was shown and nothing that came since. OSError if that cannot be."""
+    word = doubt.path.with_name(WORD_FILE)
+    status = doubt.path.stat()
+    write_json(word, doubt.told)
+    if status.st_uid != os.geteuid():  # root's word is to be read by whom the server runs as
+        os.chown(word, status.st_uid, status.st_gid)
+    doubt.path.unlink(missing_ok=True)
