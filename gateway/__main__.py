@@ -17,6 +17,9 @@ from typing import Any
 
 import click
 
+from gateway import __version__
+from gateway.wire import DISTRIBUTION
+
 SERVER_COMMANDS = ("serve", "check-config", "confirm-database", "generate-config", "show-config", "hash-password", "proxy")
 EXIT_CONFIGURATION = 2
 
@@ -39,7 +42,7 @@ def _client_commands() -> dict[str, click.Command]:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="daskgateway")
+@click.version_option(__version__)
 def main() -> None:
     """Dask clusters as a service."""
 
@@ -64,7 +67,7 @@ def _server_only(import_it: Callable[[], Any]) -> Any:
     try:
         return import_it()
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; the server needs: pip install 'daskgateway[server]'")
+        return _fail(f"{error.name} is not installed; the server needs: pip install '{DISTRIBUTION}[server]'")
 
 
 def _app() -> Any:

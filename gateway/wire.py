@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+DISTRIBUTION = "dask-gateway-grpc"  # what pip installs; the packages are `gateway` and `daskgateway`, so is the command
 SCHEME = "dgw"
 SNI_SUFFIX = ".daskgateway"
 ERROR_DOMAIN = "daskgateway"

@@ -47,7 +47,7 @@ def main() -> int:
                 [str(home / "bin/daskgateway"), "serve"], env=environment, cwd=directory, capture_output=True, text=True
             )
             assert refused.returncode == 2, refused
-            assert "pip install 'daskgateway[server]'" in refused.stderr or "Python 3.11" in refused.stderr, refused.stderr
+            assert "pip install 'dask-gateway-grpc[server]'" in refused.stderr or "Python 3.11" in refused.stderr, refused.stderr
         finally:
             gateway.stop()
     return 0

@@ -6,6 +6,7 @@ import difflib
 from importlib.metadata import entry_points
 
 from gateway.backends.base import BaseBackend
+from gateway.wire import DISTRIBUTION
 
 GROUP = "gateway.backends"
 
@@ -25,5 +26,5 @@ def load(name: str) -> type[BaseBackend]:
     try:
         loaded: type[BaseBackend] = found[name].load()
     except ModuleNotFoundError as error:
-        raise LookupError(f"c.DaskGateway.backends: {name} needs {error.name}: pip install 'daskgateway[{name}]'") from None
+        raise LookupError(f"c.DaskGateway.backends: {name} needs {error.name}: pip install '{DISTRIBUTION}[{name}]'") from None
     return loaded
