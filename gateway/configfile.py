@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import pathlib
 import sys
 import traceback
@@ -16,6 +17,7 @@ from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
 from traitlets.traitlets import TraitError, Unicode
 
+MAX_DEPTH = 20  # of values in values that are looked at
 DEFAULT_FILE = "daskgateway_config.py"
 
 
@@ -85,6 +87,8 @@ def problems(config: Config, classes: Iterable[type[Configurable]]) -> list[str]
 
 
 def _wrong_value(cls: type[Configurable], section: str, name: str, value: object) -> list[str]:
+    if not _finite(value):
+        return [f"c.{section}.{name}: numbers must be finite, not {value!r:.100}"]
     alone = Config()
     alone[section][name] = value
     try:
@@ -92,6 +96,17 @@ def _wrong_value(cls: type[Configurable], section: str, name: str, value: object
     except TraitError as error:
         return [f"c.{section}.{name}: {' '.join(str(error).split())}"]
     return []
+
+
+def _finite(value: object, depth: int = 0) -> bool:
+    """Whether no number in a value is NaN or infinite, which bounds do not catch."""
+    if depth > MAX_DEPTH:
+        return True
+    if isinstance(value, dict):
+        return all(_finite(item, depth + 1) for item in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_finite(item, depth + 1) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

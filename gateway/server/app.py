@@ -311,7 +311,10 @@ class App:
         everybody = Principal("gateway", admin=True)
         try:
             for cluster in [cluster for cluster in view.clusters() if not cluster.state.finished]:
-                await stop_cluster(self.services, everybody, f"users/{cluster.owner}/clusters/{cluster.uid}", "", Call("StopCluster"))
+                try:
+                    await stop_cluster(self.services, everybody, f"users/{cluster.owner}/clusters/{cluster.uid}", "", Call("StopCluster"))
+                except Exception as error:  # the others are stopped all the same
+                    logger.error("cluster %s cannot be stopped: %s", cluster.uid, error)
             async with asyncio.timeout(STOP_CLUSTERS_S):
                 while any(not cluster.state.finished for cluster in view.clusters()):
                     await subscription.next(1.0)

@@ -5,6 +5,7 @@ Read with `gateway.configfile`; this file knows what the settings mean, not wher
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import sys
@@ -18,7 +19,17 @@ from gateway.server.core import options as option_types
 from gateway.server.core.admission import Offer
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Lifecycle, Limits, Principal
-from gateway.server.core.quantities import format_bytes, parse_bytes
+from gateway.server.core.quantities import (
+    MAX_CORES,
+    MAX_COUNT,
+    MAX_DURATION_S,
+    MAX_THREADS,
+    MIN_CORES,
+    MIN_MEMORY_BYTES,
+    format_bytes,
+    parse_bytes,
+)
+from gateway.server.core.texts import is_sound
 
 FIELD_TYPES = (
     option_types.Text,
@@ -65,9 +76,9 @@ class DaskGateway(Configurable):
     ).tag(config=True)
     start_proxy = Bool(True, help="Start an edge as a child. False: run `daskgateway proxy` beside the server.").tag(config=True)
     reflection = Bool(True, help="Answer gRPC reflection, so that grpcurl needs no .proto files.").tag(config=True)
-    drain_s = Float(10.0, min=0, help="Seconds from SIGTERM to exit at most: watches are told to come back, calls may finish.").tag(
-        config=True
-    )
+    drain_s = Float(
+        10.0, min=0, max=MAX_DURATION_S, help="Seconds from SIGTERM to exit at most: watches are told to come back, calls may finish."
+    ).tag(config=True)
     stop_clusters_on_exit = Bool(False, help="Stop every cluster on SIGTERM. By default they live on and are found again.").tag(config=True)
     max_clusters = Int(
         10_000,
@@ -77,14 +88,21 @@ class DaskGateway(Configurable):
     max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)
-    max_token_ttl_s = Float(366 * 86400.0, min=60, help="Longest life of an API token, in seconds.").tag(config=True)
-    retention_s = Float(86400.0, min=0, help="Seconds that a finished cluster's record and logs are kept.").tag(config=True)
-    scheduler_start_timeout_s = Float(120.0, min=1, help="Seconds from a scheduler's process running to its first report.").tag(config=True)
-    worker_connect_timeout_s = Float(300.0, min=1, help="Seconds from a worker's process running to its scheduler knowing it.").tag(
+    max_token_ttl_s = Float(366 * 86400.0, min=60, max=MAX_DURATION_S, help="Longest life of an API token, in seconds.").tag(config=True)
+    retention_s = Float(86400.0, min=0, max=MAX_DURATION_S, help="Seconds that a finished cluster's record and logs are kept.").tag(
         config=True
     )
+    scheduler_start_timeout_s = Float(
+        120.0, min=1, max=MAX_DURATION_S, help="Seconds from a scheduler's process running to its first report."
+    ).tag(config=True)
+    worker_connect_timeout_s = Float(
+        300.0, min=1, max=MAX_DURATION_S, help="Seconds from a worker's process running to its scheduler knowing it."
+    ).tag(config=True)
     agent_silence_timeout_s = Float(
-        300.0, min=1, help="Seconds without a report after which a cluster has failed; counted only while the server listens."
+        300.0,
+        min=1,
+        max=MAX_DURATION_S,
+        help="Seconds without a report after which a cluster has failed; counted only while the server listens.",
     ).tag(config=True)
     log_level = Enum(["DEBUG", "INFO", "WARNING", "ERROR"], "INFO", help="What is logged to standard error.").tag(config=True)
 
@@ -106,7 +124,7 @@ def _memory(default: str, text: str) -> Union:
 
 
 def _seconds(text: str) -> typing.Any:  # a trait, which reads as float or None
-    return Float(None, allow_none=True, min=0, help=f"Seconds {text}. None: for ever.").tag(config=True)
+    return Float(None, allow_none=True, min=0, max=MAX_DURATION_S, help=f"Seconds {text}. None: for ever.").tag(config=True)
 
 
 class ClusterConfig(Configurable):
@@ -121,11 +139,11 @@ class ClusterConfig(Configurable):
     apply_options = Any(
         None, help="Callable (values of all options) -> settings of this class to override, for options of other names."
     ).tag(config=True)
-    worker_cores = Float(1.0, min=0.01, help="Cores of a worker.").tag(config=True)
+    worker_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a worker.").tag(config=True)
     worker_memory = _memory("2 GiB", "Memory of a worker")
-    worker_threads = Int(0, min=0, help="Threads of a worker; 0: as many as cores, at least 1.").tag(config=True)
+    worker_threads = Int(0, min=0, max=MAX_THREADS, help="Threads of a worker; 0: as many as cores, at least 1.").tag(config=True)
     worker_nanny = Bool(False, help="Run workers under a nanny process, which restarts them when they outgrow memory.").tag(config=True)
-    scheduler_cores = Float(1.0, min=0.01, help="Cores of a scheduler.").tag(config=True)
+    scheduler_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a scheduler.").tag(config=True)
     scheduler_memory = _memory("2 GiB", "Memory of a scheduler")
     scheduler_host = Unicode(
         "", help="Host that schedulers listen on. Empty: as the backend needs it, 127.0.0.1 on local, a node's own address elsewhere."
@@ -135,8 +153,10 @@ class ClusterConfig(Configurable):
     dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
     environment = Dict(help="Environment variables of scheduler and workers; users may add some if on offer.").tag(config=True)
     dask_config = Dict(help="Dask configuration of scheduler and workers, by dotted key.").tag(config=True)
-    max_workers = Int(None, allow_none=True, min=0, help="Most workers of one cluster. None: no limit.").tag(config=True)
-    max_cores = Float(None, allow_none=True, min=0, help="Most cores of one cluster with its scheduler. None: no limit.").tag(config=True)
+    max_workers = Int(None, allow_none=True, min=0, max=MAX_COUNT, help="Most workers of one cluster. None: no limit.").tag(config=True)
+    max_cores = Float(None, allow_none=True, min=0, max=1e9, help="Most cores of one cluster with its scheduler. None: no limit.").tag(
+        config=True
+    )
     max_memory = Union(
         [Unicode(), Int()], default_value=None, allow_none=True, help="Most memory of one cluster with its scheduler. None: no limit."
     ).tag(config=True)
@@ -170,9 +190,24 @@ class ClusterConfig(Configurable):
     def _is_memory(self, proposal: Mapping[str, object]) -> object:
         value = proposal["value"]
         try:
-            return value if value is None else parse_bytes(value)  # type: ignore[arg-type]
+            size = None if value is None else parse_bytes(value)  # type: ignore[arg-type]
         except ValueError as error:
             raise TraitError(str(error)) from None
+        if size is not None and 0 < size < MIN_MEMORY_BYTES:
+            raise TraitError("must be 0 or at least 1 MiB")
+        return size
+
+    @validate("dask_config", "environment")
+    def _is_json(self, proposal: Mapping[str, object]) -> object:
+        value = proposal["value"]
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TraitError(f"must hold texts, finite numbers, truth values, lists and mappings only ({error})") from None
+        for name, text in value.items() if isinstance(value, dict) else ():
+            if not name or "=" in str(name) or not is_sound(f"{name}{text}"):
+                raise TraitError(f"{name!r}: a name must not be empty or hold '=', and nothing holds NUL")
+        return value
 
     @validate("options")
     def _are_fields(self, proposal: Mapping[str, object]) -> object:
@@ -222,12 +257,11 @@ def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
     for option in fields:
         if not isinstance(option, FIELD_TYPES):
             raise TraitError(f"{option!r} is no field; use Float, Integer, Text, Select, Bool or Mapped")
-        if option.name in seen or not option.name.isidentifier():
-            raise TraitError(f"option {option.name!r}: names must be identifiers, each once")
+        if wrong := option_types.wrong_field(option):
+            raise TraitError(f"option {option.name}: {wrong}")
+        if option.name in seen:
+            raise TraitError(f"option {option.name}: there is another of that name")
         seen.add(option.name)
-        _, wrong = option_types.check_value(option, option.default)
-        if wrong:
-            raise TraitError(f"option {option.name}: its default {option.default!r} {wrong}")
     return tuple(fields)  # type: ignore[arg-type]
 
 

@@ -233,19 +233,6 @@ async def test_two_servers_cannot_share_a_file(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "gateway.db").stat().st_mode & 0o077 == 0
 
 
-async def test_a_record_that_cannot_be_read_is_told_in_one_line(tmp_path: pathlib.Path) -> None:
-    store = SqliteStore(tmp_path / "gateway.db")
-    await store.open()
-    await store.transact(lambda tx: tx.put_cluster(a_cluster()))
-    await store.close()
-    raw = sqlite3.connect(tmp_path / "gateway.db")
-    raw.execute("UPDATE cluster SET document = substr(document, 1, 20)")
-    raw.commit()
-    raw.close()
-    with pytest.raises(StoreError, match="a record cannot be read"):
-        await SqliteStore(tmp_path / "gateway.db").open()
-
-
 async def test_unusable_files_are_told_in_one_line(tmp_path: pathlib.Path) -> None:
     newer, junk = tmp_path / "newer.db", tmp_path / "junk.db"
     made = SqliteStore(newer)

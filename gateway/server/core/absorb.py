@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Launching, Scheduler, State, StopWish, Worker
+from gateway.server.core.texts import sound
 from gateway.server.core.transitions import Trigger, after
 
 MAX_MESSAGE = 4096
@@ -29,7 +30,7 @@ class Known:
 
     def tell(self, reason: str, message: str, instance: str = "") -> None:
         """Note an event."""
-        self.events.append(Event(self.cluster.uid, self.now, reason, message[:MAX_MESSAGE], instance))
+        self.events.append(Event(self.cluster.uid, self.now, reason, sound(message, MAX_MESSAGE), instance))
 
     def scheduler(self, **changes: object) -> None:
         """Change what is known of the scheduler."""
@@ -51,18 +52,18 @@ class Known:
         """Take a transition and note it."""
         state = after(self.cluster.state, trigger)
         if state is not self.cluster.state:
-            self.cluster = replace(self.cluster, state=state, state_at=self.now, reason=reason, message=message[:MAX_MESSAGE])
+            self.cluster = replace(self.cluster, state=state, state_at=self.now, reason=reason, message=sound(message, MAX_MESSAGE))
             self.tell(state.value, message or f"the cluster is {state}")
 
     def say(self, reason: str, message: str) -> None:
         """Say why the cluster is where it is."""
         if (reason, message) != (self.cluster.reason, self.cluster.message):
-            self.cluster = replace(self.cluster, reason=reason, message=message[:MAX_MESSAGE])
+            self.cluster = replace(self.cluster, reason=reason, message=sound(message, MAX_MESSAGE))
 
     def end(self, wish: StopWish) -> None:
         """Wish the cluster's end, unless it was wished before."""
         if self.cluster.stop is None:
-            self.cluster = replace(self.cluster, stop=replace(wish, message=wish.message[:MAX_MESSAGE]))
+            self.cluster = replace(self.cluster, stop=replace(wish, message=sound(wish.message, MAX_MESSAGE)))
         self.move(Trigger.STOP, self.cluster.stop.reason if self.cluster.stop else "", wish.message)
 
     def fail(self, reason: str, message: str) -> None:

@@ -12,14 +12,14 @@ from gateway.server.core.lifetimes import shortest
 from gateway.server.core.limits import scheduler_fits
 from gateway.server.core.model import DEFAULT_GROUP, Adaptive, Count, Lifecycle, Limits, Size, Spec, WorkerGroup
 from gateway.server.core.options import Field, check_options
-from gateway.server.core.quantities import parse_bytes
+from gateway.server.core.quantities import MAX_CORES, MAX_DURATION_S, MAX_THREADS, MIN_CORES, MIN_MEMORY_BYTES, parse_bytes
+from gateway.server.core.texts import is_sound
 
 MAX_GROUPS = 16
 MAX_LABELS = 32
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
 MAX_WORKERS = 100_000
-MAX_DURATION_S = 10 * 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def admit(wish: Wish, offer: Offer) -> Spec:
         groups[name] = _group(name, group, offer, backend, (values, settings), violations)
     violations += check_adaptive({name: group.size for name, group in groups.items()})
     lifecycle = resolve_lifecycle(wish.lifecycle, offer, violations)
-    scheduler = _resources(settings, "scheduler", violations, "spec.options")
+    scheduler = _resources(settings, "scheduler")
     spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
     if not scheduler_fits(spec, offer.limits):
         violations.append(Violation("spec.options", "the scheduler alone exceeds the limits of one cluster"))
@@ -139,7 +139,7 @@ def _group(
     violations += wrong
     if own and not wrong:
         settings = _settings(offer, {**values, **own}, offer.base(backend), violations, f"{path}.options")
-    resources = _resources(settings, "worker", violations, f"{path}.options")
+    resources = _resources(settings, "worker")
     return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
 
 
@@ -168,11 +168,11 @@ def check_labels(labels: Mapping[str, str]) -> list[Violation]:
     """Return what is wrong with labels."""
     if len(labels) > MAX_LABELS:
         return [Violation("labels", f"must have at most {MAX_LABELS} pairs")]
-    return [
-        Violation("labels", f"keys must have 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters")
-        for key, value in labels.items()
-        if not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE
-    ][:1]
+    if any(not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE for key, value in labels.items()):
+        return [Violation("labels", f"keys must have 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters")]
+    if not all(is_sound(key) and is_sound(value) for key, value in labels.items()):
+        return [Violation("labels", "must be Unicode without NUL")]
+    return []
 
 
 def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violation]) -> Lifecycle:
@@ -209,17 +209,39 @@ def _settings(
     environment, admins = settings.get("environment"), base.get("environment")
     if isinstance(environment, Mapping) and isinstance(admins, Mapping):
         settings["environment"] = {**admins, **environment}
-    for name in ("worker_memory", "scheduler_memory"):
-        try:
-            settings[name] = parse_bytes(settings.get(name, 0))  # type: ignore[arg-type]
-        except ValueError as error:
-            violations.append(Violation(f"{path}.{name}", str(error)))
+    _check_amounts(settings, base, offer.limits, violations, path)
     return settings
 
 
-def _resources(settings: Mapping[str, object], role: str, violations: list[Violation], path: str) -> Resources:
+def _check_amounts(settings: dict[str, object], base: Mapping[str, object], limits: Limits, violations: list[Violation], path: str) -> None:
+    """Read the amounts of memory among settings, and append what is wrong with any amount."""
+    for name in ("worker_memory", "scheduler_memory"):
+        try:
+            size = parse_bytes(settings.get(name, 0))  # type: ignore[arg-type]
+            _check_memory(size, limited=limits.memory_bytes is not None, chosen=settings.get(name) != base.get(name))
+        except ValueError as error:
+            violations.append(Violation(f"{path}.{name}", str(error)))
+        else:
+            settings[name] = size
+    for name in ("worker_cores", "scheduler_cores"):
+        cores = settings.get(name, 1.0)
+        if not isinstance(cores, int | float) or isinstance(cores, bool) or not MIN_CORES <= cores <= MAX_CORES:
+            violations.append(Violation(f"{path}.{name}", f"must be a number between {MIN_CORES:g} and {MAX_CORES:g}"))
+    threads = settings.get("worker_threads", 0)
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= MAX_THREADS:
+        violations.append(Violation(f"{path}.worker_threads", f"must be a whole number between 0 and {MAX_THREADS}"))
+
+
+def _check_memory(size: int, *, limited: bool, chosen: bool) -> None:
+    """Raise ValueError if a process cannot be given so much: what is as good as nothing would pass by the limit of a cluster."""
+    if not size and limited and chosen:
+        raise ValueError("must be more than 0: the memory of one cluster is limited")
+    if 0 < size < MIN_MEMORY_BYTES:
+        raise ValueError("must be 0 or at least 1 MiB")
+
+
+def _resources(settings: Mapping[str, object], role: str) -> Resources:
+    """Return what a process may use; whatever, where the settings are wrong, which was told."""
     cores, memory = settings.get(f"{role}_cores", 1.0), settings.get(f"{role}_memory", 0)
-    if not isinstance(cores, int | float) or isinstance(cores, bool) or cores <= 0:
-        violations.append(Violation(f"{path}.{role}_cores", "must be a number greater than 0"))
-        return Resources()
-    return Resources(float(cores), memory if isinstance(memory, int) else 0)
+    plain = isinstance(cores, int | float) and MIN_CORES <= cores <= MAX_CORES and isinstance(memory, int)
+    return Resources(float(cores), memory) if plain else Resources()  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.server.core.model import Cluster, State, StopWish
-from gateway.server.core.quantities import format_duration
+from gateway.server.core.quantities import MAX_DURATION_S, format_duration
 
 
 def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
@@ -14,17 +14,22 @@ def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
     if cluster.state.finished or cluster.stop is not None:
         return
     if lifecycle.max_lifetime_s is not None:
-        at = cluster.created_at + int(lifecycle.max_lifetime_s * 1000)
+        at = cluster.created_at + _ms(lifecycle.max_lifetime_s)
         yield StopWish(State.STOPPED, "MAX_LIFETIME", f"it lived for {format_duration(lifecycle.max_lifetime_s)}", at)
     # What an agent told before it fell silent, or before the clock jumped, says nothing of now.
     if doubted or cluster.state is not State.ACTIVE or cluster.scheduler.silent_since_at:
         return
     if lifecycle.idle_timeout_s is not None and activity.idle_since_at:
-        at = activity.idle_since_at + int(lifecycle.idle_timeout_s * 1000)
+        at = activity.idle_since_at + _ms(lifecycle.idle_timeout_s)
         yield StopWish(State.STOPPED, "IDLE_TIMEOUT", f"it was idle for {format_duration(lifecycle.idle_timeout_s)}", at)
     if lifecycle.no_client_timeout_s is not None and activity.no_client_since_at:
-        at = activity.no_client_since_at + int(lifecycle.no_client_timeout_s * 1000)
+        at = activity.no_client_since_at + _ms(lifecycle.no_client_timeout_s)
         yield StopWish(State.STOPPED, "NO_CLIENT", f"no client was connected for {format_duration(lifecycle.no_client_timeout_s)}", at)
+
+
+def _ms(duration_s: float) -> int:
+    """Return milliseconds; what an older version took for endless is only very long."""
+    return int(min(duration_s, MAX_DURATION_S) * 1000)
 
 
 def next_end(cluster: Cluster, *, doubted: bool = False) -> StopWish | None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.server.core.model import DEFAULT_GROUP, Adaptive, GroupStatus, Limits, Size, Spec
-from gateway.server.core.quantities import format_bytes
+from gateway.server.core.quantities import MAX_COUNT, format_bytes
 
-UNBOUNDED = 2**31 - 1
+UNBOUNDED = MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ def _room(spec: Spec, taken: Mapping[str, int], name: str) -> tuple[int, str]:
     if limits.workers is not None:
         rooms.append((limits.workers - sum(taken.values()), f"{limits.workers} workers"))
     if limits.cores is not None:
-        rooms.append((int((limits.cores - cores + 1e-9) / max(resources.cores, 1e-9)), f"{limits.cores:g} cores"))
+        fit = (limits.cores - cores + 1e-9) / max(resources.cores, 1e-9)
+        rooms.append((int(max(-1.0, min(fit, UNBOUNDED))), f"{limits.cores:g} cores"))
     if limits.memory_bytes is not None:
         free = limits.memory_bytes - memory
         rooms.append((int(free // max(resources.memory_bytes, 1)), f"{format_bytes(limits.memory_bytes)} of memory"))

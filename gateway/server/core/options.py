@@ -1,13 +1,17 @@
-"""What users may choose for a cluster, as typed fields, and whether given values are right."""
+"""What users may choose for a cluster, as typed fields, and whether given values, and the fields themselves, are right."""
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from gateway.server.core.errors import Violation
+from gateway.server.core.quantities import MAX_COUNT, MAX_WHOLE
+from gateway.server.core.texts import is_sound
 
 MAX_TEXT = 1024
 MAX_ENTRIES = 64
@@ -108,6 +112,8 @@ def _text(option: Text, value: object) -> tuple[object, str]:
         return value, "must be a text"
     if len(value) > option.max_length:
         return value, f"must have at most {option.max_length} characters"
+    if not is_sound(value):
+        return value, "must be Unicode without NUL"
     if option.pattern and not re.fullmatch(option.pattern, value):
         return value, f"must match {option.pattern}"
     return value, ""
@@ -118,15 +124,24 @@ def _bool(_: Bool, value: object) -> tuple[object, str]:
 
 
 def _integer(option: Integer, value: object) -> tuple[object, str]:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or int(value) != value:
+    if not _is_number(value) or int(value) != value:
         return value, "must be a whole number"
+    if abs(value) > MAX_WHOLE:
+        return value, f"must be between {-MAX_WHOLE} and {MAX_WHOLE}"
     return int(value), _bounds(option, value)
 
 
 def _float(option: Float, value: object) -> tuple[object, str]:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value):
         return value, "must be a number"
     return float(value), _bounds(option, value)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number that a float can tell."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _bounds(option: Integer | Float, value: float) -> str:
@@ -146,8 +161,10 @@ def _mapped(option: Mapped, value: object) -> tuple[object, str]:
         return value, "must map texts to texts"
     if len(value) > option.max_entries:
         return value, f"must have at most {option.max_entries} entries"
-    if any(not key or len(key) > MAX_TEXT or len(text) > 8 * MAX_TEXT or "\0" in key + text or "=" in key for key, text in value.items()):
+    if any(not key or len(key) > MAX_TEXT or len(text) > 8 * MAX_TEXT or "=" in key for key, text in value.items()):
         return value, f"keys must have 1 to {MAX_TEXT} characters and no '=', values at most {8 * MAX_TEXT}"
+    if not all(is_sound(key) and is_sound(text) for key, text in value.items()):
+        return value, "must be Unicode without NUL"
     return dict(value), ""
 
 
@@ -169,6 +186,52 @@ def check_options(
         if wrong:
             violations.append(Violation(f"{path}.{name}", wrong))
     return values, violations
+
+
+def wrong_field(option: Field) -> str:
+    """Return what is wrong with a field itself, as it was configured; an empty text if users can be shown it."""
+    texts = {"name": option.name, "label": option.label, "description": option.description}
+    for name, text in texts.items():
+        if not isinstance(text, str) or not is_sound(text):
+            return f"its {name} must be a text"
+    if not option.name.isidentifier():
+        return "its name must be an identifier"
+    if not isinstance(option.per_group, bool):
+        return "its per_group must be True or False"
+    if (wrong := _wrong_bounds(option)) or (wrong := _wrong_default(option)):
+        return wrong
+    return ""
+
+
+def _wrong_bounds(option: Field) -> str:
+    match option:
+        case Text():
+            try:
+                re.compile(option.pattern)
+            except (re.error, TypeError) as error:
+                return f"its pattern is no regular expression ({error})"
+            return "" if _is_count(option.max_length) else f"its max_length must be between 0 and {MAX_COUNT}"
+        case Integer() | Float():
+            bounds = {"minimum": option.minimum, "maximum": option.maximum}
+            loose = type(option)(option.name)
+            wrong = {name: check_value(loose, bound)[1] for name, bound in bounds.items() if bound is not None}
+            return next((f"its {name} {words}" for name, words in wrong.items() if words), "")
+        case Select():
+            choices = option.choices if isinstance(option.choices, tuple | list) else ()
+            plain = all(isinstance(choice, str) and is_sound(choice) for choice in choices)
+            return "" if choices and plain else "its choices must be texts, at least one"
+        case Mapped():
+            return "" if _is_count(option.max_entries) else f"its max_entries must be between 0 and {MAX_COUNT}"
+    return ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= MAX_COUNT
+
+
+def _wrong_default(option: Field) -> str:
+    _, wrong = check_value(option, option.default)
+    return f"its default {option.default!r:.100} {wrong}" if wrong else ""
 
 
 def _unknown(name: str, known: Mapping[str, Field]) -> str:

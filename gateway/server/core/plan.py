@@ -25,8 +25,11 @@ from gateway.server.core.model import (
     Worker,
 )
 from gateway.server.core.names import worker_name
+from gateway.server.core.texts import sound
 from gateway.server.core.transitions import Trigger
 from gateway.wire import UNREACHABLE
+
+MAX_CONDITION = 1024  # characters of a condition's message
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +333,7 @@ def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:
 
 def _condition(before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int) -> Condition:
     at = before.at if before is not None and before.holds == holds else now
-    return Condition(kind, holds, reason, message[:1024], at)
+    return Condition(kind, holds, reason, sound(message, MAX_CONDITION), at)
 
 
 def _wake_at(known: Known, facts: Facts) -> int | None:

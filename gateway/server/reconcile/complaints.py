@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 
+MAX_REASON = 1024  # characters of a reason that are kept
+
 
 class Complaints:
     """What was last complained of, by key."""
@@ -20,6 +22,15 @@ class Complaints:
         level = logging.DEBUG if self._reasons.get(key) == reason else logging.WARNING
         self._reasons[key] = reason
         self._logger.log(level, "%s: %s; trying again", key, reason)
+
+    def fault(self, key: str, error: BaseException) -> None:
+        """Take note of a fault of our own that is tried again: with its traceback when it comes and when it changes."""
+        reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
+        if self._reasons.get(key) == reason:
+            self._logger.debug("%s: it failed again: %s", key, reason)
+            return
+        self._reasons[key] = reason
+        self._logger.error("%s: it failed (%s); trying again", key, reason, exc_info=error)
 
     def over(self, key: str) -> None:
         """Take note that it has been done; nothing is said if nothing was complained of."""

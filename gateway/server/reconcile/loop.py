@@ -27,6 +27,7 @@ CONCURRENCY = 32  # clusters worked on at a time
 NEWS_DELAY_S = 0.1  # agents' reports within so long are stored as one change
 RETRY_S = (1.0, 60.0)  # after a step that could not be done: doubled from the first to the last
 JUMP_S = 5.0  # by so much the clock of day may part from the steady one between two steps; more is a jump: it was set, or the machine slept
+LOOK_AGAIN_MS = 86_400_000  # a cluster is looked at once a day at least: what it waits for may be beyond what clocks and floats hold
 ROUNDS = 8  # steps in a row for one cluster before others have their turn
 
 
@@ -104,14 +105,14 @@ class Reconciler:
                 self._again(uid)
             except asyncio.CancelledError:
                 raise
-            except Exception:
-                logger.exception("cluster %s: a step failed; trying again", uid)
+            except Exception as error:
+                self._complaints.fault(f"cluster {uid}", error)
                 self._again(uid)
             else:
                 self._failures.pop(uid, None)
                 self._complaints.over(f"cluster {uid}")
                 if wake_at is not None:
-                    self._queue.add(uid, (wake_at - self._now()) / 1000)
+                    self._queue.add(uid, min(wake_at - self._now(), LOOK_AGAIN_MS) / 1000)
             finally:
                 self._queue.done(uid)
 

@@ -100,11 +100,14 @@ class Watcher:
         """End what nobody intends, as far as that may be believed."""
         found = [seen for seen in await self._backend.find() if seen.phase is not Phase.GONE]
         stands: dict[Standing, list[Observation]] = {standing: [] for standing in Standing}
-        records: dict[str, Record] = {}
+        records: dict[str, Record | None] = {}
         for chunk in _batched(sorted({seen.instance.uid for seen in found})):
             records |= await self._store.read(lambda tx, chunk=chunk: _read_records(tx, chunk))  # type: ignore[misc]
         for seen in found:
-            cluster, workers = records.get(seen.instance.uid, (None, frozenset()))
+            record = records.get(seen.instance.uid, (None, frozenset()))
+            if record is None:
+                continue  # it cannot be read: nobody knows what is intended, so whatever there is of it is left alone
+            cluster, workers = record
             purged = self._store.view.purged(seen.instance.uid)
             stands[standing(seen.instance, cluster, workers, purged=purged)].append(seen)
         unwanted = await self._consent.permitted(self._name, stands[Standing.LEFT_OVER], stands[Standing.UNKNOWN])
@@ -121,13 +124,26 @@ def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[str, tuple[int, dict[Targ
     """Return the revision of each cluster that is still there, with everything of it that a backend should know."""
     found = {}
     for uid in uids:
-        cluster = tx.cluster(uid)
+        try:
+            cluster = tx.cluster(uid)
+        except ValueError as error:  # others are looked at all the same
+            logger.debug("cluster %s: %s", uid, error)
+            continue
         if cluster is not None:
             found[uid] = (cluster.revision, targets_of(cluster, tx.workers(uid)))
     return found
 
 
-def _read_records(tx: Tx, uids: Sequence[str]) -> dict[str, Record]:
-    """Return the clusters that have these uids, each with the names of its workers."""
-    found = {uid: tx.cluster(uid) for uid in uids}
-    return {uid: (cluster, frozenset(worker.name for worker in tx.workers(uid))) for uid, cluster in found.items() if cluster is not None}
+def _read_records(tx: Tx, uids: Sequence[str]) -> dict[str, Record | None]:
+    """Return the clusters that have these uids, each with the names of its workers; None for one that cannot be read."""
+    found: dict[str, Record | None] = {}
+    for uid in uids:
+        try:
+            cluster = tx.cluster(uid)
+        except ValueError as error:
+            logger.debug("cluster %s: %s", uid, error)
+            found[uid] = None
+            continue
+        if cluster is not None:
+            found[uid] = (cluster, frozenset(worker.name for worker in tx.workers(uid)))
+    return found

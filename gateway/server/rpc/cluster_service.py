@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -11,11 +12,19 @@ from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import cluster_service_pb2_grpc
 
 from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.model import Event
+from gateway.server.core.texts import sound
 from gateway.server.rpc import messages, requests
 from gateway.server.rpc.caller import principal
+from gateway.server.rpc.cluster_messages import ClusterMessages
+from gateway.server.rpc.passed_over import PassedOver
 from gateway.server.usecases import clusters, follow, history
 from gateway.server.usecases.services import Services
 from gateway.wire import REPLAYED
+
+logger = logging.getLogger(__name__)
+
+MAX_NAME = 256  # characters of a name that is told of what is gone
 
 MIN_BOOKMARK_S, DEFAULT_BOOKMARK_S, MAX_BOOKMARK_S = 1.0, 60.0, 600.0
 
@@ -25,7 +34,8 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._messages = messages.ClusterMessages(services.endpoint)
+        self._messages = ClusterMessages(services.endpoint)
+        self._events_passed_over = PassedOver(logger, "events of this cluster cannot be shown; lists pass them over")
 
     async def CreateCluster(self, request: service_pb.CreateClusterRequest, context: Any) -> bytes:
         cluster, replayed = await clusters.create_cluster(
@@ -36,6 +46,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             requests.wish(request.cluster),
             requests.call("CreateCluster", request),
             validate_only=request.validate_only,
+            check=self._messages.check,
         )
         return self._answer(cluster, replayed, context)
 
@@ -59,7 +70,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def UpdateCluster(self, request: service_pb.UpdateClusterRequest, context: Any) -> bytes:
         update, call = requests.update(request), requests.call("UpdateCluster", request)
         cluster, replayed = await clusters.update_cluster(
-            self._services, principal(), request.cluster.name, request.cluster.etag, update, call
+            self._services, principal(), request.cluster.name, request.cluster.etag, update, call, check=self._messages.check
         )
         return self._answer(cluster, replayed, context)
 
@@ -76,8 +87,12 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def WaitCluster(self, request: service_pb.WaitClusterRequest, context: Any) -> bytes:
         violations: list[Violation] = []
         timeout_s = requests.optional_seconds(request, "timeout", "timeout", violations)
-        if violations or (timeout_s is not None and timeout_s < 0):
-            raise FieldInvalid(violations or [Violation("timeout", "must not be negative")])
+        if timeout_s is not None and timeout_s < 0:
+            violations.append(Violation("timeout", "must not be negative"))
+        if request.after_revision < 0:
+            violations.append(Violation("after_revision", "must be 0 or a revision of an answer"))
+        if violations:
+            raise FieldInvalid(violations)
         states = requests.states(request.states)
         cluster = await follow.wait_cluster(self._services, principal(), request.name, states, request.after_revision, timeout_s or 0.0)
         return self._messages.encoded(cluster)
@@ -87,7 +102,14 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     async def ListEvents(self, request: service_pb.ListEventsRequest, context: Any) -> service_pb.ListEventsResponse:
         events, more = await history.list_events(self._services, principal(), request.parent, request.page_size, request.page_token)
-        return service_pb.ListEventsResponse(events=[messages.event(event) for event in events], next_page_token=more)
+        return service_pb.ListEventsResponse(events=[told for event in events if (told := self._event(event))], next_page_token=more)
+
+    def _event(self, event: Event) -> service_pb.Event | None:
+        try:
+            return messages.event(event)
+        except Exception as error:  # as with a cluster's record: it must not be the end of the others
+            self._events_passed_over.tell(f"cluster {event.uid}", error)
+            return None
 
     async def StreamLogs(self, request: service_pb.StreamLogsRequest, context: Any) -> AsyncIterator[service_pb.StreamLogsResponse]:
         pieces = history.stream_logs(self._services, principal(), request.name, request.instances, request.tail_lines, request.follow)
@@ -108,9 +130,10 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         told = follow.watch_clusters(self._services, principal(), request.parent, request.clusters, request.start_revision, interval_s)
         async with aclosing(told) as stream:  # type: ignore[type-var]
             async for item in stream:
-                yield self._told(item)
+                if (response := self._told(item)) is not None:
+                    yield response
 
-    def _told(self, item: follow.Told) -> service_pb.WatchClustersResponse | bytes:
+    def _told(self, item: follow.Told) -> service_pb.WatchClustersResponse | bytes | None:
         match item:
             case follow.Complete(revision, initial):
                 return service_pb.WatchClustersResponse(revision=revision, bookmark=service_pb.Bookmark(initial_state_complete=initial))
@@ -120,7 +143,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             case follow.Changed(change, added):
                 if change.cluster is not None:
                     return self._messages.told(change.cluster, added)
-                name = f"users/{change.owner}/clusters/{change.cluster_id}"
+                name = sound(f"users/{change.owner}/clusters/{change.cluster_id}", MAX_NAME)
                 gone = pb.Cluster(name=name, uid=change.uid, owner=change.owner, revision=change.revision)
                 event = service_pb.WatchEvent(type=service_pb.WATCH_EVENT_TYPE_REMOVED, cluster=gone)
                 return service_pb.WatchClustersResponse(revision=change.revision, event=event)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from daskgateway.v1 import credential_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2_grpc
 
 from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.model import Token
 from gateway.server.rpc import messages, requests
 from gateway.server.rpc.caller import principal
+from gateway.server.rpc.passed_over import PassedOver
 from gateway.server.usecases import credentials
 from gateway.server.usecases.services import Services
 from gateway.wire import server_name
+
+logger = logging.getLogger(__name__)
 
 
 def _ttl(request: Any) -> float | None:
@@ -28,6 +33,7 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._passed_over = PassedOver(logger, "this token cannot be shown; lists pass it over")
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:
         caller = principal()
@@ -41,7 +47,14 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
 
     async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
         tokens, more = await credentials.list_tokens(self._services, principal(), request.page_size, request.page_token)
-        return pb.ListTokensResponse(tokens=[messages.token(token) for token in tokens], next_page_token=more)
+        return pb.ListTokensResponse(tokens=[told for token in tokens if (told := self._token(token))], next_page_token=more)
+
+    def _token(self, token: Token) -> pb.Token | None:
+        try:
+            return messages.token(token)
+        except Exception as error:  # it must not be the end of the others
+            self._passed_over.tell(f"token {token.id} of {token.user}", error)
+            return None
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
         return pb.RevokeTokenResponse(ids=await credentials.revoke_token(self._services, principal(), request.id))

@@ -1,9 +1,9 @@
-"""Core → protobuf: how clusters, events, options and tokens look on the wire."""
+"""Core → protobuf: how clusters, events, options and tokens look on the wire. ValueError where they cannot be told, in JSON either."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from daskgateway.v1 import cluster_pb2 as pb
@@ -23,19 +23,21 @@ from gateway.wire import DASHBOARD_PATH, SchedulerAddress
 
 STATES: dict[State, Any] = {state: pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}") for state in State}
 SCOPES: dict[Scope, Any] = {scope: credential_pb.Scope.Value(f"SCOPE_{scope.name}") for scope in Scope}
-# The tag of a cluster in a list: its field's number, and that a length follows.
-LISTED = bytes([service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2])
-TOLD_CACHED = 200  # changes that watches are being told of, a few KiB each
-CACHED = 20_000  # clusters whose last message is kept, a few KiB each
+FIRST_AT, LAST_AT = -62_135_596_800_000, 253_402_300_799_999  # ms: the years 1 to 9999, which are all that JSON of protobuf tells
+MAX_DURATION_S = 315_576_000_000  # of protobuf's Duration
 
 
 def timestamp(at: int) -> Timestamp | None:
     """Return an instant; None for 0, which means never."""
+    if not FIRST_AT <= at <= LAST_AT:
+        raise ValueError(f"{at} ms after 1970 is in none of the years 1 to 9999")
     return Timestamp(seconds=at // 1000, nanos=at % 1000 * 1_000_000) if at else None
 
 
 def duration(seconds: float) -> Duration:
     """Return a duration."""
+    if not abs(seconds) <= MAX_DURATION_S:
+        raise ValueError(f"{seconds} s is longer than a duration may be")
     whole = int(seconds)
     return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
 
@@ -43,9 +45,17 @@ def duration(seconds: float) -> Duration:
 def struct(values: Mapping[str, object]) -> Struct:
     """Return values by name."""
     plain: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    if not _is_plain(plain):
+        raise ValueError("options are texts, truth values, finite numbers, and mappings of these")
     message = Struct()
     message.update(plain)
     return message
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def serialized(message: Message | bytes) -> bytes:
@@ -53,76 +63,8 @@ def serialized(message: Message | bytes) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def varint(number: int) -> bytes:
-    """Return a number as protobuf writes lengths: seven bits a byte, the least first (protobuf.dev/programming-guides/encoding)."""
-    written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    revision: int
-    message: pb.Cluster
-    encoded: bytes
-    listed: bytes  # as an element of ListClustersResponse.clusters: tag, length, message
-
-
-class ClusterMessages:
-    """Makes messages of clusters and keeps the last of each, serialized: a list of a thousand costs a thousand look-ups."""
-
-    def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
-        self._endpoint = endpoint
-        self._kept: dict[str, _Kept] = {}
-        self._told: dict[tuple[str, int, bool], bytes] = {}
-
-    def of(self, cluster: Cluster) -> pb.Cluster:
-        """Return the message of a cluster. It is shared: do not change it."""
-        return self._of(cluster).message
-
-    def encoded(self, cluster: Cluster) -> bytes:
-        """Return a cluster as it is sent."""
-        return self._of(cluster).encoded
-
-    def size_bytes(self, cluster: Cluster) -> int:
-        """Return what a cluster adds to a list."""
-        return len(self._of(cluster).listed)
-
-    def listed(self, clusters: Iterable[Cluster], rest: service_pb.ListClustersResponse) -> bytes:
-        """Return a list as it is sent: protobuf's messages may be joined end to end."""
-        return b"".join([*[self._of(cluster).listed for cluster in clusters], rest.SerializeToString()])
-
-    def told(self, cluster: Cluster, added: bool) -> bytes:
-        """Return what a watch is told of a cluster, as it is sent: thousands of watches may be told the same."""
-        key = (cluster.uid, cluster.revision, added)
-        told = self._told.get(key)
-        if told is None:
-            kind = service_pb.WATCH_EVENT_TYPE_ADDED if added else service_pb.WATCH_EVENT_TYPE_MODIFIED
-            event = service_pb.WatchEvent(type=kind, cluster=self.of(cluster))
-            told = service_pb.WatchClustersResponse(revision=cluster.revision, event=event).SerializeToString()
-            while len(self._told) >= TOLD_CACHED:
-                del self._told[next(iter(self._told))]
-            self._told[key] = told
-        return told
-
-    def _of(self, cluster: Cluster) -> _Kept:
-        kept = self._kept.get(cluster.uid)
-        if kept is not None and kept.revision == cluster.revision and cluster.revision:
-            return kept
-        message = _cluster(cluster, self._endpoint())
-        encoded = message.SerializeToString()
-        kept = _Kept(cluster.revision, message, encoded, LISTED + varint(len(encoded)) + encoded)
-        if cluster.revision:
-            while len(self._kept) >= CACHED:
-                del self._kept[next(iter(self._kept))]
-            self._kept[cluster.uid] = kept
-        return kept
-
-
-def _cluster(cluster: Cluster, endpoint: Endpoint) -> pb.Cluster:
+def cluster_of(cluster: Cluster, endpoint: Endpoint) -> pb.Cluster:
+    """Return a cluster."""
     return pb.Cluster(
         name=cluster.name,
         uid=cluster.uid,
@@ -142,6 +84,16 @@ def _cluster(cluster: Cluster, endpoint: Endpoint) -> pb.Cluster:
 
 
 def _spec(cluster: Cluster) -> pb.ClusterSpec:
+    return pb.ClusterSpec(
+        backend=cluster.spec.backend,
+        options=struct(cluster.spec.options),
+        worker_groups=worker_groups(cluster),
+        lifecycle=lifecycle(cluster.spec.lifecycle),
+    )
+
+
+def worker_groups(cluster: Cluster) -> dict[str, pb.WorkerGroup]:
+    """Return worker groups as wished."""
     groups = {}
     for name, group in cluster.spec.groups.items():
         message = pb.WorkerGroup(options=struct(group.options)) if group.options else pb.WorkerGroup()
@@ -150,12 +102,7 @@ def _spec(cluster: Cluster) -> pb.ClusterSpec:
         else:
             message.count = group.size.workers
         groups[name] = message
-    return pb.ClusterSpec(
-        backend=cluster.spec.backend,
-        options=struct(cluster.spec.options),
-        worker_groups=groups,
-        lifecycle=lifecycle(cluster.spec.lifecycle),
-    )
+    return groups
 
 
 def lifecycle(value: Lifecycle) -> pb.Lifecycle:
@@ -169,7 +116,6 @@ def lifecycle(value: Lifecycle) -> pb.Lifecycle:
 
 
 def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
-    end = lifetimes.next_end(cluster)
     status = pb.ClusterStatus(
         state=STATES[cluster.state],
         reason=cluster.reason,
@@ -178,21 +124,29 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         reconciling=reconciling(cluster),
         observed_generation=cluster.observed_generation,
         conditions=[_condition(condition) for condition in cluster.conditions],
-        worker_groups={
-            name: _group_status(group, cluster.spec.groups[name].resources)
-            for name, group in cluster.groups.items()
-            if name in cluster.spec.groups
-        },
+        worker_groups=group_statuses(cluster),
         versions=dict(cluster.scheduler.versions),
         clients=0 if cluster.state.finished else cluster.activity.clients,
         idle_time=None if cluster.state.finished else timestamp(cluster.activity.idle_since_at),
-        expire_time=timestamp(end.at) if end is not None else None,
+        expire_time=expire_time(cluster),
     )
     if cluster.state is State.ACTIVE:
         status.endpoints.scheduler = str(SchedulerAddress(endpoint.host, endpoint.port, cluster.uid, endpoint.prefix))
         if cluster.scheduler.dashboard_address:
             status.endpoints.dashboard = f"{endpoint.url}{DASHBOARD_PATH}{cluster.uid}/status"
     return status
+
+
+def group_statuses(cluster: Cluster) -> dict[str, pb.WorkerGroupStatus]:
+    """Return how many workers each group has."""
+    groups = cluster.spec.groups
+    return {name: _group_status(group, groups[name].resources) for name, group in cluster.groups.items() if name in groups}
+
+
+def expire_time(cluster: Cluster) -> Timestamp | None:
+    """Return when a cluster will be stopped if nothing changes, None if no end is in sight."""
+    end = lifetimes.next_end(cluster)
+    return timestamp(end.at) if end is not None else None
 
 
 def reconciling(cluster: Cluster) -> bool:

@@ -10,8 +10,8 @@ from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
 
 from gateway.server.core.admission import GroupWish, LifecycleWish, Wish
 from gateway.server.core.errors import FieldInvalid, Violation
@@ -20,6 +20,7 @@ from gateway.server.usecases.clusters import Call, Update
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_PATHS = 64
+MAX_DURATION_S = 315_576_000_000  # of protobuf's Duration: ten thousand years
 
 STATES = {pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}"): state for state in State}
 SCOPES = {credential_pb.Scope.Value(f"SCOPE_{scope.name}"): scope for scope in Scope}
@@ -60,7 +61,8 @@ def call(method: str, request: Message) -> Call:
 
 def seconds(value: Duration, field: str, violations: list[Violation]) -> float:
     """Return a duration; one out of protobuf's bounds is a violation."""
-    if not -315_576_000_000 <= value.seconds <= 315_576_000_000 or not -999_999_999 <= value.nanos <= 999_999_999:
+    far = abs(value.seconds) > MAX_DURATION_S or abs(value.nanos) > 999_999_999
+    if far or value.seconds * value.nanos < 0:
         violations.append(Violation(field, "is not a valid duration"))
         return 0.0
     return value.seconds + value.nanos / 1e9
@@ -86,12 +88,24 @@ def wish(cluster: pb.Cluster) -> Wish:
     return wished
 
 
-def values(struct: Message) -> dict[str, object]:
-    """Return a Struct as plain values."""
-    try:
-        return MessageToDict(struct)
-    except Exception:  # NaN and infinity have no JSON
-        raise FieldInvalid([Violation("spec.options", "must hold finite numbers, texts, truth values, lists and mappings")]) from None
+def values(struct: Struct) -> dict[str, object]:
+    """Return a Struct as plain values. Whether they are right, NaN and infinity included, is for their fields to say."""
+    return {name: _value(value) for name, value in struct.fields.items()}
+
+
+def _value(value: Value) -> object:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return value.number_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return values(value.struct_value)
+        case "list_value":
+            return [_value(item) for item in value.list_value.values]
+    return None
 
 
 def groups(messages: Mapping[str, pb.WorkerGroup]) -> dict[str, GroupWish]:

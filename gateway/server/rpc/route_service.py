@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
@@ -12,7 +13,10 @@ from daskgateway.internal.v1 import route_pb2_grpc
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Cluster, State
 from gateway.server.rpc.caller import current
+from gateway.server.rpc.passed_over import PassedOver
 from gateway.server.store.contract import Subscription, View
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0  # something is said at least so often, whatever else happens on this server
 CHUNK = 2000  # routes in one message, a few hundred bytes each
@@ -42,6 +46,7 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
     ) -> None:
         self._view, self._ticket_keys, self._draining, self._doubted = view, tuple(ticket_keys), draining, doubted
         self._subscriptions: set[Subscription] = set()
+        self._passed_over = PassedOver(logger, "the route to this cluster cannot be told; the edge does not connect to it")
 
     def wake_all(self) -> None:
         """End every stream that waits, because the server drains."""
@@ -55,6 +60,16 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
         for start in range(CHUNK, len(routes), CHUNK):
             yield pb.RouteUpdate(revision=revision, routes=routes[start : start + CHUNK])
 
+    def _route(self, cluster: Cluster | None) -> pb.Route | None:
+        """Return the way to a cluster, None if the edge may not connect to it, or it cannot be told."""
+        if cluster is None or not routed(cluster):
+            return None
+        try:
+            return route(cluster)
+        except Exception as error:  # what one record holds must not be the end of everybody's routes
+            self._passed_over.tell(f"cluster {cluster.uid} of {cluster.owner}", error)
+            return None
+
     async def WatchRoutes(self, request: pb.WatchRoutesRequest, context: Any) -> AsyncIterator[pb.RouteUpdate]:
         if not current.get().edge:
             raise CredentialsInvalid
@@ -67,15 +82,15 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
             while not self._draining():
                 if partial is None or (partial and not self._doubted()):
                     partial = self._doubted()
-                    known = {cluster.uid: route(cluster) for cluster in self._view.clusters() if routed(cluster)}
+                    routes = [(cluster.uid, self._route(cluster)) for cluster in self._view.clusters()]
+                    known = {uid: found for uid, found in routes if found is not None}
                     for update in self._whole(list(known.values()), snapshot=not partial):
                         yield update
                 changes, revision = await subscription.next(max(0.0, due_at - time.monotonic()))
                 update = pb.RouteUpdate(revision=revision)
                 for change in changes:
-                    cluster = change.cluster
-                    if cluster is not None and routed(cluster):
-                        found = route(cluster)
+                    found = self._route(change.cluster)
+                    if found is not None:
                         if known.get(change.uid) != found:
                             known[change.uid] = found
                             update.routes.append(found)

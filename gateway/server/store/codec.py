@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ def decode(cls: type[T], text: str) -> T:
     """Return the dataclass; ValueError if the text is not one."""
     try:
         result: T = _builder(typing.cast(Any, cls))(json.loads(text))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a stored {cls.__name__}: {error}") from None
     return result
 
@@ -113,7 +114,23 @@ def _builder(kind: Any) -> Callable[[Any], Any]:
         return lambda plain: frozenset(item(value) for value in plain)
     if kind is bytes:
         return bytes.fromhex
-    return float if kind is float else lambda plain: plain
+    if kind is float:
+        return _number
+    return functools.partial(_exactly, kind) if kind in (str, int, bool) else lambda plain: plain
+
+
+def _exactly(kind: type, plain: object) -> object:
+    """Return a value that is of this very type: what took one for another would fail later, and far from here."""
+    if type(plain) is not kind:
+        raise TypeError(f"{plain!r:.50} is not of type {kind.__name__}")
+    return plain
+
+
+def _number(plain: Any) -> float:
+    number = float(plain)
+    if math.isnan(number) or isinstance(plain, str | bool):
+        raise TypeError(f"{plain!r:.50} is no number")
+    return number
 
 
 def _dataclass_builder(cls: type) -> Callable[[Any], Any]:

@@ -50,7 +50,7 @@ class Tx(Protocol):
     """One transaction. Reads see its own writes."""
 
     def cluster(self, uid: str) -> Cluster | None:
-        """Return a cluster, finished ones too."""
+        """Return a cluster, finished ones too. ValueError if its record cannot be read, where it is read at all."""
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         """Return the newest cluster of that name, living or finished."""

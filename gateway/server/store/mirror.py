@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.server.core.model import Cluster, Worker
+from gateway.server.store.unreadable import Unread
 
 TRIM_EVERY = 50  # events of a cluster are looked through after so many more, not with each
 KEPT_WORKERS = 200_000  # over all clusters, about 500 bytes each; beyond, those of the least used clusters are read again
@@ -18,7 +19,8 @@ KEPT_WORKERS = 200_000  # over all clusters, about 500 bytes each; beyond, those
 class Mirror:
     """Clusters all, workers of the clusters last used."""
 
-    def __init__(self, clusters: Iterable[Cluster]) -> None:
+    def __init__(self, clusters: Iterable[Cluster], unread: Iterable[Unread] = ()) -> None:
+        self._unread: dict[str, int] = {}  # revisions of clusters whose records cannot be read; nobody changes them
         self._clusters: dict[str, Cluster] = {}
         self._living: Counter[str] = Counter()  # by owner
         self._named: dict[tuple[str, str], str] = {}  # uids of living clusters, by owner and cluster_id
@@ -26,6 +28,11 @@ class Mirror:
         for cluster in clusters:
             self._put(cluster)
             self._events[cluster.uid] = TRIM_EVERY  # nobody knows how many there are
+        for row in unread:
+            self._unread[row.uid] = row.revision
+            if not row.finished:
+                self._living[row.owner] += 1
+                self._named[row.owner, row.cluster_id] = row.uid
         self._workers: OrderedDict[str, dict[str, Worker]] = OrderedDict()
         self._kept_workers = 0
 
@@ -35,7 +42,7 @@ class Mirror:
 
     def revisions(self) -> Mapping[str, int]:
         """Return the revision of every cluster, by uid."""
-        return {uid: cluster.revision for uid, cluster in self._clusters.items()}
+        return self._unread | {uid: cluster.revision for uid, cluster in self._clusters.items()}
 
     def living(self, owner: str | None = None) -> int:
         """Return how many clusters are not finished."""

@@ -13,18 +13,21 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
 from gateway.server.store import tables as t
-from gateway.server.store.codec import decode, decode_cluster, decode_worker, encode
+from gateway.server.store.codec import decode_cluster, encode
 from gateway.server.store.contract import Conflict, Tombstone
 from gateway.server.store.feed import MAX_TOMBSTONES
 from gateway.server.store.mirror import Mirror, in_order
 from gateway.server.store.pending import Pending, row
 from gateway.server.store.prepared import Cursor, Prepared
+from gateway.server.store.unreadable import readable, token_of, worker_of
 
 KEPT_EVENTS = 1000  # of each cluster
 
 _get_cluster = Prepared(select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("of")))
 _get_workers = Prepared(
-    select(t.worker.c.document).where(t.worker.c.uid == bindparam("of")).order_by(t.worker.c.created_at, t.worker.c.name)
+    select(t.worker.c.name, t.worker.c.created_at, t.worker.c.document)
+    .where(t.worker.c.uid == bindparam("of"))
+    .order_by(t.worker.c.created_at, t.worker.c.name)
 )
 _get_remembered = Prepared(
     select(t.idempotency.c.digest, t.idempotency.c.uid, t.idempotency.c.at).where(
@@ -198,7 +201,7 @@ class SqlTx:
 
     def _read_workers(self, uid: str) -> list[Worker]:
         self._database()
-        return [decode_worker(found[0]) for found in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
+        return [worker_of(uid, *found) for found in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
 
     def _workers(self, uid: str) -> dict[str, Worker]:
         """Return a cluster's workers by name, what this transaction changed included. Not to be changed."""
@@ -286,8 +289,9 @@ class SqlTx:
         return forgotten
 
     def token(self, token_id: str) -> Token | None:
-        document = self._database().execute(select(t.token.c.document, t.token.c.secret_hash).where(t.token.c.id == token_id)).one_or_none()
-        return _token(document.document, document.secret_hash) if document is not None else None
+        c = t.token.c
+        found = self._database().execute(select(c.id, c.document, c.secret_hash).where(c.id == token_id)).one_or_none()
+        return _token(*found) if found is not None else None
 
     def put_token(self, token: Token) -> None:
         self._stamp()
@@ -310,10 +314,10 @@ class SqlTx:
 
     def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
         c = t.token.c
-        query = select(c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc()).limit(limit)
+        query = select(c.id, c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc())
         if before is not None:
             query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
-        return [_token(found.document, found.secret_hash) for found in self._database().execute(query)]
+        return readable((_token(*found) for found in self._database().execute(query)), limit)
 
     def meta(self, key: str) -> bytes | None:
         return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
@@ -324,5 +328,6 @@ class SqlTx:
         _put_meta_row.run(self._cursor, self._dialect, {"key": key, "value": value})
 
 
-def _token(document: str, secret_hash: bytes) -> Token:
-    return replace(decode(Token, document), secret_hash=secret_hash)
+def _token(token_id: str, document: str, secret_hash: bytes) -> Token | None:
+    found = token_of(token_id, document)
+    return replace(found, secret_hash=secret_hash) if found is not None else None

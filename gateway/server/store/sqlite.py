@@ -24,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from gateway.server.core.model import Cluster
 from gateway.server.store import tables as t
-from gateway.server.store.codec import decode_cluster
+from gateway.server.store import unreadable
 from gateway.server.store.contract import Last, StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
 from gateway.server.store.files import Files, FilesLost
@@ -103,6 +103,7 @@ class SqliteStore:
 
     def _open(self) -> None:
         self._files = Files(self._path)
+        unreadable.begin()
         self._engine = _engine(self._path)
         connection = self._connection = self._engine.connect()
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -116,11 +117,11 @@ class SqliteStore:
         connection.rollback()
 
     def _load(self, connection: Connection) -> None:
-        clusters = [decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document))]
+        clusters, unread = unreadable.read_clusters(connection)
         tombstones = [Tombstone(r.uid, r.owner, r.cluster_id, r.revision) for r in connection.execute(select(t.tombstone))]
         numbers = {row.key: row.value for row in connection.execute(select(t.meta))}
         self._revision = int(numbers.get(REVISION_KEY, b"0"))
-        self._mirror = Mirror(clusters)
+        self._mirror = Mirror(clusters, unread)
         self.view.load(clusters, tombstones, self._revision, int(numbers.get(COMPACTED_KEY, b"0")))
 
     async def close(self) -> None:
@@ -232,7 +233,7 @@ class SqliteStore:
             raise
         self._files.check(_driver(connection), self._revision, known)
         if self._mirror is None:
-            self._mirror = Mirror(decode_cluster(row[0]) for row in connection.execute(select(t.cluster.c.document)))
+            self._mirror = Mirror(*unreadable.read_clusters(connection))
         cursor: Cursor = connection.connection.cursor()
         pending, revision = Pending(), self._revision
         for job in jobs:
@@ -308,10 +309,16 @@ def _engine(path: pathlib.Path) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _: Any) -> None:
         raw.isolation_level = None  # transactions are begun by us, not by the driver
+        raw.text_factory = _text
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
             raw.execute(f"PRAGMA {pragma}").close()
 
     return engine
+
+
+def _text(raw: bytes) -> str:
+    """Return a text as it is stored; one that is damaged must not take the database for unusable, as the driver does."""
+    return raw.decode(errors="replace")
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

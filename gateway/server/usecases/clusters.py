@@ -59,6 +59,10 @@ class Page:
     revision: int
 
 
+def _no_objection(cluster: Cluster) -> None:
+    """Find nothing wrong with a cluster."""
+
+
 async def create_cluster(
     services: Services,
     principal: Principal,
@@ -68,13 +72,18 @@ async def create_cluster(
     call: Call,
     *,
     validate_only: bool = False,
+    check: Callable[[Cluster], object] = _no_objection,
 ) -> tuple[Cluster, bool]:
-    """Accept a cluster; return it, and whether it was made by an earlier call with the same request_id."""
+    """Accept a cluster; return it, and whether it was made by an earlier call with the same request_id.
+
+    `check` raises FieldInvalid for one that could not be shown.
+    """
     owner = names.parse_parent(parent, principal.user)
     policy.require(principal, Scope.CLUSTERS_WRITE, owner)
     assert owner is not None
     offer = await _offer(services, principal, owner, new=True)
     cluster = _new_cluster(services, offer, owner, cluster_id, wish, call)
+    check(cluster)
     if validate_only:
         return cluster, False
     lifetime_s = cluster.spec.lifecycle.max_lifetime_s
@@ -180,9 +189,9 @@ def list_clusters(
     page_token: str = "",
     states: Collection[State] = (),
     show_finished: bool = False,
-    size_bytes: Callable[[Cluster], int] = lambda _: 0,
+    size_bytes: Callable[[Cluster], int | None] = lambda _: 0,
 ) -> Page:
-    """Return one page of clusters, newest first; one of large clusters ends before MAX_PAGE_BYTES."""
+    """Return one page of clusters, newest first; one of large clusters ends before MAX_PAGE_BYTES. Those of no size are passed over."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
     size = checked_page_size(page_size, MAX_CLUSTERS_PAGE)
@@ -195,7 +204,10 @@ def list_clusters(
     for cluster in view.clusters(owner):
         if cluster.state not in wanted or (last is not None and (cluster.created_revision, cluster.uid) >= last):
             continue
-        room_bytes -= size_bytes(cluster)
+        takes_bytes = size_bytes(cluster)
+        if takes_bytes is None:
+            continue
+        room_bytes -= takes_bytes
         if len(found) == size or (room_bytes < 0 and found):
             return Page(found, _write_token(found[-1], query), view.revision)
         found.append(cluster)
@@ -246,16 +258,25 @@ def _read_token(text: str, query: object) -> tuple[int, str] | None:
 
 
 async def update_cluster(
-    services: Services, principal: Principal, name: str, etag: str, update: Update, call: Call
+    services: Services,
+    principal: Principal,
+    name: str,
+    etag: str,
+    update: Update,
+    call: Call,
+    *,
+    check: Callable[[Cluster], object] = _no_objection,
 ) -> tuple[Cluster, bool]:
-    """Change what a cluster wishes."""
+    """Change what a cluster wishes. `check` raises FieldInvalid for one that could not be shown; it is called in the database's thread."""
     found = locate(services, principal, Scope.CLUSTERS_WRITE, name, "cluster.name")
     offer = await _offer(services, principal, found.owner, new=False)
 
     def change(cluster: Cluster) -> Cluster:
         if cluster.stop is not None or cluster.state.finished:
             raise ClusterFinished(metadata={"cluster_id": cluster.cluster_id, "state": cluster.state.value})
-        return _updated(cluster, update, offer)
+        changed = _updated(cluster, update, offer)
+        check(changed)
+        return changed
 
     return await _mutate(services, principal, found.uid, etag, call, change)
 
