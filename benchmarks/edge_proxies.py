@@ -123,7 +123,7 @@ def edge_command(state: pathlib.Path, port: int, far_end: int, *settings: str) -
     """Return the command of an edge that knows one cluster."""
     state.mkdir(mode=0o700, exist_ok=True)
     (state / "token").write_text("t")
-    route = [UID, "a", "b", ["127.0.0.1", far_end], ["127.0.0.1", far_end]]
+    route = [UID, "a", "b", ["127.0.0.1", far_end], ["127.0.0.1", far_end], True]
     (state / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": [route]}))
     words = {
         "address": f"127.0.0.1:{port}",

@@ -93,7 +93,7 @@ async def our_server(slurm: Slurm, directory: pathlib.Path, commands: Commands) 
     config.DaskGateway.update({"state_dir": str(directory / "state"), "address": "127.0.0.1:0", "start_proxy": False})
     config.DaskGateway.backends = ["slurm"]
     config.PasswordAuthenticator.users = {USER: hash_password(PASSWORD)}
-    config.SlurmBackend.update({"root": str(directory / "slurm"), "commands_directory": str(commands.directory)})
+    config.SlurmBackend.update({"root": str(directory / "slurm"), "commands_directory": str(commands.directory), "local": True})
     config.ClusterConfig.update({"scheduler_host": "127.0.0.1", "python": [str(python)]})
     config.ClusterConfig.update({"worker_memory": "10 MiB", "scheduler_memory": "1 GiB", "options": []})
     app = App(settings(config))

@@ -1,15 +1,19 @@
 """Where a connection may be made to. A scheduler's address is told by code that users control, so it is never simply believed.
 
 The edge goes by it, and the server says by it why nobody reaches a scheduler. Pure but for one question, whether an address is this
-machine's own, which is asked only for ports that the gateway itself uses.
+machine's own. Nobody's code is believed that says so but that of clusters which run here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
+import math
+import os
 import re
 import socket
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +23,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Loopback (the local backend), and what is private: RFC 1918, RFC 6598 (shared), RFC 4193 (unique local).
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 DEFAULT_NETWORKS = (
-    "127.0.0.0/8",
-    "::1/128",
+    *LOOPBACK_NETWORKS,
     "10.0.0.0/8",
     "172.16.0.0/12",
     "192.168.0.0/16",
@@ -33,6 +37,9 @@ NEVER = tuple(
     ipaddress.ip_network(text)
     for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "0.0.0.0/8", "::/128", "224.0.0.0/3", "ff00::/8")
 )
+
+MOST_ASKED = 4096  # addresses of which it is known whether they are this machine's own
+ASKED_S = 10.0  # and for how long
 
 _NUMBERS = re.compile(r"[0-9a-fA-FxX.]+")
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # the latter: a kernel without IPv6
@@ -89,14 +96,15 @@ class Target:
     port: int
     family: int = 0  # socket.AF_INET or AF_INET6 for an address, 0 for a name
     near: bool = False  # on this machine, where a connection is made before `connect` returns
+    local: bool = False  # whether it may be on this machine: its cluster's backend runs there
 
     @classmethod
-    def of(cls, host: str, port: int) -> Target:
+    def of(cls, host: str, port: int, *, local: bool = False) -> Target:
         """Return the target of a host and port."""
         address = literal(host)
         if address is None:
-            return cls(host, port)
-        return cls(str(address), port, socket.AF_INET if address.version == 4 else socket.AF_INET6, address.is_loopback)
+            return cls(host, port, local=local)
+        return cls(str(address), port, socket.AF_INET if address.version == 4 else socket.AF_INET6, address.is_loopback, local)
 
 
 def is_here(address: Address) -> bool:
@@ -105,44 +113,81 @@ def is_here(address: Address) -> bool:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as trial:
+        with _trial(family) as trial:
             trial.bind((str(address), 0))
     except OSError as error:
-        return error.errno not in _NOT_HERE  # what cannot be told, without descriptors say, is refused
+        return error.errno not in _NOT_HERE  # what cannot be told is refused
+    finally:
+        _keep_spare()
     return True
+
+
+_spare: list[int] = []  # a descriptor that is given up for the question above when there are no others: routes must not be lost by that
+
+
+def _trial(family: socket.AddressFamily) -> socket.socket:
+    try:
+        return socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno != errno.EMFILE or not _spare:
+            raise
+        os.close(_spare.pop())
+        return socket.socket(family, socket.SOCK_DGRAM)
+
+
+def _keep_spare() -> None:
+    if not _spare:
+        with contextlib.suppress(OSError):
+            _spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 class Targets:
     """Decides on addresses."""
 
-    def __init__(self, networks: Sequence[Network], own_ports: Collection[int], here: Callable[[Address], bool] = is_here) -> None:
-        self._networks, self._own_ports, self._here = tuple(networks), frozenset(own_ports), here
+    def __init__(
+        self, networks: Sequence[Network], own_ports: Collection[int], here: Callable[[Address], bool] = is_here, *, beside: bool = True
+    ) -> None:
+        """`beside`: this is the server's machine too, on which clusters of local backends run."""
+        self._networks, self._own_ports, self._ask, self._beside = tuple(networks), frozenset(own_ports), here, beside
+        self._asked: dict[Address, tuple[float, bool]] = {}  # oldest first
 
-    def permit(self, host: str, port: int) -> bool:
+    def permit(self, target: Target) -> bool:
         """Whether a connection may be made. Names are permitted here, and their addresses have to be asked for once known."""
-        return not self.objection(host, port)
+        return not self.objection(target.host, target.port, local=target.local)
 
-    def permit_address(self, address: Address, port: int) -> bool:
-        """Whether a connection may be made to an address."""
-        return not self._objection(address, port)
+    def objection(self, host: str, port: int, *, local: bool) -> str:
+        """Return what is said against a connection, to go on from its address; empty if it may be made, or if that is for a look-up.
 
-    def objection(self, host: str, port: int) -> str:
-        """Return what is said against a connection, to go on from its address; empty if it may be made, or if that is for a look-up."""
+        `local`: the cluster's backend runs on the server's machine. Only then is what is this machine's own permitted.
+        """
         address = literal(host)
         if address is not None:
-            return self._objection(address, port)
+            return self._objection(address, port, local)
         if ":" in host or host.replace(".", "").isdigit():  # aiohttp takes these for addresses, and looks nothing up
             return "which is neither an address nor a name"
         return ""
 
-    def _objection(self, address: Address, port: int) -> str:
+    def _objection(self, address: Address, port: int, local: bool) -> str:
         if any(_within(address, network) for network in NEVER):
             return "which is never connected to, whatever c.Proxy.scheduler_networks says"
         if not any(_within(address, network) for network in self._networks):
             return "which c.Proxy.scheduler_networks does not permit"
+        if not (local and self._beside) and self._here(address):
+            return "which is the edge's own machine, where no cluster of this backend runs (its setting `local`)"
         if port in self._own_ports and self._here(address):
             return "which is a port of the gateway itself or one of c.Proxy.own_ports"
         return ""
+
+    def _here(self, address: Address) -> bool:
+        """Whether an address is this machine's own; asked for seldom, as there may be thousands of routes to a few addresses."""
+        asked_at, here = self._asked.get(address, (-math.inf, False))
+        if time.monotonic() - asked_at >= ASKED_S:
+            here = self._ask(address)
+            self._asked.pop(address, None)
+            while len(self._asked) >= MOST_ASKED:
+                self._asked.pop(next(iter(self._asked)), None)
+            self._asked[address] = (time.monotonic(), here)
+        return here
 
 
 def _within(address: Address, network: Network) -> bool:

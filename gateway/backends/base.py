@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from traitlets import Float
+from traitlets import Bool, Float
 from traitlets.config import Configurable
 
 from gateway.backends.contract import Observe
@@ -15,6 +15,11 @@ class BaseBackend(Configurable):
 
     name = ""
 
+    local = Bool(
+        False,
+        help="Whether schedulers may run on the gateway's own machine. Only then does the edge connect to addresses of that machine,"
+        " loopback included, that a scheduler says are its own or its dashboard's.",
+    ).tag(config=True)
     observe_interval_s = Float(10.0, min=0.1, help="Seconds between two looks at what runs.").tag(config=True)
 
     push: Observe

@@ -163,6 +163,9 @@ def runnable_s() -> float:
 class Conformance:
     """The suite."""
 
+    async def test_whether_schedulers_may_be_on_the_gateways_machine_is_said(self, room: Room) -> None:
+        assert isinstance(room.backend.local, bool)
+
     async def test_start_is_create_or_adopt(self, room: Room) -> None:
         first = await room.backend.start([room.launch()])
         assert await room.backend.start([room.launch()]) == first

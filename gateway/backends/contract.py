@@ -133,6 +133,7 @@ class Backend(Protocol):
 
     name: str
     observe_interval_s: float  # how often the server asks for observations while instances exist
+    local: bool  # whether schedulers may run on the gateway's machine: only then are its own addresses, loopback too, believed of them
 
     def cluster_settings(self) -> Mapping[str, object]:
         """Return the settings of one cluster that are this backend's own, with their values as configured.

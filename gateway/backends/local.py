@@ -74,6 +74,7 @@ class LocalBackend(BaseBackend):
     ).tag(config=True)
     stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself, before it is killed.").tag(config=True)
     start_threads = Int(4, min=1, max=64, help="Processes started at a time.").tag(config=True)
+    local = Bool(True, help="Whether schedulers may run on the gateway's own machine, as they do.").tag(config=True)
     observe_interval_s = Float(30.0, min=0.1, help="Seconds between two looks; ends are told at once anyway.").tag(config=True)
 
     def _root_default(self) -> str:

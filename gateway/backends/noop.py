@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from traitlets import Bool
+
 from gateway.backends.base import BaseBackend
 from gateway.backends.contract import Instance, Launch, Observation, Phase, Started, StartOutcome, Target
 
@@ -13,6 +15,8 @@ class NoopBackend(BaseBackend):
     """Starts nothing and says that it runs."""
 
     name = "noop"
+
+    local = Bool(True, help="Whether what pretends to be a scheduler may be on the gateway's own machine.").tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -18,7 +18,7 @@ import grpc
 
 from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand, raise_descriptor_limit
-from gateway.networks import Target, Targets, parse_address, parse_networks
+from gateway.networks import Target, Targets, is_here, literal, parse_address, parse_networks
 from gateway.proxy.access import Sessions, session_key
 from gateway.proxy.admission import Admission, Limits
 from gateway.proxy.application import application
@@ -109,7 +109,7 @@ class Edge:
             bound = self.listener.listen(host, port, reuse_port=options.reuse_port)
         except OSError as error:
             raise ConfigurationError(f"c.Proxy.address: cannot listen on {options.address}: {error.strerror}") from None
-        targets = Targets(self._networks, _own_ports(options, bound[1]))
+        targets = Targets(self._networks, _own_ports(options, bound[1]), beside=_beside(options.server_address))
         self.carrier = Carrier(
             self.poller,
             PipePool(options.max_pipes),
@@ -301,6 +301,15 @@ def _own_ports(options: Proxy, bound: int) -> set[int]:
         if server.scheme in ("http", "https") and server.port:
             found.add(server.port)
     return found
+
+
+def _beside(server_address: str) -> bool:
+    """Whether the server runs on this machine, as far as its address tells."""
+    if server_address.startswith("unix:"):
+        return True
+    host = urlsplit(server_address).hostname or ""
+    address = literal(host)
+    return host == "localhost" or (address is not None and is_here(address))
 
 
 def _loopback(host: str) -> bool:

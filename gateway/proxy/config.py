@@ -75,8 +75,9 @@ class Proxy(Configurable):
     scheduler_networks = List(
         Unicode(),
         default_value=list(DEFAULT_NETWORKS),
-        help="Networks (CIDR) in which schedulers and dashboards may be; what a cluster reports elsewhere is not routed to. By default"
-        " loopback and private ones. Link-local addresses and the gateway's own ports are never routed to.",
+        help="Networks (CIDR) in which schedulers and dashboards may be; what a cluster reports elsewhere is not routed to. Name those of"
+        " your nodes: where none are named, all private ones are permitted, or with no backend but the local one loopback alone."
+        " Link-local addresses and the gateway's own ports are never routed to, the edge's own machine only for backends that are `local`.",
     ).tag(config=True)
     admin_address = Unicode(
         "", help="host:port where Prometheus finds /metrics, and probes /healthz, without login, such as 127.0.0.1:9101; empty: nowhere."

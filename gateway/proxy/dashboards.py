@@ -39,14 +39,17 @@ class Dashboards:
 
     def __init__(self, options: Proxy, front: Front, routes: RouteTable, names: Names, login: Login) -> None:
         self._options, self._front, self._routes, self._names, self._login = options, front, routes, names, login
-        self._http: aiohttp.ClientSession | None = None
+        self._http: dict[bool, aiohttp.ClientSession] = {}  # for clusters on this machine, and for those elsewhere
 
     async def open(self) -> None:
         """Make ready."""
-        resolver = Resolver(self._names, lambda: self._routes.targets)  # which keeps answers itself
+        self._http = {local: self._session(local) for local in (True, False)}
+
+    def _session(self, local: bool) -> aiohttp.ClientSession:
+        resolver = Resolver(self._names, lambda: self._routes.targets, local=local)  # which keeps answers itself
         limits = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD, resolver=resolver, use_dns_cache=False)
         patience = aiohttp.ClientTimeout(total=None, connect=self._options.connect_timeout_s, sock_connect=self._options.connect_timeout_s)
-        self._http = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=limits,
             timeout=patience,
             auto_decompress=False,
@@ -56,8 +59,8 @@ class Dashboards:
 
     async def close(self) -> None:
         """Let go of the connections to dashboards."""
-        if self._http is not None:
-            await self._http.close()
+        for session in self._http.values():
+            await session.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -80,17 +83,18 @@ class Dashboards:
             return page("Not running", "<p>The cluster has no dashboard now.</p>", 404)
         target = URL(f"http://{_host(route.dashboard)}/{rest}{'?' if query else ''}{query}", encoded=True)
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._socket(request, target)
+            return await self._socket(request, route, target)
         return await self._pass(request, route, target)
 
     async def _pass(self, request: web.Request, route: Route, target: URL) -> web.StreamResponse:
-        assert self._http is not None
         body = await read_body(request, self._options.body_timeout_s)
         headers = CIMultiDict(to_dashboard(list(request.headers.items())))
         response: web.StreamResponse | None = None
         try:
             async with asyncio.timeout(self._options.answer_timeout_s):
-                answer = await self._http.request(request.method, target, headers=headers, data=body or None, allow_redirects=False)
+                answer = await self._http[route.local].request(
+                    request.method, target, headers=headers, data=body or None, allow_redirects=False
+                )
             async with answer:
                 passed = from_dashboard(list(answer.headers.items()), f"http://{target.authority}", self._login.root(route.uid))
                 response = web.StreamResponse(status=answer.status, reason=_reason(answer), headers=CIMultiDict(passed))
@@ -110,8 +114,7 @@ class Dashboards:
             late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError)
             return page("Not reachable", "<p>The cluster's dashboard does not answer.</p>", 504 if late else 502)
 
-    async def _socket(self, request: web.Request, target: URL) -> web.StreamResponse:
-        assert self._http is not None
+    async def _socket(self, request: web.Request, route: Route, target: URL) -> web.StreamResponse:
         if not self._front.same_site(request):
             return web.Response(status=403, text="this WebSocket was asked for by a page of another site\n")
         protocols = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if word.strip()]
@@ -119,7 +122,7 @@ class Dashboards:
         headers = CIMultiDict((name, value) for name, value in to_dashboard(list(request.headers.items())) if name.lower() != "origin")
         try:
             async with asyncio.timeout(self._options.answer_timeout_s):
-                upstream = await self._http.ws_connect(
+                upstream = await self._http[route.local].ws_connect(
                     target.with_scheme("ws"), headers=headers, protocols=protocols, max_msg_size=MAX_SOCKET_MESSAGE_BYTES
                 )
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -48,9 +48,9 @@ class Names:
     async def look_up(self, target: Target, targets: Targets) -> list[Target]:
         """Return the addresses of a target that are permitted, most wanted first; OSError if a name has none at all."""
         if target.family:
-            return [target] if targets.permit(target.host, target.port) else []
-        found = [Target.of(address, target.port) for address in await self._addresses(target.host)]
-        return [one for one in found if one.family and targets.permit(one.host, one.port)]
+            return [target] if targets.permit(target) else []
+        found = [Target.of(address, target.port, local=target.local) for address in await self._addresses(target.host)]
+        return [one for one in found if one.family and targets.permit(one)]
 
     async def connect(self, target: Target, targets: Targets, *, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first address that answers; OSError if none does or may. `limit`: bytes that are read ahead."""
@@ -135,12 +135,13 @@ async def _in_thread(host: str) -> tuple[str, ...]:
 class Resolver(AbstractResolver):
     """Looks names up for aiohttp, which does not ask it about what is an address already."""
 
-    def __init__(self, names: Names, targets: Callable[[], Targets]) -> None:
-        self._names, self._targets = names, targets
+    def __init__(self, names: Names, targets: Callable[[], Targets], *, local: bool) -> None:
+        """`local`: what is looked up may be on this machine."""
+        self._names, self._targets, self._local = names, targets, local
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
         """Return the addresses that may be connected to; OSError if there is none."""
-        permitted = await self._names.look_up(Target(host, port), self._targets())
+        permitted = await self._names.look_up(Target(host, port, local=self._local), self._targets())
         found = [one for one in permitted if family in (socket.AF_UNSPEC, one.family)]
         if not found:
             raise OSError(f"{host} has no address that may be connected to")

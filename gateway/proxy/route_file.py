@@ -1,6 +1,8 @@
 """How known routes lie on disk. Read with doubt: an entry that cannot be used is passed over, and the others hold. Pure.
 
-{"ticket_keys": [base64], "routes": [[uid, owner, cluster id, [host, port] of the scheduler, [host, port] of the dashboard or null]]}
+{"ticket_keys": [base64], "routes": [[uid, owner, cluster id, [host, port] of the scheduler, [host, port] of the dashboard or null, local]]}
+
+`local` is missing in what an older edge wrote, and then false.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class KeptRoute:
     cluster_id: str
     scheduler: Place
     dashboard: Place | None
+    local: bool = False  # whether its backend runs on the server's machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Kept:
 
 def dump(ticket_keys: Iterable[bytes], routes: Iterable[KeptRoute]) -> bytes:
     """Return the file's content."""
-    entries = [[route.uid, route.owner, route.cluster_id, route.scheduler, route.dashboard] for route in routes]
+    entries = [[route.uid, route.owner, route.cluster_id, route.scheduler, route.dashboard, route.local] for route in routes]
     return json.dumps({"ticket_keys": [base64.b64encode(key).decode() for key in ticket_keys], "routes": entries}).encode()
 
 
@@ -68,13 +71,13 @@ def _key(told: object) -> bytes | None:
 
 
 def _route(told: object) -> KeptRoute | None:
-    if not isinstance(told, list) or len(told) != 5:
+    if not isinstance(told, list) or len(told) not in (5, 6):
         return None
-    uid, owner, cluster_id, scheduler, dashboard = told
+    uid, owner, cluster_id, scheduler, dashboard, local = [*told, False][:6]
     there, panel = _place(scheduler), _place(dashboard)
-    if not (uid and _name(uid) and _name(owner) and _name(cluster_id)) or there is None:
+    if not (uid and _name(uid) and _name(owner) and _name(cluster_id)) or there is None or type(local) is not bool:
         return None
-    return None if dashboard is not None and panel is None else KeptRoute(uid, owner, cluster_id, there, panel)
+    return None if dashboard is not None and panel is None else KeptRoute(uid, owner, cluster_id, there, panel, local)
 
 
 def _name(told: object) -> bool:

@@ -51,6 +51,7 @@ class Route:
     scheduler: tuple[str, int]
     dashboard: tuple[str, int] | None
     target: Target  # the scheduler, ready to connect to
+    local: bool = False  # whether its backend runs on the server's machine
 
 
 def from_message(message: pb.Route) -> Route | None:
@@ -58,13 +59,13 @@ def from_message(message: pb.Route) -> Route | None:
     scheduler = parse_address(message.scheduler_address)
     if scheduler is None:
         return None
-    return _route(message.uid, message.owner, message.cluster_id, scheduler, parse_address(message.dashboard_address))
+    return _route(message.uid, message.owner, message.cluster_id, scheduler, parse_address(message.dashboard_address), message.local)
 
 
-def _route(uid: str, owner: str, cluster_id: str, scheduler: tuple[str, int], dashboard: tuple[str, int] | None) -> Route:
+def _route(uid: str, owner: str, cluster_id: str, scheduler: tuple[str, int], dashboard: tuple[str, int] | None, local: bool) -> Route:
     scheduler = canonical(scheduler[0]), scheduler[1]
     dashboard = dashboard and (canonical(dashboard[0]), dashboard[1])
-    return Route(uid, owner, cluster_id, scheduler, dashboard, Target.of(*scheduler))
+    return Route(uid, owner, cluster_id, scheduler, dashboard, Target.of(*scheduler, local=local), local)
 
 
 class RouteTable:
@@ -118,7 +119,7 @@ class RouteTable:
             logger.warning("%s: %d entries cannot be used and are passed over", self._path, kept.broken)
         routes: dict[str, Route] = {}
         for one in kept.routes:
-            self._put(routes, _route(one.uid, one.owner, one.cluster_id, one.scheduler, one.dashboard))
+            self._put(routes, _route(one.uid, one.owner, one.cluster_id, one.scheduler, one.dashboard, one.local))
         self.ticket_keys, self._routes = kept.ticket_keys, MappingProxyType(routes)
 
     def apply(self, update: pb.RouteUpdate) -> None:
@@ -154,12 +155,12 @@ class RouteTable:
 
     def _put(self, routes: dict[str, Route], route: Route) -> None:
         """Add a route, or what of it leads where it may; its cluster had told the addresses."""
-        if objection := self.targets.objection(*route.scheduler):
+        if objection := self.targets.objection(*route.scheduler, local=route.local):
             self._counts.routes_forbidden += 1
             logger.warning("cluster %s says its scheduler is %s:%d, %s", route.uid, *route.scheduler, objection)
             self._drop(routes, route.uid)
             return
-        if route.dashboard is not None and (objection := self.targets.objection(*route.dashboard)):
+        if route.dashboard is not None and (objection := self.targets.objection(*route.dashboard, local=route.local)):
             self._counts.routes_forbidden += 1
             logger.warning("cluster %s says its dashboard is %s:%d, %s", route.uid, *route.dashboard, objection)
             route = replace(route, dashboard=None)
@@ -189,7 +190,7 @@ class RouteTable:
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        routes = (KeptRoute(r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard) for r in self._routes.values())
+        routes = (KeptRoute(r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard, r.local) for r in self._routes.values())
         try:
             write_kept(self._path, route_file.dump(self.ticket_keys, routes))
         except OSError as error:

@@ -2,7 +2,8 @@
 
 `GET /tunnel/{uid}` with the caller's credentials, or with the session that an earlier answer gave, so that a connection lost while
 the server is away can be made again. Binary messages are the bytes; an empty one is the end of its direction, which WebSockets have
-no word for. The TLS inside is checked at its own two ends.
+no word for. They must begin as on the direct way, with a ClientHello for that cluster: until then nothing passes either way, so that
+no other service can be talked to. The TLS inside is checked at its own two ends.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from socket import SO_LINGER, SOL_SOCKET
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from gateway.proxy.admission import Admission
+from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, NeedMore, judge, unrecognized_name_alert
 from gateway.proxy.config import Proxy
 from gateway.proxy.counts import Counts
 from gateway.proxy.front import Front
@@ -24,7 +26,7 @@ from gateway.proxy.login import CHALLENGE, Login
 from gateway.proxy.lookup import Names
 from gateway.proxy.relay import RESET
 from gateway.proxy.routes import Route, RouteTable
-from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid
+from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid, uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,11 @@ class Tunnel:
             )
             await socket.prepare(request)
             writer.transport.set_write_buffer_limits(BUFFER_BYTES)
-            await _Carriage(socket, reader, writer).run()
+            carriage = _Carriage(socket, reader, writer)
+            if await carriage.begin(route.uid, self._options.hello_timeout_s):
+                await carriage.run()
+            else:
+                self._counts.junk += 1
             await socket.close()
             return socket
         finally:
@@ -124,6 +130,45 @@ class _Carriage:
         self._ended = {"up": False, "down": False}
         self._heard_at = self._loop.time()
         self._waiting = False  # for the scheduler to take what the caller sent; meanwhile nothing is heard of the caller
+
+    async def begin(self, uid: str, timeout_s: float) -> bool:
+        """Pass the first bytes on once they are a whole hello for the cluster; False if they are none, or not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                hello = await self._hello(uid)
+        except (TimeoutError, ConnectionError):
+            return False
+        if hello is None:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self._socket.send_bytes(unrecognized_name_alert())
+            return False
+        self._writer.write(hello)
+        return True
+
+    async def _hello(self, uid: str) -> bytes | None:
+        received, wanted = b"", 1
+        while True:
+            message = await self._receive()
+            if message.type is not WSMsgType.BINARY:
+                continue
+            received += message.data
+            if message.data and len(received) < wanted:
+                continue
+            verdict = judge(received[:MAX_HELLO_BYTES])
+            if not isinstance(verdict, NeedMore) or not message.data:
+                named = isinstance(verdict, Hello) and uid_of_server_name(verdict.server_name) == uid
+                return received if named and message.data else None
+            wanted = verdict.total
+
+    async def _receive(self) -> WSMessage:
+        """Return the next message, which may be an answered ping; ConnectionResetError if there will be no more."""
+        message = await self._socket.receive()
+        self._heard_at = self._loop.time()
+        if message.type is WSMsgType.PING:
+            await self._socket.pong(message.data)
+        elif message.type not in (WSMsgType.BINARY, WSMsgType.PONG):
+            raise ConnectionResetError("the caller has closed it")
+        return message
 
     async def run(self) -> None:
         """Carry until both directions have ended, or one side is gone."""
@@ -151,14 +196,11 @@ class _Carriage:
 
     async def _up(self) -> None:
         while not all(self._ended.values()):
-            message = await self._socket.receive()
-            self._heard_at = self._loop.time()
-            if message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
-            elif message.type is WSMsgType.BINARY and not self._ended["up"]:
+            message = await self._receive()
+            if message.type is WSMsgType.BINARY:
+                if self._ended["up"]:
+                    raise ConnectionResetError("the caller goes on after the end")
                 await self._pass_up(message.data)
-            elif message.type is not WSMsgType.PONG:
-                raise ConnectionResetError("the caller has closed it")
 
     async def _pass_up(self, piece: bytes) -> None:
         if not piece:

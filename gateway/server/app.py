@@ -33,7 +33,7 @@ from gateway.server.core.model import Principal
 from gateway.server.doubts import Doubts
 from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
 from gateway.server.kept_port import keep_port, kept_port
-from gateway.server.reach import judge
+from gateway.server.reach import judge, local_backends, scheduler_networks
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import host
@@ -174,8 +174,9 @@ class App:
         options = self._server_settings
         self._switchboard = Switchboard(self.store.view)
         self._spawn(self._switchboard.run(), "switchboard")
-        agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set)
-        self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set, self._doubts.holds)
+        local = local_backends(self.settings)
+        agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set, local)
+        self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set, local, self._doubts.holds)
         self._grpc, self._healthy = host.build(
             [
                 ContextInterceptor(),
@@ -254,6 +255,8 @@ class App:
                 f"--Proxy.token_file={self.state_dir / 'edge.token'}",
                 f"--Proxy.state_dir={self.state_dir / 'edge'}",
             ]
+            if "scheduler_networks" not in self.settings.config.get("Proxy", {}):
+                words.append(f"--Proxy.scheduler_networks={scheduler_networks(self.settings)!r}")
             words += outside_words(self._server_settings.public_url, proxy.prefix, proxy.allowed_origins)
             edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address, self._warm)
             self.edge_address = await edge.start()

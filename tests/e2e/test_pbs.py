@@ -21,6 +21,7 @@ GENERAL = """
 c.DaskGateway.backends = ['pbs', 'local']
 c.ClusterConfig.max_workers = 20
 c.ClusterConfig.scheduler_host = '127.0.0.1'
+c.PbsBackend.local = True
 c.ClusterConfig.worker_host = '127.0.0.1'
 from gateway.server.core.options import Select
 c.ClusterConfig.options = [Select('queue', ('workq', 'long'), 'workq')]

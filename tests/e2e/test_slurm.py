@@ -27,6 +27,7 @@ c.SlurmBackend.commands_directory = {commands!r}
 c.SlurmBackend.observe_interval_s = 0.5
 c.SlurmBackend.command_timeout_s = 20
 c.ClusterConfig.scheduler_host = '127.0.0.1'
+c.SlurmBackend.local = True
 c.ClusterConfig.worker_host = '127.0.0.1'
 c.ClusterConfig.worker_memory = '500 MiB'
 c.ClusterConfig.max_workers = 40

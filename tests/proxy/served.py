@@ -96,10 +96,10 @@ class Served:
         return f"{self.address}{self.prefix}/clusters/{UID}"
 
     def add_routes(self, scheduler: int = 1, dashboard: int = 0, host: str = "127.0.0.1") -> None:
-        """Tell the edge of both clusters."""
+        """Tell the edge of both clusters, which a backend of this machine runs."""
         routes = []
         for uid in OWNERS:
-            route = route_pb2.Route(uid=uid, scheduler_address=f"{host}:{scheduler}")
+            route = route_pb2.Route(uid=uid, scheduler_address=f"{host}:{scheduler}", local=True)
             if dashboard:
                 route.dashboard_address = f"{host}:{dashboard}"
             routes.append(route)

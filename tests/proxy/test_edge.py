@@ -51,7 +51,7 @@ def port_of(edge: Edge) -> int:
 
 def add_route(edge: Edge, scheduler: int, dashboard: int = 0) -> None:
     """Tell the edge of a cluster."""
-    route = route_pb2.Route(uid=UID, scheduler_address=f"127.0.0.1:{scheduler}")
+    route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"127.0.0.1:{scheduler}")
     if dashboard:
         route.dashboard_address = f"127.0.0.1:{dashboard}"
     edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key]))
@@ -141,7 +141,7 @@ async def test_routes_outlive_the_edge_without_a_server(edge: Edge) -> None:
     again.load()
     route = again.find(UID)
     assert route is not None
-    assert route.scheduler == ("127.0.0.1", 4321)
+    assert (route.scheduler, route.local) == (("127.0.0.1", 4321), True)
     assert again.ticket_keys == (SIGNER.public_key,)
     (edge.state_dir / "routes.json").write_text("{")
     RouteTable(edge.state_dir / "routes.json").load()  # what cannot be read is passed over

@@ -162,7 +162,7 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 async def test_without_descriptors_accepting_pauses_without_spinning_and_recovers(tmp_path: pathlib.Path) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     (tmp_path / "token").write_text("t")
-    routes = [[UID, "a", "b", ["127.0.0.1", port_of(server)], None]]
+    routes = [[UID, "a", "b", ["127.0.0.1", port_of(server)], None, True]]
     (tmp_path / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, str(tmp_path), "0", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -323,7 +323,7 @@ def test_admission_forgets_who_has_left() -> None:
 async def test_a_route_that_may_not_be_is_as_one_that_is_not(start: Start) -> None:
     edge = await start(1)
     for where in ("169.254.169.254:80", f"127.0.0.1:{port_of(edge)}", "8.8.8.8:53"):
-        edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, scheduler_address=where)]))
+        edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, local=True, scheduler_address=where)]))
         reader, writer = await greet(edge)
         async with asyncio.timeout(5):
             assert await reader.read(-1) == bytes([21, 3, 3, 0, 2, 2, 112])

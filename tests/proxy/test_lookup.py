@@ -88,8 +88,8 @@ async def test_a_name_that_is_never_answered_keeps_nobody_elses_cluster_away(sta
     edge = await start(1, connect_timeout_s=20.0)
     resolving.book["good.test"] = ["127.0.0.1"]
     routes = [
-        route_pb2.Route(uid=UID, scheduler_address=f"good.test:{port_of(server)}"),
-        route_pb2.Route(uid=OTHER, scheduler_address="slow.test:8786"),
+        route_pb2.Route(uid=UID, local=True, scheduler_address=f"good.test:{port_of(server)}"),
+        route_pb2.Route(uid=OTHER, local=True, scheduler_address="slow.test:8786"),
     ]
     edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=routes))
     waiting = [asyncio.ensure_future(answer(edge, OTHER)) for _ in range(40)]
@@ -108,7 +108,9 @@ async def test_a_fault_of_a_look_up_refuses_the_client_and_is_logged(
 ) -> None:
     edge = await start(1)
     resolving.book["odd.test"] = ZeroDivisionError("odd")
-    edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, scheduler_address="odd.test:8786")]))
+    edge.routes.apply(
+        route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, local=True, scheduler_address="odd.test:8786")])
+    )
     async with asyncio.timeout(5):
         assert await answer(edge, UID) == ALERT
     await comes(lambda: not edge.admission.present)
@@ -146,12 +148,14 @@ async def test_kept_addresses_are_judged_at_every_use(resolving: Resolving) -> N
     resolving.book["both.test"] = ["10.0.0.1", "169.254.169.254", "127.0.0.1"]
     targets = Targets(parse_networks(["10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16"]), (8001,))
     for port, hosts in ((80, ["10.0.0.1", "127.0.0.1"]), (8001, ["10.0.0.1"]), (80, ["10.0.0.1", "127.0.0.1"])):
-        found = await names.look_up(Target.of("both.test", port), targets)
+        found = await names.look_up(Target.of("both.test", port, local=True), targets)
         assert [(one.host, one.port) for one in found] == [(host, port) for host in hosts]
+        (only,) = await names.look_up(Target.of("both.test", port), targets)  # of a cluster that does not run here
+        assert only.host == "10.0.0.1"
     assert await names.look_up(Target.of("both.test", 80), Targets((), ())) == []
     assert resolving.asked["both.test"] == 1
     with pytest.raises(OSError, match="no address that may be connected to"):
-        await Resolver(names, lambda: Targets((), ())).resolve("both.test", 80)
+        await Resolver(names, lambda: Targets((), ()), local=True).resolve("both.test", 80)
     names.close()
 
 
@@ -184,7 +188,7 @@ async def test_dashboards_and_tunnels_have_the_same_look_ups(tmp_path: pathlib.P
             return web.Response(text="shown")
 
         async with a_dashboard(served, [web.get("/status", shown)]) as port:
-            route = route_pb2.Route(uid=UID, scheduler_address=f"good.test:{port}", dashboard_address=f"good.test:{port}")
+            route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"good.test:{port}", dashboard_address=f"good.test:{port}")
             served.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key]))
             head = f"GET /clusters/{UID}/status HTTP/1.1\r\nHost: x\r\nAuthorization: {ALICE}\r\nConnection: close\r\n\r\n"
             assert (await raw(served.port, head.encode())).endswith(b"shown")

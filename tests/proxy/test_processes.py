@@ -142,7 +142,7 @@ async def test_no_cluster_leads_to_where_the_metrics_are(tmp_path: pathlib.Path,
         free.bind(("127.0.0.1", 0))
         admin = free.getsockname()[1]
     (tmp_path / "edge").mkdir()
-    routes = [[UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port]] for port in (admin, 7)]
+    routes = [[UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port], True] for port in (admin, 7)]
     routes[1][0] = OTHER
     (tmp_path / "edge" / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))
     words = [f"--Proxy.processes={processes}", f"--Proxy.admin_address=127.0.0.1:{admin}", "--Proxy.own_ports=[7]"]

@@ -44,7 +44,7 @@ async def start(tmp_path: pathlib.Path) -> AsyncIterator[Start]:
         edge = Edge(Proxy(**(fixed | settings)))
         edge.port = int((await edge.start()).rpartition(":")[2])  # type: ignore[attr-defined]
         made.append(edge)
-        route = route_pb2.Route(uid=UID, scheduler_address=f"127.0.0.1:{port}")
+        route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"127.0.0.1:{port}")
         edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route]))
         return edge
 
@@ -335,7 +335,7 @@ async def test_a_scheduler_known_by_name_is_looked_up_and_must_be_where_it_may(s
     server = await asyncio.start_server(hello_back, "127.0.0.1", 0)
     for networks, answer in ((["127.0.0.0/8"], b"here"), (["10.0.0.0/8"], bytes([21, 3, 3, 0, 2, 2, 112]))):
         edge = await start(1, scheduler_networks=networks)
-        route = route_pb2.Route(uid=UID, scheduler_address=f"localhost:{port_of(server)}")
+        route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"localhost:{port_of(server)}")
         edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route]))
         reader, writer = await greet(edge)
         writer.write_eof()
@@ -350,7 +350,7 @@ async def test_a_scheduler_known_by_name_is_looked_up_and_must_be_where_it_may(s
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", ".", "no-such-host.invalid", "\u00fc" * 60])
 async def test_a_scheduler_whose_name_cannot_be_looked_up_is_refused_and_nothing_is_held(start: Start, host: str) -> None:
     edge = await start(1)
-    edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, scheduler_address=f"{host}:8786")]))
+    edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, local=True, scheduler_address=f"{host}:8786")]))
     reader, writer = await greet(edge)
     async with asyncio.timeout(10):
         assert await reader.read(-1) == bytes([21, 3, 3, 0, 2, 2, 112])

@@ -13,10 +13,13 @@ import pytest
 from gateway.client import tunnel as client_tunnel
 from gateway.client.channel import Connection
 from gateway.client.settings import Auth, BasicAuth, Settings
+from gateway.wire import server_name
 from tests.proxy.served import ALICE, BOB, NOBODYS, OTHER, UID, Served, serving
+from tests.proxy.test_client_hello import real_hello
 from tests.waiting import comes
 
 PREFIX = "/services/daskgateway"
+HELLO = real_hello(server_name(UID))
 
 
 @pytest.fixture
@@ -33,8 +36,17 @@ def connection(served: Served, auth: Auth | None = None) -> Connection:
 
 
 async def scheduler(served: Served, handle: Any) -> asyncio.Server:
-    """Serve what stands for a scheduler."""
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    """Serve what stands for a scheduler, and hears a hello first."""
+
+    async def greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            assert await reader.readexactly(len(HELLO)) == HELLO
+        except asyncio.IncompleteReadError:
+            writer.close()
+            return
+        await handle(reader, writer)
+
+    server = await asyncio.start_server(greeted, "127.0.0.1", 0)
     served.add_routes(server.sockets[0].getsockname()[1])
     return server
 
@@ -78,7 +90,7 @@ async def test_bytes_pass_both_ways_and_half_close_is_carried(served: Served) ->
     server = await scheduler(served, shout)
     async with aiohttp.ClientSession() as caller:
         async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:
-            await talk.send_bytes(b"hello")
+            await talk.send_bytes(HELLO + b"hello")
             assert await talk.receive_bytes() == b"HELLO"
             await talk.send_bytes(b"")
             assert await talk.receive_bytes() == b"bye"
@@ -125,12 +137,12 @@ async def test_a_tunnel_to_a_name_leads_only_where_schedulers_may_be(
     tmp_path: pathlib.Path, networks: list[str], outcome: bytes | int
 ) -> None:
     async with serving(tmp_path, scheduler_networks=networks) as served, aiohttp.ClientSession() as caller:
-        server = await asyncio.start_server(shout, "127.0.0.1", 0)
+        server = await scheduler(served, shout)
         served.add_routes(server.sockets[0].getsockname()[1], host="localhost")
         found: bytes | int
         try:
             async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:
-                await talk.send_bytes(b"here")
+                await talk.send_bytes(HELLO + b"here")
                 found = await talk.receive_bytes()
         except aiohttp.WSServerHandshakeError as error:
             found = error.status
@@ -160,6 +172,7 @@ async def test_a_stalled_scheduler_stalls_the_caller_and_memory_stays_bounded(se
     server = await scheduler(served, slow)
     end = await client_tunnel.open_tunnel(connection(served), UID)
     loop = asyncio.get_running_loop()
+    await loop.sock_sendall(end, HELLO)
     piece, sent, blocked = b"x" * 1_000_000, 0, False
     while not blocked:
         sending = asyncio.ensure_future(loop.sock_sendall(end, piece))
@@ -192,12 +205,13 @@ async def test_a_stalled_caller_stalls_the_scheduler(served: Served) -> None:
 
     server = await scheduler(served, pour)
     end = await client_tunnel.open_tunnel(connection(served), UID)
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(end, HELLO)
     before = -1
     while sent != before:
         before = sent
         await asyncio.sleep(1.0)
     assert 0 < sent < 64_000_000
-    loop = asyncio.get_running_loop()
     received = 0
     while piece := await loop.sock_recv(end, 1_000_000):
         received += len(piece)
@@ -211,7 +225,7 @@ async def test_the_clients_end_is_a_socket_and_everything_is_let_go(served: Serv
     server = await scheduler(served, shout)
     end = await client_tunnel.open_tunnel(connection(served), UID)
     reader, writer = await asyncio.open_connection(sock=end)
-    writer.write(b"hello")
+    writer.write(HELLO + b"hello")
     assert await reader.readexactly(5) == b"HELLO"
     writer.write_eof()
     assert await reader.read(-1) == b"bye"

@@ -16,12 +16,15 @@ import aiohttp
 import pytest
 
 from gateway.proxy import tunnel, vitality
+from gateway.wire import server_name
 from tests.proxy.served import ALICE, UID, serving
+from tests.proxy.test_client_hello import real_hello
 from tests.proxy.test_relay import Start, gone, greet, port_of, start
 from tests.waiting import comes
 
 __all__ = ["start"]  # a fixture
 
+HELLO = real_hello(server_name(UID))
 SO_ATTACH_FILTER = 26
 DROP_ALL = b"\x06\0\0\0\0\0\0\0"  # struct sock_filter: return 0 bytes
 QUICK = {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 2, socket.TCP_USER_TIMEOUT: 3_000}
@@ -81,7 +84,9 @@ async def test_a_scheduler_that_vanishes_takes_its_tunnel_with_it(
     async with serving(tmp_path) as served, aiohttp.ClientSession() as caller:
         served.add_routes(port_of(server))
         talk = await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
-        _, scheduler = await came
+        heard, scheduler = await came
+        await talk.send_bytes(HELLO)
+        assert await heard.readexactly(len(HELLO)) == HELLO
         with vanished(scheduler):
             if busy:
                 await talk.send_bytes(b"x" * 100_000)
@@ -100,8 +105,10 @@ async def test_a_tunnel_whose_caller_does_not_answer_is_reset_for_its_scheduler(
     server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
     async with serving(tmp_path) as served, aiohttp.ClientSession() as caller:
         served.add_routes(port_of(server))
-        async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}):  # it reads nothing
+        async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:  # it reads nothing
+            await talk.send_bytes(HELLO)
             reader, writer = await came
+            assert await reader.readexactly(len(HELLO)) == HELLO
             async with asyncio.timeout(10):
                 with pytest.raises(ConnectionResetError):
                     await reader.read(1)

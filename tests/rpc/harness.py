@@ -56,6 +56,7 @@ class PretendBackend:
 
     name = "pretend"
     observe_interval_s = 60.0
+    local = True
 
     def __init__(self) -> None:
         self.running: dict[Instance, Launch] = {}
@@ -173,6 +174,7 @@ class Harness:
     max_calls: int = 500
     make_doors: Callable[[Any], Any] = lambda store: PretendDoors()  # of the store
     credentials_port: Any = field(default_factory=PretendCredentials)
+    local_backends: Sequence[str] = ("pretend",)
     ahead_ms: int = 0  # by how much the server's clock of day is set forward
 
     async def start(self) -> None:
@@ -197,7 +199,7 @@ class Harness:
         view = self.store.view
         self.switchboard = Switchboard(view)
         self._switching = asyncio.create_task(self.switchboard.run())
-        agents = AgentServicer(view, self.reconciler, self.switchboard, self.now_ms, self.draining.is_set)
+        agents = AgentServicer(view, self.reconciler, self.switchboard, self.now_ms, self.draining.is_set, self.local_backends)
         interceptors = [
             ContextInterceptor(),
             ErrorInterceptor(),
@@ -210,7 +212,10 @@ class Harness:
                 (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(services)),
                 (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(services)),
                 (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
-                (route_pb2_grpc.add_RouteServiceServicer_to_server, RouteServicer(view, [b"k" * 32], self.draining.is_set)),
+                (
+                    route_pb2_grpc.add_RouteServiceServicer_to_server,
+                    RouteServicer(view, [b"k" * 32], self.draining.is_set, self.local_backends),
+                ),
             ],
             with_reflection=True,
         )

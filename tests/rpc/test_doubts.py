@@ -160,7 +160,9 @@ async def test_while_it_is_doubted_the_edge_forgets_no_way_to_a_cluster(monkeypa
     scheduler = Scheduler(Launching.RUNNING, address="tls://10.0.0.7:8786")
     await store.transact(lambda tx: tx.put_cluster(replace(ENDED, state=State.ACTIVE, scheduler=scheduler)))
     current.set(Caller("id", edge=True))
-    updates = route_service.RouteServicer(store.view, [b"key"], lambda: False, lambda: doubted).WatchRoutes(pb.WatchRoutesRequest(), None)
+    updates = route_service.RouteServicer(store.view, [b"key"], lambda: False, (), lambda: doubted).WatchRoutes(
+        pb.WatchRoutesRequest(), None
+    )
     first = await anext(updates)
     assert (first.snapshot, [one.uid for one in first.routes], first.ticket_keys) == (False, [ENDED.uid], [b"key"])
     assert not (await anext(updates)).routes  # a sign of life

@@ -180,16 +180,20 @@ INWARD = ["127.0.0.1", "127.1", "2130706433", "0", "[::1]", "[::ffff:127.0.0.1]"
 
 
 @pytest.mark.parametrize("host", INWARD)
-async def test_an_agent_elsewhere_cannot_point_the_edge_at_its_own_machine(harness: Harness, host: str) -> None:
-    """Its connection may well come from here: from the edge, which passes it on."""
-    harness.offers.settings = {**harness.offers.settings, "scheduler_host": ""}
+async def test_an_agent_elsewhere_cannot_point_the_edge_at_its_own_machine(host: str) -> None:
+    """Its connection may well come from here: from the edge, which passes it on. Nor does a setting that users choose say where it is."""
+    harness = Harness(local_backends=())
+    await harness.start()
+    harness.offers.settings = {**harness.offers.settings, "scheduler_host": "127.0.0.1"}
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
-    agent = PretendAgent(harness, made.uid)
-    await agent.directive()
-    await agent.report(snapshot=True, scheduler_address=f"tls://{host}:8786")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    for field in ("scheduler_address", "dashboard_address"):
+        agent = PretendAgent(harness, made.uid)
         await agent.directive()
-    assert fields(caught.value) == {"scheduler_address"}
+        await agent.report(snapshot=True, **{field: f"{host}:8786"})
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await agent.directive()
+        assert fields(caught.value) == {field}
+    await harness.stop()
 
 
 @pytest.mark.parametrize(

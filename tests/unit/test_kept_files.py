@@ -116,7 +116,7 @@ def test_an_entry_that_cannot_be_used_is_passed_over_and_the_others_hold(wrong: 
 
 
 def test_what_is_dumped_is_loaded() -> None:
-    routes = (KeptRoute("u", "alice", "etl", ("::1", 1), ("node7", 65535)), KeptRoute("v", "", "", ("127.0.0.1", 8786), None))
+    routes = (KeptRoute("u", "alice", "etl", ("::1", 1), ("node7", 65535)), KeptRoute("v", "", "", ("127.0.0.1", 8786), None, True))
     assert route_file.load(route_file.dump([b"k" * 32], routes)) == route_file.Kept((b"k" * 32,), routes, 0)
 
 

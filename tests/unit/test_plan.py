@@ -315,7 +315,7 @@ def test_an_address_that_nobody_reaches_is_told_once_until_it_changes_for_the_be
 
     def looked(objection: str) -> Condition:
         facts, objections = Facts(agent_connected=True), iter([objection])
-        result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE, lambda address: next(objections))
+        result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE, lambda address, backend: next(objections))
         room.cluster = result.cluster
         room.events += [event.reason for event in result.events]
         (condition,) = [c for c in room.cluster.conditions if c.type == "SchedulerReachable"]

@@ -6,7 +6,8 @@ import pytest
 from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
-from gateway.server.reach import judge
+from gateway.networks import DEFAULT_NETWORKS
+from gateway.server.reach import judge, scheduler_networks
 from gateway.server.settings import settings
 
 LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
@@ -15,7 +16,7 @@ LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("tls://10.1.2.3:8786", ""),
+        ("tls://10.1.2.3:8786", ""),  # in a private network
         ("127.0.0.1:8786", ""),
         ("tls://a-node.example:8786", ""),  # a name: the edge looks it up
         ("", ""),
@@ -27,17 +28,41 @@ LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
     ],
 )
 def test_what_the_edge_never_connects_to_is_named_with_the_setting(address: str, why: str) -> None:
-    said = judge(settings(Config(Proxy={"own_ports": [5432]})), LISTENERS)(address)
+    named = {"own_ports": [5432], "scheduler_networks": list(DEFAULT_NETWORKS)}
+    said = judge(settings(Config(Proxy=named)), LISTENERS)(address, "local")
     assert why in said
     assert bool(why) == bool(said)
 
 
+def test_what_is_this_machines_own_is_only_for_backends_that_run_here() -> None:
+    found = judge(settings(Config(DaskGateway={"backends": ["local", "slurm"]})), LISTENERS)
+    assert found("127.0.0.1:8786", "local") == ""
+    assert "where no cluster of this backend runs (its setting `local`)" in found("127.0.0.1:8786", "slurm")
+    assert found("10.1.2.3:8786", "slurm") == ""
+    both = Config(DaskGateway={"backends": ["local", "slurm"]}, SlurmBackend={"local": True})
+    assert judge(settings(both), LISTENERS)("127.0.0.1:8786", "slurm") == ""
+
+
+def test_where_every_backend_runs_here_private_networks_are_none_of_the_edges_business() -> None:
+    assert scheduler_networks(settings(Config())) == ["127.0.0.0/8", "::1/128"]
+    assert "does not permit" in judge(settings(Config()), LISTENERS)("10.1.2.3:8786", "local")
+    for host, more in (("10.1.2.3", ["10.1.2.3/32"]), ("fd00::1", ["fd00::1/128"]), ("127.0.0.1", [])):
+        assert scheduler_networks(settings(Config(ClusterConfig={"scheduler_host": host}))) == ["127.0.0.0/8", "::1/128", *more]
+    for elsewhere in (
+        Config(ClusterConfig={"scheduler_host": "a-node"}),
+        Config(DaskGateway={"backends": ["local", "slurm"]}),
+        Config(Proxy={"scheduler_networks": list(DEFAULT_NETWORKS)}),
+    ):
+        assert scheduler_networks(settings(elsewhere)) == list(DEFAULT_NETWORKS)
+    assert scheduler_networks(settings(Config(Proxy={"scheduler_networks": ["10.7.0.0/16"]}))) == ["10.7.0.0/16"]
+
+
 def test_an_edge_that_runs_by_itself_is_judged_for_only_by_what_the_server_is_told() -> None:
     alone = Config(DaskGateway={"start_proxy": False})
-    assert judge(settings(alone), LISTENERS)("203.0.113.7:8786") == ""
+    assert judge(settings(alone), LISTENERS)("203.0.113.7:8786", "local") == ""
     alone.Proxy.scheduler_networks = ["127.0.0.0/8"]
-    assert "c.Proxy.scheduler_networks" in judge(settings(alone), LISTENERS)("203.0.113.7:8786")
-    assert judge(settings(alone), LISTENERS)("127.0.0.1:8001") == ""  # its ports may be another machine's
+    assert "c.Proxy.scheduler_networks" in judge(settings(alone), LISTENERS)("203.0.113.7:8786", "local")
+    assert judge(settings(alone), LISTENERS)("127.0.0.1:8001", "local") == ""  # its ports may be another machine's
 
 
 def test_networks_that_are_none_are_told() -> None:

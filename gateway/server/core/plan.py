@@ -86,8 +86,11 @@ class Step:
         return bool(self.put or self.deleted or self.events or self.cluster != cluster)
 
 
-def anywhere(address: str) -> str:
-    """Say nothing against any address."""
+Objection = Callable[[str, str], str]  # of an address and a backend
+
+
+def anywhere(address: str, backend: str) -> str:
+    """Say nothing against any address of a backend's schedulers."""
     return ""
 
 
@@ -97,9 +100,9 @@ def step(
     facts: Facts,
     now: int,
     patience: Patience,
-    objection: Callable[[str], str] = anywhere,
+    objection: Objection = anywhere,
 ) -> Step:
-    """Take in facts and decide. `objection` says why users cannot reach a scheduler's address, an empty text if they can."""
+    """Take in facts and decide. `objection` says why users cannot reach a scheduler of a backend, an empty text if they can."""
     known = Known(cluster, {worker.name: worker for worker in workers}, now, patience)
     absorb(known, facts)
     _end_if_due(known, facts)
@@ -271,7 +274,7 @@ def _count(known: Known) -> None:
         known.cluster = replace(known.cluster, groups=kept)
 
 
-def _conditions(known: Known, facts: Facts, objection: Callable[[str], str]) -> None:
+def _conditions(known: Known, facts: Facts, objection: Objection) -> None:
     cluster = known.cluster
     granted = limits.grant(cluster.spec, cluster.groups)
     short = [name for name in cluster.spec.groups if cluster.groups[name].running < cluster.groups[name].desired]
@@ -292,10 +295,10 @@ def _conditions(known: Known, facts: Facts, objection: Callable[[str], str]) -> 
         known.cluster = replace(cluster, conditions=conditions)
 
 
-def _reachable(known: Known, before: Condition | None, objection: Callable[[str], str]) -> tuple[bool, str, str]:
+def _reachable(known: Known, before: Condition | None, objection: Objection) -> tuple[bool, str, str]:
     """Return whether users reach the scheduler, as far as the server can tell, and why; that they never will is told once."""
     scheduler, active = known.cluster.scheduler, known.cluster.state is State.ACTIVE
-    if active and (why := objection(scheduler.address)):
+    if active and (why := objection(scheduler.address, known.cluster.spec.backend)):
         if before is None or before.reason != UNREACHABLE:
             known.tell(UNREACHABLE, why, "scheduler")
         return False, UNREACHABLE, why

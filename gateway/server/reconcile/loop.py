@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
 from gateway.server.core.facts import AgentNews, Facts, Patience
-from gateway.server.core.plan import Step, anywhere, step
+from gateway.server.core.plan import Objection, Step, anywhere, step
 from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
@@ -42,7 +42,7 @@ class Reconciler:
         now: Callable[[], int],
         patience: Callable[[], Patience],
     ) -> None:
-        self.objection: Callable[[str], str] = anywhere  # what the edge has against a scheduler's address
+        self.objection: Objection = anywhere  # what the edge has against a scheduler's address
         self.inbox = Inbox()
         self._store, self._backends, self._make_launches = store, backends, make_launches
         self._now, self._patience = now, patience

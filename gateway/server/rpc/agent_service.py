@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -35,7 +35,6 @@ MAX_VERSIONS = 64
 MAX_COUNT = 1_000_000
 MAX_AGE_MS = 10 * 365 * 86_400_000
 _ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]+")  # nothing that a command takes for a flag
-LOOPBACK_PEERS = ("unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D")
 
 
 class Listener(Protocol):
@@ -91,7 +90,7 @@ class Switchboard:
 
 
 def news_of(report: pb.AgentReport, now: int, groups: Mapping[str, GroupStatus], *, local: bool) -> AgentNews:
-    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the agent is on this machine.
+    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the cluster's backend runs on this machine.
 
     Names that no worker of these groups ever had are passed over: what is kept until the next step is bounded by what was started.
     """
@@ -125,7 +124,7 @@ def _since(age_ms: int, now: int) -> int:
 
 
 def _address(text: str, field: str, local: bool) -> str:
-    """Return an address; a loopback one is only believed of an agent on this machine: the edge would connect to its own."""
+    """Return an address; a loopback one is only believed where schedulers run on this machine: the edge would connect to its own."""
     if not text:
         return ""
     parts = urlsplit(text if "://" in text else f"//{text}")
@@ -136,7 +135,7 @@ def _address(text: str, field: str, local: bool) -> str:
     if len(text) > MAX_ADDRESS or not host or not port or not _ADDRESS.fullmatch(text):
         raise FieldInvalid([Violation(field, "must be host:port or tls://host:port")])
     if _inward(host) and not local:
-        raise FieldInvalid([Violation(field, "must not be a loopback address: the scheduler is on another machine")])
+        raise FieldInvalid([Violation(field, "must not be a loopback address: this backend's schedulers are on other machines")])
     return text
 
 
@@ -175,9 +174,16 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     """The service."""
 
     def __init__(
-        self, view: View, listener: Listener, switchboard: Switchboard, now: Callable[[], int], draining: Callable[[], bool]
+        self,
+        view: View,
+        listener: Listener,
+        switchboard: Switchboard,
+        now: Callable[[], int],
+        draining: Callable[[], bool],
+        local_backends: Collection[str],
     ) -> None:
         self._view, self._listener, self._switchboard, self._now, self._draining = view, listener, switchboard, now, draining
+        self._local_backends = frozenset(local_backends)  # those that run on this machine
 
     async def Connect(self, request_iterator: AsyncIterator[pb.AgentReport], context: Any) -> AsyncIterator[pb.AgentDirective]:
         uid = current.get().agent_uid
@@ -185,7 +191,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             raise CredentialsInvalid
         changed = self._switchboard.connect(uid)
         self._listener.agent_came(uid)
-        reading = asyncio.ensure_future(self._read(uid, request_iterator, self._is_local(uid, context.peer())))
+        reading = asyncio.ensure_future(self._read(uid, request_iterator))
         reading.add_done_callback(lambda _: changed.set())
         try:
             sent: pb.AgentDirective | None = None
@@ -206,13 +212,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             self._switchboard.disconnect(uid, changed)
             self._listener.agent_went(uid)
 
-    def _is_local(self, uid: str, peer: str) -> bool:
-        """Whether an agent's scheduler is on this machine. Who comes through the edge seems to be, so it must also have been told to be."""
-        cluster = self._view.cluster(uid)
-        host = str(cluster.spec.settings.get("scheduler_host", "127.0.0.1")) if cluster is not None else ""
-        return peer.startswith(LOOPBACK_PEERS) and bool(host) and _inward(host)
-
-    async def _read(self, uid: str, reports: AsyncIterator[pb.AgentReport | Malformed], local: bool) -> None:
+    async def _read(self, uid: str, reports: AsyncIterator[pb.AgentReport | Malformed]) -> None:
         first = True
         async for report in reports:
             if isinstance(report, Malformed):
@@ -222,6 +222,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             first = False
             cluster = self._view.cluster(uid)
             groups = cluster.groups if cluster is not None else {}
+            local = cluster is not None and cluster.spec.backend in self._local_backends
             self._listener.heard(uid, news_of(report, self._now(), groups, local=local))
             await asyncio.sleep(PACE_S)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from daskgateway.internal.v1 import route_pb2 as pb
@@ -27,14 +27,15 @@ def routed(cluster: Cluster | None) -> bool:
     return cluster is not None and cluster.state is State.ACTIVE and bool(cluster.scheduler.address)
 
 
-def route(cluster: Cluster) -> pb.Route:
-    """Return the way to a cluster."""
+def route(cluster: Cluster, local: bool) -> pb.Route:
+    """Return the way to a cluster; `local`: its backend runs on this machine."""
     return pb.Route(
         uid=cluster.uid,
         owner=cluster.owner,
         cluster_id=cluster.cluster_id,
         scheduler_address=cluster.scheduler.address.rpartition("://")[2],
         dashboard_address=cluster.scheduler.dashboard_address,
+        local=local,
     )
 
 
@@ -42,9 +43,15 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
     """The service."""
 
     def __init__(
-        self, view: View, ticket_keys: Sequence[bytes], draining: Callable[[], bool], doubted: Callable[[], bool] = lambda: False
+        self,
+        view: View,
+        ticket_keys: Sequence[bytes],
+        draining: Callable[[], bool],
+        local_backends: Collection[str],
+        doubted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._view, self._ticket_keys, self._draining, self._doubted = view, tuple(ticket_keys), draining, doubted
+        self._local_backends = frozenset(local_backends)  # those that run on this machine
         self._subscriptions: set[Subscription] = set()
         self._passed_over = PassedOver(logger, "the route to this cluster cannot be told; the edge does not connect to it")
 
@@ -65,7 +72,7 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
         if cluster is None or not routed(cluster):
             return None
         try:
-            return route(cluster)
+            return route(cluster, cluster.spec.backend in self._local_backends)
         except Exception as error:  # what one record holds must not be the end of everybody's routes
             self._passed_over.tell(f"cluster {cluster.uid} of {cluster.owner}", error)
             return None

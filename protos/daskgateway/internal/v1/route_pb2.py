@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#daskgateway/internal/v1/route.proto\x12\x17\x64\x61skgateway.internal.v1\"m\n\x05Route\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x19\n\x11scheduler_address\x18\x04 \x01(\t\x12\x19\n\x11\x64\x61shboard_address\x18\x05 \x01(\t\"\x87\x01\n\x0bRouteUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x06routes\x18\x03 \x03(\x0b\x32\x1e.daskgateway.internal.v1.Route\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x13\n\x0bticket_keys\x18\x05 \x03(\x0c\"\x14\n\x12WatchRoutesRequest2r\n\x0cRouteService\x12\x62\n\x0bWatchRoutes\x12+.daskgateway.internal.v1.WatchRoutesRequest\x1a$.daskgateway.internal.v1.RouteUpdate0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#daskgateway/internal/v1/route.proto\x12\x17\x64\x61skgateway.internal.v1\"|\n\x05Route\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12\x19\n\x11scheduler_address\x18\x04 \x01(\t\x12\x19\n\x11\x64\x61shboard_address\x18\x05 \x01(\t\x12\r\n\x05local\x18\x06 \x01(\x08\"\x87\x01\n\x0bRouteUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x06routes\x18\x03 \x03(\x0b\x32\x1e.daskgateway.internal.v1.Route\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x13\n\x0bticket_keys\x18\x05 \x03(\x0c\"\x14\n\x12WatchRoutesRequest2r\n\x0cRouteService\x12\x62\n\x0bWatchRoutes\x12+.daskgateway.internal.v1.WatchRoutesRequest\x1a$.daskgateway.internal.v1.RouteUpdate0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -23,11 +23,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'daskgateway.internal.v1.rou
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROUTE']._serialized_start=64
-  _globals['_ROUTE']._serialized_end=173
-  _globals['_ROUTEUPDATE']._serialized_start=176
-  _globals['_ROUTEUPDATE']._serialized_end=311
-  _globals['_WATCHROUTESREQUEST']._serialized_start=313
-  _globals['_WATCHROUTESREQUEST']._serialized_end=333
-  _globals['_ROUTESERVICE']._serialized_start=335
-  _globals['_ROUTESERVICE']._serialized_end=449
+  _globals['_ROUTE']._serialized_end=188
+  _globals['_ROUTEUPDATE']._serialized_start=191
+  _globals['_ROUTEUPDATE']._serialized_end=326
+  _globals['_WATCHROUTESREQUEST']._serialized_start=328
+  _globals['_WATCHROUTESREQUEST']._serialized_end=348
+  _globals['_ROUTESERVICE']._serialized_start=350
+  _globals['_ROUTESERVICE']._serialized_end=464
 # @@protoc_insertion_point(module_scope)

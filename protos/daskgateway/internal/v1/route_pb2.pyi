@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Route(_message.Message):
-    __slots__ = ("uid", "owner", "cluster_id", "scheduler_address", "dashboard_address")
+    __slots__ = ("uid", "owner", "cluster_id", "scheduler_address", "dashboard_address", "local")
     UID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SCHEDULER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DASHBOARD_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
     uid: str
     owner: str
     cluster_id: str
     scheduler_address: str
     dashboard_address: str
-    def __init__(self, uid: _Optional[str] = ..., owner: _Optional[str] = ..., cluster_id: _Optional[str] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ...) -> None: ...
+    local: bool
+    def __init__(self, uid: _Optional[str] = ..., owner: _Optional[str] = ..., cluster_id: _Optional[str] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ..., local: _Optional[bool] = ...) -> None: ...
 
 class RouteUpdate(_message.Message):
     __slots__ = ("revision", "snapshot", "routes", "removed", "ticket_keys")
