@@ -28,6 +28,7 @@ TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /t
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
 UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of event and condition: the edge never connects to where the scheduler says that it is
+AGENT_SILENT = "AGENT_SILENT"  # reason of event, condition and end: nothing is heard of the scheduler's agent
 SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in without asking the server again
 MAX_TICKET_BYTES = 1024
 

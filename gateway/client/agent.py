@@ -37,6 +37,7 @@ logger = logging.getLogger("distributed.scheduler.daskgateway")
 COALESCE_S = 0.05  # workers that join within so long are told in one report
 TICK_S = 0.5  # between two looks at load and clients
 DEFAULT_REPORT_S = 15.0
+DEFAULT_BEAT_S = 5.0
 BACKOFF_S = (0.2, 5.0)
 REFUSED_S = 600.0  # an agent that is turned away for so long belongs to no cluster any more
 EXIT_SETUP = 70  # EX_SOFTWARE
@@ -122,7 +123,7 @@ class Agent(SchedulerPlugin):
         self._scheduler.add_plugin(self, name=self.name)
         self._names = {address: str(ws.name) for address, ws in self._scheduler.workers.items()}
         self._look()
-        self._tasks = [self._loop.create_task(self._report_changes()), self._loop.create_task(self._tick())]
+        self._tasks = [self._loop.create_task(work) for work in (self._report_changes(), self._tick(), self._beat())]
         threading.Thread(target=self._talk, name="daskgateway-agent", daemon=True).start()
 
     def stop_work(self) -> None:
@@ -200,6 +201,14 @@ class Agent(SchedulerPlugin):
             self._changed.clear()
             if self._outbox is not None:
                 self._outbox.put_nowait(self._report(snapshot=False))
+
+    async def _beat(self) -> None:
+        """Give signs of life, from the scheduler's own event loop: a thread of ours would go on with that while the scheduler hangs."""
+        while True:
+            await asyncio.sleep((self._directive.beat_interval_ms / 1000 if self._directive is not None else 0) or DEFAULT_BEAT_S)
+            if self._outbox is not None and self._outbox.empty():
+                self._sequence += 1
+                self._outbox.put_nowait(pb.AgentReport(sequence=self._sequence, beat=True))
 
     def _report(self, *, snapshot: bool) -> pb.AgentReport:
         self._sequence += 1

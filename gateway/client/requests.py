@@ -119,8 +119,7 @@ def explanation(cluster: cluster_pb2.Cluster) -> str:
     """Return why a cluster is not (yet) what was asked for, in one or two sentences."""
     said = [cluster.status.message] if cluster.status.message else []
     for condition in cluster.status.conditions:
-        silent = condition.type == "SchedulerReachable" and condition.reason != UNREACHABLE  # which the state tells already
-        if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and not silent:
+        if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and condition.message not in said:
             said.append(condition.message)
     return "; ".join(said) or "the server gave no reason"
 

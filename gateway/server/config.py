@@ -102,7 +102,8 @@ class DaskGateway(Configurable):
         300.0,
         min=1,
         max=MAX_DURATION_S,
-        help="Seconds without a report after which a cluster has failed; counted only while the server listens.",
+        help="Seconds without a sign of life of its scheduler (one every 5 s, of its event loop) after which a"
+        " cluster has failed; counted from the last one, and only while the server listens. An open connection is none; at least 20 s.",
     ).tag(config=True)
     log_level = Enum(["DEBUG", "INFO", "WARNING", "ERROR"], "INFO", help="What is logged to standard error.").tag(config=True)
 

@@ -100,7 +100,14 @@ class MachineRoom:
             outcomes = {}  # the server was restarted before it could take in what came of it
         if self.running and self.bad():
             self.running.pop(self.random.choice([i for i in self.running if i.name != "scheduler"] or [Instance("", *[None] * 2)]), None)  # type: ignore[list-item,arg-type]
-        return Facts(observations=self._observe(), outcomes=outcomes, news=self._news(), agent_connected=self._agent(), cleaned=cleaned)
+        return Facts(
+            observations=self._observe(),
+            outcomes=outcomes,
+            news=self._news(),
+            agent_connected=self._agent(),
+            heard_at=self.now + 1 if self._agent() else 0,
+            cleaned=cleaned,
+        )
 
     def _start(self, instance: Instance) -> Started | StartFailed:
         self.starts.append(instance)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
-from gateway.server.core.facts import AgentNews, Facts, Patience
+from gateway.server.core.facts import HUSH_S, AgentNews, Facts, Patience
 from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Launching, Scheduler, State, StopWish, Worker
 from gateway.server.core.texts import sound
 from gateway.server.core.transitions import Trigger, after
+from gateway.wire import AGENT_SILENT
 
 MAX_MESSAGE = 4096
 QUEUED = "SCHEDULER_QUEUED"  # reason of a cluster whose scheduler waits in a queue
@@ -194,6 +195,7 @@ def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
 
 def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
     if known.cluster.stop is None:
+        known.group(worker.group, lost_at=known.now)
         if worker.connected_at:
             reason = "WORKER_CLOSED" if seen.exit_code == 0 else "WORKER_LOST"
             known.tell(reason, f"its process ended. {seen.message}".rstrip(), worker.name)
@@ -207,8 +209,24 @@ def _silence(known: Known, facts: Facts) -> None:
     scheduler = known.cluster.scheduler
     if facts.agent_connected and scheduler.silent_since_at:
         known.scheduler(silent_since_at=0)
-    elif not facts.agent_connected and not scheduler.silent_since_at and known.cluster.state is State.ACTIVE:
-        known.scheduler(silent_since_at=known.now)
+        if known.cluster.reason == AGENT_SILENT and known.cluster.state is State.ACTIVE:
+            known.say("", "the scheduler answers again")
+            known.tell("AGENT_HEARD", "the scheduler answers again", "scheduler")
+    elif not facts.agent_connected and known.cluster.state is State.ACTIVE:
+        if not scheduler.silent_since_at:
+            known.scheduler(silent_since_at=facts.heard_at or known.now)
+        if facts.hushed and known.cluster.reason != AGENT_SILENT and known.cluster.stop is None:
+            words = hushed_words(known.patience)
+            known.say(AGENT_SILENT, words)
+            known.tell(AGENT_SILENT, words, "scheduler")
+
+
+def hushed_words(patience: Patience) -> str:
+    """Return what is said of a scheduler that is silent though connected."""
+    return (
+        f"the scheduler has said nothing for {HUSH_S:g} s though its connection is open: it hangs, or was suspended; its workers are not"
+        f" replaced meanwhile, and after {patience.agent_silence_s:g} s the cluster has failed"
+    )
 
 
 def _news(known: Known, news: AgentNews) -> None:

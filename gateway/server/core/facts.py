@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from gateway.backends.contract import Instance, Observation, StartOutcome
 
+BEAT_S = 5.0  # within so long an agent gives a sign of life
+HUSH_S = 20.0  # an agent that gave none for so long is silent, however open its connection is
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -47,7 +50,10 @@ class Facts:
     observations: Mapping[Instance, Observation] = field(default_factory=dict)
     outcomes: Mapping[Instance, StartOutcome] = field(default_factory=dict)
     news: AgentNews | None = None
-    agent_connected: bool = False
+    agent_connected: bool = False  # its stream is open, and something came by it within HUSH_S
+    hushed: bool = False  # its stream is open, and nothing came
+    heard_at: int = 0  # when something last came by its stream; 0 if none is open
+    heard_since_at: int = 0  # since when it has not been silent
     listening_since_at: int = 0  # since when this server has been able to hear agents, by a clock that has not jumped since
     doubted: bool = False  # the clock has jumped since the agent last told of use: for how long it has been idle is not known now
     unavailable: str = ""  # why the machine room did not answer when something was asked of it

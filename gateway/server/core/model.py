@@ -159,6 +159,7 @@ class GroupStatus:
     next_sequence: int = 0  # of worker names, never reused
     failures: int = 0  # worker starts that failed one after the other
     retry_at: int = 0
+    lost_at: int = 0  # when a worker last ended that was not asked to
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Phase, Target
 from gateway.server.core import lifetimes, limits
-from gateway.server.core.absorb import Known, absorb
-from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.absorb import Known, absorb, hushed_words
+from gateway.server.core.facts import BEAT_S, Facts, Patience
 from gateway.server.core.model import (
     Adaptive,
     Cluster,
@@ -27,7 +27,7 @@ from gateway.server.core.model import (
 from gateway.server.core.names import worker_name
 from gateway.server.core.texts import sound
 from gateway.server.core.transitions import Trigger
-from gateway.wire import UNREACHABLE
+from gateway.wire import AGENT_SILENT, UNREACHABLE
 
 MAX_CONDITION = 1024  # characters of a condition's message
 
@@ -136,7 +136,7 @@ def _end_if_due(known: Known, facts: Facts) -> None:
     elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail("SCHEDULER_START_TIMEOUT", f"the scheduler did not report within {patience.scheduler_start_s:g} s of running")
     elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
-        known.fail("AGENT_SILENT", f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s")
+        known.fail(AGENT_SILENT, f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s")
 
 
 def _start_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
@@ -172,13 +172,19 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
         if excess > 0:  # connected ones are the agent's to choose from
             pending = sorted((w for w in alive if not w.connected), key=_youngest)
             surplus |= {worker.name: worker for worker in pending[:excess]}
-        elif excess < 0 and known.cluster.state is State.ACTIVE:
+        elif excess < 0 and _joinable(known, facts, name):
             _intend(known, name, -excess)
     actions += _stop(known, surplus.values(), facts)
     intended = tuple(worker for worker in known.workers.values() if worker.launching is Launching.INTENDED)
-    if intended and known.cluster.state is State.ACTIVE:
+    if intended and known.cluster.state is State.ACTIVE and facts.agent_connected:
         actions.append(StartWorkers(intended))
     return actions
+
+
+def _joinable(known: Known, facts: Facts, group: str) -> bool:
+    """Whether new workers could join: the scheduler has given a sign of life, and did so since the group last lost a worker."""
+    lost_at = known.cluster.groups.get(group, GroupStatus()).lost_at
+    return known.cluster.state is State.ACTIVE and facts.agent_connected and not facts.heard_at < lost_at <= known.now
 
 
 def _youngest(worker: Worker) -> tuple[int, int, str]:
@@ -193,14 +199,15 @@ def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
         if worker.launching is Launching.LEAVING or worker.group not in known.cluster.spec.groups:
             yield worker
         elif (at := _connect_deadline(worker, facts, known.patience)) is not None and at <= known.now:
+            known.group(worker.group, lost_at=known.now)
             known.tell("WORKER_NOT_CONNECTED", f"it runs but did not connect within {known.patience.worker_connect_s:g} s", worker.name)
             yield worker
 
 
 def _connect_deadline(worker: Worker, facts: Facts, patience: Patience) -> int | None:
-    if worker.launching is not Launching.RUNNING or worker.connected:
-        return None
-    return max(worker.since_at, facts.listening_since_at) + int(patience.worker_connect_s * 1000)
+    if worker.launching is not Launching.RUNNING or worker.connected or not facts.agent_connected:
+        return None  # while its scheduler is silent nobody could connect
+    return max(worker.since_at, facts.listening_since_at, facts.heard_since_at) + int(patience.worker_connect_s * 1000)
 
 
 def _intend(known: Known, group: str, missing: int) -> None:
@@ -285,7 +292,7 @@ def _conditions(known: Known, facts: Facts, objection: Objection) -> None:
     message = f"{last.instance}: {last.message}" if last and failing else failure
     queued = _queued(known, facts, before.get("WorkersAvailable")) if short and not failing else ""
     found = [
-        ("SchedulerReachable", *_reachable(known, before.get("SchedulerReachable"), objection)),
+        ("SchedulerReachable", *_reachable(known, facts, before.get("SchedulerReachable"), objection)),
         ("WorkersAvailable", not short, _why_short(short, failing, queued), message or queued),
         ("WithinLimits", not granted.clamped, "CLAMPED" if granted.clamped else "WITHIN", granted.clamped),
         ("BackendAvailable", *_answers(facts, before.get("BackendAvailable"))),
@@ -295,15 +302,17 @@ def _conditions(known: Known, facts: Facts, objection: Objection) -> None:
         known.cluster = replace(cluster, conditions=conditions)
 
 
-def _reachable(known: Known, before: Condition | None, objection: Objection) -> tuple[bool, str, str]:
+def _reachable(known: Known, facts: Facts, before: Condition | None, objection: Objection) -> tuple[bool, str, str]:
     """Return whether users reach the scheduler, as far as the server can tell, and why; that they never will is told once."""
     scheduler, active = known.cluster.scheduler, known.cluster.state is State.ACTIVE
     if active and (why := objection(scheduler.address, known.cluster.spec.backend)):
         if before is None or before.reason != UNREACHABLE:
             known.tell(UNREACHABLE, why, "scheduler")
         return False, UNREACHABLE, why
-    if not active or scheduler.silent_since_at:
-        return False, "AGENT_SILENT", "no agent is connected"
+    if not active:
+        return False, "NOT_ACTIVE", ""
+    if scheduler.silent_since_at:
+        return False, AGENT_SILENT, hushed_words(known.patience) if facts.hushed else "the scheduler's agent is not connected"
     return True, "REPORTING", ""
 
 
@@ -349,6 +358,8 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
     if cluster.scheduler.retry_at > known.now:
         instants.append(cluster.scheduler.retry_at)
     instants += [status.retry_at for status in cluster.groups.values() if status.retry_at > known.now]
+    if facts.agent_connected and any(facts.heard_at < status.lost_at <= known.now for status in cluster.groups.values()):
+        instants.append(known.now + int(BEAT_S * 1000))
     for worker in known.workers.values():
         if worker.launching is Launching.STOPPING:
             instants.append(worker.since_at + int(patience.stop_retry_s * 1000))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.backends.contract import Instance, Observation
 from gateway.server.core.facts import AgentNews, Facts, merge_news
+from gateway.server.reconcile.hearing import Hearing
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._connected: dict[str, int] = {}  # agents' streams open now, by uid: an old one may outlive its successor's start
+        self._hearing = Hearing()
         self._resumed: set[str] = set()
         self._doubted: set[str] = set()  # whose agents have told nothing since the clock jumped
         self.listening_since_at = 0
@@ -40,6 +41,15 @@ class Inbox:
         entry = self._entries.setdefault(uid, _Entry())
         entry.news = merge_news(entry.news, news)
         self._doubted.discard(uid)
+        self._hearing.heard(uid)
+
+    def hear_beat(self, uid: str) -> bool:
+        """Take an agent's sign of life; return whether it was silent before."""
+        return self._hearing.heard(uid)
+
+    def fallen_silent(self) -> list[str]:
+        """Return the agents that have become silent, each once."""
+        return self._hearing.fallen_silent()
 
     def unanswered(self, uid: str, words: str) -> None:
         """Note that the machine room did not answer."""
@@ -47,39 +57,40 @@ class Inbox:
 
     def agent_came(self, uid: str) -> None:
         """Note that an agent's stream is open."""
-        self._connected[uid] = self._connected.get(uid, 0) + 1
+        self._hearing.came(uid)
 
     def agent_went(self, uid: str) -> None:
         """Note that an agent's stream has ended."""
-        left = self._connected.get(uid, 0) - 1
-        if left > 0:
-            self._connected[uid] = left
-        else:
-            self._connected.pop(uid, None)
+        if self._hearing.went(uid):
             self._doubted.discard(uid)
-
-    def agent_connected(self, uid: str) -> bool:
-        """Whether an agent's stream is open."""
-        return uid in self._connected
 
     def clock_jumped(self, now: int) -> None:
         """Note that instants known so far say nothing of how long ago they were."""
         self.listening_since_at = now
-        self._doubted = set(self._connected)
+        self._doubted = set(self._hearing.connected())
+
+    def listen_anew(self, now: int) -> None:
+        """Note that nobody was listened to until now: this process stood still."""
+        self.listening_since_at = now
+        self._hearing.begin_anew()
 
     def resume(self, uid: str) -> None:
         """Note that what was asked before the cluster's next step may never have been done."""
         self._resumed.add(uid)
 
-    def take(self, uid: str) -> Facts:
+    def take(self, uid: str, now: int) -> Facts:
         """Return what is known of a cluster since it was last taken, and forget it."""
+        heard, hushed, age_s, since_s = self._hearing.of(uid)
         entry = self._entries.pop(uid, None) or _Entry()
         resumed = uid in self._resumed
         self._resumed.discard(uid)
         return Facts(
             observations=entry.observations,
             news=entry.news,
-            agent_connected=self.agent_connected(uid),
+            agent_connected=heard,
+            hushed=hushed,
+            heard_at=0 if age_s is None else now - int(age_s * 1000),
+            heard_since_at=0 if since_s is None else now - int(since_s * 1000),
             listening_since_at=self.listening_since_at,
             doubted=uid in self._doubted,
             resumed=resumed,

@@ -28,6 +28,8 @@ NEWS_DELAY_S = 0.1  # agents' reports within so long are stored as one change
 RETRY_S = (1.0, 60.0)  # after a step that could not be done: doubled from the first to the last
 JUMP_S = 5.0  # by so much the clock of day may part from the steady one between two steps; more is a jump: it was set, or the machine slept
 LOOK_AGAIN_MS = 86_400_000  # a cluster is looked at once a day at least: what it waits for may be beyond what clocks and floats hold
+LISTEN_S = 1.0  # between two looks at who has fallen silent
+STANDSTILL_S = 5.0  # the event loop turned no earlier: the process was suspended, or its machine had no time for it
 ROUNDS = 8  # steps in a row for one cluster before others have their turn
 
 
@@ -47,6 +49,7 @@ class Reconciler:
         self._store, self._backends, self._make_launches = store, backends, make_launches
         self._now, self._patience = now, patience
         self._apart = 0  # ms from the steady clock to that of day
+        self._turned = 0.0  # when the event loop was last seen to turn, by the steady clock
         self._queue = KeyedQueue()
         self._failures: dict[str, int] = {}
         self._complaints = Complaints(logger)
@@ -55,11 +58,14 @@ class Reconciler:
     async def start(self) -> None:
         """Take up every cluster where it was left."""
         self.inbox.listening_since_at = now = self._now()
-        self._apart = now - int(time.monotonic() * 1000)
+        self._turned = time.monotonic()
+        self._apart = now - int(self._turned * 1000)
+        self.inbox.listen_anew(now)
         for cluster in self._store.view.clusters():
             self.inbox.resume(cluster.uid)
             self._queue.add(cluster.uid)
         self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(CONCURRENCY)]
+        self._tasks.append(asyncio.create_task(self._listen(), name="listen"))
 
     async def stop(self) -> None:
         """Finish the steps that were begun, at most 10 s, and begin no more."""
@@ -81,6 +87,11 @@ class Reconciler:
         self.inbox.hear(uid, news)
         self._queue.add(uid, 0.0 if news.snapshot else NEWS_DELAY_S)
 
+    def beat(self, uid: str) -> None:
+        """Take an agent's sign of life."""
+        if self.inbox.hear_beat(uid):
+            self._queue.add(uid)
+
     def agent_came(self, uid: str) -> None:
         """Note that an agent has connected."""
         self.inbox.agent_came(uid)
@@ -90,6 +101,14 @@ class Reconciler:
         """Note that an agent's stream has ended."""
         self.inbox.agent_went(uid)
         self._queue.add(uid, NEWS_DELAY_S)
+
+    async def _listen(self) -> None:
+        """Look at clusters whose agents fall silent: nothing else tells of that."""
+        while True:
+            await asyncio.sleep(LISTEN_S)
+            self._time()
+            for uid in self.inbox.fallen_silent():
+                self._queue.add(uid)
 
     async def _work(self) -> None:
         while True:
@@ -125,7 +144,8 @@ class Reconciler:
 
     async def _reconcile(self, uid: str) -> int | None:
         """Step until there is nothing more to do now; return when to look again."""
-        now, facts = self._time(), self.inbox.take(uid)
+        now = self._time()
+        facts = self.inbox.take(uid, now)
         for _ in range(ROUNDS):
             try:
                 result = await self._store.transact(lambda tx, facts=facts, now=now: self._step(tx, uid, facts, now))  # type: ignore[misc]
@@ -142,14 +162,19 @@ class Reconciler:
             if done.purged:
                 await self._purge(uid)
                 return None
-            now, facts = self._time(), self._follow_up(uid, done)
+            now = self._time()
+            facts = self._follow_up(uid, now, done)
         self.inbox.put_back(uid, facts)
         return self._now()
 
     def _time(self) -> int:
         """Return what time it is; after a jump of the clock, nobody's end or failure is concluded from instants before it."""
-        now = self._now()
-        apart = now - int(time.monotonic() * 1000)
+        now, steady = self._now(), time.monotonic()
+        stood_s, self._turned = steady - self._turned, steady
+        if stood_s > STANDSTILL_S:
+            logger.warning("this process stood still for %.1f s; for how long agents were silent is counted anew", stood_s)
+            self.inbox.listen_anew(now)
+        apart = now - int(steady * 1000)
         jump_s, self._apart = (apart - self._apart) / 1000, apart
         if abs(jump_s) > JUMP_S:
             logger.warning("the clock has jumped by %+.1f s; for how long clusters were idle or silent is counted anew", jump_s)
@@ -178,10 +203,10 @@ class Reconciler:
             if event.reason == UNREACHABLE:
                 logger.warning("nobody reaches cluster %s: %s", result.cluster.uid, event.message)
 
-    def _follow_up(self, uid: str, done: Done) -> Facts:
+    def _follow_up(self, uid: str, now: int, done: Done) -> Facts:
         """Return the facts for the next step: what came of the actions, and what came in meanwhile."""
         self._queue.drop(uid)  # whatever it waits for: the next step sees it
-        facts = self.inbox.take(uid)
+        facts = self.inbox.take(uid, now)
         return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
 
     async def _purge(self, uid: str) -> None:

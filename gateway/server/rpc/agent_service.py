@@ -18,7 +18,7 @@ from daskgateway.internal.v1 import agent_pb2 as pb
 from daskgateway.internal.v1 import agent_pb2_grpc
 
 from gateway.server.core.errors import CredentialsInvalid, FieldInvalid, Violation
-from gateway.server.core.facts import AgentNews
+from gateway.server.core.facts import BEAT_S, AgentNews
 from gateway.server.core.model import Cluster, GroupStatus
 from gateway.server.core.plan import directive
 from gateway.server.rpc.caller import current
@@ -42,6 +42,9 @@ class Listener(Protocol):
 
     def heard(self, uid: str, news: AgentNews) -> None:
         """Take what an agent told."""
+
+    def beat(self, uid: str) -> None:
+        """Take an agent's sign of life."""
 
     def agent_came(self, uid: str) -> None:
         """Note that an agent has connected."""
@@ -167,6 +170,7 @@ def directive_of(cluster: Cluster) -> pb.AgentDirective:
         groups=groups,
         ignore_clients=cluster.spec.lifecycle.ignore_clients,
         report_interval_ms=REPORT_INTERVAL_MS,
+        beat_interval_ms=int(BEAT_S * 1000),
     )
 
 
@@ -220,6 +224,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             if first and not report.snapshot:
                 raise FieldInvalid([Violation("snapshot", "must be set in the first report")])
             first = False
+            if report.beat:
+                self._listener.beat(uid)
+                await asyncio.sleep(PACE_S)
+                continue
             cluster = self._view.cluster(uid)
             groups = cluster.groups if cluster is not None else {}
             local = cluster is not None and cluster.spec.backend in self._local_backends

@@ -7,19 +7,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentDirective(_message.Message):
-    __slots__ = ("generation", "groups", "ignore_clients", "report_interval_ms")
+    __slots__ = ("generation", "groups", "ignore_clients", "report_interval_ms", "beat_interval_ms")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     REPORT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    BEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     groups: _containers.RepeatedCompositeFieldContainer[GroupDirective]
     ignore_clients: bool
     report_interval_ms: int
-    def __init__(self, generation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupDirective, _Mapping]]] = ..., ignore_clients: _Optional[bool] = ..., report_interval_ms: _Optional[int] = ...) -> None: ...
+    beat_interval_ms: int
+    def __init__(self, generation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupDirective, _Mapping]]] = ..., ignore_clients: _Optional[bool] = ..., report_interval_ms: _Optional[int] = ..., beat_interval_ms: _Optional[int] = ...) -> None: ...
 
 class AgentReport(_message.Message):
-    __slots__ = ("sequence", "snapshot", "scheduler_address", "dashboard_address", "versions", "workers", "left", "retired", "clients", "idle_ms", "no_client_ms", "targets")
+    __slots__ = ("sequence", "snapshot", "scheduler_address", "dashboard_address", "versions", "workers", "left", "retired", "clients", "idle_ms", "no_client_ms", "targets", "beat")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +48,7 @@ class AgentReport(_message.Message):
     IDLE_MS_FIELD_NUMBER: _ClassVar[int]
     NO_CLIENT_MS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     snapshot: bool
     scheduler_address: str
@@ -58,7 +61,8 @@ class AgentReport(_message.Message):
     idle_ms: int
     no_client_ms: int
     targets: _containers.ScalarMap[str, int]
-    def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[bool] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., workers: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ..., retired: _Optional[_Iterable[str]] = ..., clients: _Optional[int] = ..., idle_ms: _Optional[int] = ..., no_client_ms: _Optional[int] = ..., targets: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    beat: bool
+    def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[bool] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., workers: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ..., retired: _Optional[_Iterable[str]] = ..., clients: _Optional[int] = ..., idle_ms: _Optional[int] = ..., no_client_ms: _Optional[int] = ..., targets: _Optional[_Mapping[str, int]] = ..., beat: _Optional[bool] = ...) -> None: ...
 
 class GroupDirective(_message.Message):
     __slots__ = ("name", "count", "adaptive", "minimum", "maximum")
