@@ -42,6 +42,7 @@ class OurGateway:
             f"c.DaskGateway.state_dir = {str(self.state_dir)!r}\n"
             f"c.DaskGateway.address = {self.listener!r}\n"
             f"c.Proxy.address = '127.0.0.1:{self.edge_port}'\n"
+            f"c.DaskGateway.max_clusters_per_user = c.DaskGateway.max_creates_per_minute = 0\n"  # one user stands for many
             f"c.PasswordAuthenticator.users = {dict.fromkeys(self._users, hash_password(PASSWORD))!r}\n"
         )
 

@@ -49,6 +49,7 @@ from gateway.server.settings import Settings, descriptors_wanted, known_classes,
 from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
+from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
 from gateway.server.witness import Witness
 
@@ -166,6 +167,8 @@ class App:
             endpoint=self.endpoint,
             draining=self._draining.wait,
             person=self._doors.person,
+            quotas=self._server_settings.quotas(),
+            creations=Rates(self._server_settings.max_creates_per_minute),
             max_clusters=self._server_settings.max_clusters,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
         )

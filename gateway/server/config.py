@@ -16,7 +16,7 @@ from traitlets import Any, Bool, Callable, Dict, Enum, Float, Int, List, TraitEr
 from traitlets.config import Configurable
 
 from gateway.server.core import options as option_types
-from gateway.server.core.admission import Offer
+from gateway.server.core.admission import MAX_OPTIONS_BYTES, Offer
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Lifecycle, Limits, Principal
 from gateway.server.core.quantities import (
@@ -29,6 +29,7 @@ from gateway.server.core.quantities import (
     format_bytes,
     parse_bytes,
 )
+from gateway.server.core.quotas import Quotas
 from gateway.server.core.texts import is_sound
 
 FIELD_TYPES = (
@@ -85,6 +86,18 @@ class DaskGateway(Configurable):
         min=1,
         help="Living clusters of all users. Each takes two open files of the server (RLIMIT_NOFILE), which says so if that permits fewer.",
     ).tag(config=True)
+    max_clusters_per_user = Int(100, min=0, help="Living clusters of one user, whoever asks for them. 0: no limit but max_clusters.").tag(
+        config=True
+    )
+    max_creates_per_minute = Int(
+        60, min=0, help="Clusters that one user may ask for within a minute; as many at once, if there were none before. 0: no limit."
+    ).tag(config=True)
+    max_ended_per_user = Int(
+        50,
+        min=0,
+        help="Ended clusters of one user that are kept with their logs, for retention_s; of more, those that ended first go. 0: no limit.",
+    ).tag(config=True)
+    max_tokens_per_user = Int(100, min=0, help="Valid API tokens of one user. 0: no limit.").tag(config=True)
     max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)
@@ -118,6 +131,10 @@ class DaskGateway(Configurable):
             worker_connect_s=self.worker_connect_timeout_s,
             retention_s=self.retention_s,
         )
+
+    def quotas(self) -> Quotas:
+        """Return how much one user may have."""
+        return Quotas(self.max_clusters_per_user, self.max_ended_per_user, self.max_creates_per_minute, self.max_tokens_per_user)
 
 
 def _memory(default: str, text: str) -> Union:
@@ -160,6 +177,12 @@ class ClusterConfig(Configurable):
     )
     max_memory = Union(
         [Unicode(), Int()], default_value=None, allow_none=True, help="Most memory of one cluster with its scheduler. None: no limit."
+    ).tag(config=True)
+    max_options_bytes = Int(
+        MAX_OPTIONS_BYTES,
+        min=1024,
+        max=512 * 1024,
+        help="Bytes of all that a user chooses for one cluster and its groups, such as environment variables.",
     ).tag(config=True)
     idle_timeout_s = _seconds("that a cluster may do nothing, if its user names no other time")
     idle_timeout_max_s = _seconds("that a cluster may do nothing, whatever its user wants")
@@ -284,4 +307,5 @@ class ConfiguredOffers:
             most=clusters.most(),
             apply=clusters.apply_options,
             backend_settings=self._backends,
+            max_options_bytes=clusters.max_options_bytes,
         )

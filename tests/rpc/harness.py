@@ -14,11 +14,12 @@ from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
 from gateway.backends.contract import Instance, Launch, Observation, Observe, Phase, Resources, Started, StartOutcome, Target
-from gateway.server.core.admission import Offer
+from gateway.server.core.admission import MAX_OPTIONS_BYTES, Offer
 from gateway.server.core.errors import CredentialsInvalid, ServiceError
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Cluster, Lifecycle, Limits, Principal, Scope, Worker
 from gateway.server.core.options import Field, Float, Integer, Mapped, Select, Text
+from gateway.server.core.quotas import Quotas
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.rpc import host
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
@@ -27,6 +28,7 @@ from gateway.server.rpc.credential_service import CredentialServicer
 from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.store.memory import MemoryStore
+from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
 
 FIELDS: tuple[Field, ...] = (
@@ -157,9 +159,18 @@ class Offers:
     limits: Limits = Limits(workers=20)
     lifecycle: Lifecycle = Lifecycle(idle_timeout_s=3600.0)
     settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
+    max_options_bytes: int = MAX_OPTIONS_BYTES
 
     def offer(self, principal: Principal) -> Offer:
-        return Offer(("pretend", "other"), FIELDS, self.settings, self.limits, self.lifecycle, Lifecycle(max_lifetime_s=86400.0))
+        return Offer(
+            ("pretend", "other"),
+            FIELDS,
+            self.settings,
+            self.limits,
+            self.lifecycle,
+            Lifecycle(max_lifetime_s=86400.0),
+            max_options_bytes=self.max_options_bytes,
+        )
 
 
 @dataclass
@@ -172,6 +183,7 @@ class Harness:
     patience: Patience = Patience(retention_s=3600.0)
     max_streams_per_user: int = 50
     max_calls: int = 500
+    quotas: Quotas = Quotas()
     make_doors: Callable[[Any], Any] = lambda store: PretendDoors()  # of the store
     credentials_port: Any = field(default_factory=PretendCredentials)
     local_backends: Sequence[str] = ("pretend",)
@@ -194,6 +206,8 @@ class Harness:
             endpoint=lambda: Endpoint("edge.example", 8000, "http://edge.example:8000"),
             draining=self.draining.wait,
             person=self.doors.person,
+            quotas=self.quotas,
+            creations=Rates(self.quotas.creates_per_minute, lambda: time.monotonic() + self.ahead_ms / 1000),
             max_clusters=600,
         )
         view = self.store.view

@@ -17,6 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.server.core.facts import Patience
 from tests.rpc.harness import Harness, PretendAgent, as_
 
+DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo, error_details_pb2.QuotaFailure)
+
 
 def create(cluster_id: str = "etl", **spec: Any) -> service_pb.CreateClusterRequest:
     """Return a request."""
@@ -31,7 +33,7 @@ def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     found: dict[str, Any] = {}
     for packed in status.details:
-        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
+        for kind in DETAILS:
             if packed.Is(kind.DESCRIPTOR):
                 message = kind()
                 packed.Unpack(message)

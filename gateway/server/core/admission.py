@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.backends.contract import Resources
@@ -11,15 +11,17 @@ from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.lifetimes import shortest
 from gateway.server.core.limits import scheduler_fits
 from gateway.server.core.model import DEFAULT_GROUP, Adaptive, Count, Lifecycle, Limits, Size, Spec, WorkerGroup
-from gateway.server.core.options import Field, check_options
+from gateway.server.core.options import Field, check_options, weight_bytes
 from gateway.server.core.quantities import MAX_CORES, MAX_DURATION_S, MAX_THREADS, MIN_CORES, MIN_MEMORY_BYTES, parse_bytes
 from gateway.server.core.texts import is_sound
 
 MAX_GROUPS = 16
+MAX_GROUP_NAMES = 64  # that one cluster has or had: of groups that are gone it is kept how their workers were called
 MAX_LABELS = 32
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
-MAX_WORKERS = 100_000
+MAX_WORKERS = 100_000  # of one cluster
+MAX_OPTIONS_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Offer:
     most: Lifecycle = Lifecycle()  # what nobody may exceed
     apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None  # more settings out of option values
     backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # by backend: its own settings of a cluster
+    max_options_bytes: int = MAX_OPTIONS_BYTES  # of all that is chosen for one cluster
 
     def base(self, backend: str) -> dict[str, object]:
         """Return the settings of a cluster on a backend: the administrator's, those left empty as the backend has them, and its own."""
@@ -82,7 +85,7 @@ def admit(wish: Wish, offer: Offer) -> Spec:
     groups = {}
     for name, group in ({DEFAULT_GROUP: GroupWish()} | dict(wish.groups)).items():
         groups[name] = _group(name, group, offer, backend, (values, settings), violations)
-    violations += check_adaptive({name: group.size for name, group in groups.items()})
+    violations += _check_together(offer, values, groups)
     lifecycle = resolve_lifecycle(wish.lifecycle, offer, violations)
     scheduler = _resources(settings, "scheduler")
     spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
@@ -114,10 +117,18 @@ def regroup(spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer, *, whole:
     groups.setdefault(DEFAULT_GROUP, WorkerGroup(Count(0), *_as_made(spec.groups[DEFAULT_GROUP])))
     if len(groups) > MAX_GROUPS:
         violations.append(Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups"))
-    violations += check_adaptive({name: group.size for name, group in groups.items()})
+    violations += _check_together(offer, spec.options, groups, before=spec.groups)
     if violations:
         raise FieldInvalid(violations)
     return groups
+
+
+def check_group_names(groups: Iterable[str], known: Iterable[str]) -> list[Violation]:
+    """Return what is wrong with the names of groups, beside those that are known of the cluster."""
+    known, asked = set(known), set(groups)
+    if len(known | asked) <= MAX_GROUP_NAMES or known >= asked:
+        return []
+    return [Violation("spec.worker_groups", f"this cluster has had {len(known)} groups; take a name that one of them had")]
 
 
 def _as_made(group: WorkerGroup) -> tuple[Mapping[str, object], Mapping[str, object], Resources]:
@@ -154,6 +165,25 @@ def _size(name: str, size: Size, violations: list[Violation]) -> Size:
     if not max(1, size.minimum) <= size.maximum <= MAX_WORKERS:
         violations.append(Violation(f"{path}.adaptive.maximum", f"must be between the minimum, at least 1, and {MAX_WORKERS}"))
     return size
+
+
+def _check_together(
+    offer: Offer, values: Mapping[str, object], groups: Mapping[str, WorkerGroup], before: Mapping[str, WorkerGroup] | None = None
+) -> list[Violation]:
+    """Return what is wrong with groups as a whole, and with all that is chosen in them and for the cluster. `before`: those it had."""
+    violations = check_adaptive({name: group.size for name, group in groups.items()})
+    sizes = [group.size.maximum if isinstance(group.size, Adaptive) else group.size.workers for group in groups.values()]
+    most = sum(min(size, MAX_WORKERS) for size in sizes)
+    if most > MAX_WORKERS:
+        violations.append(Violation("spec.worker_groups", f"must have at most {MAX_WORKERS} workers together"))
+    defaults = {option.name: option.default for option in offer.fields}
+    common = weight_bytes({name: value for name, value in values.items() if value != defaults.get(name)})
+    size_bytes = common + sum(weight_bytes(group.options) for group in groups.values())
+    had_bytes = common + sum(weight_bytes(group.options) for group in (before or {}).values())
+    if size_bytes > max(offer.max_options_bytes, had_bytes if before is not None else 0):
+        what = f"must have at most {offer.max_options_bytes} bytes, those of all groups together; there are {size_bytes}"
+        violations.append(Violation("spec.options", what))
+    return violations
 
 
 def check_adaptive(sizes: Mapping[str, Size]) -> list[Violation]:

@@ -27,10 +27,12 @@ class ServiceError(Exception):
         self,
         *,
         violations: Sequence[Violation] = (),
+        quotas: Sequence[Violation] = (),
         metadata: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         self.violations = tuple(violations)
+        self.quotas = tuple(quotas)  # whose quota, in place of a field
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
         super().__init__((self.__doc__ or "").strip().format(**self.metadata))
@@ -136,6 +138,16 @@ class Overloaded(ServiceError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+
+
+class QuotaExceeded(ServiceError):
+    """{what}."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, user: str, what: str, retry_after_s: float | None = None) -> None:
+        super().__init__(quotas=[Violation(f"users/{user}", what)], metadata={"what": what}, retry_after_s=retry_after_s)
 
 
 class Draining(ServiceError):

@@ -168,6 +168,15 @@ def _mapped(option: Mapped, value: object) -> tuple[object, str]:
     return dict(value), ""
 
 
+def weight_bytes(values: object) -> int:
+    """Return about how many bytes values take where they are stored or sent."""
+    if isinstance(values, str):
+        return len(values) if values.isascii() else len(values.encode(errors="replace"))
+    if isinstance(values, Mapping):
+        return sum(weight_bytes(key) + weight_bytes(value) + 4 for key, value in values.items())
+    return 8
+
+
 def check_options(
     fields: Sequence[Field], given: Mapping[str, object], path: str, *, per_group: bool = False
 ) -> tuple[dict[str, object], list[Violation]]:

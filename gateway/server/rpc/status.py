@@ -16,6 +16,7 @@ STATUS_DETAILS = "grpc-status-details-bin"
 MAX_TEXT_BYTES = 1200
 MAX_FIELD_BYTES = 200  # of a field's path, a description, a metadata value
 MAX_VIOLATIONS_BYTES = 4000
+MAX_QUOTAS = 4
 
 
 def code_of(error: ServiceError) -> grpc.StatusCode:
@@ -31,6 +32,14 @@ def details_of(error: ServiceError) -> bytes:
     _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
     if error.violations:
         _pack(status, _bad_request(error))
+    if error.quotas:
+        told = [
+            error_details_pb2.QuotaFailure.Violation(
+                subject=_bounded(quota.field, MAX_FIELD_BYTES), description=_bounded(quota.description, MAX_FIELD_BYTES)
+            )
+            for quota in error.quotas[:MAX_QUOTAS]
+        ]
+        _pack(status, error_details_pb2.QuotaFailure(violations=told))
     if error.retry_after_s is not None:
         _pack(status, error_details_pb2.RetryInfo(retry_delay=duration(error.retry_after_s)))
     packed: bytes = status.SerializeToString()

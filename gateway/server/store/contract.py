@@ -106,6 +106,12 @@ class Tx(Protocol):
     def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
         """Return a user's tokens, newest first; `before` is (created_at, id) of the last one seen."""
 
+    def count_tokens(self, user: str) -> int:
+        """Return how many tokens a user has, expired ones too."""
+
+    def forget_tokens(self, user: str, before_at: int) -> None:
+        """Delete a user's tokens that expired before an instant."""
+
     def meta(self, key: str) -> bytes | None:
         """Return a value that belongs to the whole installation."""
 

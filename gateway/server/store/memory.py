@@ -150,6 +150,13 @@ class MemoryTx:
         found = sorted((t for t in self.tables.tokens.values() if t.user == user), key=lambda t: (t.created_at, t.id), reverse=True)
         return [token for token in found if before is None or (token.created_at, token.id) < before][:limit]
 
+    def count_tokens(self, user: str) -> int:
+        return sum(token.user == user for token in self.tables.tokens.values())
+
+    def forget_tokens(self, user: str, before_at: int) -> None:
+        for token in [token for token in self.tables.tokens.values() if token.user == user and token.expires_at < before_at]:
+            self.delete_token(token.id)
+
     def meta(self, key: str) -> bytes | None:
         return self.tables.meta.get(key)
 

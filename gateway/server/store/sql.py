@@ -319,6 +319,13 @@ class SqlTx:
             query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
         return readable((_token(*found) for found in self._database().execute(query)), limit)
 
+    def count_tokens(self, user: str) -> int:
+        return self._database().execute(select(func.count()).select_from(t.token).where(t.token.c.user == user)).scalar() or 0
+
+    def forget_tokens(self, user: str, before_at: int) -> None:
+        if self._database().execute(t.token.delete().where(t.token.c.user == user, t.token.c.expires_at < before_at)).rowcount:
+            self._stamp()
+
     def meta(self, key: str) -> bytes | None:
         return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
 

@@ -16,6 +16,7 @@ from gateway.server.core.errors import (
     EtagMismatch,
     FieldInvalid,
     Overloaded,
+    QuotaExceeded,
     RequestIdReused,
     Violation,
 )
@@ -86,6 +87,11 @@ async def create_cluster(
     check(cluster)
     if validate_only:
         return cluster, False
+    if (wait_s := services.creations.take(owner)) and (earlier := await services.store.read(lambda tx: _replay(tx, principal, call))):
+        return earlier, True
+    if wait_s:
+        what = f"{owner} has made {services.creations.per_minute} clusters within a minute, the most that one user may"
+        raise QuotaExceeded(owner, what, wait_s)
     lifetime_s = cluster.spec.lifecycle.max_lifetime_s
     sealed = await services.credentials.make_cluster_secrets(cluster.uid, lifetime_s)
 
@@ -95,6 +101,9 @@ async def create_cluster(
             return earlier, True
         if tx.count_living() >= services.max_clusters:
             raise Overloaded(metadata={"what": f"the gateway already has {services.max_clusters} clusters"}, retry_after_s=60)
+        if services.quotas.clusters and tx.count_living(owner) >= services.quotas.clusters:
+            what = f"{owner} has {services.quotas.clusters} clusters, the most that one user may have; stop some first"
+            raise QuotaExceeded(owner, what, retry_after_s=60)
         stored = tx.put_cluster(cluster)
         tx.put_secrets(cluster.uid, sealed)
         tx.add_events([Event(cluster.uid, cluster.created_at, "CREATED", f"{principal.user} asked for the cluster")])
@@ -105,7 +114,9 @@ async def create_cluster(
         stored, replayed = await services.store.transact(insert)
     except Conflict:
         raise ClusterExists(metadata={"cluster_id": cluster.cluster_id}) from None
-    if not replayed:
+    if replayed:
+        services.creations.give_back(owner)
+    else:
         services.wake(stored.uid)
     return stored, replayed
 
@@ -291,6 +302,7 @@ def _updated(cluster: Cluster, update: Update, offer: admission.Offer) -> Cluste
         spec = replace(spec, lifecycle=admission.resolve_lifecycle(update.lifecycle, offer, violations))
     if update.groups is not None:
         spec = replace(spec, groups=admission.regroup(spec, update.groups, offer, whole=update.all_groups))
+        violations += admission.check_group_names(spec.groups, cluster.groups)
     if violations:
         raise FieldInvalid(violations)
     return replace(cluster, spec=spec)

@@ -12,6 +12,7 @@ from gateway.server.core.errors import (
     ClusterNotActive,
     CredentialsInvalid,
     FieldInvalid,
+    QuotaExceeded,
     RequestIdReused,
     TokenExists,
     TokenNotFound,
@@ -26,7 +27,7 @@ from gateway.wire import DASHBOARD_PATH, TICKET_QUERY
 DEFAULT_TOKEN_TTL_S = 30 * 86400.0
 MIN_TOKEN_TTL_S = 60.0
 MAX_DISPLAY_NAME = 100
-MAX_TOKENS = 1000  # of one user
+TOKENS_PAGE = 1000  # read at a time
 MAX_TOKEN_DEPTH = 8  # tokens made by tokens made by tokens
 MIN_CERTIFICATE_TTL_S, DEFAULT_CERTIFICATE_TTL_S, MAX_CERTIFICATE_TTL_S = 300.0, 86400.0, 7 * 86400.0
 MAX_FOREIGN_CERTIFICATE_TTL_S = 3600.0  # for another's cluster: the right to it may be taken away, and a certificate may not
@@ -68,8 +69,7 @@ async def create_token(
         depth = _depth(tx, principal.token_id)
         if call.request_id and (effect := tx.remembered(principal.user, call.method, call.request_id)) is not None:
             raise TokenExists if effect.digest == call.digest else RequestIdReused
-        if len(tx.tokens(principal.user, limit=MAX_TOKENS)) >= MAX_TOKENS:
-            raise FieldInvalid([Violation("request", f"you have {MAX_TOKENS} tokens; revoke some first")])
+        _check_quota(tx, principal.user, services.quotas.tokens, now)
         made = replace(token, depth=depth)
         tx.put_token(made)
         if call.request_id:
@@ -77,6 +77,15 @@ async def create_token(
         return made
 
     return await services.store.transact(insert), text
+
+
+def _check_quota(tx: Tx, user: str, most: int, now: int) -> None:
+    """Raise QuotaExceeded if a user has as many valid tokens as one may have (0: any number); those that have expired make room."""
+    if not most or tx.count_tokens(user) < most:
+        return
+    tx.forget_tokens(user, now)
+    if tx.count_tokens(user) >= most:
+        raise QuotaExceeded(user, f"{user} has {most} tokens, the most that one user may have; revoke some first")
 
 
 def _left_s(principal: Principal, now: int) -> float:
@@ -138,7 +147,7 @@ async def revoke_token(services: Services, principal: Principal, token_id: str) 
 
 def _all_tokens(tx: Tx, user: str) -> Sequence[Token]:
     found: list[Token] = []
-    while page := tx.tokens(user, before=(found[-1].created_at, found[-1].id) if found else None, limit=MAX_TOKENS):
+    while page := tx.tokens(user, before=(found[-1].created_at, found[-1].id) if found else None, limit=TOKENS_PAGE):
         found += page
     return found
 

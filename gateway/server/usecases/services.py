@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.backends.contract import Backend
 from gateway.server.core.admission import Offer
 from gateway.server.core.model import Principal
+from gateway.server.core.quotas import Quotas
 from gateway.server.store.contract import Store
+from gateway.server.usecases.rates import Rates
 
 
 class Offers(Protocol):
@@ -62,5 +64,7 @@ class Services:
     endpoint: Callable[[], Endpoint]
     draining: Callable[[], Awaitable[object]]  # returns when the server is about to exit
     person: Callable[[str], Awaitable[Principal | None]]  # who a user is that does not call; None if there is no such user
+    quotas: Quotas = Quotas()
+    creations: Rates = field(default_factory=lambda: Rates(0))  # of clusters, by owner
     max_clusters: int = 10_000
     max_token_ttl_s: float = 366 * 86400.0
