@@ -87,6 +87,7 @@ class Target:
     instance: Instance
     handle: str = ""
     user: str = ""  # who owns the cluster; empty if nobody knows any more
+    left: bool = False  # a worker that its scheduler has seen leave: if nothing is seen of it any more, it has ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.system import Order, SubmitRefused
@@ -22,11 +23,12 @@ MAX_STEPS = 32  # distances to the next parts that are tried when a range with a
 WORTH_A_STEP = 3  # parts
 MAX_MESSAGE_CHARS = 500
 NO_SERVER = (162, 255)  # what qsub, qdel and what qstat end with when the server does not answer
-ARRAY_TOO_LARGE, FINISHED, UNKNOWN = 3, 35, 153
+ARRAY_TOO_LARGE, FINISHED, UNKNOWN, OVER_LIMITS = 3, 35, 153, 188
 
 # Exit codes of qsub after which the same words will be refused again: bad usage, attribute or resource, unknown queue, no right to it.
 HOPELESS = frozenset({2, 3, 154, 159, 166, 167, 170, 175, 187, 188})
 
+NO_HISTORY = "not configured to maintain job history"  # what qstat -x says, with code 0, where there is none
 WRAPPED = "and the output was:"
 _NO_CONTACT = re.compile(
     r"unable to contact|cannot connect|connection refused|timed out|communication failure|did not answer within", re.IGNORECASE
@@ -55,12 +57,21 @@ class ServerFacts:
 
     history: bool = False  # whether ended jobs stay known for a while
     everybody: bool = True  # whether users see the jobs of others
+    queue: str = ""  # where jobs go that name none
+    jobs: int | None = None  # how many it has, and parts of arrays; None: it does not say
 
 
 def parse_server(text: str) -> ServerFacts:
     """Return what `qstat -B -f -F json` tells; an attribute that is not set is not shown."""
-    told = dict(re.findall(r'"(job_history_enable|query_other_jobs)":\s*"(\w+)"', text))
-    return ServerFacts(told.get("job_history_enable") == "True", told.get("query_other_jobs", "True") == "True")
+    told = dict(re.findall(r'"(job_history_enable|query_other_jobs|default_queue)":\s*"([\w.-]+)"', text))
+    counted = re.search(r'"state_count":\s*"([^"]*)"', text)
+    jobs = sum(map(int, re.findall(r":(\d{1,9})\b", counted[1]))) if counted else None
+    return ServerFacts(
+        history=told.get("job_history_enable") == "True",
+        everybody=told.get("query_other_jobs", "True") == "True",
+        queue=told.get("default_queue", ""),
+        jobs=jobs,
+    )
 
 
 def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
@@ -107,6 +118,17 @@ def _resources(order: Order, dialect: Dialect) -> list[str]:
     texts += [f"walltime={word}" for word in _said(order, "walltime")]
     amounts = {"cores": str(max(1, math.ceil(amount.cores))), "memory": f"{-(-amount.memory_bytes // 2**20)}mb"}
     return [_AMOUNT.sub(lambda match: amounts[match[1]], text) for text in texts]
+
+
+def parse_queue(text: str) -> str:
+    """Return the longest walltime that a queue takes, out of what `qstat -Q -f -F json QUEUE` tells; empty if it sets none."""
+    most = re.search(r'"resources_max":\s*\{[^{}]*"walltime":\s*"([\d:]+)"', text)
+    return most[1] if most else ""
+
+
+def qstat_queue(queue: str) -> list[str]:
+    """Return the command that asks how a queue is set up."""
+    return ["qstat", "-Q", "-f", "-F", "json", queue]
 
 
 def qstat(dialect: Dialect, *, text: bool = False, parts: bool = True, only: Collection[JobId] = ()) -> list[str]:
@@ -185,13 +207,21 @@ def _longest(first: int, step: int, numbers: Collection[int]) -> range:
     return range(first, last + 1, step)
 
 
-def refusal(code: int, out: str, err: str) -> SubmitRefused | BackendUnavailable:
-    """Return what a qsub that failed means: that it was refused, or that nobody knows."""
+def asked_for(argv: Sequence[str]) -> str:
+    """Return the queue and the resources that a qsub asks for, as it says them."""
+    words = [f"{option} {value}" for option, value in pairwise(argv) if option in ("-q", "-l")]
+    return " ".join(words)
+
+
+def refusal(code: int, out: str, err: str, asked: str = "") -> SubmitRefused | BackendUnavailable:
+    """Return what a qsub that failed means: that it was refused, or that nobody knows. `asked`: the resources that it asked for."""
     wrapped = out.rpartition(WRAPPED)[2].strip().strip("'")  # what Slurm's wrapper puts its sbatch's words into
     said = excerpt(err) or excerpt(wrapped) or f"it ended with code {code} and said nothing"
     said = said.removeprefix("qsub: ")
     if Answer(code, out, err).killed or code in NO_SERVER or _NO_CONTACT.search(said):
         return BackendUnavailable(f"qsub: {said}")
+    if code == OVER_LIMITS and asked:  # it does not say which
+        said += f"; asked for: {asked}"
     if code == ARRAY_TOO_LARGE:
         said += "; c.PbsBackend.max_array_size says how large arrays are made"
     return SubmitRefused(f"qsub: {said}", permanent=code in HOPELESS)

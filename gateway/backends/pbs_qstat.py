@@ -21,6 +21,7 @@ FIELDS = {  # attribute of a job → our word for it; the rest is not kept
     "Exit_status": "exit_status",
     "exit_status": "exit_status",  # as Torque spells it
     "comment": "comment",
+    "run_count": "runs",
     "queue": "queue",
     "Hold_Types": "holds",
     "estimated.start_time": "estimated_start",
@@ -85,6 +86,7 @@ class Job:
     queue: str = ""
     holds: str = ""
     estimated_start: str = ""  # as ctime(3) prints it
+    runs: int | None = None  # times that it was sent to a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ def _job(identity: JobId, fields: Iterable[tuple[str, str]]) -> Job:
     for key, value in fields:
         if key in FIELDS:
             words.setdefault(FIELDS[key], value.strip())  # the first counts: qstat prints each once
-    numbers = {key: _number(words.pop(key, "")) for key in ("substate", "exit_status")}
+    numbers = {key: _number(words.pop(key, "")) for key in ("substate", "exit_status", "runs")}
     return Job(identity, **words, **numbers)  # type: ignore[arg-type]
 
 

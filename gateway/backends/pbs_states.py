@@ -58,7 +58,7 @@ ENDED_BY_PBS = {
 HELD_BY = {"u": "by its user", "o": "by an operator", "s": "by the system", "p": "by PBS: a bad password"}
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CTIME = re.compile(r"\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d) (?P<year>\d{4})")
-DELETED, NEVER_RAN = 91, 70  # substates
+SENT, NEVER_RAN, DELETED = 41, 70, 91  # substates
 SUSPECTED_ROWS, SUSPECTED_JOBS = 3, 4  # each of these costs a question
 QDEL_STATUS = 256 + signal.SIGTERM
 
@@ -72,11 +72,11 @@ class Standing:
     message: str = ""
 
 
-def standing(job: Job) -> Standing:
-    """Return where a job or a part of an array stands."""
+def standing(job: Job, history: bool = True) -> Standing:
+    """Return where a job or a part of an array stands. `history`: whether the server keeps how jobs ended."""
     phase = PHASES.get(job.state, Phase.QUEUED)
     if phase is Phase.GONE:
-        return _ended(job)
+        return _ended(job, history)
     if job.state in ("Q", "H", "W"):
         return Standing(Phase.QUEUED, None, _waiting(job))
     if job.state == "R":
@@ -85,14 +85,16 @@ def standing(job: Job) -> Standing:
 
 
 def _running(job: Job) -> Standing:
-    if "was sent for execution" in job.comment:
-        return Standing(Phase.QUEUED, None, "it is being started")  # its node has not taken it yet, and may refuse
+    if "was sent for execution" in job.comment or job.substate == SENT:
+        # Its node has not taken it yet, and may refuse. A server that is started anew now puts it back into the queue, -r n or not.
+        return Standing(Phase.QUEUED, None, "it is being started")
     return Standing(Phase.RUNNING, None, "it is being deleted" if "terminated by" in job.comment else "")
 
 
 def _waiting(job: Job) -> str:
     # A waiting part of an array has the array's comment: when its first part began, not why this one waits.
-    return job.comment if job.comment and not job.comment.startswith("Job Array Began") else _why(job)
+    why = job.comment if job.comment and not job.comment.startswith("Job Array Began") else _why(job)
+    return f"{why.rstrip('.')}; it had been started and was put back into the queue" if job.runs else why
 
 
 def _why(job: Job) -> str:
@@ -105,9 +107,11 @@ def _why(job: Job) -> str:
     return f"waiting in queue {job.queue}"
 
 
-def _ended(job: Job) -> Standing:
+def _ended(job: Job, history: bool) -> Standing:
     status = job.exit_status
     if job.id.index is not None and job.comment == "Subjob finished":
+        if not history:  # the server has forgotten the part, and tells of all that have ended alike: the status is the array's
+            return Standing(Phase.GONE, None, "it ended; PBS keeps no job history and does not know how")
         # Written over when its array ended: the status is the array's.
         never = job.substate == NEVER_RAN
         return Standing(Phase.GONE, None, "it was deleted before it ran" if never else "it ended; PBS did not keep how")
@@ -149,7 +153,7 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def told(listing: Listing, users: Collection[str]) -> list[system.Job]:
+def told(listing: Listing, users: Collection[str], history: bool = True) -> list[system.Job]:
     """Return the jobs of some users, an entry for each part of an array; a whole array says nothing of its own."""
     place = places(listing.jobs.values())
     found: list[system.Job] = []
@@ -159,7 +163,7 @@ def told(listing: Listing, users: Collection[str]) -> list[system.Job]:
             continue
         index = job.id.index
         indices = () if index is None else (range(index, index + 1),)
-        now = standing(job)
+        now = standing(job, history)
         starts = starts_at(job) if now.phase is Phase.QUEUED else 0
         found.append(
             system.Job(str(job.id.whole), job.name, user, now.phase, indices, now.message, now.exit_code, starts, place.get(job.id, 0))
@@ -220,6 +224,12 @@ def our_arrays(listing: Listing, users: Collection[str]) -> set[JobId]:
     """Return the arrays that are a gateway's, by their names and owners."""
     arrays = (job for job in listing.jobs.values() if job.id.array and job.id.index is None)
     return {job.id for job in arrays if job.owner.partition("@")[0] in users and parse_job_name(job.name) is not None}
+
+
+def living(listing: Listing, users: Collection[str]) -> set[JobId]:
+    """Return the whole jobs of these users that have not ended and are a gateway's by their names."""
+    alive = (job for job in listing.jobs.values() if PHASES.get(job.state) is not Phase.GONE)
+    return {job.id.whole for job in alive if job.owner.partition("@")[0] in users and parse_job_name(job.name) is not None}
 
 
 def places(jobs: Iterable[Job]) -> Mapping[JobId, int]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import pathlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,33 +19,40 @@ from gateway.backends.batch import commands
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.system import Cancel, Job, Listed, Order, answered, raise_first
-from gateway.backends.contract import BackendUnavailable, Phase
+from gateway.backends.contract import BackendUnavailable, Phase, Role
 from gateway.backends.pbs_commands import (
     FINISHED,
+    NO_HISTORY,
     NO_SERVER,
     QSTAT_SERVER,
     UNKNOWN,
     Dialect,
     ServerFacts,
+    asked_for,
     excerpt,
+    parse_queue,
     parse_server,
     qdels,
     qstat,
     qstat_history,
+    qstat_queue,
     qsub,
     refusal,
 )
 from gateway.backends.pbs_doubts import Doubts, Settled
 from gateway.backends.pbs_qstat import Garbled, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, our_arrays, told
+from gateway.backends.pbs_states import PHASES, living, our_arrays, told
 
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 4  # at a time
 HISTORY_IDS, HISTORY_COMMANDS = 20, 10  # identifiers of one question to the history, and questions of one look
 ARRAYS_APART = 100  # arrays whose parts are asked for in one command
+MAX_QUEUES = 1000  # of which it is remembered how long jobs may run; users may name any
 MAX_ASKED = 100_000  # jobs of which it is known when the history was asked for them
-FACTS_S = 600.0  # what is known of the server's set-up is asked for again
+FACTS_S = 600.0  # what is known of the server's set-up is asked for again; sooner when an answer contradicts it
+EMPTY_S = 60.0  # the same while nothing at all is listed
+TOGETHER_S = 10.0  # and before jobs are deleted together, which only a server with a history outlives
 
 
 @dataclass(slots=True)
@@ -60,6 +68,8 @@ class PbsSystem:
     run: commands.Run = commands.run
     _facts: ServerFacts = field(default_factory=ServerFacts)
     _facts_at: float = float("-inf")
+    _longest: dict[str, tuple[str, float]] = field(default_factory=dict)  # walltime that a queue takes, by when it was asked
+    _alive: set[JobId] = field(default_factory=set)  # our whole jobs that lived at the last look
     _doubts: dict[str, Doubts] = field(default_factory=dict)  # by the account that listings are made as
     _history_asked: dict[JobId, None] = field(default_factory=dict)  # for what the history was asked, longest ago first
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_COMMANDS))
@@ -75,16 +85,35 @@ class PbsSystem:
 
     async def submit(self, order: Order) -> str:
         """Submit; return the identifier that qsub tells."""
+        order = await self._timed(order)
         if self.dialect is Dialect.TORQUE:
             answer = await self._submit_file(order)
         else:
             answer = await self._ask(qsub(order, self.dialect), order.user, order.script)
         if answer.code != 0:
-            raise refusal(answer.code, answer.out, answer.err)
+            raise refusal(answer.code, answer.out, answer.err, asked_for(qsub(order, self.dialect)))
         for word in reversed(answer.out.split()):  # a site's own words may stand before it
             if parse_id(word) is not None:
                 return word
         raise BackendUnavailable(f"qsub told no job's identifier: {excerpt(answer.out) or excerpt(answer.err) or 'nothing'}")
+
+    async def _timed(self, order: Order) -> Order:
+        """Return an order; a scheduler's that says no walltime with the longest that its queue takes, as its default may be short."""
+        if order.role is not Role.SCHEDULER or order.settings.get("walltime") or self.dialect is not Dialect.PBS:
+            return order
+        if any("walltime=" in str(word) for word in (*_words(order, "resource_list"), *_words(order, "directives"))):
+            return order
+        queue = str(order.settings.get("queue") or "") or (await self._server()).queue
+        if not re.fullmatch(r"[\w.-]+", queue):  # one of another server, or none
+            return order
+        known, asked_at = self._longest.get(queue, ("", float("-inf")))
+        if asked_at + FACTS_S <= time.monotonic():
+            answer = await self._ask(qstat_queue(queue))
+            known = parse_queue(answer.out) if answer.code == 0 else ""  # what is wrong with it qsub will say
+            if len(self._longest) >= MAX_QUEUES:
+                self._longest.clear()
+            self._longest[queue] = known, time.monotonic()
+        return replace(order, settings={**order.settings, "walltime": known}) if known else order
 
     async def _submit_file(self, order: Order) -> Answer:
         assert self.scripts is not None
@@ -97,16 +126,36 @@ class PbsSystem:
                 await self.who.remove(order.user, directory)
 
     async def jobs(self, users: Collection[str]) -> Listed:
-        """List all jobs by one command; by one for each user where the server shows users their own only."""
+        """List all jobs by one command; by one for each user where the server shows users their own only.
+
+        Where jobs are missing that lived at the last look, the server is asked anew how it is set up: it may hide them now.
+        """
         facts = await self._server()
+        found, untold = await self._looks(users, facts)
+        alive = {one for settled in found for one in living(settled.listing, users)}
+        if self._alive - alive and not untold:
+            before, facts = facts, await self._server(max_age_s=0.0)
+            if facts.everybody != before.everybody:
+                found, untold = await self._looks(users, facts)
+                alive = {one for settled in found for one in living(settled.listing, users)}
+        self._alive = alive
+        jobs = [job for settled in found for job in await asyncio.to_thread(told, settled.listing, users, facts.history)]
+        return Listed(jobs, untold, await self._sure(facts, found))
+
+    async def _looks(self, users: Collection[str], facts: ServerFacts) -> tuple[list[Settled], dict[str, str]]:
         looks = [""] if facts.everybody else sorted(users)
         found, untold = answered(looks, await asyncio.gather(*(self._look(users, account) for account in looks), return_exceptions=True))
-        untold |= {account: why for settled in found for account, why in settled.untold.items()}
-        return Listed([job for settled in found for job in await asyncio.to_thread(told, settled.listing, users)], untold)
+        return found, untold | {account: why for settled in found for account, why in settled.untold.items()}
 
-    async def _server(self) -> ServerFacts:
+    async def _sure(self, facts: ServerFacts, found: Sequence[Settled]) -> bool:
+        """Whether a listing is all there is. One of no job at all is, if the server counts none either, just now."""
+        if any(settled.listing.jobs for settled in found) or not facts.everybody:
+            return True
+        return (await self._server(max_age_s=EMPTY_S)).jobs == 0
+
+    async def _server(self, max_age_s: float = FACTS_S) -> ServerFacts:
         """Return how the server is set up. One that does not tell is taken to keep no history and to hide nothing, as is Torque."""
-        if self.dialect is Dialect.PBS and self._facts_at + FACTS_S < time.monotonic():
+        if self.dialect is Dialect.PBS and self._facts_at + max_age_s <= time.monotonic():
             answer = await self._ask(QSTAT_SERVER)
             if answer.code in NO_SERVER:
                 raise _silent("qstat -B", answer)
@@ -177,6 +226,9 @@ class PbsSystem:
         answer = await self._ask(qstat_history(jobs), account)
         if answer.code not in (0, FINISHED, UNKNOWN):
             raise _silent("qstat -x", answer)
+        if NO_HISTORY in answer.err:  # it had one when it was asked how it is set up
+            self._facts_at = float("-inf")
+            return Listing()
         try:
             return await asyncio.to_thread(parse_json, answer.out)
         except Garbled as error:
@@ -187,7 +239,7 @@ class PbsSystem:
 
         What is in doubt and was not asked for just now is lacking too: naming what has ended meanwhile could crash the server.
         """
-        facts = await self._server()
+        facts = await self._server(FACTS_S if len(cancels) == 1 else TOGETHER_S)
         by_user: dict[str, list[Cancel]] = {}
         for cancel in cancels:
             by_user.setdefault(cancel.user, []).append(cancel)
@@ -240,6 +292,11 @@ def doomed(listing: Listing, cancels: Sequence[Cancel]) -> tuple[set[JobId], set
         else:
             alive |= meant
     return alive, arrays
+
+
+def _words(order: Order, name: str) -> Sequence[object]:
+    value = order.settings.get(name) or ()
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _silent(command: str, answer: Answer) -> BackendUnavailable:

@@ -45,7 +45,7 @@ from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import tickets, tokens
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
-from gateway.server.settings import Settings, descriptors_wanted, known_classes, settings, split_address
+from gateway.server.settings import Settings, bound_address, descriptors_wanted, known_classes, settings, split_address
 from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
@@ -241,6 +241,11 @@ class App:
             hostname = "127.0.0.1"
         return f"[{hostname}]:{self.port}" if ":" in hostname else f"{hostname}:{self.port}"
 
+    def bound(self) -> str:
+        """Return in words which addresses are listened on: others than those where one is reached, as 0.0.0.0 is every address."""
+        edge = f"edge on {self.edge_address}" if self._server_settings.start_proxy else "no edge of its own"
+        return f"{edge}, gRPC listener on {bound_address(self._server_settings.address, self.port)}"
+
     def _agent_endpoint(self) -> AgentEndpoint:
         options = self._server_settings
         scheme = "https" if options.tls_cert else "http"
@@ -358,7 +363,7 @@ async def serve(found: Settings, config_words: Sequence[str] = (), warm: WarmEdg
             await asyncio.to_thread(warm.dismiss)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: no collection needs to look through it again, which would hold up the event loop
-    print(f"daskgateway serves on {app.endpoint().url} (gRPC listener {app._listener()})", flush=True)
+    print(f"daskgateway serves on {app.endpoint().url} ({app.bound()})", flush=True)
     await ended.wait()
     logger.info("draining")
     await app.stop()

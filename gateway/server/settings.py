@@ -106,6 +106,12 @@ def split_address(text: str, setting: str) -> tuple[str, int]:
     return hostname.strip("[]"), port
 
 
+def bound_address(configured: str, port: int) -> str:
+    """Return what is listened on, as `host:port`: the host as configured, where none or 0.0.0.0 is every address, with the port it got."""
+    hostname, _ = split_address(configured, "c.DaskGateway.address")
+    return f"[{hostname}]:{port}" if ":" in hostname else f"{hostname or '0.0.0.0'}:{port}"
+
+
 def is_loopback(hostname: str) -> bool:
     """Whether a host can only be reached from this machine."""
     if hostname == "localhost":

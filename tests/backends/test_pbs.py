@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from gateway.backends import conformance
 from gateway.backends.conformance import Conformance
 from gateway.backends.contract import Phase, StartFailed, Target
 from gateway.backends.pbs import PbsBackend
-from tests.backends.pbs_room import OTHER, Room, replay, room, slowly, worker
+from tests.backends.pbs_room import OTHER, Room, replay, room, scheduler, slowly, worker
 from tests.parts.pbs_cases import case
 from tests.parts.pbs_replay import PbsReplay, block, plain, records
 
@@ -129,6 +130,27 @@ async def test_a_requeued_worker_waits_and_comes_back(room: Room) -> None:
     await room.until(targets, Phase.RUNNING)
 
 
+async def test_what_a_server_puts_back_that_is_started_anew_waits_with_that_reason_and_comes_back(room: Room) -> None:
+    """Killed within a second of a job's start it puts back even what must not be rerun: the cases 920 to 922."""
+    targets = await room.started([scheduler(), worker(0), worker(1)]) + await room.started([worker(2)])
+    await room.until(targets, Phase.RUNNING)
+    room.replay.machine.restart_while_starting(*room.replay.submitted())
+    seen = await room.look(targets)
+    assert {one.phase for one in seen.values()} == {Phase.QUEUED}
+    assert seen[targets[0].instance].message.startswith("waiting in queue workq; it had been started and was put back into the queue; pos")
+    assert [target.handle for target in await room.started([scheduler()])] == [targets[0].handle]  # it is not submitted anew
+    with room.replay.machine.lock:
+        room.replay.machine.scheduling = True
+        room.replay.machine.schedule()
+    await room.until(targets, Phase.RUNNING)
+
+
+async def test_a_reason_that_ends_with_a_full_stop_has_one_mark_behind_it(room: Room) -> None:
+    (target,) = await room.started([worker(0, options={"queue": "stopped"})])
+    seen = await room.until([target], Phase.QUEUED)
+    assert seen[target.instance].message == "Not Running: Queue not started; position 1 in the queue"
+
+
 async def test_a_node_that_cannot_write_the_log_runs_the_job_all_the_same(room: Room, tmp_path: pathlib.Path) -> None:
     room.replay.machine.scheduling = False
     (target,) = await room.started([worker(0)])
@@ -148,6 +170,22 @@ async def test_a_walltime_and_a_queue_of_the_clusters_own_go_with_it(room: Room)
     await room.started([worker(0, options={"queue": "long", "walltime": "01:00:00"})])
     assert " ".join(room.submissions()[0]).count("-q long") == 1
     assert "walltime=01:00:00" in room.submissions()[0]
+
+
+async def test_a_scheduler_without_a_walltime_takes_its_queues_own_maximum(room: Room) -> None:
+    """168 hours would be refused by every short queue, and its default may be too short for a cluster."""
+    launch = replace(scheduler(), options={"queue": "short"})
+    await room.started([launch])
+    await room.started([replace(scheduler(OTHER), options={"queue": "short"})])
+    assert [" ".join(words).count("walltime=01:00:00") for words in room.submissions()] == [1, 1]
+    assert len([call for call in room.replay.commands("qstat") if "-Q" in call.argv]) == 1  # it is remembered
+    await room.started([worker(0, options={"queue": "short"})])  # a worker has what was given for workers, here the queue's default
+    assert "walltime" not in " ".join(room.submissions()[-1])
+    given = {"queue": "short", "resource_list": ["walltime=00:10:00", "select=1"]}
+    await room.started([replace(scheduler("c" + "e" * 20), options=given)])
+    assert " ".join(room.submissions()[-1]).count("walltime=") == 1
+    await room.started([scheduler("c" + "f" * 20)])  # the server's default queue, which sets none
+    assert "walltime" not in " ".join(room.submissions()[-1])
 
 
 async def test_setup_lines_run_first_and_secrets_are_in_no_argument_and_no_variable(room: Room, tmp_path: pathlib.Path) -> None:
@@ -197,6 +235,12 @@ async def test_a_thousand_workers_are_few_commands_and_the_loop_never_stands_sti
         ({"resource_list": ["select=1:foo=1"]}, "qsub: Unknown resource: foo", True),
         ({"walltime": "soon"}, "qsub: Illegal attribute or resource value Resource_List.walltime", True),
         ({"directives": ["-Y"]}, "qsub: invalid option -- 'Y'", True),
+        (
+            {"queue": "short", "walltime": "168:00:00"},
+            "qsub: Job violates queue and/or server resource limits; asked for: "
+            "-q short -l select=1:ncpus=1:mem=2048mb -l walltime=168:00:00",
+            True,
+        ),
         ({"queue": "a;b"}, "queue: 'a;b' has characters other than", True),
     ],
 )

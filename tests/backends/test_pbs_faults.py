@@ -176,7 +176,7 @@ async def test_where_users_see_their_own_jobs_only_each_user_asks(room: Room) ->
 
 
 async def test_a_server_that_does_not_tell_its_set_up_is_asked_for_no_history(room: Room) -> None:
-    room.replay.canned["qstat"] = [(159, "", "qstat: Unauthorized Request\n")]
+    room.replay.tells = False
     targets = await room.started([worker(0), worker(1)])
     await room.until(targets, Phase.RUNNING)
     await room.backend.stop(targets)

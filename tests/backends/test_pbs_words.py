@@ -13,16 +13,18 @@ import pytest
 from gateway.backends.batch.names import JobName
 from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
-from gateway.backends.pbs_commands import Dialect, parse_server, qdels, qstat, qsub, refusal
+from gateway.backends.pbs_commands import Dialect, ServerFacts, parse_queue, parse_server, qdels, qstat, qsub, refusal
 from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
+from gateway.backends.pbs_states import PHASES, Standing, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
 from gateway.backends.pbs_system import doomed
 from tests.parts.pbs_cases import case, names
 from tests.parts.pbs_replay import block, kept_by_client, parse_range, printed
 
 UID = "c" + "a" * 20
 JOB, ARRAY = JobName("dgw", UID, "default", 4), JobName("dgw", UID, "default", 0)
-JSON_CASES = [name for name in names() if case(name).argv[:1] == ("qstat",) and "json" in case(name).argv and "-B" not in case(name).argv]
+JSON_CASES = [
+    name for name in names() if case(name).argv[:1] == ("qstat",) and "json" in case(name).argv and not {"-B", "-Q"} & {*case(name).argv}
+]
 ANSWERS = [name for name in JSON_CASES if '"pbs_version"' in case(name).out[:200]]
 BROKEN = [
     name
@@ -177,7 +179,8 @@ def test_what_is_no_identifier(text: str) -> None:
         ("203-qstat-held-user", "39.pbs-host", Phase.QUEUED, None, "held by its user"),
         ("615-reason-dependency-wait", "3020.pbs-host", Phase.QUEUED, None, "held by the system"),
         ("204-qstat-waiting-for-start-time", "40.pbs-host", Phase.QUEUED, None, "it waits for its start time"),
-        ("202-qstat-running", "38.pbs-host", Phase.RUNNING, None, ""),
+        ("202-qstat-running", "38.pbs-host", Phase.QUEUED, None, "it is being started"),
+        ("902-qstat-after-qdel-three-parts", "1[0].pbs-host", Phase.RUNNING, None, ""),
         ("243-qstat-suspended", "38.pbs-host", Phase.RUNNING, None, "it is suspended"),
         ("730-qstat-while-being-deleted", "3037.pbs-host", Phase.RUNNING, None, "it is being deleted"),
         ("620-output-directory-missing", "3024.pbs-host", Phase.RUNNING, None, "it is ending"),
@@ -187,6 +190,11 @@ def test_what_is_no_identifier(text: str) -> None:
         ("538-qstat-after-qrerun", "3002.pbs-host", Phase.QUEUED, None, "Job held by alice"),
         ("633-mom-killed-after-node-fail-requeue", "4051.pbs-host", Phase.QUEUED, None, "Not Running: Not enough free nodes"),
         ("463-qstat-array-after-rerun", "3[0].pbs-host", Phase.QUEUED, None, "waiting in queue workq"),
+        ("920-qstat-just-started", "6.pbs-host", Phase.QUEUED, None, "it is being started"),
+        ("920-qstat-just-started", "7[0].pbs-host", Phase.QUEUED, None, "it is being started"),
+        ("921-qstat-after-restart", "6.pbs-host", Phase.QUEUED, None, "waiting in queue workq; it had been started and was put back"),
+        ("921-qstat-after-restart", "7[1].pbs-host", Phase.QUEUED, None, "waiting in queue workq"),
+        ("922-qstat-after-restart-a-cycle-later", "6.pbs-host", Phase.QUEUED, None, "Not Running: Not enough free nodes available; it had"),
         ("205-qstat-finished-exit0", "41.pbs-host", Phase.GONE, 0, ""),
         ("206-qstat-finished-exit1", "42.pbs-host", Phase.GONE, 1, ""),
         ("208-qstat-finished-killed-by-signal-9", "44.pbs-host", Phase.GONE, 137, "killed by SIGKILL"),
@@ -236,11 +244,26 @@ def test_the_expected_start_is_told_and_unknown_is_not(monkeypatch: pytest.Monke
         assert starts_at(Job(JobId(1), estimated_start=text)) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "history", "words"),
+    [
+        ("912-qstat-part-ended-without-history", "4[1].pbs-host", False, "it ended; PBS keeps no job history and does not know how"),
+        ("902-qstat-after-qdel-three-parts", "1[4].pbs-host", False, "it ended; PBS keeps no job history and does not know how"),
+        ("431-qstat-after-qdel-queued-subjob", "0[3].pbs-host", True, "it was deleted before it ran"),
+    ],
+)
+def test_of_a_part_that_ended_it_is_said_that_it_never_ran_only_where_that_is_known(
+    name: str, part: str, history: bool, words: str
+) -> None:
+    """Without a history the server tells of every part that ended as of one that was deleted before it ran."""
+    assert standing(job(name, part), history) == Standing(Phase.GONE, None, words)
+
+
 def test_jobs_are_told_by_part_with_their_places_and_only_of_those_asked_for() -> None:
     found = told(parse_json(case("421-qstat-array-t").out), ["alice"])
     assert [(one.id, one.indices, one.phase, one.position) for one in found] == [
-        ("0[].pbs-host", (range(1),), Phase.RUNNING, 0),
-        ("0[].pbs-host", (range(1, 2),), Phase.RUNNING, 0),
+        ("0[].pbs-host", (range(1),), Phase.QUEUED, 0),  # they are being started
+        ("0[].pbs-host", (range(1, 2),), Phase.QUEUED, 0),
         ("0[].pbs-host", (range(2, 3),), Phase.QUEUED, 1),
         ("0[].pbs-host", (range(3, 4),), Phase.QUEUED, 2),
     ]
@@ -421,11 +444,17 @@ def test_the_words_of_sbatch_are_found_in_what_slurms_wrapper_prints() -> None:
 
 
 def test_the_set_up_of_a_server_is_read() -> None:
-    assert parse_server(case("657-qstat-B").out) == parse_server('"job_history_enable":"True",')
-    assert parse_server(case("657-qstat-B").out).history
+    assert parse_server(case("657-qstat-B").out) == ServerFacts(history=True, everybody=True, queue="workq", jobs=0)
+    assert parse_server(case("910-qstat-B-history-never-set").out) == ServerFacts(False, True, "workq", 9)
     assert not parse_server("{}").history
     assert parse_server("{}").everybody
     assert not parse_server('"query_other_jobs":"False"').everybody
+
+
+def test_the_longest_walltime_of_a_queue_is_read() -> None:
+    assert parse_queue(case("655-qstat-Q-one").out) == "01:00:00"
+    for text in (case("656-qstat-Q-unknown").out, "{}", "", '"resources_default":{"walltime":"02:00:00"}', '"resources_max":{"ncpus":4}'):
+        assert parse_queue(text) == ""
 
 
 def test_a_listing_names_no_identifiers() -> None:

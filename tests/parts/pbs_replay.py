@@ -62,6 +62,8 @@ class PbsReplay:
         self.crashed = False
         self.max_array_size = 10000
         self.everybody = True  # query_other_jobs: whether users see the jobs of others
+        self.tells = True  # whether users may ask how the server is set up
+        self.empty = False  # lists no job, as a server does that has not read them yet, though it counts them
         self.accounts: dict[int, str] = {}  # uid → name, where the machine's own is not meant
         self.roots = True  # whether root may submit: no server allows it unless acl_roots is set
         self._released = threading.Event()
@@ -189,6 +191,8 @@ class PbsReplay:
             return recorded("118-qsub-queue-not-enabled" if queue == "closed" else "104-qsub-unknown-queue")
         if any("foo=" in text for text in options.get("l", [])):
             return recorded("106-qsub-unknown-resource-in-select")
+        if queue == "short" and any(hours(text) > 1 for text in options.get("l", [])):
+            return recorded("110-qsub-over-resources-max-walltime")
         if any(re.search(r"walltime=(?!\d+(:\d+)*$)", text) for text in options.get("l", [])):
             return recorded("107-qsub-bad-walltime")
         if "J" in options:
@@ -206,10 +210,17 @@ class PbsReplay:
         json_wished = "-F" in flags
         operands = [word for word in argv if not word.startswith("-") and word != "json"]
         parts, old = "-t" in flags, "-x" in flags
+        if "-B" in flags and not self.tells:
+            return 159, "", "qstat: Unauthorized Request\n"
         if "-B" in flags:
-            text = case("657-qstat-B").out
-            text = text.replace('"job_history_enable":"True"', f'"job_history_enable":"{self.machine.history}"')
+            text = case("657-qstat-B" if self.machine.history else "910-qstat-B-history-never-set").out
+            text = re.sub(r'"state_count":"[^"]*"', f'"state_count":"{self.machine.counts()}"', text)
             return 0, text.replace('"query_other_jobs":"True"', f'"query_other_jobs":"{self.everybody}"'), ""
+        if "-Q" in flags:
+            queues = re.findall(r'^        "(\w+)":\{.*?^        \}', case("654-qstat-Q").out, re.MULTILINE | re.DOTALL)
+            if operands != ["short"]:
+                return recorded("656-qstat-Q-unknown") if not set(operands) <= {*queues, *self.machine.queues} else (0, "{}", "")
+            return recorded("655-qstat-Q-one")
         if "-f" not in flags:
             return recorded("235-qstat-F-json-without-f")
         errors: list[tuple[int, str]] = []
@@ -222,7 +233,7 @@ class PbsReplay:
                 if word not in self.liars:
                     self._one(word, parts, old, user, blocks, errors)
         else:
-            for job in self.machine.jobs.values():
+            for job in [] if self.empty else self.machine.jobs.values():
                 if (old or not job.over) and (self.everybody or job.owner == user):
                     blocks += records(job, parts)
         code = errors[-1][0] if errors else 0
@@ -323,6 +334,12 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         else:
             options.setdefault(letter if letter in "hVIXzf" else "?", [])
     return options, words
+
+
+def hours(text: str) -> float:
+    """Return how long a walltime among the words after -l is; 0 if there is none."""
+    found = re.search(r"walltime=(?:(\d+):)?(\d+):(\d+)$", text)
+    return (int(found[1] or 0) * 3600 + int(found[2]) * 60 + int(found[3])) / 3600 if found else 0.0
 
 
 def parse_range(text: str) -> list[int | None]:

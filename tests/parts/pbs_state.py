@@ -34,6 +34,7 @@ class Part:
     process: subprocess.Popen[bytes] | None = None
     deleting: bool = False
     requeued: bool = False
+    lost: bool = False  # by a server that was started anew while it was being sent to its node
     fate: tuple[int, str] | None = None  # status and comment that a test has chosen for its end
     before_deletion: bool = False  # had ended when its array was deleted
 
@@ -83,7 +84,7 @@ class Machine:
         self.jobs: dict[int, Job] = {}
         self.history = True
         self.scheduling = True
-        self.queues: dict[str, bool] = {"workq": True, "long": True, "stopped": False}  # name → started
+        self.queues: dict[str, bool] = {"workq": True, "long": True, "short": True, "stopped": False}  # name → started
         self.kill_delay_s = 2.0
         self.next_number = 1000
         self.environment: dict[str, str] = {}  # added to that of every job
@@ -99,6 +100,13 @@ class Machine:
         for job in list(self.jobs.values()):
             for part in list(job.parts.values()):
                 yield job, part
+
+    def counts(self) -> str:
+        """Return how many there are in each state, as the server says it; what its history has is not counted."""
+        states = [part.state for job, part in self.parts() if not job.over]
+        begun = sum(1 for job in self.jobs.values() if job.began and not job.over)
+        numbers = {"Transit": 0, "Queued": states.count("Q"), "Held": 0, "Waiting": 0, "Running": states.count("R"), "Exiting": 0}
+        return "".join(f"{name}:{number} " for name, number in {**numbers, "Begun": begun}.items())
 
     def free(self) -> int:
         """Return how many processors nothing runs on."""
@@ -178,6 +186,9 @@ class Machine:
     def _ended(self, job: Job, part: Part, code: int) -> None:
         if part.requeued and not part.deleting:
             part.state, part.substate, part.status, part.comment, part.requeued = "Q", 10, -11, job.began, False
+            if part.lost:
+                part.status, part.comment, part.lost = None, "", False
+                part.runs = 0 if job.array else part.runs
             return
         part.status = code if code >= 0 else 256 - code
         if part.fate is not None:
@@ -189,6 +200,8 @@ class Machine:
             part.substate, words = (92, " and finished") if part.status == 0 else (93, " and failed")
         part.comment += words
         part.state = "X" if job.array else "F"
+        if job.array and not self.history:  # case 912: the server has forgotten the part, and how it ended
+            part.comment, part.substate, part.status, part.runs = "Subjob finished", 70, 1, 0
         if job.output and job.output != "/dev/null":
             (self.spool / f"{job.id(part)}.OU").rename(job.output)
         self._settle(job)
@@ -238,6 +251,20 @@ class Machine:
             part.requeued = True
             assert part.process is not None
             _signal(part.process, signal.SIGKILL)
+
+    def restart_while_starting(self, *jobs: Job) -> None:
+        """Put jobs back as a server does that is killed just after it sent them to their node, and started again (cases 920 to 922).
+
+        Whether they may be rerun or not; parts of arrays are then told of as if they had never been sent.
+        """
+        with self.lock:
+            self.scheduling = False
+            for job in jobs:
+                for part in job.remaining():
+                    if part.process is not None:
+                        part.requeued, part.lost = True, True
+                        _signal(part.process, signal.SIGKILL)
+        self.wait_for(lambda: not any(part.process for job in jobs for part in job.parts.values()))
 
     def wait_for(self, holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until something holds of the jobs."""

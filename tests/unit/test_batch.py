@@ -244,6 +244,25 @@ def test_what_was_asked_to_end_and_is_listed_no_more_is_gone_at_once() -> None:
     assert ledger.give_up(absent, {WORKER: 19}, "")[WORKER].phase is Phase.GONE
 
 
+@pytest.mark.parametrize("how", ["its scheduler saw it leave", "its end could not be asked for"])
+def test_what_must_have_ended_is_gone_after_two_listings_that_lack_it(how: str) -> None:
+    ledger = Ledger(absent_grace_s=300)
+    target = Target(WORKER, "7", left=how == "its scheduler saw it leave")
+    unseen = {} if target.left else {WORKER: 1.0}
+    ledger.listed(listing(10, job(NAMED)))
+    for at in (20, 20, 20):  # one listing, however often it is looked at
+        ledger.listed(listing(at))
+        assert ledger.give_up(ledger.judge([target])[1], {}, "", unseen) == {}
+    ledger.listed(Listing(25, sights("dgw1", []), sure=False))
+    assert ledger.give_up(ledger.judge([target])[1], {}, "", unseen) == {}
+    ledger.listed(listing(28, job(NAMED)))  # it was there all the time
+    for at in (30, 40):
+        ledger.listed(listing(at))
+        gone = ledger.give_up(ledger.judge([target])[1], {}, "", unseen)
+        assert bool(gone) is (at == 40)
+    assert (gone[WORKER].phase, gone[WORKER].presumed) == (Phase.GONE, False)
+
+
 def test_elements_of_an_array_that_ended_as_a_whole_are_gone() -> None:
     ledger = Ledger(absent_grace_s=300)
     ledger.listed(listing(20, job(NAMED, Phase.GONE, "7", message="its job was cancelled")))

@@ -8,9 +8,20 @@ from hypothesis import strategies as st
 
 from gateway.backends.contract import Instance, Observation, Phase, StartFailed, Target
 from gateway.server.core.facts import AgentNews, Facts
-from gateway.server.core.model import Adaptive, Condition, Count, Launching, Lifecycle, Limits, Scheduler, State
+from gateway.server.core.model import (
+    Adaptive,
+    Condition,
+    Count,
+    GroupStatus,
+    Launching,
+    Lifecycle,
+    Limits,
+    Scheduler,
+    State,
+    WorkerGroup,
+)
 from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, Stop, directive, step
-from gateway.server.reconcile.sweep import surprises
+from gateway.server.reconcile.sweep import surprises, targets_of
 from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster, worker
 
 counts = st.integers(0, 12)
@@ -342,6 +353,83 @@ def active(count: int = 1) -> MachineRoom:
 def presumed(instance: Instance, handle: str = "7") -> Observation:
     """Return what a batch system tells of what it has not listed for too long."""
     return Observation(instance, Phase.GONE, handle, message="nobody knows it", presumed=True)
+
+
+def test_each_group_that_fails_says_why() -> None:
+    room = MachineRoom(new_cluster(default=Count(1), gpu=Count(1), huge=Count(1)))
+    for _ in range(20):
+        room.tick()
+    assert room.cluster.state is State.ACTIVE
+    for name in ("default", "gpu", "huge"):
+        room.cluster = replace(
+            room.cluster, spec=replace(room.cluster.spec, groups={**room.cluster.spec.groups, name: WorkerGroup(Count(2))})
+        )
+    result = observed(room, agent=True)
+    started = {one.group: one for action in result.actions if isinstance(action, StartWorkers) for one in action.workers}
+    why = {"default": "no room", "gpu": "no such queue", "huge": "it asked for too much"}
+    outcomes = {one.instance: StartFailed(why[group]) for group, one in started.items() if group != "huge"}
+    for told in (outcomes, {started["huge"].instance: StartFailed(why["huge"])}, {}):  # as they come, not all at once
+        room.now += 200
+        taken = step(room.cluster, list(room.workers.values()), Facts(outcomes=told, agent_connected=True), room.now, PATIENCE)
+        room.cluster = taken.cluster
+        room.workers = {n: w for n, w in room.workers.items() if n not in taken.deleted} | {w.name: w for w in taken.put}
+    (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
+    assert condition.reason == "WORKERS_FAIL"
+    assert condition.message == "default-1: no room; gpu-1: no such queue; huge-1: it asked for too much"
+    room.settle()
+    assert {name: group.failure for name, group in room.cluster.groups.items()} == {"default": "", "gpu": "", "huge": ""}
+
+
+def test_long_reasons_of_several_groups_share_the_room_there_is() -> None:
+    room = active()
+    groups = {f"g{n}": GroupStatus(desired=1, failures=1, failure=f"g{n}-0: " + "x" * 2000, retry_at=2**50) for n in range(5)}
+    spec = replace(room.cluster.spec, groups={**room.cluster.spec.groups, **{name: WorkerGroup(Count(1)) for name in groups}})
+    room.cluster = replace(room.cluster, spec=spec, groups={**room.cluster.groups, **groups})
+    observed(room, agent=True)
+    (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
+    assert len(condition.message) <= 1024
+    assert all(f"g{n}-0: xxx" in condition.message for n in range(5))
+
+
+def test_each_group_that_waits_says_why() -> None:
+    room = MachineRoom(new_cluster(default=Count(2), gpu=Count(1)))
+    room.settle()
+    room.workers = {name: replace(one, launching=Launching.STARTED, connected=False) for name, one in room.workers.items()}
+    waiting = {"default": "no free nodes", "gpu": "queue not started"}
+    observed(room, *(Observation(one.instance, Phase.QUEUED, message=waiting[one.group]) for one in room.workers.values()), agent=True)
+    (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
+    assert condition.message == (
+        "2 workers of group default wait in the queue: no free nodes; 1 worker of group gpu waits in the queue: queue not started"
+    )
+
+
+def test_a_worker_that_left_and_was_not_seen_to_end_is_not_said_never_to_have_connected() -> None:
+    room = active()
+    (name,) = room.names()
+    room.workers[name] = replace(room.workers[name], connected=False, since_at=room.now)
+    target = next(target for target in targets_of(room.cluster, room.workers.values()) if target.instance.name == name)
+    assert target.left  # so that a backend may call it gone once nothing is seen of it
+    room.now += int(PATIENCE.worker_connect_s * 1000)
+    result = observed(room, agent=True)
+    (event,) = [event for event in result.events if event.instance == name]
+    assert (event.reason, event.message) == (
+        "WORKER_LOST",
+        "it left its scheduler, did not come back within 300 s, and was not seen to end",
+    )
+
+
+def test_a_worker_that_left_and_is_gone_is_replaced_at_once() -> None:
+    room = active()
+    (name,) = room.names()
+    room.workers[name] = replace(room.workers[name], connected=False, since_at=room.now)
+    gone = Observation(room.workers[name].instance, Phase.GONE, message="its job is listed no more")
+    result = observed(room, gone, agent=True)
+    assert [event.reason for event in result.events] == ["WORKER_LOST"]
+    assert name not in room.workers
+    room.now += 200  # with the next sign of life of its scheduler
+    heard = Facts(agent_connected=True, heard_at=room.now)
+    result = step(room.cluster, list(room.workers.values()), heard, room.now, PATIENCE)
+    assert [type(action) for action in result.actions] == [StartWorkers]
 
 
 def test_what_is_only_missed_is_not_gone_while_its_scheduler_talks_to_us() -> None:

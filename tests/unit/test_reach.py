@@ -8,7 +8,7 @@ from traitlets.config import Config
 from gateway.configfile import ConfigurationError
 from gateway.networks import DEFAULT_NETWORKS
 from gateway.server.reach import judge, scheduler_networks
-from gateway.server.settings import settings
+from gateway.server.settings import bound_address, settings
 
 LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
 
@@ -68,3 +68,17 @@ def test_an_edge_that_runs_by_itself_is_judged_for_only_by_what_the_server_is_to
 def test_networks_that_are_none_are_told() -> None:
     with pytest.raises(ConfigurationError, match=r"c\.Proxy\.scheduler_networks: '10\.0\.0\.1/8'"):
         judge(settings(Config(Proxy={"scheduler_networks": ["10.0.0.1/8"]})), ())
+
+
+@pytest.mark.parametrize(
+    ("configured", "bound"),
+    [
+        ("0.0.0.0:0", "0.0.0.0:8001"),
+        (":8001", "0.0.0.0:8001"),
+        ("[::]:8001", "[::]:8001"),
+        ("127.0.0.1:0", "127.0.0.1:8001"),
+        ("node.example:8001", "node.example:8001"),
+    ],
+)
+def test_serve_names_the_address_it_is_bound_to_and_not_the_one_it_is_reached_by(configured: str, bound: str) -> None:
+    assert bound_address(configured, 8001) == bound

@@ -63,6 +63,7 @@ class BatchBackend(BatchSettings):
         self._listing: asyncio.Task[Listing] | None = None
         self._stopped: dict[Instance, float] = {}  # whose end was asked for and answered, by when
         self._asked: dict[Instance, float] = {}  # whose end was asked for
+        self._unseen: dict[Instance, float] = {}  # whose end could not be asked for, as nothing was seen of them, by when
         self._background: set[asyncio.Task[None]] = set()
         self.jobs_tag = await asyncio.to_thread(self._make_root)
         self.who = self.make_identity()
@@ -202,10 +203,12 @@ class BatchBackend(BatchSettings):
         except BaseException:
             self._not_asked(target.instance for target in due)  # or the next step had nothing to do, and the outage were over to it
             raise
-        self._not_asked(instance for instance, job_id in meant.items() if job_id in unseen)
+        lacking = [instance for instance, job_id in meant.items() if job_id in unseen]
+        self._not_asked(lacking)
+        note(self._unseen, lacking, now)
         note(self._stopped, [target.instance for target in due if meant.get(target.instance) not in unseen], now)
         self.push(over)
-        self._early.expect([target for target in due if target.instance in self._stopped], (Phase.GONE,))
+        self._early.expect([target for target in due if target.instance in self._stopped or target.instance in self._unseen], (Phase.GONE,))
 
     def _not_asked(self, instances: Iterable[Instance]) -> None:
         for instance in instances:
@@ -236,7 +239,7 @@ class BatchBackend(BatchSettings):
         found = await asyncio.to_thread(sight.sights, self.jobs_tag, listed.jobs, owners)
         for account in listed.untold.keys() - self.ledger.listing.untold.keys():
             logger.warning("%s: jobs of %s are not listed, others are: %s", self.name, account, listed.untold[account])
-        listing = Listing(asked_at, found, listed.untold)
+        listing = Listing(asked_at, found, listed.untold, listed.sure)
         self.ledger.listed(listing)
         if found.doubled:
             logger.warning("%s: cancelling %d doubled jobs", self.name, len(found.doubled))
@@ -278,12 +281,13 @@ class BatchBackend(BatchSettings):
         accounts = {self._account_of(target) for target in targets if target.handle}
         ids = sorted({sight.parse_handle(target.handle)[0] for target in targets if target.handle})
         found: dict[Instance, Observation] = {}
+        answered = True
         if ids:
             try:
                 jobs = await self.system.ended(ids, accounts)
             except BackendUnavailable as error:
                 logger.warning("%s: accounting does not answer: %s", self.name, error)
-                jobs = []
+                jobs, answered = [], False
             seen = sight.sights(self.jobs_tag, [job for job in jobs if job.id in set(ids)]).by_instance
             told = {target.instance: seen[target.instance].observation for target in targets if target.instance in seen}
             # Only ends are believed: accounting that lost an end shows its job running for ever.
@@ -291,7 +295,9 @@ class BatchBackend(BatchSettings):
             for observation in found.values():
                 self.ledger.remember_end(observation)
         unknown = [target for target in targets if target.instance not in found]
-        return found | self.ledger.give_up(unknown, self._stopped, "the batch system knows nothing of its job any more")
+        unseen = self._unseen if answered else {}
+        unknown = unknown if answered else [replace(target, left=False) for target in unknown]  # how it ended may still be told
+        return found | self.ledger.give_up(unknown, self._stopped, "the batch system knows nothing of its job any more", unseen)
 
     async def _with_last_words(self, seen: Observation) -> Observation:
         try:
@@ -321,6 +327,7 @@ class BatchBackend(BatchSettings):
         self.ledger.forget(uid)
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
+        self._unseen = {instance: at for instance, at in self._unseen.items() if instance.uid != uid}
         if account is not None and (stage := await self.directory(self.staging_directory, uid, account)):
             mine = "" if "{uid}" in self.staging_directory else f"{self.jobs_tag}-{uid}-"
             await directories.told(directories.remove(self.who, account, stage, mine))

@@ -6,7 +6,7 @@ bounded: by MAX_KEPT, or by the instances that are asked about.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from gateway.backends.batch.sight import Sight, Sights, parse_handle
 from gateway.backends.contract import Instance, Observation, Phase, Target
 
 MAX_KEPT = 100_000  # instances in each of the maps
+LOOKS = 2  # listings that lack what must have ended, until it counts as gone: one alone may have been made just before it was listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,16 @@ class Listing:
     asked_at: float
     sights: Sights
     untold: Mapping[str, str] = field(default_factory=dict)  # accounts whose jobs could not be listed, with why
+    sure: bool = True  # whether what it lacks was looked for where it would be
+
+
+@dataclass(slots=True)
+class Absence:
+    """Since when an instance has been missing from listings, and how many of those that are sure have lacked it."""
+
+    since: float
+    asked_at: float = float("-inf")  # of the last listing that was counted
+    looks: int = 0
 
 
 NEVER = Listing(float("-inf"), Sights())
@@ -45,7 +56,7 @@ class Ledger:
     submitted: dict[Instance, Submission] = field(default_factory=dict)  # until listed
     uncertain: dict[Instance, float] = field(default_factory=dict)  # submissions whose outcome nobody knows, by when that was learnt
     ended: dict[Instance, Observation] = field(default_factory=dict)  # learnt from accounting, or listed as ended
-    absent: dict[Instance, float] = field(default_factory=dict)  # since when listings lack them
+    absent: dict[Instance, Absence] = field(default_factory=dict)
 
     def listed(self, listing: Listing) -> None:
         """Take in a listing."""
@@ -123,24 +134,37 @@ class Ledger:
         self.submitted.pop(observation.instance, None)
         _bound(self.ended)
 
-    def give_up(self, targets: Sequence[Target], stopped: Mapping[Instance, float], words: str) -> dict[Instance, Observation]:
+    def give_up(
+        self, targets: Sequence[Target], stopped: Mapping[Instance, float], words: str, unseen: Collection[Instance] = ()
+    ) -> dict[Instance, Observation]:
         """Return those of the absent that have been so for too long, as gone.
 
-        Gone at once is what was asked to end before the listing: elements that never ran leave no trace. So is what has no handle: it
-        was never accepted, or is found by the sweep if it was. What was not asked to end is only presumed to be gone: it is told again
-        with every look, until it has been asked or is seen again.
+        Gone at once is what was asked to end before the listing: elements that never ran leave no trace. Gone after LOOKS listings is what
+        its scheduler has seen leave, and what was to be asked to end and was `unseen` then already. So is at once what has no handle: it
+        was never accepted, or is found by the sweep if it was. What else is missing is only presumed to be gone, after a long while: it is
+        told again with every look, until it has been asked or is seen again.
         """
         gone: dict[Instance, Observation] = {}
         now = self.listing.asked_at
         for target in targets:
-            since = self.absent.setdefault(target.instance, now)
-            if stopped.get(target.instance, float("inf")) < now:
-                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle)
+            absence = self._absence(target.instance)
+            ended = absence.looks >= LOOKS and (target.left or target.instance in unseen)
+            if stopped.get(target.instance, float("inf")) < now or ended:
+                why = "its scheduler saw it leave, and the batch system lists its job no more" if target.left and ended else ""
+                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message=why)
                 self.remember_end(gone[target.instance])
-            elif not target.handle or now - since >= self.absent_grace_s:
+            elif not target.handle or now - absence.since >= self.absent_grace_s:
                 gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message=words, presumed=True)
         _bound(self.absent)
         return gone
+
+    def _absence(self, instance: Instance) -> Absence:
+        """Return for how long an instance has been missing, the present listing counted once."""
+        now = self.listing.asked_at
+        absence = self.absent.setdefault(instance, Absence(now))
+        if self.listing.sure and absence.asked_at < now:
+            absence.asked_at, absence.looks = now, absence.looks + 1
+        return absence
 
     def as_of_now(self, known: Mapping[Instance, Observation], targets: Sequence[Target]) -> dict[Instance, Observation]:
         """Return what still holds: while accounting and logs were asked a newer listing may have been taken in, and told by others."""

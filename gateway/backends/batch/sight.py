@@ -96,12 +96,12 @@ def _order(sight: Sight) -> tuple[int, int, str]:
 
 def waiting_words(job: Job) -> str:
     """Return why and how long a job waits, as a sentence's part."""
-    words = job.message or "the batch system has told no reason yet"
+    words = [job.message or "the batch system has told no reason yet"]
     if job.position:
-        words += f"; position {job.position} in the queue"
+        words.append(f"position {job.position} in the queue")
     if job.starts_at:
-        words += "; expected to start at " + time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(job.starts_at // 1000))
-    return words
+        words.append("expected to start at " + time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(job.starts_at // 1000)))
+    return "; ".join([*(part.rstrip(" .;") for part in words[:-1]), words[-1]])
 
 
 def explained(message: str, last_words: str) -> str:

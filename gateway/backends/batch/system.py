@@ -53,6 +53,7 @@ class Listed:
 
     jobs: Sequence[Job]
     untold: Mapping[str, str] = field(default_factory=dict)
+    sure: bool = True  # whether it is known to be all there is: an answer that lists nothing may be one that was not allowed to
 
 
 @dataclass(frozen=True, slots=True)

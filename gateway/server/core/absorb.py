@@ -15,6 +15,7 @@ from gateway.server.core.transitions import Trigger, after
 from gateway.wire import AGENT_SILENT
 
 MAX_MESSAGE = 4096
+MAX_FAILURE = 1024  # characters of the reason that is kept with a group
 QUEUED = "SCHEDULER_QUEUED"  # reason of a cluster whose scheduler waits in a queue
 ACTIVITY_SLACK_MS = 2000  # ages travel as durations: an instant that moved less than this has not moved
 
@@ -41,10 +42,10 @@ class Known:
         """Change what is known of a worker."""
         self.workers[worker.name] = replace(worker, since_at=self.now, **changes)  # type: ignore[arg-type]
 
-    def group(self, name: str, **changes: int) -> None:
+    def group(self, name: str, **changes: int | str) -> None:
         """Change what is known of a group."""
         before = self.cluster.groups.get(name)
-        status = replace(before or GroupStatus(), **changes)
+        status = replace(before or GroupStatus(), **changes)  # type: ignore[arg-type]
         if status == before:
             return  # the most common case by far
         self.cluster = replace(self.cluster, groups={**self.cluster.groups, name: status})
@@ -125,9 +126,10 @@ def _worker_started(known: Known, worker: Worker, outcome: Started | StartFailed
 
 
 def _worker_failed(known: Known, worker: Worker, reason: str, message: str) -> None:
-    failures = known.cluster.groups.get(worker.group, GroupStatus()).failures + 1
-    known.group(worker.group, failures=failures, retry_at=known.now + backoff_ms(known.patience, failures))
-    known.tell(reason, message or "no reason was told", worker.name)
+    failures, why = known.cluster.groups.get(worker.group, GroupStatus()).failures + 1, message or "no reason was told"
+    told = sound(f"{worker.name}: {why}", MAX_FAILURE)
+    known.group(worker.group, failures=failures, failure=told, retry_at=known.now + backoff_ms(known.patience, failures))
+    known.tell(reason, why, worker.name)
 
 
 def backoff_ms(patience: Patience, failures: int) -> int:
@@ -236,7 +238,7 @@ def _news(known: Known, news: AgentNews) -> None:
         worker = known.workers.get(name)
         if worker is not None and not worker.connected and worker.launching not in (Launching.STOPPING, Launching.LEAVING):
             known.worker(worker, connected=True, connected_at=worker.connected_at or known.now, launching=Launching.RUNNING, message="")
-            known.group(worker.group, failures=0, retry_at=0)
+            known.group(worker.group, failures=0, failure="", retry_at=0)
     for name in news.left:
         worker = known.workers.get(name)
         if worker is not None and worker.connected:

@@ -158,6 +158,7 @@ class GroupStatus:
     target: int = 0  # what the agent last asked for, if adaptive
     next_sequence: int = 0  # of worker names, never reused
     failures: int = 0  # worker starts that failed one after the other
+    failure: str = ""  # why the last of them failed, and which worker; empty once one has connected
     retry_at: int = 0
     lost_at: int = 0  # when a worker last ended that was not asked to
 

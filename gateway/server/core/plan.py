@@ -200,8 +200,15 @@ def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
             yield worker
         elif (at := _connect_deadline(worker, facts, known.patience)) is not None and at <= known.now:
             known.group(worker.group, lost_at=known.now)
-            known.tell("WORKER_NOT_CONNECTED", f"it runs but did not connect within {known.patience.worker_connect_s:g} s", worker.name)
+            known.tell(*_not_connected(worker, known.patience), worker.name)
             yield worker
+
+
+def _not_connected(worker: Worker, patience: Patience) -> tuple[str, str]:
+    """Return reason and words for a worker that its scheduler has not known for too long."""
+    if worker.connected_at:
+        return "WORKER_LOST", f"it left its scheduler, did not come back within {patience.worker_connect_s:g} s, and was not seen to end"
+    return "WORKER_NOT_CONNECTED", f"it runs but did not connect within {patience.worker_connect_s:g} s"
 
 
 def _connect_deadline(worker: Worker, facts: Facts, patience: Patience) -> int | None:
@@ -286,10 +293,8 @@ def _conditions(known: Known, facts: Facts, objection: Objection) -> None:
     granted = limits.grant(cluster.spec, cluster.groups)
     short = [name for name in cluster.spec.groups if cluster.groups[name].running < cluster.groups[name].desired]
     failing = [name for name in short if cluster.groups[name].failures]
-    last = next((event for event in reversed(known.events) if event.reason.startswith("WORKER_") and event.instance), None)
     before = {condition.type: condition for condition in cluster.conditions}
-    failure = before.get("WorkersAvailable", Condition("", True, "", "", 0)).message if failing else ""
-    message = f"{last.instance}: {last.message}" if last and failing else failure
+    message = _together([cluster.groups[name].failure for name in failing])
     queued = _queued(known, facts, before.get("WorkersAvailable")) if short and not failing else ""
     found = [
         ("SchedulerReachable", *_reachable(known, facts, before.get("SchedulerReachable"), objection)),
@@ -329,9 +334,21 @@ def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
     if not seen:
         told = before is not None and before.reason == "QUEUED" and waiting and not facts.observations.keys() & waiting
         return before.message if told and before is not None else ""
-    said = Counter(observation.message for observation in seen).most_common(1)[0][0]
-    count = len(seen)
-    return f"{count} {'worker waits' if count == 1 else 'workers wait'} in the queue: {said}"
+    groups: dict[str, list[str]] = {}
+    for observation in seen:
+        groups.setdefault(known.workers[observation.instance.name].group, []).append(observation.message)
+    parts = []
+    for name, messages in sorted(groups.items()):
+        said, count = Counter(messages).most_common(1)[0][0], len(messages)
+        whose = f" of group {name}" if len(groups) > 1 else ""
+        parts.append(f"{count} {'worker' if count == 1 else 'workers'}{whose} {'waits' if count == 1 else 'wait'} in the queue: {said}")
+    return _together(parts)
+
+
+def _together(reasons: Sequence[str]) -> str:
+    """Return reasons as one, each with its share of the room there is."""
+    share = (MAX_CONDITION - 2 * max(0, len(reasons) - 1)) // max(1, len(reasons))
+    return "; ".join(reason if len(reason) <= share else reason[: max(0, share - 1)] + "…" for reason in reasons if reason)
 
 
 def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:

@@ -33,7 +33,8 @@ def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Laun
         targets[Target(cluster.scheduler_instance, scheduler.handle, cluster.owner)] = scheduler.launching
     for worker in workers:
         if worker.launching is not Launching.INTENDED:
-            targets[Target(worker.instance, worker.handle, cluster.owner)] = worker.launching
+            left = bool(worker.connected_at) and not worker.connected
+            targets[Target(worker.instance, worker.handle, cluster.owner, left)] = worker.launching
     return targets
 
 
