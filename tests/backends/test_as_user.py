@@ -56,7 +56,8 @@ def test_words_reach_a_command_as_they_are_and_nothing_of_the_callers_environmen
 ) -> None:
     for name in ("LD_PRELOAD", "PYTHONPATH", "BASH_ENV", "SBATCH_ACCOUNT", "IFS"):
         monkeypatch.setenv(name, "/evil")
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    (site / "slurm.conf").touch()
+    monkeypatch.setenv("SLURM_CONF", str(site / "slurm.conf"))
     monkeypatch.setenv("LD_PRELOAD", "")
     words = ["--comment=a b; $(id) `id` && 'x'", "", "--wrap=*"]
     assert as_user.answer(["run", "--", "sbatch", *words], str(site)) == 0

@@ -12,11 +12,12 @@ import time
 import pytest
 
 from gateway.backends import logfile
-from gateway.backends.as_user import open_plain, read_piece, write_files
+from gateway.backends.as_user import open_plain
 from gateway.backends.batch import directories
 from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.batch.logs import LogPlace
 from gateway.backends.contract import Instance, Launch, Phase, Role, Target
+from gateway.backends.files import read_piece, write_files
 from gateway.backends.slurm import TokenIdentity
 from tests.backends.pbs_room import slowly
 from tests.backends.pretend import PretendBackend, PretendSystem

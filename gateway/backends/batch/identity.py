@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gateway.backends import logfile
-from gateway.backends.as_user import list_names, read_piece, remove_tree, write_files
+from gateway.backends.as_user import Refused, list_names, remove_tree
 from gateway.backends.batch import commands
 from gateway.backends.contract import BackendUnavailable
+from gateway.backends.files import read_piece, write_files
 
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 NEVER = ("root",)
@@ -95,7 +96,10 @@ class ServiceIdentity:
 
     async def entries(self, account: str, directory: str) -> list[str]:
         """Return the names in a directory."""
-        return await asyncio.to_thread(list_names, directory)
+        try:
+            return await asyncio.to_thread(list_names, directory)
+        except Refused as error:
+            raise BackendUnavailable(str(error)) from None
 
     def owner(self, account: str) -> int | None:
         """Return whose files may be read (uid); None for anybody's. Asked in a thread."""
