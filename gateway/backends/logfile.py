@@ -16,6 +16,7 @@ from gateway.backends.as_user import open_plain
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 1024
+MAX_TAIL_BYTES = 64 * 2**20  # that are searched for the last lines of a log
 FOLLOW_S = 0.2
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # linux/falloc.h
 TAIL_LINES, TAIL_BYTES = 20, 4096  # what a failure is told with
@@ -33,12 +34,15 @@ def tail(path: pathlib.Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -
 
 
 def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int:
-    """Return where the last lines of a file begin; 0 for all of it. OSError if it is not there, or not to be read (`open_plain`)."""
+    """Return where the last lines of a file begin, at the earliest MAX_TAIL_BYTES before its end; 0 for all of it.
+
+    OSError if it is not there, or not to be read (`open_plain`).
+    """
     if lines <= 0:
         return 0
     with open_plain(path, owner) as file:
         position = end = os.fstat(file.fileno()).st_size
-        begin = _next_written(file.fileno(), 0, end)  # what was given back before it is no lines
+        begin = max(_next_written(file.fileno(), 0, end), end - MAX_TAIL_BYTES)  # what was given back before is no lines
         wanted = lines + 1
         while position > begin and wanted > 0:
             start = max(begin, position - PIECE_BYTES)

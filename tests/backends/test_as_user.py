@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -236,3 +237,55 @@ async def test_sudo_is_asked_without_a_password_for_one_user_and_the_launcher_al
     assert json.loads(stdin) == {"key": base64.b64encode(b"\0secret").decode()}
     with pytest.raises(BackendUnavailable, match=r"sudo: a password is required; sudoers does not let .* run /launcher as alice"):
         await identity.remove("alice", "/x/daskgateway/y")
+
+
+FORGED = {
+    "entries": [
+        "",
+        "[",
+        "{}",
+        '"x"',
+        "[7]",
+        '["a/b"]',
+        '[".."]',
+        '[""]',
+        '["a\\u0000"]',
+        "[" * 100_000,
+        json.dumps(["x"] * (as_user.MAX_NAMES + 1)),
+    ],
+    "size": ["", "-1", "²", "٣", "1e9", "7 7", "9" * 5000, "[]"],
+    "read": ["!", "YQ", "é", base64.b64encode(b"x" * (as_user.PIECE_BYTES + 1)).decode()],
+}
+
+
+@pytest.mark.parametrize(("call", "text"), [(call, text) for call, texts in FORGED.items() for text in texts], ids=lambda value: value[:12])
+async def test_what_the_launcher_answers_is_believed_only_if_it_could_have_said_it(call: str, text: str) -> None:
+    """It runs as the user, who can take hold of his own processes."""
+
+    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+        return Answer(0, text + "\n", "")
+
+    identity = SudoIdentity("sudo", "/launcher", run)  # type: ignore[arg-type]
+    calls = {
+        "entries": identity.entries("alice", "/d"),
+        "size": identity.tail_offset("alice", "/f", 5),
+        "read": identity.read("alice", "/f", 0),
+    }
+    wanted = calls.pop(call)
+    for other in calls.values():
+        other.close()
+    with pytest.raises(BackendUnavailable, match=f"{call} as alice: /launcher answered what it never does"):
+        await wanted
+
+
+async def test_the_end_of_a_log_that_is_said_to_be_endless_is_looked_for_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.backends.logfile.MAX_TAIL_BYTES", 10 * as_user.PIECE_BYTES)
+    asked: list[str] = []
+
+    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+        asked.append(argv[6])
+        return Answer(0, str(10**17) if argv[6] == "size" else base64.b64encode(bytes(as_user.PIECE_BYTES)).decode(), "")
+
+    async with asyncio.timeout(20):
+        assert await SudoIdentity("sudo", "/launcher", run).tail_offset("alice", "/f", 5) == 10**17 - 10 * as_user.PIECE_BYTES  # type: ignore[arg-type]
+    assert asked == ["size"] + ["read"] * 10

@@ -72,6 +72,15 @@ async def test_who_follows_a_log_goes_on_where_it_was(log: pathlib.Path) -> None
     assert shown.endswith("last\nmore\n")
 
 
+def test_the_last_lines_of_a_log_with_nothing_in_it_are_looked_for_in_bounded_time(
+    log: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logfile, "MAX_TAIL_BYTES", MIB)
+    with open(log, "ab") as file:
+        file.truncate(10**12)  # which its writer can do
+    assert logfile.tail_offset(log, 5) == 10**12 - MIB
+
+
 def test_links_are_not_followed(log: pathlib.Path) -> None:
     link = log.with_name("link")
     link.symlink_to(log)

@@ -12,14 +12,17 @@ import getpass
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from gateway.backends import logfile
-from gateway.backends.as_user import Refused, list_names, remove_tree
+from gateway.backends.as_user import MAX_NAMES, PIECE_BYTES, Refused, list_names, remove_tree
 from gateway.backends.batch import commands
 from gateway.backends.contract import BackendUnavailable
 from gateway.backends.files import read_piece, write_files
+from gateway.wire import decimal
+
+T = TypeVar("T")
 
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 NEVER = ("root",)
@@ -66,6 +69,26 @@ def _last(answer: commands.Answer) -> str:
     """Return the last line of a complaint: what sudo warns of stands before the command's own words."""
     lines = [line for line in answer.err.splitlines() if line.strip() and not line.startswith(_REPORTED)]
     return lines[-1] if lines else ""
+
+
+def _names(text: str) -> list[str] | None:
+    """Return the names of files that are told, None if it is anything else."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, list) or len(told) > MAX_NAMES:
+        return None
+    return told if all(isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name) for name in told) else None
+
+
+def _piece(text: str) -> bytes | None:
+    """Return the piece of a file that is told, None if it is anything else."""
+    try:
+        told = base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        return None
+    return told if len(told) <= PIECE_BYTES else None
 
 
 def checked_account(user: str) -> str:
@@ -163,15 +186,23 @@ class SudoIdentity:
         content = json.dumps({name: base64.b64encode(content).decode() for name, content in files.items()})
         await self._ask(account, "write", directory, stdin=content.encode())
 
+    async def _told(self, read: Callable[[str], T | None], account: str, *words: str) -> T:
+        """Return what an answer tells. The user may have written it himself: the launcher runs as him, so that he can take hold of it."""
+        answer = await self._ask(account, *words)
+        told = await asyncio.to_thread(read, answer)
+        if told is None:
+            raise BackendUnavailable(f"{words[0]} as {account}: {self._launcher} answered what it never does")
+        return told
+
     async def entries(self, account: str, directory: str) -> list[str]:
         """Return the names in a directory."""
-        return [str(name) for name in json.loads(await self._ask(account, "entries", directory))]
+        return await self._told(_names, account, "entries", directory)
 
     async def tail_offset(self, account: str, path: str, lines: int) -> int:
-        """Return where the last lines begin."""
-        position = end = int(await self._ask(account, "size", path))
+        """Return where the last lines begin, if that is within logfile.MAX_TAIL_BYTES; else where these begin."""
+        position = end = await self._told(lambda text: decimal(text.strip()), account, "size", path)
         missing = lines
-        while lines and position > 0:
+        while lines and position > max(0, end - logfile.MAX_TAIL_BYTES):
             start = max(0, position - logfile.PIECE_BYTES)
             piece = (await self.read(account, path, start))[: position - start]
             index = len(piece) - (1 if position == end and piece.endswith(b"\n") else 0)  # the last line's own end
@@ -180,11 +211,11 @@ class SudoIdentity:
                 if missing == 0:
                     return start + index + 1
             position = start
-        return 0
+        return position if lines else 0
 
     async def read(self, account: str, path: str, offset: int) -> bytes:
         """Return a piece of a file."""
-        return base64.b64decode(await self._ask(account, "read", path, str(offset)))
+        return await self._told(_piece, account, "read", path, str(offset))
 
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory or file."""
