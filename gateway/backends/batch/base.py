@@ -34,7 +34,6 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
-from gateway.backends.files import write_files
 
 logger = logging.getLogger(__name__)
 
