@@ -34,7 +34,6 @@ MAX_TICKET_BYTES = 1024
 
 # What a scheduler's agent and the workers find in their environment.
 ENV_UID = "DASKGATEWAY_UID"
-ENV_EPOCH = "DASKGATEWAY_EPOCH"
 ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `http://host:port` or `https://host:port` of the server's listener, or `unix:/path`
 ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
 ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"  # CA bundle for https; unset for the system's

@@ -47,8 +47,7 @@ class Instance:
 
     uid: str  # of the cluster
     role: Role
-    name: str  # `scheduler`, or a worker's: its group, a hyphen and a number that is never used again, such as `default-3`
-    epoch: int = 0  # counts restarts under the same name
+    name: str  # `scheduler`, or a worker's: its group, a hyphen and a number; none is started again once it was stopped
 
 
 @dataclass(frozen=True, slots=True)

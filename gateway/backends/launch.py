@@ -41,7 +41,6 @@ class AgentEndpoint:
 def scheduler_launch(
     *,
     uid: str,
-    epoch: int,
     user: str,
     settings: Mapping[str, object],
     resources: Resources,
@@ -56,7 +55,6 @@ def scheduler_launch(
     argv += ["--no-show", "--preload", AGENT_MODULE]
     env = _environment(uid, settings)
     env |= {
-        wire.ENV_EPOCH: str(epoch),
         wire.ENV_AGENT_ADDRESS: agent.address,
         wire.ENV_AGENT_TOKEN_FILE: f"{DIRECTORY}/agent.token",
     }
@@ -64,7 +62,7 @@ def scheduler_launch(
     if agent.ca is not None:
         env[wire.ENV_AGENT_CA_FILE] = f"{DIRECTORY}/server.pem"
         files["server.pem"] = agent.ca
-    instance = Instance(uid, Role.SCHEDULER, SCHEDULER_NAME, epoch)
+    instance = Instance(uid, Role.SCHEDULER, SCHEDULER_NAME)
     return Launch(instance, user, tuple(argv), env, files, resources, settings)
 
 
@@ -72,7 +70,6 @@ def worker_launch(
     *,
     uid: str,
     name: str,
-    epoch: int,
     user: str,
     settings: Mapping[str, object],
     resources: Resources,
@@ -89,7 +86,7 @@ def worker_launch(
     if settings.get("worker_host"):
         argv += ["--host", str(settings["worker_host"])]
     env = _environment(uid, settings) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    instance = Instance(uid, Role.WORKER, name, epoch)
+    instance = Instance(uid, Role.WORKER, name)
     return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
 
 

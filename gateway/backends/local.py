@@ -37,11 +37,11 @@ from gateway.backends.contract import (
     Target,
 )
 from gateway.backends.proc import ProcessId
-from gateway.wire import ENV_UID, decimal, is_uid
+from gateway.wire import ENV_UID, is_uid
 
 logger = logging.getLogger(__name__)
 
-MARK_ROOT, MARK_NAME, MARK_ROLE, MARK_EPOCH = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE", "DASKGATEWAY_INSTANCE_EPOCH"
+MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
 REMOVE_S = 60.0  # longest try to remove a directory
 CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
@@ -126,9 +126,8 @@ class LocalBackend(BaseBackend):
             process = proc.identify(pid)
             if process is None or not proc.leads_session(pid) or not is_uid(environment.get(ENV_UID, "")):
                 continue
-            epoch = decimal(environment.get(MARK_EPOCH, "")) or 0  # whoever started the process may have written it
             role = Role.SCHEDULER if environment.get(MARK_ROLE) == Role.SCHEDULER.value else Role.WORKER
-            instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""), epoch)
+            instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""))
             if self.run_as_user and proc.owner(pid) != _owner(self._clusters / instance.uid / instance.name):
                 continue  # anybody may write marks into the environment of a process of his own
             known = found.get(instance)
@@ -244,7 +243,6 @@ class LocalBackend(BaseBackend):
             MARK_ROOT: str(self._clusters.parent),
             MARK_NAME: launch.instance.name,
             MARK_ROLE: launch.instance.role.value,
-            MARK_EPOCH: str(launch.instance.epoch),
             ENV_UID: launch.instance.uid,
             "SPT_NOENV": "1",  # Dask sets titles where setproctitle is installed, which writes them over the environment otherwise
         }

@@ -118,7 +118,6 @@ class Launches:
             return [
                 scheduler_launch(
                     uid=cluster.uid,
-                    epoch=cluster.scheduler.epoch,
                     user=cluster.owner,
                     settings=cluster.spec.settings,
                     resources=cluster.spec.scheduler,
@@ -136,7 +135,6 @@ def _worker_launches(cluster: Cluster, workers: Sequence[Worker], keys: LaunchCr
         worker_launch(
             uid=cluster.uid,
             name=worker.name,
-            epoch=0,
             user=cluster.owner,
             settings=cluster.spec.groups[worker.group].settings,
             resources=cluster.spec.groups[worker.group].resources,

@@ -71,9 +71,9 @@ def worker(number: int, argv: tuple[str, ...] = SLEEP, uid: str = UID, **fields:
     return Launch(Instance(uid, Role.WORKER, f"default-{number}"), "alice", argv, **fields)  # type: ignore[arg-type]
 
 
-def scheduler(uid: str = UID, epoch: int = 0) -> Launch:
+def scheduler(uid: str = UID) -> Launch:
     """Return the launch of a scheduler."""
-    return Launch(Instance(uid, Role.SCHEDULER, "scheduler", epoch), "alice", SLEEP)
+    return Launch(Instance(uid, Role.SCHEDULER, "scheduler"), "alice", SLEEP)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ async def opened(tmp_path: pathlib.Path, system: PretendSystem, **settings: obje
 async def test_accounting_that_shows_a_job_running_for_ever_does_not_keep_a_cluster_from_stopping(tmp_path: pathlib.Path) -> None:
     class Runaway(PretendSystem):
         async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
-            return [Job("7", f"dgw-{UID}-s0", next(iter(users)), Phase.RUNNING)]
+            return [Job("7", f"dgw-{UID}-s", next(iter(users)), Phase.RUNNING)]
 
     async with opened(tmp_path, Runaway(), absent_grace_s=0.3) as backend:
         target = Target(SCHEDULER, "7", "alice")
@@ -92,7 +92,7 @@ async def test_what_clusters_stage_in_one_directory_is_removed_one_by_one(tmp_pa
         await backend.start(launches)
         await backend.cleanup(UID)
         left = sorted(path.name for path in stage.iterdir())
-        assert left == [f"dgw-{OTHER}-s0", "someone-elses.dat"]
+        assert left == [f"dgw-{OTHER}-s", "someone-elses.dat"]
         await backend.cleanup(OTHER)
         assert [path.name for path in stage.iterdir()] == ["someone-elses.dat"]
 
@@ -223,7 +223,7 @@ async def test_one_user_who_has_left_keeps_nobody_elses_jobs_from_being_listed_o
 
 async def test_one_user_without_a_token_keeps_nobody_elses_cluster_from_being_seen(tmp_path: pathlib.Path) -> None:
     async def jobs(_: web.Request) -> web.Response:
-        job = {"job_id": 5, "name": f"dgw-{UID}-s0", "user_name": "alice", "job_state": "RUNNING", "exit_code": 0}
+        job = {"job_id": 5, "name": f"dgw-{UID}-s", "user_name": "alice", "job_state": "RUNNING", "exit_code": 0}
         return web.json_response({"jobs": [job]})
 
     app = web.Application()

@@ -24,7 +24,7 @@ from gateway.backends.pbs import PbsBackend
 from gateway.backends.pbs_commands import Dialect, qsub
 from gateway.backends.slurm import SlurmBackend
 
-READ_BY_THE_SERVER = {"observe_interval_s"}  # server/reconcile/sweep.py
+READ_BY_THE_SERVER = {"observe_interval_s", "local"}  # server/reconcile/sweep.py, server/reach.py
 
 
 @pytest.mark.parametrize("backend", [LocalBackend, NoopBackend, SlurmBackend, PbsBackend])
@@ -73,7 +73,7 @@ class Recorded(SlurmBackend):
     async def run(self, argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Answer:
         self.asked.append((argv, deadline_s, stdin))
         mark = next((word.partition(":")[2].partition(",")[0] for word in argv if word.startswith("--Format=")), "")
-        row = ["7", "N/A", "PENDING", "0", "None", "N/A", "1", self.who.account("a"), "p", f"dgw-{OTHER_UID}-s0"]
+        row = ["7", "N/A", "PENDING", "0", "None", "N/A", "1", self.who.account("a"), "p", f"dgw-{OTHER_UID}-s"]
         heads = ["ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "EXIT_CODE", "REASON", "START_TIME", "PRIORITY", "USER", "PARTITION", "NAME"]
         text = "\n".join("".join(cell + mark for cell in cells) for cells in (heads, row))
         return Answer(0, "7" if argv[0].endswith("sbatch") else '{"jobs": []}' if "--json" in argv else text, "")
@@ -130,7 +130,7 @@ async def test_settings_of_scripts_and_submissions(tmp_path: pathlib.Path) -> No
     assert script.startswith("#!/bin/bash -l\n")
     assert '"/fast/daskgateway-XXXXXXXXXX"' in script
     assert "\nmodule load python\n" in script
-    words, script = submitted[f"--job-name=dgw-{UID}-s0"]
+    words, script = submitted[f"--job-name=dgw-{UID}-s"]
     assert {"--partition=long", "--no-requeue"} <= set(words)
     assert "\nmodule load other\n" in script
     await backend.close()

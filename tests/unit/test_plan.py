@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.backends.contract import Instance, Observation, Phase, StartFailed, Target
@@ -38,6 +38,8 @@ def test_a_new_cluster_becomes_active_with_its_workers() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(counts, min_size=1, max_size=6), st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 0.3]))
+@example([2], 430, 0.3)  # of 6,000 seeds one of those whose first quiet step sees only what was before the faults were over
+@example([2], 620, 0.3)
 def test_the_planner_converges_to_the_last_wish(wishes: list[int], seed: int, fault: float) -> None:
     room = MachineRoom(new_cluster(), seed, fault)
     for wish in wishes:

@@ -176,7 +176,7 @@ def test_lines_of_squeue() -> None:
     text = squeue(
         row("15", "0-99,104", "PENDING", str(NAME), reason="Resources", start="2026-11-25T03:37:28"),
         row("16", "7", "FAILED", str(NAME), code="768"),
-        row("17", "N/A", "COMPLETED", f"dgw1-{UID}-s0"),
+        row("17", "N/A", "COMPLETED", f"dgw1-{UID}-s"),
         row("18", "N/A", "FAILED", "x", code="9"),
     )
     waiting, failed, done, killed = [job for job, _, _ in states.parse_squeue(text, MARK)]
@@ -187,7 +187,7 @@ def test_lines_of_squeue() -> None:
 
 
 def test_a_name_with_a_line_break_cannot_pretend_to_be_another_job() -> None:
-    forged = "x\n" + "|".join(row("99", "N/A", "CANCELLED", f"dgw1-{UID}-s0")) + "\ny"
+    forged = "x\n" + "|".join(row("99", "N/A", "CANCELLED", f"dgw1-{UID}-s")) + "\ny"
     found = states.parse_squeue(squeue(row("15", "N/A", "RUNNING", forged, user="mallory"), row("16", "N/A", "RUNNING", "b")), MARK)
     assert [job.id for job, _, _ in found] == ["16"]
 

@@ -1,10 +1,11 @@
 """Which job is which instance: a job's name says it, so that a job is found again with no record at all. Pure.
 
-    {tag}-{uid}-s{epoch}              a scheduler
+    {tag}-{uid}-s                     a scheduler
     {tag}-{uid}-w-{group}-{base}      workers: the element `i` of the array is the worker `{group}-{base + i}`;
                                       a job that is no array is the worker `{group}-{base}`
 
 `tag` tells one gateway's jobs from another's on the same batch system.
+Schedulers of earlier builds are named `…-s0`, and are found as well.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from dataclasses import dataclass
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role
 
 TAG = re.compile(r"[a-z][a-z0-9]{0,15}")
-_JOB = re.compile(
-    r"(?P<tag>[a-z][a-z0-9]{0,15})-(?P<uid>c[a-z2-7]{20})-(?:s(?P<epoch>\d{1,9})|w-(?P<group>[a-z][a-z0-9-]*)-(?P<base>\d{1,9}))"
-)
+_JOB = re.compile(r"(?P<tag>[a-z][a-z0-9]{0,15})-(?P<uid>c[a-z2-7]{20})-(?:s0?|w-(?P<group>[a-z][a-z0-9-]*)-(?P<base>\d{1,9}))")
 _WORKER = re.compile(r"(?P<group>[a-z][a-z0-9-]*)-(?P<sequence>\d{1,9})")
 
 
@@ -28,15 +27,15 @@ class JobName:
     tag: str
     uid: str
     group: str = ""
-    number: int = 0  # base of the workers, or the scheduler's epoch
+    number: int = 0  # base of the workers
 
     def __str__(self) -> str:
-        return f"{self.tag}-{self.uid}-" + (f"w-{self.group}-{self.number}" if self.group else f"s{self.number}")
+        return f"{self.tag}-{self.uid}-" + (f"w-{self.group}-{self.number}" if self.group else "s")
 
     def instance(self, index: int | None = None) -> Instance:
         """Return the instance that a job, or an element of an array, is."""
         if not self.group:
-            return Instance(self.uid, Role.SCHEDULER, SCHEDULER_NAME, self.number)
+            return Instance(self.uid, Role.SCHEDULER, SCHEDULER_NAME)
         return Instance(self.uid, Role.WORKER, f"{self.group}-{self.number + (index or 0)}")
 
 
@@ -45,8 +44,8 @@ def parse_job_name(text: str) -> JobName | None:
     match = _JOB.fullmatch(text)
     if match is None:
         return None
-    if match["epoch"] is not None:
-        return JobName(match["tag"], match["uid"], "", int(match["epoch"]))
+    if match["group"] is None:
+        return JobName(match["tag"], match["uid"])
     return JobName(match["tag"], match["uid"], match["group"], int(match["base"]))
 
 
@@ -61,6 +60,6 @@ def split_worker(name: str) -> tuple[str, int]:
 def job_name(tag: str, instance: Instance) -> JobName:
     """Return the name of the job that holds this instance alone, or as its first element."""
     if instance.role is Role.SCHEDULER:
-        return JobName(tag, instance.uid, "", instance.epoch)
+        return JobName(tag, instance.uid)
     group, sequence = split_worker(instance.name)
     return JobName(tag, instance.uid, group, sequence)

@@ -115,7 +115,6 @@ class Scheduler:
     """The scheduler of a cluster as far as it is known."""
 
     launching: Launching | None = None  # None: not intended yet, or observed gone
-    epoch: int = 0
     handle: str = ""
     failures: int = 0  # starts that failed one after the other
     retry_at: int = 0
@@ -224,7 +223,7 @@ class Cluster:
     @property
     def scheduler_instance(self) -> Instance:
         """The scheduler's identity to the backend."""
-        return Instance(self.uid, Role.SCHEDULER, SCHEDULER_NAME, self.scheduler.epoch)
+        return Instance(self.uid, Role.SCHEDULER, SCHEDULER_NAME)
 
 
 @dataclass(frozen=True, slots=True)
