@@ -8,28 +8,62 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway.client.cluster import GatewayCluster
+    from gateway.client.async_gateway import AsyncGateway
+    from gateway.client.cluster import AsyncGatewayCluster, GatewayCluster
     from gateway.client.errors import GatewayError
     from gateway.client.gateway import Gateway
+    from gateway.client.model import Bookmark, Cluster, ClusterState, Event, Scope, WatchEvent, WatchEventType
     from gateway.client.options import Options
+    from gateway.client.settings import Auth, BasicAuth, TokenAuth
 
 __version__ = "0.1.0"
-__all__ = ["Gateway", "GatewayCluster", "GatewayError", "Options", "__version__"]
+__all__ = [
+    "AsyncGateway",
+    "AsyncGatewayCluster",
+    "Auth",
+    "BasicAuth",
+    "Bookmark",
+    "Cluster",
+    "ClusterState",
+    "Event",
+    "Gateway",
+    "GatewayCluster",
+    "GatewayError",
+    "Options",
+    "Scope",
+    "TokenAuth",
+    "WatchEvent",
+    "WatchEventType",
+    "__version__",
+]
 
 _HOMES = {
+    "AsyncGateway": "gateway.client.async_gateway",
+    "AsyncGatewayCluster": "gateway.client.cluster",
+    "Auth": "gateway.client.settings",
+    "BasicAuth": "gateway.client.settings",
+    "Bookmark": "gateway.client.model",
+    "Cluster": "gateway.client.model",
+    "ClusterState": "gateway.client.model",
+    "Event": "gateway.client.model",
     "Gateway": "gateway.client.gateway",
     "GatewayCluster": "gateway.client.cluster",
     "GatewayError": "gateway.client.errors",
     "Options": "gateway.client.options",
+    "Scope": "gateway.client.model",
+    "TokenAuth": "gateway.client.settings",
+    "WatchEvent": "gateway.client.model",
+    "WatchEventType": "gateway.client.model",
 }
 
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

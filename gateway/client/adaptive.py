@@ -4,9 +4,11 @@ scheduler's: its agent does it with no client around."""
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Generator
 from typing import Any
 
 from dask.utils import parse_bytes
+from distributed.deploy.cluster import Cluster
 
 DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
 
@@ -16,14 +18,14 @@ class GatewayAdaptive:
 
     periodic_callback = True  # Dask's own display takes this for "adaptive"
 
-    def __init__(self, cluster: Any, minimum: int, maximum: int, group: str, done: Any = None) -> None:
+    def __init__(self, cluster: Cluster, minimum: int, maximum: int, group: str, done: Awaitable[None] | None = None) -> None:
         self.cluster, self.minimum, self.maximum, self.group = cluster, minimum, maximum, group
         self._done = done
 
     def stop(self) -> None:
         """Nothing: a later `scale` ends adapting."""
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, GatewayAdaptive]:
         async def settle() -> GatewayAdaptive:
             if self._done is not None:
                 await self._done

@@ -274,7 +274,7 @@ class Agent(SchedulerPlugin):
     def _talk(self) -> None:
         """Keep a stream open until told to stop."""
         failures, refused_since = 0, None
-        stub = agent_pb2_grpc.AgentServiceStub(self._setup.channel())
+        stub = agent_pb2_grpc.AgentServiceStub(self._setup.channel())  # type: ignore[no-untyped-call]
         metadata = ((wire.AUTHORIZATION, f"Bearer {self._setup.token}"), ("dgw-uid", self._setup.uid))
         while not self._stopped.is_set():
             outbox: queue.Queue[pb.AgentReport | None] = queue.Queue()

@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
-from daskgateway.v1 import cluster_pb2
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from gateway.client import errors, requests
 from gateway.client.gateway import Gateway
+from gateway.client.model import Answer, Cluster, ClusterState, Page, WatchEvent, WatchEventType
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-COLUMNS = ("NAME", "STATE", "WORKERS", "CLIENTS", "CREATED", "MESSAGE")
 
 
 def _fail(words: str, code: int = 1) -> None:
@@ -55,8 +54,9 @@ def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _plain(message: Any) -> dict[str, Any]:
-    return MessageToDict(message)
+def _plain(answer: Answer[Message]) -> dict[str, Any]:
+    """Return an answer as JSON has it: in the protocol's own words, as every other client sees it."""
+    return dict(MessageToDict(answer.proto))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -73,27 +73,18 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(width=width, markup=False, highlight=False).print(table)
 
 
-def _row(cluster: cluster_pb2.Cluster) -> list[str]:
-    groups = cluster.status.worker_groups.values()
-    workers = f"{sum(group.running for group in groups)}/{sum(group.desired for group in groups)}"
-    created = cluster.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
-    name = f"{cluster.owner}/{cluster.name.rpartition('/')[2]}"
-    return [name, requests.state(cluster), workers, str(cluster.status.clients), created, requests.explanation(cluster).partition("\n")[0]]
-
-
-def _show(cluster: cluster_pb2.Cluster, as_json: bool) -> None:
+def _show(cluster: Cluster, as_json: bool) -> None:
     if as_json:
         _print_json(_plain(cluster))
-        return
-    rows = [("name", cluster.name), ("uid", cluster.uid), ("state", requests.state(cluster)), ("why", requests.explanation(cluster))]
-    rows += [("scheduler", cluster.status.endpoints.scheduler), ("dashboard", cluster.status.endpoints.dashboard)]
-    for name, group in sorted(cluster.status.worker_groups.items()):
-        rows.append((f"workers ({name})", f"{group.running} running, {group.pending} pending, {group.desired} desired"))
-    rows += [(f"option {name}", str(value)) for name, value in sorted(_plain(cluster.spec.options).items())]
-    rows += [(f"version of {name}", version) for name, version in sorted(cluster.status.versions.items())]
-    if cluster.status.HasField("expire_time"):
-        rows.append(("will be stopped", cluster.status.expire_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")))
-    _table(("FIELD", "VALUE"), [row for row in rows if row[1]])
+    else:
+        _table(("FIELD", "VALUE"), [row for row in cluster.rows() if row[1]])
+
+
+def _list(found: Page[Any], as_json: bool) -> None:
+    if as_json:
+        _print_json([_plain(one) for one in found])
+    else:
+        _table(found.columns, [one.cells() for one in found])
 
 
 @click.group("gateway")
@@ -112,11 +103,7 @@ def clusters() -> None:
 @_with_gateway
 def list_clusters(gateway: Gateway, as_json: bool, show_finished: bool, everybody: bool) -> None:
     """List clusters, newest first."""
-    found = gateway.list_clusters(show_finished=show_finished, everybody=everybody)
-    if as_json:
-        _print_json([_plain(cluster) for cluster in found])
-    else:
-        _table(COLUMNS, [_row(cluster) for cluster in found])
+    _list(gateway.list_clusters(show_finished=show_finished, everybody=everybody), as_json)
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -145,34 +132,34 @@ def create(
     gateway: Gateway, as_json: bool, name: str, pairs: Sequence[str], workers: int | None, backend: str, wait: bool, timeout_s: float
 ) -> None:
     """Ask for a cluster."""
-    cluster = gateway.submit(name, options=_options(pairs), workers=workers, backend=backend)
+    cluster = gateway.submit(name, options=_options(pairs), n_workers=workers, backend=backend)
     if wait:
         with _Progress(cluster) as told:
             told(cluster)
-            cluster = gateway.wait(cluster.name, ("ACTIVE", "STOPPING"), timeout_s=timeout_s, told=told)
+            cluster = gateway.wait(cluster.name, (ClusterState.ACTIVE, ClusterState.STOPPING), timeout_s=timeout_s, told=told)
     _show(cluster, as_json)
-    if wait and cluster.status.state in requests.ENDING:
-        _fail(f"the cluster did not start: {requests.explanation(cluster)}")
+    if wait and cluster.state.ending:
+        _fail(f"the cluster did not start: {cluster.explanation}")
 
 
 class _Progress:
     """Shows on a terminal what a starting cluster waits for."""
 
-    def __init__(self, cluster: cluster_pb2.Cluster) -> None:
-        self._name, self._status = cluster.name.rpartition("/")[2], None
+    def __init__(self, cluster: Cluster) -> None:
+        self._name, self._status = cluster.id, None
         if sys.stderr.isatty():
             from rich.console import Console
 
             self._status = Console(stderr=True).status(f"{self._name}: accepted")
 
-    def __enter__(self) -> Callable[[cluster_pb2.Cluster], None]:
+    def __enter__(self) -> Callable[[Cluster], None]:
         if self._status is not None:
             self._status.start()
         return self._tell
 
-    def _tell(self, cluster: cluster_pb2.Cluster) -> None:
+    def _tell(self, cluster: Cluster) -> None:
         if self._status is not None:
-            self._status.update(f"{self._name}: {requests.state(cluster)}: {requests.explanation(cluster)}")
+            self._status.update(f"{self._name}: {cluster.state}: {cluster.explanation}")
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
@@ -216,7 +203,7 @@ def stop(gateway: Gateway, as_json: bool, name: str, wait: bool) -> None:
     """Stop a cluster."""
     cluster = gateway.stop_cluster(name)
     if wait:
-        cluster = gateway.wait(f"{cluster.owner}/{cluster.uid}", ("STOPPED", "FAILED"))
+        cluster = gateway.wait(f"{cluster.owner}/{cluster.uid}", (ClusterState.STOPPED, ClusterState.FAILED))
     _show(cluster, as_json)
 
 
@@ -228,9 +215,10 @@ def watch(gateway: Gateway, as_json: bool, names: Sequence[str]) -> None:
     for told in gateway.watch(clusters=names):
         if as_json:
             click.echo(json.dumps(_plain(told)))
-        elif told.HasField("event"):
-            row = _row(told.event.cluster)
-            click.echo("  ".join(row[:3] + row[5:]) if told.event.type != 3 else f"{told.event.cluster.name}  PURGED")
+        elif isinstance(told, WatchEvent):
+            name, state, workers, _, _, why = told.cluster.cells()
+            purged = told.type is WatchEventType.REMOVED
+            click.echo(f"{told.cluster.name}  PURGED" if purged else f"{name}  {state}  {workers}  {why}")
 
 
 @clusters.command()
@@ -257,12 +245,7 @@ def logs(gateway: Gateway, as_json: bool, name: str, instances: Sequence[str], f
 @_with_gateway
 def events(gateway: Gateway, as_json: bool, name: str) -> None:
     """Tell what has happened to a cluster, newest first, also after its end."""
-    found = gateway.events(name)
-    if as_json:
-        _print_json([_plain(one) for one in found])
-    else:
-        rows = [(one.time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ"), one.reason, one.instance, one.message) for one in found]
-        _table(("TIME", "EVENT", "INSTANCE", "MESSAGE"), rows)
+    _list(gateway.events(name), as_json)
 
 
 @gateway.command()
@@ -315,12 +298,7 @@ def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float
 @_with_gateway
 def list_tokens(gateway: Gateway, as_json: bool) -> None:
     """List tokens without their secrets."""
-    found = gateway.list_tokens()
-    if as_json:
-        _print_json([_plain(one) for one in found])
-    else:
-        rows = [(one.id, one.display_name, one.expire_time.ToDatetime().strftime("%Y-%m-%d")) for one in found]
-        _table(("ID", "NAME", "EXPIRES"), rows)
+    _list(gateway.list_tokens(), as_json)
 
 
 @token.command("revoke")
@@ -328,7 +306,7 @@ def list_tokens(gateway: Gateway, as_json: bool) -> None:
 @_with_gateway
 def revoke_token(gateway: Gateway, as_json: bool, token_id: str) -> None:
     """Make a token useless, and those that were made with it."""
-    _, *others = gateway.revoke_token(token_id).ids or [token_id]
+    _, *others = gateway.revoke_token(token_id) or [token_id]
     if as_json:
         _print_json({"revoked": token_id, "others": others})
     elif others:

@@ -24,8 +24,9 @@ from distributed.utils import wait_for
 from tornado.iostream import IOStream, StreamClosedError
 
 from gateway import wire
-from gateway.client import api, credentials, errors, requests, settings
+from gateway.client import api, credentials, errors, settings
 from gateway.client.channel import Connection, in_thread
+from gateway.client.model import Cluster
 from gateway.client.tunnel import TunnelRefused, open_tunnel
 
 logger = logging.getLogger(__name__)
@@ -214,14 +215,14 @@ def end_of(target: wire.SchedulerAddress) -> str:
         return _ended[target.uid]
     try:
         request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
-        cluster = _impatient(target).call(api.GET_CLUSTER, request)
+        cluster = Cluster.from_proto(_impatient(target).call(api.GET_CLUSTER, request))
     except (errors.GatewayError, ValueError):
         return ""
-    if cluster.status.state not in requests.ENDING:
-        return f"cluster {target.uid} cannot be reached: {why}" if (why := requests.unreachable(cluster)) else ""
+    if not cluster.state.ending:
+        return f"cluster {target.uid} cannot be reached: {why}" if (why := cluster.unreachable) else ""
     if len(_ended) >= MAX_CONNECTIONS:
         _ended.pop(next(iter(_ended)), None)
-    _ended[target.uid] = f"cluster {target.uid} is {requests.state(cluster)}: {requests.explanation(cluster)}"
+    _ended[target.uid] = f"cluster {target.uid} is {cluster.state}: {cluster.explanation}"
     return _ended[target.uid]
 
 

@@ -50,12 +50,28 @@ class ClusterNotFound(GatewayError):
     """The caller has no such cluster."""
 
 
+class TokenNotFound(GatewayError):
+    """The caller has no such token."""
+
+
+class TokenExists(GatewayError):
+    """The token was made before by the same request, whose secret is told only once."""
+
+
 class ClusterExists(GatewayError):
     """The name is taken by a living cluster."""
 
 
 class InvalidRequest(GatewayError, ValueError):
     """The request was wrong; `violations` names every field."""
+
+
+class RequestIdReused(InvalidRequest):
+    """The request_id was used before with a different request."""
+
+
+class ClusterNotActive(GatewayError):
+    """The cluster's scheduler does not answer yet."""
 
 
 class ClusterFinished(GatewayError):
@@ -72,6 +88,10 @@ class Overloaded(GatewayError):
 
 class Unavailable(GatewayError):
     """The gateway does not answer."""
+
+
+class ServerFailed(GatewayError):
+    """A fault of the gateway; `metadata["correlation_id"]` is what its log explains it by."""
 
 
 class ProcessEnds(Unavailable, ConnectionError):
@@ -102,12 +122,22 @@ BY_REASON: dict[str, type[GatewayError]] = {
     "CREDENTIALS_INVALID": AuthenticationFailed,
     "NOT_PERMITTED": PermissionDenied,
     "CLUSTER_NOT_FOUND": ClusterNotFound,
-    "CLUSTER_EXISTS": ClusterExists,
+    "TOKEN_NOT_FOUND": TokenNotFound,
     "FIELD_INVALID": InvalidRequest,
+    "REQUEST_ID_REUSED": RequestIdReused,
+    "CLUSTER_EXISTS": ClusterExists,
     "CLUSTER_FINISHED": ClusterFinished,
+    "CLUSTER_NOT_ACTIVE": ClusterNotActive,
     "ETAG_MISMATCH": Conflict,
-    "OVERLOADED": Overloaded,
     "REVISION_COMPACTED": RevisionCompacted,
+    "OVERLOADED": Overloaded,
+    "DRAINING": Unavailable,
+    "STORE_UNAVAILABLE": Unavailable,
+    "INTERNAL": ServerFailed,
+    "TOKEN_EXISTS": TokenExists,
+    "IDENTITY_UNAVAILABLE": Unavailable,
+    "BACKEND_UNAVAILABLE": Unavailable,
+    "RIGHTS_CHANGED": Unavailable,
 }
 BY_CODE: dict[str, type[GatewayError]] = {
     "UNAUTHENTICATED": AuthenticationFailed,

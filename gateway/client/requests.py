@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeAlias
 
+from dask.utils import parse_timedelta
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from gateway.client import errors
 from gateway.client.options import Options
-from gateway.wire import UNREACHABLE
 
 DEFAULT_GROUP = "default"
 # Wishes beside options.
 NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
-STATES = {value: name.removeprefix("CLUSTER_STATE_") for name, value in cluster_pb2.ClusterState.items()}
-FINISHED = (cluster_pb2.CLUSTER_STATE_STOPPED, cluster_pb2.CLUSTER_STATE_FAILED)
-ENDING = (cluster_pb2.CLUSTER_STATE_STOPPING, *FINISHED)
+LIVES = ("idle_timeout", "max_lifetime", "no_client_timeout")  # the last three as people write them, such as "1 hour"
+
+Amount: TypeAlias = int | float | str  # of memory or cores
+Span: TypeAlias = float | str | timedelta  # a duration: seconds, or such as "1 hour"
+Workers: TypeAlias = int | tuple[int, int]  # a count, or (minimum, maximum) for an adaptive group
+Groups: TypeAlias = Mapping[str, Mapping[str, Any]]  # further worker groups by name: `n_workers`, and options of their own
 
 
 def full_name(name: str) -> str:
@@ -32,18 +35,13 @@ def full_name(name: str) -> str:
     return name
 
 
-def state(cluster: cluster_pb2.Cluster) -> str:
-    """Return where a cluster stands, as a word."""
-    return STATES.get(cluster.status.state, str(cluster.status.state))
-
-
 def create(
     cluster_id: str = "",
     *,
     options: Mapping[str, Any] | None = None,
     backend: str = "",
-    workers: int | tuple[int, int] | None = None,
-    worker_groups: Mapping[str, Mapping[str, Any]] | None = None,
+    workers: Workers | None = None,
+    worker_groups: Groups | None = None,
     labels: Mapping[str, str] | None = None,
     idle_timeout_s: float | None = None,
     max_lifetime_s: float | None = None,
@@ -79,13 +77,31 @@ def create(
 def wishes(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return keywords of `create`: named ones as they are, all others as options."""
     named = {name: kwargs[name] for name in NAMED if name in kwargs}
-    options = kwargs.get("options") or {}
-    chosen = options.chosen() if isinstance(options, Options) else dict(options)
     rest = {name: value for name, value in kwargs.items() if name not in (*NAMED, "options")}
-    return {**named, "options": {**chosen, **rest}}
+    return {**named, "options": {**options_of(kwargs.get("options")), **rest}}
 
 
-def scale(name: str, workers: int | tuple[int, int], group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:
+def options_of(options: Options | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what was set of options."""
+    return options.chosen() if isinstance(options, Options) else dict(options or {})
+
+
+def from_keywords(name: str | None, keywords: Mapping[str, Any]) -> cluster_service_pb2.CreateClusterRequest:
+    """Return the request for a new cluster out of the keywords of `GatewayCluster`; those of `create` are taken too.
+
+    None means not given. ValueError if a duration is none.
+    """
+    known = (*NAMED, *LIVES, "n_workers", "options")
+    given = {key: value for key, value in keywords.items() if value is not None or key not in known}
+    if "n_workers" in given:
+        given["workers"] = given.pop("n_workers")
+    for life in LIVES:
+        if life in given:
+            given[f"{life}_s"] = parse_timedelta(given.pop(life))
+    return create(name or "", **wishes(given))
+
+
+def scale(name: str, workers: Workers, group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:
     """Return the request for another size of a worker group."""
     cluster = cluster_pb2.Cluster(name=full_name(name))
     cluster.spec.worker_groups[group].CopyFrom(_group(workers))
@@ -102,36 +118,3 @@ def _group(workers: int | Sequence[int]) -> cluster_pb2.WorkerGroup:
 def stop(name: str) -> cluster_service_pb2.StopClusterRequest:
     """Return the request to stop."""
     return cluster_service_pb2.StopClusterRequest(name=full_name(name), request_id=str(uuid.uuid4()))
-
-
-def queued(cluster: cluster_pb2.Cluster) -> bool:
-    """Whether a cluster waits in a batch system's queue: for how long is not in the gateway's hands."""
-    return cluster.status.state == cluster_pb2.CLUSTER_STATE_CREATING and cluster.status.reason == "SCHEDULER_QUEUED"
-
-
-def unreachable(cluster: cluster_pb2.Cluster) -> str:
-    """Return why nobody will reach the scheduler of a cluster that is ACTIVE, as the server tells; empty if it knows of nothing."""
-    told = (condition for condition in cluster.status.conditions if condition.reason == UNREACHABLE)
-    return next((condition.message for condition in told if condition.status == cluster_pb2.CONDITION_STATUS_FALSE), "")
-
-
-def explanation(cluster: cluster_pb2.Cluster) -> str:
-    """Return why a cluster is not (yet) what was asked for, in one or two sentences."""
-    said = [cluster.status.message] if cluster.status.message else []
-    for condition in cluster.status.conditions:
-        if condition.status == cluster_pb2.CONDITION_STATUS_FALSE and condition.message and condition.message not in said:
-            said.append(condition.message)
-    return "; ".join(said) or "the server gave no reason"
-
-
-def check_granted(wanted: int, cluster: cluster_pb2.Cluster) -> None:
-    """Raise ClusterFailed or LimitReached, with the server's words, if so many workers will never be there."""
-    if cluster.status.state in ENDING:
-        raise errors.ClusterFailed(f"cluster {cluster.name} is {state(cluster)}: {explanation(cluster)}", reason=cluster.status.reason)
-    if any(group.HasField("adaptive") for group in cluster.spec.worker_groups.values()):
-        return
-    if sum(group.desired for group in cluster.status.worker_groups.values()) >= wanted:
-        return
-    for condition in cluster.status.conditions:
-        if condition.type == "WithinLimits" and condition.status == cluster_pb2.CONDITION_STATUS_FALSE:
-            raise errors.LimitReached(f"{wanted} workers will not come: {condition.message}", code="FAILED_PRECONDITION")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from datetime import timedelta
 
 import dask.config
 
@@ -40,7 +41,7 @@ async def test_the_sidebar_makes_scales_adapts_and_closes_a_cluster(served: Gate
             await comes(lambda: sidebar.get_cluster(key)["workers"] == 0, 60)
             json.dumps(sidebar.list_clusters())
             (cluster,) = Gateway(served.address, auth=(USER, PASSWORD)).list_clusters()
-            assert cluster.spec.lifecycle.idle_timeout.seconds == 3600
+            assert cluster.spec.lifecycle.idle_timeout == timedelta(hours=1)
             closed = await sidebar.close_cluster(key)
             assert closed["workers"] == 0
     ended = Gateway(served.address, auth=(USER, PASSWORD)).wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)

@@ -7,9 +7,10 @@ import pytest
 from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.client import api, cli, errors, requests, settings
+from gateway.client import api, errors, requests, settings
 from gateway.client.adaptive import bounds, workers_for
 from gateway.client.channel import Connection
+from gateway.client.model import Cluster
 from gateway.client.options import Options
 
 
@@ -113,7 +114,7 @@ def test_options_are_attributes_and_items() -> None:
         options.colour = "red"
     with pytest.raises(AttributeError, match="there are cores, env, gpu, memory, queue, rows"):
         _ = options.colour
-    assert "<code>&#x27;2 GiB&#x27;</code>" in options._repr_html_()
+    assert ">2 GiB</td>" in options._repr_html_()
     assert "Options<cores=1" in repr(options)
 
 
@@ -134,13 +135,13 @@ def test_options_say_what_they_take_and_mean() -> None:
 
 
 def test_an_explanation_always_says_something() -> None:
-    assert requests.explanation(cluster_pb2.Cluster()) == "the server gave no reason"
+    assert Cluster.from_proto(cluster_pb2.Cluster()).explanation == "the server gave no reason"
 
 
 def test_a_list_shows_of_a_failed_cluster_the_first_line_and_not_the_log_behind_it() -> None:
     failed = cluster_pb2.Cluster(name="users/a/clusters/b", owner="a")
     failed.status.message = "its job was cancelled (CANCELLED)\nlast words\nof its log"
-    assert cli._row(failed)[-1] == "its job was cancelled (CANCELLED)"
+    assert Cluster.from_proto(failed).cells()[-1] == "its job was cancelled (CANCELLED)"
 
 
 def test_variables_of_the_environment_say_what_has_hyphens() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from daskgateway.v1 import cluster_pb2
 
-from gateway import Gateway
+from gateway import ClusterState, Gateway
 from gateway.client import channel, errors
-from gateway.client import gateway as module
+from gateway.client import waiting as module
 from gateway.client.channel import Connection
 
 CREATING, ACTIVE = cluster_pb2.CLUSTER_STATE_CREATING, cluster_pb2.CLUSTER_STATE_ACTIVE
@@ -46,7 +46,7 @@ def gateway_that_tells(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, int,
 def test_time_in_a_batch_systems_queue_is_no_start_time(monkeypatch: pytest.MonkeyPatch) -> None:
     hours = (3600.0, CREATING, "SCHEDULER_QUEUED")
     gateway = gateway_that_tells(monkeypatch, hours, hours, hours, (8.0, CREATING, ""), (1.0, ACTIVE, ""))
-    assert gateway.wait("b", timeout_s=10.0).status.state == ACTIVE
+    assert gateway.wait("b", timeout_s=10.0).state is ClusterState.ACTIVE
 
 
 def test_a_scheduler_that_runs_and_does_not_report_is_waited_for_until_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,13 +57,14 @@ def test_a_scheduler_that_runs_and_does_not_report_is_waited_for_until_the_timeo
 
 async def test_those_who_wait_do_not_keep_others_from_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    monkeypatch.setattr(Gateway, "_wait", lambda *_: over.wait(60))
-    monkeypatch.setattr(Connection, "call", lambda *_, **__: "answered")
+    monkeypatch.setattr(module, "wait", lambda *_: over.wait(60))
+    monkeypatch.setattr(Connection, "call", lambda *_, **__: cluster_pb2.Cluster(uid="answered"))
     gateway = Gateway("http://127.0.0.1:9", auth="token", asynchronous=True)
-    waits_for = [gateway.wait(f"queued-{number}") for number in range(channel.THREADS)]
+    waits_for = [asyncio.create_task(gateway.wait(f"queued-{number}")) for number in range(channel.THREADS)]
+    await asyncio.sleep(0)  # they begin
     try:
         async with asyncio.timeout(10):
-            assert await gateway.get_cluster("another") == "answered"
+            assert (await gateway.get_cluster("another")).uid == "answered"
     finally:
         over.set()
         await asyncio.gather(*waits_for)

@@ -74,7 +74,9 @@ def test_a_token_made_by_a_token_outlives_it_by_nothing(gateway: GatewayProcess)
                 by_token.create_token("child", ttl_s=7200)
             assert [one.field for one in caught.value.violations] == ["ttl"]
             child = by_token.create_token("child")
-            assert child.token.expire_time.seconds <= parent.token.expire_time.seconds
+            assert child.token.expire_time is not None
+            assert parent.token.expire_time is not None
+            assert child.token.expire_time <= parent.token.expire_time
             assert child.token.parent == parent.token.id
         with Gateway(gateway.address, child.secret) as grandchild:
             assert grandchild.list_clusters() == []

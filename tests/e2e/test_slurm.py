@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from distributed import Client
 
-from gateway import Gateway, GatewayCluster
+from gateway import ClusterState, Gateway, GatewayCluster, WatchEvent
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts.slurm import CPUS, NODES, Slurm, running
 from tests.waiting import until
@@ -151,9 +151,9 @@ def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(served: Ga
 
     def follow() -> None:
         for told in Gateway(served.address, auth=(USER, PASSWORD)).watch(clusters=["patient"]):
-            if told.HasField("event"):
-                seen.append(told.event.cluster.status.message)
-                if told.event.cluster.status.state == 3:
+            if isinstance(told, WatchEvent):
+                seen.append(told.cluster.status.message)
+                if told.cluster.state is ClusterState.ACTIVE:
                     ready.set()
                     return
 

@@ -20,7 +20,7 @@ import dask.config
 import pytest
 from distributed import Client
 
-from gateway import Gateway, GatewayCluster
+from gateway import Gateway, GatewayCluster, WatchEvent
 from gateway.client import comm
 from gateway.client.channel import uses_http
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
@@ -118,8 +118,8 @@ def test_logs_and_watches_come_through(front: Front, cluster: GatewayCluster) ->
 
     def follow() -> None:
         for told in gateway.watch(clusters=["behind"]):
-            if told.HasField("event"):
-                seen.append(told.event.cluster.name)
+            if isinstance(told, WatchEvent):
+                seen.append(told.cluster.name)
                 if len(seen) > 1:
                     enough.set()
                     return

@@ -1,0 +1,52 @@
+"""What the gateway answers, as small frozen classes with Python's own types. Knows nothing of connections."""
+
+from gateway.client.model.access import Caller, DashboardTicket, NewToken, Scope, Token
+from gateway.client.model.answer import Answer, Page
+from gateway.client.model.cluster import Cluster
+from gateway.client.model.events import Bookmark, Event, LogPiece, WatchEvent, WatchEventType
+from gateway.client.model.offer import (
+    BoolField,
+    FloatField,
+    IntField,
+    Limits,
+    MappingField,
+    OptionField,
+    SelectField,
+    StringField,
+)
+from gateway.client.model.spec import Adaptive, ClusterSpec, Lifecycle, WorkerGroup
+from gateway.client.model.status import ClusterState, ClusterStatus, Condition, ConditionStatus, Endpoints, WorkerGroupStatus
+
+__all__ = [
+    "Adaptive",
+    "Answer",
+    "BoolField",
+    "Bookmark",
+    "Caller",
+    "Cluster",
+    "ClusterSpec",
+    "ClusterState",
+    "ClusterStatus",
+    "Condition",
+    "ConditionStatus",
+    "DashboardTicket",
+    "Endpoints",
+    "Event",
+    "FloatField",
+    "IntField",
+    "Lifecycle",
+    "Limits",
+    "LogPiece",
+    "MappingField",
+    "NewToken",
+    "OptionField",
+    "Page",
+    "Scope",
+    "SelectField",
+    "StringField",
+    "Token",
+    "WatchEvent",
+    "WatchEventType",
+    "WorkerGroup",
+    "WorkerGroupStatus",
+]

@@ -1,0 +1,116 @@
+"""Who the caller is, and what lets them in. Secrets stand in no repr: notebooks are saved and shown around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+
+from daskgateway.v1 import credential_service_pb2 as pb
+
+from gateway.client.model import show
+from gateway.client.model.answer import Answer
+from gateway.client.model.values import Word, instant, word
+
+
+class Scope(Word):
+    """What a token may do."""
+
+    UNKNOWN = "UNKNOWN"
+    """What came with a newer gateway."""
+    CLUSTERS_READ = "CLUSTERS_READ"
+    """Read clusters, their logs and events."""
+    CLUSTERS_WRITE = "CLUSTERS_WRITE"
+    """Create, change and stop clusters, and connect to them."""
+    TOKENS = "TOKENS"
+    """Create, list and revoke tokens."""
+
+
+def _scopes(proto: pb.WhoAmIResponse | pb.Token) -> tuple[Scope, ...]:
+    return tuple(word(Scope, pb.Scope, number) for number in proto.scopes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Caller(Answer[pb.WhoAmIResponse]):
+    """Who the gateway takes the caller for."""
+
+    user: str
+    """User name, as in the names of clusters."""
+    admin: bool
+    """Whether the user may act for every user."""
+    scopes: tuple[Scope, ...]
+    """What the credentials of this call may do."""
+    groups: tuple[str, ...]
+    """Groups the user is in."""
+
+    @classmethod
+    def from_proto(cls, proto: pb.WhoAmIResponse) -> Caller:
+        """Return what a message says."""
+        return cls(proto=proto, user=proto.user, admin=proto.admin, scopes=_scopes(proto), groups=tuple(proto.groups))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Token(Answer[pb.Token]):
+    """An API token without its secret."""
+
+    COLUMNS: ClassVar = ("ID", "NAME", "EXPIRES", "SCOPES")
+
+    id: str
+    """Its id, which is part of the secret too."""
+    display_name: str
+    """For people."""
+    scopes: tuple[Scope, ...]
+    """What it may do."""
+    create_time: datetime | None
+    """When it was made."""
+    expire_time: datetime | None
+    """When it ceases to be valid."""
+    parent: str
+    """Id of the token that it was made with, which it never outlives; empty if its user had signed in."""
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what stands for it in a table."""
+        return self.id, show.harmless(self.display_name), show.when(self.expire_time), show.text(self.scopes)
+
+    @classmethod
+    def from_proto(cls, proto: pb.Token) -> Token:
+        """Return what a message says."""
+        return cls(
+            proto=proto,
+            id=proto.id,
+            display_name=proto.display_name,
+            scopes=_scopes(proto),
+            create_time=instant(proto, "create_time"),
+            expire_time=instant(proto, "expire_time"),
+            parent=proto.parent,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NewToken(Answer[pb.CreateTokenResponse]):
+    """An API token that was just made, with its secret, which the gateway never tells again."""
+
+    token: Token
+    """The token."""
+    secret: str = field(repr=False)
+    """What to sign in with: `Gateway(auth=secret)`. Keep it as you keep a password."""
+
+    @classmethod
+    def from_proto(cls, proto: pb.CreateTokenResponse) -> NewToken:
+        """Return what a message says."""
+        return cls(proto=proto, token=Token.from_proto(proto.token), secret=proto.secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DashboardTicket(Answer[pb.CreateDashboardTicketResponse]):
+    """A short-lived permission to open one cluster's dashboard in a browser."""
+
+    url: str = field(repr=False)
+    """Address that opens the dashboard when visited before the ticket expires; whoever has it may."""
+    expire_time: datetime | None
+    """When the ticket expires. A browser session that it opened lasts longer."""
+
+    @classmethod
+    def from_proto(cls, proto: pb.CreateDashboardTicketResponse) -> DashboardTicket:
+        """Return what a message says."""
+        return cls(proto=proto, url=proto.url, expire_time=instant(proto, "expire_time"))

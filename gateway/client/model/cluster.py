@@ -1,0 +1,138 @@
+"""A cluster as the gateway tells of it: what is wished (`spec`), what is observed (`status`), and why it stands where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from daskgateway.v1 import cluster_pb2 as pb
+
+from gateway.client.model import show
+from gateway.client.model.answer import Answer
+from gateway.client.model.spec import ClusterSpec
+from gateway.client.model.status import ClusterState, ClusterStatus, ConditionStatus
+from gateway.client.model.values import ReadOnly, instant
+from gateway.wire import UNREACHABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Cluster(Answer[pb.Cluster]):
+    """One Dask cluster, as it was when the gateway answered."""
+
+    COLUMNS: ClassVar = ("NAME", "STATE", "WORKERS", "CLIENTS", "CREATED", "MESSAGE")
+
+    name: str
+    """`users/{user}/clusters/{cluster}`."""
+    uid: str
+    """Identifies this incarnation; it may stand in a name where the cluster's id stands."""
+    etag: str
+    """Changes with `generation`."""
+    generation: int
+    """Counts the changes of `spec` and `labels`."""
+    revision: int
+    """Revision of the last committed change to this cluster, of any kind."""
+    owner: str
+    """The user it belongs to."""
+    labels: Mapping[str, str]
+    """Free for the user."""
+    spec: ClusterSpec
+    """What is wished."""
+    status: ClusterStatus
+    """What is observed."""
+    create_time: datetime | None
+    """When it was accepted."""
+    start_time: datetime | None
+    """When its scheduler first answered; None before."""
+    update_time: datetime | None
+    """When it last changed."""
+    stop_time: datetime | None
+    """When it was observed to be gone; None unless it is finished."""
+    purge_time: datetime | None
+    """When its record and its logs will be deleted."""
+
+    @property
+    def id(self) -> str:
+        """Its id among its owner's clusters: the last part of the name."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def state(self) -> ClusterState:
+        """Where it stands."""
+        return self.status.state
+
+    @property
+    def queued(self) -> bool:
+        """Whether it waits in a batch system's queue: for how long is not in the gateway's hands."""
+        return self.state is ClusterState.CREATING and self.status.reason == "SCHEDULER_QUEUED"
+
+    @property
+    def explanation(self) -> str:
+        """Why it is not (yet) what was asked for, in one or two sentences."""
+        said = [self.status.message] if self.status.message else []
+        for condition in self.status.conditions:
+            if condition.status is ConditionStatus.FALSE and condition.message and condition.message not in said:
+                said.append(condition.message)
+        return "; ".join(said) or "the server gave no reason"
+
+    @property
+    def unreachable(self) -> str:
+        """Why nobody will reach its scheduler although it is ACTIVE, as the gateway tells; empty if it knows of nothing."""
+        told = (one for one in self.status.conditions if one.reason == UNREACHABLE and one.status is ConditionStatus.FALSE)
+        return next((condition.message for condition in told), "")
+
+    @property
+    def wish(self) -> str:
+        """How many workers are wished, in words: `4`, `0-10` for an adaptive group, `4+0-10` where groups differ."""
+        groups = self.spec.worker_groups.values()
+        fixed = sum(group.count or 0 for group in groups)
+        adaptive = [group.wish for group in groups if group.adaptive is not None]
+        return "+".join([str(fixed)] * (fixed > 0 or not adaptive) + adaptive)
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what stands for it in a table: of its workers, how many run and how many are wished."""
+        name, why = f"{self.owner}/{self.id}", show.harmless(self.explanation)
+        return name, self.state.value, f"{self.status.running}/{self.wish}", str(self.status.clients), show.when(self.create_time), why
+
+    def _line(self) -> str:
+        """Return it in one line of text."""
+        name, state, _, _, _, why = self.cells()
+        return f"{name}, {state}, {self.status.running} of {self.wish} workers: {why}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return everything there is to tell of it, each with its name."""
+        ends = self.status.endpoints
+        found = [("name", self.name), ("uid", self.uid), ("state", self.state.value), ("why", self.explanation)]
+        found += [("scheduler", ends.scheduler), ("dashboard", ends.dashboard)]
+        found += [(f"workers ({name})", self._workers(name)) for name in self.status.worker_groups]
+        found += [(f"option {name}", show.text(value)) for name, value in sorted(self.spec.options.items())]
+        found += [(f"label {name}", value) for name, value in sorted(self.labels.items())]
+        found += [(f"version of {name}", version) for name, version in sorted(self.status.versions.items())]
+        found += [("created", show.when(self.create_time)), ("will be stopped", show.when(self.status.expire_time))]
+        return found
+
+    def _workers(self, name: str) -> str:
+        there, wished = self.status.worker_groups[name], self.spec.worker_groups.get(name)
+        return f"{there.running} running, {there.pending} pending, {there.desired} desired" + (f", {wished.wish} wished" if wished else "")
+
+    @classmethod
+    def from_proto(cls, proto: pb.Cluster) -> Cluster:
+        """Return what a message says."""
+        return cls(
+            proto=proto,
+            name=proto.name,
+            uid=proto.uid,
+            etag=proto.etag,
+            generation=proto.generation,
+            revision=proto.revision,
+            owner=proto.owner,
+            labels=ReadOnly(proto.labels),
+            spec=ClusterSpec.from_proto(proto.spec),
+            status=ClusterStatus.from_proto(proto.status),
+            create_time=instant(proto, "create_time"),
+            start_time=instant(proto, "start_time"),
+            update_time=instant(proto, "update_time"),
+            stop_time=instant(proto, "stop_time"),
+            purge_time=instant(proto, "purge_time"),
+        )

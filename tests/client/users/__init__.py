@@ -1,0 +1,1 @@
+"""What users write: read by a type checker, never run."""
