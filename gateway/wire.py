@@ -108,16 +108,26 @@ def uid_of_server_name(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Permission to see one cluster's dashboard: `base64url(JSON) . base64url(Ed25519 signature of the first part)`."""
+    """Permission to see one cluster's dashboard: `base64url(JSON) . base64url(Ed25519 signature of the first part)`.
+
+    It opens once. What it opens rests on what its user had shown, and ends with that.
+    """
 
     uid: str
     user: str
     expires_at: int  # ms since the epoch
+    id: str = ""  # by which it is known that it was used
+    token_id: str = ""  # of the API token that was shown; empty for who signed in
+    stamp: str = ""  # what the sign-in was checked by, as the authenticator marks it
+    admin: bool = False  # whether the sign-in was an admin's; counts where the authenticator cannot be asked
+    holds_until: int = 0  # what was shown expires then, in ms since the epoch; 0: it does not
 
 
 def ticket_payload(ticket: Ticket) -> bytes:
     """Return the bytes that are signed, which are the ticket's first part."""
-    body = json.dumps({"c": ticket.uid, "u": ticket.user, "e": ticket.expires_at}, separators=(",", ":"), sort_keys=True)
+    contents: dict[str, str | int] = {"c": ticket.uid, "u": ticket.user, "e": ticket.expires_at, "n": ticket.id}
+    contents |= {"t": ticket.token_id, "s": ticket.stamp, "a": int(ticket.admin), "h": ticket.holds_until}
+    body = json.dumps(contents, separators=(",", ":"), sort_keys=True)
     return base64.urlsafe_b64encode(body.encode()).rstrip(b"=")
 
 
@@ -133,7 +143,16 @@ def split_ticket(text: str) -> tuple[bytes, bytes, Ticket] | None:
     payload, _, signature = text.partition(".")
     try:
         contents = json.loads(_unpadded(payload))
-        ticket = Ticket(str(contents["c"]), str(contents["u"]), int(contents["e"]))
+        ticket = Ticket(
+            str(contents["c"]),
+            str(contents["u"]),
+            int(contents["e"]),
+            str(contents["n"]),
+            str(contents["t"]),
+            str(contents["s"]),
+            bool(contents["a"]),
+            int(contents["h"]),
+        )
         return payload.encode(), _unpadded(signature), ticket
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # 1e999 is JSON
         return None

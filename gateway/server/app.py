@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from daskgateway.internal.v1 import agent_pb2_grpc, route_pb2_grpc
+from daskgateway.internal.v1 import access_pb2_grpc, agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
 from gateway.backends.contract import Backend, BackendUnavailable
@@ -37,6 +37,7 @@ from gateway.server.reach import judge, local_backends, scheduler_networks
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import host
+from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
 from gateway.server.rpc.cluster_service import ClusterServicer
 from gateway.server.rpc.credential_service import CredentialServicer
@@ -169,8 +170,10 @@ class App:
             person=self._doors.person,
             quotas=self._server_settings.quotas(),
             creations=Rates(self._server_settings.max_creates_per_minute),
+            present=self._doors.present,
             max_clusters=self._server_settings.max_clusters,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
+            doubted=self._doubts.holds,
         )
 
     async def _listen(self, signer: tickets.TicketSigner) -> None:
@@ -192,6 +195,7 @@ class App:
                 (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(self.services)),
                 (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
                 (route_pb2_grpc.add_RouteServiceServicer_to_server, self._routes),
+                (access_pb2_grpc.add_AccessServiceServicer_to_server, AccessServicer(self.services)),
             ],
             with_reflection=options.reflection,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from gateway.backends.contract import Launch
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
 from gateway.configfile import ConfigurationError
 from gateway.keptfile import read_kept, write_kept
-from gateway.server.core.model import Cluster, Worker
+from gateway.server.core.model import Cluster, Principal, Worker
 from gateway.server.security import certificates, tickets, tokens
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
@@ -21,6 +22,7 @@ from gateway.wire import Ticket
 
 KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
 LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
+TICKET_ID_BYTES = 16
 GRACE_S = 86400.0  # certificates outlive their cluster
 
 
@@ -70,9 +72,23 @@ class Keys:
         """Drop what is cached of a token, and end what it opened."""
         self._forget_token(token_id)
 
-    def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
-        """Return a dashboard ticket."""
-        return self._signer.issue(Ticket(uid, user, expires_at))
+    def issue_ticket(self, uid: str, principal: Principal, expires_at: int) -> str:
+        """Return a dashboard ticket, which opens once."""
+        ticket = Ticket(
+            uid,
+            principal.user,
+            expires_at,
+            os.urandom(TICKET_ID_BYTES).hex(),
+            principal.token_id,
+            principal.stamp,
+            principal.admin,
+            principal.expires_at,
+        )
+        return self._signer.issue(ticket)
+
+    def read_ticket(self, text: str) -> Ticket | None:
+        """Return what a ticket says that was issued here, None if it was not."""
+        return self._signer.read(text)
 
 
 class ClusterKeys:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc, route_pb2_grpc
+from daskgateway.internal.v1 import access_pb2_grpc, agent_pb2, agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
 from gateway.backends.contract import Instance, Launch, Observation, Observe, Phase, Resources, Started, StartOutcome, Target
@@ -22,6 +22,7 @@ from gateway.server.core.options import Field, Float, Integer, Mapped, Select, T
 from gateway.server.core.quotas import Quotas
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.rpc import host
+from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
 from gateway.server.rpc.cluster_service import ClusterServicer
 from gateway.server.rpc.credential_service import CredentialServicer
@@ -30,6 +31,7 @@ from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.store.memory import MemoryStore
 from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
+from gateway.wire import Ticket
 
 FIELDS: tuple[Field, ...] = (
     Float("worker_cores", 1.0, minimum=0.5, maximum=4, per_group=True),
@@ -120,8 +122,11 @@ class PretendCredentials:
     def forget_token(self, token_id: str) -> None:
         """Nothing is cached."""
 
-    def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
+    def issue_ticket(self, uid: str, principal: Principal, expires_at: int) -> str:
         return "ticket"
+
+    def read_ticket(self, text: str) -> Ticket | None:
+        return None
 
 
 class PretendDoors:
@@ -142,6 +147,9 @@ class PretendDoors:
 
     async def person(self, user: str) -> Principal | None:
         return TOKENS.get(user, Principal(user))
+
+    async def present(self, opened: Principal) -> Principal | None:
+        return opened
 
     async def agent(self, uid: str, token: str) -> None:
         if token != "agent":
@@ -187,6 +195,7 @@ class Harness:
     make_doors: Callable[[Any], Any] = lambda store: PretendDoors()  # of the store
     credentials_port: Any = field(default_factory=PretendCredentials)
     local_backends: Sequence[str] = ("pretend",)
+    doubted: bool = False
     ahead_ms: int = 0  # by how much the server's clock of day is set forward
 
     async def start(self) -> None:
@@ -208,6 +217,8 @@ class Harness:
             person=self.doors.person,
             quotas=self.quotas,
             creations=Rates(self.quotas.creates_per_minute, lambda: time.monotonic() + self.ahead_ms / 1000),
+            present=self.doors.present,
+            doubted=lambda: self.doubted,
             max_clusters=600,
         )
         view = self.store.view
@@ -230,6 +241,7 @@ class Harness:
                     route_pb2_grpc.add_RouteServiceServicer_to_server,
                     RouteServicer(view, [b"k" * 32], self.draining.is_set, self.local_backends),
                 ),
+                (access_pb2_grpc.add_AccessServiceServicer_to_server, AccessServicer(services)),
             ],
             with_reflection=True,
         )
@@ -242,6 +254,7 @@ class Harness:
         self.credentials = credential_service_pb2_grpc.CredentialServiceStub(self.channel)
         self.agents = agent_pb2_grpc.AgentServiceStub(self.channel)
         self.routes = route_pb2_grpc.RouteServiceStub(self.channel)
+        self.access = access_pb2_grpc.AccessServiceStub(self.channel)
 
     async def stop(self) -> None:
         self.draining.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.server.core.admission import Offer
+from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Principal
 from gateway.server.core.options import Integer
 from gateway.server.security import tokens
@@ -72,20 +74,40 @@ def by(who: str) -> Sequence[tuple[str, str]]:
     return (("authorization", f"Bearer {who}" if who.startswith("dgw_") else f"Basic {who}"),)
 
 
-@pytest.fixture
-async def room() -> AsyncIterator[Room]:
-    """A server that asks for real."""
-    people = People(Principal("root", admin=True, groups=("staff",)), Principal("alice", groups=("physics",)), Principal("bob"))
-    port = RealTokens()
+class EdgeToo(Doors):
+    """The edge's token is `edge`, an agent's `agent`."""
+
+    async def agent(self, uid: str, token: str) -> None:
+        if token != "agent":
+            raise CredentialsInvalid
+
+    async def edge(self, token: str) -> None:
+        if token != "edge":
+            raise CredentialsInvalid
+
+
+@asynccontextmanager
+async def people_room(port: RealTokens, people: Any = None) -> AsyncIterator[Room]:
+    """Serve for people that can change, with real doors."""
+    people = people or People(Principal("root", admin=True, groups=("staff",)), Principal("alice", groups=("physics",)), Principal("bob"))
     harness = Harness(
-        make_doors=lambda store: Doors(people, store, None, b"", now_ms),  # type: ignore[arg-type]
+        make_doors=lambda store: EdgeToo(people, store, None, b"", lambda: harness.now_ms()),  # type: ignore[arg-type]
         credentials_port=port,
         offers=OffersByUser(),
     )
     await harness.start()
     port.doors = harness.doors
-    yield Room(harness, people)
-    await harness.stop()
+    try:
+        yield Room(harness, people)
+    finally:
+        await harness.stop()
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[Room]:
+    """A server that asks for real."""
+    async with people_room(RealTokens()) as made:
+        yield made
 
 
 async def refusal(call: Any) -> grpc.aio.AioRpcError:

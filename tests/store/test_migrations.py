@@ -25,11 +25,13 @@ async def test_tokens_lose_the_rights_that_were_copied_into_them(tmp_path: pathl
     await store.close()
     with contextlib.closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("""UPDATE token SET document = json_insert(document, '$.admin', json('true'), '$.groups', json('["physics"]'))""")
+        raw.execute("DROP TABLE spent")
         raw.execute("UPDATE meta SET value = CAST('1' AS BLOB) WHERE key = 'schema_version'")
     for _ in range(2):
         store = SqliteStore(path)
         await store.open()
         assert await store.read(lambda tx: tx.token("t")) == TOKEN
+        assert await store.read(lambda tx: tx.spent({"x"})) == set()
         await store.close()
     with contextlib.closing(sqlite3.connect(path)) as raw:
         assert raw.execute("SELECT CAST(value AS TEXT) FROM meta WHERE key = 'schema_version'").fetchone() == (str(tables.SCHEMA_VERSION),)

@@ -126,6 +126,28 @@ async def test_events_are_paged_newest_first_and_bounded(store: Store, monkeypat
     assert len(second) == 97
 
 
+async def test_what_is_good_for_one_use_is_used_once_and_forgotten_when_it_has_expired(store: Store) -> None:
+    async def spend(name: str, user: str, expires_at: int, now: int = 0) -> bool:
+        return await store.transact(lambda tx: tx.spend(name, user, expires_at, now))
+
+    assert [
+        await spend(*one) for one in (("a", "alice", 10), ("a", "alice", 10), ("a", "bob", 99), ("b", "alice", 20), ("c", "bob", 10))
+    ] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert await store.read(lambda tx: tx.spent(["a", "b", "x"])) == {"a", "b"}
+    assert await store.read(lambda tx: (tx.count_spent("alice"), tx.count_spent("bob"), tx.count_spent("carol"))) == (2, 1, 0)
+    assert await spend("d", "alice", 30, now=10)  # and what of hers has expired is forgotten
+    assert await store.read(lambda tx: tx.spent(["a", "b", "c", "d"])) == {"b", "c", "d"}
+    assert await store.transact(lambda tx: tx.forget(21)) == 2
+    assert await store.read(lambda tx: tx.spent(["a", "b", "c", "d"])) == {"d"}
+    assert await store.transact(lambda tx: (tx.spend("e", "alice", 40, 0), tx.spend("e", "alice", 40, 0))) == (True, False)
+
+
 async def test_effects_and_tokens_are_remembered_and_forgotten(store: Store) -> None:
     effect = Remembered("alice", "CreateCluster", "id", b"digest", "uid", 10)
     tokens = [Token(f"t{n}", "alice", b"hash", created_at=n // 2, expires_at=n) for n in range(6)]

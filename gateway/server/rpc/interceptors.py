@@ -40,7 +40,7 @@ logger = logging.getLogger("gateway.server.calls")
 
 OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 AGENT_PREFIX = "/daskgateway.internal.v1.AgentService/"
-EDGE_PREFIX = "/daskgateway.internal.v1.RouteService/"
+EDGE_PREFIXES = ("/daskgateway.internal.v1.RouteService/", "/daskgateway.internal.v1.AccessService/")
 AGENT_UID = "dgw-uid"
 # They last for a minute or for ever: counted as streams, or they would keep all other calls out.
 LONG_CALLS = ("/daskgateway.v1.ClusterService/WaitCluster", "/grpc.health.v1.Health/Watch")
@@ -229,7 +229,7 @@ class AuthenticationInterceptor(_Around):
             uid = str(metadata.get(AGENT_UID, ""))
             await self._doorkeeper.agent(uid, rest if scheme == "bearer" else "")
             caller.agent_uid, caller.user = uid, f"agent:{uid}"
-        elif method.startswith(EDGE_PREFIX):
+        elif method.startswith(EDGE_PREFIXES):
             await self._doorkeeper.edge(rest if scheme == "bearer" else "")
             caller.edge, caller.user = True, "edge"
         else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.server.security.secrets import Keyring
 from gateway.server.store.contract import Store, Tx
-from gateway.wire import Ticket, join_ticket, ticket_payload
+from gateway.wire import Ticket, join_ticket, split_ticket, ticket_payload
 
 META_KEY = "ticket_signing_key"
 
@@ -28,6 +29,17 @@ class TicketSigner:
         """Return a ticket as it travels."""
         payload = ticket_payload(ticket)
         return join_ticket(payload, self._key.sign(payload))
+
+    def read(self, text: str) -> Ticket | None:
+        """Return what a ticket says that was issued here, None if it was not."""
+        parts = split_ticket(text)
+        if parts is None:
+            return None
+        try:
+            self._key.public_key().verify(parts[1], parts[0])
+        except InvalidSignature:
+            return None
+        return parts[2]
 
 
 async def load_signer(store: Store, keyring: Keyring) -> TicketSigner:

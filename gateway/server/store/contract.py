@@ -92,7 +92,7 @@ class Tx(Protocol):
         """Remember an effect."""
 
     def forget(self, before_at: int) -> int:
-        """Forget effects older than an instant, and tokens that expired before it; return how many."""
+        """Forget effects older than an instant, and tokens and what is spent that expired before it; return how many."""
 
     def token(self, token_id: str) -> Token | None:
         """Return a token, expired ones too."""
@@ -111,6 +111,15 @@ class Tx(Protocol):
 
     def forget_tokens(self, user: str, before_at: int) -> None:
         """Delete a user's tokens that expired before an instant."""
+
+    def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
+        """Note that what was good for one use is used, or over; False if it was before. A user's that have expired are forgotten."""
+
+    def spent(self, ids: Collection[str]) -> set[str]:
+        """Return which of these are used or over; at most 500 are asked for."""
+
+    def count_spent(self, user: str) -> int:
+        """Return how many of a user's are noted."""
 
     def meta(self, key: str) -> bytes | None:
         """Return a value that belongs to the whole installation."""

@@ -23,6 +23,7 @@ class _Tables:
     sequence: int = 0
     effects: dict[tuple[str, str, str], Remembered] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
+    spent: dict[str, tuple[str, int]] = field(default_factory=dict)  # user and instant of expiry
     meta: dict[str, bytes] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
@@ -34,6 +35,7 @@ class _Tables:
             self.sequence,
             dict(self.effects),
             dict(self.tokens),
+            dict(self.spent),
             dict(self.meta),
         )
 
@@ -128,9 +130,12 @@ class MemoryTx:
             del self.tables.effects[key]
         for token_id in tokens:
             del self.tables.tokens[token_id]
-        if effects or tokens:
+        spent = [spent_id for spent_id, (_, expires_at) in self.tables.spent.items() if expires_at < before_at]
+        for spent_id in spent:
+            del self.tables.spent[spent_id]
+        if effects or tokens or spent:
             self._stamp()
-        return len(effects) + len(tokens)
+        return len(effects) + len(tokens) + len(spent)
 
     def token(self, token_id: str) -> Token | None:
         return self.tables.tokens.get(token_id)
@@ -156,6 +161,20 @@ class MemoryTx:
     def forget_tokens(self, user: str, before_at: int) -> None:
         for token in [token for token in self.tables.tokens.values() if token.user == user and token.expires_at < before_at]:
             self.delete_token(token.id)
+
+    def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
+        self._stamp()
+        self.tables.spent = {key: entry for key, entry in self.tables.spent.items() if entry[0] != user or entry[1] > now}
+        if spent_id in self.tables.spent:
+            return False
+        self.tables.spent[spent_id] = (user, expires_at)
+        return True
+
+    def spent(self, ids: Collection[str]) -> set[str]:
+        return self.tables.spent.keys() & set(ids)
+
+    def count_spent(self, user: str) -> int:
+        return sum(owner == user for owner, _ in self.tables.spent.values())
 
     def meta(self, key: str) -> bytes | None:
         return self.tables.meta.get(key)

@@ -25,8 +25,13 @@ def _tokens_without_rights(connection: Connection) -> None:
             connection.execute(table.update().where(table.c.id == found.id).values(document=json.dumps(kept, separators=(",", ":"))))
 
 
+def _what_is_spent(connection: Connection) -> None:
+    """Make the table of what was good for one use."""
+    tables.spent.create(connection)
+
+
 # Step n brings version n to version n + 1. Version 1 is the first there was.
-MIGRATIONS: Sequence[Migration] = (_tokens_without_rights,)
+MIGRATIONS: Sequence[Migration] = (_tokens_without_rights, _what_is_spent)
 
 
 def migrate(connection: Connection) -> None:

@@ -283,7 +283,8 @@ class SqlTx:
         connection = self._database()
         effects = connection.execute(t.idempotency.delete().where(t.idempotency.c.at < before_at))
         tokens = connection.execute(t.token.delete().where(t.token.c.expires_at < before_at))
-        forgotten = effects.rowcount + tokens.rowcount
+        spent = connection.execute(t.spent.delete().where(t.spent.c.expires_at < before_at))
+        forgotten = effects.rowcount + tokens.rowcount + spent.rowcount
         if forgotten:
             self._stamp()
         return forgotten
@@ -325,6 +326,20 @@ class SqlTx:
     def forget_tokens(self, user: str, before_at: int) -> None:
         if self._database().execute(t.token.delete().where(t.token.c.user == user, t.token.c.expires_at < before_at)).rowcount:
             self._stamp()
+
+    def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
+        c, connection = t.spent.c, self._database()
+        connection.execute(t.spent.delete().where(c.user == user, c.expires_at <= now))
+        row(id=spent_id, user=user, expires_at=expires_at)  # which refuses what no row can have
+        inserting = insert(t.spent).values(id=spent_id, user=user, expires_at=expires_at).on_conflict_do_nothing()
+        self._stamp()
+        return connection.execute(inserting).rowcount > 0
+
+    def spent(self, ids: Collection[str]) -> set[str]:
+        return set(self._database().execute(select(t.spent.c.id).where(t.spent.c.id.in_(list(ids)))).scalars())
+
+    def count_spent(self, user: str) -> int:
+        return self._database().execute(select(func.count()).select_from(t.spent).where(t.spent.c.user == user)).scalar() or 0
 
     def meta(self, key: str) -> bytes | None:
         return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()

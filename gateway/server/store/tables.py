@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -81,6 +81,14 @@ token = Table(
     Column("secret_hash", LargeBinary, nullable=False),
     Column("document", Text, nullable=False),
     Index("token_of_user", "user", "created_at", "id"),
+)
+
+spent = Table(
+    "spent",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("user", String(63), nullable=False, index=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
 tombstone = Table(

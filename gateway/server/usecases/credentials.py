@@ -197,5 +197,5 @@ def create_dashboard_ticket(services: Services, principal: Principal, name: str)
     if cluster.state is not State.ACTIVE:
         raise ClusterNotActive(metadata={"cluster_id": cluster.cluster_id, "state": cluster.state.value})
     expires_at = services.now() + int(TICKET_TTL_S * 1000)
-    ticket = services.credentials.issue_ticket(cluster.uid, principal.user, expires_at)
+    ticket = services.credentials.issue_ticket(cluster.uid, principal, expires_at)
     return f"{services.endpoint().url}{DASHBOARD_PATH}{cluster.uid}/status?{TICKET_QUERY}={ticket}", expires_at

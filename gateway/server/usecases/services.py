@@ -12,6 +12,7 @@ from gateway.server.core.model import Principal
 from gateway.server.core.quotas import Quotas
 from gateway.server.store.contract import Store
 from gateway.server.usecases.rates import Rates
+from gateway.wire import Ticket
 
 
 class Offers(Protocol):
@@ -36,8 +37,11 @@ class Credentials(Protocol):
     def forget_token(self, token_id: str) -> None:
         """Drop what is cached of a token that was revoked, and end what it opened."""
 
-    def issue_ticket(self, uid: str, user: str, expires_at: int) -> str:
-        """Return a dashboard ticket."""
+    def issue_ticket(self, uid: str, principal: Principal, expires_at: int) -> str:
+        """Return a dashboard ticket, which opens once."""
+
+    def read_ticket(self, text: str) -> Ticket | None:
+        """Return what a ticket says that was issued here, None if it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,9 @@ class Services:
     endpoint: Callable[[], Endpoint]
     draining: Callable[[], Awaitable[object]]  # returns when the server is about to exit
     person: Callable[[str], Awaitable[Principal | None]]  # who a user is that does not call; None if there is no such user
+    present: Callable[[Principal], Awaitable[Principal | None]]  # who somebody is now who was let in before; None if nobody any more
     quotas: Quotas = Quotas()
     creations: Rates = field(default_factory=lambda: Rates(0))  # of clusters, by owner
     max_clusters: int = 10_000
     max_token_ttl_s: float = 366 * 86400.0
+    doubted: Callable[[], bool] = lambda: False  # whether the database may lack clusters that run
