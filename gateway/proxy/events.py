@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -91,10 +92,11 @@ class Events:
         """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         try:
-            async for told in _with_pauses(call):
-                if not response.prepared:
-                    await response.prepare(request)
-                await response.write(COMMENT if told is None else shaped(told, await self._transcoder.written(told, patient=True)))
+            async with aclosing(_with_pauses(call)) as messages:
+                async for told in messages:
+                    if not response.prepared:
+                        await response.prepare(request)
+                    await response.write(COMMENT if told is None else shaped(told, await self._transcoder.written(told, patient=True)))
         except grpc.aio.AioRpcError as error:
             failed = rpc_failure(error)
             if not response.prepared:
@@ -108,7 +110,7 @@ class Events:
         return response
 
 
-async def _with_pauses(call: Any) -> AsyncIterator[Any]:
+async def _with_pauses(call: Any) -> AsyncGenerator[Any, None]:
     """Yield a call's answers, and None whenever there was none for a while."""
     reading: asyncio.Future[Any] | None = None
     try:

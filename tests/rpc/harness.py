@@ -225,6 +225,7 @@ class Harness:
         self.switchboard = Switchboard(view)
         self._switching = asyncio.create_task(self.switchboard.run())
         agents = AgentServicer(view, self.reconciler, self.switchboard, self.now_ms, self.draining.is_set, self.local_backends)
+        self.route_servicer = RouteServicer(view, [b"k" * 32], self.draining.is_set, self.local_backends)
         interceptors = [
             ContextInterceptor(),
             ErrorInterceptor(),
@@ -239,7 +240,7 @@ class Harness:
                 (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
                 (
                     route_pb2_grpc.add_RouteServiceServicer_to_server,
-                    RouteServicer(view, [b"k" * 32], self.draining.is_set, self.local_backends),
+                    self.route_servicer,
                 ),
                 (access_pb2_grpc.add_AccessServiceServicer_to_server, AccessServicer(services)),
             ],

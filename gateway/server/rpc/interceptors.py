@@ -48,6 +48,7 @@ MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
 MAX_STREAMS_PER_AGENT = 8  # a lost one may be seen to end only after the next has begun
 MAX_CREDENTIALS = 16 * 1024
 OVERLOAD_RETRY_S = 1.0
+DEADLINE_SLACK_S = 0.1  # a caller whose clock is a little ahead cuts the call itself at its deadline
 
 Method = Callable[[Any, Any], Any]
 Context = Any  # grpc.aio.ServicerContext, whose type is generic in the messages
@@ -99,8 +100,8 @@ class ContextInterceptor(_Around):
         begun = _begin(context)
         try:
             answer = await method(request, context)
-        except BaseException:
-            _tell(begun, context, name)
+        except BaseException as error:
+            _tell(begun, context, name, error=error)
             raise
         # Who waits for a cluster asks every few seconds: many who do would fill the log.
         _tell(begun, context, name, logging.DEBUG if name in LONG_CALLS else logging.INFO)
@@ -111,24 +112,44 @@ class ContextInterceptor(_Around):
         begun = _begin(context)
         try:
             yield
-        finally:
-            _tell(begun, context, method)
+        except BaseException as error:
+            _tell(begun, context, method, error=error)
+            raise
+        _tell(begun, context, method)
 
 
-def _begin(context: Context) -> tuple[Caller, str, float]:
+def _begin(context: Context) -> tuple[Caller, str, float, float | None]:
     caller = Caller(secrets.token_hex(8))
     current.set(caller)
-    # The peer is asked for now: to ask once the call has ended crashes the process.
-    return caller, context.peer(), time.perf_counter()
+    # Peer and deadline are asked for now: to ask once the call has ended crashes the process.
+    return caller, context.peer(), time.perf_counter(), context.time_remaining()
 
 
-def _tell(begun: tuple[Caller, str, float], context: Context, method: str, level: int = logging.INFO) -> None:
-    caller, peer, began = begun
+def _tell(
+    begun: tuple[Caller, str, float, float | None],
+    context: Context,
+    method: str,
+    level: int = logging.INFO,
+    error: BaseException | None = None,
+) -> None:
+    caller, peer, began, given_s = begun
     if logger.isEnabledFor(level) and not method.startswith(OPEN_PREFIXES):
-        code = context.code()
-        name = code.name if isinstance(code, grpc.StatusCode) else "OK" if not code else str(code)
-        took_ms = (time.perf_counter() - began) * 1000
+        took_s = time.perf_counter() - began
+        name = _code(context, error, late=given_s is not None and took_s > given_s - DEADLINE_SLACK_S)
+        took_ms = took_s * 1000
         logger.log(level, "%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, peer)
+
+
+def _code(context: Context, error: BaseException | None, *, late: bool) -> str:
+    """Return the name of the code that a call ended with: one that was cut has none of its own."""
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    if code:
+        return str(code)
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "DEADLINE_EXCEEDED" if late else "CANCELLED"
+    return "OK" if error is None else "UNKNOWN"
 
 
 class ErrorInterceptor(_Around):

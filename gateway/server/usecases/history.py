@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role, Target
 from gateway.server.core.errors import FieldInvalid, Violation
@@ -50,14 +51,16 @@ async def stream_logs(
         return
     if not follow:
         for target in targets:
-            async for piece in backend.logs(target, tail_lines=tail_lines):
-                yield target.instance.name, piece
+            async with _closing(backend.logs(target, tail_lines=tail_lines)) as pieces:
+                async for piece in pieces:
+                    yield target.instance.name, piece
         return
     if len(targets) > MAX_FOLLOWED:
         raise FieldInvalid([Violation("instances", f"at most {MAX_FOLLOWED} logs can be followed at once; name some")])
     streams = {target.instance.name: backend.logs(target, tail_lines=tail_lines, follow=True) for target in targets}
-    async for pair in _merged(services, streams):
-        yield pair
+    async with aclosing(_merged(services, streams)) as pairs:
+        async for pair in pairs:
+            yield pair
 
 
 def _chosen(cluster: Cluster, instances: Collection[str]) -> list[str]:
@@ -78,31 +81,47 @@ def _target(cluster: Cluster, name: str, handles: dict[str, str]) -> Target:
     return Target(Instance(cluster.uid, Role.WORKER, name), handles.get(name, ""), cluster.owner)
 
 
-async def _merged(services: Services, streams: dict[str, AsyncIterator[str]]) -> AsyncIterator[tuple[str, str]]:
+@asynccontextmanager
+async def _closing(stream: AsyncIterator[str]) -> AsyncIterator[AsyncIterator[str]]:
+    """Hold a log that is read, so that what reads it is let go at once when nobody listens any more."""
+    try:
+        yield stream
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def _merged(services: Services, streams: dict[str, AsyncIterator[str]]) -> AsyncGenerator[tuple[str, str], None]:
     """Yield the pieces of several streams as they come, until all end or the server drains."""
     queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue(QUEUED_PIECES)
 
     async def read(name: str, stream: AsyncIterator[str]) -> None:
-        async for piece in stream:
-            await queue.put((name, piece))
+        async with _closing(stream) as pieces:
+            async for piece in pieces:
+                await queue.put((name, piece))
 
-    async def end_when_drained(reading: asyncio.Future[object]) -> None:
-        draining = asyncio.ensure_future(services.draining())
+    async def end() -> None:
+        """Tell that nothing more comes: all logs have ended, one cannot be read, or the server drains."""
+        waited = [
+            asyncio.ensure_future(asyncio.wait(readers, return_when=asyncio.FIRST_EXCEPTION)),
+            asyncio.ensure_future(services.draining()),
+        ]
         try:
-            await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            draining.cancel()
+            for waiting in waited:
+                waiting.cancel()
         await queue.put(None)
 
     readers = [asyncio.create_task(read(name, stream)) for name, stream in streams.items()]
-    gathered: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*readers))
-    ender = asyncio.create_task(end_when_drained(gathered))
+    ender = asyncio.create_task(end())
     try:
         while (piece := await queue.get()) is not None:
             yield piece
-        if gathered.done():
-            gathered.result()
+        for reader in readers:
+            if reader.done():
+                reader.result()
     finally:
-        ender.cancel()
-        gathered.cancel()
+        for task in (*readers, ender):
+            task.cancel()
         await asyncio.gather(*readers, ender, return_exceptions=True)
