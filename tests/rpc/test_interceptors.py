@@ -27,8 +27,15 @@ class EndedContext:
         assert not self.ended, "the peer was asked for after the call had ended"
         return "ipv4:127.0.0.1:1"
 
+    def time_remaining(self) -> float:
+        assert not self.ended, "the deadline was asked for after the call had ended"
+        return 10.0
+
     def code(self) -> None:
         return None
+
+    def cancelled(self) -> bool:
+        return self.ended
 
 
 async def test_a_stream_that_was_cut_off_is_logged_without_asking_grpc_for_its_peer() -> None:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_MS = 15_000
 PACE_S = 0.02  # between two reports of one agent; meanwhile the rest wait in the connection, which holds little
+CUT_S = 0.1  # an agent's reports end before it is known whether the agent ended the stream or somebody cut it
 MAX_NAME = 64
 MAX_ADDRESS = 256
 MAX_VERSIONS = 64
@@ -211,6 +212,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 await changed.wait()
             if reading.done() and not reading.cancelled():
                 reading.result()
+                await asyncio.sleep(CUT_S)
         finally:
             reading.cancel()
             self._switchboard.disconnect(uid, changed)

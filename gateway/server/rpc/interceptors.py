@@ -48,6 +48,8 @@ MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
 MAX_STREAMS_PER_AGENT = 8  # a lost one may be seen to end only after the next has begun
 MAX_CREDENTIALS = 16 * 1024
 OVERLOAD_RETRY_S = 1.0
+UNREAD_S = 1.0  # a stream whose caller does not read is cut so long after what let the caller in was taken away
+_END: Any = object()
 DEADLINE_SLACK_S = 0.1  # a caller whose clock is a little ahead cuts the call itself at its deadline
 
 Method = Callable[[Any, Any], Any]
@@ -147,7 +149,7 @@ def _code(context: Context, error: BaseException | None, *, late: bool) -> str:
         return code.name
     if code:
         return str(code)
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or (error is None and context.cancelled()):
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
     return "OK" if error is None else "UNKNOWN"
 
@@ -222,26 +224,41 @@ class AuthenticationInterceptor(_Around):
     async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
         """Let a stream last no longer than what its caller was let in by."""
         async with self.around(request, context, method_name), aclosing(method(request, context)) as messages:
-            task = asyncio.current_task()
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+            assert task is not None
             why: ServiceError | None = None
+            inside = False  # whether the task waits for a message of ours, and not for gRPC to write one: only here it can be told why
+            last: asyncio.TimerHandle | None = None
 
             def end(reason: ServiceError) -> None:
-                nonlocal why
-                if task is not None and why is None and task.cancel():
+                nonlocal why, last
+                if why is None:
                     why = reason
+                    if inside:
+                        task.cancel()
+                    else:
+                        last = loop.call_later(UNREAD_S, task.cancel)
 
             principal = current.get().principal
             let_go = self._doorkeeper.hold(principal, end) if principal is not None else _nothing
             try:
-                async for message in messages:
+                while why is None:
+                    inside = True
+                    message = await anext(messages, _END)
+                    inside = False
+                    if message is _END:
+                        return
                     yield message
+                raise why
             except asyncio.CancelledError:
-                if why is None or task is None:
+                if why is None or not inside:
                     raise
                 task.uncancel()
                 raise why from None
             finally:
                 let_go()
+                if last is not None:
+                    last.cancel()
 
     async def _admit(self, context: Context, method: str) -> None:
         metadata, caller = _headers_of(context), current.get()
