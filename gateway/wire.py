@@ -59,6 +59,7 @@ CONNECT_CODES: Mapping[str, tuple[str, int]] = {
 }
 
 _UID = re.compile(r"c[a-z2-7]{20}")
+_INSTANCE = re.compile(r"scheduler|[a-z][a-z0-9-]{0,31}-(0|[1-9][0-9]{0,8})")  # a worker's: its group, a hyphen and a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ def parse_scheduler_address(text: str) -> SchedulerAddress:
 def is_uid(text: str) -> bool:
     """Whether the text has the form of a cluster's uid."""
     return _UID.fullmatch(text) is not None
+
+
+def is_instance_name(text: str) -> bool:
+    """Whether the text is how a scheduler or a worker is called: as such it is safe in paths, and spelt in one way only."""
+    return _INSTANCE.fullmatch(text) is not None
 
 
 def decimal(text: str, digits: int = 18) -> int | None:

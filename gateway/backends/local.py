@@ -8,14 +8,12 @@ could be lost. Its start time tells it from a later process with the same pid.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import logging
 import os
 import pathlib
 import pwd
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -24,6 +22,7 @@ from traitlets import Bool, Float, Int, Unicode
 from gateway.backends import logfile, proc
 from gateway.backends.base import BaseBackend
 from gateway.backends.contract import (
+    SCHEDULER_NAME,
     BackendUnavailable,
     Instance,
     Launch,
@@ -36,14 +35,13 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
+from gateway.backends.local_directories import Directories
 from gateway.backends.proc import ProcessId
-from gateway.wire import ENV_UID, is_uid
-
-logger = logging.getLogger(__name__)
+from gateway.backends.setbacks import Setbacks
+from gateway.wire import ENV_UID, is_instance_name, is_uid
 
 MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
-REMOVE_S = 60.0  # longest try to remove a directory
 CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
 
 
@@ -94,45 +92,30 @@ class LocalBackend(BaseBackend):
         self._running: dict[Instance, _Running] = {}
         self._ended: dict[Instance, Observation] = {}
         self._threads = ThreadPoolExecutor(self.start_threads, thread_name_prefix="local-start")
-        self._clusters = pathlib.Path(os.path.realpath(os.path.expanduser(self.root))) / "clusters"  # noqa: ASYNC240 (once, at start)
-        self._logs = self._clusters.parent / "logs"
+        self._setbacks = Setbacks()
+        self._directories = Directories(self.root, users=self.run_as_user)
         if self.run_as_user and os.geteuid() != 0:
             raise BackendUnavailable("c.LocalBackend.run_as_user: only root can run processes as other users")
-        await asyncio.to_thread(self._make_directories)
-        self._lock = _exclusive(self._clusters.parent / "gateway.lock")
+        await asyncio.to_thread(self._directories.make)
+        self._lock = self._directories.lock()
         for instance, process in await asyncio.to_thread(self._scan):
             self._follow(instance, process, None)
-
-    def _make_directories(self) -> None:
-        try:
-            self._clusters.parent.mkdir(parents=True, exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
-            self._clusters.mkdir(exist_ok=True, mode=0o711 if self.run_as_user else 0o700)
-            self._logs.mkdir(exist_ok=True, mode=0o700)
-            if self.run_as_user:  # whatever the umask: users pass through, and see nothing
-                self._clusters.parent.chmod(0o711)
-                self._clusters.chmod(0o711)
-            closed = [path for path in self._clusters.parents if self.run_as_user and not path.stat().st_mode & 0o001]
-        except OSError as error:
-            raise BackendUnavailable(f"c.LocalBackend.root: {error.filename}: {error.strerror}") from None
-        if closed:
-            raise BackendUnavailable(
-                f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates"
-            )
 
     def _scan(self) -> list[tuple[Instance, ProcessId]]:
         """Return what runs. Of several that carry an instance's marks the oldest is it: the others were started from within it."""
         found: dict[Instance, ProcessId] = {}
-        for pid, environment in proc.marked({MARK_ROOT: str(self._clusters.parent)}):
-            process = proc.identify(pid)
-            if process is None or not proc.leads_session(pid) or not is_uid(environment.get(ENV_UID, "")):
+        for process, environment in proc.marked({MARK_ROOT: str(self._directories.root)}):
+            instance = _told(environment)
+            if instance is None or not proc.leads_session(process) or not self._is_of(process, instance):
                 continue
-            role = Role.SCHEDULER if environment.get(MARK_ROLE) == Role.SCHEDULER.value else Role.WORKER
-            instance = Instance(environment.get(ENV_UID, ""), role, environment.get(MARK_NAME, ""))
-            if self.run_as_user and proc.owner(pid) != _owner(self._clusters / instance.uid / instance.name):
-                continue  # anybody may write marks into the environment of a process of his own
             known = found.get(instance)
             found[instance] = process if known is None or process.started < known.started else known
         return list(found.items())
+
+    def _is_of(self, process: ProcessId, instance: Instance) -> bool:
+        """Whether a process runs as whom the instance's files are: anybody may write marks into the environment of one of his own."""
+        owner = self._directories.owner(instance) if self.run_as_user else os.geteuid()
+        return owner is not None and (owner != 0 or not self.run_as_user) and proc.runs_as(process.pid, owner)
 
     async def close(self) -> None:
         """Let go of everything but the processes."""
@@ -142,6 +125,7 @@ class LocalBackend(BaseBackend):
                 running.child.returncode = 0  # it outlives us, and nobody is to complain that it was not waited for
         self._running.clear()
         self._threads.shutdown(wait=True)
+        self._directories.removers.shutdown(wait=False, cancel_futures=True)
         os.close(self._lock)
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
@@ -176,29 +160,24 @@ class LocalBackend(BaseBackend):
     def _spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
         """Make the directory and start the process; runs in a thread."""
         account = self._account(launch.user)
-        directory = self._make_instance_directory(launch, account)
-        placed = launch.placed(str(directory))
-        logs = self._logs / launch.instance.uid
-        logs.mkdir(exist_ok=True, mode=0o700)
-        log = os.open(logs / f"{launch.instance.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         identity: dict[str, object] = {}
         if account is not None:
             groups = os.getgrouplist(account.pw_name, account.pw_gid)
             identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o077}
-        try:
+        with self._directories.prepared(launch, account) as prepared:
+            placed = launch.placed(str(prepared.directory))
             child: subprocess.Popen[bytes] = subprocess.Popen(
                 placed.argv,
                 env=self._environment(placed, account),
-                cwd=directory / "scratch",
+                # It is entered before rights are given up, and is the user's already, who may have put a link in its place: so by no name.
+                cwd=f"/proc/self/fd/{prepared.scratch}",
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=prepared.log,
+                stderr=prepared.log,
                 start_new_session=True,
                 **identity,  # type: ignore[call-overload]
             )
             return child
-        finally:
-            os.close(log)
 
     def _account(self, user: str) -> pwd.struct_passwd | None:
         if not self.run_as_user:
@@ -211,28 +190,6 @@ class LocalBackend(BaseBackend):
             raise ValueError("clusters never run as root")
         return account
 
-    def _make_instance_directory(self, launch: Launch, account: pwd.struct_passwd | None) -> pathlib.Path:
-        """Return a fresh directory with the launch's files. It is given to the user last, when nothing is written to it any more."""
-        cluster = self._clusters / launch.instance.uid
-        cluster.mkdir(exist_ok=True, mode=0o700)
-        if account is not None:
-            os.chown(cluster, 0, account.pw_gid)
-            cluster.chmod(0o710)
-        directory = cluster / launch.instance.name
-        if directory.exists():
-            _remove_tree(directory)
-        directory.mkdir(mode=0o700)
-        (directory / "scratch").mkdir(mode=0o700)
-        for name, content in launch.files.items():
-            descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-        if account is not None:
-            for name in [*launch.files, "scratch"]:
-                os.chown(directory / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
-            os.chown(directory, account.pw_uid, account.pw_gid, follow_symlinks=False)
-        return directory
-
     def _environment(self, launch: Launch, account: pwd.struct_passwd | None) -> dict[str, str]:
         if account is None:
             base = {key: value for key, value in os.environ.items() if not key.startswith("DASKGATEWAY_")}
@@ -240,7 +197,7 @@ class LocalBackend(BaseBackend):
             base = {key: os.environ[key] for key in CLEAN_ENVIRONMENT if key in os.environ}
             base |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": account.pw_shell}
         marks = {
-            MARK_ROOT: str(self._clusters.parent),
+            MARK_ROOT: str(self._directories.root),
             MARK_NAME: launch.instance.name,
             MARK_ROLE: launch.instance.role.value,
             ENV_UID: launch.instance.uid,
@@ -282,10 +239,7 @@ class LocalBackend(BaseBackend):
         self.push([observation])
 
     def _last_words(self, instance: Instance) -> str:
-        return logfile.tail(self._log_path(instance))
-
-    def _log_path(self, instance: Instance) -> pathlib.Path:
-        return self._logs / instance.uid / f"{instance.name}.log"
+        return logfile.tail(self._directories.log(instance))
 
     async def stop(self, targets: Sequence[Target]) -> None:
         """Ask to end, and after the grace end by force."""
@@ -299,7 +253,7 @@ class LocalBackend(BaseBackend):
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say what runs, ends are known already; and keep its logs small."""
-        await asyncio.to_thread(logfile.shorten, [self._log_path(target.instance) for target in targets], self.max_log_bytes)
+        await asyncio.to_thread(logfile.shorten, [self._directories.log(target.instance) for target in targets], self.max_log_bytes)
         return {target.instance: self._seen(target) for target in targets}
 
     def _seen(self, target: Target) -> Observation:
@@ -324,39 +278,37 @@ class LocalBackend(BaseBackend):
         """End what the cluster's processes have left running, and remove its directory."""
         for instance in [instance for instance in self._ended if instance.uid == uid]:
             del self._ended[instance]
-        await asyncio.to_thread(self._remove, uid)
+        await self._setbacks.attempt(f"cleanup {uid}", lambda: self._removing(self._remove, uid))
+
+    async def _removing(self, work: Callable[[str], None], uid: str) -> None:
+        await self._loop.run_in_executor(self._directories.removers, work, uid)
 
     def _remove(self, uid: str) -> None:
-        for pid, _ in proc.marked({MARK_ROOT: str(self._clusters.parent), ENV_UID: uid}):
-            left = proc.identify(pid)
-            if left is not None:
+        account = self._directories.account(uid)
+        if account is not None:
+            for left, _ in proc.marked({MARK_ROOT: str(self._directories.root), ENV_UID: uid}, account):
                 proc.send(left, signal.SIGKILL)
-        logfile.shorten((self._logs / uid).glob("*.log"), self.max_log_bytes)
-        _remove_tree(self._clusters / uid)
+        self._directories.shorten_logs(uid, self.max_log_bytes)
+        self._directories.remove_files(uid)
 
     async def purge(self, uid: str) -> None:
         """Remove the logs."""
-        await asyncio.to_thread(_remove_tree, self._logs / uid)
+        await self._setbacks.attempt(f"purge {uid}", lambda: self._removing(self._directories.remove_logs, uid))
 
     async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
         """Yield an instance's log."""
-        path = self._log_path(target.instance)
+        path = self._directories.log(target.instance)
         async for piece in logfile.pieces(path, tail_lines, follow, lambda: target.instance in self._running):
             yield piece
 
 
-def _exclusive(path: pathlib.Path) -> int:
-    """Return a descriptor that holds the directory: a second gateway in it would end every process that its own database does not know."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BackendUnavailable(f"c.LocalBackend.root: {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BackendUnavailable(f"c.LocalBackend.root: another gateway uses {path.parent}; give each one of its own") from None
-    return descriptor
+def _told(environment: Mapping[str, str]) -> Instance | None:
+    """Return the instance that marks tell of, None if there is none of such names: whoever started the process may have written them."""
+    uid, name = environment.get(ENV_UID, ""), environment.get(MARK_NAME, "")
+    if not is_uid(uid) or not is_instance_name(name):
+        return None
+    role = Role.SCHEDULER if name == SCHEDULER_NAME else Role.WORKER
+    return Instance(uid, role, name)
 
 
 def _end_by_force(child: subprocess.Popen[bytes]) -> int:
@@ -371,23 +323,3 @@ def _end_by_force(child: subprocess.Popen[bytes]) -> int:
 def proc_kill(process: ProcessId) -> None:
     """End a process and its group by force."""
     proc.send(process, signal.SIGKILL, group=True)
-
-
-def _owner(path: pathlib.Path) -> int | None:
-    try:
-        return path.lstat().st_uid
-    except OSError:
-        return None
-
-
-def _remove_tree(path: pathlib.Path) -> None:
-    """Remove a directory that its user may have filled with anything: deeper than Python recurses or descriptors last, or without end."""
-    words = ["rm", "-rf", "--one-file-system", "--", str(path)]
-    try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=REMOVE_S)
-    except subprocess.TimeoutExpired:
-        raise BackendUnavailable(f"{path}: not removed within {REMOVE_S:g} s; going on with it later") from None
-    except OSError as error:
-        raise BackendUnavailable(f"{path}: {error.strerror}") from None
-    if done.returncode != 0:
-        raise BackendUnavailable(done.stderr[:1000].partition("\n")[0])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from gateway.wire import decimal
 
 MAX_ENVIRON_BYTES = 1024 * 1024
+MAX_ENTRIES = 1024  # of an environment, the first ones, that are looked into
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +53,60 @@ def alive(process: ProcessId) -> bool:
     return identify(process.pid) == process
 
 
-def leads_session(pid: int) -> bool:
+def leads_session(process: ProcessId) -> bool:
     """Whether a process leads its session: it was started for itself, not by one that was."""
-    fields = _stat(pid)
-    return fields is not None and int(fields[3]) == pid
+    fields = _stat(process.pid)
+    return fields is not None and int(fields[19]) == process.started and int(fields[3]) == process.pid
 
 
-def owner(pid: int) -> int | None:
-    """Return the user that a process runs as, None if it has ended."""
+def runs_as(pid: int, user: int) -> bool:
+    """Whether a process runs as a user (uid) alone: with no right of anybody else's that it has or could fall back on."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid
+        text = pathlib.Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
-        return None
+        return False
+    return any(line.split()[1:] == [str(user)] * 4 for line in text.splitlines() if line.startswith("Uid:"))
 
 
 def environment(pid: int) -> Mapping[str, str]:
-    """Return the environment a process was started with; empty if it cannot be read."""
+    """Return the environment a process was started with, its first MAX_ENTRIES; empty if it cannot be read. Anybody may have written it."""
+    return _entries(_environ(pid))
+
+
+def _environ(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            raw = file.read(MAX_ENVIRON_BYTES)
+            return file.read(MAX_ENVIRON_BYTES)
     except OSError:
-        return {}
-    return dict(entry.decode(errors="replace").partition("=")[::2] for entry in raw.split(b"\0") if b"=" in entry)
+        return b""
 
 
-def marked(marks: Mapping[str, str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield pid and environment of every process whose environment has all these entries."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            found = environment(int(entry))
-            if all(found.get(key) == value for key, value in marks.items()):
-                yield int(entry), found
+def _entries(raw: bytes) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in raw.split(b"\0", MAX_ENTRIES)[:MAX_ENTRIES]:
+        key, equals, value = entry.decode(errors="replace").partition("=")
+        if equals:
+            found.setdefault(key, value)  # of two the first counts
+    return found
+
+
+def marked(marks: Mapping[str, str], user: int | None = None) -> Iterator[tuple[ProcessId, Mapping[str, str]]]:
+    """Yield every process whose environment has all these entries, with the environment; with a user (uid), of those that run as it alone.
+
+    Whoever may start a process may write its environment.
+    """
+    wanted = [f"{key}={value}".encode() for key, value in marks.items()]
+    for pid in filter(None, map(decimal, os.listdir("/proc"))):
+        if not _has(_environ(pid), wanted) or (process := identify(pid)) is None:
+            continue
+        raw = _environ(pid)  # again: by now the pid may be another's
+        if _has(raw, wanted) and (user is None or runs_as(pid, user)) and alive(process):
+            yield process, _entries(raw)
+
+
+def _has(raw: bytes, wanted: list[bytes]) -> bool:
+    within = b"\0" + raw + b"\0"
+    return all(b"\0" + entry + b"\0" in within for entry in wanted)
 
 
 def send(process: ProcessId, number: signal.Signals, *, group: bool = False) -> bool:

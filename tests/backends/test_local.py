@@ -257,7 +257,7 @@ async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
 @pytest.mark.parametrize("value", ["²", "9" * 5000, "3"])
 async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_opening(room: Room, value: str) -> None:
     """Such as a mark of an earlier build, or what whoever started the process has written there."""
-    marks = {"DASKGATEWAY_ROOT": str(room.backend._clusters.parent), "DASKGATEWAY_UID": UID, "DASKGATEWAY_NAME": "default-0"}  # type: ignore[attr-defined]
+    marks = {"DASKGATEWAY_ROOT": str(room.backend._directories.root), "DASKGATEWAY_UID": UID, "DASKGATEWAY_NAME": "default-0"}  # type: ignore[attr-defined]
     marked = {**marks, "DASKGATEWAY_INSTANCE_EPOCH": value}
     child = subprocess.Popen(SLEEP, env=marked, start_new_session=True, stdout=subprocess.PIPE)  # noqa: ASYNC220
     room.left.append(child)
