@@ -1,12 +1,17 @@
-"""How the gateway itself writes and reads files where users may write too: never through a link, and never what does not end."""
+"""How the gateway itself writes, reads and removes files where users may write too: never through a link, and never what does not end."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
-from gateway.backends.as_user import PIECE_BYTES, open_plain, put_files
+from gateway.backends.as_user import PIECE_BYTES, open_plain, put_files, remove_tree
+
+REMOVERS = 2  # removals at a time, in threads of their own: what somebody has filled without end takes none of the others'
 
 
 def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
@@ -27,3 +32,13 @@ def read_piece(path: str, offset: int, owner: int | None = None) -> bytes:
             return file.read(PIECE_BYTES)
     except OSError:
         return b""
+
+
+async def remove(path: str) -> None:
+    """Remove a directory with all in it, or a file; what is not there is no error. OSError if something is left."""
+    await asyncio.get_running_loop().run_in_executor(_removers(), remove_tree, path)
+
+
+@functools.cache
+def _removers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(REMOVERS, thread_name_prefix="remove")

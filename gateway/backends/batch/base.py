@@ -34,6 +34,7 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
+from gateway.backends.setbacks import Setbacks
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class BatchBackend(BatchSettings):
         self._asked: dict[Instance, float] = {}  # whose end was asked for
         self._unseen: dict[Instance, float] = {}  # whose end could not be asked for, as nothing was seen of them, by when
         self._background: set[asyncio.Task[None]] = set()
+        self._setbacks = Setbacks()
         self.jobs_tag = await asyncio.to_thread(self._make_root)
         self.who = self.make_identity()
         self.system = self.make_system()
@@ -328,15 +330,22 @@ class BatchBackend(BatchSettings):
         self._stopped = {instance: at for instance, at in self._stopped.items() if instance.uid != uid}
         self._asked = {instance: at for instance, at in self._asked.items() if instance.uid != uid}
         self._unseen = {instance: at for instance, at in self._unseen.items() if instance.uid != uid}
-        if account is not None and (stage := await self.directory(self.staging_directory, uid, account)):
+        if account is not None:
+            await self._setbacks.attempt(f"cleanup {uid}", lambda: directories.told(self._remove_stage(uid, account)))
+
+    async def _remove_stage(self, uid: str, account: str) -> None:
+        if stage := await self.directory(self.staging_directory, uid, account):
             mine = "" if "{uid}" in self.staging_directory else f"{self.jobs_tag}-{uid}-"
-            await directories.told(directories.remove(self.who, account, stage, mine))
+            await directories.remove(self.who, account, stage, mine)
+
+    async def _remove_logs(self, uid: str) -> None:
+        if (place := await self._log_place(uid)).directory:
+            await place.remove()
 
     async def purge(self, uid: str) -> None:
         """Remove the logs, and the record of whose they are."""
-        place = await self._log_place(uid)
-        if uid in self.owners and place.directory:
-            await directories.told(place.remove())
+        if uid in self.owners:
+            await self._setbacks.attempt(f"purge {uid}", lambda: directories.told(self._remove_logs(uid)))
         self.owners.pop(uid, None)
         await asyncio.to_thread((self._root / "owners" / uid).unlink, missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pwd
 import re
 import time
@@ -11,6 +12,8 @@ from collections.abc import Awaitable
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.system import SubmitRefused
 from gateway.backends.contract import BackendUnavailable
+
+logger = logging.getLogger(__name__)
 
 HOME_S = 300.0  # a home is known for, until it is looked up anew
 MAX_HOMES = 10_000
@@ -61,8 +64,10 @@ def problems(template: str) -> list[str]:
 
 
 async def told(work: Awaitable[None]) -> None:
-    """Do what touches files; BackendUnavailable names the file that stood in the way."""
+    """Remove files; BackendUnavailable names the file that stood in the way. Those of an account that is gone are left to the site."""
     try:
         await work
     except OSError as error:
         raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None
+    except SubmitRefused as error:
+        logger.warning("files of a cluster that has ended are left to the site: %s", error)

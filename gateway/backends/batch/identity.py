@@ -15,11 +15,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from gateway.backends import files as own_files
 from gateway.backends import logfile
-from gateway.backends.as_user import MAX_NAMES, PIECE_BYTES, Refused, list_names, remove_tree
+from gateway.backends.as_user import MAX_NAMES, PIECE_BYTES, Refused, list_names
 from gateway.backends.batch import commands
 from gateway.backends.contract import BackendUnavailable
-from gateway.backends.files import read_piece, write_files
 from gateway.wire import decimal
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class ServiceIdentity:
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
         """Make a private directory with files."""
-        await asyncio.to_thread(write_files, pathlib.Path(directory), files)
+        await asyncio.to_thread(own_files.write_files, pathlib.Path(directory), files)
 
     async def entries(self, account: str, directory: str) -> list[str]:
         """Return the names in a directory."""
@@ -141,11 +141,11 @@ class ServiceIdentity:
 
     async def read(self, account: str, path: str, offset: int) -> bytes:
         """Return a piece of a file."""
-        return await asyncio.to_thread(lambda: read_piece(path, offset, self.owner(account)))
+        return await asyncio.to_thread(lambda: own_files.read_piece(path, offset, self.owner(account)))
 
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory or file."""
-        await asyncio.to_thread(remove_tree, path)
+        await own_files.remove(path)
 
 
 class SudoIdentity:
