@@ -278,7 +278,6 @@ def marks(site: pathlib.Path, name: str, uid: str = UID) -> dict[str, str]:
         "DASKGATEWAY_UID": uid,
         "DASKGATEWAY_NAME": name,
         "DASKGATEWAY_ROLE": "worker",
-        "DASKGATEWAY_INSTANCE_EPOCH": "0",
     }
 
 
