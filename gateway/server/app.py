@@ -106,7 +106,7 @@ class App:
             logger.warning("%s", words)
         self._make_state_dir()
         database = self._database()
-        self.store = SqliteStore(database, Witness(self.state_dir).last())
+        self.store = SqliteStore(database, Witness(self.state_dir).last(), self._server_settings.keeping())
         await self.store.open()
         self._stack.push_async_callback(self.store.close)
         self._doubts = Doubts(self.state_dir, database, self.store, self.store.strange, self.settings.backends)
@@ -124,7 +124,15 @@ class App:
         self._spawn(self._doors.holds.run(), "holds")
         launches = keys.Launches(cluster_keys, self._agent_endpoint)
         backends: dict[str, Backend] = dict(self.settings.backends)
-        self.reconciler = Reconciler(self.store, backends, launches, now_ms, self._server_settings.patience)
+        self.reconciler = Reconciler(
+            self.store,
+            backends,
+            launches,
+            now_ms,
+            self._server_settings.patience,
+            most_ended=self._server_settings.max_ended_per_user,
+            let_go=cluster_keys.forget,
+        )
         for backend in backends.values():
             try:
                 await backend.open(self.reconciler.observed)

@@ -31,6 +31,7 @@ from gateway.server.core.quantities import (
 )
 from gateway.server.core.quotas import Quotas
 from gateway.server.core.texts import is_sound
+from gateway.server.store.contract import Keeping
 
 FIELD_TYPES = (
     option_types.Text,
@@ -97,6 +98,12 @@ class DaskGateway(Configurable):
         min=0,
         help="Ended clusters of one user that are kept with their logs, for retention_s; of more, those that ended first go. 0: no limit.",
     ).tag(config=True)
+    max_events_per_cluster = Int(
+        1_000, min=100, max=100_000, help="Events of one cluster that are kept, up to 1 KiB each: the newest. Of an ended one: 100."
+    ).tag(config=True)
+    max_events_per_user = Int(
+        10_000, min=0, help="Events of all clusters of one user that are kept: the newest, and a tenth more for a while. 0: no limit."
+    ).tag(config=True)
     max_tokens_per_user = Int(100, min=0, help="Valid API tokens of one user. 0: no limit.").tag(config=True)
     max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
@@ -131,6 +138,10 @@ class DaskGateway(Configurable):
             worker_connect_s=self.worker_connect_timeout_s,
             retention_s=self.retention_s,
         )
+
+    def keeping(self) -> Keeping:
+        """Return how much the database keeps of what clusters leave behind."""
+        return Keeping(events_per_cluster=self.max_events_per_cluster, events_per_user=self.max_events_per_user)
 
     def quotas(self) -> Quotas:
         """Return how much one user may have."""

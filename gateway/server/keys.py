@@ -111,6 +111,10 @@ class ClusterKeys:
         self.keep(uid, secrets)
         return secrets
 
+    def forget(self, uid: str) -> None:
+        """Drop a cluster's secrets: it has ended."""
+        self._kept.pop(uid, None)
+
     def keep(self, uid: str, secrets: ClusterSecrets) -> None:
         """Keep a cluster's secrets unsealed in memory."""
         self._kept[uid] = secrets

@@ -202,7 +202,9 @@ class Harness:
         await self.store.open()
         self.draining = asyncio.Event()
         self.doors = self.make_doors(self.store)
-        self.reconciler = Reconciler(self.store, {"pretend": self.backend}, self._launches, self.now_ms, lambda: self.patience)
+        self.reconciler = Reconciler(
+            self.store, {"pretend": self.backend}, self._launches, self.now_ms, lambda: self.patience, most_ended=self.quotas.ended
+        )
         await self.backend.open(self.reconciler.observed)
         services = Services(
             store=self.store,

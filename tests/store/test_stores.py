@@ -34,7 +34,7 @@ from gateway.server.core.model import (
     WorkerGroup,
 )
 from gateway.server.store import feed, sql
-from gateway.server.store.codec import decode, encode
+from gateway.server.store.codec import decode, decode_cluster, decode_spec, encode, encode_cluster, encode_spec
 from gateway.server.store.contract import Conflict, Interest, StoreError, StoreUnreachable, Tx
 from gateway.server.store.memory import MemoryStore
 from gateway.server.store.sqlite import SqliteStore
@@ -272,6 +272,7 @@ async def test_unusable_files_are_told_in_one_line(tmp_path: pathlib.Path) -> No
 
 sizes = st.one_of(st.builds(Count, st.integers(0, 9)), st.builds(Adaptive, st.integers(0, 3), st.integers(3, 9)))
 texts = st.text(max_size=8)
+settings = st.dictionaries(texts, st.one_of(texts, st.integers(), st.dictionaries(texts, texts)), max_size=2)
 clusters = st.builds(
     Cluster,
     uid=texts,
@@ -281,7 +282,10 @@ clusters = st.builds(
         Spec,
         backend=texts,
         options=st.dictionaries(texts, st.one_of(texts, st.integers(), st.booleans())),
-        groups=st.dictionaries(texts, st.builds(WorkerGroup, sizes, resources=st.builds(Resources, st.floats(0, 9), st.integers(0, 9)))),
+        settings=settings,
+        groups=st.dictionaries(
+            texts, st.builds(WorkerGroup, sizes, settings=settings, resources=st.builds(Resources, st.floats(0, 9), st.integers(0, 9)))
+        ),
         lifecycle=st.builds(Lifecycle, st.none() | st.floats(0, 9)),
     ),
     state=st.sampled_from(State),
@@ -295,6 +299,17 @@ clusters = st.builds(
 @given(clusters)
 def test_what_is_encoded_is_decoded_the_same(cluster: Cluster) -> None:
     assert decode(Cluster, encode(cluster)) == cluster
+    assert decode_cluster(encode_cluster(cluster), encode_spec(cluster.spec)) == cluster
+
+
+def test_settings_that_groups_share_with_their_cluster_are_written_and_kept_once() -> None:
+    settings = {"environment": {"A": "x" * 1000}}
+    groups = {name: WorkerGroup(settings=dict(settings)) for name in ("default", "gpu")} | {"own": WorkerGroup(settings={"a": 1})}
+    written = encode_spec(Spec("local", settings=settings, groups=groups))
+    assert written.count("x" * 1000) == 1
+    found = decode_spec(written)
+    assert found == Spec("local", settings=settings, groups=groups)
+    assert found.groups["gpu"].settings is found.settings
 
 
 def test_a_token_is_decoded_the_same() -> None:

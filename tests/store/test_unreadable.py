@@ -31,7 +31,7 @@ SPOILT: Mapping[str, str] = {
     "a number for a name": """json_set(document, '$.owner', 7)""",
     "a truth value for a number": """json_set(document, '$.generation', json('true'))""",
     "an unknown state": """json_set(document, '$.state', 'LOST')""",
-    "a number that is none": """replace(document, '"spec":{', '"spec":{"limits":{"cores":NaN},')""",
+    "a number that is none": """replace(document, '"groups":{', '"activity":{"clients":NaN},"groups":{')""",
     "far too deep": "replace(hex(zeroblob(100000)), '00', '[')",
     "no UTF-8": "CAST(x'7bff7d' AS TEXT)",
 }

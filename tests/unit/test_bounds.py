@@ -21,7 +21,7 @@ from gateway.server.core.limits import grant
 from gateway.server.core.model import Adaptive, Count, Lifecycle, Limits
 from gateway.server.core.options import Bool, Field, Float, Integer, Mapped, Select, Text, check_value, wrong_field
 from gateway.server.core.quantities import MAX_MEMORY_BYTES, MAX_WHOLE, parse_bytes
-from gateway.server.core.texts import sound
+from gateway.server.core.texts import CUT, abridged, sound
 
 SETTINGS = {"worker_cores": 1.0, "worker_memory": "2 GiB", "scheduler_cores": 1.0, "scheduler_memory": "2 GiB", "worker_threads": 0}
 OPEN: tuple[Field, ...] = (  # as an administrator may offer them who thinks of no bounds
@@ -196,3 +196,12 @@ def test_what_is_half_a_character_becomes_a_whole_one() -> None:
 def test_what_nobody_may_exceed_is_not_exceeded_by_never() -> None:
     spec = admit(Wish(lifecycle=LifecycleWish(max_lifetime_s=0.0)), offer(most=Lifecycle(max_lifetime_s=60.0)))
     assert spec.lifecycle.max_lifetime_s == 60.0
+
+
+def test_a_long_message_is_told_by_its_beginning_and_its_end() -> None:
+    told = abridged("begins " + "x" * 5000 + " ends", 100)
+    assert len(told) == 100
+    assert told.startswith("begins x")
+    assert told.endswith("x ends")
+    assert CUT in told
+    assert abridged("short\udcff", 100) == "short?"

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
 from gateway.server.core.facts import HUSH_S, AgentNews, Facts, Patience
 from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Launching, Scheduler, State, StopWish, Worker
-from gateway.server.core.texts import sound
+from gateway.server.core.texts import abridged, sound
 from gateway.server.core.transitions import Trigger, after
 from gateway.wire import AGENT_SILENT
 
-MAX_MESSAGE = 4096
+MAX_MESSAGE = 4096  # characters of why a cluster is where it is
+MAX_EVENT = 1024  # characters of an event's message: there are many
 MAX_FAILURE = 1024  # characters of the reason that is kept with a group
 QUEUED = "SCHEDULER_QUEUED"  # reason of a cluster whose scheduler waits in a queue
 ACTIVITY_SLACK_MS = 2000  # ages travel as durations: an instant that moved less than this has not moved
@@ -32,7 +33,7 @@ class Known:
 
     def tell(self, reason: str, message: str, instance: str = "") -> None:
         """Note an event."""
-        self.events.append(Event(self.cluster.uid, self.now, reason, sound(message, MAX_MESSAGE), instance))
+        self.events.append(Event(self.cluster.uid, self.now, reason, abridged(message, MAX_EVENT), instance))
 
     def scheduler(self, **changes: object) -> None:
         """Change what is known of the scheduler."""

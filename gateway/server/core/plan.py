@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Phase, Target
-from gateway.server.core import lifetimes, limits
+from gateway.server.core import ended, lifetimes, limits
 from gateway.server.core.absorb import Known, absorb, hushed_words
 from gateway.server.core.facts import BEAT_S, Facts, Patience
 from gateway.server.core.model import (
@@ -268,7 +268,7 @@ def _finish(known: Known) -> None:
     trigger = Trigger.GONE_BY_FAULT if stop.goal is State.FAILED else Trigger.GONE_AS_WISHED
     known.move(trigger, stop.reason, stop.message)
     purge_at = known.now + int(known.patience.retention_s * 1000)
-    known.cluster = replace(known.cluster, stopped_at=known.now, purge_at=purge_at)
+    known.cluster = ended.kept(replace(known.cluster, stopped_at=known.now, purge_at=purge_at))
 
 
 def _count(known: Known) -> None:

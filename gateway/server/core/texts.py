@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CUT = "[…]"  # stands for what was left out
+
 
 def is_sound(text: str) -> bool:
     """Whether a text can be stored, sent, and handed to a process: whole characters, none of them NUL."""
@@ -9,6 +11,14 @@ def is_sound(text: str) -> bool:
         return "\0" not in text and bool(text.isascii() or text.encode() is not None)
     except UnicodeEncodeError:
         return False
+
+
+def abridged(text: str, most: int) -> str:
+    """Return at most so many characters of a text: of a longer one how it begins and how it ends, which is where logs say what happened."""
+    if len(text) <= most:
+        return sound(text, most)
+    head = most // 4
+    return sound(f"{text[:head]} {CUT} {text[len(text) - (most - head - len(CUT) - 2) :]}", most)
 
 
 def sound(text: str, most: int) -> str:

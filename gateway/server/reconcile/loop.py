@@ -43,7 +43,12 @@ class Reconciler:
         make_launches: MakeLaunches,
         now: Callable[[], int],
         patience: Callable[[], Patience],
+        *,
+        most_ended: int = 0,
+        let_go: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._most_ended = most_ended  # clusters of one user that are kept; 0: all, for as long as patience says
+        self._let_go = let_go  # told of each cluster that has ended: nothing of it will be started any more
         self.objection: Objection = anywhere  # what the edge has against a scheduler's address
         self.inbox = Inbox()
         self._store, self._backends, self._make_launches = store, backends, make_launches
@@ -66,6 +71,7 @@ class Reconciler:
             self._queue.add(cluster.uid)
         self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(CONCURRENCY)]
         self._tasks.append(asyncio.create_task(self._listen(), name="listen"))
+        self._tasks.append(asyncio.create_task(self._make_room_at_first(), name="make-room"))
 
     async def stop(self) -> None:
         """Finish the steps that were begun, at most 10 s, and begin no more."""
@@ -156,6 +162,9 @@ class Reconciler:
                 self.inbox.forget(uid)
                 return None
             self._warn(result)
+            if result.cluster.stopped_at == now:  # it has ended with this step
+                self._let_go(uid)
+                await self._make_room(result.cluster.owner)
             if not result.actions:
                 return result.wake_at
             done = await execute(result.actions, result.cluster, self._backends, self._make_launches)
@@ -194,6 +203,8 @@ class Reconciler:
                 tx.delete_workers(uid, result.deleted)
             if result.events:
                 tx.add_events(result.events)
+            if result.cluster.state.finished and not cluster.state.finished:
+                tx.drop_remains(uid)
             return replace(result, cluster=tx.put_cluster(result.cluster))
         return result
 
@@ -208,6 +219,30 @@ class Reconciler:
         self._queue.drop(uid)  # whatever it waits for: the next step sees it
         facts = self.inbox.take(uid, now)
         return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
+
+    async def _make_room_at_first(self) -> None:
+        """Do so for every user: fewer may be kept than before."""
+        for owner in {cluster.owner for cluster in self._store.view.clusters() if cluster.state.finished}:
+            try:
+                await self._make_room(owner)
+            except StoreUnreachable as error:
+                logger.warning("ended clusters of %s are not purged early: %s", owner, error)
+
+    async def _make_room(self, owner: str) -> None:
+        """Have the clusters purged that ended first, if too many of one user's are kept."""
+        ended = self._store.view.ended(owner)
+        now, beyond = self._now(), [cluster.uid for cluster in ended[: max(0, len(ended) - self._most_ended)]]
+        if not beyond or not self._most_ended:
+            return
+
+        def expire(tx: Tx) -> None:
+            for cluster in filter(None, map(tx.cluster, beyond)):
+                if cluster.purge_at > now:
+                    tx.put_cluster(replace(cluster, purge_at=now))
+
+        await self._store.transact(expire)
+        for uid in beyond:
+            self._queue.add(uid)
 
     async def _purge(self, uid: str) -> None:
         await self._store.transact(lambda tx: tx.purge_cluster(uid))

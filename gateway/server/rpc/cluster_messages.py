@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # The tag of a cluster in a list: its field's number, and that a length follows.
 LISTED = bytes([service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2])
-CACHED = 20_000  # clusters whose last message is kept, about 1 KiB each
+CACHED, CACHED_BYTES = 20_000, 64 * 1024 * 1024  # clusters whose last message is kept, and what these take together
 TOLD_CACHED = 200  # changes that watches are being told of, about 1 KiB each
 UNSHOWABLE = "UNSHOWABLE"  # reason of a cluster of which only the least can be told
 MAX_TEXT = 256  # characters of what is told of such a one
@@ -53,6 +53,7 @@ class ClusterMessages:
     def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         self._endpoint = endpoint
         self._kept: dict[str, _Kept] = {}
+        self._kept_bytes = 0
         self._told: dict[tuple[str, int, bool], bytes] = {}
         self._passed_over = PassedOver(logger, "this cluster cannot be shown; lists and watches pass it over")
 
@@ -101,10 +102,15 @@ class ClusterMessages:
             self._passed_over.tell(f"cluster {cluster.uid} of {cluster.owner}", error)
             kept = _Kept(cluster.revision, b"", 0)
         if cluster.revision:
-            while len(self._kept) >= CACHED:
-                del self._kept[next(iter(self._kept))]
-            self._kept[cluster.uid] = kept
+            self._keep(cluster.uid, kept)
         return kept
+
+    def _keep(self, uid: str, kept: _Kept) -> None:
+        before = self._kept.pop(uid, None)
+        self._kept_bytes += len(kept.listed) - (len(before.listed) if before is not None else 0)
+        self._kept[uid] = kept
+        while len(self._kept) > CACHED or self._kept_bytes > CACHED_BYTES:
+            self._kept_bytes -= len(self._kept.pop(next(iter(self._kept))).listed)
 
 
 def _encoded(cluster: Cluster, endpoint: Endpoint) -> bytes:

@@ -1,4 +1,6 @@
-"""Model ⇄ JSON text. Driven by the dataclasses' own types; a field that is missing takes its default, one that is unknown is an error.
+"""Model ⇄ JSON text; of a cluster two texts, its spec and all else.
+
+Driven by the dataclasses' own types; a field that is missing takes its default, one that is unknown is an error.
 
 An unknown field means that a newer version wrote it, and the schema check should have refused that database before.
 """
@@ -12,12 +14,15 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from gateway.server.core.model import Adaptive, Cluster, Count, Worker
+from gateway.server.core.model import Adaptive, Cluster, Count, Spec, Worker
 
 T = TypeVar("T")
+
+_UNREADABLE = (KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # what the builders raise beside ValueError
 
 
 def encode(value: Any) -> str:
@@ -57,8 +62,8 @@ def _make_encoder(cls: type) -> Callable[[Any], Any]:
     return lambda value: value
 
 
-def _dataclass_encoder(cls: Any) -> Callable[[Any], Any]:
-    fields = [(f.name, f.default if f.default is not dataclasses.MISSING else _NONE) for f in dataclasses.fields(cls)]
+def _dataclass_encoder(cls: Any, without: str = "") -> Callable[[Any], Any]:
+    fields = [(f.name, f.default if f.default is not dataclasses.MISSING else _NONE) for f in dataclasses.fields(cls) if f.name != without]
 
     def plain(value: Any) -> dict[str, Any]:
         told = {}
@@ -83,13 +88,13 @@ def decode(cls: type[T], text: str) -> T:
     """Return the dataclass; ValueError if the text is not one."""
     try:
         result: T = _builder(typing.cast(Any, cls))(json.loads(text))
-    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"not a stored {cls.__name__}: {error}") from None
     return result
 
 
 @functools.cache
-def _builder(kind: Any) -> Callable[[Any], Any]:
+def _builder(kind: Any) -> Callable[..., Any]:
     """Return what makes a value of a type out of plain JSON values."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind == Count | Adaptive:
@@ -133,20 +138,52 @@ def _number(plain: Any) -> float:
     return number
 
 
-def _dataclass_builder(cls: type) -> Callable[[Any], Any]:
+def _dataclass_builder(cls: type) -> Callable[..., Any]:
     hints = typing.get_type_hints(cls)
     builders: dict[str, Callable[[Any], Any]] = {field.name: _builder(hints[field.name]) for field in dataclasses.fields(cls)}
-    return lambda plain: cls(**{name: builders[name](value) for name, value in plain.items()})
+    return lambda plain, **given: cls(**given, **{name: builders[name](value) for name, value in plain.items()})
 
 
 def encode_cluster(cluster: Cluster) -> str:
-    """Return a cluster as JSON."""
-    return encode(cluster)
+    """Return a cluster as JSON, all but its spec."""
+    return _dumps(_cluster_encoder(cluster))
 
 
-def decode_cluster(text: str) -> Cluster:
-    """Return a cluster."""
-    return decode(Cluster, text)
+_cluster_encoder = _dataclass_encoder(Cluster, without="spec")
+
+
+def encode_spec(spec: Spec) -> str:
+    """Return a spec as JSON. Settings that a group shares with its cluster are written once."""
+    shared = [name for name, group in spec.groups.items() if group.settings is spec.settings or group.settings == spec.settings]
+    groups = {name: replace(group, settings={}) if name in shared else group for name, group in spec.groups.items()}
+    plain = _encoder(Spec)(replace(spec, groups=groups))
+    for name in shared:
+        del plain["groups"][name]["settings"]
+    return _dumps(plain)
+
+
+def decode_spec(text: str) -> Spec:
+    """Return a spec; ValueError if the text is none."""
+    try:
+        plain = json.loads(text)
+        spec: Spec = _builder(Spec)(plain)
+        own = {name for name, group in plain.get("groups", {}).items() if "settings" in group}
+    except _UNREADABLE as error:
+        raise ValueError(f"not a stored Spec: {error}") from None
+    return replace(spec, groups={n: group if n in own else replace(group, settings=spec.settings) for n, group in spec.groups.items()})
+
+
+def decode_cluster(text: str, spec: str | None) -> Cluster:
+    """Return a cluster; ValueError if the texts are none, or there is no spec."""
+    if spec is None:
+        raise ValueError("it has no spec")
+    given = decode_spec(spec)
+    try:
+        plain = json.loads(text)
+        found: Cluster = _builder(Cluster)(plain, spec=given)
+    except _UNREADABLE as error:
+        raise ValueError(f"not a stored Cluster: {error}") from None
+    return found
 
 
 def decode_worker(text: str) -> Worker:

@@ -46,6 +46,16 @@ class Last:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How many rows are kept of what one cluster or user leaves behind; the newest are. About a tenth more may stand there for a while."""
+
+    events_per_cluster: int = 1000
+    events_per_ended: int = 100
+    events_per_user: int = 10_000
+    effects_per_user: int = 10_000
+
+
 class Tx(Protocol):
     """One transaction. Reads see its own writes."""
 
@@ -64,6 +74,9 @@ class Tx(Protocol):
     def purge_cluster(self, uid: str) -> None:
         """Delete a cluster with its workers, events and secrets; leaves a tombstone."""
 
+    def drop_remains(self, uid: str) -> None:
+        """Delete what a cluster that has ended needs no more: its secrets, and all but its last events."""
+
     def secrets(self, uid: str) -> bytes | None:
         """Return a cluster's encrypted secrets."""
 
@@ -80,7 +93,7 @@ class Tx(Protocol):
         """Delete, however many, in few statements; those that are absent are passed over."""
 
     def add_events(self, events: Sequence[Event]) -> None:
-        """Append events, stamped with this transaction's revision; the newest 1,000 of a cluster are kept."""
+        """Append events, stamped with this transaction's revision; of a cluster and of a user the newest are kept (Keeping)."""
 
     def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
         """Return events newest first with their sequence numbers."""
@@ -89,7 +102,7 @@ class Tx(Protocol):
         """Return the effect remembered under a request_id."""
 
     def remember(self, effect: Remembered) -> None:
-        """Remember an effect."""
+        """Remember an effect; of a user the newest are kept (Keeping)."""
 
     def forget(self, before_at: int) -> int:
         """Forget effects older than an instant, and tokens and what is spent that expired before it; return how many."""
@@ -162,6 +175,9 @@ class View(Protocol):
 
     def named(self, owner: str, cluster_id: str) -> Cluster | None:
         """Return the newest cluster of that name."""
+
+    def ended(self, owner: str) -> Sequence[Cluster]:
+        """Return the clusters of an owner that have ended, those that ended first before the others."""
 
     def purged(self, uid: str) -> bool:
         """Whether there was such a cluster; those purged long ago are forgotten."""

@@ -24,6 +24,7 @@ class Feed:
         self._clusters: dict[str, Cluster] = {}
         self._owned: dict[str, dict[str, Cluster]] = {}
         self._named: dict[tuple[str, str], dict[str, Cluster]] = {}  # all that had the name, the newest last
+        self._ended: dict[str, dict[str, Cluster]] = {}  # by owner
         self._newest: list[str] | None = None  # every uid, that of the newest cluster first, until one comes or goes
         self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()  # by uid, in the order of their revisions
         self._subscriptions = Subscriptions()
@@ -56,6 +57,10 @@ class Feed:
             found |= self._named.get(name, {})
         wanted = [cluster for cluster in found.values() if interest.wants(cluster.owner, cluster.cluster_id, cluster.uid)]
         return sorted(wanted, key=_newest_first)
+
+    def ended(self, owner: str) -> Sequence[Cluster]:
+        """Return the clusters of an owner that have ended, those that ended first before the others."""
+        return sorted(self._ended.get(owner, {}).values(), key=lambda cluster: (cluster.stopped_at, cluster.created_revision))
 
     def purged(self, uid: str) -> bool:
         """Whether there was such a cluster; those purged long ago are forgotten."""
@@ -110,10 +115,13 @@ class Feed:
         self._clusters[cluster.uid] = cluster
         self._owned.setdefault(cluster.owner, {})[cluster.uid] = cluster  # keeps its place, which is that of its creation
         self._named.setdefault((cluster.owner, cluster.cluster_id), {})[cluster.uid] = cluster
+        if cluster.state.finished:
+            self._ended.setdefault(cluster.owner, {})[cluster.uid] = cluster
 
     def _bury(self, tombstone: Tombstone) -> None:
         self._clusters.pop(tombstone.uid, None)
         _take_out(self._owned, tombstone.owner, tombstone.uid)
+        _take_out(self._ended, tombstone.owner, tombstone.uid)
         _take_out(self._named, (tombstone.owner, tombstone.cluster_id), tombstone.uid)
         self._tombstones[tombstone.uid] = tombstone
         while len(self._tombstones) > MAX_TOMBSTONES:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
-from gateway.server.store.contract import Conflict, StoreUnreachable, Tombstone, Tx
+from gateway.server.store.contract import Conflict, Keeping, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
 from gateway.server.store.sql import KEPT_EVENTS
 
@@ -82,6 +82,13 @@ class MemoryTx:
         self.tables.secrets.pop(uid, None)
         self.tables.workers = {key: worker for key, worker in self.tables.workers.items() if key[0] != uid}
         self.tables.events = [entry for entry in self.tables.events if entry[1].uid != uid]
+
+    def drop_remains(self, uid: str) -> None:
+        self._stamp()
+        self.tables.secrets.pop(uid, None)
+        mine = [entry for entry in self.tables.events if entry[1].uid == uid]
+        gone = {entry[0] for entry in mine[: -Keeping().events_per_ended]}
+        self.tables.events = [entry for entry in self.tables.events if entry[0] not in gone]
 
     def secrets(self, uid: str) -> bytes | None:
         return self.tables.secrets.get(uid)

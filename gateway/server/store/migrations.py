@@ -19,7 +19,7 @@ def _tokens_without_rights(connection: Connection) -> None:
     """Take out of tokens what their users were when they made them: that is asked with every call."""
     table = tables.token
     for found in connection.execute(select(table.c.id, table.c.document)).all():
-        document = json.loads(found.document)
+        document = _object(found.document)
         kept = {name: value for name, value in document.items() if name not in ("admin", "groups")}
         if kept != document:
             connection.execute(table.update().where(table.c.id == found.id).values(document=json.dumps(kept, separators=(",", ":"))))
@@ -30,8 +30,29 @@ def _what_is_spent(connection: Connection) -> None:
     tables.spent.create(connection)
 
 
+def _specs_apart(connection: Connection) -> None:
+    """Move the wish for each cluster into a table of its own."""
+    tables.spec.create(connection, checkfirst=True)
+    table = tables.cluster
+    for found in connection.execute(select(table.c.uid, table.c.document)).all():
+        document = _object(found.document)
+        if "spec" in document:
+            spec = json.dumps(document.pop("spec"), separators=(",", ":"))
+            connection.execute(tables.spec.insert().values(uid=found.uid, document=spec))
+            connection.execute(table.update().where(table.c.uid == found.uid).values(document=json.dumps(document, separators=(",", ":"))))
+
+
+def _object(document: str) -> dict[str, object]:
+    """Return what a record holds; nothing of one that cannot be read: it is told of, and passed over, when it is needed."""
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 # Step n brings version n to version n + 1. Version 1 is the first there was.
-MIGRATIONS: Sequence[Migration] = (_tokens_without_rights, _what_is_spent)
+MIGRATIONS: Sequence[Migration] = (_tokens_without_rights, _what_is_spent, _specs_apart)
 
 
 def migrate(connection: Connection) -> None:

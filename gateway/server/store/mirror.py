@@ -10,9 +10,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.server.core.model import Cluster, Worker
+from gateway.server.store.counts import RowCounts
 from gateway.server.store.unreadable import Unread
 
-TRIM_EVERY = 50  # events of a cluster are looked through after so many more, not with each
 KEPT_WORKERS = 200_000  # over all clusters, about 500 bytes each; beyond, those of the least used clusters are read again
 
 
@@ -24,10 +24,10 @@ class Mirror:
         self._clusters: dict[str, Cluster] = {}
         self._living: Counter[str] = Counter()  # by owner
         self._named: dict[tuple[str, str], str] = {}  # uids of living clusters, by owner and cluster_id
-        self._events: Counter[str] = Counter()  # added, of each cluster, since its events were last looked through
+        self.events = RowCounts()  # of each cluster
+        self.events_of_owner, self.effects_of_user = RowCounts(), RowCounts()
         for cluster in clusters:
             self._put(cluster)
-            self._events[cluster.uid] = TRIM_EVERY  # nobody knows how many there are
         for row in unread:
             self._unread[row.uid] = row.revision
             if not row.finished:
@@ -51,14 +51,6 @@ class Mirror:
     def living_named(self, owner: str, cluster_id: str) -> str | None:
         """Return the uid of the cluster that has a name now."""
         return self._named.get((owner, cluster_id))
-
-    def trim_due(self, uid: str, added: int) -> bool:
-        """Count events that are added to a cluster's; return whether it is time to look for those too many."""
-        self._events[uid] += added
-        if self._events[uid] < TRIM_EVERY:
-            return False
-        self._events[uid] = 0
-        return True
 
     def workers(self, uid: str) -> dict[str, Worker] | None:
         """Return a cluster's workers by name, None if they are not known. Not to be changed."""
@@ -89,7 +81,7 @@ class Mirror:
             self.learn_workers(uid, found)
         for uid in purged:
             self._forget_workers(uid)
-            self._events.pop(uid, None)
+            self.events.forget(uid)
 
     def _put(self, cluster: Cluster) -> None:
         self._clusters[cluster.uid] = cluster

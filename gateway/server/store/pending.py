@@ -36,7 +36,9 @@ _put_clusters = PreparedRows(
     _put(t.cluster, "finished", "revision", "document"),
     ("uid", "owner", "cluster_id", "finished", "revision", "created_revision", "document"),
 )
+_put_specs = PreparedRows(_put(t.spec, "document"), ("uid", "document"))
 _put_secrets = PreparedRows(_put(t.secret, "sealed"), ("uid", "sealed"))
+_delete_secrets = PreparedRows(lambda binds: t.secret.delete().where(or_(*[t.secret.c.uid == bind["uid"] for bind in binds])), ("uid",))
 _put_workers = PreparedRows(_put(t.worker, "created_at", "document"), ("uid", "name", "created_at", "document"))
 _delete_workers = PreparedRows(_delete_these, ("uid", "name"))
 _add_events = PreparedRows(_put(t.event), ("uid", "revision", "at", "reason", "message", "instance"))
@@ -64,7 +66,8 @@ class Pending:
 
     def __init__(self) -> None:
         self.clusters: dict[str, Row] = {}
-        self.secrets: dict[str, Row] = {}
+        self.specs: dict[str, Row] = {}
+        self.secrets: dict[str, Row | None] = {}  # None: to be deleted
         self.workers: dict[tuple[str, str], Row | None] = {}  # by uid and name; None: to be deleted
         self.events: list[Row] = []
         self.effects: dict[tuple[str, str, str], Row] = {}  # by user, method and request_id
@@ -72,6 +75,7 @@ class Pending:
     def take(self, later: Pending) -> None:
         """Take what another transaction wrote after these."""
         self.clusters |= later.clusters
+        self.specs |= later.specs
         self.secrets |= later.secrets
         self.workers |= later.workers
         self.events += later.events
@@ -81,10 +85,12 @@ class Pending:
         """Tell the database, and hold nothing any more."""
         # Those that have ended first: the name of one may be another's by now.
         _put_clusters.run(cursor, dialect, sorted(self.clusters.values(), key=lambda row: not row["finished"]))
-        _put_secrets.run(cursor, dialect, list(self.secrets.values()))
+        _put_specs.run(cursor, dialect, list(self.specs.values()))
+        _delete_secrets.run(cursor, dialect, [{"uid": uid} for uid, row in self.secrets.items() if row is None])
+        _put_secrets.run(cursor, dialect, [row for row in self.secrets.values() if row is not None])
         _delete_workers.run(cursor, dialect, [{"uid": uid, "name": name} for (uid, name), row in self.workers.items() if row is None])
         _put_workers.run(cursor, dialect, [row for row in self.workers.values() if row is not None])
         _add_events.run(cursor, dialect, self.events)
         _remember.run(cursor, dialect, list(self.effects.values()))
-        for rows in (self.clusters, self.secrets, self.workers, self.events, self.effects):
+        for rows in (self.clusters, self.specs, self.secrets, self.workers, self.events, self.effects):
             rows.clear()

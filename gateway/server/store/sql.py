@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
 from gateway.server.store import tables as t
-from gateway.server.store.codec import decode_cluster, encode
-from gateway.server.store.contract import Conflict, Tombstone
+from gateway.server.store import trimming
+from gateway.server.store.codec import decode_cluster, encode, encode_cluster, encode_spec
+from gateway.server.store.contract import Conflict, Keeping, Tombstone
 from gateway.server.store.feed import MAX_TOMBSTONES
 from gateway.server.store.mirror import Mirror, in_order
 from gateway.server.store.pending import Pending, row
@@ -23,7 +24,8 @@ from gateway.server.store.unreadable import readable, token_of, worker_of
 
 KEPT_EVENTS = 1000  # of each cluster
 
-_get_cluster = Prepared(select(t.cluster.c.document).where(t.cluster.c.uid == bindparam("of")))
+_read_cluster = select(t.cluster.c.document, t.spec.c.document.label("spec")).outerjoin(t.spec, t.spec.c.uid == t.cluster.c.uid)
+_get_cluster = Prepared(_read_cluster.where(t.cluster.c.uid == bindparam("of")))
 _get_workers = Prepared(
     select(t.worker.c.name, t.worker.c.created_at, t.worker.c.document)
     .where(t.worker.c.uid == bindparam("of"))
@@ -59,7 +61,9 @@ class SqlTx:
         mirror: Mirror | None = None,
         cursor: Cursor | None = None,
         before: Pending | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
+        self._keeping = keeping or Keeping(events_per_cluster=KEPT_EVENTS)
         self._connection, self._mirror, self._before = connection, mirror, before
         self._revision = revision  # what this transaction's writes are stamped with
         self._dialect = connection.dialect
@@ -114,13 +118,13 @@ class SqlTx:
         if self._mirror is not None:
             return None if uid in self.purged else self.clusters.get(uid) or self._mirror.cluster(uid)
         found = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
-        return decode_cluster(found[0]) if found is not None else None
+        return decode_cluster(*found) if found is not None else None
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         c = t.cluster.c
-        query = select(c.document).where(c.owner == owner, c.cluster_id == cluster_id).order_by(c.created_revision.desc()).limit(1)
-        document = self._database().execute(query).scalar()
-        return decode_cluster(document) if document is not None else None
+        query = _read_cluster.where(c.owner == owner, c.cluster_id == cluster_id).order_by(c.created_revision.desc()).limit(1)
+        found = self._database().execute(query).one_or_none()
+        return decode_cluster(*found) if found is not None else None
 
     def count_living(self, owner: str | None = None) -> int:
         if self._mirror is not None and not self.clusters and not self.tombstones:
@@ -135,6 +139,7 @@ class SqlTx:
             raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
         revision = self._stamp()
         stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
+        before = self.cluster(cluster.uid) if self._mirror is not None else None
         self._pending.clusters[stamped.uid] = row(
             uid=stamped.uid,
             owner=stamped.owner,
@@ -142,10 +147,13 @@ class SqlTx:
             finished=stamped.state.finished,
             revision=stamped.revision,
             created_revision=stamped.created_revision,
-            document=encode(stamped),
+            document=encode_cluster(stamped),
         )
-        if self._mirror is not None and self.cluster(stamped.uid) is None and self._mirror.workers(stamped.uid) is None:
+        if before is None or (before.spec is not stamped.spec and before.spec != stamped.spec):
+            self._pending.specs[stamped.uid] = row(uid=stamped.uid, document=encode_spec(stamped.spec))
+        if self._mirror is not None and before is None and self._mirror.workers(stamped.uid) is None:
             self.workers_written.setdefault(stamped.uid, {})  # a new one has none: nobody needs to look
+            self._mirror.events.know(stamped.uid, 0)
         try:
             self._written()
         except (IntegrityError, sqlite3.IntegrityError):
@@ -169,7 +177,7 @@ class SqlTx:
         if cluster is None:
             return
         connection = self._database()
-        for table in (t.cluster, t.worker, t.event, t.secret):
+        for table in (t.cluster, t.spec, t.worker, t.event, t.secret):
             connection.execute(table.delete().where(table.c.uid == uid))
         tombstone = Tombstone(uid, cluster.owner, cluster.cluster_id, self._stamp())
         connection.execute(
@@ -187,6 +195,15 @@ class SqlTx:
         if oldest is not None:
             connection.execute(t.tombstone.delete().where(c.revision <= oldest))
             self.put_meta("compacted_revision", str(oldest).encode())
+
+    def drop_remains(self, uid: str) -> None:
+        self._stamp()
+        self._pending.secrets[uid] = None
+        self._written()
+        most = self._keeping.events_per_ended
+        there = None if self._mirror is None else self._mirror.events.add(uid, 0)
+        if there is None or there > most:
+            self._trim_events(uid, most)
 
     def secrets(self, uid: str) -> bytes | None:
         return self._database().execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid)).scalar()
@@ -248,15 +265,18 @@ class SqlTx:
         ]
         self._written()
         for uid, added in Counter(event.uid for event in events).items():
-            if self._mirror is None or self._mirror.trim_due(uid, added):
-                self._trim_events(uid)
+            there, most = None if self._mirror is None else self._mirror.events.add(uid, added), self._keeping.events_per_cluster
+            if there is None or there >= most + trimming.SLACK:
+                self._trim_events(uid, most)
+            cluster = self.cluster(uid) if self._mirror is not None else None
+            if cluster is not None and self._mirror is not None:
+                counts, of_user = self._mirror.events_of_owner, self._keeping.events_per_user
+                trimming.trim_events_of(self._connection, cluster.owner, counts, added, of_user)
 
-    def _trim_events(self, uid: str) -> None:
-        c, connection = t.event.c, self._database()
-        beyond = select(c.sequence).where(c.uid == uid).order_by(c.sequence.desc()).offset(KEPT_EVENTS).limit(1)
-        last = connection.execute(beyond).scalar()
-        if last is not None:
-            connection.execute(t.event.delete().where(c.uid == uid, c.sequence <= last))
+    def _trim_events(self, uid: str, most: int) -> None:
+        trimming.trim_events(self._database(), uid, most)
+        if self._mirror is not None:
+            self._mirror.events.know(uid, most)
 
     def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
         c = t.event.c
@@ -278,6 +298,9 @@ class SqlTx:
         columns = ("user", "method", "request_id", "digest", "uid", "at")
         self._pending.effects[effect.user, effect.method, effect.request_id] = row(**{name: getattr(effect, name) for name in columns})
         self._written()
+        if self._mirror is not None:
+            counts, most = self._mirror.effects_of_user, self._keeping.effects_per_user
+            trimming.trim_effects_of(self._connection, effect.user, counts, most)
 
     def forget(self, before_at: int) -> int:
         connection = self._database()

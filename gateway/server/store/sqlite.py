@@ -25,7 +25,7 @@ from sqlalchemy.pool import QueuePool
 from gateway.server.core.model import Cluster
 from gateway.server.store import tables as t
 from gateway.server.store import unreadable
-from gateway.server.store.contract import Last, StoreError, StoreUnreachable, Tombstone, Tx
+from gateway.server.store.contract import Keeping, Last, StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
 from gateway.server.store.files import Files, FilesLost
 from gateway.server.store.identity import COMPACTED_KEY, REVISION_KEY, recognize
@@ -67,7 +67,8 @@ class _Committed:
 class SqliteStore:
     """contract.Store in a file."""
 
-    def __init__(self, path: pathlib.Path, last: Last | None = None) -> None:
+    def __init__(self, path: pathlib.Path, last: Last | None = None, keeping: Keeping | None = None) -> None:
+        self._keeping = keeping
         self._path, self._last = pathlib.Path(path), last
         self.view = Feed()
         self.identity = ""
@@ -237,7 +238,7 @@ class SqliteStore:
         cursor: Cursor = connection.connection.cursor()
         pending, revision = Pending(), self._revision
         for job in jobs:
-            revision = self._run(SqlTx(connection, revision + 1, self._mirror, cursor, pending), job, revision, committed)
+            revision = self._run(SqlTx(connection, revision + 1, self._mirror, cursor, pending, self._keeping), job, revision, committed)
         pending.write(cursor, connection.dialect)
         if revision != self._revision:
             SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -28,6 +28,13 @@ cluster = Table(
     ),
     Index("cluster_by_name", "owner", "cluster_id", "created_revision"),
     Index("cluster_living", "finished"),
+)
+
+spec = Table(  # apart from what changes with every step: a wish is written once for each time that it is wished
+    "spec",
+    metadata,
+    Column("uid", String(21), primary_key=True),
+    Column("document", Text, nullable=False),
 )
 
 secret = Table(

@@ -55,9 +55,10 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
     """Return every cluster of a database, and what is known of those that cannot be read."""
     c = t.cluster.c
     clusters, unread = [], []
-    for row in connection.execute(select(c.uid, c.owner, c.cluster_id, c.finished, c.revision, c.document)):
+    columns = (c.uid, c.owner, c.cluster_id, c.finished, c.revision, c.document, t.spec.c.document.label("spec"))
+    for row in connection.execute(select(*columns).outerjoin(t.spec, t.spec.c.uid == c.uid)):
         try:
-            clusters.append(_same(row.uid, decode_cluster(row.document)))
+            clusters.append(_same(row.uid, decode_cluster(row.document, row.spec)))
         except ValueError as error:
             tell(f"cluster {row.uid} of {row.owner}", error)
             unread.append(Unread(row.uid, row.owner, row.cluster_id, bool(row.finished), row.revision))

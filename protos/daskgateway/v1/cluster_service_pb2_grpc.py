@@ -10,7 +10,7 @@ from daskgateway.v1 import cluster_service_pb2 as daskgateway_dot_v1_dot_cluster
 class ClusterServiceStub:
     """Clusters. A name is `users/{user}/clusters/{cluster}`; `users/-` as the user of a name means the caller. Every error carries a
     google.rpc.ErrorInfo of the domain `daskgateway`, with a reason of ErrorReason. Mutations may be repeated with the same
-    request_id for 24 hours: the first effect is answered again.
+    request_id for 24 hours (of each user, the last 10,000 mutations are remembered): the first effect is answered again.
     """
 
     def __init__(self, channel):
@@ -74,7 +74,7 @@ class ClusterServiceStub:
 class ClusterServiceServicer:
     """Clusters. A name is `users/{user}/clusters/{cluster}`; `users/-` as the user of a name means the caller. Every error carries a
     google.rpc.ErrorInfo of the domain `daskgateway`, with a reason of ErrorReason. Mutations may be repeated with the same
-    request_id for 24 hours: the first effect is answered again.
+    request_id for 24 hours (of each user, the last 10,000 mutations are remembered): the first effect is answered again.
     """
 
     def CreateCluster(self, request, context):
@@ -214,7 +214,7 @@ def add_ClusterServiceServicer_to_server(servicer, server):
 class ClusterService:
     """Clusters. A name is `users/{user}/clusters/{cluster}`; `users/-` as the user of a name means the caller. Every error carries a
     google.rpc.ErrorInfo of the domain `daskgateway`, with a reason of ErrorReason. Mutations may be repeated with the same
-    request_id for 24 hours: the first effect is answered again.
+    request_id for 24 hours (of each user, the last 10,000 mutations are remembered): the first effect is answered again.
     """
 
     @staticmethod
