@@ -16,9 +16,14 @@ SERVER_ONLY = ("sqlalchemy", "aiohttp", "traitlets", "uvloop", "grpc_interceptor
 CHECK = f"""
 import importlib.util, sys
 assert not [name for name in {SERVER_ONLY!r} if importlib.util.find_spec(name)], "the light install brings a server's packages"
-from gateway import GatewayCluster
+from importlib.resources import files
+assert all(files(name).joinpath("py.typed").is_file() for name in ("gateway", "daskgateway")), "type checkers see no types"
+import asyncio
+from gateway import AsyncGateway, Gateway, GatewayCluster
 with GatewayCluster("light", n_workers=1) as cluster, cluster.get_client() as client:
     assert client.submit(sum, [20, 22]).result(timeout=60) == 42
+    assert "light, ACTIVE" in repr(Gateway().get_cluster("light"))
+    assert asyncio.run(AsyncGateway().get_cluster("light")).uid == cluster.describe().uid == cluster.uid
 print("Python", ".".join(map(str, sys.version_info[:3])), "computes with the light client")
 """
 

@@ -16,14 +16,36 @@ class FieldViolation:
     """One field that is wrong, with what would be right."""
 
     field: str
+    """Its path in the request, such as `spec.options.worker_cores`."""
     description: str
+    """What would be right."""
+
+
+@dataclass(frozen=True)
+class QuotaViolation:
+    """A quota that is used up, and whose it is."""
+
+    subject: str
+    """Whose: `users/{user}`."""
+    description: str
+    """Which quota, as a sentence."""
 
 
 class GatewayError(Exception):
-    """A call to the gateway failed.
+    """A call to the gateway failed. Its text says why."""
 
-    `code` is the name of a gRPC status code, `reason` a value of ErrorReason (empty if the server gave none).
-    """
+    code: str
+    """Name of a gRPC status code, such as `NOT_FOUND`."""
+    reason: str
+    """A value of ErrorReason, such as `CLUSTER_NOT_FOUND`; empty if the gateway gave none."""
+    violations: tuple[FieldViolation, ...]
+    """Every field of the request that is wrong."""
+    quotas: tuple[QuotaViolation, ...]
+    """Every quota that is used up."""
+    retry_after_s: float | None
+    """In how many seconds it may be worth to try again; None if the gateway does not say."""
+    metadata: dict[str, str]
+    """What the gateway tells besides, such as `correlation_id`, by which its log explains a fault."""
 
     def __init__(
         self,
@@ -32,10 +54,15 @@ class GatewayError(Exception):
         code: str = "UNKNOWN",
         reason: str = "",
         violations: Sequence[FieldViolation] = (),
+        quotas: Sequence[QuotaViolation] = (),
+        retry_after_s: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.code, self.reason, self.violations, self.metadata = code, reason, tuple(violations), dict(metadata or {})
+        self.code, self.reason = code, reason
+        self.violations, self.quotas = tuple(violations), tuple(quotas)
+        self.retry_after_s = retry_after_s
+        self.metadata = dict(metadata or {})
 
 
 class AuthenticationFailed(GatewayError):
@@ -84,6 +111,10 @@ class Conflict(GatewayError):
 
 class Overloaded(GatewayError):
     """Too much at once; try again later."""
+
+
+class QuotaExceeded(Overloaded):
+    """A quota is used up; `quotas` says which, and `retry_after_s` when it may be worth to try again."""
 
 
 class Unavailable(GatewayError):
@@ -151,12 +182,28 @@ BY_CODE: dict[str, type[GatewayError]] = {
 
 def make(code: str, message: str, details: Sequence[AnyMessage] = ()) -> GatewayError:
     """Return the error that a code, a message and google.rpc details tell."""
-    reason, metadata, violations = "", {}, []
+    reason, metadata, retry_after_s = "", dict[str, str](), None
+    violations, quotas = list[FieldViolation](), list[QuotaViolation]()
+    told = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.QuotaFailure(), error_details_pb2.RetryInfo()
+    info, request, quota, retry = told
     for packed in details:
-        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
         elif packed.Unpack(request):
             violations += [FieldViolation(one.field, one.description) for one in request.field_violations]
+        elif packed.Unpack(quota):
+            quotas += [QuotaViolation(one.subject, one.description) for one in quota.violations]
+        elif packed.Unpack(retry):
+            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     kind = BY_REASON.get(reason) or BY_CODE.get(code) or GatewayError
-    return kind(message or code, code=code, reason=reason, violations=violations, metadata=metadata)
+    if quotas and issubclass(kind, Overloaded):
+        kind = QuotaExceeded
+    return kind(
+        message or code,
+        code=code,
+        reason=reason,
+        violations=violations,
+        quotas=quotas,
+        retry_after_s=retry_after_s,
+        metadata=metadata,
+    )

@@ -57,6 +57,9 @@ class Answers(Iterator[T]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()  # for who breaks off a loop and forgets
+
     def _opened(self, stream: S) -> S:
         """Return a stream that was just opened, unless it is not wanted any more."""
         with self._lock:

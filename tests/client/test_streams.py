@@ -171,6 +171,16 @@ def test_logs_end_and_close_what_they_were_read_from() -> None:
         next(broken)
 
 
+def test_who_breaks_off_and_forgets_leaves_no_stream_open() -> None:
+    watched, logged = Script(changed(1), None), Script(pb.StreamLogsResponse(text="a"), None)
+    for _ in watch(Gateway(watched)):
+        break
+    for _ in LogPieces(Gateway(logged), pb.StreamLogsRequest()):  # type: ignore[arg-type]
+        break
+    assert watched.closed.is_set()
+    assert logged.closed.is_set()
+
+
 async def test_an_event_loop_is_told_one_by_one_and_reads_nothing_ahead() -> None:
     script = Script(*[changed(number) for number in range(1, 100)])
     async with aclosing(stepped(watch(Gateway(script)))) as changes:

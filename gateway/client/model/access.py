@@ -53,7 +53,7 @@ class Caller(Answer[pb.WhoAmIResponse]):
 class Token(Answer[pb.Token]):
     """An API token without its secret."""
 
-    COLUMNS: ClassVar = ("ID", "NAME", "EXPIRES", "SCOPES")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("ID", "NAME", "EXPIRES", "SCOPES")
 
     id: str
     """Its id, which is part of the secret too."""

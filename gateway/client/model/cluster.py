@@ -21,7 +21,7 @@ from gateway.wire import UNREACHABLE
 class Cluster(Answer[pb.Cluster]):
     """One Dask cluster, as it was when the gateway answered."""
 
-    COLUMNS: ClassVar = ("NAME", "STATE", "WORKERS", "CLIENTS", "CREATED", "MESSAGE")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("NAME", "STATE", "WORKERS", "CLIENTS", "CREATED", "MESSAGE")
 
     name: str
     """`users/{user}/clusters/{cluster}`."""

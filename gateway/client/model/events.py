@@ -19,7 +19,7 @@ from gateway.client.model.values import Word, instant, word
 class Event(Answer[pb.Event]):
     """Something that happened to a cluster."""
 
-    COLUMNS: ClassVar = ("TIME", "EVENT", "INSTANCE", "MESSAGE")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("TIME", "EVENT", "INSTANCE", "MESSAGE")
 
     revision: int
     """Revision of the change it belongs to."""
@@ -60,7 +60,7 @@ class WatchEventType(Word):
 class WatchEvent(Answer[pb.WatchClustersResponse]):
     """A change of one cluster."""
 
-    COLUMNS: ClassVar = ("CHANGE", *Cluster.COLUMNS)
+    COLUMNS: ClassVar[tuple[str, ...]] = ("CHANGE", *Cluster.COLUMNS)
 
     revision: int
     """A watch that starts after this revision goes on here."""

@@ -58,7 +58,7 @@ class ConditionStatus(Word):
 class Condition(Answer[pb.Condition]):
     """One fact about a cluster."""
 
-    COLUMNS: ClassVar = ("CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE")
 
     type: str
     """Its type: `SchedulerReachable`, `WorkersAvailable`, `WithinLimits` or `BackendAvailable`."""
