@@ -41,6 +41,7 @@ from gateway.backends.setbacks import Setbacks
 from gateway.wire import ENV_UID, is_instance_name, is_uid
 
 MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
+SHARES_S = 10.0  # the logs of all users are added up at most so often
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
 CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
 
@@ -70,6 +71,11 @@ class LocalBackend(BaseBackend):
     max_log_bytes = Int(
         64 * 2**20, min=2**20, help="Space on disk that the log of one process may take; seen to at every look. What is oldest goes first."
     ).tag(config=True)
+    max_log_bytes_per_user = Int(
+        2**30,
+        min=0,
+        help="Space on disk that all logs of one user may take, ended clusters' too. What was written first goes first. 0: any.",
+    ).tag(config=True)
     stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself, before it is killed.").tag(config=True)
     start_threads = Int(4, min=1, max=64, help="Processes started at a time.").tag(config=True)
     local = Bool(True, help="Whether schedulers may run on the gateway's own machine, as they do.").tag(config=True)
@@ -93,6 +99,7 @@ class LocalBackend(BaseBackend):
         self._ended: dict[Instance, Observation] = {}
         self._threads = ThreadPoolExecutor(self.start_threads, thread_name_prefix="local-start")
         self._setbacks = Setbacks()
+        self._shares_due = 0.0
         self._directories = Directories(self.root, users=self.run_as_user)
         if self.run_as_user and os.geteuid() != 0:
             raise BackendUnavailable("c.LocalBackend.run_as_user: only root can run processes as other users")
@@ -254,6 +261,9 @@ class LocalBackend(BaseBackend):
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say what runs, ends are known already; and keep its logs small."""
         await asyncio.to_thread(logfile.shorten, [self._directories.log(target.instance) for target in targets], self.max_log_bytes)
+        if self.max_log_bytes_per_user and self._loop.time() >= self._shares_due:
+            self._shares_due = self._loop.time() + SHARES_S
+            await asyncio.to_thread(self._directories.shorten_logs_beyond, self.max_log_bytes_per_user)
         return {target.instance: self._seen(target) for target in targets}
 
     def _seen(self, target: Target) -> Observation:

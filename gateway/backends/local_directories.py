@@ -6,6 +6,7 @@
             NAME/                the user's, 0700: the files of the launch
                 scratch/         the user's: where the process stands, entered by a descriptor from before it was given
             .old-…/              a NAME that another has replaced, while it is being removed
+        logs/UID/.user           root's: whose cluster it is
         logs/UID/NAME.log        root's, 0600; its process has it open
 
 Without users everything is the gateway's own account's.
@@ -25,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gateway.backends import logfile
+from gateway.backends import log_shares, logfile
 from gateway.backends.as_user import list_names, open_plain, put_files, remove_tree
 from gateway.backends.contract import BackendUnavailable, Instance, Launch
 from gateway.wire import decimal, is_instance_name, is_uid
@@ -126,7 +127,7 @@ class Directories:
                 for name in (*launch.files, "scratch"):
                     os.chown(name, account.pw_uid, account.pw_gid, dir_fd=at, follow_symlinks=False)
                 os.chown(directory, account.pw_uid, account.pw_gid, follow_symlinks=False)
-            yield Prepared(directory, scratch, opened(self._open_log(instance)))
+            yield Prepared(directory, scratch, opened(self._open_log(instance, launch.user)))
 
     def _cluster(self, uid: str, account: pwd.struct_passwd | None) -> pathlib.Path:
         """Return a cluster's directory, made if need be, which nobody but its user gets into."""
@@ -153,9 +154,10 @@ class Directories:
         owners = self._owners(uid)
         self.removers.submit(remove_tree, str(old), within_s=REMOVE_S, owners=owners)  # what is left, the cleanup sees to
 
-    def _open_log(self, instance: Instance) -> int:
+    def _open_log(self, instance: Instance, user: str) -> int:
         path = self.log(instance)
         path.parent.mkdir(exist_ok=True, mode=0o700)
+        log_shares.mark(path.parent, user)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def log(self, instance: Instance) -> pathlib.Path:
@@ -200,6 +202,10 @@ class Directories:
     def shorten_logs(self, uid: str, limit_bytes: int) -> None:
         """Give the oldest part of each of a cluster's logs back to the disk that takes more of it than so much."""
         logfile.shorten((self._logs / uid).glob("*.log"), limit_bytes)
+
+    def shorten_logs_beyond(self, limit_bytes: int) -> None:
+        """Give the oldest part of logs back to the disk of every user whose logs take more of it than so much together."""
+        log_shares.shorten_beyond(self._logs, limit_bytes)
 
     def remove_logs(self, uid: str) -> None:
         """Remove a cluster's logs; BackendUnavailable says what stands in the way."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import pytest
 
-from gateway.backends import logfile
+from gateway.backends import local, log_shares, logfile
 from gateway.backends.conformance import UID, Room
 from gateway.backends.contract import Phase
 from gateway.backends.local import LocalBackend
@@ -103,4 +104,55 @@ async def test_a_process_that_never_stops_talking_does_not_fill_the_disk(tmp_pat
     append(path, LINE * 2048)  # what it wrote after the last look
     await room.backend.cleanup(UID)
     assert on_disk(path) <= MIB
+    await room.close()
+
+
+def written(root: pathlib.Path, uid: str, user: str, size: int, at: int) -> pathlib.Path:
+    """Return a log of a user's cluster."""
+    directory = root / uid
+    directory.mkdir(parents=True, exist_ok=True)
+    log_shares.mark(directory, user)
+    path = directory / "scheduler.log"
+    path.write_bytes(LINE * (size // 1024))
+    os.utime(path, (at, at))
+    return path
+
+
+def test_all_logs_of_one_user_together_are_bounded_and_the_oldest_gives_way(tmp_path: pathlib.Path) -> None:
+    mine = [written(tmp_path, f"c{n}", "alice", 2 * MIB, n) for n in range(6)]
+    other = written(tmp_path, "other", "bob", 6 * MIB, 0)
+    (tmp_path / "stray").write_text("no directory")
+    unmarked = tmp_path / "old"
+    unmarked.mkdir()
+    (unmarked / "scheduler.log").write_bytes(LINE * 8192)
+    log_shares.shorten_beyond(tmp_path, 7 * MIB)
+    sizes = [on_disk(path) for path in mine]
+    assert sum(sizes) <= 7 * MIB
+    assert sizes[-3:] == [2 * MIB] * 3
+    assert max(sizes[:3]) <= log_shares.LEAST_BYTES
+    assert logfile.tail(mine[0], 1) == "x" * 1023
+    assert on_disk(other) == 6 * MIB
+    assert on_disk(unmarked / "scheduler.log") == 8 * MIB
+
+
+def test_very_many_logs_of_one_user_are_bounded_too(tmp_path: pathlib.Path) -> None:
+    mine = [written(tmp_path, f"c{n}", "alice", 128 * 1024, n) for n in range(40)]
+    log_shares.shorten_beyond(tmp_path, MIB)
+    assert sum(on_disk(path) for path in mine) <= MIB
+    assert on_disk(mine[-1]) > 0
+
+
+async def test_a_look_bounds_the_logs_of_a_user(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "SHARES_S", 0.0)
+    room = Room(LocalBackend(root=str(tmp_path), max_log_bytes_per_user=2 * MIB, max_log_bytes=64 * MIB))
+    await room.open()
+    code = "import os, time; [os.write(1, b'x' * 1023 + b'\\n') for _ in range(4096)]; os.write(1, b'all\\n'); time.sleep(600)"
+    targets = await room.start(room.launch("default-0", code), room.launch("default-1", code))
+    for target in targets:
+        await room.log_with(target, "all")
+    await room.until(targets, Phase.RUNNING)
+    await room.backend.observations(targets)
+    assert sum(on_disk(path) for path in (tmp_path / "logs" / UID).glob("*.log")) <= 2 * MIB
+    await room.backend.stop(targets)
+    await room.until_gone(targets)
     await room.close()
