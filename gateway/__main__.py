@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from gateway import __version__
+from gateway.printable import printable
 from gateway.wire import DISTRIBUTION
 
 SERVER_COMMANDS = ("serve", "check-config", "confirm-database", "generate-config", "show-config", "hash-password", "proxy")
@@ -55,7 +56,7 @@ _PASSING = {"ignore_unknown_options": True}
 
 
 def _fail(message: str) -> None:
-    click.echo(f"daskgateway: {message}", err=True)
+    click.echo(printable(f"daskgateway: {message}"), err=True)
     sys.exit(EXIT_CONFIGURATION)
 
 
@@ -95,11 +96,27 @@ def _settings(path: str | None, words: Sequence[str]) -> Any:
         return _fail(str(error))
 
 
+class PrintableFormatter(logging.Formatter):
+    """Lines that may quote anybody's text: each stays one line, and a terminal only prints it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message, keep="\t")
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return printable(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return printable(super().formatStack(stack_info))
+
+
 def _log_to_stderr(level: str) -> None:
     # What the format does not show is not found out with every line (docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname).1s %(name)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 @main.command(context_settings=_PASSING)
@@ -152,7 +169,7 @@ def confirm_database(path: str | None, yes: bool, words: tuple[str, ...]) -> Non
     if doubt is None:
         click.echo("nothing is doubted (a server that has just begun looks for a minute before it knows)")
         return
-    click.echo(doubt.words)
+    click.echo(printable(doubt.words))
     end = f", and end these {doubt.processes} processes and what their users compute" if doubt.processes else ""
     if not yes and not click.confirm(f"Keep this database{end}?"):
         click.echo("nothing is changed")
@@ -172,7 +189,7 @@ def show_config(path: str | None, words: tuple[str, ...]) -> None:
     found = _settings(path, words)
     from gateway import configfile
 
-    click.echo(configfile.shown(found.config, found.all()))
+    click.echo(printable(configfile.shown(found.config, found.all())))
 
 
 @main.command("generate-config", context_settings=_PASSING)

@@ -60,7 +60,7 @@ def _read(path: pathlib.Path) -> Config:
 def _override(config: Config, word: str) -> None:
     name, equals, text = word.removeprefix("--").partition("=")
     section, dot, trait = name.partition(".")
-    if not (word.startswith("--") and equals and dot and section and trait):
+    if not (word.startswith("--") and equals and dot and section[:1].isupper() and trait):
         raise ConfigurationError(f"{word}: settings on the command line look like --Class.trait=value")
     try:
         value = ast.literal_eval(text)

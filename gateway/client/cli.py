@@ -18,12 +18,18 @@ from google.protobuf.message import Message
 from gateway.client import errors, requests
 from gateway.client.gateway import Gateway
 from gateway.client.model import Answer, Cluster, ClusterState, Page, WatchEvent, WatchEventType
+from gateway.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _say(words: str, *, err: bool = False) -> None:
+    """Print what is for people."""
+    click.echo(printable(words), err=err)
+
+
 def _fail(words: str, code: int = 1) -> None:
-    click.echo(f"daskgateway: {words}", err=True)
+    _say(f"daskgateway: {words}", err=True)
     sys.exit(code)
 
 
@@ -51,7 +57,12 @@ def _with_gateway(command: F) -> Any:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+    click.echo(_json(value, indent=2))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON, in printable ASCII: the same to whoever reads it, and nothing that a terminal acts on."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def _plain(answer: Answer[Message]) -> dict[str, Any]:
@@ -68,9 +79,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(printable(cell) for cell in row))
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, markup=False, highlight=False).print(table)
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 
 
 def _show(cluster: Cluster, as_json: bool) -> None:
@@ -142,6 +153,13 @@ def create(
         _fail(f"the cluster did not start: {cluster.explanation}")
 
 
+def _text(words: str) -> Any:
+    """Return words as rich shows them as they are: it finds markup in plain texts."""
+    from rich.text import Text
+
+    return Text(printable(words, keep=""))
+
+
 class _Progress:
     """Shows on a terminal what a starting cluster waits for."""
 
@@ -150,7 +168,7 @@ class _Progress:
         if sys.stderr.isatty():
             from rich.console import Console
 
-            self._status = Console(stderr=True).status(f"{self._name}: accepted")
+            self._status = Console(stderr=True).status(_text(f"{self._name}: accepted"))
 
     def __enter__(self) -> Callable[[Cluster], None]:
         if self._status is not None:
@@ -159,7 +177,7 @@ class _Progress:
 
     def _tell(self, cluster: Cluster) -> None:
         if self._status is not None:
-            self._status.update(f"{self._name}: {cluster.state}: {cluster.explanation}")
+            self._status.update(_text(f"{self._name}: {cluster.state}: {cluster.explanation}"))
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
@@ -214,11 +232,11 @@ def watch(gateway: Gateway, as_json: bool, names: Sequence[str]) -> None:
     """Tell changes as they happen, until interrupted."""
     for told in gateway.watch(clusters=names):
         if as_json:
-            click.echo(json.dumps(_plain(told)))
+            click.echo(_json(_plain(told)))
         elif isinstance(told, WatchEvent):
             name, state, workers, _, _, why = told.cluster.cells()
             purged = told.type is WatchEventType.REMOVED
-            click.echo(f"{told.cluster.name}  PURGED" if purged else f"{name}  {state}  {workers}  {why}")
+            _say(f"{told.cluster.name}  PURGED" if purged else f"{name}  {state}  {workers}  {why}")
 
 
 @clusters.command()
@@ -229,15 +247,15 @@ def watch(gateway: Gateway, as_json: bool, names: Sequence[str]) -> None:
 @_with_gateway
 def logs(gateway: Gateway, as_json: bool, name: str, instances: Sequence[str], follow: bool, tail_lines: int) -> None:
     """Print logs of a cluster's scheduler and workers, also after their end."""
-    last = ""
+    last, people = "", sys.stdout.isatty()
     for instance, text in gateway.stream_logs(name, instances, tail_lines=tail_lines, follow=follow):
         if as_json:
-            click.echo(json.dumps({"instance": instance, "text": text}))
+            click.echo(_json({"instance": instance, "text": text}))
             continue
         if instance != last:
-            click.echo(f"==> {instance} <==", err=True)
+            _say(f"==> {instance} <==", err=True)
             last = instance
-        click.echo(text, nl=False)
+        click.echo(printable(text) if people else text, nl=False, color=True)  # a file or a pipe gets it as it is
 
 
 @clusters.command()
@@ -271,7 +289,7 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
     if as_json:
         _print_json(_plain(caller))
     else:
-        click.echo(caller.user + (" (admin)" if caller.admin else ""))
+        _say(caller.user + (" (admin)" if caller.admin else ""))
 
 
 @gateway.group("token")
@@ -291,7 +309,7 @@ def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float
     if as_json:
         _print_json(_plain(made))
     else:
-        click.echo(made.secret)
+        _say(made.secret)
 
 
 @token.command("list")
@@ -310,7 +328,7 @@ def revoke_token(gateway: Gateway, as_json: bool, token_id: str) -> None:
     if as_json:
         _print_json({"revoked": token_id, "others": others})
     elif others:
-        click.echo(f"revoked with it, as they were made with it: {', '.join(others)}")
+        _say(f"revoked with it, as they were made with it: {', '.join(others)}")
 
 
 COMMANDS: dict[str, click.Command] = dict(gateway.commands)

@@ -28,6 +28,7 @@ from gateway.client import api, credentials, errors, settings
 from gateway.client.channel import Connection, in_thread
 from gateway.client.model import Cluster
 from gateway.client.tunnel import TunnelRefused, open_tunnel
+from gateway.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -219,10 +220,10 @@ def end_of(target: wire.SchedulerAddress) -> str:
     except (errors.GatewayError, ValueError):
         return ""
     if not cluster.state.ending:
-        return f"cluster {target.uid} cannot be reached: {why}" if (why := cluster.unreachable) else ""
+        return printable(f"cluster {target.uid} cannot be reached: {why}") if (why := cluster.unreachable) else ""
     if len(_ended) >= MAX_CONNECTIONS:
         _ended.pop(next(iter(_ended)), None)
-    _ended[target.uid] = f"cluster {target.uid} is {cluster.state}: {cluster.explanation}"
+    _ended[target.uid] = printable(f"cluster {target.uid} is {cluster.state}: {cluster.explanation}")
     return _ended[target.uid]
 
 

@@ -6,10 +6,11 @@ import html
 
 from gateway.client.adaptive import GatewayAdaptive
 from gateway.client.model import Cluster, ClusterState
+from gateway.printable import printable
 
 
 def _row(*cells: str) -> str:
-    return "<tr>" + "".join(f'<td style="text-align: left;">{html.escape(cell)}</td>' for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f'<td style="text-align: left;">{html.escape(printable(cell))}</td>' for cell in cells) + "</tr>"
 
 
 def status_row(cluster: Cluster, gateway: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2
 
+from gateway.printable import printable
 from gateway.wire import ERROR_DOMAIN
 
 
@@ -58,7 +59,7 @@ class GatewayError(Exception):
         retry_after_s: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))  # it ends on a terminal, sooner or later
         self.code, self.reason = code, reason
         self.violations, self.quotas = tuple(violations), tuple(quotas)
         self.retry_after_s = retry_after_s

@@ -25,6 +25,7 @@ from gateway.client.gateway import BaseGateway, Credentials, Gateway
 from gateway.client.model import Cluster, ClusterState
 from gateway.client.options import Options
 from gateway.client.requests import Groups, Span, Workers
+from gateway.printable import printable
 
 logger = logging.getLogger("distributed.deploy.gateway")
 
@@ -148,6 +149,12 @@ class RemoteCluster(Following):
         if self._shutdown_on_close:
             ownership.own(self._connection, self._uid_name)
 
+    def _log(self, log: str) -> None:
+        super()._log(printable(log))
+
+    def __repr__(self) -> str:
+        return printable(super().__repr__(), keep="")
+
     def _told(self, cluster: Cluster) -> Cluster:
         """Keep what the gateway told last."""
         self._resource = cluster
@@ -199,7 +206,7 @@ class RemoteCluster(Following):
         words = f"{cluster.id}: {cluster.state}: {cluster.explanation}"
         self._log(words)
         if cluster.status.reason != "STOP_REQUESTED":
-            logger.warning("cluster %s", words)
+            logger.warning("cluster %s", printable(words))
         return True
 
     def __await__(self: C) -> Generator[Any, None, C]:

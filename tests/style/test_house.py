@@ -17,7 +17,14 @@ from gateway.server.core.transitions import diagram
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
-STDLIB_ONLY = ("gateway.server.core", "gateway.backends.contract", "gateway.wire", "gateway.networks", "gateway.keptfile")
+STDLIB_ONLY = (
+    "gateway.server.core",
+    "gateway.backends.contract",
+    "gateway.wire",
+    "gateway.networks",
+    "gateway.keptfile",
+    "gateway.printable",
+)
 # Package → prefixes of what of ours it may import, and of what others it must not.
 CONTRACTS = ("gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract", "gateway.wire")
 NEUTRAL = ("gateway.wire", "gateway.networks", "gateway.keptfile")
@@ -30,7 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile"),
     "gateway.networks": ("gateway.networks", "gateway.wire"),
     "gateway.proxy": ("gateway.proxy", *NEUTRAL, "gateway.configfile", "gateway.descriptors", "daskgateway"),
-    "gateway.client": ("gateway.client", "gateway.wire", "daskgateway"),
+    "gateway.client": ("gateway.client", "gateway.printable", "gateway.wire", "daskgateway"),
 }
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 from google.protobuf.message import Message
 
 from gateway.client.model import show
+from gateway.printable import printable
 
 M = TypeVar("M", bound=Message, covariant=True)
 
@@ -35,7 +36,7 @@ class Answer(Generic[M]):
         return ", ".join([cell for cell in self.cells() if cell] or [f"{name}={show.text(value)}" for name, value in _told(self)])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._line()})"
+        return printable(f"{type(self).__name__}({self._line()})", keep="")
 
     def _repr_html_(self) -> str:
         return show.html_table((), [row for row in self.rows() if row[1]])

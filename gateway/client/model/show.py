@@ -6,10 +6,11 @@ What a server says is not trusted to be harmless: control characters never reach
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
+
+from gateway.printable import printable
 
 Row = Sequence[str]
 
@@ -35,9 +36,8 @@ def span(lasts: timedelta | None) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return a text as one line without anything that a terminal acts on: its first line, and what is left shown as `\\x1b`."""
-    line = text.strip().partition("\n")[0].rstrip()
-    return "".join(one if one.isprintable() or unicodedata.category(one) == "Zs" else repr(one)[1:-1] for one in line)
+    """Return a text as one line without anything that a terminal acts on: its first line."""
+    return printable(text.strip().partition("\n")[0].rstrip(), keep="")
 
 
 def text(value: object) -> str:
@@ -61,7 +61,7 @@ def text(value: object) -> str:
 
 def lines(headings: Row, rows: Sequence[Row]) -> str:
     """Return a table as aligned lines, headings first."""
-    every = [headings, *rows]
+    every = [headings, *([printable(cell, keep="") for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in every) for column in range(len(headings))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in every)
 
@@ -78,4 +78,4 @@ def _html_row(row: Row, *, named: bool) -> str:
 
 
 def _html_cells(tag: str, cells: Row) -> str:
-    return "".join(f'<{tag} style="text-align: left">{html.escape(cell)}</{tag}>' for cell in cells)
+    return "".join(f'<{tag} style="text-align: left">{html.escape(printable(cell))}</{tag}>' for cell in cells)
