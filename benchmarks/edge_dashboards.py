@@ -13,7 +13,7 @@ from benchmarks import edge_proxies, load
 from benchmarks.edge_parts import BUILD, UID, Parts, free_port
 from benchmarks.edge_proxies import ENDPOINT_CORE, READY_S, Running, pinned, until
 from gateway.proxy.access import Sessions, session_key
-from gateway.wire import SESSION_COOKIE
+from gateway.wire import SESSION_COOKIE, Ticket
 
 ROUNDS, CONNECTIONS = 5, 16
 PATH = f"/clusters/{UID}/"
@@ -24,7 +24,8 @@ def measure(found: Parts) -> dict[str, float]:
     """Return requests a second, theirs and ours, and CPU time of the proxy for each, as ratios and plain."""
     state = BUILD / "dashboards"
     state.mkdir(mode=0o700, exist_ok=True)
-    cookie = f"{SESSION_COOKIE}={Sessions(session_key(state / 'session.key'), 3600.0).issue(UID, 'a')}"
+    sessions = Sessions(session_key(state / "session.key"), 3600.0)
+    cookie = f"{SESSION_COOKIE}={sessions.text(sessions.begin(Ticket(UID, 'a', 0)))}"
     far_end, port = _far_end(found)
     proxies: list[Running] = []
     runs: dict[tuple[str, str], list[load.Run]] = {}

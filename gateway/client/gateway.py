@@ -258,7 +258,7 @@ class Gateway(BaseGateway):
         return DashboardTicket.from_proto(self._connection.call(api.CREATE_DASHBOARD_TICKET, request))
 
     def dashboard_url(self, name: str) -> str:
-        """Return an address that opens a cluster's dashboard in a browser within a minute."""
+        """Return an address that opens a cluster's dashboard in a browser, once, within a minute."""
         return self.dashboard_ticket(name).url
 
     # Credentials

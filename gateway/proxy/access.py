@@ -1,4 +1,4 @@
-"""Who may see a dashboard: by the server's ticket, then by a session of the edge's own. Verified here, without asking anybody."""
+"""What lets somebody in to a cluster: the server's ticket, then a session of the edge's own. Verified here, without asking anybody."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.configfile import ConfigurationError
 from gateway.keptfile import read_kept, write_kept
-from gateway.wire import split_ticket
+from gateway.wire import Ticket, split_ticket
 
 logger = logging.getLogger(__name__)
 
 MAX_COOKIE = 1024
 KEY_BYTES = 32
+SESSION_ID_BYTES = 16
 
 
 def now_ms() -> int:
@@ -29,8 +31,26 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def ticket_user(text: str, uid: str, keys: Sequence[bytes], now: int) -> str | None:
-    """Return whose ticket this is, None if it is not good for this cluster now."""
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """That somebody reaches one cluster, what that rests on, and until when it holds at the latest."""
+
+    uid: str
+    user: str
+    expires_at: int  # ms since the epoch
+    session_id: str = ""  # of a browser's session, or of a tunnel's
+    token_id: str = ""  # of the API token that was shown; empty for who signed in
+    stamp: str = ""  # what the sign-in was checked by, as the authenticator marks it
+    admin: bool = False  # whether the sign-in was an admin's; counts where the authenticator cannot be asked
+
+    @property
+    def rests_on(self) -> tuple[str | bool, ...]:
+        """Everything that decides on it but time."""
+        return (self.uid, self.user, self.session_id, self.token_id, self.stamp, self.admin)
+
+
+def good_ticket(text: str, uid: str, keys: Sequence[bytes], now: int) -> Ticket | None:
+    """Return what a ticket says, None if it is not good for this cluster now. Whether it was used, the server knows."""
     parts = split_ticket(text)
     if parts is None:
         return None
@@ -42,23 +62,30 @@ def ticket_user(text: str, uid: str, keys: Sequence[bytes], now: int) -> str | N
             Ed25519PublicKey.from_public_bytes(key).verify(signature, payload)
         except (InvalidSignature, ValueError):
             continue
-        return ticket.user
+        return ticket
     return None
 
 
 class Sessions:
-    """Browser sessions, each for one cluster: signed with a key that outlives the edge, so that a restart logs nobody out."""
+    """Sessions, each for one cluster: signed with a key that outlives the edge, so that a restart logs nobody out."""
 
     def __init__(self, key: bytes, duration_s: float, now: Callable[[], int] = now_ms) -> None:
         self._key, self._duration_s, self._now = key, duration_s, now
 
-    def issue(self, uid: str, user: str) -> str:
+    def begin(self, access: Ticket) -> Grant:
+        """Return a new session, on what a ticket permits: it lasts as long as sessions do, and no longer than what that rests on."""
+        latest = self._now() + int(self._duration_s * 1000)
+        expires_at = min(latest, access.holds_until or latest)
+        session_id = os.urandom(SESSION_ID_BYTES).hex()
+        return Grant(access.uid, access.user, expires_at, session_id, access.token_id, access.stamp, access.admin)
+
+    def text(self, grant: Grant) -> str:
         """Return a cookie's value."""
-        body = json.dumps([uid, user, self._now() + int(self._duration_s * 1000)]).encode()
+        body = json.dumps(astuple(grant)).encode()
         return f"{_text(body)}.{_text(self._sign(body))}"
 
-    def user(self, cookie: str, uid: str) -> str | None:
-        """Return whose session this is, None if it is not good for this cluster now."""
+    def grant(self, cookie: str, uid: str) -> Grant | None:
+        """Return a cookie's session, None if it is not good for this cluster now."""
         if len(cookie) > MAX_COOKIE:
             return None
         first, _, second = cookie.partition(".")
@@ -66,13 +93,13 @@ class Sessions:
             body, signature = _raw(first), _raw(second)
             if not hmac.compare_digest(signature, self._sign(body)):
                 return None
-            session_uid, user, expires_at = json.loads(body)
+            grant = Grant(*json.loads(body))
         except (ValueError, TypeError):
             return None
-        return str(user) if session_uid == uid and expires_at > self._now() else None
+        return grant if grant.uid == uid and grant.session_id and grant.expires_at > self._now() else None
 
     def _sign(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, body, "sha256")
+        return hmac.digest(self._key, b"session 2:" + body, "sha256")  # what an older edge signed is another thing
 
 
 def _text(raw: bytes) -> str:

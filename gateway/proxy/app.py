@@ -10,6 +10,7 @@ import os
 import pathlib
 import socket
 import ssl
+from collections.abc import Collection
 from socket import SocketType
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from gateway.networks import Target, Targets, is_here, literal, parse_address, p
 from gateway.proxy.access import Sessions, session_key
 from gateway.proxy.admission import Admission, Limits
 from gateway.proxy.application import application
+from gateway.proxy.asking import Server
 from gateway.proxy.carrier import Carrier
 from gateway.proxy.certificate import ServedCertificate
 from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
@@ -38,6 +40,7 @@ from gateway.proxy.pipes import PipePool
 from gateway.proxy.poller import Poller
 from gateway.proxy.relay import Place
 from gateway.proxy.routes import Route, RouteTable
+from gateway.proxy.standing import Standing
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire import decimal, uid_of_server_name
 
@@ -50,6 +53,7 @@ CHANNEL_OPTIONS = [
 ]
 DESCRIPTORS_KEPT = 192  # for what is loaded, logs, the server's channel, idle connections to dashboards
 LEAST_CONNECTIONS = 64
+STOPPED_S = 20.0  # from a cluster's stop until what is still open to it is ended
 NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthis port speaks TLS: use https\n"
 
 
@@ -81,14 +85,16 @@ class Edge:
         channel = self._channel()
         self._stack.push_async_callback(channel.close, None)
         sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
-        login = Login(self._front, self.routes, sessions, channel, self.options.body_timeout_s)
+        server = Server(channel, self.options.token_file)
+        self._standing = Standing(server)
+        login = Login(self._front, self.routes, sessions, self._standing, server, channel, self.options.body_timeout_s)
         self._names = Names()
         self._stack.callback(self._names.close)
-        dashboards = Dashboards(self.options, self._front, self.routes, self._names, login)
+        dashboards = Dashboards(self.options, self._front, self.routes, self._names, login, self._standing)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         self.admission = Admission(self._limits())
-        self._tunnel = Tunnel(self.options, self._front, self.routes, self._names, login, self.admission, self.counts)
+        self._tunnel = Tunnel(self.options, self._front, self.routes, self._names, login, self._standing, self.admission, self.counts)
         app = application(self.options, self._front, channel, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
         self._http_server = HttpServer(app, self.options)
         await self._http_server.open()
@@ -96,6 +102,7 @@ class Edge:
         self._certificate.load()
         shown = self._open_port(host, port)
         self._spawn(self.routes.follow(channel, self.options.token_file))
+        self._spawn(self._standing.run())
         if self._certificate.secure:
             self._spawn(self._certificate.follow())
         return shown
@@ -122,6 +129,7 @@ class Edge:
         )
         self.carrier.ended = self._over
         self.routes.targets = targets
+        self.routes.gone = self._gone
         self.routes.load()  # nobody is accepted before this returns
         return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
 
@@ -225,6 +233,16 @@ class Edge:
         if place[1]:
             self.admission.part(place[1])
         self.listener.leave(place[0])
+
+    def _gone(self, uids: Collection[str]) -> None:
+        """End what is open to clusters that have stopped, a while later: they may end it themselves, or be told again."""
+        self._loop.call_later(STOPPED_S, self._end_stopped, frozenset(uids))
+
+    def _end_stopped(self, uids: Collection[str]) -> None:
+        stopped = {uid for uid in uids if self.routes.find(uid) is None}
+        ended = self.carrier.cut(stopped) + self._standing.end(stopped) if stopped else 0
+        if ended:
+            logger.info("%d connections to %d clusters that have stopped are ended", ended, len(stopped))
 
     async def _http(self, newcomer: SocketType, context: ssl.SSLContext | None, address: str) -> None:
         patience_s = None if context is None else self.options.header_timeout_s

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from socket import SocketType
 
 from gateway.networks import Target, Targets
@@ -214,6 +214,13 @@ class Carrier:
             self._drained.set()
 
     # End
+
+    def cut(self, uids: Collection[str]) -> int:
+        """End every relay to these clusters; return how many."""
+        ended = [relay for relay in self.relays if relay.place[1] in uids]
+        for relay in ended:
+            relay.cut()
+        return len(ended)
 
     async def drain(self, drain_s: float) -> None:
         """Let relays go on for a while."""

@@ -92,7 +92,12 @@ class Proxy(Configurable):
     linger_s = Float(60.0, min=0.1, help="Seconds that a connection whose one side has ended may be silent before it is closed.").tag(
         config=True
     )
-    session_s = Float(12 * 3600.0, min=60, help="Seconds that a browser stays logged in to a dashboard.").tag(config=True)
+    session_s = Float(
+        12 * 3600.0,
+        min=60,
+        help="Seconds from a sign-in on that a browser stays logged in to a dashboard, and that a lost tunnel is let in again while the"
+        " server is away. Nothing makes it longer.",
+    ).tag(config=True)
     drain_s = Float(5.0, min=0, help="Seconds that relays may go on after SIGTERM.").tag(config=True)
     max_body_bytes = Int(1024 * 1024, min=1024, help="Largest body of an HTTP request, in bytes.").tag(config=True)
     header_timeout_s = Float(10.0, min=0.1, help="Seconds for an HTTP request's head, and for a TLS handshake.").tag(config=True)

@@ -15,6 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.proxy.access import Grant
 from gateway.proxy.config import Proxy
 from gateway.proxy.front import Front
 from gateway.proxy.headers import from_dashboard, to_dashboard
@@ -22,6 +23,7 @@ from gateway.proxy.http_server import read_body
 from gateway.proxy.login import Login, is_ticket, page
 from gateway.proxy.lookup import Names, Resolver
 from gateway.proxy.routes import Route, RouteTable
+from gateway.proxy.standing import Ended, Standing
 from gateway.wire import DASHBOARD_PATH
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,9 @@ _PATH = re.compile(re.escape(DASHBOARD_PATH) + r"(?P<uid>c[a-z2-7]{20})(?:/(?P<r
 class Dashboards:
     """Answers everything below /clusters/."""
 
-    def __init__(self, options: Proxy, front: Front, routes: RouteTable, names: Names, login: Login) -> None:
+    def __init__(self, options: Proxy, front: Front, routes: RouteTable, names: Names, login: Login, standing: Standing) -> None:
         self._options, self._front, self._routes, self._names, self._login = options, front, routes, names, login
+        self._standing = standing
         self._http: dict[bool, aiohttp.ClientSession] = {}  # for clusters on this machine, and for those elsewhere
 
     async def open(self) -> None:
@@ -74,19 +77,19 @@ class Dashboards:
         if rest == "login" and request.method == "POST":
             return await self._login.log_in(request, uid)
         if any(is_ticket(piece) for piece in query.split("&")):
-            return self._login.redeem(request, uid, rest, query)
-        user = self._login.by_session(request, uid) or (await self._login.by_credentials(request, uid)).user
-        if user is None:
+            return await self._login.redeem(request, uid, rest, query)
+        grant = await self._login.by_session(request, uid) or (await self._login.by_credentials(request, uid)).grant
+        if grant is None:
             return self._login.ask_to_log_in(request, uid)
         route = self._routes.find(uid)
         if route is None or route.dashboard is None:
             return page("Not running", "<p>The cluster has no dashboard now.</p>", 404)
         target = URL(f"http://{_host(route.dashboard)}/{rest}{'?' if query else ''}{query}", encoded=True)
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._socket(request, route, target)
-        return await self._pass(request, route, target)
+            return await self._socket(request, route, target, grant)
+        return await self._pass(request, route, target, grant)
 
-    async def _pass(self, request: web.Request, route: Route, target: URL) -> web.StreamResponse:
+    async def _pass(self, request: web.Request, route: Route, target: URL, grant: Grant) -> web.StreamResponse:
         body = await read_body(request, self._options.body_timeout_s)
         headers = CIMultiDict(to_dashboard(list(request.headers.items())))
         response: web.StreamResponse | None = None
@@ -101,11 +104,16 @@ class Dashboards:
                 if answer.content_length is not None and "Transfer-Encoding" not in answer.headers:
                     response.content_length = answer.content_length
                 await response.prepare(request)
-                async for piece in _pieces(answer):
-                    async with asyncio.timeout(STALL_S):
-                        await response.write(piece)
+                with self._standing.while_it_holds(grant, lambda: self._login.renewed(request, route.uid)):
+                    async for piece in _pieces(answer):
+                        async with asyncio.timeout(STALL_S):
+                            await response.write(piece)
                 await response.write_eof()
                 return response
+        except Ended:
+            assert response is not None
+            response.force_close()
+            raise ConnectionResetError("who watches it may do so no longer") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             logger.info("dashboard of %s: %s", route.uid, str(error) or type(error).__name__)
             if response is not None and response.prepared:
@@ -114,7 +122,7 @@ class Dashboards:
             late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError)
             return page("Not reachable", "<p>The cluster's dashboard does not answer.</p>", 504 if late else 502)
 
-    async def _socket(self, request: web.Request, route: Route, target: URL) -> web.StreamResponse:
+    async def _socket(self, request: web.Request, route: Route, target: URL, grant: Grant) -> web.StreamResponse:
         if not self._front.same_site(request):
             return web.Response(status=403, text="this WebSocket was asked for by a page of another site\n")
         protocols = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if word.strip()]
@@ -134,12 +142,19 @@ class Dashboards:
                 protocols=chosen, max_msg_size=MAX_SOCKET_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False, timeout=5.0
             )
             await browser.prepare(request)
+            code = _close_code(upstream.close_code)
             ways = [asyncio.ensure_future(_carry(browser, upstream)), asyncio.ensure_future(_carry(upstream, browser))]
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            await browser.close(code=_close_code(upstream.close_code))
+            try:
+                with self._standing.while_it_holds(grant, lambda: self._login.renewed(request, route.uid)):
+                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                code = _close_code(upstream.close_code)
+            except Ended:
+                code = aiohttp.WSCloseCode.POLICY_VIOLATION
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+            await browser.close(code=code)
             return browser
 
 

@@ -1,4 +1,4 @@
-"""Who is let in to a cluster: by ticket, session, or credentials that the server is asked about once. And the login page.
+"""Who is let in to a cluster: by ticket, session, or credentials that the server is asked about. And the login page.
 
 A cluster that does not exist, has stopped, or is another's is answered alike.
 """
@@ -6,6 +6,7 @@ A cluster that does not exist, has stopped, or is another's is answered alike.
 from __future__ import annotations
 
 import html
+import logging
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
@@ -13,13 +14,17 @@ import grpc
 from aiohttp import web
 from daskgateway.v1 import credential_service_pb2 as pb
 
-from gateway.proxy.access import Sessions, now_ms, ticket_user
+from gateway.proxy.access import Grant, Sessions, good_ticket, now_ms
+from gateway.proxy.asking import Server, TicketRefused, Unanswered
 from gateway.proxy.bridge import credentials
 from gateway.proxy.front import Front
 from gateway.proxy.headers import session_cookies
 from gateway.proxy.http_server import read_body
 from gateway.proxy.routes import RouteTable
+from gateway.proxy.standing import Standing
 from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, SESSION_COOKIE, TICKET_QUERY, basic_credentials
+
+logger = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S = 30.0
 # Bearer, although Basic is taken too: a browser that is asked for Basic keeps it for the whole origin, dashboards' code included.
@@ -49,9 +54,9 @@ def page(title: str, body: str, status: int) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a caller is let in: `user` with status 200; else 401 (who?), 404 (nothing there for the caller) or 503 (ask later)."""
+    """Whether a caller is let in: a grant with status 200; else 401 (who?), 404 (nothing there for the caller) or 503 (ask later)."""
 
-    user: str | None
+    grant: Grant | None
     status: int
     words: str = ""
 
@@ -59,8 +64,18 @@ class Admission:
 class Login:
     """Decides who is let in."""
 
-    def __init__(self, front: Front, routes: RouteTable, sessions: Sessions, channel: grpc.aio.Channel, body_timeout_s: float) -> None:
+    def __init__(
+        self,
+        front: Front,
+        routes: RouteTable,
+        sessions: Sessions,
+        standing: Standing,
+        server: Server,
+        channel: grpc.aio.Channel,
+        body_timeout_s: float,
+    ) -> None:
         self._front, self._routes, self._sessions, self._body_timeout_s = front, routes, sessions, body_timeout_s
+        self._standing, self._server = standing, server
         self._ticket = channel.unary_unary(
             "/daskgateway.v1.CredentialService/CreateDashboardTicket",
             request_serializer=pb.CreateDashboardTicketRequest.SerializeToString,
@@ -71,20 +86,25 @@ class Login:
         """Return the path of a cluster's dashboard, without a slash at its end."""
         return f"{self._front.prefix}{DASHBOARD_PATH}{uid}"
 
-    def by_session(self, request: web.Request, uid: str) -> str | None:
-        """Return whose session a request shows, None if it shows none that is good for this cluster."""
+    async def by_session(self, request: web.Request, uid: str) -> Grant | None:
+        """Return the session that a request shows, None if it shows none that holds for this cluster."""
         for value in session_cookies(list(request.headers.items())):
-            user = self._sessions.user(value, uid)
-            if user is not None:
-                return user
+            grant = self._sessions.grant(value, uid)
+            if grant is not None and await self._standing.holds(grant):
+                return grant
         return None
 
-    def new_session(self, uid: str, user: str) -> str:
-        """Return a session's text."""
-        return self._sessions.issue(uid, user)
+    def session_text(self, grant: Grant) -> str:
+        """Return a session as it stands in a cookie, which its caller now gets."""
+        self._standing.begun(grant)
+        return self._sessions.text(grant)
+
+    async def renewed(self, request: web.Request, uid: str) -> Grant | None:
+        """Return another grant for who has stayed longer than the first lasts, by the credentials that were shown with the request."""
+        return (await self.by_credentials(request, uid)).grant
 
     async def by_credentials(self, request: web.Request, uid: str) -> Admission:
-        """Ask the server about the credentials that a request carries."""
+        """Ask the server about the credentials that a request carries. What they open is a session, if its text is told to the caller."""
         given = credentials(request)
         return await self._ask(uid, given) if given else Admission(None, 401, "")
 
@@ -97,21 +117,32 @@ class Login:
             if status >= 500 or status == 429:
                 return Admission(None, 503, "The gateway does not answer. Try again.")
             return Admission(None, 401 if name == "unauthenticated" else 404, "That did not open this dashboard.")
-        ticket = parse_qs(urlsplit(answer.url).query).get(TICKET_QUERY, [""])[0]
-        user = ticket_user(ticket, uid, self._routes.ticket_keys, now_ms())
-        return Admission(user, 200) if user is not None else Admission(None, 503, "The gateway's ticket is not valid here.")
+        text = parse_qs(urlsplit(answer.url).query).get(TICKET_QUERY, [""])[0]
+        ticket = good_ticket(text, uid, self._routes.ticket_keys, now_ms())
+        if ticket is None:
+            return Admission(None, 503, "The gateway's ticket is not valid here.")
+        return Admission(self._sessions.begin(ticket), 200)
 
     # For browsers
 
-    def redeem(self, request: web.Request, uid: str, rest: str, query: str) -> web.StreamResponse:
-        """Take a ticket for a session, and go on without it in the address. `rest` and `query` are as they were sent."""
+    async def redeem(self, request: web.Request, uid: str, rest: str, query: str) -> web.StreamResponse:
+        """Take a ticket for a session, and go on without it in the address. `rest` and `query` are as they were sent.
+
+        The server takes it, once for all edges there are.
+        """
         pieces = query.split("&")
-        ticket = next((unquote_plus(piece.partition("=")[2]) for piece in pieces if is_ticket(piece)), "")
-        user = ticket_user(ticket, uid, self._routes.ticket_keys, now_ms())
-        if user is None:
-            return self.form(uid, "The link has expired. Log in, or ask for a new one.", 401)
+        text = next((unquote_plus(piece.partition("=")[2]) for piece in pieces if is_ticket(piece)), "")
+        try:
+            if good_ticket(text, uid, self._routes.ticket_keys, now_ms()) is None:
+                raise TicketRefused
+            access = await self._server.redeem(text)
+        except TicketRefused:
+            return self.form(uid, "The link has expired, or was used before. Log in, or ask for a new one.", 401)
+        except Unanswered as error:
+            logger.info("a ticket for cluster %s cannot be taken now: %s", uid, error)
+            return self.form(uid, "The gateway does not answer. Follow the link again.", 503)
         left = "&".join(piece for piece in pieces if not is_ticket(piece))
-        return self._admit(request, uid, user, f"{self.root(uid)}/{rest}{'?' if left else ''}{left}")
+        return self._admit(request, self._sessions.begin(access), f"{self.root(uid)}/{rest}{'?' if left else ''}{left}")
 
     async def log_in(self, request: web.Request, uid: str) -> web.StreamResponse:
         """Take a form for a session."""
@@ -127,15 +158,15 @@ class Login:
         if not header.isascii() or any(ord(letter) < 32 for letter in header):
             return self.form(uid, "That did not open this dashboard.", 401)
         admission = await self._ask(uid, [(AUTHORIZATION, header)])
-        if admission.user is None:
+        if admission.grant is None:
             return self.form(uid, admission.words, 503 if admission.status == 503 else 401)
-        return self._admit(request, uid, admission.user, f"{self.root(uid)}/status")
+        return self._admit(request, admission.grant, f"{self.root(uid)}/status")
 
-    def _admit(self, request: web.Request, uid: str, user: str, where: str) -> web.Response:
+    def _admit(self, request: web.Request, grant: Grant, where: str) -> web.Response:
         answer = web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         secure = self._front.seen(request).scheme == "https"
-        path = f"{self.root(uid)}/"
-        answer.set_cookie(SESSION_COOKIE, self._sessions.issue(uid, user), path=path, httponly=True, samesite="Lax", secure=secure)
+        path = f"{self.root(grant.uid)}/"
+        answer.set_cookie(SESSION_COOKIE, self.session_text(grant), path=path, httponly=True, samesite="Lax", secure=secure)
         return answer
 
     def ask_to_log_in(self, request: web.Request, uid: str) -> web.Response:

@@ -12,7 +12,7 @@ import pathlib
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -76,6 +76,7 @@ class RouteTable:
         self._counts = counts or Counts()
         self._routes: Mapping[str, Route] = MappingProxyType({})
         self.targets = NOWHERE  # decides where routes may lead
+        self.gone: Callable[[Collection[str]], None] = lambda uids: None  # told of clusters that are not routed to any more
         self.ticket_keys: tuple[bytes, ...] = ()
         self.heard_at = 0.0  # on the monotonic clock; 0 if the server was never heard
         self._claims = Claims()
@@ -129,7 +130,8 @@ class RouteTable:
             self._counts.route_changes += 1
         else:
             self._counts.route_keepalives += 1
-        routes = {} if update.snapshot else dict(self._routes)
+        before = self._routes
+        routes = {} if update.snapshot else dict(before)
         if update.snapshot:
             self.ticket_keys = tuple(update.ticket_keys)
             self._claims.begin_anew()
@@ -150,6 +152,9 @@ class RouteTable:
             if route.dashboard is not None and self._claims.claim(route.uid, route.owner, route.dashboard):
                 routes[route.uid] = self._barred.pop(route.uid)
         self._routes = MappingProxyType(routes)
+        touched = before if update.snapshot else {*update.removed, *(message.uid for message in update.routes)}
+        if gone := {uid for uid in touched if uid in before and uid not in routes}:
+            self.gone(gone)
         if (update.snapshot or update.routes or update.removed) and self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self.save)
 
@@ -202,7 +207,7 @@ class RouteTable:
         wait_s = BACKOFF_S[0]
         while True:
             try:
-                token = _token(token_file)
+                token = edge_token(token_file)
                 call: Any = stub.WatchRoutes(pb.WatchRoutesRequest(), metadata=((AUTHORIZATION, f"Bearer {token}"),))
                 with contextlib.closing(_Cancelling(call)):
                     while True:
@@ -233,7 +238,7 @@ def _why(error: grpc.aio.AioRpcError | OSError | TimeoutError) -> str:
     return words or (error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__)
 
 
-def _token(path: str) -> str:
+def edge_token(path: str) -> str:
     """Return the edge's token; OSError if the file has none, or something else."""
     with open(path, "rb") as file:  # maybe a link, as where secrets are mounted
         token = file.read(MAX_TOKEN_BYTES).decode(errors="replace").strip()

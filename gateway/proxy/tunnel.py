@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from socket import SO_LINGER, SOL_SOCKET
 
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from gateway.proxy.access import Grant
 from gateway.proxy.admission import Admission
 from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, NeedMore, judge, unrecognized_name_alert
 from gateway.proxy.config import Proxy
@@ -26,6 +27,7 @@ from gateway.proxy.login import CHALLENGE, Login
 from gateway.proxy.lookup import Names
 from gateway.proxy.relay import RESET
 from gateway.proxy.routes import Route, RouteTable
+from gateway.proxy.standing import Standing
 from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid, uid_of_server_name
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,18 @@ class Tunnel:
     """Answers GET /tunnel/{uid}."""
 
     def __init__(
-        self, options: Proxy, front: Front, routes: RouteTable, names: Names, login: Login, admission: Admission, counts: Counts
+        self,
+        options: Proxy,
+        front: Front,
+        routes: RouteTable,
+        names: Names,
+        login: Login,
+        standing: Standing,
+        admission: Admission,
+        counts: Counts,
     ) -> None:
         self._options, self._front, self._routes, self._names, self._login = options, front, routes, names, login
-        self._admission, self._counts = admission, counts
+        self._standing, self._admission, self._counts = standing, admission, counts
         self._open: Counter[str] = Counter()
 
     @property
@@ -59,21 +69,22 @@ class Tunnel:
             return web.Response(status=403, text="this WebSocket was asked for by a page of another site\n")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return web.Response(status=426, text="this is a WebSocket\n", headers={"Upgrade": "websocket"})
-        user = self._login.by_session(request, uid)
-        if user is None:
+        grant, cookie = await self._login.by_session(request, uid), ""
+        if grant is None:
             admission = await self._login.by_credentials(request, uid if is_uid(uid) else "-")
             if admission.status == 401:
                 return web.Response(status=401, text="credentials are missing or not accepted\n", headers=CHALLENGE)
             if admission.status == 503:
                 return web.Response(status=503, text="the gateway does not answer; try again\n", headers={"Retry-After": "1"})
-            user = admission.user
+            grant = admission.grant
+            cookie = self._login.session_text(grant) if grant is not None else ""
         route = self._routes.find(uid)
-        if user is None or route is None:
+        if grant is None or route is None:
             return web.Response(status=404, text="no such cluster\n")
         with self._counted(uid) as room:
             if not room:
                 return web.Response(status=503, text="there are too many tunnels now; try again\n", headers={"Retry-After": "5"})
-            return await self._carry(request, route, user)
+            return await self._carry(request, route, grant, cookie)
 
     @contextlib.contextmanager
     def _counted(self, uid: str) -> Iterator[bool]:
@@ -92,7 +103,8 @@ class Tunnel:
             if not self._open[uid]:
                 del self._open[uid]
 
-    async def _carry(self, request: web.Request, route: Route, user: str) -> web.StreamResponse:
+    async def _carry(self, request: web.Request, route: Route, grant: Grant, cookie: str) -> web.StreamResponse:
+        """Open a tunnel and carry; `cookie`: the text of a session that begins with it. One that exists is never made longer."""
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 reader, writer = await self._names.connect(route.target, self._routes.targets, limit=CHUNK_BYTES)
@@ -104,17 +116,20 @@ class Tunnel:
             )
             secure = self._front.seen(request).scheme == "https"
             path = f"{self._front.prefix}{TUNNEL_PATH}{route.uid}"
-            socket.set_cookie(
-                SESSION_COOKIE, self._login.new_session(route.uid, user), path=path, httponly=True, samesite="Strict", secure=secure
-            )
+            if cookie:
+                socket.set_cookie(SESSION_COOKIE, cookie, path=path, httponly=True, samesite="Strict", secure=secure)
             await socket.prepare(request)
             writer.transport.set_write_buffer_limits(BUFFER_BYTES)
             carriage = _Carriage(socket, reader, writer)
             if await carriage.begin(route.uid, self._options.hello_timeout_s):
-                await carriage.run()
+                let_go = self._standing.hold(grant, carriage.end, lambda: self._login.renewed(request, route.uid))
+                try:
+                    await carriage.run()
+                finally:
+                    let_go()
             else:
                 self._counts.junk += 1
-            await socket.close()
+            await socket.close(code=carriage.close_code)
             return socket
         finally:
             writer.close()
@@ -130,6 +145,7 @@ class _Carriage:
         self._ended = {"up": False, "down": False}
         self._heard_at = self._loop.time()
         self._waiting = False  # for the scheduler to take what the caller sent; meanwhile nothing is heard of the caller
+        self.close_code = int(WSCloseCode.OK)
 
     async def begin(self, uid: str, timeout_s: float) -> bool:
         """Pass the first bytes on once they are a whole hello for the cluster; False if they are none, or not in time."""
@@ -182,6 +198,16 @@ class _Carriage:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
+    def end(self) -> None:
+        """End both directions: the caller may not go on. The scheduler is to know that nobody has ended anything."""
+        self.close_code = int(WSCloseCode.POLICY_VIOLATION)
+        self._reset()
+        self._over.set()
+
+    def _reset(self) -> None:
+        with contextlib.suppress(OSError):  # it is closed already
+            self._writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+
     async def _until_over(self, way: Callable[[], object]) -> None:
         """Go one way; a break of it ends the whole."""
         whole = False
@@ -222,5 +248,5 @@ class _Carriage:
         while self._waiting or self._loop.time() - self._heard_at < SILENCE_S:
             await asyncio.sleep(PING_S)
             await self._socket.ping()
-        self._writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET)  # the caller has not ended: the scheduler is to know
+        self._reset()  # the caller has not ended: the scheduler is to know
         raise ConnectionResetError("the caller does not answer")

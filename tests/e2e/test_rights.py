@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
+import signal
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 
+import dask
+import grpc
 import pytest
+from daskgateway.v1 import cluster_service_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2_grpc
 
+from gateway import GatewayCluster
 from gateway.client.errors import AuthenticationFailed, GatewayError, InvalidRequest, PermissionDenied
 from gateway.client.gateway import Gateway
 from gateway.server.security.password import hash_password
+from gateway.wire import basic_credentials
 from tests.e2e.gateway_process import GatewayProcess
 
 
@@ -23,6 +34,8 @@ def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
     yield made
     if made.process is not None and made.process.poll() is None:
         made.stop()
+    for pid in made.processes():
+        os.kill(pid, signal.SIGKILL)
 
 
 def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
@@ -84,3 +97,72 @@ def test_a_token_made_by_a_token_outlives_it_by_nothing(gateway: GatewayProcess)
             with pytest.raises(AuthenticationFailed):
                 grandchild.list_clusters()
         assert alice.list_tokens() == []
+
+
+def ending(what: Callable[[], object]) -> tuple[threading.Thread, list[float]]:
+    """Do in a thread what lasts until it is ended; note when that was, on the monotonic clock."""
+    at: list[float] = []
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            what()
+        at.append(time.monotonic())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, at
+
+
+def lines(url: str, headers: dict[str, str]) -> None:
+    """Read events until there are no more."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=90) as stream:
+        while line := stream.readline():
+            assert not line.startswith(b"event: error")
+
+
+def refused_page(opener: urllib.request.OpenerDirector, url: str) -> None:
+    """Look at a page again and again until it is refused."""
+    while True:
+        with opener.open(url, timeout=20) as page:
+            assert page.status == 200
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayProcess) -> None:
+    gateway.start()
+    carol = Gateway(gateway.address, ("carol", "secret"))
+    bearer = f"Bearer {carol.create_token().secret}"
+    basic = basic_credentials("carol", "secret")
+    with dask.config.set({"gateway.tunnel": "always"}):
+        cluster = GatewayCluster("etl", gateway=carol, shutdown_on_close=False)
+        client = cluster.get_client()
+    name = f"users/carol/clusters/{cluster.uid}"
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(carol.dashboard_url("etl"), timeout=20).close()
+    channel = grpc.insecure_channel(gateway.address.removeprefix("http://"))
+    stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+    watch_all, follow = pb.WatchClustersRequest(), pb.StreamLogsRequest(name=name, follow=True)
+    threads = {
+        "a watch by token": lambda: list(stub.WatchClusters(watch_all, metadata=(("authorization", bearer),))),
+        "a watch by password": lambda: list(stub.WatchClusters(watch_all, metadata=(("authorization", basic),))),
+        "followed logs": lambda: list(stub.StreamLogs(follow, metadata=(("authorization", basic),))),
+        "events over HTTP": lambda: lines(f"{gateway.address}/v1/watch", {"Authorization": bearer}),
+        "logs over HTTP": lambda: lines(f"{gateway.address}/v1/logs?follow=1&name={name}", {"Authorization": basic}),
+        "the dashboard": lambda: refused_page(opener, f"{gateway.address}/clusters/{cluster.uid}/status"),
+        "the tunnel": lambda: until(lambda: client.status != "running", 90),
+    }
+    running = {what: ending(do) for what, do in threads.items()}
+    time.sleep(3)
+    assert [what for what, (thread, _) in running.items() if not thread.is_alive()] == []
+    removed_at = time.monotonic()
+    users = gateway.directory / "users"
+    users.write_text("".join(line for line in users.read_text().splitlines(keepends=True) if not line.startswith("carol")))
+    lasted_s = {}
+    for what, (thread, at) in running.items():
+        thread.join(max(0.0, removed_at + 60 - time.monotonic()))
+        lasted_s[what] = round(at[0] - removed_at, 1) if at else None
+    assert [what for what, took in lasted_s.items() if took is None] == [], lasted_s
+    channel.close()
+    client.close(timeout=2)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from aiohttp import web
-from daskgateway.internal.v1 import route_pb2
+from daskgateway.internal.v1 import access_pb2, access_pb2_grpc, route_pb2
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2, cluster_service_pb2_grpc, credential_service_pb2, credential_service_pb2_grpc
 
 from gateway.proxy.access import now_ms
@@ -28,7 +29,7 @@ OWNERS = {UID: "alice", OTHER: "bob"}
 
 def ticket(uid: str = UID, lasts_ms: int = 60_000, user: str = "alice") -> str:
     """Return a ticket."""
-    return SIGNER.issue(Ticket(uid, user, now_ms() + lasts_ms))
+    return SIGNER.issue(Ticket(uid, user, now_ms() + lasts_ms, secrets.token_hex(8)))
 
 
 class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
@@ -47,6 +48,43 @@ class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
         if OWNERS.get(uid) != user:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is none")
         return credential_service_pb2.CreateDashboardTicketResponse(url=f"http://gateway/x?ticket={ticket(uid, user=str(user))}")
+
+
+class Access(access_pb2_grpc.AccessServiceServicer):
+    """Takes tickets once, and denies whom it is told to."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+        self.denied: set[str] = set()  # users and sessions
+        self.unknown = False  # whether nothing can be told
+        self.away = False
+        self.asked: list[list[access_pb2.Access]] = []
+
+    async def RedeemTicket(self, request: Any, context: Any) -> Any:
+        await self._begin(context)
+        read = SIGNER.read(request.ticket)
+        if read is None or read.id in self.used or read.user in self.denied:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+        assert read is not None
+        self.used.add(read.id)
+        told = access_pb2.Access(uid=read.uid, user=read.user, token_id=read.token_id, expires_at_ms=read.holds_until)
+        return access_pb2.RedeemTicketResponse(access=told)
+
+    async def CheckAccess(self, request: Any, context: Any) -> Any:
+        await self._begin(context)
+        self.asked.append(list(request.accesses))
+        verdicts = [0 if self.unknown else 2 if self.denied & {one.user, one.session_id} else 1 for one in request.accesses]
+        return access_pb2.CheckAccessResponse(verdicts=verdicts)
+
+    async def EndSession(self, request: Any, context: Any) -> Any:
+        await self._begin(context)
+        self.denied.add(request.access.session_id)
+        return access_pb2.EndSessionResponse()
+
+    async def _begin(self, context: Any) -> None:
+        assert dict(context.invocation_metadata())["authorization"] == "Bearer t"
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
 
 
 class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
@@ -82,6 +120,7 @@ class Served:
     port: int
     credentials: Credentials
     clusters: Clusters
+    access: Access
     prefix: str = ""
     seen: list[Any] = field(default_factory=list)  # requests as the dashboard got them
 
@@ -111,7 +150,8 @@ async def serving(directory: pathlib.Path, **settings: Any) -> AsyncIterator[Ser
     """Serve an edge whose server answers about credentials, watches and lists."""
     (directory / "token").write_text("t")
     server = grpc.aio.server()
-    asked, clusters = Credentials(), Clusters()
+    asked, clusters, access = Credentials(), Clusters(), Access()
+    access_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
     credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(asked, server)
     cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(clusters, server)
     server.add_insecure_port(f"unix:{directory}/server.sock")
@@ -127,7 +167,7 @@ async def serving(directory: pathlib.Path, **settings: Any) -> AsyncIterator[Ser
     )
     edge = Edge(options)
     bound = await edge.start()
-    made = Served(edge, int(bound.rpartition(":")[2]), asked, clusters, options.prefix)
+    made = Served(edge, int(bound.rpartition(":")[2]), asked, clusters, access, options.prefix)
     made.add_routes()
     try:
         yield made

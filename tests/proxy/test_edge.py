@@ -6,19 +6,22 @@ import asyncio
 import io
 import json
 import pathlib
+import secrets
 import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
+import grpc
 import pytest
 from aiohttp import web
-from daskgateway.internal.v1 import route_pb2
+from daskgateway.internal.v1 import access_pb2_grpc, route_pb2
 
 from gateway.proxy.access import now_ms
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.server.security.tickets import TicketSigner
 from gateway.wire import Ticket, basic_credentials, server_name
+from tests.proxy.served import Access
 from tests.proxy.test_client_hello import real_hello
 
 UID, OTHER = "c" + "a" * 20, "c" + "b" * 20
@@ -148,8 +151,12 @@ async def test_routes_outlive_the_edge_without_a_server(edge: Edge) -> None:
 
 
 @pytest.fixture
-async def dashboard(edge: Edge) -> AsyncIterator[str]:
-    """A dashboard behind the edge; yields its public address."""
+async def dashboard(edge: Edge, tmp_path: pathlib.Path) -> AsyncIterator[str]:
+    """A dashboard behind the edge, whose server takes tickets; yields its public address."""
+    server = grpc.aio.server()
+    access_pb2_grpc.add_AccessServiceServicer_to_server(Access(), server)
+    server.add_insecure_port(f"unix:{tmp_path}/no.sock")
+    await server.start()
 
     async def status(request: web.Request) -> web.Response:
         return web.json_response({"headers": dict(request.headers), "path": request.path, "query": dict(request.query)})
@@ -173,11 +180,12 @@ async def dashboard(edge: Edge) -> AsyncIterator[str]:
     add_route(edge, 1, runner.addresses[0][1])
     yield f"http://127.0.0.1:{port_of(edge)}/clusters/{UID}"
     await runner.cleanup()
+    await server.stop(None)
 
 
 def ticket(uid: str = UID, lasts_ms: int = 60_000) -> str:
     """Return a ticket."""
-    return SIGNER.issue(Ticket(uid, "alice", now_ms() + lasts_ms))
+    return SIGNER.issue(Ticket(uid, "alice", now_ms() + lasts_ms, secrets.token_hex(8)))
 
 
 async def test_a_dashboard_opens_with_a_ticket_and_keeps_credentials_to_itself(dashboard: str) -> None:

@@ -18,7 +18,7 @@ from traitlets import TraitError
 
 from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
-from gateway.proxy.access import Sessions, ticket_user
+from gateway.proxy.access import Grant, Sessions, good_ticket
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Principal
 from gateway.server.keys import ClusterKeys, Keys, edge_token
@@ -143,19 +143,22 @@ def test_secrets_are_sealed_with_keys_that_can_change(
 
 def test_a_ticket_is_good_for_its_cluster_and_its_time_only() -> None:
     signer, stranger = TicketSigner(b"s" * 32), TicketSigner(b"x" * 32)
-    ticket = signer.issue(Ticket(UID, "alice", NOW + 1000))
+    whole = Ticket(UID, "alice", NOW + 1000, "nonce", "token", "stamp", True, NOW + 5000)
+    ticket = signer.issue(whole)
     keys = [stranger.public_key, signer.public_key]
-    assert ticket_user(ticket, UID, keys, NOW) == "alice"
-    assert ticket_user(ticket, OTHER, keys, NOW) is None
-    assert ticket_user(ticket, UID, keys, NOW + 1000) is None
-    assert ticket_user(ticket, UID, [stranger.public_key], NOW) is None
-    assert ticket_user(ticket[:-2] + "AA", UID, keys, NOW) is None
+    assert good_ticket(ticket, UID, keys, NOW) == whole
+    assert signer.read(ticket) == whole
+    assert stranger.read(ticket) is None
+    assert good_ticket(ticket, OTHER, keys, NOW) is None
+    assert good_ticket(ticket, UID, keys, NOW + 1000) is None
+    assert good_ticket(ticket, UID, [stranger.public_key], NOW) is None
+    assert good_ticket(ticket[:-2] + "AA", UID, keys, NOW) is None
 
 
 @pytest.mark.parametrize("contents", [b'{"c":"x","u":"y","e":1e999}', b'{"c":"x","u":"y","e":NaN}', b"[" * 700, b'"x"', b"{}"])
 def test_what_is_no_ticket_inside_is_none(contents: bytes) -> None:
     text = base64.urlsafe_b64encode(contents).rstrip(b"=").decode() + ".AAAA"
-    assert ticket_user(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
+    assert good_ticket(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("0042", 42), ("9" * 18, 10**18 - 1)])
@@ -171,19 +174,38 @@ def test_what_is_not_digits_alone_is_no_number(text: str) -> None:
 
 @given(st.text())
 def test_no_text_is_a_ticket_or_a_session(text: str) -> None:
-    assert ticket_user(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
-    assert Sessions(b"k" * 32, 60).user(text, UID) is None
+    assert good_ticket(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
+    assert Sessions(b"k" * 32, 60).grant(text, UID) is None
+    assert TicketSigner(b"s" * 32).read(text) is None
 
 
 def test_a_session_is_good_for_its_cluster_and_its_time_only() -> None:
     now = [NOW]
     sessions = Sessions(b"k" * 32, 60, lambda: now[0])
-    cookie = sessions.issue(UID, "alice")
-    assert sessions.user(cookie, UID) == "alice"
-    assert sessions.user(cookie, OTHER) is None
-    assert Sessions(b"z" * 32, 60, lambda: NOW).user(cookie, UID) is None
+    grant = sessions.begin(Ticket(UID, "alice", 0, "", "token", "stamp", True))
+    assert grant == Grant(UID, "alice", NOW + 60_000, grant.session_id, "token", "stamp", True)
+    assert grant.session_id != sessions.begin(Ticket(UID, "alice", 0)).session_id
+    cookie = sessions.text(grant)
+    assert sessions.grant(cookie, UID) == grant
+    assert sessions.grant(cookie, OTHER) is None
+    assert Sessions(b"z" * 32, 60, lambda: NOW).grant(cookie, UID) is None
     now[0] += 60_000
-    assert sessions.user(cookie, UID) is None
+    assert sessions.grant(cookie, UID) is None
+
+
+@pytest.mark.parametrize(("holds_until", "expires_at"), [(0, NOW + 60_000), (NOW + 5, NOW + 5), (NOW + 10**9, NOW + 60_000)])
+def test_a_session_lasts_no_longer_than_what_it_rests_on(holds_until: int, expires_at: int) -> None:
+    assert Sessions(b"k" * 32, 60, lambda: NOW).begin(Ticket(UID, "alice", 0, holds_until=holds_until)).expires_at == expires_at
+
+
+def test_what_was_signed_for_something_else_is_no_session() -> None:
+    import hmac
+    import json
+
+    sessions = Sessions(b"k" * 32, 60, lambda: NOW)
+    body = json.dumps([UID, "alice", NOW + 1000, "id", "", "", False]).encode()
+    text = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (body, hmac.digest(b"k" * 32, body, "sha256"))]
+    assert sessions.grant(".".join(text), UID) is None
 
 
 async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
