@@ -84,7 +84,7 @@ def _new_channel(settings: Settings) -> grpc.Channel:
     host, port = settings.host_port
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if not settings.secure:
-        return grpc.insecure_channel(target, CHANNEL_OPTIONS)
+        return grpc.insecure_channel(target, [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])  # a proxy would read all of it
     roots = None
     if settings.ca_file:
         with open(settings.ca_file, "rb") as file:
@@ -165,7 +165,7 @@ class Connection:
         return Stream(multi(request, metadata=self._credentials()))
 
     def _credentials(self) -> tuple[tuple[str, str], ...]:
-        header = self.settings.auth.header()
+        header = self.settings.authorization()
         return ((AUTHORIZATION, header),) if header else ()
 
     def _grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:

@@ -39,7 +39,7 @@ EDGE_LIVES_S = 60.0  # for so long after a tunnel passed, the edge is not what a
 MAX_CONNECTIONS = 256
 CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
 WAYS = ("auto", "always", "never")
-FINAL = (errors.AuthenticationFailed, errors.PermissionDenied, errors.ClusterNotFound, errors.ClusterFinished)
+FINAL = (errors.InsecureAddress, errors.AuthenticationFailed, errors.PermissionDenied, errors.ClusterNotFound, errors.ClusterFinished)
 ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a word of the peer's: it, or an edge, went away
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
@@ -112,6 +112,8 @@ class GatewayConnector(Connector):
         async def opened() -> IOStream:
             try:
                 return IOStream(await open_tunnel(connection_for(target), target.uid), max_buffer_size=int(MAX_BUFFER_SIZE))
+            except errors.InsecureAddress as refused:
+                raise FatalCommClosedError(str(refused)) from None
             except TunnelRefused as refused:
                 if refused.status == 401:
                     raise FatalCommClosedError(str(refused)) from None

@@ -70,6 +70,10 @@ class AuthenticationFailed(GatewayError):
     """The credentials were missing or not accepted."""
 
 
+class InsecureAddress(GatewayError, ValueError):
+    """Credentials were not sent, as anybody on the way could have read them."""
+
+
 class PermissionDenied(GatewayError):
     """The caller may not do that."""
 

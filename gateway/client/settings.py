@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pathlib
+import socket
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,12 +13,14 @@ from urllib.parse import urlsplit
 import dask.config
 from dask.utils import parse_timedelta
 
+from gateway.client import errors
 from gateway.wire import DEFAULT_PORT, basic_credentials
 
 DEFAULTS = {
     "gateway": {
         "address": None,  # http://host:port, https://host:port/prefix or unix:/path; env DASK_GATEWAY__ADDRESS
         "proxy-address": None,  # host:port of the edge, where it differs from what the server tells
+        "insecure-ok": False,  # whether credentials may be sent to http:// beyond this machine, in clear text
         "ca-file": None,  # CA bundle that https is verified by; None: the system's
         "transport": "auto",  # grpc, or http where only HTTP/1.1 passes; auto: gRPC, and HTTP where that does not pass
         "tunnel": "auto",  # always, never; auto: a WebSocket to the scheduler where a direct connection does not pass
@@ -75,6 +79,25 @@ class Settings:
     transport: str = "auto"
     timeout_s: float = 30.0
     retry_s: float = 30.0
+    insecure_ok: bool = False
+
+    def authorization(self) -> str:
+        """Return the `authorization` header, empty for nobody; InsecureAddress if it would travel in clear text unasked."""
+        header = self.auth.header()
+        if header:
+            self.check_clear_text()
+        return header
+
+    def check_clear_text(self) -> None:
+        """Raise InsecureAddress if what is sent could be read on the way, and that was not permitted."""
+        if self.insecure_ok or not in_clear_text(self.address):
+            return
+        raise errors.InsecureAddress(
+            f"{self.address} is reached without TLS: your password or token would travel in clear text and was not sent. Use its"
+            " https:// address; or, if nobody can listen on the way, set gateway.insecure-ok in Dask's configuration, or"
+            " DASKGATEWAY_INSECURE_OK=true",
+            code="FAILED_PRECONDITION",
+        )
 
     @property
     def secure(self) -> bool:
@@ -104,14 +127,46 @@ def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None =
     where = normalized(str(chosen))
     if transport == "grpc" and not where.startswith("unix:") and urlsplit(where).path:
         raise ValueError(f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set auto or http")
-    return Settings(
+    found = Settings(
         address=where,
         auth=resolve_auth(auth),
         ca_file=configured("ca-file"),
         transport=transport,
         timeout_s=parse_timedelta(configured("request-timeout") or "30s"),
         retry_s=parse_timedelta(configured("retry-for") or "30s"),
+        insecure_ok=_insecure_ok(),
     )
+    if type(found.auth) is not Auth:
+        found.check_clear_text()  # at once, not with the first call
+    return found
+
+
+def _insecure_ok() -> bool:
+    value = configured("insecure-ok") or os.environ.get("DASKGATEWAY_INSECURE_OK") or False
+    word = str(value).strip().lower()
+    if word not in ("true", "1", "yes", "false", "0", "no"):
+        raise ValueError(f"gateway.insecure-ok, or DASKGATEWAY_INSECURE_OK, must be true or false, not {value!r}")
+    return word in ("true", "1", "yes")
+
+
+def in_clear_text(address: str) -> bool:
+    """Whether what is sent to a gateway's address leaves this machine, and without TLS."""
+    return address.startswith("http://") and not _is_this_machine(urlsplit(address).hostname or "")
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a host is loopback, however it is written; of names, only localhost is."""
+    if host.rstrip(".") == "localhost":
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            found = ipaddress.IPv4Address(socket.inet_aton(host))  # 127.1 is one too
+        except OSError:
+            return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def configured(name: str) -> Any:

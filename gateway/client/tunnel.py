@@ -47,13 +47,20 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     if settings.address.startswith("unix:"):
         raise OSError("a unix socket has no tunnels")
     url = f"{settings.address.replace('http', 'ws', 1)}{TUNNEL_PATH}{uid}"
-    header = await in_thread(settings.auth.header)
+    header = await in_thread(settings.authorization)
     headers = {AUTHORIZATION: header} if header else {}
     whose = (url, header)
     if whose in _sessions:
         headers["Cookie"] = _sessions[whose]
     context = tls_context(settings) if settings.secure else None
-    request = HTTPRequest(url, headers=headers, connect_timeout=CONNECT_S, request_timeout=CONNECT_S, ssl_options=context)
+    request = HTTPRequest(
+        url,
+        headers=headers,
+        connect_timeout=CONNECT_S,
+        request_timeout=CONNECT_S,
+        ssl_options=context,
+        follow_redirects=False,  # to where the credentials were not meant for
+    )
     try:
         tunnel = await _connected(request)
     except HTTPClientError as error:
