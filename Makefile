@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test parts fuzz lint stubs matrix mutants release-check clean
+.PHONY: demo test docs parts fuzz lint stubs matrix mutants release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test            install what tests need and run them"
 	@echo "make parts           as root on Debian: install the real servers that some tests talk to"
 	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
+	@echo "make docs            the documentation with its API reference, in build/docs"
 	@echo "make stubs           generate the stubs again"
 	@echo "make matrix          the stubs under protobuf 5, 6 and 7; the main job under the oldest Dask; the light client"
 	@echo "make fuzz            a million damaged ClientHellos, judged by the edge and by OpenSSL"
@@ -35,6 +36,10 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[test]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[docs]'
+	@touch $@
+
 demo: $(VENV)/.server
 	@$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
@@ -48,6 +53,10 @@ lint: $(VENV)/.test
 	$(BIN)/buf lint
 	@PATH=$(BIN):$$PATH sh scripts/buf_breaking.sh
 	$(BIN)/python scripts/generate_stubs.py --check
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs build/docs
+	@echo "build/docs/index.html"
 
 stubs: $(VENV)/.test
 	$(BIN)/python scripts/generate_stubs.py

@@ -1,4 +1,4 @@
-"""What every backend must do, as tests: a backend's own test module subclasses `Conformance` and says how to make a `Room`.
+"""What every backend must do, as tests: a backend's own test module subclasses `Conformance` and says how to make a `Room`::
 
     class TestMine(Conformance):
         @pytest.fixture

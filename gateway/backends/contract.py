@@ -35,19 +35,19 @@ class Role(str, Enum):
 class Phase(str, Enum):
     """Where a started instance stands."""
 
-    QUEUED = "queued"  # accepted by the machine room, not running yet
+    QUEUED = "queued"  #: accepted by the machine room, not running yet
     RUNNING = "running"
-    EXITED = "exited"  # ended by itself; traces may remain until it is stopped
-    GONE = "gone"  # nothing of it runs or will run
+    EXITED = "exited"  #: ended by itself; traces may remain until it is stopped
+    GONE = "gone"  #: nothing of it runs or will run
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Instance:
     """Identity of one external process: every name a backend makes derives from it."""
 
-    uid: str  # of the cluster
+    uid: str  #: of the cluster
     role: Role
-    name: str  # `scheduler`, or a worker's: its group, a hyphen and a number; none is started again once it was stopped
+    name: str  #: `scheduler`, or a worker's: its group, a hyphen and a number; none is started again once it was stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class Launch:
     """All a backend needs to start one instance."""
 
     instance: Instance
-    user: str  # who asked for the cluster
+    user: str  #: who asked for the cluster
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)  # by plain file name; made 0600 in a directory of its own
+    files: Mapping[str, bytes] = field(default_factory=dict)  #: by plain file name; made 0600 in a directory of its own
     resources: Resources = field(default_factory=Resources)
-    options: Mapping[str, object] = field(default_factory=dict)  # the cluster's resolved settings, for the backend's own use
+    options: Mapping[str, object] = field(default_factory=dict)  #: the cluster's resolved settings, for the backend's own use
 
     def placed(self, directory: str) -> Launch:
         """Return this launch with NAME in argv, and DIRECTORY in argv and env, replaced by the real ones."""
@@ -85,15 +85,15 @@ class Target:
 
     instance: Instance
     handle: str = ""
-    user: str = ""  # who owns the cluster; empty if nobody knows any more
-    left: bool = False  # a worker that its scheduler has seen leave: if nothing is seen of it any more, it has ended
+    user: str = ""  #: who owns the cluster; empty if nobody knows any more
+    left: bool = False  #: a worker that its scheduler has seen leave: if nothing is seen of it any more, it has ended
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """A start that was accepted."""
 
-    handle: str  # opaque to the server, which stores it
+    handle: str  #: opaque to the server, which stores it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class StartFailed:
     """A start that was refused or failed, with a reason people can read."""
 
     message: str
-    permanent: bool = False  # whether repeating it is hopeless
+    permanent: bool = False  #: whether repeating it is hopeless
 
 
 StartOutcome = Started | StartFailed
@@ -115,9 +115,9 @@ class Observation:
     phase: Phase
     handle: str = ""
     exit_code: int | None = None
-    message: str = ""  # why it waits or ended: the platform's words, or the last lines of its log
-    user: str = ""  # as whom it runs, where the backend can tell; what `find` finds may have no other record
-    presumed: bool = False  # GONE only for having been missing too long: nobody saw it end, and it has not been told to
+    message: str = ""  #: why it waits or ended: the platform's words, or the last lines of its log
+    user: str = ""  #: as whom it runs, where the backend can tell; what `find` finds may have no other record
+    presumed: bool = False  #: GONE only for having been missing too long: nobody saw it end, and it has not been told to
 
 
 class BackendUnavailable(Exception):
@@ -132,8 +132,8 @@ class Backend(Protocol):
     """A machine room."""
 
     name: str
-    observe_interval_s: float  # how often the server asks for observations while instances exist
-    local: bool  # whether schedulers may run on the gateway's machine: only then are its own addresses, loopback too, believed of them
+    observe_interval_s: float  #: how often the server asks for observations while instances exist
+    local: bool  #: whether schedulers may run on the gateway's machine: only then are its own addresses, loopback too, believed of them
 
     def cluster_settings(self) -> Mapping[str, object]:
         """Return the settings of one cluster that are this backend's own, with their values as configured.

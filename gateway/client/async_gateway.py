@@ -39,10 +39,8 @@ if TYPE_CHECKING:
 class AsyncGateway(BaseGateway):
     """A gateway, whose methods are awaited; it has the methods of Gateway.
 
-    Parameters
-    ----------
-    address: where it is, such as `https://host` or `http://host:port`.
-    auth: who calls: an Auth, an API token, or user and password.
+    :param address: where it is, such as `https://host` or `http://host:port`.
+    :param auth: who calls: an Auth, an API token, or user and password.
 
     What is not given is taken from Dask's configuration (`gateway.…`) and the environment; ValueError if no address is found.
     Every method raises errors of gateway.client.errors. A cancelled call may have reached the gateway.

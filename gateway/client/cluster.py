@@ -19,22 +19,24 @@ from gateway.client.sizing import SizedCluster
 class GatewayCluster(SizedCluster):
     """A new cluster of a gateway, or (by `from_name`) one that exists.
 
-    Parameters
-    ----------
-    name: id of the cluster; by default the server chooses one.
-    gateway: a Gateway, or its address; by default as configured.
-    auth: who calls, where no Gateway is given.
-    n_workers: workers to begin with, or (minimum, maximum) to begin adaptive; `adapt` and `scale` change it.
-    worker_groups: further groups of workers by name, each a mapping with `n_workers` and options of its own.
-    idle_timeout, max_lifetime, no_client_timeout: when the gateway is to stop the cluster by itself, such as "1 hour"; 0 is never.
-    shutdown_on_close: whether closing this object (or the end of this process) stops the cluster.
-    asynchronous: whether it is made in an event loop and awaited there; methods return awaitables then. Type checkers know such
-        an object as AsyncGatewayCluster.
-    quiet: whether nothing is printed of why it waits.
-    start_timeout: how long to wait until it can be used, such as "5 minutes"; waiting in a batch system's queue does not count.
-    options: an Options object or a mapping; further keywords are options by their names.
-    backend: where to run it; by default where the gateway runs clusters.
-    labels: texts by name, free for the user.
+    :param name: id of the cluster; by default the gateway chooses one.
+    :param gateway: a Gateway, or its address; by default as configured.
+    :param auth: who calls, where no Gateway is given.
+    :param n_workers: workers to begin with, or (minimum, maximum) to begin adaptive; `adapt` and `scale` change it.
+    :param worker_groups: further groups of workers by name, each a mapping with `n_workers` and options of its own.
+    :param idle_timeout: how long it may do nothing until the gateway stops it, such as "1 hour"; 0 is for ever.
+    :param max_lifetime: how long it may live until the gateway stops it; 0 is for ever.
+    :param no_client_timeout: how long it may run without a client until the gateway stops it; 0 is for ever.
+    :param shutdown_on_close: whether closing this object (or the end of this process) stops the cluster; by default as configured.
+    :param asynchronous: whether it is made in an event loop and awaited there; its methods return awaitables then. Type checkers know
+        such an object as AsyncGatewayCluster.
+    :param loop: the event loop to use, as with Dask's own clusters.
+    :param quiet: whether nothing is printed of why it waits.
+    :param start_timeout: how long to wait until it can be used, such as "5 minutes"; time in a batch system's queue does not count.
+    :param options: an Options object or a mapping.
+    :param backend: where to run it; by default where the gateway runs clusters.
+    :param labels: texts by name, free for the user.
+    :param kwargs: options by their names.
 
     Errors are those of gateway.client.errors: ClusterFailed says why a cluster could not be started.
     """
@@ -85,7 +87,7 @@ class AsyncGatewayCluster(SizedCluster):
     Parameters and errors are those of GatewayCluster, but for `asynchronous`.
     """
 
-    awaited = True
+    _awaited = True
 
     @property
     def gateway(self) -> AsyncGateway:

@@ -74,12 +74,10 @@ class BaseGateway:
 class Gateway(BaseGateway):
     """A gateway, whose methods return when the gateway has answered.
 
-    Parameters
-    ----------
-    address: where it is, such as `https://host` or `http://host:port`.
-    auth: who calls: an Auth, an API token, or user and password.
-    asynchronous: whether to return an AsyncGateway instead, as Dask's own classes do.
-    loop: accepted for likeness with Dask's own classes; calls do not need one.
+    :param address: where it is, such as `https://host` or `http://host:port`.
+    :param auth: who calls: an Auth, an API token, or user and password.
+    :param asynchronous: whether to return an AsyncGateway instead, as Dask's own classes do.
+    :param loop: accepted for likeness with Dask's own classes; calls do not need one.
 
     What is not given is taken from Dask's configuration (`gateway.…`) and the environment; ValueError if no address is found.
     Every method raises errors of gateway.client.errors.

@@ -36,8 +36,7 @@ C = TypeVar("C", bound="RemoteCluster")
 class RemoteCluster(Following):
     """A cluster behind the gateway."""
 
-    awaited: ClassVar[bool] = False
-    """Whether it is made for who awaits it, where `asynchronous` does not say."""
+    _awaited: ClassVar[bool] = False  # whether it is made for who awaits it, where `asynchronous` does not say
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class RemoteCluster(Following):
         self._pid = os.getpid()
         self.scheduler_comm: Any
         self.security: Any = None
-        awaited = self.awaited if asynchronous is None else asynchronous
+        awaited = self._awaited if asynchronous is None else asynchronous
         super().__init__(asynchronous=awaited, loop=loop, quiet=quiet, name=name or "(starting)")
         if not self.called_from_running_loop:
             self._loop_runner.start()

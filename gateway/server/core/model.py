@@ -254,9 +254,9 @@ class Principal:
     admin: bool = False
     groups: tuple[str, ...] = ()
     scopes: frozenset[Scope] = frozenset(Scope)
-    expires_at: int = 0  # until when this holds; what is opened or made with it lasts no longer. 0: no end is known
-    stamp: str = ""  # changes with what the credentials were checked by, such as a password's hash, and tells nothing of it
-    token_id: str = ""  # of the API token that was shown; empty for who signed in
+    expires_at: int = 0  #: until when this holds; what is opened or made with it lasts no longer. 0: no end is known
+    stamp: str = ""  #: changes with what the credentials were checked by, such as a password's hash, and tells nothing of it
+    token_id: str = ""  #: of the API token that was shown; empty for who signed in
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,16 +35,16 @@ class IdentityNotTold(Exception):
 class Credentials:
     """What a caller sent."""
 
-    scheme: str  # lower case
-    value: str  # everything after the scheme
-    peer: str  # where it came from, as gRPC tells
+    scheme: str  #: lower case
+    value: str  #: everything after the scheme
+    peer: str  #: where it came from, as gRPC tells
 
 
 class Authenticator(Configurable):
     """Base of authenticators; configured by traitlets, found by entry point."""
 
     schemes: tuple[str, ...] = ()
-    challenges: tuple[str, ...] = ()  # what to answer in WWW-Authenticate to one who sent nothing
+    challenges: tuple[str, ...] = ()  #: what to answer in WWW-Authenticate to one who sent nothing
 
     identity_kept_s = Float(
         60.0, min=0, max=60, help="Seconds that what the authenticator says of a user is kept. Asked anew after a third of it."
