@@ -29,7 +29,9 @@ TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
 UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of event and condition: the edge never connects to where the scheduler says that it is
 AGENT_SILENT = "AGENT_SILENT"  # reason of event, condition and end: nothing is heard of the scheduler's agent
-SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in without asking the server again
+SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in again without credentials
+SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"  # the same over https: browsers take one of this name over nothing else
+SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
 MAX_TICKET_BYTES = 1024
 
 # What a scheduler's agent and the workers find in their environment.

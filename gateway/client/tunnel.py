@@ -19,7 +19,7 @@ from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from gateway.client.channel import Connection, in_thread
 from gateway.client.http_calls import tls_context
-from gateway.wire import AUTHORIZATION, SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL
+from gateway.wire import AUTHORIZATION, SESSION_COOKIES, TUNNEL_PATH, TUNNEL_PROTOCOL
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _let_go(opening: Any) -> None:
 def _session(cookies: list[str]) -> str:
     """Return the edge's cookie among those that an answer sets: a balancer in between may set its own."""
     pairs = [cookie.partition(";")[0].strip() for cookie in cookies]
-    return next((pair for pair in pairs if pair.partition("=")[0].rstrip() == SESSION_COOKIE), "")
+    return next((pair for pair in pairs if pair.partition("=")[0].rstrip() in SESSION_COOKIES), "")
 
 
 def _refused(uid: str, error: HTTPClientError) -> TunnelRefused:

@@ -20,7 +20,7 @@ from gateway.proxy.config import Proxy
 from gateway.proxy.front import Front
 from gateway.proxy.headers import from_dashboard, to_dashboard
 from gateway.proxy.http_server import read_body
-from gateway.proxy.login import Login, is_ticket, page
+from gateway.proxy.login import Login, elsewhere, is_ticket, page
 from gateway.proxy.lookup import Names, Resolver
 from gateway.proxy.routes import Route, RouteTable
 from gateway.proxy.standing import Ended, Standing
@@ -32,6 +32,7 @@ MAX_SOCKET_MESSAGE_BYTES = 32 * 1024 * 1024
 MAX_CONNECTIONS_PER_DASHBOARD = 256
 HEARTBEAT_S = 30.0  # between pings on a browser's WebSocket
 STALL_S = 120.0  # a dashboard that is silent, or a browser that takes nothing, for so long in the middle of an answer is let go
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # RFC 9110 §9.2.1: what a link of another site may do
 OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # not made up where the browser sent none
 _PATH = re.compile(re.escape(DASHBOARD_PATH) + r"(?P<uid>c[a-z2-7]{20})(?:/(?P<rest>[^?#]*))?")
 
@@ -76,11 +77,15 @@ class Dashboards:
             return web.Response(status=308, headers={"Location": f"{self._login.root(uid)}/{'?' if query else ''}{query}"})
         if rest == "login" and request.method == "POST":
             return await self._login.log_in(request, uid)
+        if rest == "logout" and request.method in ("GET", "POST"):
+            return await self._login.log_out(request, uid)
         if any(is_ticket(piece) for piece in query.split("&")):
             return await self._login.redeem(request, uid, rest, query)
         grant = await self._login.by_session(request, uid) or (await self._login.by_credentials(request, uid)).grant
         if grant is None:
             return self._login.ask_to_log_in(request, uid)
+        if request.method not in SAFE_METHODS and not self._front.same_site(request):
+            return elsewhere()
         route = self._routes.find(uid)
         if route is None or route.dashboard is None:
             return page("Not running", "<p>The cluster has no dashboard now.</p>", 404)

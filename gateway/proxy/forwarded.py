@@ -111,17 +111,30 @@ def _address(text: str) -> str:
         return ""
 
 
-def same_site(origin: str | None, host: str, allowed: Collection[str]) -> bool:
-    """Whether a request may come from a page of this origin (RFC 6454); None is no browser's page."""
-    if origin is None:
-        return True
+def same_origin(page: str, scheme: str, host: str, allowed: Collection[str]) -> bool:
+    """Whether the origin of a page's address (RFC 6454) is that of the edge, whose scheme and host are told, or an allowed one."""
     try:
-        parts = urlsplit(origin)
+        parts = urlsplit(page)
         if parts.scheme not in SCHEMES or not parts.netloc:
             return False
-        return origin.lower() in allowed or _plain(parts.netloc, parts.scheme) == _plain(host, parts.scheme)
+        own = parts.scheme == scheme and _plain(parts.netloc, scheme) == _plain(host, scheme)
+        return own or f"{parts.scheme}://{parts.netloc}".lower() in allowed
     except ValueError:
         return False
+
+
+def same_site(headers: Mapping[str, Sequence[str]], scheme: str, host: str, allowed: Collection[str]) -> bool:
+    """Whether a request may come from a page of the edge itself, of an allowed origin, or of none, which no browser shows.
+
+    `headers` has lower-case names with all values of each. A browser tells the page's origin (RFC 6454 §7) or at least its address
+    (RFC 9110 §10.1.3), and a newer one how far that is from here (W3C Fetch Metadata).
+    """
+    origins = headers.get("origin", ())
+    if origins:
+        return len(origins) == 1 and same_origin(origins[0], scheme, host, allowed)
+    if any(site.strip().lower() not in ("same-origin", "none") for site in headers.get("sec-fetch-site", ())):
+        return False
+    return all(same_origin(page, scheme, host, allowed) for page in headers.get("referer", ()))
 
 
 def _plain(host: str, scheme: str) -> str:

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.configfile import ConfigurationError
 from gateway.proxy.config import Proxy
 from gateway.proxy.forwarded import Seen, networks, same_site, seen
+from gateway.wire import SECURE_SESSION_COOKIE, SESSION_COOKIE
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
@@ -27,7 +28,7 @@ class Front:
         for origin in options.allowed_origins:
             if not re.fullmatch(r"https?://[^/?#\s]+", origin):
                 raise ConfigurationError(f"c.Proxy.allowed_origins: must look like https://host, not {origin!r}")
-        self._origins = frozenset(origin.lower() for origin in options.allowed_origins)
+        self._origins = frozenset(origin.lower() for origin in options.allowed_origins)  # the public one's is among them
         self._kind = options.forwarded_by
 
     def seen(self, request: web.BaseRequest) -> Seen:
@@ -35,16 +36,28 @@ class Front:
         where: Any = request.transport.get_extra_info("peername") if request.transport is not None else None
         secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
         peer = Seen(str(where[0]) if where else "", "https" if secure else "http", request.headers.get("Host", ""))
-        if not self._trusted:
-            return peer
-        headers: dict[str, list[str]] = {}
-        for name, value in request.headers.items():
-            headers.setdefault(name.lower(), []).append(value)
-        return seen(peer, headers, self._trusted, self._kind)
+        return seen(peer, _lower(request), self._trusted, self._kind) if self._trusted else peer
 
     def same_site(self, request: web.BaseRequest) -> bool:
         """Whether a request comes from a page of the edge itself, of an allowed origin, or of none."""
-        return same_site(request.headers.get("Origin"), self.seen(request).host, self._origins)
+        found = self.seen(request)
+        return same_site(_lower(request), found.scheme, found.host, self._origins)
+
+    def secure(self, request: web.BaseRequest) -> bool:
+        """Whether a caller's browser speaks https, as what stands before the edge or its own configuration tells."""
+        found = self.seen(request)
+        return found.scheme == "https" or f"https://{found.host.lower().removesuffix(':443')}" in self._origins
+
+    def cookie(self, request: web.BaseRequest) -> str:
+        """Return the name of our cookie for a caller."""
+        return SECURE_SESSION_COOKIE if self.secure(request) else SESSION_COOKIE
+
+
+def _lower(request: web.BaseRequest) -> dict[str, list[str]]:
+    headers: dict[str, list[str]] = {}
+    for name, value in request.headers.items():
+        headers.setdefault(name.lower(), []).append(value)
+    return headers
 
 
 def checked_prefix(text: str) -> str:

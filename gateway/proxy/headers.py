@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from gateway.wire import SESSION_COOKIE
+from gateway.wire import SESSION_COOKIES
 
 Headers = Sequence[tuple[str, str]]
 HOP_BY_HOP = frozenset(  # RFC 9110 §7.6.1, and what the edge does by itself
@@ -33,7 +33,7 @@ def to_dashboard(headers: Headers) -> list[tuple[str, str]]:
         lowered = name.lower()
         if lowered not in dropped and not lowered.startswith(("x-forwarded-", "sec-websocket-")) and "_" not in name:
             passed.append((name, value))
-    others = [f"{name}={value}" for name, value in cookies(headers) if name != SESSION_COOKIE]
+    others = [f"{name}={value}" for name, value in cookies(headers) if name not in SESSION_COOKIES]
     if others:
         passed.append(("Cookie", "; ".join(others)))
     return passed
@@ -72,9 +72,9 @@ def cookies(headers: Headers) -> Iterator[tuple[str, str]]:
                     yield (left.strip(), right.strip()) if equals else ("", left.strip())
 
 
-def session_cookies(headers: Headers) -> Iterable[str]:
+def session_cookies(headers: Headers, own: str) -> Iterable[str]:
     """Return the values of our own cookie: several, if something else has set it for a shorter path."""
-    return (value for name, value in cookies(headers) if name == SESSION_COOKIE)
+    return (value for name, value in cookies(headers) if name == own)
 
 
 def relocated(location: str, base: str, root: str) -> str:
@@ -98,7 +98,7 @@ def recookied(text: str, root: str) -> str | None:
     pair, *attributes = text.split(";")
     name, equals, _ = pair.partition("=")
     lowered = name.strip().lower()
-    if not equals or not lowered or lowered == SESSION_COOKIE or lowered.startswith(("__host-", "__secure-")):
+    if not equals or not lowered or lowered in SESSION_COOKIES or lowered.startswith(("__host-", "__secure-")):
         return None
     path, kept = "/", [pair.strip()]
     for attribute in attributes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
@@ -22,7 +23,7 @@ from gateway.proxy.headers import session_cookies
 from gateway.proxy.http_server import read_body
 from gateway.proxy.routes import RouteTable
 from gateway.proxy.standing import Standing
-from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, SESSION_COOKIE, TICKET_QUERY, basic_credentials
+from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, TICKET_QUERY, basic_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +40,29 @@ FORM = """<p class="error" role="alert">{error}</p><form method="post" action="{
 <label for="password">Password</label><input id="password" name="password" type="password" autocomplete="current-password">
 <label for="token">or an API token</label><input id="token" name="token" type="password" autocomplete="off">
 <button>Log in</button></form>"""
+LOGOUT = """<form method="post" action="{action}"><button>Log out</button></form>"""
 
 
 def page(title: str, body: str, status: int) -> web.Response:
     """Return a small page; `body` is HTML."""
     headers = {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+        "Content-Security-Policy": (
+            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        ),
+        "X-Frame-Options": "DENY",
         "Referrer-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",
     }
     return web.Response(text=PAGE.format(title=html.escape(title), body=body), status=status, content_type="text/html", headers=headers)
+
+
+def elsewhere() -> web.Response:
+    """Return the refusal of what a page of another site sends."""
+    words = (
+        "This was sent from another site; or the gateway is not told how it is reached: c.DaskGateway.public_url, c.Proxy.trusted_proxies."
+    )
+    return page("Refused", f"<p>{words}</p>", 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,16 @@ class Login:
 
     async def by_session(self, request: web.Request, uid: str) -> Grant | None:
         """Return the session that a request shows, None if it shows none that holds for this cluster."""
-        for value in session_cookies(list(request.headers.items())):
-            grant = self._sessions.grant(value, uid)
-            if grant is not None and await self._standing.holds(grant):
+        for grant in self._shown(request, uid):
+            if await self._standing.holds(grant):
                 return grant
         return None
+
+    def _shown(self, request: web.Request, uid: str) -> Iterator[Grant]:
+        for value in session_cookies(list(request.headers.items()), self._front.cookie(request)):
+            grant = self._sessions.grant(value, uid)
+            if grant is not None:
+                yield grant
 
     def session_text(self, grant: Grant) -> str:
         """Return a session as it stands in a cookie, which its caller now gets."""
@@ -147,7 +165,7 @@ class Login:
     async def log_in(self, request: web.Request, uid: str) -> web.StreamResponse:
         """Take a form for a session."""
         if not self._front.same_site(request):
-            return page("Refused", "<p>This form was sent from another site.</p>", 403)
+            return elsewhere()
         try:
             form = parse_qs((await read_body(request, self._body_timeout_s)).decode(errors="replace"), max_num_fields=10)
         except ValueError:
@@ -164,9 +182,29 @@ class Login:
 
     def _admit(self, request: web.Request, grant: Grant, where: str) -> web.Response:
         answer = web.Response(status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-        secure = self._front.seen(request).scheme == "https"
-        path = f"{self.root(grant.uid)}/"
-        answer.set_cookie(SESSION_COOKIE, self.session_text(grant), path=path, httponly=True, samesite="Lax", secure=secure)
+        self._set_cookie(answer, request, grant.uid, self.session_text(grant))
+        return answer
+
+    def _set_cookie(self, answer: web.Response, request: web.Request, uid: str, text: str, max_age_s: int | None = None) -> None:
+        name, secure, path = self._front.cookie(request), self._front.secure(request), f"{self.root(uid)}/"
+        answer.set_cookie(name, text, path=path, httponly=True, samesite="Lax", secure=secure, max_age=max_age_s)
+
+    async def log_out(self, request: web.Request, uid: str) -> web.StreamResponse:
+        """End the session that a request shows, everywhere; or ask whether it is to be."""
+        if request.method != "POST":
+            return page("Dask dashboard", LOGOUT.format(action=f"{self.root(uid)}/logout"), 200)
+        if not self._front.same_site(request):
+            return elsewhere()
+        words = "You are logged out."
+        for grant in self._shown(request, uid):
+            self._standing.deny(grant)
+            try:
+                await self._server.end_session(grant)
+            except Unanswered as error:
+                logger.warning("a session of %s is ended here, and the server is not told: %s", grant.user, error)
+                words = "You are logged out here. The gateway does not answer: other edges of it let this session in until it expires."
+        answer = page("Dask dashboard", f"<p>{words}</p>", 200)
+        self._set_cookie(answer, request, uid, "", 0)
         return answer
 
     def ask_to_log_in(self, request: web.Request, uid: str) -> web.Response:

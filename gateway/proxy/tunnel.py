@@ -28,7 +28,7 @@ from gateway.proxy.lookup import Names
 from gateway.proxy.relay import RESET
 from gateway.proxy.routes import Route, RouteTable
 from gateway.proxy.standing import Standing
-from gateway.wire import SESSION_COOKIE, TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid, uid_of_server_name
+from gateway.wire import TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid, uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
@@ -114,10 +114,10 @@ class Tunnel:
             socket = web.WebSocketResponse(
                 protocols=[TUNNEL_PROTOCOL], max_msg_size=MAX_MESSAGE_BYTES, autoping=False, compress=False, timeout=2.0
             )
-            secure = self._front.seen(request).scheme == "https"
+            secure = self._front.secure(request)
             path = f"{self._front.prefix}{TUNNEL_PATH}{route.uid}"
             if cookie:
-                socket.set_cookie(SESSION_COOKIE, cookie, path=path, httponly=True, samesite="Strict", secure=secure)
+                socket.set_cookie(self._front.cookie(request), cookie, path=path, httponly=True, samesite="Strict", secure=secure)
             await socket.prepare(request)
             writer.transport.set_write_buffer_limits(BUFFER_BYTES)
             carriage = _Carriage(socket, reader, writer)

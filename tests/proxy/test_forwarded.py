@@ -68,7 +68,10 @@ def test_networks_hold_mapped_addresses_and_no_rubbish() -> None:
         (None, "hub", True),
         ("https://hub", "hub", True),
         ("https://HUB:443", "hub", True),
-        ("http://hub", "hub:80", True),
+        ("https://hub", "hub:443", True),
+        ("http://hub", "hub", False),
+        ("http://hub:443", "hub:443", False),
+        ("http://hub", "hub:80", False),
         ("https://hub:8443", "hub", False),
         ("https://hub.evil.example", "hub", False),
         ("https://evil.example", "hub", False),
@@ -80,7 +83,14 @@ def test_networks_hold_mapped_addresses_and_no_rubbish() -> None:
     ],
 )
 def test_only_pages_of_the_edge_itself_are_of_the_same_site(origin: str | None, host: str, wanted: bool) -> None:
-    assert same_site(origin, host, {"https://lab.example.org"}) is wanted
+    headers = {} if origin is None else {"origin": [origin]}
+    assert same_site(headers, "https", host, {"https://lab.example.org"}) is wanted
+
+
+def test_a_page_in_clear_text_is_of_an_edge_in_clear_text() -> None:
+    assert same_site({"origin": ["http://hub"]}, "http", "hub:80", ())
+    assert not same_site({"origin": ["https://hub"]}, "http", "hub", ())
+    assert not same_site({"origin": ["http://hub", "http://hub"]}, "http", "hub", ())
 
 
 @pytest.mark.parametrize(

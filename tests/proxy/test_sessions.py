@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
+from yarl import URL
 
 from gateway.proxy import app, standing
 from gateway.proxy.access import now_ms
@@ -165,3 +166,139 @@ async def test_a_dashboards_endless_answer_ends_with_what_it_rests_on(
             with pytest.raises(aiohttp.ClientPayloadError):  # nothing half passes for whole
                 async with asyncio.timeout(10):
                     await answer.content.read()
+
+
+HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "dask.example.org"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"),
+    [
+        ({"Origin": "https://dask.example.org"}, 303),
+        ({"Origin": "https://DASK.example.org:443"}, 303),
+        ({}, 303),  # no browser's
+        ({"Referer": "https://dask.example.org/clusters/x/login"}, 303),
+        ({"Sec-Fetch-Site": "same-origin"}, 303),
+        ({"Sec-Fetch-Site": "none"}, 303),
+        ({"Origin": "https://hub.example.org", "Sec-Fetch-Site": "same-site"}, 303),  # an allowed one
+        ({"Origin": "http://dask.example.org"}, 403),  # what is not encrypted may be anybody's
+        ({"Origin": "https://dask.example.org:8443"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "https://dask.example.org.evil.example"}, 403),
+        ({"Origin": "https://dask.example.org@evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "https://dask.example.org, https://evil.example"}, 403),
+        ({"Referer": "https://evil.example/https://dask.example.org/"}, 403),
+        ({"Referer": "http://dask.example.org/"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Referer": "https://dask.example.org/", "Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+async def test_a_form_of_another_site_logs_nobody_in(tmp_path: pathlib.Path, shown: dict[str, str], status: int) -> None:
+    settings = {"trusted_proxies": ["127.0.0.1"], "allowed_origins": ["https://hub.example.org"]}
+    async with serving(tmp_path, **settings) as served, browser() as caller:
+        form = {"user": "alice", "password": "wonderland"}
+        async with caller.post(f"{served.dashboard}/login", data=form, headers=HTTPS | shown, allow_redirects=False) as answer:
+            assert answer.status == status
+            assert ("Set-Cookie" in answer.headers) is (status == 303)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+async def test_what_another_site_sends_to_a_dashboard_does_not_reach_it(served: Served, method: str) -> None:
+    """Of a sibling host, say, whose requests carry the cookie: SameSite knows sites, not hosts."""
+    async with browser() as caller:
+        await enter(caller, served)
+        before = len(served.seen)
+        for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "same-site"}):
+            async with caller.request(method, f"{served.dashboard}/x", headers=headers) as answer:
+                assert answer.status == 403
+        assert len(served.seen) == before
+        async with caller.request(method, f"{served.dashboard}/x", headers={"Origin": served.address}) as answer:
+            assert answer.status == 200
+        async with caller.get(f"{served.dashboard}/x", headers={"Sec-Fetch-Site": "cross-site"}) as answer:  # a link
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("by", ["a trusted proxy", "the public address"])
+async def test_a_session_over_https_is_for_https_alone(tmp_path: pathlib.Path, by: str) -> None:
+    settings: dict[str, object] = {"trusted_proxies": ["127.0.0.1"]} if by == "a trusted proxy" else {"allowed_origins": [ORIGIN]}
+    headers = HTTPS if by == "a trusted proxy" else {"Host": "dask.example.org"}
+    async with serving(tmp_path, **settings) as served, a_dashboard(served, ROUTES):
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as caller:
+            async with caller.get(f"{served.dashboard}/x?ticket={ticket()}", headers=headers, allow_redirects=False) as answer:
+                (cookie,) = answer.headers.getall("Set-Cookie")
+            assert cookie.startswith("__Secure-daskgateway_session=")
+            assert {"Secure", "HttpOnly", "SameSite=Lax", f"Path=/clusters/{UID}/"} <= set(cookie.split("; "))
+            text = cookie.partition(";")[0]
+            for shown, status in ((text, 200), (text.removeprefix("__Secure-"), 401)):  # a plain one may be anybody's
+                async with caller.get(f"{served.dashboard}/x", headers=headers | {"Cookie": shown}) as answer:
+                    assert answer.status == status
+            assert "Cookie" not in served.seen[-1].headers
+
+
+ORIGIN = "https://dask.example.org"
+
+
+async def test_who_logs_out_is_logged_out_everywhere(served: Served) -> None:
+    async with browser() as caller, browser() as other:
+        await enter(caller, served)
+        await enter(other, served)
+        jar = {cookie.key: cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"}
+        async with caller.get(f"{served.dashboard}/logout") as answer:
+            assert answer.status == 200
+            assert '<form method="post"' in await answer.text()
+        async with caller.post(f"{served.dashboard}/logout", headers={"Origin": "https://evil.example"}) as answer:
+            assert answer.status == 403
+        assert await seen(caller, served) == 200
+        async with caller.ws_connect(f"{served.dashboard}/ws") as talk:
+            async with caller.post(f"{served.dashboard}/logout", headers={"Origin": served.address}) as answer:
+                assert answer.status == 200
+                assert "daskgateway_session=" in answer.headers["Set-Cookie"]
+            assert (await talk.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert await seen(caller, served) == 401
+        assert await seen(other, served) == 200
+        async with aiohttp.ClientSession(cookies=jar) as thief:  # who has copied the cookie
+            assert await seen(thief, served) == 401
+        assert len(served.access.denied) == 1  # other edges are told by the server
+
+
+async def test_who_logs_out_while_the_server_is_away_is_logged_out_here(served: Served) -> None:
+    async with browser() as caller:
+        await enter(caller, served)
+        jar = {cookie.key: cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"}
+        served.access.away = True
+        async with caller.post(f"{served.dashboard}/logout") as answer:
+            assert answer.status == 200
+            assert "other edges" in await answer.text()
+        async with aiohttp.ClientSession(cookies=jar) as thief:
+            assert await seen(thief, served) == 401
+
+
+async def test_every_login_begins_a_session_of_its_own(served: Served) -> None:
+    texts = set()
+    async with browser() as caller:
+        for _ in range(3):
+            async with caller.post(f"{served.dashboard}/login", data={"user": "alice", "password": "wonderland"}) as answer:
+                assert answer.status == 200
+            texts |= {cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"}
+    assert len(texts) == 3
+
+
+async def test_the_login_page_is_shown_in_no_frame(served: Served) -> None:
+    async with browser() as caller, caller.get(f"{served.dashboard}/x", headers={"Accept": "text/html"}) as answer:
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    "rest", ["/", "//evil.example/", "/%2f%2fevil.example", "/%5c%5cevil.example", "/..//evil.example", "/.//evil", "/https://evil.example"]
+)
+async def test_a_ticket_leads_nowhere_but_to_its_dashboard(served: Served, rest: str) -> None:
+    async with browser() as caller:
+        address = URL(f"{served.dashboard}{rest}?ticket={ticket()}", encoded=True)
+        async with caller.get(address, allow_redirects=False) as answer:
+            assert answer.status in (303, 404)
+            if answer.status == 303:
+                assert answer.headers["Location"] == f"/clusters/{UID}{rest}"
