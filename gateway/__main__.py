@@ -148,8 +148,12 @@ def serve(path: str | None, words: tuple[str, ...]) -> None:
 @_words
 def check_config(path: str | None, words: tuple[str, ...]) -> None:
     """Say whether the configuration is right."""
-    _settings(path, words)
+    found = _settings(path, words)
+    from gateway.server.placement import notes
+
     click.echo("the configuration is right")
+    for note in notes(found):
+        click.echo(printable(f"note: {note}"))
 
 
 @main.command("confirm-database", context_settings=_PASSING)

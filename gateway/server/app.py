@@ -36,6 +36,7 @@ from gateway.server.kept_port import keep_port, kept_port
 from gateway.server.reach import judge, local_backends, scheduler_networks
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
+from gateway.server.room import Room
 from gateway.server.rpc import host
 from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
@@ -46,7 +47,7 @@ from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import tickets, tokens
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
-from gateway.server.settings import Settings, bound_address, descriptors_wanted, known_classes, settings, split_address
+from gateway.server.settings import Settings, bound_address, database_path, descriptors_wanted, known_classes, settings, split_address
 from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
@@ -105,13 +106,20 @@ class App:
         if words := wanted.fitting(raise_descriptor_limit(wanted.descriptors))[1]:
             logger.warning("%s", words)
         self._make_state_dir()
-        database = self._database()
-        self.store = SqliteStore(database, Witness(self.state_dir).last(), self._server_settings.keeping())
+        database = database_path(self._server_settings)
+        self.store = SqliteStore(
+            database,
+            Witness(self.state_dir).last(),
+            self._server_settings.keeping(),
+            reserve_bytes=self._server_settings.disk_reserve_bytes,
+        )
         await self.store.open()
         self._stack.push_async_callback(self.store.close)
         self._doubts = Doubts(self.state_dir, database, self.store, self.store.strange, self.settings.backends)
         self._stack.push_async_callback(self._doubts.close)
         await self._doubts.open()
+        self._room = Room(database.parent, self._server_settings.min_free_bytes, self.store.reserve)
+        self._room.look()
         self._stack.callback(self._threads.shutdown, wait=False)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
@@ -149,6 +157,7 @@ class App:
         for name, backend in backends.items():
             self._spawn(Watcher(self.store, name, backend, self.reconciler.observed, self._doubts).run(), f"watch-{name}")
         self._spawn(self._doubts.keep(), "witness")
+        self._spawn(self._room.keep(), "room")
         self._spawn(self._forget(), "forget")
         await host.set_health(self._healthy, True)
 
@@ -159,10 +168,6 @@ class App:
             raise ConfigurationError(f"c.DaskGateway.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
         if not os.access(self.state_dir, os.W_OK | os.X_OK):
             raise ConfigurationError(f"c.DaskGateway.state_dir: {self.state_dir} cannot be written to")
-
-    def _database(self) -> pathlib.Path:
-        url = self._server_settings.database
-        return pathlib.Path(url.partition(":///")[2]) if url else self.state_dir / "gateway.db"
 
     def _services(self, credentials: keys.Keys, backends: dict[str, Backend]) -> Services:
         return Services(
@@ -180,6 +185,7 @@ class App:
             creations=Rates(self._server_settings.max_creates_per_minute),
             present=self._doors.present,
             max_clusters=self._server_settings.max_clusters,
+            full=self._room.full,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
             doubted=self._doubts.holds,
         )

@@ -105,6 +105,15 @@ class DaskGateway(Configurable):
         10_000, min=0, help="Events of all clusters of one user that are kept: the newest, and a tenth more for a while. 0: no limit."
     ).tag(config=True)
     max_tokens_per_user = Int(100, min=0, help="Valid API tokens of one user. 0: no limit.").tag(config=True)
+    min_free_bytes = Int(
+        256 * 2**20, min=0, help="Free space on the database's disk below which no new cluster is accepted. 0: no limit."
+    ).tag(config=True)
+    disk_reserve_bytes = Int(
+        32 * 2**20,
+        min=0,
+        help="Space on disk that is given to the database beforehand, so that what ends can be recorded when others have filled the disk."
+        " 0: none.",
+    ).tag(config=True)
     max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import pathlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,12 @@ def _check_backends(backends: Iterable[Any]) -> None:
     wrong = [line for backend in backends if hasattr(backend, "problems") for line in backend.problems()]
     if wrong:
         raise ConfigurationError("\n".join(wrong))
+
+
+def database_path(server: DaskGateway) -> pathlib.Path:
+    """Return the database's file."""
+    state_dir = pathlib.Path(server.state_dir).expanduser().resolve()
+    return pathlib.Path(server.database.partition(":///")[2]) if server.database else state_dir / "gateway.db"
 
 
 def split_address(text: str, setting: str) -> tuple[str, int]:

@@ -26,6 +26,7 @@ class GatewayProcess:
             f"c = get_config()\n"
             f"c.DaskGateway.state_dir = {str(directory / 'state')!r}\n"
             f"c.DaskGateway.address = '127.0.0.1:0'\n"
+            f"c.DaskGateway.disk_reserve_bytes = {2**20}\n"
             f"c.Proxy.address = '127.0.0.1:0'\n"
             f"c.LocalBackend.root = {str(self.local)!r}\n"
             f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob': {hash_password('builder')!r}}}\n"

@@ -196,6 +196,7 @@ class Harness:
     credentials_port: Any = field(default_factory=PretendCredentials)
     local_backends: Sequence[str] = ("pretend",)
     doubted: bool = False
+    full: bool = False  # whether the gateway's disk is
     ahead_ms: int = 0  # by how much the server's clock of day is set forward
 
     async def start(self) -> None:
@@ -222,6 +223,7 @@ class Harness:
             present=self.doors.present,
             doubted=lambda: self.doubted,
             max_clusters=600,
+            full=lambda: self.full,
         )
         view = self.store.view
         self.switchboard = Switchboard(view)

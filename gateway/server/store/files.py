@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.server.store.contract import StoreError
+from gateway.server.store.reserve import Reserve
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class _Content:
 class Files:
     """The database's files while they are open. All of it is the writer's, but `__init__`, `opened` and `close`."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, reserve_bytes: int = 0) -> None:
         self._path = path.absolute()
         self._lock = exclusive(self._beside(LOCK))
         try:
@@ -62,6 +63,8 @@ class Files:
             raise
         self._part()
         self._opened: dict[pathlib.Path, tuple[int, int]] = {}
+        self._index: int | None = None  # likewise held: SQLite's locks on its log are there
+        self._reserve = Reserve(reserve_bytes)
         self._content: _Content | None = None
         self._kept_revision: int | None = None  # what the file holds without its log, by the last that we wrote there
         self._examined_at = float("-inf")
@@ -73,7 +76,9 @@ class Files:
     def opened(self, connection: sqlite3.Connection) -> None:
         """Remember which files they are, and what is in them. OSError if one is gone already. `connection` is the writer's."""
         self._opened = {path: _identity(path) for path in (self._path, self._beside(LOG), self._beside(INDEX))}
+        self._index = os.open(self._beside(INDEX), os.O_RDWR | os.O_CLOEXEC)
         self.settle(connection)
+        self._reserve.hold(self._beside(LOG), self._index)
         self._note()
 
     def _note(self) -> None:
@@ -105,6 +110,8 @@ class Files:
         with contextlib.suppress(FileNotFoundError):
             if self._opened and _identity(self._path) != self._opened[self._path]:
                 self._part()
+        if self._index is not None:
+            os.close(self._index)
         os.close(self._file)
         os.close(self._lock)
 
@@ -181,6 +188,14 @@ class Files:
                 return int(row[0]) if row else None
         except (sqlite3.Error, ValueError):
             return None
+
+    def own(self, connection: sqlite3.Connection) -> None:
+        """Take what a commit that failed has left in the files, such as half of it on a full disk, for our own."""
+        with contextlib.suppress(OSError, sqlite3.Error):
+            found = self._look(connection)
+            if self._content is not None:
+                self._content = replace(found, others=self._content.others)
+                self._kept_revision = self._read_kept_revision()
 
     def doubt(self) -> None:
         """Have the content examined at the next check: the connection is a new one, which cannot tell what others did before."""

@@ -364,6 +364,11 @@ class SqlTx:
     def count_spent(self, user: str) -> int:
         return self._database().execute(select(func.count()).select_from(t.spent).where(t.spent.c.user == user)).scalar() or 0
 
+    def spare_bytes(self) -> int:
+        """Return how large the free pages of the file are together."""
+        count, size = (self._database().exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in ("freelist_count", "page_size"))
+        return int(count * size)
+
     def meta(self, key: str) -> bytes | None:
         return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
 

@@ -23,8 +23,8 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from gateway.server.core.model import Cluster
+from gateway.server.store import reserve, unreadable
 from gateway.server.store import tables as t
-from gateway.server.store import unreadable
 from gateway.server.store.contract import Keeping, Last, StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
 from gateway.server.store.files import Files, FilesLost
@@ -67,8 +67,8 @@ class _Committed:
 class SqliteStore:
     """contract.Store in a file."""
 
-    def __init__(self, path: pathlib.Path, last: Last | None = None, keeping: Keeping | None = None) -> None:
-        self._keeping = keeping
+    def __init__(self, path: pathlib.Path, last: Last | None = None, keeping: Keeping | None = None, *, reserve_bytes: int = 0) -> None:
+        self._keeping, self._reserve_bytes = keeping, reserve_bytes
         self._path, self._last = pathlib.Path(path), last
         self.view = Feed()
         self.identity = ""
@@ -78,6 +78,7 @@ class SqliteStore:
         self._writer: threading.Thread | None = None
         self._engine: Engine | None = None
         self._connection: Connection | None = None  # the writer's own
+        self._keeper: Connection | None = None  # does nothing: with the last connection SQLite's log would go, and another would be made
         self._files: Files | None = None
         self._trouble = Trouble(logger, f"the database {self._path}")  # the writer's own
         self._revision = 0  # of the last commit; the writer's own
@@ -103,7 +104,7 @@ class SqliteStore:
         self._writer.start()
 
     def _open(self) -> None:
-        self._files = Files(self._path)
+        self._files = Files(self._path, self._reserve_bytes)
         unreadable.begin()
         self._engine = _engine(self._path)
         connection = self._connection = self._engine.connect()
@@ -114,6 +115,9 @@ class SqliteStore:
         connection.exec_driver_sql("BEGIN")
         self._load(connection)
         connection.rollback()
+        self._keeper = self._engine.connect()
+        self._keeper.execute(select(t.meta.c.key)).all()
+        self._keeper.rollback()
         self._files.opened(_driver(connection))
         connection.rollback()
 
@@ -135,9 +139,10 @@ class SqliteStore:
         self._release()
 
     def _release(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._connection, self._keeper):
+            if connection is not None:
+                connection.close()
+        self._connection = self._keeper = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -176,6 +181,14 @@ class SqliteStore:
             finally:
                 connection.rollback()
 
+    async def reserve(self) -> None:
+        """See that there is space in the file for what must be stored when the disk is full; not to be called when it is."""
+        await reserve.spare(self._reserve_bytes, self.spare_bytes, lambda key, value: self.transact(lambda tx: tx.put_meta(key, value)))
+
+    async def spare_bytes(self) -> int:
+        """Return how much can be written into the file without making it larger."""
+        return await self.read(_spare_bytes)
+
     async def healthy(self) -> bool:
         """Whether the database can be written to; what is wrong with it is logged once."""
         try:
@@ -205,7 +218,7 @@ class SqliteStore:
             connection.commit()
         except Exception as error:  # the group is undone as a whole: nothing of it may be answered OK
             failure, committed = _words(error), []
-            self._undo(connection)
+            self._undo(connection, lost=isinstance(error, FilesLost))
         else:
             self._revision = revision
             failure = self._settle(connection)
@@ -254,8 +267,8 @@ class SqliteStore:
             return _words(error)
         return ""
 
-    def _undo(self, connection: Connection) -> None:
-        """Undo what a group wrote; a connection that cannot even do that is replaced."""
+    def _undo(self, connection: Connection, *, lost: bool) -> None:
+        """Undo what a group wrote; a connection that cannot even do that is replaced. What it left in the files, if not lost, is ours."""
         assert self._files is not None
         self._mirror = None
         try:
@@ -265,6 +278,8 @@ class SqliteStore:
             connection.invalidate()
             connection.rollback()
             self._files.doubt()
+        if not lost:
+            self._files.own(_driver(connection))
 
     def _run(self, tx: SqlTx, job: _Job, revision: int, committed: list[_Committed]) -> int:
         """Run one function, so that its failure undoes only itself; return the revision it has taken, or the one before."""
@@ -303,7 +318,7 @@ def _engine(path: pathlib.Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
-        pool_size=READERS + 2,
+        pool_size=READERS + 2,  # the writer and the keeper
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
     )
 
@@ -320,6 +335,11 @@ def _engine(path: pathlib.Path) -> Engine:
 def _text(raw: bytes) -> str:
     """Return a text as it is stored; one that is damaged must not take the database for unusable, as the driver does."""
     return raw.decode(errors="replace")
+
+
+def _spare_bytes(tx: Tx) -> int:
+    assert isinstance(tx, SqlTx)
+    return tx.spare_bytes()
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

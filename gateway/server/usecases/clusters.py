@@ -99,6 +99,8 @@ async def create_cluster(
         earlier = _replay(tx, principal, call)
         if earlier is not None:
             return earlier, True
+        if services.full():
+            raise Overloaded(metadata={"what": "the gateway's disk is nearly full, which its administrator must mend"}, retry_after_s=60)
         if tx.count_living() >= services.max_clusters:
             raise Overloaded(metadata={"what": f"the gateway already has {services.max_clusters} clusters"}, retry_after_s=60)
         if services.quotas.clusters and tx.count_living(owner) >= services.quotas.clusters:

@@ -72,5 +72,6 @@ class Services:
     quotas: Quotas = Quotas()
     creations: Rates = field(default_factory=lambda: Rates(0))  # of clusters, by owner
     max_clusters: int = 10_000
+    full: Callable[[], bool] = lambda: False  # whether there is too little room on the gateway's disk for more clusters
     max_token_ttl_s: float = 366 * 86400.0
     doubted: Callable[[], bool] = lambda: False  # whether the database may lack clusters that run
