@@ -113,7 +113,6 @@ def _cold_start(directory: pathlib.Path, uid: str) -> float:
         "state_dir": str(state / "edge"),
         "token_file": str(state / "edge.token"),
         "server_address": f"unix:{state}/server.sock",
-        "grpc_address": "127.0.0.1:9",
     }
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

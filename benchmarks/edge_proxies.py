@@ -130,7 +130,6 @@ def edge_command(state: pathlib.Path, port: int, far_end: int, *settings: str) -
         "state_dir": str(state),
         "token_file": str(state / "token"),
         "server_address": f"unix:{state}/no.sock",
-        "grpc_address": "127.0.0.1:9",
         "max_connections_per_cluster": "20000",
     }
     return [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in words.items()), *settings]

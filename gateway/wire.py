@@ -34,6 +34,10 @@ SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"  # the same over https: bro
 SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
 MAX_TICKET_BYTES = 1024
 
+RELAYED = "daskgateway-edge/"  # begins the name of an edge's end of a connection that it relays, on the server's own socket
+EDGE_CALLER = "dgw-caller"  # metadata key: for which address the edge makes a call itself; believed beside EDGE_TOKEN
+EDGE_TOKEN = "dgw-edge-token"  # metadata key: the edge's token, on calls that it makes for others
+
 # What a scheduler's agent and the workers find in their environment.
 ENV_UID = "DASKGATEWAY_UID"
 ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `http://host:port` or `https://host:port` of the server's listener, or `unix:/path`
@@ -112,6 +116,20 @@ def uid_of_server_name(name: str) -> str | None:
     lowered = name.lower()
     uid = lowered.removesuffix(SNI_SUFFIX)
     return uid if uid != lowered and is_uid(uid) else None
+
+
+def relayed_peer(mark: str, host: str, port: int) -> str:
+    """Return the abstract name (unix(7)) of an edge's end of a connection that it relays for who calls from there."""
+    return f"\0{RELAYED}{mark}/{host.partition('%')[0]}/{port}"
+
+
+def caller_of_peer(peer: str) -> tuple[str, int] | None:
+    """Return for whom an edge relays, host and port, out of what gRPC tells of a peer; None if it relays for nobody."""
+    name = peer.removeprefix(f"unix-abstract:{RELAYED}")
+    _, _, caller = name.partition("/")
+    host, _, port = caller.rpartition("/")
+    number = decimal(port, 5)
+    return (host, number) if name != peer and host and number is not None else None
 
 
 @dataclass(frozen=True, slots=True)

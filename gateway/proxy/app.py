@@ -8,30 +8,30 @@ import ipaddress
 import logging
 import os
 import pathlib
-import socket
-import ssl
 from collections.abc import Collection
 from socket import SocketType
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpc
-
 from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand, raise_descriptor_limit
-from gateway.networks import Target, Targets, is_here, literal, parse_address, parse_networks
+from gateway.networks import Targets, is_here, literal, parse_address, parse_networks
 from gateway.proxy.access import Sessions, session_key
 from gateway.proxy.admission import Admission, Limits
 from gateway.proxy.application import application
 from gateway.proxy.asking import Server
+from gateway.proxy.bounds import Bounds
+from gateway.proxy.calls import Calls, Shares
 from gateway.proxy.carrier import Carrier
 from gateway.proxy.certificate import ServedCertificate
+from gateway.proxy.channels import Channels
 from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
 from gateway.proxy.config import Proxy
-from gateway.proxy.counted import Counted
 from gateway.proxy.counts import Counts, Gauges, as_numbers
 from gateway.proxy.dashboards import Dashboards
+from gateway.proxy.doorway import Doorway
 from gateway.proxy.front import Front
+from gateway.proxy.http2 import Http2Server
 from gateway.proxy.http_server import HttpServer
 from gateway.proxy.listener import Listener, refuse
 from gateway.proxy.login import Login
@@ -42,15 +42,11 @@ from gateway.proxy.relay import Place
 from gateway.proxy.routes import Route, RouteTable
 from gateway.proxy.standing import Standing
 from gateway.proxy.tunnel import Tunnel
+from gateway.proxy.upstream import Upstream
 from gateway.wire import decimal, uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
-CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.enable_http_proxy", 0),
-]
 DESCRIPTORS_KEPT = 192  # for what is loaded, logs, the server's channel, idle connections to dashboards
 LEAST_CONNECTIONS = 64
 STOPPED_S = 20.0  # from a cluster's stop until what is still open to it is ended
@@ -82,26 +78,40 @@ class Edge:
         self._front = Front(self.options)
         self._loop = asyncio.get_running_loop()
         self._make_state_dir()
-        channel = self._channel()
-        self._stack.push_async_callback(channel.close, None)
-        sessions = Sessions(session_key(self.state_dir / "session.key"), self.options.session_s)
-        server = Server(channel, self.options.token_file)
+        options = self.options
+        calls = Calls(Shares())
+        self._stack.callback(calls.close)
+        channels = Channels(self._upstream, calls, options.token_file)
+        self._stack.push_async_callback(channels.close)
+        sessions = Sessions(session_key(self.state_dir / "session.key"), options.session_s)
+        server = Server(channels, options.token_file)
         self._standing = Standing(server)
-        login = Login(self._front, self.routes, sessions, self._standing, server, channel, self.options.body_timeout_s)
+        login = Login(self._front, self.routes, sessions, self._standing, server, channels, options.body_timeout_s)
         self._names = Names()
         self._stack.callback(self._names.close)
-        dashboards = Dashboards(self.options, self._front, self.routes, self._names, login, self._standing)
+        dashboards = Dashboards(options, self._front, self.routes, self._names, login, self._standing)
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         self.admission = Admission(self._limits())
-        self._tunnel = Tunnel(self.options, self._front, self.routes, self._names, login, self._standing, self.admission, self.counts)
-        app = application(self.options, self._front, channel, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
-        self._http_server = HttpServer(app, self.options)
+        self._tunnel = Tunnel(options, self._front, self.routes, self._names, login, self._standing, self.admission, self.counts)
+        app = application(options, self._front, channels, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
+        self._http_server = HttpServer(app, options)
         await self._http_server.open()
         self._stack.push_async_callback(self._http_server.close)
+        self.http2 = Http2Server(
+            self._upstream,
+            calls,
+            self.counts,
+            Bounds(streams=options.max_streams_per_connection),
+            self._http_server.protocol,
+            head_s=options.header_timeout_s,
+            body_s=options.message_timeout_s,
+            idle_s=options.keepalive_timeout_s,
+        )
+        self._stack.push_async_callback(self.http2.close)
         self._certificate.load()
         shown = self._open_port(host, port)
-        self._spawn(self.routes.follow(channel, self.options.token_file))
+        self._spawn(self.routes.follow(channels.own, options.token_file))
         self._spawn(self._standing.run())
         if self._certificate.secure:
             self._spawn(self._certificate.follow())
@@ -116,7 +126,11 @@ class Edge:
             bound = self.listener.listen(host, port, reuse_port=options.reuse_port)
         except OSError as error:
             raise ConfigurationError(f"c.Proxy.address: cannot listen on {options.address}: {error.strerror}") from None
-        targets = Targets(self._networks, _own_ports(options, bound[1]), beside=_beside(options.server_address))
+        self._doorway = Doorway(
+            self._http_server.protocol, self.http2.session, self.counts, self.listener.leave, handshake_s=options.header_timeout_s
+        )
+        self._stack.callback(self._doorway.close)
+        targets = Targets(self._networks, _own_ports(options, bound[1], self._upstream.port), beside=_beside(options.server_address))
         self.carrier = Carrier(
             self.poller,
             PipePool(options.max_pipes),
@@ -154,10 +168,7 @@ class Edge:
             )
         if not options.token_file:
             raise ConfigurationError("c.Proxy.token_file: must name the file edge.token in the server's state_dir")
-        grpc_address = parse_address(options.grpc_address)
-        if grpc_address is None:
-            raise ConfigurationError(f"c.Proxy.grpc_address: must be host:port, not {options.grpc_address!r}")
-        self._grpc_target = Target.of(*grpc_address)
+        self._upstream = Upstream(options.server_address, options.server_ca, options.token_file)
         try:
             self._networks = parse_networks(options.scheduler_networks)
         except ValueError as error:
@@ -170,18 +181,6 @@ class Edge:
         except OSError as error:
             raise ConfigurationError(f"c.Proxy.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
 
-    def _channel(self) -> grpc.aio.Channel:
-        address = self.options.server_address
-        scheme, _, target = address.partition("://")
-        if address.startswith("unix:"):
-            return grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
-        if scheme == "http" and target:
-            return grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
-        if scheme == "https" and target:
-            roots = pathlib.Path(self.options.server_ca).read_bytes() if self.options.server_ca else None
-            return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), CHANNEL_OPTIONS)
-        raise ConfigurationError(f"c.Proxy.server_address: must be unix:/path, http://host:port or https://host:port, not {address!r}")
-
     # Sorting
 
     def _serve(self, newcomer: SocketType, verdict: Verdict, address: str) -> None:
@@ -191,22 +190,19 @@ class Edge:
             if route is not None or uid_of_server_name(verdict.server_name) is not None:
                 counts.to_scheduler += 1
                 self._relay(newcomer, route, address)
-            elif b"h2" in verdict.protocols and b"http/1.1" not in verdict.protocols:
-                counts.to_grpc += 1
-                self.carrier.carry(newcomer, self._grpc_target, (address, ""), self._unreached)
             elif self._certificate.context is None:
                 self._turn_away(newcomer, address, b"")
             else:
                 counts.to_https += 1
-                self._spawn(self._http(newcomer, self._certificate.context, address))
+                self._spawn(self._doorway.admit(newcomer, self._certificate.context, address, http2=False))
         elif self._certificate.secure:  # clear text; an HTTP/2 client would not understand an answer in HTTP/1
             self._turn_away(newcomer, address, b"" if isinstance(verdict, Http2) else NO_TLS)
         elif isinstance(verdict, Http2):
-            counts.to_grpc += 1
-            self.carrier.carry(newcomer, self._grpc_target, (address, ""), self._unreached)
+            counts.to_http2 += 1
+            self._spawn(self._doorway.admit(newcomer, None, address, http2=True))
         else:
             counts.to_http += 1
-            self._spawn(self._http(newcomer, None, address))
+            self._spawn(self._doorway.admit(newcomer, None, address, http2=False))
 
     def _relay(self, newcomer: SocketType, route: Route | None, address: str) -> None:
         if route is None:
@@ -244,18 +240,6 @@ class Edge:
         if ended:
             logger.info("%d connections to %d clusters that have stopped are ended", ended, len(stopped))
 
-    async def _http(self, newcomer: SocketType, context: ssl.SSLContext | None, address: str) -> None:
-        patience_s = None if context is None else self.options.header_timeout_s
-        whole = socket.socket(fileno=newcomer.detach())
-        whole.setblocking(False)
-        served = Counted(self._http_server.protocol, lambda: self.listener.leave(address))
-        try:
-            await self._loop.connect_accepted_socket(served.protocol, whole, ssl=context, ssl_handshake_timeout=patience_s)
-        except (OSError, ssl.SSLError):
-            whole.close()
-        finally:
-            served.settle()
-
     # Counting
 
     def numbers(self) -> dict[str, float]:
@@ -265,6 +249,7 @@ class Edge:
             connections=self.admission.present,
             connections_allowed=self.admission.limits.connections,
             newcomers=self.listener.newcomers,
+            sessions=len(self.http2.sessions),
             relays=len(relays),
             tunnels=self._tunnel.count,
             half_closed=sum(relay.half_closed for relay in relays),
@@ -292,7 +277,7 @@ class Edge:
     async def stop(self) -> None:
         """Take nobody in, let relays go on for a while, then let everything go."""
         self.listener.close()
-        await self.carrier.drain(self.options.drain_s)
+        await asyncio.gather(self.carrier.drain(self.options.drain_s), self.http2.drain(self.options.drain_s))
         await self.carrier.close()
         for task in list(self._tasks):
             task.cancel()
@@ -307,18 +292,14 @@ def descriptors_wanted(options: Proxy) -> Demand:
     return Demand("connections", "c.Proxy.max_connections", options.max_connections, each=2, kept=kept, least=LEAST_CONNECTIONS)
 
 
-def _own_ports(options: Proxy, bound: int) -> set[int]:
+def _own_ports(options: Proxy, bound: int, server: int) -> set[int]:
     """Return the ports at which the gateway itself listens: never the target of a route on this machine."""
     found = {bound, *options.own_ports}
-    for text in (options.address, options.grpc_address, options.admin_address):
+    for text in (options.address, options.admin_address):
         address = parse_address(text)
         if address is not None:
             found.add(address[1])
-    server = urlsplit(options.server_address)
-    with contextlib.suppress(ValueError):
-        if server.scheme in ("http", "https") and server.port:
-            found.add(server.port)
-    return found
+    return found | {server} if server else found
 
 
 def _beside(server_address: str) -> bool:

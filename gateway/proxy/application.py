@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 from aiohttp import web
 
 from gateway.proxy.bridge import Bridge, failure
+from gateway.proxy.channels import Channels
 from gateway.proxy.config import Proxy
 from gateway.proxy.dashboards import Dashboards
 from gateway.proxy.events import Events
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def application(
     options: Proxy,
     front: Front,
-    channel: grpc.aio.Channel,
+    channels: Channels,
     routes: RouteTable,
     dashboards: Dashboards,
     tunnel: Tunnel,
@@ -40,7 +40,7 @@ def application(
     """
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_one_answer])
     transcoder = Transcoder()
-    bridge, events = Bridge(channel, options.body_timeout_s, transcoder), Events(channel, transcoder)
+    bridge, events = Bridge(channels, front, options.body_timeout_s, transcoder), Events(channels, front, transcoder)
 
     async def healthz(_: web.Request) -> web.StreamResponse:
         told = {"routes": len(routes), "server": routes.connected, "routes_age_s": round(routes.age_s, 1)}

@@ -11,6 +11,7 @@ from daskgateway.internal.v1 import access_pb2 as pb
 from daskgateway.internal.v1 import access_pb2_grpc
 
 from gateway.proxy.access import Grant
+from gateway.proxy.channels import Channels
 from gateway.proxy.routes import edge_token
 from gateway.wire import AUTHORIZATION, Ticket
 
@@ -32,14 +33,17 @@ class Unanswered(Exception):
 class Server:
     """The server's AccessService."""
 
-    def __init__(self, channel: grpc.aio.Channel, token_file: str) -> None:
-        self._stub: Any = access_pb2_grpc.AccessServiceStub(channel)  # type: ignore[no-untyped-call]
-        self._token_file = token_file
+    def __init__(self, channels: Channels, token_file: str) -> None:
+        self._channels, self._token_file = channels, token_file
+
+    def _stub(self) -> Any:
+        return access_pb2_grpc.AccessServiceStub(self._channels.own())  # type: ignore[no-untyped-call]
 
     async def redeem(self, text: str) -> Ticket:
         """Take a ticket for what it permits; a server that starts again is waited for. TicketRefused; Unanswered, then maybe later."""
         try:
-            answer = await self._stub.RedeemTicket(
+            await self._channels.there(ASK_S)
+            answer = await self._stub().RedeemTicket(
                 pb.RedeemTicketRequest(ticket=text), metadata=self._credentials(), timeout=ASK_S, wait_for_ready=True
             )
         except grpc.aio.AioRpcError as error:
@@ -55,7 +59,7 @@ class Server:
         """Return of each grant whether it still holds, None where that cannot be told; Unanswered if nobody tells anything."""
         request = pb.CheckAccessRequest(accesses=[_access(grant) for grant in grants])
         try:
-            answer = await self._stub.CheckAccess(request, metadata=self._credentials(), timeout=ASK_S)
+            answer = await self._stub().CheckAccess(request, metadata=self._credentials(), timeout=ASK_S)
         except (grpc.aio.AioRpcError, OSError) as error:
             raise Unanswered(f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)) from None
         verdicts = [VERDICTS.get(verdict) for verdict in answer.verdicts]
@@ -64,7 +68,7 @@ class Server:
     async def end_session(self, grant: Grant) -> None:
         """Have a session ended everywhere; Unanswered if that is not told."""
         try:
-            await self._stub.EndSession(pb.EndSessionRequest(access=_access(grant)), metadata=self._credentials(), timeout=ASK_S)
+            await self._stub().EndSession(pb.EndSessionRequest(access=_access(grant)), metadata=self._credentials(), timeout=ASK_S)
         except (grpc.aio.AioRpcError, OSError) as error:
             raise Unanswered(str(error)) from None
 

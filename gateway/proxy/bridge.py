@@ -13,13 +13,16 @@ from typing import Any
 import grpc
 from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
-from google.protobuf import json_format, message_factory
+from google.protobuf import duration_pb2, json_format, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.proxy.channels import Channels
+from gateway.proxy.front import Front
 from gateway.proxy.http_server import BodyRefused, read_body
 from gateway.proxy.transcoding import Busy, Transcoder
+from gateway.turns import Crowded
 from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED, decimal
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -81,6 +84,15 @@ def invalid(description: str, field: str = "request") -> web.Response:
     return failure("INVALID_ARGUMENT", f"{field}: {description}", [info, request])
 
 
+def crowded() -> web.Response:
+    """Return that too many calls of the caller's wait."""
+    info, retry = AnyMessage(), AnyMessage()
+    info.Pack(error_details_pb2.ErrorInfo(reason="OVERLOADED", domain=ERROR_DOMAIN))
+    retry.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=BUSY_RETRY_S)))
+    words = "too many calls of yours wait here; try again later"
+    return failure("RESOURCE_EXHAUSTED", words, [info, retry], {"Retry-After": str(BUSY_RETRY_S)})
+
+
 def unauthenticated() -> web.Response:
     """Return what the server says to who shows no credentials."""
     info = AnyMessage()
@@ -116,8 +128,8 @@ def timeout_s(request: web.Request) -> float:
 class Bridge:
     """Answers POST /{service}/{method}."""
 
-    def __init__(self, channel: grpc.aio.Channel, body_timeout_s: float, transcoder: Transcoder) -> None:
-        self._channel, self._body_timeout_s, self._transcoder = channel, body_timeout_s, transcoder
+    def __init__(self, channels: Channels, front: Front, body_timeout_s: float, transcoder: Transcoder) -> None:
+        self._channels, self._front, self._body_timeout_s, self._transcoder = channels, front, body_timeout_s, transcoder
         self._methods = unary_methods()
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -151,26 +163,27 @@ class Bridge:
             method.request.FromString(body)
         except DecodeError:
             return invalid(f"is no {method.request.DESCRIPTOR.full_name} in protobuf")
-        call = self._channel.unary_unary(method.path, None, None)
-        return await self._answer(call(body, timeout=timeout_s(request), metadata=credentials(request)), "application/proto", _as_it_is)
+        return await self._answer(method.path, body, request, (None, None), "application/proto", _as_it_is)
 
     async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
             message = await self._transcoder.parsed(method.request, body)
         except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
             return invalid(" ".join(str(error).split())[:500] or "is no JSON")
-        call = self._channel.unary_unary(
-            method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.response.FromString
-        )
-        asked = call(message, timeout=timeout_s(request), metadata=credentials(request))
-        return await self._answer(asked, "application/json", self._transcoder.written)
+        made = (method.request.SerializeToString, method.response.FromString)
+        return await self._answer(method.path, message, request, made, "application/json", self._transcoder.written)
 
-    async def _answer(self, call: Any, kind: str, written: Callable[[Any], Awaitable[bytes]]) -> web.Response:
+    async def _answer(
+        self, path: str, asked: Any, request: web.Request, made: Any, kind: str, written: Callable[[Any], Awaitable[bytes]]
+    ) -> web.Response:
+        caller = self._front.seen(request).address
         try:
-            answer = await call
-            headers = {key: str(value) for key, value in await call.trailing_metadata() or () if key in PASSED}
+            answer, trailers = await self._channels.unary(path, asked, caller, credentials(request), timeout_s(request), made=made)
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)
+        except Crowded:
+            return crowded()
+        headers = {key: str(value) for key, value in trailers if key in PASSED}
         return web.Response(body=await written(answer), content_type=kind, headers=headers)
 
 

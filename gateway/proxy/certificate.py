@@ -1,4 +1,4 @@
-"""The certificate that browsers and HTTP clients see: read at the start, and again when its files change."""
+"""The certificate that gRPC, browsers and HTTP clients see: read at the start, and again when its files change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class ServedCertificate:
         stamp = self._stamp_now()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        context.options |= ssl.OP_NO_RENEGOTIATION  # a client could ask for it without end
         try:
             context.load_cert_chain(self._certificate, self._key)
         except (OSError, ssl.SSLError) as error:

@@ -15,7 +15,7 @@ class Proxy(Configurable):
     """The edge: the one public port."""
 
     address = Unicode("127.0.0.1:8000", help="host:port to listen on; port 0: any free one.").tag(config=True)
-    tls_cert = Unicode("", help="PEM file with the certificate chain for browsers and HTTP clients; read again when it changes.").tag(
+    tls_cert = Unicode("", help="PEM file with the certificate chain for gRPC, browsers and HTTP clients; read again when it changes.").tag(
         config=True
     )
     tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
@@ -34,11 +34,9 @@ class Proxy(Configurable):
         Unicode(), help="Origins, such as https://hub.example.org, whose pages may open WebSockets besides the edge's own."
     ).tag(config=True)
     server_address = Unicode(
-        "http://127.0.0.1:8001", help="The server, for routes and for calls made over HTTP: unix:/path, http://host:port or https://…"
+        help="The server, for all calls and for routes: unix:/path of server.sock in its state_dir, which nobody else may be able to write"
+        " to, or https://host:port of its listener.",
     ).tag(config=True)
-    grpc_address = Unicode("127.0.0.1:8001", help="host:port of the server's listener, where gRPC connections are relayed.").tag(
-        config=True
-    )
     server_ca = Unicode("", help="PEM bundle that an https server_address is verified by; empty: the system's.").tag(config=True)
     token_file = Unicode("", help="File with the edge's token, which the server made (edge.token in its state_dir). Mode 0600.").tag(
         config=True
@@ -58,6 +56,9 @@ class Proxy(Configurable):
     ).tag(config=True)
     max_connections_per_cluster = Int(
         2_000, min=1, help="Connections to one cluster's scheduler, tunnels too, that one process serves at a time; more are closed."
+    ).tag(config=True)
+    max_streams_per_connection = Int(
+        200, min=8, max=1000, help="Calls that a client may have open at a time on one HTTP/2 connection; it is told so."
     ).tag(config=True)
     max_newcomers = Int(6_000, min=1, help="Connections that have not yet said what they want; the oldest gives way.").tag(config=True)
     max_pipes = Int(
@@ -101,6 +102,9 @@ class Proxy(Configurable):
     drain_s = Float(5.0, min=0, help="Seconds that relays may go on after SIGTERM.").tag(config=True)
     max_body_bytes = Int(1024 * 1024, min=1024, help="Largest body of an HTTP request, in bytes.").tag(config=True)
     header_timeout_s = Float(10.0, min=0.1, help="Seconds for an HTTP request's head, and for a TLS handshake.").tag(config=True)
+    message_timeout_s = Float(
+        20.0, min=0.1, help="Seconds for one message of a gRPC call to be whole, from its beginning or that of its call."
+    ).tag(config=True)
     body_timeout_s = Float(60.0, min=0.1, help="Seconds for an HTTP request's body.").tag(config=True)
     keepalive_timeout_s = Float(75.0, min=1, help="Seconds that an idle HTTP connection is kept.").tag(config=True)
     answer_timeout_s = Float(60.0, min=0.1, help="Seconds for a dashboard to begin its answer.").tag(config=True)
@@ -109,7 +113,14 @@ class Proxy(Configurable):
     reuse_port = Bool(False, help="Let several edges share the port (SO_REUSEPORT).").tag(config=True)
 
     def _state_dir_default(self) -> str:
-        if os.geteuid() == 0:
-            return "/var/lib/daskgateway/edge"
-        base = os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        return str(pathlib.Path(base) / "daskgateway" / "edge")
+        return str(_server_state_dir() / "edge")
+
+    def _server_address_default(self) -> str:
+        return f"unix:{_server_state_dir() / 'server.sock'}"
+
+
+def _server_state_dir() -> pathlib.Path:
+    """Return where a server of the same user keeps what it keeps, unless it is told otherwise."""
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/daskgateway")
+    return pathlib.Path(os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state") / "daskgateway"

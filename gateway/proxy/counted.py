@@ -1,26 +1,29 @@
-"""HTTP connections in the count of all: tells when one that was handed to the HTTP side is over, whatever becomes of it."""
+"""Connections that are served by protocols, in the count of all: which protocol is seen when one stands, and its end is told, whatever
+becomes of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 
 class Counted:
     """One connection. `settle` is called once it was handed over or not; the end is told once."""
 
-    def __init__(self, make: Callable[[], Any], over: Callable[[], None]) -> None:
+    def __init__(self, make: Callable[[asyncio.Transport], Any], over: Callable[[], None]) -> None:
+        """`make` returns the protocol that serves a connection, TLS being agreed on."""
         self._make, self._over = make, over
         self._begun = self._told = False
 
-    def protocol(self) -> Any:
+    def protocol(self) -> asyncio.Protocol:
         """Return the protocol for the connection."""
-        return _Observed(self._make(), self)
+        return _Observed(self)
 
-    def begin(self) -> None:
-        """The connection stands; its end will be told."""
+    def begin(self, transport: asyncio.Transport) -> Any:
+        """The connection stands, and its end will be told; return what serves it."""
         self._begun = True
+        return self._make(transport)
 
     def end(self) -> None:
         """Tell the end."""
@@ -34,21 +37,31 @@ class Counted:
             self.end()
 
 
-class _Observed:
+class _Observed(asyncio.Protocol):
     """A protocol that passes everything on to another one."""
 
-    def __init__(self, inner: Any, counted: Counted) -> None:
-        self._inner, self._counted = inner, counted
-        # The hot ones are the inner's own.
-        self.data_received = inner.data_received
-        self.eof_received = inner.eof_received
-        self.pause_writing = inner.pause_writing
-        self.resume_writing = inner.resume_writing
+    def __init__(self, counted: Counted) -> None:
+        self._counted = counted
+        self._inner: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._counted.begin()
+        self._inner = self._counted.begin(cast(asyncio.Transport, transport))  # uvloop's are none by their class
         self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        answer: bool | None = self._inner.eof_received()
+        return answer
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._counted.end()
-        self._inner.connection_lost(exc)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)

@@ -12,7 +12,7 @@ class Counts:
     accepted: int = 0
     # By what the first bytes said.
     to_scheduler: int = 0
-    to_grpc: int = 0
+    to_http2: int = 0  # in clear text; with TLS it is agreed on later
     to_https: int = 0
     to_http: int = 0
     junk: int = 0
@@ -23,6 +23,8 @@ class Counts:
     refused_unknown: int = 0  # no such cluster, or none that runs
     refused_clear: int = 0  # clear text where TLS is spoken, or the other way
     hello_timeouts: int = 0
+    refused_handshake: int = 0  # too many TLS handshakes of the address wait
+    cut_sessions: int = 0  # connections of HTTP/2 that were ended for what they sent
     # Accepting rested, and why.
     paused_full: int = 0
     paused_descriptors: int = 0
@@ -46,6 +48,7 @@ class Gauges:
 
     connections: int = 0
     newcomers: int = 0
+    sessions: int = 0  # connections of HTTP/2, gRPC mostly
     relays: int = 0
     tunnels: int = 0
     half_closed: int = 0

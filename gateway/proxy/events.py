@@ -14,8 +14,11 @@ import grpc
 from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2 as pb
 
-from gateway.proxy.bridge import credentials, invalid, rpc_failure
+from gateway.proxy.bridge import credentials, crowded, invalid, rpc_failure
+from gateway.proxy.channels import Channels
+from gateway.proxy.front import Front
 from gateway.proxy.transcoding import Transcoder
+from gateway.turns import Crowded
 from gateway.wire import decimal
 
 _KINDS = {
@@ -50,18 +53,8 @@ def change(told: pb.WatchClustersResponse, body: bytes) -> bytes:
 class Events:
     """Answers GET /v1/watch and /v1/logs."""
 
-    def __init__(self, channel: grpc.aio.Channel, transcoder: Transcoder) -> None:
-        self._transcoder = transcoder
-        self._watch = channel.unary_stream(
-            f"{SERVICE}/WatchClusters",
-            request_serializer=pb.WatchClustersRequest.SerializeToString,
-            response_deserializer=pb.WatchClustersResponse.FromString,
-        )
-        self._logs = channel.unary_stream(
-            f"{SERVICE}/StreamLogs",
-            request_serializer=pb.StreamLogsRequest.SerializeToString,
-            response_deserializer=pb.StreamLogsResponse.FromString,
-        )
+    def __init__(self, channels: Channels, front: Front, transcoder: Transcoder) -> None:
+        self._channels, self._front, self._transcoder = channels, front, transcoder
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
         """Stream changes."""
@@ -70,8 +63,8 @@ class Events:
         if start is None:
             return invalid("must be a revision", "start_revision")
         asked = pb.WatchClustersRequest(parent=query.get("parent", ""), start_revision=start, clusters=query.getall("clusters", []))
-        call = self._watch(asked, metadata=credentials(request))
-        return await self._stream(request, call, change)
+        made = (pb.WatchClustersRequest.SerializeToString, pb.WatchClustersResponse.FromString)
+        return await self._stream(request, f"{SERVICE}/WatchClusters", asked, made, change)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Stream logs."""
@@ -85,16 +78,25 @@ class Events:
             tail_lines=tail,
             follow=query.get("follow", "").lower() in ("1", "true", "yes"),
         )
-        call = self._logs(asked, metadata=credentials(request))
-        return await self._stream(request, call, lambda _, body: event("log", body))
+        made = (pb.StreamLogsRequest.SerializeToString, pb.StreamLogsResponse.FromString)
+        return await self._stream(request, f"{SERVICE}/StreamLogs", asked, made, lambda _, body: event("log", body))
 
-    async def _stream(self, request: web.Request, call: Any, shaped: Callable[[Any, bytes], bytes]) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, path: str, asked: Any, made: Any, shaped: Callable[[Any, bytes], bytes]
+    ) -> web.StreamResponse:
         """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        try:
+            call, begun = await self._channels.stream(path, asked, self._front.seen(request).address, credentials(request), made=made)
+        except grpc.aio.AioRpcError as error:
+            return rpc_failure(error)
+        except Crowded:
+            return crowded()
         try:
             async with aclosing(_with_pauses(call)) as messages:
                 async for told in messages:
                     if not response.prepared:
+                        begun()
                         await response.prepare(request)
                     await response.write(COMMENT if told is None else shaped(told, await self._transcoder.written(told, patient=True)))
         except grpc.aio.AioRpcError as error:

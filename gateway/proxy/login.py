@@ -18,16 +18,20 @@ from daskgateway.v1 import credential_service_pb2 as pb
 from gateway.proxy.access import Grant, Sessions, good_ticket, now_ms
 from gateway.proxy.asking import Server, TicketRefused, Unanswered
 from gateway.proxy.bridge import credentials
+from gateway.proxy.channels import Channels
 from gateway.proxy.front import Front
 from gateway.proxy.headers import session_cookies
 from gateway.proxy.http_server import read_body
 from gateway.proxy.routes import RouteTable
 from gateway.proxy.standing import Standing
+from gateway.turns import Crowded
 from gateway.wire import AUTHORIZATION, CONNECT_CODES, DASHBOARD_PATH, TICKET_QUERY, basic_credentials
 
 logger = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S = 30.0
+TICKET_CALL = "/daskgateway.v1.CredentialService/CreateDashboardTicket"
+TICKET_MADE = (pb.CreateDashboardTicketRequest.SerializeToString, pb.CreateDashboardTicketResponse.FromString)
 # Bearer, although Basic is taken too: a browser that is asked for Basic keeps it for the whole origin, dashboards' code included.
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="daskgateway"', "Cache-Control": "no-store"}
 
@@ -84,16 +88,12 @@ class Login:
         sessions: Sessions,
         standing: Standing,
         server: Server,
-        channel: grpc.aio.Channel,
+        channels: Channels,
         body_timeout_s: float,
     ) -> None:
         self._front, self._routes, self._sessions, self._body_timeout_s = front, routes, sessions, body_timeout_s
         self._standing, self._server = standing, server
-        self._ticket = channel.unary_unary(
-            "/daskgateway.v1.CredentialService/CreateDashboardTicket",
-            request_serializer=pb.CreateDashboardTicketRequest.SerializeToString,
-            response_deserializer=pb.CreateDashboardTicketResponse.FromString,
-        )
+        self._channels = channels
 
     def root(self, uid: str) -> str:
         """Return the path of a cluster's dashboard, without a slash at its end."""
@@ -124,12 +124,15 @@ class Login:
     async def by_credentials(self, request: web.Request, uid: str) -> Admission:
         """Ask the server about the credentials that a request carries. What they open is a session, if its text is told to the caller."""
         given = credentials(request)
-        return await self._ask(uid, given) if given else Admission(None, 401, "")
+        return await self._ask(request, uid, given) if given else Admission(None, 401, "")
 
-    async def _ask(self, uid: str, metadata: list[tuple[str, str]]) -> Admission:
+    async def _ask(self, request: web.Request, uid: str, metadata: list[tuple[str, str]]) -> Admission:
+        asked = pb.CreateDashboardTicketRequest(name=f"users/-/clusters/{uid}")
+        caller = self._front.seen(request).address
         try:
-            request = pb.CreateDashboardTicketRequest(name=f"users/-/clusters/{uid}")
-            answer = await self._ticket(request, metadata=metadata, timeout=ASK_TIMEOUT_S)
+            answer, _ = await self._channels.unary(TICKET_CALL, asked, caller, metadata, ASK_TIMEOUT_S, made=TICKET_MADE)
+        except Crowded:
+            return Admission(None, 503, "Too many of your calls wait here. Try again.")
         except grpc.aio.AioRpcError as error:
             name, status = CONNECT_CODES[error.code().name]
             if status >= 500 or status == 429:
@@ -175,7 +178,7 @@ class Login:
         header = f"Bearer {token}" if token else basic_credentials(given.get("user", ""), given.get("password", ""))
         if not header.isascii() or any(ord(letter) < 32 for letter in header):
             return self.form(uid, "That did not open this dashboard.", 401)
-        admission = await self._ask(uid, [(AUTHORIZATION, header)])
+        admission = await self._ask(request, uid, [(AUTHORIZATION, header)])
         if admission.grant is None:
             return self.form(uid, admission.words, 503 if admission.status == 503 else 401)
         return self._admit(request, admission.grant, f"{self.root(uid)}/status")

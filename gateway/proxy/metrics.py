@@ -16,7 +16,7 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "sorted_connections": (
         "Connections by what their first bytes said.",
         "kind",
-        {"to_scheduler": "scheduler", "to_grpc": "grpc", "to_https": "https", "to_http": "http", "junk": "junk"},
+        {"to_scheduler": "scheduler", "to_http2": "http2", "to_https": "https", "to_http": "http", "junk": "junk"},
     ),
     "refused_connections": (
         "Connections closed without being served, by reason.",
@@ -28,6 +28,8 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
             "refused_unknown": "unknown_cluster",
             "refused_clear": "tls_mismatch",
             "hello_timeouts": "hello_timeout",
+            "refused_handshake": "handshake_limit",
+            "cut_sessions": "http2_abuse",
             "connect_failures": "connect_failure",
             "connect_timeouts": "connect_timeout",
         },
@@ -49,6 +51,7 @@ GAUGES: dict[str, tuple[str, str]] = {
     "connections": ("connections", "Connections now."),
     "connections_allowed": ("connections_allowed", "Connections that can be served at a time."),
     "newcomers": ("newcomers", "Connections that have not yet said what they want."),
+    "http2_sessions": ("sessions", "Connections of HTTP/2 now, gRPC mostly."),
     "relays": ("relays", "Relays now."),
     "tunnels": ("tunnels", "Scheduler connections inside WebSockets now."),
     "half_closed_relays": ("half_closed", "Relays whose one side has ended."),

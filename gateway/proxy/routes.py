@@ -201,12 +201,12 @@ class RouteTable:
         except OSError as error:
             logger.error("the routes could not be written: %s", error)
 
-    async def follow(self, channel: grpc.aio.Channel, token_file: str) -> None:
-        """Follow the server for ever."""
-        stub: Any = route_pb2_grpc.RouteServiceStub(channel)  # type: ignore[no-untyped-call]
+    async def follow(self, connect: Callable[[], grpc.aio.Channel], token_file: str) -> None:
+        """Follow the server for ever, over a channel that `connect` returns while there is a server."""
         wait_s = BACKOFF_S[0]
         while True:
             try:
+                stub: Any = route_pb2_grpc.RouteServiceStub(connect())  # type: ignore[no-untyped-call]
                 token = edge_token(token_file)
                 call: Any = stub.WatchRoutes(pb.WatchRoutesRequest(), metadata=((AUTHORIZATION, f"Bearer {token}"),))
                 with contextlib.closing(_Cancelling(call)):

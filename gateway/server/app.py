@@ -277,7 +277,7 @@ class App:
             words = [
                 *self._config_words,
                 f"--Proxy.server_address=unix:{self._socket}",
-                f"--Proxy.grpc_address={self._listener()}",
+                f"--Proxy.own_ports={[*proxy.own_ports, self.port]}",
                 f"--Proxy.token_file={self.state_dir / 'edge.token'}",
                 f"--Proxy.state_dir={self.state_dir / 'edge'}",
             ]

@@ -74,4 +74,4 @@ class GatewayProcess:
         """Return the pids of everything the local backend runs."""
         from gateway.backends import proc
 
-        return [pid for pid, _ in proc.marked({"DASKGATEWAY_ROOT": str(self.local)}) if proc.identify(pid) is not None]
+        return [process.pid for process, _ in proc.marked({"DASKGATEWAY_ROOT": str(self.local)})]

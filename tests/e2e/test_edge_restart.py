@@ -94,7 +94,6 @@ def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
         "state_dir": state / "edge",
         "token_file": state / "edge.token",
         "server_address": f"unix:{state}/server.sock",
-        "grpc_address": "127.0.0.1:9",
     }
     command = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in words.items())]
     began = time.monotonic()

@@ -163,9 +163,12 @@ def test_an_edge_run_by_hand_serves_as_well(tmp_path: pathlib.Path) -> None:
     gateway = GatewayProcess(tmp_path)
     public = f"--Proxy.address=127.0.0.1:{port}"
     gateway.start("--DaskGateway.start_proxy=False", public)
-    server = f"http://127.0.0.1:{(tmp_path / 'state' / 'listener.port').read_text()}"
-    words = [public, f"--Proxy.server_address={server}", f"--Proxy.grpc_address={server.removeprefix('http://')}"]
-    words += [f"--Proxy.token_file={tmp_path}/state/edge.token", f"--Proxy.state_dir={tmp_path}/edge"]
+    words = [
+        public,
+        f"--Proxy.server_address=unix:{tmp_path}/state/server.sock",
+        f"--Proxy.token_file={tmp_path}/state/edge.token",
+        f"--Proxy.state_dir={tmp_path}/edge",
+    ]
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "gateway", "proxy", "--config", str(gateway.config), "--ready-fd", str(writing), *words]
     edge = subprocess.Popen(command, pass_fds=[writing])

@@ -94,6 +94,7 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
         self.script: list[Any] = []
         self.requests: list[Any] = []
         self.clusters: list[cluster_pb2.Cluster] = []
+        self.callers: list[tuple[str, dict[str, Any]]] = []  # peer and metadata of every list
 
     async def WatchClusters(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.requests.append(request)
@@ -109,6 +110,7 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     async def ListClusters(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
+        self.callers.append((context.peer(), dict(context.invocation_metadata())))
         return cluster_service_pb2.ListClustersResponse(clusters=self.clusters, next_page_token="more")
 
 
@@ -146,8 +148,10 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: pathlib.Path, **settings: Any) -> AsyncIterator[Served]:
-    """Serve an edge whose server answers about credentials, watches and lists."""
+async def serving(
+    directory: pathlib.Path, distant: tuple[pathlib.Path, pathlib.Path] | None = None, **settings: Any
+) -> AsyncIterator[Served]:
+    """Serve an edge whose server answers about credentials, watches and lists; a `distant` one, by TLS with this certificate and key."""
     (directory / "token").write_text("t")
     server = grpc.aio.server()
     asked, clusters, access = Credentials(), Clusters(), Access()
@@ -155,16 +159,19 @@ async def serving(directory: pathlib.Path, **settings: Any) -> AsyncIterator[Ser
     credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(asked, server)
     cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server(clusters, server)
     server.add_insecure_port(f"unix:{directory}/server.sock")
+    if distant is not None:
+        chain, key = (path.read_bytes() for path in distant)
+        there = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
+        settings = {"server_address": f"https://127.0.0.1:{there}", "server_ca": str(distant[0])} | settings
     await server.start()
-    options = Proxy(
-        address="127.0.0.1:0",
-        state_dir=str(directory / "edge"),
-        token_file=str(directory / "token"),
-        server_address=f"unix:{directory}/server.sock",
-        grpc_address="127.0.0.1:9",
-        drain_s=0.2,
-        **settings,
-    )
+    usual: dict[str, Any] = {
+        "address": "127.0.0.1:0",
+        "state_dir": str(directory / "edge"),
+        "token_file": str(directory / "token"),
+        "server_address": f"unix:{directory}/server.sock",
+        "drain_s": 0.2,
+    }
+    options = Proxy(**usual | settings)
     edge = Edge(options)
     bound = await edge.start()
     made = Served(edge, int(bound.rpartition(":")[2]), asked, clusters, access, options.prefix)

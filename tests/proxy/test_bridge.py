@@ -323,10 +323,11 @@ async def test_a_stream_over_http_is_ended_from_another_thread(served: Served) -
     await asyncio.to_thread(watch)
 
 
-async def test_where_grpc_does_not_pass_calls_go_over_http(served: Served) -> None:
-    """The edge relays gRPC to a port where nobody listens here, as a proxy that knows only HTTP/1.1 would fail it."""
+async def test_where_grpc_does_not_pass_calls_go_over_http(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP/2 is closed on here, as a proxy that knows only HTTP/1.1 would fail it."""
     from gateway.client import channel
 
+    monkeypatch.setattr(served.edge.http2, "begin", lambda session: session.transport.abort())
     channel._http_until.clear()
     asking = connection(served, "auto")
     request = pb.ListClustersRequest()

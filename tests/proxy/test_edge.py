@@ -37,7 +37,6 @@ async def edge(tmp_path: pathlib.Path) -> AsyncIterator[Edge]:
         state_dir=str(tmp_path / "edge"),
         token_file=str(tmp_path / "token"),
         server_address=f"unix:{tmp_path}/no.sock",
-        grpc_address="127.0.0.1:9",
         hello_timeout_s=0.5,
         drain_s=0.2,
     )

@@ -136,7 +136,7 @@ import uvloop
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 async def main(state, cluster_port):
-    fixed = {"state_dir": state, "token_file": state + "/token", "server_address": f"unix:{state}/no", "grpc_address": "127.0.0.1:9"}
+    fixed = {"state_dir": state, "token_file": state + "/token", "server_address": f"unix:{state}/no"}
     edge = Edge(Proxy(address="127.0.0.1:0", **fixed))
     print(await edge.start(), flush=True)
     hoard = []

@@ -38,7 +38,6 @@ async def start(tmp_path: pathlib.Path) -> AsyncIterator[Start]:
             "state_dir": str(tmp_path / f"edge{len(made)}"),
             "token_file": str(tmp_path / "token"),
             "server_address": f"unix:{tmp_path}/no.sock",
-            "grpc_address": "127.0.0.1:9",
             "drain_s": 0.1,
         }
         edge = Edge(Proxy(**(fixed | settings)))

@@ -47,7 +47,7 @@ async def test_an_edge_that_cannot_be_noted_serves_all_the_same(tmp_path: pathli
     edge = EdgeProcess(tmp_path, ["--Proxy.server_address=unix:/nowhere"], "", "127.0.0.1:0")
     token = tmp_path / "edge.token"
     token.write_bytes(b"token")
-    edge._words += [f"--Proxy.token_file={token}", f"--Proxy.state_dir={tmp_path / 'edge'}", "--Proxy.grpc_address=127.0.0.1:9"]
+    edge._words += [f"--Proxy.token_file={token}", f"--Proxy.state_dir={tmp_path / 'edge'}"]
     try:
         address = await edge.start()
         _, writer = await asyncio.open_connection(*address.rsplit(":", 1))

@@ -1,0 +1,89 @@
+"""Whose turn it is: requests to the server from everybody, gRPC and HTTP, each caller with a fair share of what it works on at a time.
+
+Callers whose credentials the server has accepted lately are told apart by them, wherever they call from; all others are strangers, told
+apart by address and with a small pool of their own. So who floods as a stranger takes nothing from those who work, and among these nobody
+waits for more than one turn of each of the others. A request has its place until the server has answered; one that waits for something
+to happen gives it back after a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.fair import Bucket, FairPool
+from gateway.turns import Turns
+
+OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.")  # which the server answers to everybody
+LONG_S = 1.0  # a request that the server has not answered for so long waits for something: its place is for others
+STRANGE_S = 5.0  # the same of a stranger's
+KNOWN_S = 600.0  # since their last success, callers are told apart by their credentials for so long
+MOST_KNOWN = 10_000
+CONNECTIONS = 1_000_000  # more than there can be: each asks once at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many requests the server works on at a time."""
+
+    total: int = 256
+    each: int = 64  # of one caller
+    strangers: int = 48
+    each_address: int = 16  # of strangers
+    strangers_rate: float = 500.0  # a second
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Whose share a request is counted to."""
+
+    stranger: bool
+    name: str  # the mark of the credentials, or the address
+
+
+class Calls:
+    """The places there are."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._known: OrderedDict[str, float] = OrderedDict()  # marks of credentials that were accepted, until when that is remembered
+        self._key = secrets.token_bytes(16)  # no credentials stay in memory
+        self._callers = Turns(FairPool(shares.total, shares.each, most_waiting=CONNECTIONS))
+        rate = Bucket(shares.strangers_rate, shares.strangers_rate)
+        self._strangers = Turns(FairPool(shares.strangers, shares.each_address, most_waiting=CONNECTIONS, bucket=rate))
+
+    def share(self, authorization: str, address: str) -> Share:
+        """Return whose share a request with these credentials from this address belongs to."""
+        if authorization:
+            mark = self._mark(authorization)
+            if self._known.get(mark, 0.0) > asyncio.get_running_loop().time():
+                return Share(False, mark)
+        return Share(True, address)
+
+    def accepted(self, authorization: str) -> Share:
+        """Remember that the server has accepted these credentials; return whose share they are."""
+        mark = self._mark(authorization)
+        self._known[mark] = asyncio.get_running_loop().time() + KNOWN_S
+        self._known.move_to_end(mark)
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        return Share(False, mark)
+
+    def _mark(self, authorization: str) -> str:
+        return hashlib.blake2b(authorization.encode(errors="replace"), digest_size=16, key=self._key).hexdigest()
+
+    def turns(self, share: Share) -> Turns:
+        """Return the turns that a share is part of."""
+        return self._strangers if share.stranger else self._callers
+
+    @property
+    def crowded(self) -> bool:
+        """Whether strangers wait for a place."""
+        return self._strangers.pool.waiting > 0
+
+    def close(self) -> None:
+        """Give nobody a turn any more."""
+        self._callers.close()
+        self._strangers.close()

@@ -1,0 +1,379 @@
+"""gRPC and pages over HTTP/2 through the edge: who chooses it is served, whoever listens is known, and floods are the flooder's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import ssl
+import struct
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from aiohttp import web
+from daskgateway.v1 import cluster_service_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2_grpc
+
+from gateway.proxy.frames import CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame, settings
+from gateway.wire import EDGE_CALLER, EDGE_TOKEN, caller_of_peer
+from tests.parts.fronts import self_signed
+from tests.proxy.by_hand import GREETING, LIST, Client, body, call, head, message, opening
+from tests.proxy.h2_client import Browser
+from tests.proxy.served import ALICE, BOB, Served, a_dashboard, raw, serving, ticket
+from tests.waiting import comes
+
+AS_ALICE = (("authorization", ALICE),)
+
+
+@pytest.fixture
+async def served(tmp_path: pathlib.Path) -> AsyncIterator[Served]:
+    async with serving(tmp_path) as made:
+        yield made
+
+
+def lists(channel: grpc.aio.Channel) -> Any:
+    """Return the call that lists clusters."""
+    return cluster_service_pb2_grpc.ClusterServiceStub(channel).ListClusters
+
+
+async def listed(channel: grpc.aio.Channel) -> str:
+    """Return what a list answers."""
+    answer = await lists(channel)(pb.ListClustersRequest(), metadata=AS_ALICE, timeout=20)
+    return str(answer.next_page_token)
+
+
+# Who is served
+
+
+async def test_grpc_passes_in_clear_text_where_there_is_no_certificate(served: Served) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        assert [await listed(channel) for _ in range(3)] == ["more"] * 3
+        peer, _ = served.clusters.callers[0]
+        caller = caller_of_peer(peer)
+        assert caller is not None
+        assert caller[0] == "127.0.0.1"
+        assert caller[1] > 0
+        assert len(served.edge.http2.sessions) == 1
+    await comes(lambda: not served.edge.admission.present and not served.edge.http2.sessions)
+
+
+async def test_one_certificate_serves_grpc_browsers_and_http_clients(tmp_path: pathlib.Path) -> None:
+    chain, key = self_signed(tmp_path)
+    async with serving(tmp_path, tls_cert=str(chain), tls_key=str(key)) as served:
+        credentials = grpc.ssl_channel_credentials(chain.read_bytes())
+        async with grpc.aio.secure_channel(f"127.0.0.1:{served.port}", credentials) as channel:
+            assert await listed(channel) == "more"
+        context = ssl.create_default_context(cafile=str(chain))
+        async with aiohttp.ClientSession() as client:
+            url = f"https://127.0.0.1:{served.port}{LIST}"
+            async with client.post(url, json={}, headers={"Authorization": ALICE}, ssl=context) as answer:
+                assert (await answer.json())["nextPageToken"] == "more"
+        for offered in (["h2"], ["h2", "http/1.1"], ["http/1.1", "h2"]):
+            context.set_alpn_protocols(offered)
+            client = await Client.connect(served.port, context)
+            agreed: Any = client.writer.get_extra_info("ssl_object")
+            assert agreed.selected_alpn_protocol() == "h2"
+            client.send(GREETING, call(1, ALICE))
+            kind, flags, _, _ = await client.until(DATA, 1)
+            assert (kind, flags) == (DATA, 0)
+            client.close()
+            browser = await Browser.connect(served.port, context)
+            assert (await browser.get("/healthz")).status == 200
+            await browser.close()
+        assert b" 400 " in await raw(served.port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", end=True)
+
+
+async def test_calls_over_http_carry_their_caller_beside_the_edges_token(served: Served) -> None:
+    async with aiohttp.ClientSession() as client:
+        forged = {"Authorization": ALICE, "dgw-caller": "6.6.6.6", "dgw-edge-token": "t"}
+        async with client.post(f"{served.address}{LIST}", json={}, headers=forged) as answer:
+            assert answer.status == 200
+    _, metadata = served.clusters.callers[0]
+    assert (metadata[EDGE_CALLER], metadata[EDGE_TOKEN]) == ("127.0.0.1", "t")
+
+
+async def test_a_front_proxy_that_is_trusted_names_the_caller(tmp_path: pathlib.Path) -> None:
+    async with serving(tmp_path, trusted_proxies=["127.0.0.1"]) as served:
+        async with aiohttp.ClientSession() as client:
+            told = {"Authorization": ALICE, "X-Forwarded-For": "1.1.1.1, 203.0.113.7"}
+            async with client.post(f"{served.address}{LIST}", json={}, headers=told) as answer:
+                assert answer.status == 200
+        assert served.clusters.callers[0][1][EDGE_CALLER] == "203.0.113.7"
+
+
+# The edge's own pages
+
+
+async def test_pages_over_http2_are_those_over_http1(tmp_path: pathlib.Path) -> None:
+    async with serving(tmp_path) as served:
+
+        async def echo(request: web.Request) -> web.Response:
+            return web.Response(body=await request.read(), headers={"X-Host": request.headers["Host"]})
+
+        async def stream(request: web.Request) -> web.StreamResponse:
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            for _ in range(100):
+                await answer.write(b"x" * 10_000)
+            return answer
+
+        async def cut(request: web.Request) -> web.StreamResponse:
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            await answer.write(b"begun")
+            assert request.transport is not None
+            request.transport.abort()
+            return answer
+
+        async with a_dashboard(served, [web.post("/echo", echo), web.get("/stream", stream), web.get("/cut", cut)]):
+            browser = await Browser.connect(served.port)
+            opened = await browser.get(f"/clusters/{served.dashboard.rpartition('/')[2]}/stream?ticket={ticket()}")
+            assert opened.status == 303 or opened.status == 302
+            cookie = opened.headers["set-cookie"].partition(";")[0]
+            root = served.dashboard.removeprefix(served.address)
+            streamed, again = await asyncio.gather(
+                browser.get(f"{root}/stream", cookie=cookie), browser.get(f"{root}/stream", cookie=cookie)
+            )
+            assert (streamed.status, len(streamed.body), len(again.body)) == (200, 1_000_000, 1_000_000)
+            assert "transfer-encoding" not in streamed.headers
+            posted = await browser.request("POST", f"{root}/echo", body=b"y" * 300_000, cookie=cookie)
+            assert (posted.status, posted.body) == (200, b"y" * 300_000)
+            broken = await browser.get(f"{root}/cut", cookie=cookie)
+            assert broken.cut
+            head_only = await browser.request("HEAD", "/healthz")
+            assert (head_only.status, head_only.body) == (200, b"")
+            nothing = await browser.get("/no/such")
+            assert nothing.status == 501
+            asked = await browser.request("POST", LIST, body=b"{}", authorization=ALICE, kind="application/json")
+            assert b'"nextPageToken": "more"' in asked.body
+            await browser.close()
+        await comes(lambda: not served.edge.http2.sessions)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b":path", b"//x\r\nevil: 1")],
+        [(b":path", b"no-slash")],
+        [(b":path", b"/a b")],
+        [(b":authority", b"a b")],
+        [(b":method", b"GET /x HTTP/1.1\r\nx:")],
+        [(b":method", b"CONNECT")],
+        [(b"x", b"1\r\nevil: 1")],
+        [(b"x", b"1\0")],
+        [(b"transfer-encoding", b"chunked")],
+        [(b"connection", b"close")],
+    ],
+)
+async def test_what_http1_would_read_otherwise_is_refused(served: Served, fields: list[tuple[bytes, bytes]]) -> None:
+    browser = await Browser.connect(served.port, lax=True)
+    answer = await browser.exchange(fields)
+    assert answer.cut or answer.status == 400
+    await browser.close()
+
+
+async def test_a_page_that_nobody_reads_is_not_kept_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.proxy import http2
+
+    monkeypatch.setattr(http2, "TAKE_S", 0.3)
+    monkeypatch.setattr(http2, "LOOK_AT_ALL", 1)
+    client = await Client.connect(served.port)
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/healthz"), (":authority", "x")]
+    import hpack
+
+    client.send(GREETING[:24], settings({4: 0}), frame(HEADERS, END_HEADERS | END_STREAM, 1, hpack.Encoder().encode(fields)))
+    frames = await client.rest()
+    assert frames[-1][0] == GOAWAY
+    assert b"nothing is taken" in frames[-1][3]
+
+
+# Who listens there
+
+
+async def test_an_impostor_gets_nothing(tmp_path: pathlib.Path) -> None:
+    """With the server down, somebody else listens where it was: in a directory that others can write to, or as another user."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.close()
+
+    async with serving(tmp_path) as served:
+        os.chmod(tmp_path, 0o777)
+        (tmp_path / "server.sock").unlink()
+        impostor = await asyncio.start_unix_server(listen, tmp_path / "server.sock")
+        await _nobody_answers(served)
+        os.chmod(tmp_path / "server.sock", 0o777)
+        os.chmod(tmp_path, 0o700)
+        await _nobody_answers(served)
+        (tmp_path / "server.sock").unlink()
+        (tmp_path / "server.sock").write_text("no socket")
+        await _nobody_answers(served)
+        (tmp_path / "server.sock").unlink()
+        await _nobody_answers(served)
+        assert heard == []
+        impostor.close()
+
+
+async def _nobody_answers(served: Served) -> None:
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{served.port}")
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await listed(channel)
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+    await channel.close()
+    async with aiohttp.ClientSession() as client:
+        async with client.post(f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}) as answer:
+            assert answer.status == 503
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8001", "127.0.0.1:8001", "unix:server.sock", "https://", "https://a", "ftp://a:1"])
+async def test_a_way_to_the_server_on_which_anybody_may_listen_is_refused_at_the_start(tmp_path: pathlib.Path, address: str) -> None:
+    from gateway.configfile import ConfigurationError
+    from gateway.proxy.app import Edge
+    from gateway.proxy.config import Proxy
+
+    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.server_address: must be unix:/path or https://host:port, not "):
+        await Edge(Proxy(address="127.0.0.1:0", state_dir=str(tmp_path), token_file="/x", server_address=address)).start()
+
+
+async def test_a_distant_edge_reaches_the_server_by_tls_and_knows_it_by_its_ca(tmp_path: pathlib.Path) -> None:
+    chain, key = self_signed(tmp_path)
+    (tmp_path / "other").mkdir()
+    other, _ = self_signed(tmp_path / "other")
+    async with serving(tmp_path, distant=(chain, key)) as served:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+            assert await listed(channel) == "more"
+        async with aiohttp.ClientSession() as client:
+            async with client.post(f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}) as answer:
+                assert answer.status == 200
+    async with serving(tmp_path, distant=(chain, key), server_ca=str(other)) as served:
+        await _nobody_answers(served)
+
+
+# Floods: what one connection sends, others do not feel
+
+
+class Beside:
+    """A user who works, while something else goes on."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self.took_s: list[float] = []
+
+    async def __aenter__(self) -> Beside:
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self._served.port}")
+        await listed(self._channel)
+        self._work = asyncio.ensure_future(self._go_on())
+        return self
+
+    async def _go_on(self) -> None:
+        while True:
+            began = time.perf_counter()
+            await listed(self._channel)
+            self.took_s.append(time.perf_counter() - began)
+            await asyncio.sleep(0.01)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._work.cancel()
+        (ended,) = await asyncio.gather(self._work, return_exceptions=True)
+        await self._channel.close()
+        assert isinstance(ended, asyncio.CancelledError), ended
+
+
+FLOODS = {
+    "heads without bodies": lambda: b"".join(opening(n) for n in range(1, 40_001, 2)),
+    "large heads": lambda: b"".join(opening(n, head(more=[("x", "y" * 12_000)])) for n in range(1, 2001, 2)),
+    "resets": lambda: b"".join(opening(n) + frame(RST_STREAM, 0, n, struct.pack(">I", 8)) for n in range(1, 20_001, 2)),
+    "continuations": lambda: frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, bytes(16_000)) * 1000,
+    "pings": lambda: call(1) + frame(PING, 0, 0, bytes(8)) * 50_000,
+    "settings": lambda: call(1) + settings({4: 65_535}) * 50_000,
+    "empty": lambda: opening(1) + frame(DATA, 0, 1) * 50_000,
+    "bodies without end": lambda: b"".join(
+        opening(n) + body(n, b"\0\0\x30\0\0" + bytes(15_000), ends=False) * 15 for n in range(1, 399, 2)
+    ),
+    "bodies of what is over": lambda: call(1, ALICE) + body(1, bytes(16_000), ends=False) * 1000,
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+async def test_a_flood_on_one_connection_ends_it_and_others_do_not_feel_it(tmp_path: pathlib.Path, what: str) -> None:
+    async with serving(tmp_path, message_timeout_s=1.0) as served:
+        await _flooded(served, FLOODS[what]())
+
+
+async def _flooded(served: Served, flood: bytes) -> None:
+    async with Beside(served) as beside:
+        client = await Client.connect(served.port)
+        client.send(GREETING, flood)
+        frames = await client.rest(30)
+        ends = [payload for kind, _, _, payload in frames if kind == GOAWAY]
+        assert not ends or struct.unpack(">I", ends[-1][4:8])[0] != 0
+        client.close()
+        await comes(lambda: len(beside.took_s) > 20)
+    assert served.edge.counts.cut_sessions == 1
+    assert sorted(beside.took_s)[len(beside.took_s) // 2] < 0.1
+    await comes(lambda: len(served.edge.http2.sessions) <= 1 and not served.edge.http2._seated)  # the user's own may close later
+
+
+async def test_calls_that_nobody_signed_are_few_at_a_time_and_those_of_users_are_not_kept_waiting(served: Served) -> None:
+    """Whole calls as fast as they go, on many connections, which no rule forbids."""
+    async with Beside(served) as beside:
+        crowd = [await Client.connect(served.port) for _ in range(20)]
+        calls = b"".join(call(n, "Basic bm86Ym9keQ==", "/daskgateway.v1.CredentialService/X") for n in range(1, 301, 2))
+        for client in crowd:
+            client.send(GREETING, calls)
+        await comes(lambda: len(beside.took_s) > 30)
+        assert len(served.edge.http2._seated) <= 48 + 64
+        for client in crowd:
+            client.close()
+    assert sorted(beside.took_s)[len(beside.took_s) // 2] < 0.1
+    await comes(lambda: len(served.edge.http2.sessions) <= 1)
+
+
+async def test_who_waits_for_a_place_among_strangers_gets_that_of_one_who_sends_no_body(served: Served) -> None:
+    crowd = [await Client.connect(served.port) for _ in range(16)]
+    for client in crowd:
+        client.send(GREETING, opening(1))
+    await comes(lambda: len(served.edge.http2._seated) == 16)
+    began = time.perf_counter()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        assert await listed(channel) == "more"
+    assert time.perf_counter() - began < 10  # the others' own time is 20 s
+    for client in crowd:
+        client.close()
+
+
+async def test_a_body_that_does_not_come_in_time_ends_its_connection(tmp_path: pathlib.Path) -> None:
+    async with serving(tmp_path, message_timeout_s=0.3) as served:
+        client = await Client.connect(served.port)
+        client.send(GREETING, opening(1), body(1, message(100)[:50], ends=False))
+        frames = await client.rest()
+        assert b"not whole after 0.3 s" in frames[-1][3]
+
+
+@pytest.mark.parametrize("sent", [GREETING[:10], GREETING, GREETING + frame(HEADERS, 0, 1, head()), GREETING + frame(SETTINGS, 1, 0)])
+async def test_who_asks_for_nothing_is_let_go_in_time(tmp_path: pathlib.Path, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.proxy import http2
+
+    monkeypatch.setattr(http2, "LOOK_AT_ALL", 1)
+    async with serving(tmp_path, header_timeout_s=0.3, hello_timeout_s=0.3) as served:
+        client = await Client.connect(served.port)
+        client.send(sent)
+        await client.rest()
+        await comes(lambda: not served.edge.admission.present)
+
+
+async def test_more_streams_than_one_connection_takes_do_not_keep_calls_over_http_waiting(served: Served) -> None:
+    served.clusters.script = [pb.WatchClustersResponse(revision=1), *[None] * 60]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+        streams = [client.get(f"{served.address}/v1/watch", headers={"Authorization": BOB}) for _ in range(250)]
+        answers = await asyncio.gather(*streams)
+        assert {answer.status for answer in answers} == {200}
+        async with client.post(f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}) as answer:
+            assert answer.status == 200
+        for answer in answers:
+            answer.close()
