@@ -232,6 +232,26 @@ class Conformance:
         assert said.startswith("secret\n")
         assert text in said
 
+    async def test_the_directory_of_an_instance_is_its_own_and_goes_with_it(self, room: Room) -> None:
+        if not room.runs_programs:
+            return
+        program = (
+            "import os, time; place = os.path.dirname(os.environ['KEY']); os.makedirs(place + '/scratch/deep', exist_ok=True); "
+            "state = os.stat(place); own = state.st_uid == os.geteuid() and not os.path.islink(place); "
+            "print(place, own, oct(state.st_mode & 0o777), sep='|', flush=True); time.sleep(600)"
+        )
+        key = {"KEY": f"{DIRECTORY}/key.pem"}
+        targets = await room.start(room.launch("scheduler", program, env=key), room.launch(code=program, env=key))
+        told = [(await room.log_with(target, "0o")).strip().split("|") for target in targets]
+        assert [words[1:] for words in told] == [["True", "0o700"]] * 2
+        assert told[0][0] != told[1][0]
+        await room.backend.stop(targets)
+        await room.until_gone(targets)
+        await room.backend.cleanup(UID)
+        program = f"import os; print('left', [place for place in {[words[0] for words in told]!r} if os.path.lexists(place)], flush=True)"
+        (after,) = await room.start(room.launch("default-9", program, uid=OTHER_UID))
+        assert await room.log_with(after, "]") == "left []\n"
+
     async def test_each_of_a_batch_knows_its_name_and_writes_a_log_of_its_own(self, room: Room) -> None:
         if not room.runs_programs:
             return

@@ -11,6 +11,9 @@ The promise, held by the conformance suite:
   into the queue is QUEUED again after it was RUNNING, and RUNNING when it has come back.
 * No call blocks the event loop, and each ends within the backend's own deadline.
 * Secrets reach the process by files of mode 0600 or the platform's secret object; never by argv.
+* DIRECTORY is the instance's own: of mode 0700, its account's to write in, on a local disk if there is one, and gone with all in it after
+  the instance's end, at `cleanup` at the latest. Dask keeps its scratch in it: what others could write to, it would lock and truncate.
+* What is read of processes and jobs, such as their names, is checked like anything from outside: whoever may start one may write it.
 """
 
 from __future__ import annotations

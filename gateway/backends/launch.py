@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from gateway import wire
 from gateway.backends.contract import DIRECTORY, NAME, SCHEDULER_NAME, Instance, Launch, Resources, Role
+from gateway.variables import dask_variable, why_not
 
 AGENT_MODULE = "gateway.client.agent"
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
-
-# What a user may not set: it would take the process over before Python has begun, or point it at other secrets.
-RESERVED_PREFIXES = ("LD_", "DASKGATEWAY_", "DASK_DISTRIBUTED__COMM__TLS", "PYTHONSTARTUP")
+SCRATCH = f"{DIRECTORY}/scratch"  # of Dask: its default is one that all users of a machine share
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of each task in a worker, if nobody says else
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ def worker_launch(
     argv = [*_python(settings), "-m", "dask", "worker", scheduler_address, "--name", NAME]
     argv += ["--nthreads", str(threads), "--memory-limit", memory, "--nworkers", "1"]
     argv += ["--nanny" if settings.get("worker_nanny") else "--no-nanny", "--no-dashboard"]
-    argv += ["--death-timeout", str(DEATH_TIMEOUT_S), "--local-directory", f"{DIRECTORY}/scratch"]
+    argv += ["--death-timeout", str(DEATH_TIMEOUT_S), "--local-directory", SCRATCH]
     if settings.get("worker_host"):
         argv += ["--host", str(settings["worker_host"])]
-    env = _environment(uid, settings) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    env = THREADS | _environment(uid, settings)
     instance = Instance(uid, Role.WORKER, name)
     return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
 
@@ -99,12 +99,14 @@ def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
     env: dict[str, str] = {}
     wished = settings.get("environment")
     if isinstance(wished, Mapping):
-        env |= {str(key): str(value) for key, value in wished.items() if not str(key).upper().startswith(RESERVED_PREFIXES)}
+        env |= {str(key): str(value) for key, value in wished.items()}
     config = settings.get("dask_config")
     if isinstance(config, Mapping):
         env |= {dask_variable(str(key)): json.dumps(value) for key, value in config.items()}
-    return env | {
+    # What was admitted by an earlier configuration, or stands in the administrator's, is not in effect either.
+    return {name: value for name, value in env.items() if not why_not(name)} | {
         wire.ENV_UID: uid,
+        dask_variable("temporary-directory"): SCRATCH,
         "PYTHONUNBUFFERED": "1",
         dask_variable("distributed.comm.require-encryption"): "True",
         dask_variable("distributed.comm.tls.ca-file"): f"{DIRECTORY}/ca.pem",
@@ -113,11 +115,6 @@ def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
         dask_variable("distributed.comm.tls.worker.cert"): f"{DIRECTORY}/certificate.pem",
         dask_variable("distributed.comm.tls.worker.key"): f"{DIRECTORY}/key.pem",
     }
-
-
-def dask_variable(key: str) -> str:
-    """Return the environment variable that sets a key of Dask's configuration."""
-    return "DASK_" + key.upper().replace(".", "__").replace("-", "_")
 
 
 def _files(credentials: LaunchCredentials) -> dict[str, bytes]:

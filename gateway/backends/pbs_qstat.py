@@ -30,7 +30,8 @@ GROUPS = frozenset(key.partition(".")[0] + "." for key in FIELDS if "." in key)
 WHOLE_CHARS = 1024 * 1024  # above, the answer is read line by line: one parser's call would hold up all else for too long
 HEADER = ("timestamp", "pbs_version", "pbs_server")  # one of them is always there, jobs or none
 
-_ID = re.compile(r"^(\d+)(?:\[(\d*)\])?((?:\.[A-Za-z0-9_.-]+)?)$")
+# Text of users can pretend to be one: of any length, and with digits that are none of ASCII's.
+_ID = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\])?((?:\.[A-Za-z0-9_.-]{1,255})?)")
 _JOBS = re.compile(r'^\s*"Jobs":', re.MULTILINE)
 _TEXT_ID = re.compile(r"^Job Id:\s*(\S+)\s*$")
 _TEXT_FIELD = re.compile(r"^(\t| {4})([A-Za-z_][\w.-]*) = (.*)$")
@@ -65,7 +66,7 @@ class JobId:
 
 def parse_id(text: str) -> JobId | None:
     """Return which job an identifier means, None if it is none."""
-    match = _ID.match(text)
+    match = _ID.fullmatch(text)
     if match is None:
         return None
     number, index, server = match.groups()
@@ -115,7 +116,7 @@ def _whole(text: str) -> Listing:
     try:
         # strict, so that no line end within a string can hide what follows it; objects as pairs, so that what stands twice is seen
         told = json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse, object_pairs_hook=tuple)
-    except ValueError:
+    except (ValueError, RecursionError):  # names of variables can nest objects without end, too
         raise Garbled(f"no JSON: {_excerpt(text)}") from None
     if not isinstance(told, tuple) or not any(key in HEADER for key, _ in told):
         raise Garbled(f"no answer of qstat: {_excerpt(text)}")
@@ -246,7 +247,7 @@ def _job(identity: JobId, fields: Iterable[tuple[str, str]]) -> Job:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
 
 
 def _excerpt(text: str) -> str:

@@ -57,7 +57,7 @@ ENDED_BY_PBS = {
 }
 HELD_BY = {"u": "by its user", "o": "by an operator", "s": "by the system", "p": "by PBS: a bad password"}
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_CTIME = re.compile(r"\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d) (?P<year>\d{4})")
+_CTIME = re.compile(r"\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d) (?P<year>\d{4})", re.ASCII)
 SENT, NEVER_RAN, DELETED = 41, 70, 91  # substates
 SUSPECTED_ROWS, SUSPECTED_JOBS = 3, 4  # each of these costs a question
 QDEL_STATUS = 256 + signal.SIGTERM

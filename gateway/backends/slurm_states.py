@@ -146,7 +146,7 @@ def parse_squeue(text: str, mark: str) -> list[tuple[Job, str, int]]:
     found = []
     for line in text.split("\n")[1:]:
         fields = line.split(mark)
-        if len(fields) == len(FIELDS) + 1:
+        if len(fields) == len(FIELDS) + 1 and decimal(fields[0]) is not None:
             found.append(_squeue_job(fields))
     return found
 
@@ -238,7 +238,7 @@ def _elements(text: str, asked: str) -> Iterator[object]:
             return
         try:
             element, position = decoder.raw_decode(text, position)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BackendUnavailable(f"{asked} answered JSON that breaks off") from None
         yield element
 

@@ -32,6 +32,7 @@ from gateway.server.core.quantities import (
 from gateway.server.core.quotas import Quotas
 from gateway.server.core.texts import is_sound
 from gateway.server.store.contract import Keeping
+from gateway.variables import dask_variable, why_not
 
 FIELD_TYPES = (
     option_types.Text,
@@ -242,7 +243,7 @@ class ClusterConfig(Configurable):
         return size
 
     @validate("dask_config", "environment")
-    def _is_json(self, proposal: Mapping[str, object]) -> object:
+    def _are_settable(self, proposal: Mapping[str, object]) -> object:
         value = proposal["value"]
         try:
             json.dumps(value, allow_nan=False)
@@ -251,6 +252,8 @@ class ClusterConfig(Configurable):
         for name, text in value.items() if isinstance(value, dict) else ():
             if not name or "=" in str(name) or not is_sound(f"{name}{text}"):
                 raise TraitError(f"{name!r}: a name must not be empty or hold '=', and nothing holds NUL")
+            if why := why_not(dask_variable(str(name)) if proposal["trait"].name == "dask_config" else str(name)):  # type: ignore[attr-defined]
+                raise TraitError(f"{name!r} {why}")
         return value
 
     @validate("options")

@@ -159,7 +159,10 @@ def test_identifiers(text: str, number: int, array: bool, index: int | None) -> 
     assert str(found.whole) == text.replace("[7]", "[]")
 
 
-@pytest.mark.parametrize("text", ["", "abc", "12x.h", "12[", "12[1-2].h", "-1", "R12", "12 ", "workq", "12.h;x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "abc", "12x.h", "12[", "12[1-2].h", "-1", "R12", "12 ", "workq", "12.h;x", "٣", "12[٣].h", "12.h\n", "9" * 19, "1." + "h" * 300],
+)
 def test_what_is_no_identifier(text: str) -> None:
     assert parse_id(text) is None
 
@@ -303,6 +306,26 @@ def test_names_of_variables_that_open_and_close_objects_swallow_no_other_job(kin
         blocks[at] = blocks[at].replace('"V":"1"', f'"{name}":"1"')
     text = printed(blocks)
     json.loads(text)  # that is valid
+    assert JobId(5, "h") in parse_json(text).jobs
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "٣" * 30])
+def test_a_made_up_identifier_of_any_length_hides_no_job(number: str) -> None:
+    """Python refuses to read a number of 5,000 digits: one variable's name had made every listing fail."""
+    ((_, record),) = case("202-qstat-running").jobs.items()
+    blocks = [block(f"{other}.h", {**record, "Variable_List": {"V": "1"}}) for other in (90, 5)]
+    text = printed([blocks[0].replace('"V":"1"', f'"A":"1"}}}},"{number}.h":{{"V":{{"B":"1"'), blocks[1]])
+    json.loads(text)  # that is valid
+    assert JobId(5, "h") in parse_json(text).jobs
+    as_text = f"Job Id: 90.h\n    Variable_List = A=1\nJob Id: {number}.h\n    job_state = R\nJob Id: 5.h\n    job_state = R\n"
+    assert JobId(5, "h") in parse_text(as_text).jobs
+
+
+def test_objects_that_are_nested_without_end_hide_no_job() -> None:
+    ((_, record),) = case("202-qstat-running").jobs.items()
+    blocks = [block(f"{other}.h", {**record, "Variable_List": {"V": "1"}}) for other in (90, 5)]
+    depth = 50_000
+    text = printed([blocks[0].replace('"V":"1"', '"A":{' * depth + '"B":"1"' + "}" * depth), blocks[1]])
     assert JobId(5, "h") in parse_json(text).jobs
 
 

@@ -26,19 +26,20 @@ STDLIB_ONLY = (
     "gateway.printable",
     "gateway.fair",
     "gateway.turns",
+    "gateway.variables",
 )
 # Package → prefixes of what of ours it may import, and of what others it must not.
 CONTRACTS = ("gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract", "gateway.wire")
 NEUTRAL = ("gateway.wire", "gateway.networks", "gateway.keptfile")
 SHARES = ("gateway.fair", "gateway.turns")
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "gateway.server.core": ("gateway.server.core", "gateway.backends.contract", "gateway.wire"),
+    "gateway.server.core": ("gateway.server.core", "gateway.backends.contract", "gateway.wire", "gateway.variables"),
     "gateway.server.usecases": ("gateway.server.usecases", *CONTRACTS),
     "gateway.server.reconcile": ("gateway.server.reconcile", *CONTRACTS),
     "gateway.server.store": ("gateway.server.store", *CONTRACTS),
     "gateway.server.rpc": ("gateway.server.rpc", "gateway.server.usecases", "daskgateway", *SHARES, *CONTRACTS),
-    "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile"),
     "gateway.turns": ("gateway.turns", "gateway.fair"),
+    "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile", "gateway.variables"),
     "gateway.networks": ("gateway.networks", "gateway.wire"),
     "gateway.proxy": ("gateway.proxy", *NEUTRAL, "gateway.configfile", "gateway.descriptors", "daskgateway", *SHARES),
     "gateway.client": ("gateway.client", "gateway.printable", "gateway.wire", "daskgateway"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.backends.batch import arrays, sight
 from gateway.backends.batch.ledger import Ledger, Listing, note
 from gateway.backends.batch.logfiles import INDEX, file_name, log_of, prefix
-from gateway.backends.batch.names import JobName, job_name, parse_job_name
+from gateway.backends.batch.names import JobName, job_name, parse_job_name, split_worker
 from gateway.backends.batch.script import Dialect, job_script
 from gateway.backends.batch.sight import explained, merged, sights, waiting_words
 from gateway.backends.batch.system import Cancel, Job
@@ -51,6 +51,17 @@ def test_a_schedulers_name_tells_that_it_is_one_also_as_an_earlier_build_wrote_i
     assert parse_job_name(f"{name}{earlier}").instance() == instance  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    "name", ["default-٣", "default-007", "default-00", "default-1234567890", "default-1\n", "x" * 33 + "-0", "-1", "Default-1"]
+)
+def test_an_instance_has_one_name_only(name: str) -> None:
+    """Anybody may call his job so, and the file where its log should be."""
+    assert parse_job_name(f"dgw1-{UID}-w-{name}") is None
+    with pytest.raises(ValueError, match="a worker's name"):
+        split_worker(name)
+    assert log_of(Instance(UID, Role.WORKER, "default-3"), ["default@٣+0.log", "default@0+٣.log"]) == ""
+
+
 @pytest.mark.parametrize("text", ["", "bash", f"dgw1-{UID}", f"dgw1-{UID}-s1", f"dgw1-{UID}-w-default", f"x dgw1-{UID}-s"])
 def test_other_jobs_names_tell_nothing(text: str) -> None:
     assert parse_job_name(text) is None
@@ -83,6 +94,18 @@ def test_ranges_are_read_as_they_are_written(chosen: set[int]) -> None:
     text = arrays.format_ranges(arrays.ranges(chosen))
     assert {i for run in arrays.parse_ranges(text) for i in run} == chosen
     assert {i for run in arrays.parse_ranges(text + "%5") for i in run} == chosen
+
+
+@pytest.mark.parametrize("text", ["٣", "0-٣", "1_0", " 1", "+1", "-1", "0-3:0", "0-3:-1", "1.5", "9" * 5000, "0-" + "9" * 10])
+def test_what_is_no_range_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="is no range"):
+        arrays.parse_ranges(text)
+
+
+def test_an_array_that_is_larger_than_any_of_ours_counts_for_nothing() -> None:
+    """Its user can make it, and its elements would fill the memory."""
+    large = Job("7", f"dgw1-{UID}-w-default-0", "dgw", Phase.RUNNING, (range(sight.MAX_ELEMENTS + 1),))
+    assert sights("dgw1", [large]).by_instance == {}
 
 
 def test_steps_of_ranges_are_understood() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from gateway.backends.batch.names import JobName, job_name, split_worker
 from gateway.backends.contract import Instance, Launch, Role
+from gateway.wire import decimal
 
 Ranges = tuple[range, ...]
 NOBODY = Instance("", Role.WORKER, "")
@@ -101,5 +102,8 @@ def parse_ranges(text: str) -> Ranges:
     for part in filter(None, text.partition("%")[0].split(",")):
         bounds, _, step = part.partition(":")
         first, _, last = bounds.partition("-")
-        numbers.append(range(int(first), int(last or first) + 1, int(step or 1)))
+        begin, end, by = (decimal(word, 9) for word in (first, last or first, step or "1"))
+        if begin is None or end is None or not by:
+            raise ValueError(f"{part!r:.100} is no range")
+        numbers.append(range(begin, end + 1, by))
     return tuple(numbers)

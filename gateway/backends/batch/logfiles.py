@@ -16,7 +16,7 @@ from gateway.backends.contract import Instance
 
 INDEX = "{index}"  # stands for the element's index in Order.log_path
 SUFFIX = ".log"
-_ELEMENT = re.compile(r"([a-z][a-z0-9-]*)@(\d{1,9})\+(\d{1,9})\.log")
+_ELEMENT = re.compile(r"([a-z][a-z0-9-]*)@([0-9]{1,9})\+([0-9]{1,9})\.log")
 
 
 def prefix(template: str, uid: str) -> str:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role
 
 TAG = re.compile(r"[a-z][a-z0-9]{0,15}")
-_JOB = re.compile(r"(?P<tag>[a-z][a-z0-9]{0,15})-(?P<uid>c[a-z2-7]{20})-(?:s0?|w-(?P<group>[a-z][a-z0-9-]*)-(?P<base>\d{1,9}))")
-_WORKER = re.compile(r"(?P<group>[a-z][a-z0-9-]*)-(?P<sequence>\d{1,9})")
+# Anybody may call his job so: a number has ASCII digits and no zero before them, so that an instance has one name only.
+_WORKER = re.compile(r"(?P<group>[a-z][a-z0-9-]{0,31})-(?P<number>0|[1-9][0-9]{0,8})")
+_JOB = re.compile(rf"(?P<tag>[a-z][a-z0-9]{{0,15}})-(?P<uid>c[a-z2-7]{{20}})-(?:s0?|w-{_WORKER.pattern})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def parse_job_name(text: str) -> JobName | None:
         return None
     if match["group"] is None:
         return JobName(match["tag"], match["uid"])
-    return JobName(match["tag"], match["uid"], match["group"], int(match["base"]))
+    return JobName(match["tag"], match["uid"], match["group"], int(match["number"]))
 
 
 def split_worker(name: str) -> tuple[str, int]:
@@ -54,7 +55,7 @@ def split_worker(name: str) -> tuple[str, int]:
     match = _WORKER.fullmatch(name)
     if match is None:
         raise ValueError(f"a worker's name is its group, a hyphen and a number, not {name!r}")
-    return match["group"], int(match["sequence"])
+    return match["group"], int(match["number"])
 
 
 def job_name(tag: str, instance: Instance) -> JobName:

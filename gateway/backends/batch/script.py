@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from gateway.backends.batch.arrays import Batch
 from gateway.backends.batch.logfiles import INDEX
 from gateway.backends.contract import DIRECTORY, NAME, Role
+from gateway.variables import SHELLS
 
 END = "DASKGATEWAY_END"  # of a file's text; no base64 line is like it
 EXIT_NO_DIRECTORY, EXIT_NO_FILE = 70, 71
+# A signal is passed on, or ends what has not begun; whatever the end, the directory goes, also if something in it was closed.
+TRAPS = (
+    """trap '[ -n "$dgw_child" ] || exit 143; kill -TERM "$dgw_child" 2>/dev/null' HUP INT QUIT TERM""",
+    """trap '[ ! -d "${1-}" ] || rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwX -- "$1"; rm -rf -- "$1"; }' EXIT""",
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -34,30 +40,32 @@ class Dialect:
 
 
 def job_script(batch: Batch, dialect: Dialect) -> str:
-    """Return the script of a submission."""
+    """Return the script of a submission.
+
+    The private directory and the instance's name are the script's own words, "$1" and "$2", for which no variable can stand. Variables of
+    the launch are set in a shell of its own, which becomes the launch: nothing that a user may set reaches what comes before or after.
+    """
     launch = batch.launch
     index = f"${{{dialect.index_variable}:-0}}"
     lines = [f"#!{dialect.shell}", "umask 077"]
     if dialect.log_path:
         log = _quoted(dialect.log_path, {INDEX: index})
         lines.append(f"( : >>{log} ) 2>/dev/null && exec >>{log} 2>&1")  # a job whose log cannot be written runs all the same
-    lines += list(dialect.setup)
-    lines.append(f"dgw_name={_name(batch, index)}")
-    lines.append(f'dgw_directory=$(mktemp -d "{dialect.scratch}/daskgateway-XXXXXXXXXX") || exit {EXIT_NO_DIRECTORY}')
-    lines += ["trap 'rm -rf \"$dgw_directory\"' EXIT", 'mkdir "$dgw_directory/scratch"']
+    lines += [*dialect.setup, "dgw_child=", *TRAPS]
+    lines.append(f'set -- "$(mktemp -d "{dialect.scratch}/daskgateway-XXXXXXXXXX")" {_name(batch, index)}')
+    lines.append(f'case "$1" in /*) mkdir "$1/scratch" ;; *) false ;; esac || exit {EXIT_NO_DIRECTORY}')
     lines += _files(launch.files, dialect.stage)
-    lines += [f"export {key}={_quoted(value, {DIRECTORY: '$dgw_directory'})}" for key, value in sorted(launch.env.items()) if _is_name(key)]
-    lines.append('cd "$dgw_directory/scratch" || exit 70')
-    words = ['"$dgw_name"' if word == NAME else _quoted(word, {DIRECTORY: "$dgw_directory"}) for word in launch.argv]
-    lines.append(" ".join(words) + " &")
+    lines += ["(", f'cd "$1/scratch" || exit {EXIT_NO_DIRECTORY}']
+    lines += [f"export {key}={_quoted(value, {DIRECTORY: '$1'})}" for key, value in sorted(launch.env.items()) if _can_be_set(key)]
+    lines.append("exec " + " ".join('"$2"' if word == NAME else _quoted(word, {DIRECTORY: "$1"}) for word in launch.argv))
     # The shell must outlive its child to remove the directory; a signal is passed on, and the child is waited for.
-    lines += ["dgw_child=$!", "trap 'kill -TERM \"$dgw_child\" 2>/dev/null' TERM INT", 'wait "$dgw_child"', "dgw_code=$?"]
+    lines += [") &", "dgw_child=$!", 'wait "$dgw_child"', "dgw_code=$?"]
     lines += ['while kill -0 "$dgw_child" 2>/dev/null; do wait "$dgw_child"; dgw_code=$?; done', 'exit "$dgw_code"']
     return "\n".join(lines) + "\n"
 
 
-def _is_name(key: str) -> bool:
-    return _VARIABLE.fullmatch(key) is not None  # the shell can export no other
+def _can_be_set(key: str) -> bool:
+    return _VARIABLE.fullmatch(key) is not None and key not in SHELLS  # the shell can export no other
 
 
 def _name(batch: Batch, index: str) -> str:
@@ -70,7 +78,7 @@ def _name(batch: Batch, index: str) -> str:
 def _files(files: Mapping[str, bytes], stage: str) -> list[str]:
     lines: list[str] = []
     for name, content in sorted(files.items()):
-        path = f'"$dgw_directory"/{shlex.quote(name)}'
+        path = f'"$1"/{shlex.quote(name)}'
         if stage:
             lines.append(f"cp {shlex.quote(f'{stage}/{name}')} {path} || exit {EXIT_NO_FILE}")
         else:

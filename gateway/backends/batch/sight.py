@@ -21,6 +21,7 @@ from gateway.wire import decimal
 LIVE = (Phase.QUEUED, Phase.RUNNING)
 MEMORY = re.compile(r"exceeded (job|step) memory limit|oom[-_ ]?kill|out of memory handler", re.IGNORECASE)
 OUTGREW_MEMORY = "it was killed for memory: it used more than its job was given"
+MAX_ELEMENTS = 100_000  # of an array: as many workers as a cluster may have; a larger one is nobody's but its user's
 _RANK = {Phase.RUNNING: 0, Phase.QUEUED: 1, Phase.EXITED: 2, Phase.GONE: 3}
 
 
@@ -66,6 +67,8 @@ def sights(tag: str, jobs: Iterable[Job], owners: Mapping[str, str] | None = Non
         name = parse_job_name(job.name)
         if name is None or name.tag != tag or (owners is not None and owners.get(name.uid, job.user) != job.user):
             continue
+        if sum(map(len, job.indices)) > MAX_ELEMENTS:
+            continue
         if job.phase is Phase.GONE and not job.indices:
             found.ended[job.id] = job
         indices = [index for run in job.indices for index in run] if job.indices else [None]
@@ -90,7 +93,7 @@ def _add(found: Sights, instance: Instance, job: Job, index: int | None) -> None
 def _order(sight: Sight) -> tuple[int, int, str]:
     """Return a key: least is best. Of living jobs the oldest, of ended ones the youngest."""
     digits = "".join(character for character in sight.job.id.partition(".")[0] if character in string.digits)
-    number = int(digits or 0)
+    number = decimal(digits) or 0
     return _RANK[sight.observation.phase], number if sight.live else -number, sight.job.id
 
 

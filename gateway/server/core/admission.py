@@ -14,6 +14,7 @@ from gateway.server.core.model import DEFAULT_GROUP, Adaptive, Count, Lifecycle,
 from gateway.server.core.options import Field, check_options, weight_bytes
 from gateway.server.core.quantities import MAX_CORES, MAX_DURATION_S, MAX_THREADS, MIN_CORES, MIN_MEMORY_BYTES, parse_bytes
 from gateway.server.core.texts import is_sound
+from gateway.variables import complaint
 
 MAX_GROUPS = 16
 MAX_GROUP_NAMES = 64  # that one cluster has or had: of groups that are gone it is kept how their workers were called
@@ -238,6 +239,8 @@ def _settings(
         settings |= extra
     environment, admins = settings.get("environment"), base.get("environment")
     if isinstance(environment, Mapping) and isinstance(admins, Mapping):
+        if wrong := complaint(list(environment)):
+            violations.append(Violation(f"{path}.environment", wrong))
         settings["environment"] = {**admins, **environment}
     _check_amounts(settings, base, offer.limits, violations, path)
     return settings

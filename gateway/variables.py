@@ -1,0 +1,52 @@
+"""Which variables of a scheduler's and a worker's environment are not for users to set, and why. Pure; standard library only.
+
+Said where a wish is admitted and where the configuration is read; held where launches are made, whatever was admitted before.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Keys of Dask's configuration that the gateway sets itself.
+OWN_DASK_KEYS = ("temporary-directory", "distributed.comm.require-encryption", "distributed.comm.tls")
+OWN = frozenset({"PYTHONUNBUFFERED", "SPT_NOENV", "DASK_INTERNAL_INHERIT_CONFIG"})  # the last holds a whole configuration
+OWN_PREFIXES = ("DASKGATEWAY_", "DGW_")  # of processes, and of what scripts of jobs call their own
+LOADER_PREFIXES = ("LD_", "PYTHONSTARTUP")
+SHELLS = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"})  # a script that sets one ends there
+MAX_NAMED = 3  # in one complaint
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def dask_variable(key: str) -> str:
+    """Return the environment variable that sets a key of Dask's configuration."""
+    return "DASK_" + key.upper().replace(".", "__").replace("-", "_")
+
+
+_OWN_PATHS = tuple(dask_variable(key).removeprefix("DASK_").split("__") for key in OWN_DASK_KEYS)
+
+
+def why_not(name: str) -> str:
+    """Return why a variable cannot be set, an empty text if it can."""
+    if not _NAME.fullmatch(name):
+        return "is no name of a variable: letters, digits and _, and no digit first"
+    upper = name.upper()
+    if upper.startswith(LOADER_PREFIXES):
+        return "would load code before Python has begun"
+    if upper in OWN or upper.startswith(OWN_PREFIXES) or _is_own_key(upper):
+        return "is set by the gateway itself"
+    return "is the shell's own" if name in SHELLS else ""
+
+
+def _is_own_key(upper: str) -> bool:
+    """Whether a variable sets a key of Dask's that is ours, or one above or below it: one above holds all below it."""
+    if not upper.startswith("DASK_"):
+        return False
+    path = upper.removeprefix("DASK_").split("__")
+    return any(path[: len(own)] == own[: len(path)] for own in _OWN_PATHS)
+
+
+def complaint(names: list[str]) -> str:
+    """Return what is wrong with variables that are to be set, an empty text if nothing is."""
+    wrong = {name: why for name in names if (why := why_not(name))}
+    told = [f"{name[:64]!r} {why}" for name, why in list(wrong.items())[:MAX_NAMED]]
+    return "; ".join(told) + (f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else "")
