@@ -21,8 +21,17 @@ END = "DASKGATEWAY_END"  # of a file's text; no base64 line is like it
 EXIT_NO_DIRECTORY, EXIT_NO_FILE = 70, 71
 # A signal is passed on, or ends what has not begun; whatever the end, the directory goes, also if something in it was closed.
 TRAPS = (
-    """trap '[ -n "$dgw_child" ] || exit 143; kill -TERM "$dgw_child" 2>/dev/null' HUP INT QUIT TERM""",
+    """trap '[ -n "$dgw_child" ] || exit 143; dgw_signal=1; kill -TERM "$dgw_child" 2>/dev/null || :' HUP INT QUIT TERM""",
     """trap '[ ! -d "${1-}" ] || rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwX -- "$1"; rm -rf -- "$1"; }' EXIT""",
+)
+# The shell must outlive its child to remove the directory. A wait that a signal has interrupted told of the signal, and is repeated. One
+# that is repeated after the child was waited for ends with 127, and the code is known.
+WAIT = (
+    "while :; do",
+    'dgw_signal=; wait "$dgw_child" && dgw_now=0 || dgw_now=$?',
+    '[ -n "$dgw_code" ] && [ "$dgw_now" -eq 127 ] || dgw_code=$dgw_now',
+    '[ -n "$dgw_signal" ] || exit "$dgw_code"',
+    "done",
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -51,16 +60,14 @@ def job_script(batch: Batch, dialect: Dialect) -> str:
     if dialect.log_path:
         log = _quoted(dialect.log_path, {INDEX: index})
         lines.append(f"( : >>{log} ) 2>/dev/null && exec >>{log} 2>&1")  # a job whose log cannot be written runs all the same
-    lines += [*dialect.setup, "dgw_child=", *TRAPS]
+    lines += [*dialect.setup, "dgw_child= dgw_code=", *TRAPS]
     lines.append(f'set -- "$(mktemp -d "{dialect.scratch}/daskgateway-XXXXXXXXXX")" {_name(batch, index)}')
     lines.append(f'case "$1" in /*) mkdir "$1/scratch" ;; *) false ;; esac || exit {EXIT_NO_DIRECTORY}')
     lines += _files(launch.files, dialect.stage)
     lines += ["(", f'cd "$1/scratch" || exit {EXIT_NO_DIRECTORY}']
     lines += [f"export {key}={_quoted(value, {DIRECTORY: '$1'})}" for key, value in sorted(launch.env.items()) if _can_be_set(key)]
     lines.append("exec " + " ".join('"$2"' if word == NAME else _quoted(word, {DIRECTORY: "$1"}) for word in launch.argv))
-    # The shell must outlive its child to remove the directory; a signal is passed on, and the child is waited for.
-    lines += [") &", "dgw_child=$!", 'wait "$dgw_child"', "dgw_code=$?"]
-    lines += ['while kill -0 "$dgw_child" 2>/dev/null; do wait "$dgw_child"; dgw_code=$?; done', 'exit "$dgw_code"']
+    lines += [") &", "dgw_child=$!", *WAIT]
     return "\n".join(lines) + "\n"
 
 
