@@ -59,6 +59,8 @@ class RemoteCluster(Following):
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
+        if self._awaited and asynchronous is False:
+            raise TypeError(f"{type(self).__name__} is awaited; for calls that block there is GatewayCluster")
         self._existing = bool(kwargs.pop("_existing", False))
         self._gateway = gateway if isinstance(gateway, BaseGateway) else Gateway(gateway, auth)
         self._connection = self._gateway.connection

@@ -96,6 +96,11 @@ def test_a_gateway_is_asynchronous_by_class_or_by_keyword() -> None:
     assert repr(Gateway("http://127.0.0.1:9", auth="token")) == "Gateway<http://127.0.0.1:9>"
 
 
+def test_a_cluster_that_is_awaited_does_not_block() -> None:
+    with pytest.raises(TypeError, match="for calls that block there is GatewayCluster"):
+        AsyncGatewayCluster("etl", "http://127.0.0.1:9", asynchronous=False)
+
+
 def test_a_class_derived_from_gateway_stays_one() -> None:
     class Mine(Gateway):
         """A user's own."""
