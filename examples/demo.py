@@ -52,7 +52,7 @@ def compute(address: str) -> None:
             mean = ((x + x.T) / 2).mean(axis=0).std().compute()
             print(f"  the spread of column means of an 8000 x 8000 random matrix, made symmetric: {mean:.6f}")
             print(f"  computed on {len(client.scheduler_info()['workers'])} workers; {time.perf_counter() - began:.1f} s in all")
-        print(f"  dashboard (for a minute): {cluster.gateway.dashboard_url('demo')}")
+        print(f"  dashboard (once, within a minute): {cluster.gateway.dashboard_url('demo')}")
         yield_to_user(address)
 
 

@@ -80,6 +80,10 @@ class Dashboards:
         if rest == "logout" and request.method in ("GET", "POST"):
             return await self._login.log_out(request, uid)
         if any(is_ticket(piece) for piece in query.split("&")):
+            if request.method != "GET" or "prefetch" in request.headers.get(
+                "Sec-Purpose", ""
+            ):  # a ticket opens once: for who comes to stay
+                return web.Response(status=503, text="a link with a ticket is followed by GET\n", headers={"Cache-Control": "no-store"})
             return await self._login.redeem(request, uid, rest, query)
         grant = await self._login.by_session(request, uid) or (await self._login.by_credentials(request, uid)).grant
         if grant is None:

@@ -51,6 +51,16 @@ async def test_a_ticket_that_the_server_cannot_take_now_can_be_shown_again(serve
     assert await opened(served, text) == 200
 
 
+async def test_a_ticket_is_not_used_up_by_what_looks_at_links_before_people_do(served: Served) -> None:
+    text = ticket()
+    async with browser() as caller:
+        async with caller.head(f"{served.dashboard}/x?ticket={text}") as answer:
+            assert answer.status == 503
+        async with caller.get(f"{served.dashboard}/x?ticket={text}", headers={"Sec-Purpose": "prefetch;prerender"}) as answer:
+            assert answer.status == 503
+    assert await opened(served, text) == 200
+
+
 async def test_a_session_lasts_no_longer_than_what_was_shown_for_the_ticket(served: Served) -> None:
     text = SIGNER.issue(Ticket(UID, "alice", now_ms() + 60_000, "nonce", holds_until=now_ms() + 700))
     async with browser() as caller:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pathlib
 from collections.abc import Callable
 
 import pytest
 
 from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, RightsChanged, ServiceError
 from gateway.server.core.model import Principal, Scope, Token
-from gateway.server.security import identities, tokens
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable
+from gateway.server.security import identities, tokens, users_file
+from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
 from gateway.server.security.doors import Doors
 from gateway.server.security.identities import Identities
 from gateway.server.security.password import PasswordAuthenticator, hash_password
@@ -299,3 +301,78 @@ async def test_a_token_revoked_while_it_is_read_is_not_kept(monkeypatch: pytest.
         await doors.principal("bearer", text, "")
     with pytest.raises(CredentialsInvalid):
         await doors.principal("bearer", text, "")
+
+
+def write_users(path: pathlib.Path) -> None:
+    """Write a file of alice and bob."""
+    path.write_text("".join(f"{user}:{HASH}\n" for user in ("alice", "bob")))
+
+
+async def users_of(path: pathlib.Path, **settings: object) -> PasswordAuthenticator:
+    """Return an authenticator with alice and bob in a file."""
+    write_users(path)
+    made = PasswordAuthenticator(users_file=str(path), **settings)
+    await made.open()
+    return made
+
+
+HASH = hash_password("one")
+
+
+@pytest.mark.parametrize("fault", ["gone", "a line that is none", "no text", "a directory"])
+async def test_a_users_file_that_cannot_be_read_is_told_once_and_bridged_for_so_long(
+    tmp_path: pathlib.Path, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, clock = tmp_path / "users", Clock()
+    authenticator = await users_of(path, identity_outage_s=600.0, users={"carol": HASH})
+    monkeypatch.setattr(users_file, "monotonic", clock)
+    path.unlink()
+    if fault == "a directory":
+        path.mkdir()
+    elif fault != "gone":
+        path.write_bytes({"a line that is none": b"alice\n", "no text": b"\xff\xfe"}[fault])
+    for _ in range(20):
+        assert await authenticator.identity("alice") is not None
+        assert await authenticator.identity("dave") is None
+    assert caplog.text.count("users_file: ") == 1
+    clock.s += 601
+    with pytest.raises(AuthenticatorUnavailable):  # whether there still is an alice nobody knows
+        await authenticator.identity("alice")
+    value = basic_credentials("alice", "one").removeprefix("Basic ")
+    with pytest.raises(AuthenticatorUnavailable):
+        await authenticator.authenticate(Credentials("basic", value, ""))
+    assert await authenticator.identity("carol") is not None  # who does not stand in the file
+    path.rmdir() if fault == "a directory" else path.unlink(missing_ok=True)
+    path.write_text(f"alice:{HASH}\n")
+    assert await authenticator.identity("alice") is not None
+    assert await authenticator.identity("bob") is None
+    assert "is read again" in caplog.text
+    await authenticator.close()
+
+
+async def test_a_users_file_that_is_just_being_written_removes_nobody(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "users"
+    authenticator = await users_of(path)
+    path.write_text("")  # as an editor leaves it for a moment
+    assert await authenticator.identity("alice") is not None
+    os.utime(path, (0, 0))  # since long ago
+    assert await authenticator.identity("alice") is None
+    path.write_text(f"alice:{HASH}\n")
+    assert await authenticator.identity("alice") is not None
+    path.write_text("# nobody\n")
+    assert await authenticator.identity("alice") is None
+    await authenticator.close()
+
+
+async def test_a_users_file_whose_time_was_set_back_is_read_all_the_same(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "users"
+    authenticator = await users_of(path)
+    before = path.stat()
+    with path.open("r+") as file:
+        file.write(f"carol:{HASH[:-1]}")  # in place
+        file.truncate()
+        file.write("=\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert await authenticator.identity("alice") is None
+    assert await authenticator.identity("carol") is not None
+    await authenticator.close()

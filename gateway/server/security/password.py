@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import logging
 import os
-import pathlib
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
 from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.server.security.users_file import UsersFile
 from gateway.wire import parse_basic
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,11 @@ class PasswordAuthenticator(Authenticator):
     challenges = ('Basic realm="daskgateway"',)
 
     users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(config=True)
-    users_file = Unicode("", help="File of lines `user:hash`, mode 0600; read again when it changes.").tag(config=True)
+    users_file = Unicode(
+        "",
+        help="File of lines `user:hash`, mode 0600; read again when it changes. While it cannot be read, what it held before holds for"
+        " identity_outage_s.",
+    ).tag(config=True)
     password = Unicode("", help="Hash of one password that lets in any user name. For a trial, not for an institution.").tag(config=True)
     admins = Set(Unicode(), help="Users that may act for every user.").tag(config=True)
     groups = Dict(List(Unicode()), help="Groups by user name.").tag(config=True)
@@ -120,10 +124,7 @@ class PasswordAuthenticator(Authenticator):
         self._waiting = 0
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, _Right] = OrderedDict()  # by the keyed hash of what was sent: no password stays in memory
-        self._file_users: dict[str, str] = {}
-        self._file_stamp: tuple[int, int] = (0, 0)
-        if self.users_file:
-            self._reread()
+        self._file = UsersFile(self.users_file, parse_hash, self.identity_outage_s) if self.users_file else None
         if not self.users and not self.users_file and not self.password:
             raise ConfigurationError(
                 "c.PasswordAuthenticator: nobody could sign in; set users, users_file or password (see `daskgateway hash-password`)"
@@ -160,9 +161,9 @@ class PasswordAuthenticator(Authenticator):
         return Principal(user, user in self.admins, tuple(self.groups.get(user, ())), stamp=_stamp(stored))
 
     def _stored(self, user: str) -> str | None:
-        if self.users_file:
-            self._reread()
-        return self.users.get(user) or self._file_users.get(user) or self.password or None
+        """Return the hash of a user's password, None if there is no such user; AuthenticatorUnavailable if that is not known."""
+        own = self.users.get(user)
+        return own or (self._file.stored(user) if self._file is not None else None) or self.password or None
 
     async def _check(self, password: str, stored: str) -> bool:
         if self._waiting >= MAX_WAITING:
@@ -173,43 +174,10 @@ class PasswordAuthenticator(Authenticator):
         finally:
             self._waiting -= 1
 
-    def _reread(self) -> None:
-        """Read the users' file if it has changed; one that cannot be read lets nobody new in and keeps those it had."""
-        path = pathlib.Path(self.users_file)
-        try:
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-            if stamp == self._file_stamp:
-                return
-            users = _parse_users(path.read_text(), path)
-        except (OSError, ConfigurationError) as error:
-            if self._file_stamp == (0, 0):
-                raise ConfigurationError(f"c.PasswordAuthenticator.users_file: {error}") from None
-            logger.error("users_file: %s; going on with what it held before", error)
-            self._file_stamp = (-1, -1)
-            return
-        self._file_users, self._file_stamp = users, stamp
-
 
 @functools.lru_cache(KEPT)
 def _stamp(stored: str) -> str:
     return hashlib.sha256(stored.encode()).hexdigest()[:STAMP_LETTERS]
-
-
-def _parse_users(text: str, path: pathlib.Path) -> dict[str, str]:
-    users = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        user, colon, stored = line.strip().partition(":")
-        try:
-            if not colon or not valid_user(user):
-                raise ValueError("must be user:hash")
-            parse_hash(stored)
-        except ValueError as error:
-            raise ConfigurationError(f"{path}, line {number}: {error}") from None
-        users[user] = stored
-    return users
 
 
 def _check_hash(stored: str, user: str = "") -> None:
