@@ -225,11 +225,26 @@ async def test_routes_come_and_go_with_clusters(harness: Harness) -> None:
     assert list(first.ticket_keys) == [b"k" * 32]
     cluster, agent = await active(harness)
     update = await watch.read()
-    assert [(route.uid, route.scheduler_address) for route in update.routes] == [(cluster.uid, "127.0.0.1:9")]
+    assert [(route.uid, route.scheduler_address, route.local) for route in update.routes] == [(cluster.uid, "127.0.0.1:9", True)]
     await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
     assert list((await watch.read()).removed) == [cluster.uid]
     watch.cancel()
     agent.call.cancel()
+
+
+async def test_a_route_says_whether_its_backend_runs_on_this_machine() -> None:
+    harness = Harness(local_backends=("other",))
+    await harness.start()
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    agent = PretendAgent(harness, made.uid)
+    await agent.report(snapshot=True, scheduler_address="tls://10.0.0.1:9")
+    watch = harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=as_("edge"))
+    while not (update := await watch.read()).routes:
+        pass
+    assert [(route.uid, route.local) for route in update.routes] == [(made.uid, False)]
+    watch.cancel()
+    agent.call.cancel()
+    await harness.stop()
 
 
 async def test_the_edge_is_told_that_the_server_lives_while_what_changes_are_no_routes(

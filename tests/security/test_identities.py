@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
@@ -177,6 +178,11 @@ async def test_of_a_user_who_cannot_be_asked_about_a_token_is_an_ordinary_users_
     assert await doors.present(signed_in) is None
 
 
+async def test_an_authenticator_cannot_pass_a_sign_in_off_as_a_token() -> None:
+    doors, _ = await doors_of(People(dataclasses.replace(ADMIN, token_id="x")), Clock())
+    assert (await doors.principal("basic", "alice", "")).token_id == ""
+
+
 async def test_an_authenticator_cannot_pass_one_user_off_as_another() -> None:
     class Confused(People):
         async def identity(self, user: str) -> Principal | None:
@@ -233,6 +239,24 @@ async def test_what_is_open_ends_when_its_token_was_revoked_elsewhere_or_expires
     doors._api_tokens.forget(tokens.parse(revoked)[1])  # type: ignore[index]  # as it is after five seconds
     await doors.holds.check()
     assert [type(why) for why in ended.why + expired.why[:1]] == [CredentialsInvalid, CredentialsInvalid]
+
+
+async def test_what_was_let_go_is_not_ended_when_its_token_expires() -> None:
+    doors, store = await doors_of(People(ADMIN), Clock())
+    held = Held(doors, await doors.principal("bearer", await a_token(store, expires_at=1_000_030), ""))
+    held.let_go()
+    await asyncio.sleep(0.1)
+    assert held.why == []
+
+
+async def test_what_is_open_ends_with_a_scope_that_its_user_has_no_more() -> None:
+    people, clock = People(ADMIN), Clock()
+    doors, store = await doors_of(people, clock)
+    held = [Held(doors, await doors.principal(*who, "")) for who in (("bearer", await a_token(store)), ("basic", "alice"))]
+    people.people["alice"] = dataclasses.replace(ADMIN, scopes=frozenset({Scope.TOKENS}))
+    clock.s += 21
+    await doors.holds.check()
+    assert [[type(why) for why in one.why] for one in held] == [[RightsChanged], [RightsChanged]]
 
 
 async def test_what_is_open_goes_on_through_an_outage_as_long_as_calls_do() -> None:
