@@ -1,9 +1,13 @@
 """What a backend promises: to start, stop, observe and find processes somewhere. Data and a protocol; standard library only.
 
-The promise, held by the conformance suite:
+The promise, held by the conformance suite (`gateway.backends.conformance`), which sees from outside what really runs:
 
-* `start` is "create if absent, else adopt": repeated with the same instance it never makes a second process.
-* `stop` only asks; an instance is gone when `observations` say GONE. Stopping what is gone is no error.
+* `start` is "create if absent, else adopt": repeated with the same instance, or asked twice at the same time, it never makes a second
+  process.
+* `stop` only asks; an instance is gone when `observations` say GONE, and then nothing of it runs. What does not end when it is asked is
+  ended by force after a while, with all that it has started. Stopping what is gone is no error; what was not named lives on.
+* A call that got no answer raises BackendUnavailable each time it is repeated, until it was answered.
+* What another gateway runs in the same machine room is neither found, nor adopted, nor ended.
 * `observations` answers for every target, and for what it does not know it says GONE. When it cannot tell, it raises
   BackendUnavailable: an outage is never reported as an end. Where a machine room's answers lag or have gaps, a target that cannot be
   told of yet is left out of the answer, at most for a while that the backend bounds; then it is GONE.

@@ -38,6 +38,7 @@ from gateway.backends.contract import (
 from gateway.backends.local_directories import Directories
 from gateway.backends.proc import ProcessId
 from gateway.backends.setbacks import Setbacks
+from gateway.backends.turns import Turns
 from gateway.wire import ENV_UID, is_instance_name, is_uid
 
 MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
@@ -97,6 +98,7 @@ class LocalBackend(BaseBackend):
         self._loop = asyncio.get_running_loop()
         self._running: dict[Instance, _Running] = {}
         self._ended: dict[Instance, Observation] = {}
+        self._turns = Turns()
         self._threads = ThreadPoolExecutor(self.start_threads, thread_name_prefix="local-start")
         self._setbacks = Setbacks()
         self._shares_due = 0.0
@@ -142,9 +144,11 @@ class LocalBackend(BaseBackend):
         return dict(zip(different, outcomes))
 
     async def _start_one(self, launch: Launch) -> StartOutcome:
-        running = self._running.get(launch.instance)
-        if running is not None:
-            return Started(str(running.process))
+        async with self._turns.of(launch.instance):  # asked for twice at once it is one all the same
+            running = self._running.get(launch.instance)
+            return Started(str(running.process)) if running is not None else await self._start_anew(launch)
+
+    async def _start_anew(self, launch: Launch) -> StartOutcome:
         self._ended.pop(launch.instance, None)
         try:
             child = await self._loop.run_in_executor(self._threads, self._spawn, launch)

@@ -34,6 +34,7 @@ class PretendSystem:
 
     jobs_by_id: dict[str, list[Element]] = field(default_factory=dict)
     answers: bool = True
+    kill_delay_s: float = 1.0  # what has not ended by then is ended by force
     full: bool = False  # nothing starts while it is
     untold: set[str] = field(default_factory=set)  # accounts whose jobs cannot be listed
     silent: bool = False  # lists nothing, and says that all is well
@@ -99,9 +100,14 @@ class PretendSystem:
     def end(self, element: Element) -> None:
         """End an element."""
         if element.process is not None and element.process.returncode is None:
-            os.killpg(element.process.pid, signal.SIGTERM)
+            _signal(element.process, signal.SIGTERM)
+            asyncio.get_running_loop().call_later(self.kill_delay_s, self._kill, element)
         elif element.phase is Phase.QUEUED:
             element.phase = Phase.GONE
+
+    def _kill(self, element: Element) -> None:
+        if element.process is not None and element.process.returncode is None:
+            _signal(element.process, signal.SIGKILL)
 
     async def jobs(self, users: Collection[str]) -> Listed:
         """List all, but what has been forgotten."""
@@ -119,6 +125,11 @@ class PretendSystem:
         """There is no accounting."""
         return []
 
+    def shown(self) -> str:
+        """Return what it shows to everybody: names of jobs and what was asked for, not their scripts."""
+        orders = [elements[0].order for elements in self.jobs_by_id.values()]
+        return "\n".join(f"{order.name} {order.user} {order.settings} {order.resources}" for order in orders)
+
     async def close(self) -> None:
         """End everything."""
         for elements in self.jobs_by_id.values():
@@ -134,6 +145,13 @@ class PretendSystem:
             yield
         finally:
             self.answers = True
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:  # it has ended, and the loop does not know it yet
+        pass
 
 
 class PretendBackend(BatchBackend):

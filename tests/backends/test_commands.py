@@ -150,7 +150,7 @@ async def test_a_command_in_trouble_is_told_and_nothing_is_lost(
     await room.until(targets, Phase.RUNNING)
     await room.until(await room.start(room.launch()), Phase.RUNNING)
     assert len(await room.backend.find()) == 2
-    await room.backend.close()
+    await room.leave()
 
 
 async def test_commands_that_are_missing_are_named_with_the_setting_that_says_where_they_are(
@@ -160,7 +160,7 @@ async def test_commands_that_are_missing_are_named_with_the_setting_that_says_wh
     (scripts.directory / "squeue").unlink()
     with pytest.raises(BackendUnavailable, match=r"commands/squeue cannot be run: No such file.*; see c\.SlurmBackend\.commands_dir"):
         await room.backend.find()
-    await room.backend.close()
+    await room.leave()
 
 
 class OurSlurm(SlurmBackend):
@@ -188,7 +188,7 @@ async def test_whatever_cannot_be_run_the_setting_that_would_help_is_told(
     order = Order(JobName("dgw", "c" + "a" * 20, Role.SCHEDULER), "games", Role.SCHEDULER, "true")
     with pytest.raises(BackendUnavailable, match=rf"cannot be run: No such file or directory; see {re.escape(setting)}$"):
         await made.system.submit(order)
-    await made.close()
+    await room.leave()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ async def test_a_submission_whose_answer_was_lost_is_found_by_its_name(
     targets = await room.start(*(room.launch(f"default-{n}") for n in range(3)))
     assert [target.handle for target in targets] == ["1/0", "1/1", "1/2"]
     assert scripts.state.read_text().count("default") == 1
-    await room.backend.close()
+    await room.leave()
 
 
 async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(scripts: Scripts, tmp_path: pathlib.Path) -> None:
@@ -228,7 +228,7 @@ async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(scripts: Scri
         assert await room.backend.observations(targets) == {}
     scripts.state.write_text(known)
     await room.until(targets, Phase.RUNNING)
-    await room.backend.close()
+    await room.leave()
 
 
 async def test_a_refusal_in_slurms_words_reaches_the_user(scripts: Scripts, tmp_path: pathlib.Path) -> None:
@@ -236,7 +236,7 @@ async def test_a_refusal_in_slurms_words_reaches_the_user(scripts: Scripts, tmp_
     scripts.write("sbatch", "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1")
     outcome = (await room.backend.start([room.launch()]))[room.launch().instance]
     assert outcome == StartFailed("Slurm refused the job: Invalid qos specification", permanent=True)
-    await room.backend.close()
+    await room.leave()
 
 
 async def test_a_thousand_workers_are_few_commands_and_never_hold_up_the_event_loop(scripts: Scripts, tmp_path: pathlib.Path) -> None:
@@ -251,4 +251,4 @@ async def test_a_thousand_workers_are_few_commands_and_never_hold_up_the_event_l
         await room.until(targets, Phase.RUNNING)
     assert len((tmp_path / "log").read_text().split()) <= 5
     assert worst[0] < 0.25  # on a busy machine; measured by itself in `make bench-hpc`
-    await room.backend.close()
+    await room.leave()

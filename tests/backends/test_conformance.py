@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.backends import conformance
-from gateway.backends.conformance import Conformance, Room, longest_stall
+from gateway.backends.conformance import Conformance, Room, longest_stall, stall
 from gateway.backends.contract import Backend, Instance, Role, Target
 from gateway.backends.local import LocalBackend
 from gateway.backends.noop import NoopBackend
@@ -23,7 +22,18 @@ class TestNoop(Conformance):
 
     @pytest.fixture
     async def room(self) -> AsyncIterator[Room]:
-        room = Room(NoopBackend(), runs_programs=False)
+        async def stranger() -> Backend:
+            return NoopBackend()
+
+        cannot = {
+            "programs": "it starts nothing, and only says that it does",
+            "again": "what it says that it runs is in memory",
+            "outage": "there is nothing that could fail to answer",
+            "refused": "it accepts everything",
+            "lose_files": "it writes no files",
+            "shown": "it runs no commands",
+        }
+        room = Room(NoopBackend(), runs_programs=False, stranger=stranger, cannot=cannot)
         await room.open()
         yield room
         await room.close()
@@ -37,7 +47,16 @@ class TestLocal(Conformance):
         async def again() -> Backend:
             return LocalBackend(root=str(tmp_path), stop_grace_s=2.0)
 
-        room = Room(await again(), again=again, lose_files=lambda uid: shutil.rmtree(tmp_path / "clusters" / uid))
+        async def stranger() -> Backend:
+            return LocalBackend(root=str(tmp_path / "another"), stop_grace_s=2.0)
+
+        cannot = {
+            "outage": "this machine always answers",
+            "refused": "it has no settings of a launch that could be refused",
+            "shown": "what it shows is the arguments of processes, which are looked at anyway",
+        }
+        room = Room(await again(), again=again, stranger=stranger, cannot=cannot)
+        room.lose_files = lambda uid: shutil.rmtree(tmp_path / "clusters" / uid)
         await room.open()
         yield room
         await room.close()
@@ -53,7 +72,10 @@ class TestBatchLayer(Conformance):
         async def again() -> Backend:
             return PretendBackend(system, root=str(tmp_path), observe_interval_s=0.2, absent_grace_s=1.0)
 
-        room = Room(await again(), again=again, refused={"queue": "none"}, outage=system.outage)
+        async def stranger() -> Backend:
+            return PretendBackend(system, root=str(tmp_path / "another"), observe_interval_s=0.2, absent_grace_s=1.0)
+
+        room = Room(await again(), again=again, stranger=stranger, refused={"queue": "none"}, outage=system.outage, shown=system.shown)
         room.lose_files = lambda uid: shutil.rmtree(tmp_path / "logs" / uid)
         await room.open()
         yield room
@@ -82,7 +104,7 @@ async def test_a_stall_is_measured_but_for_what_the_machine_gave_to_others(monke
         await asyncio.sleep(0.02)
     assert worst[0] > 0.2
     waited_s = [0.0]
-    monkeypatch.setattr(conformance, "runnable_s", lambda: waited_s[0])
+    monkeypatch.setattr(stall, "runnable_s", lambda: waited_s[0])
     async with longest_stall() as worst:
         await asyncio.sleep(0.02)
         time.sleep(0.3)  # noqa: ASYNC251 (as if the processor had been another's)

@@ -283,7 +283,13 @@ class TestConformance(Conformance):
             finally:
                 replay.restart()
 
-        made = conformance.Room(await again(), again=again, refused={"queue": "nosuch"}, outage=outage)
+        async def stranger() -> PbsBackend:
+            root = str(tmp_path / "another")
+            return PbsBackend(root=root, commands_directory=str(replay.bin), observe_interval_s=0.2, absent_grace_s=2.0)
+
+        made = conformance.Room(
+            await again(), again=again, stranger=stranger, refused={"queue": "nosuch"}, outage=outage, shown=replay.shown
+        )
         made.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / "logs" / uid)
         await made.open()
         yield made

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -56,6 +57,7 @@ def by_sudo(site: pathlib.Path, replay: PbsReplay, **more: object) -> PbsBackend
         (site / "daskgateway" / account).mkdir(parents=True, exist_ok=True)
         shutil.chown(site / "daskgateway" / account, account)
     usual: dict[str, object] = {
+        "root": str(site / "root"),
         "identity": "sudo",
         "launcher": str(launcher),
         "log_directory": f"{site}/daskgateway/{{user}}/{{uid}}/logs",
@@ -63,7 +65,7 @@ def by_sudo(site: pathlib.Path, replay: PbsReplay, **more: object) -> PbsBackend
         "observe_interval_s": 0.2,
         "absent_grace_s": 2.0,
     }
-    return PbsBackend(root=str(site / "root"), **{**usual, **more})
+    return PbsBackend(**{**usual, **more})
 
 
 class TestConformance(Conformance):
@@ -74,7 +76,20 @@ class TestConformance(Conformance):
         async def again() -> Backend:
             return by_sudo(site, replay)
 
-        made = Room(await again(), user=ACCOUNT, python=PYTHON, again=again, refused={"queue": "nosuch"})
+        async def stranger() -> Backend:
+            return by_sudo(site, replay, root=str(site / "another"))
+
+        @asynccontextmanager
+        async def outage() -> AsyncIterator[None]:
+            replay.crashed = True
+            try:
+                yield
+            finally:
+                replay.restart()
+
+        made = Room(await again(), user=ACCOUNT, python=PYTHON, again=again, stranger=stranger, refused={"queue": "nosuch"}, outage=outage)
+        made.shown = replay.shown
+        made.lose_files = lambda uid: shutil.rmtree(site / "daskgateway" / ACCOUNT / uid / "logs")
         await made.open()
         yield made
         await made.close()
@@ -116,4 +131,4 @@ async def test_root_and_what_is_no_name_are_refused(site: pathlib.Path, replay: 
     assert isinstance(outcome, StartFailed)
     assert "no account that jobs may run as" in outcome.message
     assert replay.commands("qsub") == []
-    await room.backend.close()
+    await room.leave()

@@ -133,7 +133,13 @@ class TestConformance(Conformance):
         async def again() -> PbsBackend:
             return PbsBackend(root=str(tmp_path / "root"), dialect="torque", observe_interval_s=0.3, absent_grace_s=3.0)
 
-        made = Room(await again(), again=again, refused={"queue": "nosuch"}, look_s=0.2, patience_s=60.0)
+        async def stranger() -> PbsBackend:
+            return PbsBackend(root=str(tmp_path / "another"), dialect="torque", observe_interval_s=0.3, absent_grace_s=3.0)
+
+        cannot = {"outage": "the controller is shared by the module's tests; test_slurm.py stops one"}
+        made = Room(await again(), again=again, stranger=stranger, refused={"queue": "nosuch"}, look_s=0.2, patience_s=60.0, cannot=cannot)
+        made.lag_s = 10.0  # the wrappers tell a cancelled job as ended (C) while Slurm is still at killing it
+        made.shown = lambda: slurm.command("scontrol", "show", "job", "--details")
         made.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / "logs" / uid)
         await made.open()
         yield made

@@ -21,6 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 ACCOUNT, OTHER = "games", "news"  # of every Debian; jobs that run as a user need no more than that it exists
 PYTHON = "/usr/bin/python3"  # one that every account may run
 
+CANNOT = {
+    "outage": "the same Slurm is stopped and started by the tests of its commands",
+    "lose_files": "what is the user's own is not the test's to remove",
+}
+
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
@@ -56,7 +61,12 @@ def room_of(slurm: Slurm, root: pathlib.Path, **settings: object) -> SlurmRoom:
         finally:
             await asyncio.to_thread(slurm.start_controller)
 
-    room = SlurmRoom(SlurmBackend(**given), again=again, outage=outage, refused={"partition": "nosuch"}, look_s=0.2, patience_s=60.0)
+    async def stranger() -> Backend:
+        return SlurmBackend(**{**given, "root": f"{root}-another"})
+
+    room = SlurmRoom(SlurmBackend(**given), again=again, stranger=stranger, outage=outage, look_s=0.2, patience_s=60.0)
+    room.refused = {"partition": "nosuch"}
+    room.shown = lambda: slurm.command("scontrol", "show", "job", "--details")
     room.lose_files = lambda uid: shutil.rmtree(root / "logs" / uid)
     room.slurm = slurm
     return room
@@ -87,7 +97,7 @@ class TestByRest(Conformance):
     @pytest.fixture
     async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
         room = room_of(slurm, slurm.directory / "rest", **by_rest(slurm))
-        room.user, room.python, room.outage, room.lose_files = ACCOUNT, PYTHON, None, None
+        room.user, room.python, room.outage, room.lose_files, room.cannot = ACCOUNT, PYTHON, None, None, CANNOT
         await room.open()
         yield room
         await closed(room)
@@ -99,7 +109,7 @@ class TestBySudo(Conformance):
     @pytest.fixture
     async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
         room = room_of(slurm, slurm.directory / "sudo", **by_sudo(slurm))
-        room.user, room.python, room.outage, room.lose_files = ACCOUNT, PYTHON, None, None
+        room.user, room.python, room.outage, room.lose_files, room.cannot = ACCOUNT, PYTHON, None, None, CANNOT
         await room.open()
         yield room
         await closed(room)

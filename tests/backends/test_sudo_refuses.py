@@ -75,7 +75,7 @@ async def test_a_submission_that_sudo_or_its_launcher_refuses_is_an_outage(
     blame = "" if settings and said.startswith("daskgateway") else "the gateway's set-up is at fault, not the job: "
     with pytest.raises(BackendUnavailable, match=f"^(?!.*refused the job).*{blame}.*{told}"):
         await room.backend.start([room.launch("scheduler")])
-    await room.backend.close()
+    await room.leave()
 
 
 @pytest.mark.parametrize(("kind", "settings"), BACKENDS, ids=["slurm", "pbs", "torque"])
@@ -91,7 +91,7 @@ async def test_what_the_command_itself_says_behind_a_warning_of_sudos_is_its_own
     assert isinstance(outcome, StartFailed)
     assert outcome.permanent
     assert "set-up" not in outcome.message
-    await room.backend.close()
+    await room.leave()
 
 
 async def _nothing(*_: object) -> None:
@@ -119,4 +119,4 @@ async def test_whatever_else_sudo_refuses_names_the_line_too(
     await backend._own(UID, "games")
     with pytest.raises(BackendUnavailable, match=r"the gateway's set-up is at fault, not the job: .*sudoers does not let"):
         await call(backend, Target(Instance(UID, Role.SCHEDULER, "scheduler"), "7", "games"))
-    await backend.close()
+    await room.leave()

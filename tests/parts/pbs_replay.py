@@ -124,6 +124,12 @@ class PbsReplay:
         job = self.machine.jobs[int(match[1])]
         return job, job.parts[int(match[2]) if match[2] else None]
 
+    def shown(self) -> str:
+        """Return what every user sees: the words and variables of commands, and what qstat tells of all jobs."""
+        with self.machine.lock:
+            told = [block(*one) for job in self.machine.jobs.values() for one in records(job, parts=True)]
+        return "\n".join([*(f"{call.argv} {call.environment}" for call in self.calls), *told])
+
     def commands(self, name: str) -> list[Call]:
         """Return the calls of one command."""
         return [call for call in self.calls if call.command == name]

@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from gateway.backends.contract import (
     Target,
 )
 from gateway.backends.setbacks import Setbacks
+from gateway.backends.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class BatchBackend(BatchSettings):
         self._stopped: dict[Instance, float] = {}  # whose end was asked for and answered, by when
         self._asked: dict[Instance, float] = {}  # whose end was asked for
         self._unseen: dict[Instance, float] = {}  # whose end could not be asked for, as nothing was seen of them, by when
+        self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
         self._setbacks = Setbacks()
         self.jobs_tag = await asyncio.to_thread(self._make_root)
@@ -94,7 +97,13 @@ class BatchBackend(BatchSettings):
     # Start
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
-        """Adopt what exists, submit the rest in as few jobs as possible."""
+        """Adopt what exists, submit the rest in as few jobs as possible. One call at a time for a cluster: none repeats another."""
+        async with AsyncExitStack() as turns:
+            for uid in sorted({launch.instance.uid for launch in launches}):
+                await turns.enter_async_context(self._turns.of(uid))
+            return await self._start(launches)
+
+    async def _start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         outcomes: dict[Instance, StartOutcome] = {}
         possible: list[Launch] = []
         for launch in {launch.instance: launch for launch in launches}.values():

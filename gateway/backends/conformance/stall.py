@@ -1,0 +1,46 @@
+"""For how long the event loop stood still, but for what the machine gave to others meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+MAX_STALL_S = 0.25  # of the event loop, on a busy machine
+TURN_S = 0.005
+
+
+@asynccontextmanager
+async def longest_stall() -> AsyncIterator[list[float]]:
+    """Measure the longest time for which the event loop did not turn, in seconds, but for what the machine gave to others meanwhile."""
+    worst = [0.0]
+
+    async def turn() -> None:
+        loop = asyncio.get_running_loop()
+        before, waited_s = loop.time(), runnable_s()
+        while True:
+            await asyncio.sleep(TURN_S)
+            now, waited_now_s = loop.time(), runnable_s()
+            worst[0] = max(worst[0], now - before - TURN_S - max(0.0, waited_now_s - waited_s))
+            before, waited_s = now, waited_now_s
+
+    task = asyncio.create_task(turn())
+    try:
+        await asyncio.sleep(0)  # so that it measures before anything can stand still
+        yield worst
+    finally:
+        await asyncio.sleep(2 * TURN_S)  # so that it has turned once more, and counts what came last
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def runnable_s() -> float:
+    """Return for how long this thread has waited for a processor (proc(5): schedstat); 0 where the system does not tell.
+
+    Not for how long other threads have: what they keep the event loop waiting by, holding Python's lock, is a stall.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0

@@ -1,0 +1,137 @@
+"""Who really runs, seen from outside: every process that the suite starts connects here, and the system itself ends the connection with it.
+
+So nothing that a backend says is needed to know whether a process lives, how many of one name there are, and when it died. Whatever is
+left running ends when the witness closes. Standard library only; the programs run on any Python from 3.8 on, also on another machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.backends.contract import Instance
+
+MAX_LINE_BYTES = 64 * 1024
+CHILD = "/child"  # behind the name of a process that was forked by an instance's own
+
+_PROGRAM = """
+import os, signal, socket, sys
+if {stubborn}:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+name = sys.argv[1]
+if {forks} and os.fork() == 0:
+    name += {child!r}
+words, pid = [], os.getpid()
+while pid > 1:
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            words += file.read().decode(errors="replace").split("\\0")
+        with open("/proc/%d/stat" % pid) as file:
+            pid = int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        break
+said = " ".join(" ".join(words).split())[:{most}]
+witness = socket.create_connection(({host!r}, {port}), 10)
+witness.settimeout(None)
+witness.sendall(("\\t".join([{token!r}, name, str(os.getpid()), said]) + "\\n").encode())
+print("here is", name, flush=True)
+try:
+    witness.recv(1)
+except OSError:
+    pass
+os._exit(0)  # so that the connection ends with the process, and not before it
+"""
+
+
+@dataclass(slots=True)
+class Life:
+    """One process, from when it connected until its connection ended."""
+
+    name: str
+    pid: int
+    said: str = ""  # what it told of itself: the words that it, and what it descends from, were started with
+    over: bool = False
+    writer: asyncio.StreamWriter | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Witness:
+    """Listens, and notes who connects and who is gone."""
+
+    host: str = "127.0.0.1"  # of this machine, as what the backend starts reaches it
+    port: int = 0
+    lives: dict[tuple[str, str], list[Life]] = field(default_factory=dict)  # by token and name
+    _server: asyncio.Server | None = None
+    _writers: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._meet, self.host, self.port, limit=MAX_LINE_BYTES)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Let go of all that still run: they end by themselves."""
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in self._writers.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._writers, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._writers[task] = writer
+        try:
+            token, name, pid, *said = (await reader.readline()).decode(errors="replace").rstrip("\n").split("\t")
+            life = Life(name, int(pid), "\t".join(said), writer=writer)
+            self.lives.setdefault((token, name), []).append(life)
+            self._changed.set()
+            try:
+                await reader.read()
+            finally:
+                life.over = True
+                self._changed.set()
+        except (OSError, ValueError):
+            pass  # a stranger, or one that died in the midst of its line
+        finally:
+            del self._writers[task]
+            writer.close()
+
+    def program(self, token: str, *, stubborn: bool = False, forks: bool = False) -> str:
+        """Return a program, as one line of Python, that lives until it is ended and knows its name as first argument.
+
+        stubborn: it ignores SIGTERM. forks: a child of its own does the same beside it.
+        """
+        text = _PROGRAM.format(
+            token=token, host=self.host, port=self.port, stubborn=stubborn, forks=forks, child=CHILD, most=MAX_LINE_BYTES // 4
+        )
+        return f"exec({text!r})"
+
+    def ever(self, instance: Instance, token: str = "", child: bool = False) -> list[Life]:
+        """Return every process that was an instance."""
+        return self.lives.get((token or instance.uid, instance.name + (CHILD if child else "")), [])
+
+    def alive(self, instance: Instance, token: str = "", child: bool = False) -> list[Life]:
+        """Return every process that is an instance now."""
+        return [life for life in self.ever(instance, token, child) if not life.over]
+
+    def let_go(self, instance: Instance) -> None:
+        """Let the processes of an instance end by themselves, well."""
+        for life in self.alive(instance):
+            if life.writer is not None:
+                life.writer.write_eof()
+
+    async def until(self, holds: Callable[[], bool], patience_s: float, words: str) -> None:
+        """Wait until something holds of who lives; AssertionError with the words if it does not come."""
+        try:
+            async with asyncio.timeout(patience_s):
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(words) from None
