@@ -115,16 +115,28 @@ class LocalBackend(BaseBackend):
         found: dict[Instance, ProcessId] = {}
         for process, environment in proc.marked({MARK_ROOT: str(self._directories.root)}):
             instance = _told(environment)
-            if instance is None or not proc.leads_session(process) or not self._is_of(process, instance):
+            if (
+                instance is None
+                or not proc.leads_session(process)
+                or self._owner(instance) is None
+                or not self._is_its_users(process, instance)
+            ):
                 continue
             known = found.get(instance)
             found[instance] = process if known is None or process.started < known.started else known
         return list(found.items())
 
-    def _is_of(self, process: ProcessId, instance: Instance) -> bool:
-        """Whether a process runs as whom the instance's files are: anybody may write marks into the environment of one of his own."""
-        owner = self._directories.owner(instance) if self.run_as_user else os.geteuid()
-        return owner is not None and (owner != 0 or not self.run_as_user) and proc.runs_as(process.pid, owner)
+    def _owner(self, instance: Instance) -> int | None:
+        return self._directories.owner(instance) if self.run_as_user else os.geteuid()
+
+    def _is_its_users(self, process: ProcessId, instance: Instance) -> bool:
+        """Whether a process runs as whom the instance's files are, if there are any.
+
+        Anybody may write marks into the environment of a process of his own; and after the machine was started anew, a process of
+        anybody's may have the number and the age of one from before.
+        """
+        owner = self._owner(instance)
+        return owner is None or ((owner != 0 or not self.run_as_user) and proc.runs_as(process.pid, owner))
 
     async def close(self) -> None:
         """Let go of everything but the processes."""
@@ -280,7 +292,7 @@ class LocalBackend(BaseBackend):
         """Return the process of a target, also if it has lost its marks: a program may write over its own environment."""
         if target.instance not in self._running and target.instance not in self._ended:
             process = proc.parse_process_id(target.handle)
-            if process is not None and proc.alive(process):
+            if process is not None and self._is_its_users(process, target.instance) and proc.alive(process):
                 self._follow(target.instance, process, None)
         return self._running.get(target.instance)
 

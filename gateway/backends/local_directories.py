@@ -21,13 +21,14 @@ import pathlib
 import pwd
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gateway.backends import log_shares, logfile
-from gateway.backends.as_user import list_names, open_plain, put_files, remove_tree
+from gateway.backends.as_user import open_plain, put_files, remove_tree
 from gateway.backends.contract import BackendUnavailable, Instance, Launch
 from gateway.wire import decimal, is_instance_name, is_uid
 
@@ -50,8 +51,10 @@ class Directories:
     """The files of all clusters."""
 
     def __init__(self, root: str, *, users: bool) -> None:
-        self.root = pathlib.Path(os.path.realpath(os.path.expanduser(root)))
+        self._named = pathlib.Path(os.path.abspath(os.path.expanduser(root)))
+        self.root = pathlib.Path(os.path.realpath(self._named))
         self._clusters, self._logs, self._users = self.root / "clusters", self.root / "logs", users
+        self._making = threading.Lock()
         self.removers = ThreadPoolExecutor(REMOVERS, thread_name_prefix="local-remove")
 
     def make(self) -> None:
@@ -59,7 +62,7 @@ class Directories:
         mode = 0o711 if self._users else 0o700
         try:
             if self._users:
-                self._check(path for path in (self._clusters, *self._clusters.parents) if path.exists())
+                self._check(path for path in (self._clusters, *self._clusters.parents, self._named, *self._named.parents) if path.exists())
             self.root.mkdir(parents=True, exist_ok=True, mode=mode)
             self._clusters.mkdir(exist_ok=True, mode=mode)
             self._logs.mkdir(exist_ok=True, mode=0o700)
@@ -80,7 +83,7 @@ class Directories:
         for path in paths:
             status = path.stat()
             others = 0o002 if status.st_gid == 0 else 0o022
-            if status.st_uid != 0 or (status.st_mode & others and not status.st_mode & stat.S_ISVTX):
+            if {status.st_uid, path.lstat().st_uid} != {0} or (status.st_mode & others and not status.st_mode & stat.S_ISVTX):
                 raise BackendUnavailable(
                     f"c.LocalBackend.root: {path} can be changed by others than root, who could put files into clusters"
                 )
@@ -108,7 +111,8 @@ class Directories:
         instance = launch.instance
         if not is_uid(instance.uid) or not is_instance_name(instance.name):
             raise ValueError(f"{instance.uid}/{instance.name} is no name of an instance")
-        cluster = self._cluster(instance.uid, account)
+        with self._making:  # several of a cluster may be the first
+            cluster = self._cluster(instance.uid, account)
         directory = cluster / instance.name
         if os.path.lexists(directory):
             self._set_aside(instance.uid, directory)
@@ -190,7 +194,7 @@ class Directories:
         """Remove a cluster's files, not its logs; BackendUnavailable says what stands in the way, when the rest is removed."""
         owners, until, failed = self._owners(uid), time.monotonic() + REMOVE_S, None
         cluster = self._clusters / uid
-        for name in [name for name in list_names(str(cluster)) if name != ACCOUNT]:  # whose they are is known until they are gone
+        for name in [name for name in _names(cluster) if name != ACCOUNT]:  # whose they are is known until they are gone
             try:
                 _remove(cluster / name, until, owners)
             except BackendUnavailable as error:
@@ -210,6 +214,13 @@ class Directories:
     def remove_logs(self, uid: str) -> None:
         """Remove a cluster's logs; BackendUnavailable says what stands in the way."""
         _remove(self._logs / uid, time.monotonic() + REMOVE_S, ())
+
+
+def _names(directory: pathlib.Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _remove(path: pathlib.Path, until: float, owners: tuple[int, ...]) -> None:

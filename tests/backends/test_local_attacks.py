@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.backends import local, proc
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Role, Started, StartFailed, Target
+from gateway.backends.contract import BackendUnavailable, Instance, Launch, Phase, Role, Started, StartFailed, Target
 from gateway.backends.local import LocalBackend
 from tests.backends.test_local import UID, Room
 from tests.parts import as_account, missing
@@ -348,6 +348,22 @@ async def test_a_process_that_runs_with_more_than_its_users_rights_is_not_taken_
         assert child.poll() is None
 
 
+async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_process(room: Room, site: pathlib.Path) -> None:
+    await room.backend.start([launch()])
+    await log_until(room, "default-0", "told")
+    await room.backend.stop([Target(launch().instance)])
+    await room.gone(launch().instance)
+    await room.restart()
+    for user, words_ in ((VICTIM, words(VICTIM)), ("root", [])):
+        async with forged({}, [*words_, "/bin/sleep", "600"]) as child:
+            process = proc.identify(child.pid)
+            assert process is not None
+            target = Target(launch().instance, str(process))
+            assert (await room.backend.observations([target]))[target.instance].phase is Phase.GONE, user
+            await room.backend.stop([target])
+            assert child.poll() is None
+
+
 async def test_cleanup_ends_nobodys_process_but_the_clusters_users(room: Room, site: pathlib.Path) -> None:
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
@@ -371,6 +387,17 @@ def test_a_pid_that_was_given_anew_while_its_environment_was_read_is_not_taken(m
 
 
 # Where it all lies
+
+
+async def test_a_root_that_a_users_link_leads_to_is_refused(site: pathlib.Path) -> None:
+    (site / "real").mkdir()
+    (site / "link").symlink_to(site / "real")
+    os.lchown(site / "link", pwd.getpwnam(ATTACKER).pw_uid, -1)
+    for root in (site / "link", site / "link" / "root"):
+        backend = LocalBackend(root=str(root), run_as_user=True)
+        with pytest.raises(BackendUnavailable, match=r"/link can be changed by others than root"):
+            await backend.open(lambda _: None)
+    assert os.listdir(site / "real") == []
 
 
 @pytest.mark.parametrize("kind", ["another's", "writable by all", "writable by a group"])

@@ -6,11 +6,14 @@ import os
 import pathlib
 import pwd
 import subprocess
+from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.backends import proc
-from gateway.backends.contract import BackendUnavailable, Launch, StartFailed, Target
+from gateway.backends.conformance import Conformance
+from gateway.backends.conformance import Room as Suite
+from gateway.backends.contract import Backend, BackendUnavailable, Launch, StartFailed, Target
 from gateway.backends.local import LocalBackend
 from tests.backends.test_local import SLEEP, UID, Room, launch
 from tests.parts import as_account, missing
@@ -29,6 +32,22 @@ def reachable(tmp_path: pathlib.Path) -> None:
     for path in (tmp_path, *tmp_path.parents):
         if path.stat().st_mode & 0o001 == 0:
             path.chmod(0o711)
+
+
+class TestConformance(Conformance):
+    """The promise that every backend keeps, with processes of another user."""
+
+    @pytest.fixture
+    async def room(self, tmp_path: pathlib.Path) -> AsyncIterator[Suite]:
+        reachable(tmp_path)
+
+        async def again() -> Backend:
+            return LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0)
+
+        room = Suite(await again(), user="games", python="/usr/bin/python3", again=again)
+        await room.open()
+        yield room
+        await room.close()
 
 
 async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Path) -> None:
