@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pwd
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 
@@ -44,7 +45,16 @@ class TestConformance(Conformance):
         async def again() -> Backend:
             return LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0)
 
-        room = Suite(await again(), user="games", python="/usr/bin/python3", again=again)
+        async def stranger() -> Backend:
+            return LocalBackend(root=str(tmp_path / "another"), run_as_user=True, stop_grace_s=2.0)
+
+        cannot = {
+            "outage": "this machine always answers",
+            "refused": "it has no settings of a launch that could be refused",
+            "shown": "what it shows is the arguments of processes, which are looked at anyway",
+        }
+        room = Suite(await again(), user="games", python="/usr/bin/python3", again=again, stranger=stranger, cannot=cannot)
+        room.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / "clusters" / uid)
         await room.open()
         yield room
         await room.close()
