@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
 from grpc_interceptor.server import AsyncServerInterceptor
 
 from gateway.backends.contract import BackendUnavailable
@@ -30,6 +31,7 @@ from gateway.server.core.errors import (
     Violation,
 )
 from gateway.server.core.model import Principal
+from gateway.server.rpc import bounds
 from gateway.server.rpc.caller import Caller, current
 from gateway.server.rpc.requests import Malformed
 from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
@@ -155,7 +157,11 @@ def _code(context: Context, error: BaseException | None, *, late: bool) -> str:
 
 
 class ErrorInterceptor(_Around):
-    """Turns what goes wrong into one status with typed details."""
+    """Turns what goes wrong into one status with typed details. What is too much to be looked into goes wrong first of all."""
+
+    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+        streams = hasattr(request_or_iterator, "__aiter__")
+        return await super().intercept(method, _checked(request_or_iterator) if streams else request_or_iterator, context, method_name)
 
     async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
         try:
@@ -200,8 +206,18 @@ class ErrorInterceptor(_Around):
 
 
 def _check_read(request: Any) -> None:
+    """Raise FieldInvalid for a request that could not be read, or holds more than it may; what is made of it is made later."""
     if isinstance(request, Malformed):
         raise FieldInvalid([Violation("request", request.description)])
+    if isinstance(request, Message) and (violation := bounds.excess(request)) is not None:
+        raise FieldInvalid([violation])
+
+
+async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Yield what a caller streams, each message checked."""
+    async for request in requests:
+        _check_read(request)
+        yield request
 
 
 class AuthenticationInterceptor(_Around):
