@@ -33,6 +33,7 @@ SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in again without c
 SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"  # the same over https: browsers take one of this name over nothing else
 SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
 MAX_TICKET_BYTES = 1024
+MAX_REQUEST_BYTES = 256 * 1024  # of one request of a user, as protobuf
 
 RELAYED = "daskgateway-edge/"  # begins the name of an edge's end of a connection that it relays, on the server's own socket
 EDGE_CALLER = "dgw-caller"  # metadata key: for which address the edge makes a call itself; believed beside EDGE_TOKEN

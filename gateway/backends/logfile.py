@@ -12,12 +12,13 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from gateway.backends.as_user import open_plain
+from gateway.backends.reading import growth, in_reader
 
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 1024
 MAX_TAIL_BYTES = 64 * 2**20  # that are searched for the last lines of a log
-FOLLOW_S = 0.2
+STILL_RUNS_S = 1.0  # it is asked so often whether who writes a quiet log still runs
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # linux/falloc.h
 TAIL_LINES, TAIL_BYTES = 20, 4096  # what a failure is told with
 
@@ -61,26 +62,58 @@ def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int
 
 async def pieces(path: pathlib.Path, tail_lines: int, follow: bool, running: Callable[[], bool]) -> AsyncIterator[str]:
     """Yield a file in pieces; when following, go on until nothing more is written and the writer runs no longer."""
+    if not follow:
+        async for piece in _written(path, tail_lines):
+            yield piece
+        return
+    with growth.followed(path) as grown:
+        try:
+            offset = await in_reader(tail_offset, path, tail_lines)
+        except OSError:
+            offset = 0
+        while True:
+            writing = running()  # asked before reading, so that the last words are not missed
+            grown.clear()
+            offset, text = await in_reader(_read_text, path, offset)
+            if text:
+                yield text
+            elif not writing:
+                return
+            else:
+                await _until(grown, STILL_RUNS_S)
+
+
+async def _written(path: pathlib.Path, tail_lines: int) -> AsyncIterator[str]:
+    """Yield what is there."""
     try:
-        offset = await asyncio.to_thread(tail_offset, path, tail_lines)
+        offset = await in_reader(tail_offset, path, tail_lines)
     except OSError:
-        if not follow:
-            return
-        offset = 0
+        return
     while True:
-        writing = running()  # asked before reading, so that the last words are not missed
-        start, raw = await asyncio.to_thread(_read, path, offset)
-        if raw:
-            whole = raw if len(raw) < PIECE_BYTES else _whole_lines(raw)
-            dropped = ""
-            if start > offset:
-                dropped = f"[{'the first ' if offset == 0 else ''}{start - offset} bytes of this log were dropped, for it was too long]\n"
-            offset = start + len(whole)
-            yield dropped + whole.decode(errors="replace")
-        elif not follow or not writing:
+        offset, text = await in_reader(_read_text, path, offset)
+        if not text:
             return
-        else:
-            await asyncio.sleep(FOLLOW_S)
+        yield text
+
+
+async def _until(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def _read_text(path: pathlib.Path, offset: int) -> tuple[int, str]:
+    """Return where the next piece begins, and the text of the one at an offset; empty if there is none."""
+    start, raw = _read(path, offset)
+    if not raw:
+        return offset, ""
+    whole = raw if len(raw) < PIECE_BYTES else _whole_lines(raw)
+    dropped = ""
+    if start > offset:
+        dropped = f"[{'the first ' if offset == 0 else ''}{start - offset} bytes of this log were dropped, for it was too long]\n"
+    return start + len(whole), dropped + whole.decode(errors="replace")
 
 
 def _read(path: pathlib.Path, offset: int) -> tuple[int, bytes]:

@@ -31,6 +31,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from gateway import wire
 from gateway.client import agent_load
+from gateway.client.agent_reports import parts
 
 logger = logging.getLogger("distributed.scheduler.daskgateway")
 
@@ -326,7 +327,7 @@ async def _holds_within(event: asyncio.Event, timeout_s: float) -> bool:
 
 def _until_none(outbox: queue.Queue[pb.AgentReport | None]) -> Iterator[pb.AgentReport]:
     while (report := outbox.get()) is not None:
-        yield report
+        yield from parts(report)
 
 
 def _die(code: int, words: str) -> None:

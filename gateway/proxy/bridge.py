@@ -23,7 +23,7 @@ from gateway.proxy.front import Front
 from gateway.proxy.http_server import BodyRefused, read_body
 from gateway.proxy.transcoding import Busy, Transcoder
 from gateway.turns import Crowded
-from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED, decimal
+from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, MAX_REQUEST_BYTES, REPLAYED, decimal
 
 DEFAULT_TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 300.0
@@ -160,7 +160,8 @@ class Bridge:
 
     async def _proto(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
-            method.request.FromString(body)
+            if len(body) <= MAX_REQUEST_BYTES:  # more the server refuses by its size, and to read it takes time
+                method.request.FromString(body)
         except DecodeError:
             return invalid(f"is no {method.request.DESCRIPTOR.full_name} in protobuf")
         return await self._answer(method.path, body, request, (None, None), "application/proto", _as_it_is)

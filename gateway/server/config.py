@@ -105,6 +105,9 @@ class DaskGateway(Configurable):
     max_events_per_user = Int(
         10_000, min=0, help="Events of all clusters of one user that are kept: the newest, and a tenth more for a while. 0: no limit."
     ).tag(config=True)
+    max_followed_logs_per_user = Int(
+        256, min=0, help="Logs that one user follows at a time, each worker's counted; one call follows 256 at most. 0: no limit."
+    ).tag(config=True)
     max_tokens_per_user = Int(100, min=0, help="Valid API tokens of one user. 0: no limit.").tag(config=True)
     min_free_bytes = Int(
         256 * 2**20, min=0, help="Free space on the database's disk below which no new cluster is accepted. 0: no limit."
@@ -155,7 +158,13 @@ class DaskGateway(Configurable):
 
     def quotas(self) -> Quotas:
         """Return how much one user may have."""
-        return Quotas(self.max_clusters_per_user, self.max_ended_per_user, self.max_creates_per_minute, self.max_tokens_per_user)
+        return Quotas(
+            clusters=self.max_clusters_per_user,
+            ended=self.max_ended_per_user,
+            creates_per_minute=self.max_creates_per_minute,
+            tokens=self.max_tokens_per_user,
+            followed_logs=self.max_followed_logs_per_user,
+        )
 
 
 def _memory(default: str, text: str) -> Union:
@@ -202,7 +211,7 @@ class ClusterConfig(Configurable):
     max_options_bytes = Int(
         MAX_OPTIONS_BYTES,
         min=1024,
-        max=512 * 1024,
+        max=192 * 1024,
         help="Bytes of all that a user chooses for one cluster and its groups, such as environment variables.",
     ).tag(config=True)
     idle_timeout_s = _seconds("that a cluster may do nothing, if its user names no other time")

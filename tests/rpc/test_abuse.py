@@ -16,6 +16,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.server.rpc.bounds import MAX_BYTES
 from gateway.server.rpc.interceptors import MAX_OPEN_STREAMS, MAX_STREAMS_PER_AGENT
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import encode_token
@@ -83,7 +84,7 @@ async def test_a_body_that_is_too_large_is_refused(harness: Harness, method: Met
     code, error = await outcome(call(harness, method, b"\x0a" * (1024 * 1024 + 1), as_("alice"), timeout=20), method)
     assert code == "INVALID_ARGUMENT"
     assert error is not None
-    assert "at most 1048576 bytes" in (error.details() or "")
+    assert f"at most {MAX_BYTES} bytes" in (error.details() or "")
 
 
 CREDENTIALS: dict[str, tuple[tuple[str, str], ...]] = {

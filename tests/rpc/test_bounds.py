@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from gateway.server.rpc import bounds
 from tests.rpc.harness import Harness, PretendAgent, as_
-from tests.rpc.test_clusters import create, fields
+from tests.rpc.test_clusters import create, fields, reason
 
 
 def files_with_services() -> list[FileDescriptor]:
@@ -180,6 +180,31 @@ async def test_it_is_refused_before_anybody_is_asked_who_calls(harness: Harness)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.credentials.CreateToken(request, metadata=as_("mallory"))
     assert fields(refused.value) == {"scopes"}
+
+
+async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_answer_the_rest(harness: Harness) -> None:
+    """Whoever asks them has not signed in."""
+    check = harness.channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
+    told = harness.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", None, None)
+    for raw in (
+        b"\xff" * 50,
+        b"\x0a" + b"\xff" * 3 + b"\x3f" + b"x" * (2**20 + 1),
+        health_pb2.HealthCheckRequest(service="x" * 5000).SerializeToString(),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await check(raw)
+        assert reason(refused.value) == "FIELD_INVALID"
+        stream = told()
+        await stream.write(raw)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stream.read()
+        assert reason(refused.value) == "FIELD_INVALID"
+    assert health_pb2.HealthCheckResponse.FromString(await check(b"")).status == health_pb2.HealthCheckResponse.SERVING
+    stream = told()
+    await stream.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+    answer = reflection_pb2.ServerReflectionResponse.FromString(await stream.read())
+    assert "daskgateway.v1.ClusterService" in [service.name for service in answer.list_services_response.service]
+    stream.cancel()
 
 
 def test_looking_at_a_small_request_costs_next_to_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import uuid
 from collections.abc import AsyncIterator
@@ -15,11 +16,13 @@ from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from gateway.backends.contract import Target
 from gateway.server.core.quotas import Quotas
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.rates import MAX_USERS, Rates
-from tests.rpc.harness import Harness, as_
+from tests.rpc.harness import Harness, PretendBackend, as_
 from tests.rpc.test_clusters import active, create, details, fields, reason
+from tests.waiting import comes
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -135,22 +138,22 @@ async def test_a_user_has_so_many_tokens_and_expired_ones_make_room(limited: Har
     assert {token.display_name for token in listed.tokens} == {"long", "later"}
 
 
-def environment(count: int, size: int, prefix: str = "V") -> dict[str, str]:
+def environment(count: int, size: int, character: str = "x") -> dict[str, str]:
     """Return variables."""
-    return {f"{prefix}{n}": "x" * size for n in range(count)}
+    return {f"V{n}": character * size for n in range(count)}
 
 
 async def test_the_options_of_one_cluster_have_so_many_bytes_together(harness: Harness) -> None:
     """Each may be within its own bounds: 64 variables of 8 KiB were half a megabyte, in every record of a cluster."""
     request = create("large")
-    request.cluster.spec.options.update({"environment": environment(64, 8000)})
+    request.cluster.spec.options.update({"environment": environment(12, 8000)})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     assert fields(refused.value) == {"spec.options"}
     request.cluster.spec.options.update({"environment": environment(7, 8000)})
     await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     request = create("wide")
-    request.cluster.spec.options.update({"environment": environment(9, 8000, "\u00e9")})  # bytes, not characters
+    request.cluster.spec.options.update({"environment": environment(5, 8000, "\u00e9")})  # bytes, not characters
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     assert fields(refused.value) == {"spec.options"}
@@ -228,3 +231,60 @@ def test_buckets_are_bounded_and_full_ones_are_forgotten() -> None:
     now[0] = 61.0
     rates.take("alice")
     assert list(rates._buckets) == ["alice"]
+
+
+class Talking(PretendBackend):
+    """A machine room whose logs never end."""
+
+    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+        yield "begun\n"
+        if follow:
+            await asyncio.Event().wait()
+
+
+async def test_a_user_follows_so_many_logs_at_a_time() -> None:
+    harness = Harness(backend=Talking(), quotas=Quotas(followed_logs=5))
+    await harness.start()
+    try:
+        cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=3)})
+        await comes(lambda: harness.store.view.cluster(cluster.uid).groups["default"].next_sequence == 3)
+
+        def follow(*instances: str) -> Any:
+            request = service_pb.StreamLogsRequest(name=cluster.name, instances=instances, follow=True)
+            return harness.clusters.StreamLogs(request, metadata=as_("alice"))
+
+        first = follow()  # all four
+        assert (await first.read()).text == "begun\n"
+        second = follow("scheduler")
+        await second.read()
+        error = await refusal(follow("default-0").read())
+        assert subjects(error) == ["users/alice"]
+        as_admin = harness.clusters.StreamLogs(service_pb.StreamLogsRequest(name=cluster.name, follow=True), metadata=as_("root"))
+        await as_admin.read()  # who follows them counts, not whose they are
+        whole = harness.clusters.StreamLogs(service_pb.StreamLogsRequest(name=cluster.name), metadata=as_("alice"))
+        assert (await whole.read()).text == "begun\n"
+        second.cancel()
+        async with asyncio.timeout(20):
+            while True:
+                third = follow("default-0")
+                with contextlib.suppress(grpc.aio.AioRpcError):  # until the second's end was noticed
+                    await third.read()
+                    break
+        for call in (first, third, whole, as_admin, agent.call):
+            call.cancel()
+    finally:
+        await harness.stop()
+
+
+async def test_instances_that_never_were_are_refused_by_name_and_very_many_are_looked_for_in_turns(harness: Harness) -> None:
+    cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=2)})
+    await comes(lambda: harness.store.view.cluster(cluster.uid).groups["default"].next_sequence == 2)
+    for name in ("default-2", "default-00", "default-", "other-0", "default-x", "default-" + "9" * 400, "", "-1", "Scheduler"):
+        request = service_pb.StreamLogsRequest(name=cluster.name, instances=["scheduler", name])
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await harness.clusters.StreamLogs(request, metadata=as_("alice")).read()
+        assert fields(refused.value) == {"instances"}
+    request = service_pb.StreamLogsRequest(name=cluster.name, instances=["scheduler", "default-1", "default-1"])
+    async for _ in harness.clusters.StreamLogs(request, metadata=as_("alice")):
+        pass
+    agent.call.cancel()

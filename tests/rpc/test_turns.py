@@ -18,16 +18,16 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.struct_pb2 import Struct
 
-from gateway.server.core.model import GroupStatus, Scheduler, State
-from gateway.server.rpc.requests import MAX_MESSAGE_BYTES
-from tests.rpc.harness import Harness, as_
+from gateway.server.core.model import Cluster, Event, GroupStatus, Spec, State, Token, WorkerGroup
+from gateway.server.rpc.bounds import most_bytes
+from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.test_bounds import files_with_services
 from tests.rpc.turns import Served, field
 
 LONGEST_S = 0.05
 METHODS = [method for file in files_with_services() for service in file.services_by_name.values() for method in service.methods]
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.containing_service.name}.{method.name}")
-FULL_BYTES = MAX_MESSAGE_BYTES - 512
+ROOM_BYTES = 1024  # for what is right in it
 TEXT = FieldDescriptor.CPPTYPE_STRING
 MESSAGE = FieldDescriptor.CPPTYPE_MESSAGE
 STRUCT_FIELDS = Struct.DESCRIPTOR.fields_by_name["fields"]
@@ -73,50 +73,64 @@ def nested(kind: Descriptor) -> Iterator[bytes]:
     if kind.full_name not in ("daskgateway.v1.CreateClusterRequest", "daskgateway.v1.UpdateClusterRequest"):
         return
     number = 3 if kind.name == "CreateClusterRequest" else 1
+    full = most_bytes(kind) - ROOM_BYTES
     deep = b""
     for _ in range(25):
         deep = field(1, field(1, b"a") + field(2, field(5, deep)))
     yield field(number, field(10, field(2, deep)))
-    wide = field(1, field(1, b"a") + field(2, field(6, field(1, b"") * (FULL_BYTES // 2))))
+    wide = field(1, field(1, b"a") + field(2, field(6, field(1, b"") * (full // 2))))
     yield field(number, field(10, field(2, wide)))
-    groups = b"".join(field(3, field(1, b"g%d" % n) + field(2, field(1, filled([], STRUCT_FIELDS, 4000)))) for n in range(200))
+    groups = b"".join(field(3, field(1, b"g%d" % n) + field(2, field(1, filled([], STRUCT_FIELDS, 1000)))) for n in range(200))
     yield field(number, field(10, groups))
 
 
 def worst_wrong(kind: Descriptor) -> Iterator[bytes]:
-    """Yield messages of a megabyte, each filled in another field."""
+    """Yield messages as large as they may be, each filled in another field."""
+    full = most_bytes(kind) - ROOM_BYTES
     seen: set[tuple[str, ...]] = set()
     for way, last in ways(kind):
         names = tuple(one.full_name for one in [*way[-1:], last])
         if names not in seen:  # a Struct in a Struct is one again
             seen.add(names)
-            yield filled(way, last, FULL_BYTES - 200)
-    yield b"\x78\x01" * (FULL_BYTES // 2)  # a field that nobody knows
+            yield filled(way, last, full)
+    yield b"\x78\x01" * (full // 2)  # a field that nobody knows
     yield from nested(kind)
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Served, Harness, pb.Cluster]]:
-    """A server on a loop of its own, with a cluster that had many workers."""
+def server() -> Iterator[tuple[Served, Harness]]:
+    """A server on a loop of its own."""
     thread = Served()
     harness = Harness(max_calls=5000, max_streams_per_user=5000)
     thread.run(harness.start())
+    yield thread, harness
+    thread.run(harness.stop())
+    thread.close()
+
+
+@pytest.fixture
+def served(server: tuple[Served, Harness]) -> Iterator[tuple[Served, Harness, pb.Cluster]]:
+    """The server, and a cluster that has had many workers."""
+    thread, harness = server
 
     async def cluster() -> pb.Cluster:
-        made = await harness.clusters.CreateCluster(service_pb.CreateClusterRequest(cluster_id="etl"), metadata=as_("alice"))
+        made = await harness.clusters.CreateCluster(service_pb.CreateClusterRequest(), metadata=as_("alice"))
+        agent = PretendAgent(harness, made.uid)
+        await agent.hello()
+        wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_ACTIVE])
+        made = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+        agent.call.cancel()
 
         def grown(tx: Any) -> None:
-            found = tx.cluster(made.uid)
-            groups = {f"g{n}": GroupStatus(next_sequence=100_000) for n in range(16)} | {"default": GroupStatus(next_sequence=100_000)}
-            tx.put_cluster(replace(found, groups=groups, state=State.ACTIVE, scheduler=Scheduler(address="tls://127.0.0.1:1")))
+            groups = {f"g{n}": GroupStatus(next_sequence=100_000) for n in range(15)} | {"default": GroupStatus(next_sequence=100_000)}
+            tx.put_cluster(replace(tx.cluster(made.uid), groups=groups))
 
         await harness.store.transact(grown)
         return made
 
     made = thread.run(cluster())
     yield thread, harness, made
-    thread.run(harness.stop())
-    thread.close()
+    thread.run(harness.store.transact(lambda tx: tx.purge_cluster(made.uid)))
 
 
 def right(method: MethodDescriptor, cluster: pb.Cluster) -> Any:
@@ -141,18 +155,18 @@ def right(method: MethodDescriptor, cluster: pb.Cluster) -> Any:
     return request
 
 
-def metadata_of(method: MethodDescriptor, uid: str) -> Any:
+def metadata_of(method: MethodDescriptor, uid: str, caller: str) -> Any:
     """Return what lets a caller in."""
     service = method.containing_service.name
     if service == "AgentService":
         return (("authorization", "Bearer agent"), ("dgw-uid", uid))
-    return as_("edge" if service in ("RouteService", "AccessService") else "alice")
+    return as_("edge" if service in ("RouteService", "AccessService") else caller)
 
 
-def send(channel: grpc.Channel, method: MethodDescriptor, raw: bytes, uid: str) -> str:
+def send(channel: grpc.Channel, method: MethodDescriptor, raw: bytes, uid: str, caller: str = "alice") -> str:
     """Send bytes as a request and wait for an answer, or its first message; return the code."""
     path = f"/{method.containing_service.full_name}/{method.name}"
-    metadata = metadata_of(method, uid)
+    metadata = metadata_of(method, uid, caller)
     try:
         if method.client_streaming:
             answers = channel.stream_stream(path)(iter([raw]), metadata=metadata, timeout=20)
@@ -182,3 +196,96 @@ def test_the_worst_that_is_wrong_holds_nobody_up(served: tuple[Served, Harness, 
                 if longest() > LONGEST_S:
                     slow[number, code, raw[:40]] = round(longest(), 3)
     assert slow == {}
+
+
+def longest_right(method: MethodDescriptor, cluster: pb.Cluster) -> Iterator[Any]:
+    """Yield requests that hold as much as is right, or ask for as much as there is."""
+    request = right(method, cluster)
+    variables = {f"V{n}": "x" * 900 for n in range(60)}
+    match method.name:
+        case "CreateCluster":
+            request.cluster.spec.options.update({"environment": variables, "worker_memory": "1 GiB"})
+            _fill_groups(request.cluster)
+        case "UpdateCluster":
+            _fill_groups(request.cluster)
+        case "ListClusters":
+            for parent in ("", "users/*"):
+                request = service_pb.ListClustersRequest(parent=parent, page_size=1000, show_finished=True)
+                yield request
+        case "WatchClusters":
+            yield service_pb.WatchClustersRequest()
+            yield service_pb.WatchClustersRequest(clusters=[f"users/alice/clusters/c{n}" for n in range(100)])
+        case "StreamLogs":
+            names = [f"g{n % 16}-{n}" for n in range(9_999)]
+            yield service_pb.StreamLogsRequest(name=cluster.name, instances=[*names, "scheduler"])
+            yield service_pb.StreamLogsRequest(name=cluster.name, instances=names[:256], follow=True)
+        case "Connect":
+            names = [f"g{n % 16}-{n}" for n in range(10_000)]
+            request.workers.extend(names)
+            request.left.extend(names)
+            request.retired.extend(names)
+            request.versions.update({str(n): "x" * 4000 for n in range(60)})
+        case "ListEvents" | "ListTokens":
+            request.page_size = 500
+        case "GenerateClientCertificate":
+            request.public_key += "x" * 16_000
+        case "CheckAccess":
+            for n in range(500):
+                request.accesses.add(uid=cluster.uid, user=f"user{n}", token_id="x" * 64, stamp="x" * 256, session_id=str(n))
+        case "EndSession":
+            request.access.session_id = "x" * 64
+    yield request
+
+
+# What is asked for is not there, in this server that pretends; all else is answered.
+ANSWERED = {
+    "RevokeToken": ("NOT_FOUND",),
+    "RedeemTicket": ("UNAUTHENTICATED",),
+    "EndSession": ("INVALID_ARGUMENT",),
+    "List": ("UNIMPLEMENTED",),
+}
+
+
+def _fill_groups(cluster: pb.Cluster) -> None:
+    for n in range(15):
+        cluster.spec.worker_groups[f"g{n}"].options.update({"worker_cores": 1, "worker_memory": f"{n + 1} GiB"})
+        cluster.spec.worker_groups[f"g{n}"].count = 5000
+    for n in range(32):
+        cluster.labels[f"{n:063}"] = "x" * 255
+
+
+@pytest.fixture(scope="module")
+def crowd(server: tuple[Served, Harness]) -> None:
+    """Many clusters and tokens, none of which was ever shown."""
+    thread, harness = server
+
+    def come(tx: Any) -> None:
+        spec = Spec("pretend", groups={"default": WorkerGroup()})
+        for n in range(1500):
+            labels = {f"{m:063}": "x" * 255 for m in range(32 if n % 3 == 0 else 0)}
+            uid = "c" + f"{n:020}".translate(str.maketrans("0123456789", "abcdefghij"))
+            status = {"default": GroupStatus()}
+            tx.put_cluster(Cluster(uid, "alice", f"c{n}", spec, labels, State.STOPPED, created_at=1, stopped_at=1, groups=status))
+        for n in range(600):
+            tx.put_token(Token(f"t{n}", "alice", b"hash", "x" * 100, created_at=1, expires_at=2**40))
+
+    thread.run(harness.store.transact(come))
+
+
+@each_method
+@pytest.mark.usefixtures("crowd")
+def test_the_worst_that_is_right_holds_nobody_up(served: tuple[Served, Harness, pb.Cluster], method: MethodDescriptor) -> None:
+    thread, harness, cluster = served
+    events = [Event(cluster.uid, 1, "R", "\u20ac" * 4096) for _ in range(600)]
+    thread.run(harness.store.transact(lambda tx: tx.add_events(events)))
+    slow, codes = {}, set()
+    with grpc.insecure_channel(f"127.0.0.1:{harness.port}", (("grpc.max_receive_message_length", 2**24),)) as channel:
+        for number, request in enumerate(longest_right(method, cluster)):
+            for caller in ("alice", "root"):
+                with thread.longest_turn() as longest:
+                    code = send(channel, method, request.SerializeToString(), cluster.uid, caller)
+                    codes.add(code)
+                    if longest() > LONGEST_S:
+                        slow[number, caller, code] = round(longest(), 3)
+    assert slow == {}
+    assert codes & {"OK", *ANSWERED.get(method.name, ())}, codes

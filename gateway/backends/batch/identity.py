@@ -20,6 +20,7 @@ from gateway.backends import logfile
 from gateway.backends.as_user import MAX_NAMES, PIECE_BYTES, Refused, list_names
 from gateway.backends.batch import commands
 from gateway.backends.contract import BackendUnavailable
+from gateway.backends.reading import in_reader
 from gateway.wire import decimal
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ class ServiceIdentity:
     async def entries(self, account: str, directory: str) -> list[str]:
         """Return the names in a directory."""
         try:
-            return await asyncio.to_thread(list_names, directory)
+            return await in_reader(list_names, directory)
         except Refused as error:
             raise BackendUnavailable(str(error)) from None
 
@@ -137,11 +138,11 @@ class ServiceIdentity:
             except OSError:
                 return 0
 
-        return await asyncio.to_thread(look)
+        return await in_reader(look)
 
     async def read(self, account: str, path: str, offset: int) -> bytes:
         """Return a piece of a file."""
-        return await asyncio.to_thread(lambda: own_files.read_piece(path, offset, self.owner(account)))
+        return await in_reader(lambda: own_files.read_piece(path, offset, self.owner(account)))
 
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory or file."""
@@ -189,7 +190,7 @@ class SudoIdentity:
     async def _told(self, read: Callable[[str], T | None], account: str, *words: str) -> T:
         """Return what an answer tells. The user may have written it himself: the launcher runs as him, so that he can take hold of it."""
         answer = await self._ask(account, *words)
-        told = await asyncio.to_thread(read, answer)
+        told = await in_reader(read, answer)
         if told is None:
             raise BackendUnavailable(f"{words[0]} as {account}: {self._launcher} answered what it never does")
         return told

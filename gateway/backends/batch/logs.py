@@ -12,10 +12,11 @@ from gateway.backends.batch.directories import removable
 from gateway.backends.batch.identity import Identity
 from gateway.backends.batch.logfiles import log_of
 from gateway.backends.contract import Instance
+from gateway.backends.reading import SLOWER, turns
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_S = 1.0
+FOLLOW_S = (1.0, 5.0)  # between two looks at a log that is followed: after it grew, and while it is quiet for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,15 @@ class LogPlace:
 
     async def pieces(self, instance: Instance, tail_lines: int, follow: bool, running: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
         """Yield the log in pieces; when following, go on until nothing more is written and the instance runs no longer."""
-        path, offset = "", 0
+        path, offset, wait_s = "", 0, FOLLOW_S[0]
         while True:
             writing = follow and await running()  # asked before reading, so that the last words are not missed
-            if not path and (path := await self.path(instance)):
-                offset = await self.identity.tail_offset(self.account, path, tail_lines)
-            raw = await self.identity.read(self.account, path, offset) if path else b""
+            async with turns():  # each may take a process: who follows many of them waits for his own turn
+                if not path and (path := await self.path(instance)):
+                    offset = await self.identity.tail_offset(self.account, path, tail_lines)
+                raw = await self.identity.read(self.account, path, offset) if path else b""
             if raw:
+                wait_s = FOLLOW_S[0]
                 end = raw.rfind(b"\n") + 1 if len(raw) == logfile.PIECE_BYTES else 0
                 whole = raw[:end] if end else raw
                 offset += len(whole)
@@ -69,4 +72,5 @@ class LogPlace:
             elif not writing:
                 return
             else:
-                await asyncio.sleep(FOLLOW_S)
+                await asyncio.sleep(wait_s)
+                wait_s = min(FOLLOW_S[1], wait_s * SLOWER)

@@ -13,3 +13,4 @@ class Quotas:
     ended: int = 0  # that have ended and are kept; of more, those that ended first are purged
     creates_per_minute: int = 0
     tokens: int = 0  # that are valid
+    followed_logs: int = 0  # at a time

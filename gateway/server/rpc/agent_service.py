@@ -6,11 +6,13 @@ A scheduler runs its user's code, so whatever its agent says is checked and boun
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 REPORT_INTERVAL_MS = 15_000
 PACE_S = 0.02  # between two reports of one agent; meanwhile the rest wait in the connection, which holds little
 CUT_S = 0.1  # an agent's reports end before it is known whether the agent ended the stream or somebody cut it
+MANY_NAMES = 2000  # of workers in one report, beyond which it is read in a thread
+NAMES_A_SECOND = 20_000  # of workers on one stream; meanwhile the next report waits in the connection
 MAX_NAME = 64
 MAX_ADDRESS = 256
 MAX_VERSIONS = 64
@@ -109,7 +113,7 @@ def news_of(report: pb.AgentReport, now: int, groups: Mapping[str, GroupStatus],
         clients=max(0, min(report.clients, MAX_COUNT)),
         idle_since_at=_since(report.idle_ms, now),
         no_client_since_at=_since(report.no_client_ms, now),
-        targets={name: max(0, min(target, MAX_COUNT)) for name, target in report.targets.items() if len(name) <= MAX_NAME},
+        targets={name: max(0, min(target, MAX_COUNT)) for name, target in report.targets.items() if name in groups},
     )
 
 
@@ -233,8 +237,17 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             cluster = self._view.cluster(uid)
             groups = cluster.groups if cluster is not None else {}
             local = cluster is not None and cluster.spec.backend in self._local_backends
-            self._listener.heard(uid, news_of(report, self._now(), groups, local=local))
-            await asyncio.sleep(PACE_S)
+            names = len(report.workers) + len(report.left) + len(report.retired)
+            news = functools.partial(news_of, report, self._now(), groups, local=local)
+            # Of very many workers it takes its time; not that of everybody else.
+            told = news() if names <= MANY_NAMES else await asyncio.get_running_loop().run_in_executor(_many(), news)
+            self._listener.heard(uid, told)
+            await asyncio.sleep(PACE_S + names / NAMES_A_SECOND)
+
+
+@functools.cache
+def _many() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="large-reports")
 
 
 def _differs(wish: pb.AgentDirective, sent: pb.AgentDirective) -> bool:

@@ -11,11 +11,11 @@ import grpc
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_interceptor.server import AsyncServerInterceptor
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from gateway.server.rpc.chain import Chain
 from gateway.server.rpc.messages import serialized
-from gateway.server.rpc.requests import MAX_MESSAGE_BYTES, reader
+from gateway.server.rpc.requests import reader
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ PUBLIC_SERVICES = (
 PENDING_CALLS = 20_000  # accepted and not yet handed to Python; by default C-core cancels all beyond 1,000 after a reconnect storm
 
 OPTIONS: tuple[tuple[str, int], ...] = (
-    # Beyond MAX_MESSAGE_BYTES our reader answers with a typed error; what is far beyond is refused before it is held in memory.
-    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", 16 * MAX_MESSAGE_BYTES),
+    # Beyond its bound our reader answers with a typed error; what is far beyond is refused before it is held in memory.
+    ("grpc.max_receive_message_length", 2 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.server.max_pending_requests", PENDING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
@@ -81,9 +81,10 @@ def build(
     for register, servicer in services:
         register(servicer, registrar)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, registrar)  # whose callers nobody knows: their messages have bounds above all
     if with_reflection:
-        reflection.enable_server_reflection((*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        told = reflection.aio.ReflectionServicer((*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))  # type: ignore[attr-defined]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(told, registrar)
     return server, healthy
 
 

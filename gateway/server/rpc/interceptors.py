@@ -190,6 +190,8 @@ class ErrorInterceptor(_Around):
             case StoreUnreachable():
                 logger.debug("the database does not answer: %s", error)  # the store says so once, not with every call
                 await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
+            case NotImplementedError():  # of a service of others that has calls which it does not answer, such as health
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not answered here")
             case BackendUnavailable():
                 logger.warning("%s: the machine room does not answer: %s", method, error)
                 await self._abort(context, MachineRoomUnavailable(retry_after_s=OVERLOAD_RETRY_S))

@@ -16,9 +16,9 @@ from google.protobuf.struct_pb2 import Struct, Value
 from gateway.server.core.admission import GroupWish, LifecycleWish, Wish
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.model import Adaptive, Count, Scope, State
+from gateway.server.rpc import bounds
 from gateway.server.usecases.clusters import Call, Update
 
-MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_PATHS = 64
 MAX_DURATION_S = 315_576_000_000  # of protobuf's Duration: ten thousand years
 
@@ -37,9 +37,11 @@ class Malformed:
 def reader(message_type: type[Message]) -> Any:
     """Return a deserializer that never raises: what cannot be read becomes Malformed."""
 
+    most = bounds.most_bytes(message_type.DESCRIPTOR)
+
     def read(raw: bytes) -> Message | Malformed:
-        if len(raw) > MAX_MESSAGE_BYTES:
-            return Malformed(f"must have at most {MAX_MESSAGE_BYTES} bytes; it has {len(raw)}")
+        if len(raw) > most:
+            return Malformed(f"must have at most {most} bytes; it has {len(raw)}")
         try:
             return message_type.FromString(raw)
         except Exception:  # protobuf's runtimes raise different types here

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role, Target
-from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.errors import FieldInvalid, QuotaExceeded, Violation
 from gateway.server.core.model import Cluster, Event, Principal, Scope
 from gateway.server.core.names import worker_name
 from gateway.server.usecases.clusters import checked_page_size, decode_token, encode_token, locate
 from gateway.server.usecases.services import Services
+from gateway.wire import decimal
 
 MAX_INSTANCES = 10_000
 MAX_FOLLOWED = 256
 QUEUED_PIECES = 64  # of at most 64 KiB each, between the readers of logs and the caller
 MAX_TAIL = 1_000_000
+TURN = 100  # logs that are looked for before others have their turn
+FOLLOWED_RETRY_S = 60.0
 
 
 async def list_events(
@@ -43,36 +47,66 @@ async def stream_logs(
     cluster = locate(services, principal, Scope.CLUSTERS_READ, name)
     if not 0 <= tail_lines <= MAX_TAIL:
         raise FieldInvalid([Violation("tail_lines", f"must be between 0 and {MAX_TAIL}")])
-    workers = await services.store.read(lambda tx: tx.workers(cluster.uid))
-    handles = {worker.name: worker.handle for worker in workers}
-    targets = [_target(cluster, instance, handles) for instance in _chosen(cluster, instances)]
+    chosen = _chosen(cluster, instances)
+    # Put together where it is read: there may be very many workers.
+    handles = await services.store.read(lambda tx: {worker.name: worker.handle for worker in tx.workers(cluster.uid)})
     backend = services.backends.get(cluster.spec.backend)
     if backend is None:
         return
     if not follow:
-        for target in targets:
+        for number, instance in enumerate(chosen or _all(cluster)):
+            if number % TURN == 0:
+                await asyncio.sleep(0)  # a backend that has nothing to tell does not wait for anything
+            target = _target(cluster, instance, handles)
             async with _closing(backend.logs(target, tail_lines=tail_lines)) as pieces:
                 async for piece in pieces:
                     yield target.instance.name, piece
         return
-    if len(targets) > MAX_FOLLOWED:
+    names = chosen or list(itertools.islice(_all(cluster), MAX_FOLLOWED + 1))
+    if len(names) > MAX_FOLLOWED:
         raise FieldInvalid([Violation("instances", f"at most {MAX_FOLLOWED} logs can be followed at once; name some")])
-    streams = {target.instance.name: backend.logs(target, tail_lines=tail_lines, follow=True) for target in targets}
-    async with aclosing(_merged(services, streams)) as pairs:
-        async for pair in pairs:
-            yield pair
+    with _counted(services, principal.user, len(names)):
+        targets = [_target(cluster, instance, handles) for instance in names]
+        streams = {target.instance.name: backend.logs(target, tail_lines=tail_lines, follow=True) for target in targets}
+        async with aclosing(_merged(services, streams)) as pairs:
+            async for pair in pairs:
+                yield pair
+
+
+@contextmanager
+def _counted(services: Services, user: str, count: int) -> Iterator[None]:
+    """Count logs that a user follows; QuotaExceeded if they are too many together."""
+    most, followed = services.quotas.followed_logs, services.followed
+    if most and followed[user] + count > most:
+        what = f"{user} follows {followed[user]} logs; with {count} more it would be more than the {most} that one user may follow"
+        raise QuotaExceeded(user, what, retry_after_s=FOLLOWED_RETRY_S)
+    followed[user] += count
+    try:
+        yield
+    finally:
+        followed[user] -= count
+        if not followed[user]:
+            del followed[user]
 
 
 def _chosen(cluster: Cluster, instances: Collection[str]) -> list[str]:
-    """Return the names asked for, or every name there ever was in this cluster."""
-    known = [SCHEDULER_NAME]
+    """Return the names asked for, each once; FieldInvalid for one that none of this cluster's instances ever had."""
+    for name in instances:
+        group, _, digits = name.rpartition("-")
+        sequence, status = decimal(digits), cluster.groups.get(group)
+        known = status is not None and sequence is not None and sequence < status.next_sequence and name == worker_name(group, sequence)
+        if name != SCHEDULER_NAME and not known:
+            raise FieldInvalid([Violation("instances", f"{name[:100]!r} is none of this cluster's; there are scheduler and its workers")])
+    return list(dict.fromkeys(instances))
+
+
+def _all(cluster: Cluster) -> Iterator[str]:
+    """Yield every name there ever was in this cluster; of very many workers those that came last."""
+    yield SCHEDULER_NAME
     for group, status in cluster.groups.items():
-        first = max(0, status.next_sequence - MAX_INSTANCES)
-        known += [worker_name(group, sequence) for sequence in range(first, status.next_sequence)]
-    unknown = sorted(set(instances) - set(known))
-    if unknown:
-        raise FieldInvalid([Violation("instances", f"{unknown[0]!r} is none of this cluster's; there are scheduler and its workers")])
-    return list(dict.fromkeys(instances)) or known
+        first = max(0, status.next_sequence - MAX_INSTANCES // len(cluster.groups))
+        for sequence in range(first, status.next_sequence):
+            yield worker_name(group, sequence)
 
 
 def _target(cluster: Cluster, name: str, handles: dict[str, str]) -> Target:

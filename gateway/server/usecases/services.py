@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -70,6 +71,7 @@ class Services:
     person: Callable[[str], Awaitable[Principal | None]]  # who a user is that does not call; None if there is no such user
     present: Callable[[Principal], Awaitable[Principal | None]]  # who somebody is now who was let in before; None if nobody any more
     quotas: Quotas = Quotas()
+    followed: Counter[str] = field(default_factory=Counter)  # logs that are followed now, by user
     creations: Rates = field(default_factory=lambda: Rates(0))  # of clusters, by owner
     max_clusters: int = 10_000
     full: Callable[[], bool] = lambda: False  # whether there is too little room on the gateway's disk for more clusters
