@@ -91,7 +91,12 @@ def _settings(path: str | None, words: Sequence[str]) -> Any:
     from gateway import configfile
 
     try:
-        return light.settings(configfile.load(path, words))
+        found = light.settings(configfile.load(path, words))
+        from gateway.server import belongings
+
+        if wrong := belongings.problems(found):
+            raise configfile.ConfigurationError("\n".join(wrong))
+        return found
     except configfile.ConfigurationError as error:
         return _fail(str(error))
 
@@ -149,10 +154,11 @@ def serve(path: str | None, words: tuple[str, ...]) -> None:
 def check_config(path: str | None, words: tuple[str, ...]) -> None:
     """Say whether the configuration is right."""
     found = _settings(path, words)
+    from gateway import configfile
     from gateway.server.placement import notes
 
     click.echo("the configuration is right")
-    for note in notes(found):
+    for note in filter(None, [configfile.exposed(path), *notes(found)]):
         click.echo(printable(f"note: {note}"))
 
 

@@ -17,8 +17,12 @@ from traitlets.config import Config, Configurable
 from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
 from traitlets.traitlets import TraitError, Unicode
 
+from gateway.custody import file_problem
+
 MAX_DEPTH = 20  # of values in values that are looked at
+
 DEFAULT_FILE = "daskgateway_config.py"
+SECRETS = ("password", "token", "secret", "users")  # parts of the names of settings that nobody else is to see
 
 
 class ConfigurationError(Exception):
@@ -47,6 +51,8 @@ def from_words(words: Sequence[str]) -> Config:
 def _read(path: pathlib.Path) -> Config:
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such file; `daskgateway generate-config` writes one")
+    if wrong := file_problem(path, secret=False):  # it is a program, and would be run
+        raise ConfigurationError(wrong)
     try:
         return PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config()
     except SyntaxError as error:
@@ -144,14 +150,27 @@ def _default(cls: type[Configurable], name: str) -> str:
     return repr(getattr(cls(), name)) if made else str(trait.default_value_repr())
 
 
-def shown(config: Config, instances: Iterable[Configurable], *, hidden: Sequence[str] = ("password", "token", "secret", "users")) -> str:
+def _is_secret(trait: str) -> bool:
+    return any(word in trait for word in SECRETS) and not trait.endswith("_file") and not trait.startswith("max_")
+
+
+def exposed(path: str | None) -> str:
+    """Return what secrets a configuration file tells that others can read; an empty text if none, or nobody else can."""
+    file = pathlib.Path(path or DEFAULT_FILE)
+    if not file.is_file() or not (wrong := file_problem(file, secret=True)):
+        return ""
+    told = [f"c.{section}.{trait}" for section, values in _read(file).items() for trait in values if _is_secret(trait)]
+    return f"{wrong}, or put {', '.join(sorted(told))} elsewhere: they are secrets" if told else ""
+
+
+def shown(config: Config, instances: Iterable[Configurable]) -> str:
     """Return every setting as it holds now, one a line; secrets are not shown."""
     lines = []
     for instance in instances:
         section = type(instance).__name__
         for name in sorted(type(instance).class_traits(config=True)):
             value = getattr(instance, name)
-            secret = any(word in name for word in hidden) and not name.endswith("_file")
+            secret = _is_secret(name)
             origin = "" if name in config.get(section, {}) else "  # default"
             lines.append(f"c.{section}.{name} = {'…' if secret and value else repr(value)}{origin}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.configfile import ConfigurationError
+from gateway.custody import file_problem
 from gateway.keptfile import read_kept, write_kept
 from gateway.wire import Ticket, split_ticket
 
@@ -115,6 +116,8 @@ def session_key(path: pathlib.Path) -> bytes:
     try:
         kept = read_kept(path)
         if kept is not None and len(kept) == KEY_BYTES:
+            if wrong := file_problem(path, secret=True):
+                raise ConfigurationError(f"c.Proxy.state_dir: {wrong}")
             return kept
         if kept is not None:
             logger.warning("%s does not hold a key of %d bytes; a new one is made, which ends every browser's session", path, KEY_BYTES)

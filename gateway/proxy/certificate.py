@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pathlib
 import ssl
 
 from gateway.configfile import ConfigurationError
+from gateway.custody import file_problem
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ class ServedCertificate:
         if not self._certificate:
             return
         stamp = self._stamp_now()
+        if wrong := file_problem(pathlib.Path(self._key), secret=True):
+            raise ConfigurationError(f"c.Proxy.tls_key: {wrong}")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -67,4 +71,4 @@ class ServedCertificate:
             found = [os.stat(path) for path in (self._certificate, self._key)]
         except OSError:
             return ()
-        return tuple(part for stat in found for part in (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return tuple(part for stat in found for part in (stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_mode, stat.st_uid))

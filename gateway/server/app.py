@@ -26,6 +26,7 @@ from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
+from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
 from gateway.server import keys
 from gateway.server.config import ConfiguredOffers
@@ -118,8 +119,8 @@ class App:
         self._doubts = Doubts(self.state_dir, database, self.store, self.store.strange, self.settings.backends)
         self._stack.push_async_callback(self._doubts.close)
         await self._doubts.open()
-        self._room = Room(database.parent, self._server_settings.min_free_bytes, self.store.reserve)
-        self._room.look()
+        self._disk = Room(database.parent, self._server_settings.min_free_bytes, self.store.reserve)
+        self._disk.look()
         self._stack.callback(self._threads.shutdown, wait=False)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
@@ -157,7 +158,7 @@ class App:
         for name, backend in backends.items():
             self._spawn(Watcher(self.store, name, backend, self.reconciler.observed, self._doubts).run(), f"watch-{name}")
         self._spawn(self._doubts.keep(), "witness")
-        self._spawn(self._room.keep(), "room")
+        self._spawn(self._disk.keep(), "room")
         self._spawn(self._forget(), "forget")
         await host.set_health(self._healthy, True)
 
@@ -166,6 +167,8 @@ class App:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"c.DaskGateway.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
+        if wrong := directory_problem(self.state_dir):
+            raise ConfigurationError(f"c.DaskGateway.state_dir: {wrong}")
         if not os.access(self.state_dir, os.W_OK | os.X_OK):
             raise ConfigurationError(f"c.DaskGateway.state_dir: {self.state_dir} cannot be written to")
 
@@ -185,7 +188,7 @@ class App:
             creations=Rates(self._server_settings.max_creates_per_minute),
             present=self._doors.present,
             max_clusters=self._server_settings.max_clusters,
-            full=self._room.full,
+            full=self._disk.full,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
             doubted=self._doubts.holds,
         )

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from gateway.backends.contract import Launch
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
 from gateway.configfile import ConfigurationError
+from gateway.custody import file_problem
 from gateway.keptfile import read_kept, write_kept
 from gateway.server.core.model import Cluster, Principal, Worker
 from gateway.server.security import certificates, tickets, tokens
@@ -175,6 +176,8 @@ def edge_token(path: pathlib.Path) -> str:
         kept = (read_kept(path) or b"").decode(errors="replace").strip()
         parsed = tokens.parse(kept)
         if parsed is not None and parsed[0] == "edge":
+            if wrong := file_problem(path, secret=True):
+                raise ConfigurationError(f"c.DaskGateway.state_dir: {wrong}")
             return kept
         text = tokens.mint("edge").text
         write_kept(path, text.encode())

@@ -89,11 +89,11 @@ def _check(found: Settings) -> None:
         )
     if server.database and urlsplit(server.database).scheme != "sqlite":
         raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
-    _check_backends(found.backends.values())
+    _check_plugins([*found.backends.values(), found.authenticator])
 
 
-def _check_backends(backends: Iterable[Any]) -> None:
-    wrong = [line for backend in backends if hasattr(backend, "problems") for line in backend.problems()]
+def _check_plugins(plugins: Iterable[Any]) -> None:
+    wrong = [line for plugin in plugins if hasattr(plugin, "problems") for line in plugin.problems()]
     if wrong:
         raise ConfigurationError("\n".join(wrong))
 

@@ -29,6 +29,7 @@ from tests.e2e.gateway_process import GatewayProcess
 def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
     """A gateway that does not run yet, with carol and dave in a file of users."""
     users = tmp_path / "users"
+    users.touch(mode=0o600)
     users.write_text("".join(f"{name}:{hash_password('secret')}\n" for name in ("carol", "dave")))
     made = GatewayProcess(tmp_path, f"c.PasswordAuthenticator.users_file = {str(users)!r}")
     yield made

@@ -74,6 +74,7 @@ def test_what_is_generated_can_be_checked_and_shown(tmp_path: pathlib.Path) -> N
 def test_ports_in_use_and_unusable_databases_are_told(tmp_path: pathlib.Path) -> None:
     gateway = GatewayProcess(tmp_path)
     newer = tmp_path / "newer.db"
+    newer.touch(mode=0o600)
     with sqlite3.connect(newer) as raw:
         raw.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB)")
         raw.execute("INSERT INTO meta VALUES ('schema_version', CAST('99' AS BLOB))")

@@ -145,6 +145,7 @@ def self_signed(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     chain, private = directory / "cert.pem", directory / "key.pem"
     chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private.touch(mode=0o600)
     private.write_bytes(key.private_bytes(*form))
     ssl.create_default_context(cafile=str(chain))
     return chain, private

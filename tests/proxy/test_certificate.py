@@ -61,6 +61,7 @@ async def test_files_that_change_are_taken_up_and_broken_ones_are_not(
 
 
 async def test_a_certificate_that_cannot_be_used_at_the_start_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "key.pem").touch(mode=0o600)
     (tmp_path / "key.pem").write_text("rubbish")
     with pytest.raises(ConfigurationError, match=r"c\.Proxy\.tls_cert, tls_key: "):
         async with serving(tmp_path, tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")):

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -325,6 +325,14 @@ async def test_a_token_revoked_while_it_is_read_is_not_kept(monkeypatch: pytest.
         await doors.principal("bearer", text, "")
     with pytest.raises(CredentialsInvalid):
         await doors.principal("bearer", text, "")
+
+
+@pytest.fixture(autouse=True)
+def files_are_ones_own() -> Iterator[None]:
+    """Whoever runs the tests may let others read what they write; a users' file may not be so."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 def write_users(path: pathlib.Path) -> None:

@@ -239,12 +239,14 @@ async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_file_of_users_is_read_again_when_it_changes(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "users"
+    path.touch(mode=0o600)
     path.write_text(f"# people\nalice:{password.hash_password('one')}\n")
     authenticator = password.PasswordAuthenticator(users_file=str(path))
     await authenticator.open()
     value = basic_credentials("alice", "two").removeprefix("Basic ")
     assert await authenticator.authenticate(Credentials("basic", value, "")) is None
     fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
     fresh.write_text(f"alice:{password.hash_password('two')}\n")
     fresh.rename(path)
     assert await authenticator.authenticate(Credentials("basic", value, "")) is not None

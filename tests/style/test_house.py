@@ -27,6 +27,7 @@ STDLIB_ONLY = (
     "gateway.fair",
     "gateway.turns",
     "gateway.variables",
+    "gateway.custody",
 )
 # Package → prefixes of what of ours it may import, and of what others it must not.
 CONTRACTS = ("gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract", "gateway.wire")
@@ -41,7 +42,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.turns": ("gateway.turns", "gateway.fair"),
     "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile", "gateway.variables"),
     "gateway.networks": ("gateway.networks", "gateway.wire"),
-    "gateway.proxy": ("gateway.proxy", *NEUTRAL, "gateway.configfile", "gateway.descriptors", "daskgateway", *SHARES),
+    "gateway.proxy": ("gateway.proxy", *NEUTRAL, "gateway.configfile", "gateway.descriptors", "daskgateway", "gateway.custody", *SHARES),
     "gateway.client": ("gateway.client", "gateway.printable", "gateway.wire", "daskgateway"),
 }
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)

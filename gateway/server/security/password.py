@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import logging
 import os
+import pathlib
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from traitlets import Dict, Float, List, Set, TraitError, Unicode, validate
 
 from gateway.configfile import ConfigurationError
+from gateway.custody import file_problem
 from gateway.server.core.model import Principal
 from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
@@ -117,6 +119,11 @@ class PasswordAuthenticator(Authenticator):
                 raise TraitError(f"{user!r} is no user name; it must match {USER_NAME}")
             _check_hash(stored, user)
         return proposal["value"]
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the users' file, one line each."""
+        wrong = file_problem(pathlib.Path(self.users_file), secret=True) if self.users_file else ""
+        return [f"c.PasswordAuthenticator.users_file: {wrong}"] if wrong else []
 
     async def open(self) -> None:
         """Make ready; ConfigurationError if nobody could be let in."""

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from gateway.configfile import ConfigurationError
+from gateway.custody import file_problem
 from gateway.server.security.certificates import ClusterSecrets
 
 ENV_KEYS = "DASKGATEWAY_ENCRYPTION_KEYS"  # keys separated by spaces or `;`, the first one seals
@@ -68,15 +69,14 @@ class Keyring:
 
 
 def _kept(path: pathlib.Path) -> str:
+    if wrong := file_problem(path, secret=True):
+        raise ConfigurationError(wrong)
     try:
-        status = path.stat()
+        return path.read_text(errors="replace")  # what is no key is told as such
     except FileNotFoundError:
         return _made(path)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
-    if status.st_mode & 0o077:
-        raise ConfigurationError(f"{path}: others can read it; chmod 600 it")
-    return path.read_text(errors="replace")  # what is no key is told as such
 
 
 def _made(path: pathlib.Path) -> str:

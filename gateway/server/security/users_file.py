@@ -14,6 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from gateway.configfile import ConfigurationError
+from gateway.custody import file_problem
 from gateway.server.core.names import valid_user
 from gateway.server.security.authenticator import AuthenticatorUnavailable
 
@@ -59,6 +60,8 @@ class UsersFile:
 
     def _read(self, status: os.stat_result) -> None:
         self._stamp = _stamp(status)
+        if wrong := file_problem(self._path, secret=True):
+            raise ConfigurationError(wrong)
         try:
             text = self._path.read_text()
         except UnicodeDecodeError:
