@@ -34,7 +34,11 @@ def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
 def pids(gateway: GatewayProcess, role: str) -> list[int]:
     """Return the processes of a role."""
     found = proc.marked({"DASKGATEWAY_ROOT": str(gateway.local)})
-    return sorted(pid for pid, environment in found if environment.get("DASKGATEWAY_ROLE") == role and proc.leads_session(pid))
+    return sorted(
+        process.pid
+        for process, environment in found
+        if environment.get("DASKGATEWAY_ROLE") == role and os.getsid(process.pid) == process.pid
+    )
 
 
 def condition(client: Gateway, name: str) -> str:
