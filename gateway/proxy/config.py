@@ -31,7 +31,9 @@ class Proxy(Configurable):
         ["x-forwarded", "forwarded"], "x-forwarded", help="Headers that trusted_proxies write: X-Forwarded-For/-Proto/-Host or Forwarded."
     ).tag(config=True)
     allowed_origins = List(
-        Unicode(), help="Origins, such as https://hub.example.org, whose pages may open WebSockets besides the edge's own."
+        Unicode(),
+        help="Origins, such as https://hub.example.org, whose pages may open WebSockets, log in and change something on"
+        " dashboards, besides the edge's own.",
     ).tag(config=True)
     server_address = Unicode(
         help="The server, for all calls and for routes: unix:/path of server.sock in its state_dir, which nobody else may be able to write"

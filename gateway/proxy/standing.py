@@ -58,6 +58,7 @@ class Standing:
         self._denied: OrderedDict[str, int] = OrderedDict()  # when they expire anyway, by session
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._failed_at = -ASK_AGAIN_S
+        self._unanswered = False
 
     # Sessions
 
@@ -184,9 +185,13 @@ class Standing:
         try:
             verdicts = await self._server.check(grants)
         except Unanswered as error:
-            logger.info("the server does not say whether %d accesses still may be (%s); they go on", len(grants), error)
-            self._failed_at = self._clock()
+            if not self._unanswered:
+                logger.warning("the server does not say whether what is open still may be (%s); it goes on until it expires", error)
+            self._unanswered, self._failed_at = True, self._clock()
             return
+        if self._unanswered:
+            self._unanswered = False
+            logger.info("the server says again what still may be")
         for grant, verdict in zip(grants, verdicts):
             if verdict is False:
                 logger.info("%s is not let in to cluster %s any more", grant.user, grant.uid)

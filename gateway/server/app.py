@@ -286,6 +286,8 @@ class App:
             ]
             if "scheduler_networks" not in self.settings.config.get("Proxy", {}):
                 words.append(f"--Proxy.scheduler_networks={scheduler_networks(self.settings)!r}")
+                if scheduler_networks(self.settings) == proxy.scheduler_networks:
+                    logger.warning("c.Proxy.scheduler_networks is not set: the edge connects to any private address that a scheduler names")
             words += outside_words(self._server_settings.public_url, proxy.prefix, proxy.allowed_origins)
             edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address, self._warm)
             self.edge_address = await edge.start()

@@ -202,7 +202,7 @@ class Checks:
         return [self.verdict] * len(grants)
 
 
-async def test_a_server_that_does_not_answer_is_not_asked_with_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_is_not_asked_with_every_request(caplog: pytest.LogCaptureFixture) -> None:
     checks, clock = Checks(), [1000.0]
     checks.verdict = None
     made = Standing(checks, lambda: clock[0], lambda: 0)
@@ -210,11 +210,14 @@ async def test_a_server_that_does_not_answer_is_not_asked_with_every_request(mon
         assert await made.holds(Grant(UID, "alice", 10, f"session{number}"))
     assert checks.asked == 1
     clock[0] += standing.ASK_AGAIN_S
+    assert await made.holds(Grant(UID, "alice", 10, "session1"))
+    assert (checks.asked, caplog.text.count("does not say")) == (2, 1)
+    clock[0] += standing.ASK_AGAIN_S
     checks.verdict = False
     assert not await made.holds(Grant(UID, "alice", 10, "session1"))
     checks.verdict = True
     assert not await made.holds(Grant(UID, "alice", 10, "session1"))
-    assert checks.asked == 2
+    assert checks.asked == 3
 
 
 async def test_what_is_known_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

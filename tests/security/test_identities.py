@@ -82,6 +82,19 @@ async def test_what_a_token_may_do_is_asked_of_the_authenticator_and_not_remembe
     assert (await doors.principal("bearer", text, "")).admin
 
 
+@pytest.mark.parametrize("stamp", ["x" * 5000, "é" * 20, "\udcff", "a\nb"])
+async def test_whatever_an_authenticator_stamps_a_sign_in_with_travels(stamp: str) -> None:
+    people, clock = People(Principal("alice", stamp=stamp)), Clock()
+    doors, _ = await doors_of(people, clock)
+    opened = await doors.principal("basic", "alice", "")
+    assert 0 < len(opened.stamp) <= 32
+    assert opened.stamp.isascii()
+    assert await doors.present(opened) is not None
+    people.people["alice"] = Principal("alice", stamp=stamp + "x")
+    clock.s += 21
+    assert await doors.present(opened) is None
+
+
 async def test_a_token_has_no_scope_that_its_user_has_not() -> None:
     people, clock = People(Principal("alice", scopes=frozenset({Scope.CLUSTERS_READ, Scope.TOKENS}))), Clock()
     doors, store = await doors_of(people, clock)

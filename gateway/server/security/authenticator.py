@@ -12,6 +12,7 @@ name an administrator acts in, and what is open in somebody's name.
 from __future__ import annotations
 
 import difflib
+import hashlib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -21,6 +22,7 @@ from traitlets.config import Configurable
 from gateway.server.core.model import Principal
 
 GROUP = "gateway.authenticators"
+MAX_STAMP = 32  # letters
 
 
 class AuthenticatorUnavailable(Exception):
@@ -88,6 +90,12 @@ class Authenticator(Configurable):
     def askable(self) -> bool:
         """Whether `identity` may know users. One that knows only some gives an `expires_at` to all others who sign in."""
         return type(self).identity is not Authenticator.identity
+
+
+def short_stamp(stamp: str) -> str:
+    """Return a stamp as it is kept and travels: one that is long, or no plain text, as its hash."""
+    plain = len(stamp) <= MAX_STAMP and stamp.isascii() and stamp.isprintable()
+    return stamp if plain else hashlib.sha256(stamp.encode(errors="surrogatepass")).hexdigest()[:MAX_STAMP]
 
 
 def authenticator_class(name: str) -> type[Authenticator]:

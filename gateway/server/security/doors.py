@@ -12,7 +12,7 @@ from gateway.server.core.model import Principal, Token
 from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security import tokens
 from gateway.server.security.api_tokens import ApiTokens
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials, short_stamp
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.holds import CHECK_S, End, Holds
 from gateway.server.security.identities import Identities
@@ -118,7 +118,8 @@ class Doors:
         if not self._authenticator.askable:
             latest = self._now() + int(self._authenticator.sign_in_holds_s * 1000)
             principal = replace(principal, expires_at=min(principal.expires_at or latest, latest))
-        return replace(principal, token_id="") if principal.token_id else principal
+        stamp = short_stamp(principal.stamp)
+        return replace(principal, token_id="", stamp=stamp) if principal.token_id or stamp != principal.stamp else principal
 
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent. While the database may lack clusters nobody is turned away for good."""

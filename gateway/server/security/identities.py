@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.server.core.model import Principal
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, IdentityNotTold
+from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, IdentityNotTold, short_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ class Identities:
         except Exception as error:
             self._failed(user, error)
             return None
-        known = Known(None if principal is None else replace(principal, user=user, token_id=""), told, asked_at)
+        told_of = None if principal is None else replace(principal, user=user, token_id="", stamp=short_stamp(principal.stamp))
+        known = Known(told_of, told, asked_at)
         self._keep(user, known)
         return known
 
