@@ -19,7 +19,8 @@ from gateway.backends.contract import Phase, StartFailed, Target
 from gateway.backends.pbs import PbsBackend
 from tests.backends.pbs_room import OTHER, Room, replay, room, scheduler, slowly, worker
 from tests.parts.pbs_cases import case
-from tests.parts.pbs_replay import PbsReplay, block, plain, records
+from tests.parts.pbs_replay import PbsReplay
+from tests.parts.pbs_words import block, plain, printed, records
 
 __all__ = ["replay", "room"]  # fixtures
 
@@ -260,8 +261,6 @@ async def test_an_array_that_is_too_large_names_the_option(room: Room) -> None:
 
 
 def test_the_stand_in_prints_as_was_recorded(tmp_path: pathlib.Path) -> None:
-    from tests.parts.pbs_replay import printed
-
     told = case("225-qstat-all-users-as-alice")
     assert printed([block(*item) for item in told.jobs.items()], 1795466253) == told.out
     assert plain("38.pbs-host", told.jobs["38.pbs-host"]) == case("229-qstat-f-w-plain").out

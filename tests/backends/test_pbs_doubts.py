@@ -13,7 +13,7 @@ from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.contract import BackendUnavailable, Phase, Target
 from gateway.backends.pbs_system import PbsSystem
 from tests.backends.pbs_room import OTHER, Room, replay, room, scheduler
-from tests.parts.pbs_replay import block, records
+from tests.parts.pbs_words import block, records
 
 __all__ = ["replay", "room"]
 

@@ -15,7 +15,8 @@ from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.contract import BackendUnavailable, Instance, Phase, Role, Target
 from tests.backends.pbs_room import OTHER, SLEEP, UID, Room, replay, room, scheduler, slowly, worker
 from tests.parts.pbs_cases import case
-from tests.parts.pbs_replay import PbsReplay, block, records
+from tests.parts.pbs_replay import PbsReplay
+from tests.parts.pbs_words import block, records
 
 __all__ = ["replay", "room"]  # fixtures
 

@@ -18,7 +18,7 @@ from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, p
 from gateway.backends.pbs_states import PHASES, Standing, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
 from gateway.backends.pbs_system import doomed
 from tests.parts.pbs_cases import case, names
-from tests.parts.pbs_replay import block, kept_by_client, parse_range, printed
+from tests.parts.pbs_words import block, kept_by_client, parse_range, printed
 
 UID = "c" + "a" * 20
 JOB, ARRAY = JobName("dgw", UID, "default", 4), JobName("dgw", UID, "default", 0)
