@@ -358,7 +358,7 @@ def _opened(name: str, at: int | None, owners: Collection[int]) -> Iterator[int]
         handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
         stack.callback(os.close, handle)
         itself, owner = f"/proc/self/fd/{handle}", os.fstat(handle).st_uid
-        if owners and owner not in (0, *owners):
+        if owners and owner not in (0, os.geteuid(), *owners):
             raise PermissionError(errno.EPERM, "it has a directory of another account in it")
         with contextlib.suppress(PermissionError):  # where root's rights do not reach
             if os.geteuid() == 0 and owner != 0:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.backends.as_user import PIECE_BYTES, open_plain, put_files, remove_tree
@@ -34,9 +34,12 @@ def read_piece(path: str, offset: int, owner: int | None = None) -> bytes:
         return b""
 
 
-async def remove(path: str) -> None:
-    """Remove a directory with all in it, or a file; what is not there is no error. OSError if something is left."""
-    await asyncio.get_running_loop().run_in_executor(_removers(), remove_tree, path)
+async def remove(path: str, owners: Collection[int] = ()) -> None:
+    """Remove a directory with all in it, or a file; what is not there is no error. OSError if something is left.
+
+    With owners (uids) given, no directory of anybody else's is entered: with more rights than a user's own, it could be emptied by it.
+    """
+    await asyncio.get_running_loop().run_in_executor(_removers(), lambda: remove_tree(path, owners=owners))
 
 
 @functools.cache

@@ -190,6 +190,15 @@ def test_what_ends_before_a_directory_is_made_removes_no_words_of_the_sites_line
     assert (kept / "file").exists()
 
 
+def test_no_line_removes_or_changes_what_a_variable_names() -> None:
+    text = script("echo told", {"A": "b"}, {"key.pem": b"secret"}, setup=["module load python"], log_path="/logs/x.log")
+    lines = [line for line in text.splitlines() if any(f"{word} " in line for word in ("rm", "chmod", "mv", "unlink"))]
+    assert len(lines) == 1
+    assert '"$1"' in lines[0]
+    assert "$dgw" not in lines[0]
+    assert not any(f"${name}" in lines[0] for name in ("{A", "A", "{T", "T", "{H", "H", "{d", "d"))
+
+
 # Ends
 
 

@@ -73,6 +73,21 @@ async def test_a_log_of_another_owner_is_not_read_with_the_gateways_rights(log: 
         open_plain(log, 0)
 
 
+async def test_a_directory_of_anothers_among_a_users_logs_is_not_emptied_with_the_gateways_rights(log: pathlib.Path) -> None:
+    if os.geteuid() != 0:
+        missing("root", "sudo make test (files are given to other accounts)")
+    write_files(log.parent / "moved", {"file": b"years of work"})
+    for path, account in ((log.parent, "games"), (log.parent / "moved", "news"), (log.parent / "moved" / "file", "news")):
+        os.chown(path, TokenIdentity().owner(account) or 0, -1)
+    for account in ("games", "no-such-account"):
+        with pytest.raises(PermissionError, match="a directory of another account"):
+            await TokenIdentity().remove(account, str(log.parent))
+    assert (log.parent / "moved" / "file").read_bytes() == b"years of work"
+    os.chown(log.parent / "moved", TokenIdentity().owner("games") or 0, -1)
+    await TokenIdentity().remove("games", str(log.parent))
+    assert os.listdir(log.parents[1]) == ["secret"]
+
+
 async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(tmp_path: pathlib.Path) -> None:
     room = PretendSystem()
     backend = PretendBackend(room, root=str(tmp_path / "root"), tag="dgw", observe_interval_s=0.1, first_look_s=0)

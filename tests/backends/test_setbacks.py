@@ -68,7 +68,7 @@ async def test_what_a_batch_system_left_and_cannot_be_removed_is_tried_seldom(
         write_files(tmp_path / place / UID, {"file": b""})
     tries = []
 
-    def busy(path: str) -> None:
+    def busy(path: str, owners: object) -> None:
         tries.append(path)
         raise OSError(16, "Device or resource busy", path)
 
@@ -105,7 +105,7 @@ async def test_removals_take_no_thread_of_others(tmp_path: pathlib.Path, monkeyp
     begun, goes_on = asyncio.Semaphore(0), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def endless(path: str) -> None:
+    def endless(path: str, owners: object) -> None:
         loop.call_soon_threadsafe(begun.release)
         asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result()
 

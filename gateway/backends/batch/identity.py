@@ -10,6 +10,7 @@ import asyncio
 import base64
 import getpass
 import json
+import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -146,7 +147,15 @@ class ServiceIdentity:
 
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory or file."""
-        await own_files.remove(path)
+
+        def owners() -> tuple[int, ...]:
+            try:
+                owner = self.owner(account)
+            except OSError:  # there is no such account any more
+                owner = os.geteuid()
+            return () if owner is None else (owner,)
+
+        await own_files.remove(path, await asyncio.to_thread(owners))
 
 
 class SudoIdentity:
