@@ -71,8 +71,9 @@ class Agent:
 async def _hold(listener: str, state_dir: pathlib.Path, uids: Sequence[str]) -> None:
     """Keep every cluster's agent connected until standard input ends."""
     tokens = agent_tokens(state_dir)
-    async with grpc.aio.insecure_channel(listener) as channel, AsyncExitStack() as stack:
-        for chunk in batched(uids, AT_A_TIME):
+    async with AsyncExitStack() as stack:
+        for chunk in batched(uids, AT_A_TIME):  # a connection takes so many streams, and each agent has its own in life
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(listener, [("grpc.use_local_subchannel_pool", 1)]))
             await asyncio.gather(*(stack.enter_async_context(Agent(channel, uid, tokens[uid])) for uid in chunk))
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)

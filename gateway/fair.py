@@ -8,7 +8,7 @@ handshakes.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 Grant = Callable[[], None]  # is called when it is one's turn, perhaps before `ask` returns; must not raise
@@ -38,13 +38,45 @@ class Bucket:
 
 
 class _Share:
-    """What one key has and wants."""
+    """What one key has and wants: those who wait, in turn among the kinds that they name, such as connections of one address."""
 
-    __slots__ = ("taken", "waiting")
+    __slots__ = ("_kinds", "count", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
-        self.waiting: deque[Grant] = deque()
+        self.count = 0  # of those who wait
+        self._kinds: OrderedDict[str, deque[Grant]] = OrderedDict()
+
+    def append(self, grant: Grant, kind: str) -> None:
+        """Let one wait."""
+        self._kinds.setdefault(kind, deque()).append(grant)
+        self.count += 1
+
+    def pop(self) -> Grant:
+        """Return whose turn it is."""
+        kind, grants = next(iter(self._kinds.items()))
+        grant = grants.popleft()
+        self.count -= 1
+        if grants:
+            self._kinds.move_to_end(kind)
+        else:
+            del self._kinds[kind]
+        return grant
+
+    def waiting(self, kind: str) -> int:
+        """Return how many of a kind wait."""
+        return len(self._kinds.get(kind, ()))
+
+    def remove(self, grant: Grant) -> bool:
+        """Let one wait no more; False if it did not."""
+        for kind, grants in self._kinds.items():
+            if grant in grants:
+                grants.remove(grant)
+                self.count -= 1
+                if not grants:
+                    del self._kinds[kind]
+                return True
+        return False
 
 
 class FairPool:
@@ -61,16 +93,30 @@ class FairPool:
         self.taken = 0
         self.waiting = 0
 
-    def ask(self, key: str, grant: Grant, now: float) -> bool:
-        """Ask for a place; False if too many of that key wait already."""
+    def take(self, key: str) -> bool:
+        """Take a place at once, where one is free that nobody waits for; False if not. Of a pool that knows no bucket."""
+        share = self._shares.get(key)
+        if self.taken >= self._total or self._ring or self._bucket is not None:
+            return False
+        if share is None:
+            share = self._shares[key] = _Share()
+        elif share.taken >= self._each:
+            return False
+        share.taken += 1
+        self.taken += 1
+        return True
+
+    def ask(self, key: str, grant: Grant, now: float, kind: str = "") -> bool:
+        """Ask for a place; False if too many of that key wait already. Within a key, kinds take turns."""
         share = self._shares.get(key)
         if share is None:
             share = self._shares[key] = _Share()
-        if len(share.waiting) >= self._most_waiting:
+        if share.count >= self._most_waiting:
+            self._drop(key, share)
             return False
-        share.waiting.append(grant)
+        share.append(grant, kind)
         self.waiting += 1
-        if len(share.waiting) == 1 and share.taken < self._each:
+        if share.count == 1 and share.taken < self._each:
             self._ring.append(key)
         self.pump(now)
         return True
@@ -80,7 +126,7 @@ class FairPool:
         share = self._shares[key]
         share.taken -= 1
         self.taken -= 1
-        if share.waiting and share.taken == self._each - 1:
+        if share.count and share.taken == self._each - 1:
             self._ring.append(key)
         self._drop(key, share)
         self.pump(now)
@@ -88,11 +134,10 @@ class FairPool:
     def withdraw(self, key: str, grant: Grant) -> bool:
         """Ask no more; False if it was not waiting."""
         share = self._shares.get(key)
-        if share is None or grant not in share.waiting:
+        if share is None or not share.remove(grant):
             return False
-        share.waiting.remove(grant)
         self.waiting -= 1
-        if not share.waiting and share.taken < self._each:
+        if not share.count and share.taken < self._each:
             self._ring.remove(key)
         self._drop(key, share)
         return True
@@ -113,16 +158,16 @@ class FairPool:
 
     def _give(self, key: str) -> None:
         share = self._shares[key]
-        grant = share.waiting.popleft()
+        grant = share.pop()
         share.taken += 1
         self.taken += 1
         self.waiting -= 1
-        if share.waiting and share.taken < self._each:
+        if share.count and share.taken < self._each:
             self._ring.append(key)
         grant()
 
     def _drop(self, key: str, share: _Share) -> None:
-        if not share.taken and not share.waiting:
+        if not share.taken and not share.count:
             del self._shares[key]
 
     def held_by(self, key: str) -> int:
@@ -130,7 +175,9 @@ class FairPool:
         share = self._shares.get(key)
         return share.taken if share is not None else 0
 
-    def wanted_by(self, key: str) -> int:
-        """Return how many of a key wait."""
+    def wanted_by(self, key: str, kind: str | None = None) -> int:
+        """Return how many of a key wait, or of one kind of it."""
         share = self._shares.get(key)
-        return len(share.waiting) if share is not None else 0
+        if share is None:
+            return 0
+        return share.count if kind is None else share.waiting(kind)

@@ -88,6 +88,19 @@ def canonical(host: str) -> str:
     return host if address is None else str(address)
 
 
+def group_of(address: str) -> str:
+    """Return what counts as one address: of IPv6 the network of 64 bits that one host commonly has to itself."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where to connect to."""

@@ -22,9 +22,9 @@ class Turns:
         self.pool = pool
         self._timer: asyncio.TimerHandle | None = None
 
-    def ask(self, key: str, grant: Grant) -> bool:
+    def ask(self, key: str, grant: Grant, kind: str = "") -> bool:
         """Ask for a place; False if too many of that key wait already."""
-        asked = self.pool.ask(key, grant, asyncio.get_running_loop().time())
+        asked = self.pool.ask(key, grant, asyncio.get_running_loop().time(), kind)
         self._go_on()
         return asked
 
@@ -34,15 +34,15 @@ class Turns:
         self._go_on()
 
     @contextlib.asynccontextmanager
-    async def turn(self, key: str) -> AsyncIterator[None]:
+    async def turn(self, key: str, kind: str = "") -> AsyncIterator[None]:
         """Wait for a place and have it; Crowded if too many of that key wait already."""
-        await self.take(key)
+        await self.take(key, kind)
         try:
             yield
         finally:
             self.give_back(key)
 
-    async def take(self, key: str) -> None:
+    async def take(self, key: str, kind: str = "") -> None:
         """Wait for a place, to be given back; Crowded if too many of that key wait already."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -51,7 +51,7 @@ class Turns:
                 return
             granted.set_result(None)
 
-        if not self.ask(key, grant):
+        if not self.ask(key, grant, kind):
             raise Crowded
         try:
             await granted

@@ -35,6 +35,7 @@ SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
 MAX_TICKET_BYTES = 1024
 MAX_REQUEST_BYTES = 256 * 1024  # of one request of a user, as protobuf
 
+MAX_STREAMS = 200  # calls that are open at a time on one HTTP/2 connection: server and edge tell clients so
 RELAYED = "daskgateway-edge/"  # begins the name of an edge's end of a connection that it relays, on the server's own socket
 EDGE_CALLER = "dgw-caller"  # metadata key: for which address the edge makes a call itself; believed beside EDGE_TOKEN
 EDGE_TOKEN = "dgw-edge-token"  # metadata key: the edge's token, on calls that it makes for others

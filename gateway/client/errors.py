@@ -118,6 +118,10 @@ class Overloaded(GatewayError):
     """Too much at once; try again later."""
 
 
+class SignInsSlowed(Overloaded):
+    """Many sign-ins with this name or from this address have failed; `retry_after_s` says when to try again."""
+
+
 class QuotaExceeded(Overloaded):
     """A quota is used up; `quotas` says which, and `retry_after_s` when it may be worth to try again."""
 
@@ -174,6 +178,7 @@ BY_REASON: dict[str, type[GatewayError]] = {
     "IDENTITY_UNAVAILABLE": Unavailable,
     "BACKEND_UNAVAILABLE": Unavailable,
     "RIGHTS_CHANGED": Unavailable,
+    "SIGN_INS_SLOWED": SignInsSlowed,
 }
 BY_CODE: dict[str, type[GatewayError]] = {
     "UNAUTHENTICATED": AuthenticationFailed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 
@@ -14,19 +13,6 @@ class Limits:
     per_address: int
     per_cluster: int
     newcomers: int  # of those, how many may not yet have said what they want
-
-
-def group_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the network of 64 bits that one host commonly has to itself."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
 class Admission:

@@ -102,7 +102,7 @@ class Edge:
             self._upstream,
             calls,
             self.counts,
-            Bounds(streams=options.max_streams_per_connection),
+            Bounds(),
             self._http_server.protocol,
             head_s=options.header_timeout_s,
             body_s=options.message_timeout_s,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.wire import MAX_STREAMS
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much of what a connection may send: at a time, or as rate a second and burst."""
 
-    streams: int = 200
+    streams: int = MAX_STREAMS
     block_bytes: int = 32 * 1024  # of one request's head, as it travels
     block_frames: int = 16
     held_bytes: int = 128 * 1024  # of requests that wait for their turn; nothing more is read meanwhile

@@ -103,14 +103,24 @@ def unauthenticated() -> web.Response:
 def rpc_failure(error: grpc.aio.AioRpcError) -> web.Response:
     """Return what the server said went wrong."""
     status = status_pb2.Status()
-    headers = {}
+    headers: dict[str, str] = {}
     trailers: Any = error.trailing_metadata() or ()
     for key, value in trailers:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             status = status_pb2.Status.FromString(value)
+            headers |= _retry_after(status)
         elif key in PASSED:
             headers[key] = str(value)
     return failure(error.code().name, error.details() or "", list(status.details), headers)
+
+
+def _retry_after(status: status_pb2.Status) -> dict[str, str]:
+    """Return RetryInfo as HTTP tells it, in whole seconds."""
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Unpack(retry):
+            return {"Retry-After": str(retry.retry_delay.seconds + (1 if retry.retry_delay.nanos else 0))}
+    return {}
 
 
 def credentials(request: web.Request) -> list[tuple[str, str]]:

@@ -59,9 +59,6 @@ class Proxy(Configurable):
     max_connections_per_cluster = Int(
         2_000, min=1, help="Connections to one cluster's scheduler, tunnels too, that one process serves at a time; more are closed."
     ).tag(config=True)
-    max_streams_per_connection = Int(
-        200, min=8, max=1000, help="Calls that a client may have open at a time on one HTTP/2 connection; it is told so."
-    ).tag(config=True)
     max_newcomers = Int(6_000, min=1, help="Connections that have not yet said what they want; the oldest gives way.").tag(config=True)
     max_pipes = Int(
         32,

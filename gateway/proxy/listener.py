@@ -13,7 +13,8 @@ import socket
 from collections.abc import Callable
 from socket import SocketType
 
-from gateway.proxy.admission import Admission, group_of
+from gateway.networks import group_of
+from gateway.proxy.admission import Admission
 from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, Junk, NeedMore, Verdict, judge
 from gateway.proxy.counts import Counts
 from gateway.proxy.deadlines import Deadlines

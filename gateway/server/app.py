@@ -41,9 +41,11 @@ from gateway.server.room import Room
 from gateway.server.rpc import host
 from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
+from gateway.server.rpc.caller import calling_user
 from gateway.server.rpc.cluster_service import ClusterServicer
 from gateway.server.rpc.credential_service import CredentialServicer
-from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor, LimitsInterceptor
+from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor
+from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import tickets, tokens
 from gateway.server.security.doors import Doors
@@ -64,7 +66,6 @@ MAX_SOCKET_PATH = 100  # a Unix socket's path has at most 107 bytes
 FORGET_INTERVAL_S = 3600.0
 REMEMBERED_S = 86400.0
 STOP_CLUSTERS_S = 60.0
-CERTIFICATE_THREADS = 2
 
 
 def now_ms() -> int:
@@ -82,7 +83,7 @@ class App:
         self._server_settings = found.server
         self.state_dir = pathlib.Path(found.server.state_dir).expanduser().resolve()
         self._draining = asyncio.Event()
-        self._threads = ThreadPoolExecutor(CERTIFICATE_THREADS, thread_name_prefix="keys")
+        self._threads = ThreadPoolExecutor(keys.THREADS, thread_name_prefix="keys")
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[Any]] = []
         self._endpoint = Endpoint("127.0.0.1", 0, "")
@@ -148,7 +149,7 @@ class App:
             except BackendUnavailable as error:
                 raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        credentials = keys.Keys(keyring, signer, self._doors.forget_token, now_ms, self._threads, cluster_keys)
+        credentials = keys.Keys(keyring, signer, self._doors.forget_token, now_ms, self._threads, cluster_keys, calling_user)
         self.services = self._services(credentials, backends)
         await self._listen(signer)
         await self._start_edge()
@@ -200,12 +201,13 @@ class App:
         local = local_backends(self.settings)
         agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set, local)
         self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set, local, self._doubts.holds)
+        limits = CallLimits(options.max_calls, options.max_calls_per_user, options.max_streams, options.max_streams_per_user)
         self._grpc, self._healthy = host.build(
             [
-                ContextInterceptor(),
+                ContextInterceptor(self._doors.is_edge),
                 ErrorInterceptor(),
                 AuthenticationInterceptor(self._doors),
-                LimitsInterceptor(options.max_calls, options.max_streams, options.max_streams_per_user, self._draining.is_set),
+                LimitsInterceptor(limits, self._draining.is_set),
             ],
             [
                 (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(self.services)),

@@ -118,7 +118,12 @@ class DaskGateway(Configurable):
         help="Space on disk that is given to the database beforehand, so that what ends can be recorded when others have filled the disk."
         " 0: none.",
     ).tag(config=True)
-    max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
+    max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; as many wait, and more are refused with RESOURCE_EXHAUSTED.").tag(
+        config=True
+    )
+    max_calls_per_user = Int(
+        100, min=1, help="Unary calls of one user worked on at a time; as many wait, users in turn, and more are refused."
+    ).tag(config=True)
     max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
     max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)
     max_token_ttl_s = Float(366 * 86400.0, min=60, max=MAX_DURATION_S, help="Longest life of an API token, in seconds.").tag(config=True)

@@ -8,22 +8,28 @@ import pathlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from gateway.backends.contract import Launch
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
 from gateway.configfile import ConfigurationError
 from gateway.custody import file_problem
+from gateway.fair import FairPool
 from gateway.keptfile import read_kept, write_kept
 from gateway.server.core.model import Cluster, Principal, Worker
 from gateway.server.security import certificates, tickets, tokens
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.secrets import Keyring
 from gateway.server.store.contract import Store
+from gateway.turns import Turns
 from gateway.wire import Ticket
 
 KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about 5 KiB each
 LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
 TICKET_ID_BYTES = 16
+THREADS = 2  # that make keys and certificates
+CALLS = 1_000_000  # more than there can be at a time: calls are bounded before they come here
+T = TypeVar("T")
 GRACE_S = 86400.0  # certificates outlive their cluster
 
 
@@ -38,9 +44,16 @@ class Keys:
         now: Callable[[], int],
         threads: ThreadPoolExecutor,
         cluster_keys: ClusterKeys,
+        whose: Callable[[], str] = lambda: "",  # the user who calls
     ) -> None:
-        self._keyring, self._signer, self._now, self._threads = keyring, signer, now, threads
+        self._keyring, self._signer, self._now, self._threads, self._whose = keyring, signer, now, threads, whose
         self._forget_token, self._cluster_keys = forget_token, cluster_keys
+        self._turns = Turns(FairPool(THREADS, THREADS, most_waiting=CALLS))
+
+    async def _compute(self, work: Callable[[], T]) -> T:
+        """Do what takes a thread's time, users in turn: one who asks for a hundred keys keeps nobody waiting for one."""
+        async with self._turns.turn(self._whose()):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         """Return a new cluster's secrets, sealed."""
@@ -50,7 +63,7 @@ class Keys:
             secrets = certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s)
             return secrets, self._keyring.seal(secrets)
 
-        secrets, sealed = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+        secrets, sealed = await self._compute(make)
         self._cluster_keys.keep(uid, secrets)  # its scheduler's start is about to need them
         return sealed
 
@@ -62,7 +75,7 @@ class Keys:
             certificate, expires_at = certificates.sign_client(secrets, public_key, user=user, now=self._now(), ttl_s=ttl_s)
             return certificate, secrets.ca_certificate.decode(), expires_at
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, sign)
+        return await self._compute(sign)
 
     def mint_token(self) -> tuple[str, str, bytes]:
         """Return a new API token's text, id and hash."""

@@ -17,7 +17,8 @@ import pytest
 from daskgateway.internal.v1 import route_pb2
 
 from gateway.configfile import ConfigurationError
-from gateway.proxy.admission import Admission, Limits, group_of
+from gateway.networks import group_of
+from gateway.proxy.admission import Admission, Limits
 from gateway.proxy.app import descriptors_wanted
 from gateway.proxy.config import Proxy
 from gateway.proxy.poller import IN

@@ -26,7 +26,8 @@ from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
 from gateway.server.rpc.cluster_service import ClusterServicer
 from gateway.server.rpc.credential_service import CredentialServicer
-from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor, LimitsInterceptor
+from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor
+from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.store.memory import MemoryStore
 from gateway.server.usecases.rates import Rates
@@ -190,7 +191,9 @@ class Harness:
     offers: Offers = field(default_factory=Offers)
     patience: Patience = Patience(retention_s=3600.0)
     max_streams_per_user: int = 50
+    own_socket: str = ""  # path of a socket that it listens on too
     max_calls: int = 500
+    max_calls_per_user: int = 200
     quotas: Quotas = Quotas()
     make_doors: Callable[[Any], Any] = lambda store: PretendDoors()  # of the store
     credentials_port: Any = field(default_factory=PretendCredentials)
@@ -231,10 +234,10 @@ class Harness:
         agents = AgentServicer(view, self.reconciler, self.switchboard, self.now_ms, self.draining.is_set, self.local_backends)
         self.route_servicer = RouteServicer(view, [b"k" * 32], self.draining.is_set, self.local_backends)
         interceptors = [
-            ContextInterceptor(),
+            ContextInterceptor(lambda token: token == "edge"),
             ErrorInterceptor(),
             AuthenticationInterceptor(self.doors),
-            LimitsInterceptor(self.max_calls, 1000, self.max_streams_per_user, self.draining.is_set),
+            LimitsInterceptor(CallLimits(self.max_calls, self.max_calls_per_user, 1000, self.max_streams_per_user), self.draining.is_set),
         ]
         self.server, self.healthy = host.build(
             interceptors,
@@ -251,6 +254,8 @@ class Harness:
             with_reflection=True,
         )
         self.port = host.listen(self.server, "127.0.0.1:0", None)
+        if self.own_socket:
+            host.listen(self.server, f"unix:{self.own_socket}", None)
         await self.server.start()
         await host.set_health(self.healthy, True)
         await self.reconciler.start()

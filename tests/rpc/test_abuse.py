@@ -17,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.server.rpc.bounds import MAX_BYTES
-from gateway.server.rpc.interceptors import MAX_OPEN_STREAMS, MAX_STREAMS_PER_AGENT
+from gateway.server.rpc.limits import MAX_OPEN_STREAMS_PER_ADDRESS, MAX_STREAMS_PER_AGENT
 from gateway.server.store.sqlite import SqliteStore
 from gateway.server.usecases.clusters import encode_token
 from tests.rpc.harness import Harness, PretendAgent, as_
@@ -178,28 +178,6 @@ async def test_a_forged_page_token_is_an_invalid_argument(tmp_path: pathlib.Path
         await harness.stop()
 
 
-async def test_calls_beyond_the_limit_are_refused_with_a_time_to_come_back(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
-    transact, answers = harness.store.transact, asyncio.Event()
-
-    async def slow(fn: Any) -> Any:
-        await answers.wait()
-        return await transact(fn)
-
-    monkeypatch.setattr(harness.store, "transact", slow)
-    waiting = [harness.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice")) for n in range(harness.max_calls)]
-    async with asyncio.timeout(20):
-        while (code := (await outcome(call(harness, GET, request_about(GET, cluster.name), as_("alice")), GET))[0]) == "OK":
-            pass  # until all of them have arrived
-    assert code == "RESOURCE_EXHAUSTED"
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=cluster.name), metadata=as_("alice"))
-    assert reason(refused.value) == "OVERLOADED"
-    assert details(refused.value)["RetryInfo"].retry_delay.seconds == 1
-    answers.set()
-    assert len({made.uid for made in await asyncio.gather(*waiting)}) == harness.max_calls
-
-
 async def test_one_user_who_waits_for_much_keeps_nobody_out() -> None:
     """A wait lasts for a minute: as many as there may be calls would close the gateway to everybody."""
     harness = Harness(max_calls=20, max_streams_per_user=10)
@@ -240,7 +218,7 @@ async def test_an_agents_token_opens_no_more_streams_than_an_agent_needs(harness
 
 async def test_who_does_not_sign_in_cannot_use_up_the_streams(harness: Harness) -> None:
     stub = health_pb2_grpc.HealthStub(harness.channel)
-    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_OPEN_STREAMS)]
+    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_OPEN_STREAMS_PER_ADDRESS)]
     for watch in watches:
         await watch.read()
     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -19,6 +19,7 @@ from gateway.server.doubts import Doubts
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import route_service
 from gateway.server.rpc.caller import Caller, current
+from gateway.server.security.authenticator import Authenticator
 from gateway.server.security.doors import Doors
 from gateway.server.store.contract import Last
 from gateway.server.store.memory import MemoryStore
@@ -142,7 +143,7 @@ async def test_a_word_holds_until_it_is_done_also_across_a_restart(tmp_path: pat
 async def test_while_it_is_doubted_no_agent_is_turned_away_for_good(tmp_path: pathlib.Path) -> None:
     room = Room(tmp_path)
     await room.open()
-    doors = Doors(None, room.store, None, b"", lambda: 0, room.doubts.holds)  # type: ignore[arg-type]
+    doors = Doors(Authenticator(), room.store, None, b"", lambda: 0, room.doubts.holds)  # type: ignore[arg-type]
     for uid in (LOST, ENDED.uid):
         with pytest.raises(StoreUnavailable):  # nobody has looked yet whether something runs unknown
             await doors.agent(uid, "token")

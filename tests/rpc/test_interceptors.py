@@ -27,6 +27,10 @@ class EndedContext:
         assert not self.ended, "the peer was asked for after the call had ended"
         return "ipv4:127.0.0.1:1"
 
+    def invocation_metadata(self) -> tuple[()]:
+        assert not self.ended, "the metadata was asked for after the call had ended"
+        return ()
+
     def time_remaining(self) -> float:
         assert not self.ended, "the deadline was asked for after the call had ended"
         return 10.0

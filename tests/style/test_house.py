@@ -38,7 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "gateway.server.usecases": ("gateway.server.usecases", *CONTRACTS),
     "gateway.server.reconcile": ("gateway.server.reconcile", *CONTRACTS),
     "gateway.server.store": ("gateway.server.store", *CONTRACTS),
-    "gateway.server.rpc": ("gateway.server.rpc", "gateway.server.usecases", "daskgateway", *SHARES, *CONTRACTS),
+    "gateway.server.rpc": ("gateway.server.rpc", "gateway.server.usecases", "daskgateway", "gateway.networks", *SHARES, *CONTRACTS),
     "gateway.turns": ("gateway.turns", "gateway.fair"),
     "gateway.backends": ("gateway.backends", "gateway.wire", "gateway.keptfile", "gateway.variables"),
     "gateway.networks": ("gateway.networks", "gateway.wire"),

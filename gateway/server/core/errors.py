@@ -140,6 +140,13 @@ class Overloaded(ServiceError):
     reason = "OVERLOADED"
 
 
+class SignInsSlowed(ServiceError):
+    """Too many sign-ins from {address} have failed or wait; try again later."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "SIGN_INS_SLOWED"
+
+
 class QuotaExceeded(ServiceError):
     """{what}."""
 

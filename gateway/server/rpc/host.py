@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from gateway.server.rpc.chain import Chain
 from gateway.server.rpc.messages import serialized
 from gateway.server.rpc.requests import reader
+from gateway.wire import MAX_STREAMS
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", 2 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 32 * 1024),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),  # by default without end: 20,000 heads without bodies took half a gigabyte
+    ("grpc.http2.lookahead_bytes", 64 * 1024),  # of a body that nobody has asked for yet; by default 4 MiB of each stream
+    ("grpc.http2.max_frame_size", 16 * 1024),
     ("grpc.server.max_pending_requests", PENDING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
     ("grpc.keepalive_time_ms", 60_000),

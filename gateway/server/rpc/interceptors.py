@@ -1,4 +1,4 @@
-"""What every call passes through, from the outside in: context, errors, authentication, limits.
+"""What every call passes through, from the outside in: context, errors, authentication; then come its limits (`limits.py`).
 
 The outermost two never let an exception's text out: an uncaught one becomes INTERNAL with a correlation id that the log explains.
 """
@@ -10,9 +10,8 @@ import inspect
 import logging
 import secrets
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -22,10 +21,8 @@ from grpc_interceptor.server import AsyncServerInterceptor
 from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.errors import (
     CredentialsInvalid,
-    Draining,
     FieldInvalid,
     MachineRoomUnavailable,
-    Overloaded,
     ServiceError,
     StoreUnavailable,
     Violation,
@@ -33,6 +30,7 @@ from gateway.server.core.errors import (
 from gateway.server.core.model import Principal
 from gateway.server.rpc import bounds
 from gateway.server.rpc.caller import Caller, current
+from gateway.server.rpc.peers import peer_of
 from gateway.server.rpc.requests import Malformed
 from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
 from gateway.server.store.contract import StoreUnreachable
@@ -46,8 +44,6 @@ EDGE_PREFIXES = ("/daskgateway.internal.v1.RouteService/", "/daskgateway.interna
 AGENT_UID = "dgw-uid"
 # They last for a minute or for ever: counted as streams, or they would keep all other calls out.
 LONG_CALLS = ("/daskgateway.v1.ClusterService/WaitCluster", "/grpc.health.v1.Health/Watch")
-MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
-MAX_STREAMS_PER_AGENT = 8  # a lost one may be seen to end only after the next has begun
 MAX_CREDENTIALS = 16 * 1024
 OVERLOAD_RETRY_S = 1.0
 UNREAD_S = 1.0  # a stream whose caller does not read is cut so long after what let the caller in was taken away
@@ -98,10 +94,14 @@ class _Around(AsyncServerInterceptor):
 
 
 class ContextInterceptor(_Around):
-    """Gives the call a correlation id and logs how it ended."""
+    """Gives the call a correlation id, finds out where it comes from, and logs how it ended."""
+
+    def __init__(self, is_edge: Callable[[str], bool] = lambda token: False) -> None:
+        """`is_edge`: whether a token is an edge's, which is believed whom it calls for."""
+        self._is_edge = is_edge
 
     async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
-        begun = _begin(context)
+        begun = self._begin(context)
         try:
             answer = await method(request, context)
         except BaseException as error:
@@ -113,7 +113,7 @@ class ContextInterceptor(_Around):
 
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
-        begun = _begin(context)
+        begun = self._begin(context)
         try:
             yield
         except BaseException as error:
@@ -121,27 +121,29 @@ class ContextInterceptor(_Around):
             raise
         _tell(begun, context, method)
 
-
-def _begin(context: Context) -> tuple[Caller, str, float, float | None]:
-    caller = Caller(secrets.token_hex(8))
-    current.set(caller)
-    # Peer and deadline are asked for now: to ask once the call has ended crashes the process.
-    return caller, context.peer(), time.perf_counter(), context.time_remaining()
+    def _begin(self, context: Context) -> tuple[Caller, float, float | None]:
+        # Peer, metadata and deadline are asked for now: to ask once the call has ended crashes the process.
+        metadata = dict(context.invocation_metadata() or ())
+        caller = Caller(secrets.token_hex(8), peer=peer_of(context.peer(), metadata, self._is_edge), metadata=metadata)
+        current.set(caller)
+        return caller, time.perf_counter(), context.time_remaining()
 
 
 def _tell(
-    begun: tuple[Caller, str, float, float | None],
+    begun: tuple[Caller, float, float | None],
     context: Context,
     method: str,
     level: int = logging.INFO,
     error: BaseException | None = None,
 ) -> None:
-    caller, peer, began, given_s = begun
+    caller, began, given_s = begun
     if logger.isEnabledFor(level) and not method.startswith(OPEN_PREFIXES):
         took_s = time.perf_counter() - began
         name = _code(context, error, late=given_s is not None and took_s > given_s - DEADLINE_SLACK_S)
         took_ms = took_s * 1000
-        logger.log(level, "%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, peer)
+        logger.log(
+            level, "%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, caller.peer.shown
+        )
 
 
 def _code(context: Context, error: BaseException | None, *, late: bool) -> str:
@@ -279,7 +281,8 @@ class AuthenticationInterceptor(_Around):
                     last.cancel()
 
     async def _admit(self, context: Context, method: str) -> None:
-        metadata, caller = _headers_of(context), current.get()
+        caller = current.get()
+        metadata = caller.metadata
         scheme, rest = _credentials(metadata)
         if method.startswith(AGENT_PREFIX):
             uid = str(metadata.get(AGENT_UID, ""))
@@ -289,15 +292,11 @@ class AuthenticationInterceptor(_Around):
             await self._doorkeeper.edge(rest if scheme == "bearer" else "")
             caller.edge, caller.user = True, "edge"
         else:
-            caller.principal = await self._doorkeeper.principal(scheme, rest, context.peer())
+            caller.principal = await self._doorkeeper.principal(scheme, rest, caller.peer.address)
             caller.user = caller.principal.user
 
 
-def _headers_of(context: Context) -> dict[str, Any]:
-    return dict(context.invocation_metadata() or ())
-
-
-def _credentials(metadata: dict[str, Any]) -> tuple[str, str]:
+def _credentials(metadata: Mapping[str, Any]) -> tuple[str, str]:
     """Return scheme, in lower case, and value of what a caller sent."""
     value = metadata.get(AUTHORIZATION, "")
     if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
@@ -308,57 +307,3 @@ def _credentials(metadata: dict[str, Any]) -> tuple[str, str]:
 
 def _nothing() -> None:
     """Let go of nothing."""
-
-
-class LimitsInterceptor(AsyncServerInterceptor):
-    """Bounds the calls worked on at a time, and the streams open, in all and for each user."""
-
-    def __init__(self, max_calls: int, max_streams: int, max_streams_per_user: int, draining: Callable[[], bool]) -> None:
-        self._max_calls, self._max_streams, self._max_streams_per_user = max_calls, max_streams, max_streams_per_user
-        self._draining = draining
-        self._calls = 0
-        self._streams: Counter[str] = Counter()
-        self._open_streams = 0
-
-    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
-        if self._draining() and not method_name.startswith(OPEN_PREFIXES):
-            raise Draining(retry_after_s=OVERLOAD_RETRY_S)
-        if inspect.isasyncgenfunction(method):
-            return self._stream(method, request_or_iterator, context)
-        if method_name in LONG_CALLS:
-            with self._open():
-                return await method(request_or_iterator, context)
-        if self._calls >= self._max_calls:
-            raise Overloaded(metadata={"what": f"{self._max_calls} calls are being worked on"}, retry_after_s=OVERLOAD_RETRY_S)
-        self._calls += 1
-        try:
-            answer: Awaitable[Any] | Any = method(request_or_iterator, context)
-            return await answer if inspect.isawaitable(answer) else answer
-        finally:
-            self._calls -= 1
-
-    async def _stream(self, method: Method, request: Any, context: Context) -> AsyncIterator[Any]:
-        with self._open():
-            async with aclosing(method(request, context)) as messages:
-                async for message in messages:
-                    yield message
-
-    @contextmanager
-    def _open(self) -> Iterator[None]:
-        caller = current.get()
-        user = caller.user  # of an agent: that of its cluster, since its token is in its user's hands
-        most = MAX_STREAMS_PER_AGENT if caller.agent_uid else self._max_streams_per_user if user else MAX_OPEN_STREAMS
-        if self._open_streams >= self._max_streams:
-            raise Overloaded(metadata={"what": f"{self._max_streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
-        if not caller.edge and self._streams[user] >= most:
-            whose = "you have" if user else "callers who did not sign in have"
-            raise Overloaded(metadata={"what": f"{whose} {most} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
-        self._open_streams += 1
-        self._streams[user] += 1
-        try:
-            yield
-        finally:
-            self._open_streams -= 1
-            self._streams[user] -= 1
-            if not self._streams[user]:
-                del self._streams[user]

@@ -39,13 +39,14 @@ class Credentials:
 
     scheme: str  #: lower case
     value: str  #: everything after the scheme
-    peer: str  #: where it came from, as gRPC tells
+    peer: str  #: the address it came from (of IPv6 a network of 64 bits), also where an edge or a trusted proxy stands between
 
 
 class Authenticator(Configurable):
     """Base of authenticators; configured by traitlets, found by entry point."""
 
     schemes: tuple[str, ...] = ()
+    at_a_time: int = 16  #: how many `authenticate` may be asked about at a time; others wait, addresses and names in turn
     challenges: tuple[str, ...] = ()  #: what to answer in WWW-Authenticate to one who sent nothing
 
     identity_kept_s = Float(
@@ -67,6 +68,10 @@ class Authenticator(Configurable):
 
     async def close(self) -> None:
         """Let go of everything."""
+
+    def remembered(self, credentials: Credentials) -> Principal | None:
+        """Return who this is if these very credentials were right a moment ago; must cost next to nothing. Others may wait for a turn."""
+        return None
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return who this is now, None if the credentials prove nothing. AuthenticatorUnavailable if that cannot be told.

@@ -16,6 +16,7 @@ from gateway.server.security.authenticator import Authenticator, AuthenticatorUn
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.holds import CHECK_S, End, Holds
 from gateway.server.security.identities import Identities
+from gateway.server.security.sign_in import SignInDesk
 from gateway.server.store.contract import Store
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Doors:
         self._authenticator, self._store, self._cluster_secrets = authenticator, store, cluster_secrets
         self._edge_hash, self._now, self._doubted = edge_hash, now, doubted
         self._api_tokens = ApiTokens(store, now)
+        self._desk = SignInDesk(authenticator)
         self.identities = Identities(authenticator, now)
         self.holds = Holds(self.present, now)
 
@@ -59,7 +61,7 @@ class Doors:
                     known = self.identities.known(token.user) or await self.identities.ask(token.user)
                     found = self._by_token(token, self.identities.valid(known))
             elif scheme in self._authenticator.schemes:
-                found = self._signed_in(await self._authenticator.authenticate(Credentials(scheme, value, peer)))
+                found = self._signed_in(await self._desk.sign_in(Credentials(scheme, value, peer)))
         except AuthenticatorUnavailable:
             raise IdentityUnavailable(retry_after_s=1.0) from None
         if found is None:
@@ -138,7 +140,11 @@ class Doors:
         if secrets is None or not tokens.matches(token, tokens.hashed(secrets.agent_token)):
             raise CredentialsInvalid
 
+    def is_edge(self, token: str) -> bool:
+        """Whether the token is an edge's."""
+        return tokens.matches(token, self._edge_hash)
+
     async def edge(self, token: str) -> None:
         """Return if the token is an edge's."""
-        if not tokens.matches(token, self._edge_hash):
+        if not self.is_edge(token):
             raise CredentialsInvalid

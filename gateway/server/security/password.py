@@ -34,7 +34,7 @@ COST, BLOCK, PARALLEL = 2**14, 8, 1  # 16 MiB and about 50 ms
 MAX_COST = 2**18
 MAX_PASSWORD_BYTES = 1024
 KEPT = 10_000  # passwords remembered as right
-THREADS = 2
+THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))  # half of the machine is for those who have signed in
 STAMP_LETTERS = 16  # of the hash of a password's hash, by which it is seen that the password was changed
 MAX_WAITING = 64  # checks queued behind the threads; beyond, callers are told to come again
 
@@ -93,6 +93,7 @@ class PasswordAuthenticator(Authenticator):
     """Users with passwords, listed here or in a file, or one password for everybody."""
 
     schemes = ("basic",)
+    at_a_time = THREADS + 1  # so that no thread waits until a turn is given
     challenges = ('Basic realm="daskgateway"',)
 
     users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(config=True)
@@ -141,12 +142,20 @@ class PasswordAuthenticator(Authenticator):
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """Return the user if the password is right."""
-        mark = hmac.digest(self._key, credentials.value.encode(errors="surrogatepass"), "sha256")
-        known = self._right.get(mark)
+    def remembered(self, credentials: Credentials) -> Principal | None:
+        """Return the user whose password this was within `cache_ttl_s`."""
+        known = self._right.get(self._mark(credentials))
         if known is not None and known.until > time.monotonic() and known.stored == self._stored(known.user):
             return self._principal(known.user, known.stored)
+        return None
+
+    def _mark(self, credentials: Credentials) -> bytes:
+        return hmac.digest(self._key, credentials.value.encode(errors="surrogatepass"), "sha256")
+
+    async def authenticate(self, credentials: Credentials) -> Principal | None:
+        """Return the user if the password is right."""
+        if (known := self.remembered(credentials)) is not None:
+            return known
         pair = parse_basic(f"basic {credentials.value}")
         user, password = pair if pair is not None else ("", "")
         stored = self._stored(user)
@@ -154,7 +163,7 @@ class PasswordAuthenticator(Authenticator):
         right = await self._check(password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY)
         if not right or not possible or stored is None:
             return None
-        self._right[mark] = _Right(user, stored, time.monotonic() + self.cache_ttl_s)
+        self._right[self._mark(credentials)] = _Right(user, stored, time.monotonic() + self.cache_ttl_s)
         while len(self._right) > KEPT:
             self._right.popitem(last=False)
         return self._principal(user, stored)

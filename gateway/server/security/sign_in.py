@@ -1,0 +1,76 @@
+"""Sign-ins by whichever authenticator: each address and name has its turn, and those that fail are slowed. What was right is not."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.fair import Bucket, FairPool
+from gateway.server.core.errors import SignInsSlowed
+from gateway.server.core.model import Principal
+from gateway.server.core.sign_ins import NAME_LETTERS, SignIns
+from gateway.server.security.authenticator import Authenticator, Credentials
+from gateway.turns import Crowded, Turns
+from gateway.wire import parse_basic
+
+logger = logging.getLogger(__name__)
+
+WAITING = 64  # sign-ins of one address that wait for their turn
+WAITING_EACH_NAME = 8  # of one name at one address
+CROWDED_RETRY_S = 2.0
+
+
+class SignInDesk:
+    """Tries sign-ins, so many at a time."""
+
+    def __init__(self, authenticator: Authenticator, clock: Callable[[], float] = time.monotonic) -> None:
+        self._authenticator, self._clock = authenticator, clock
+        self._turns = Turns(FairPool(authenticator.at_a_time, authenticator.at_a_time, most_waiting=WAITING))
+        self._signs = SignIns()
+        self._telling = Bucket(0.2, 5.0)
+        self._slowed = 0  # since the log was last told
+
+    async def sign_in(self, credentials: Credentials) -> Principal | None:
+        """Return who this is, None if the credentials prove nothing. SignInsSlowed says when to try; AuthenticatorUnavailable."""
+        known = self._authenticator.remembered(credentials)
+        if known is not None:
+            return known
+        name, address = name_in(credentials), credentials.peer
+        self._check(address, name)
+        # Whoever has signed in from there before waits for no stranger at the same address.
+        key = f"{address} {name}" if self._signs.familiar(address, name) else address
+        if self._turns.pool.wanted_by(key, name) >= WAITING_EACH_NAME:
+            raise self._refusal(address, CROWDED_RETRY_S)
+        try:
+            await self._turns.take(key, name)
+        except Crowded:
+            raise self._refusal(address, CROWDED_RETRY_S) from None
+        try:
+            self._check(address, name)  # others may have failed meanwhile
+            found = await self._authenticator.authenticate(credentials)
+        finally:
+            self._turns.give_back(key)
+        if found is None:
+            self._signs.failed(address, name, self._clock())
+        else:
+            self._signs.succeeded(address, name)
+        return found
+
+    def _check(self, address: str, name: str) -> None:
+        wait_s = self._signs.wait_s(address, name, self._clock())
+        if wait_s > 0:
+            raise self._refusal(address, wait_s)
+
+    def _refusal(self, address: str, wait_s: float) -> SignInsSlowed:
+        self._slowed += 1
+        if self._telling.take(self._clock()):
+            logger.warning("sign-ins from %s are slowed (%d since the last line): many have failed or wait", address, self._slowed)
+            self._slowed = 0
+        return SignInsSlowed(metadata={"address": address}, retry_after_s=wait_s)
+
+
+def name_in(credentials: Credentials) -> str:
+    """Return the user that credentials name, empty if they name none; as far as it is looked at."""
+    pair = parse_basic(f"basic {credentials.value}") if credentials.scheme == "basic" else None
+    return pair[0][:NAME_LETTERS] if pair is not None else ""

@@ -1,0 +1,139 @@
+"""Wrong passwords, many at a time: who is right gets in meanwhile, and who guesses is slowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.server.core.errors import SignInsSlowed
+from gateway.server.core.model import Principal
+from gateway.server.core.sign_ins import ADDRESS, PAIR
+from gateway.server.security import password
+from gateway.server.security.authenticator import Credentials
+from gateway.server.security.password import PasswordAuthenticator, hash_password
+from gateway.server.security.sign_in import SignInDesk
+from gateway.wire import basic_credentials
+from tests.waiting import comes
+
+HERE, THERE = "192.0.2.1", "198.51.100.9"
+
+
+class Clock:
+    """Stands still until told otherwise."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[SignInDesk]:
+    authenticator = PasswordAuthenticator(users={"alice": hash_password("wonderland"), "bob": hash_password("builder")})
+    await authenticator.open()
+    yield SignInDesk(authenticator, Clock())
+    await authenticator.close()
+
+
+def basic(user: str, secret: str, peer: str = HERE) -> Credentials:
+    """Return what a caller sends."""
+    return Credentials("basic", basic_credentials(user, secret).partition(" ")[2], peer)
+
+
+async def guesses(desk: SignInDesk, count: int, user: str = "", peer: str = HERE) -> list[object]:
+    """Guess so often at a time; return what came of it."""
+    tries = [desk.sign_in(basic(user or f"nobody{number}", "guess", peer)) for number in range(count)]
+    return list(await asyncio.gather(*tries, return_exceptions=True))
+
+
+@pytest.mark.parametrize("guessed", ["", "bob"])
+@pytest.mark.parametrize("peer", [HERE, THERE])
+async def test_seventy_wrong_passwords_at_a_time_keep_nobody_from_signing_in(desk: SignInDesk, guessed: str, peer: str) -> None:
+    guessing = asyncio.ensure_future(guesses(desk, 70, guessed, peer))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        found = await desk.sign_in(basic("alice", "wonderland"))
+    assert found is not None
+    assert found.user == "alice"
+    if peer == THERE or guessed:  # at the same address many names are waited for
+        assert not guessing.done()
+    told = await guessing
+    assert all(one is None or isinstance(one, SignInsSlowed) for one in told)
+    again = await desk.sign_in(basic("alice", "wonderland"))
+    assert again == found
+
+
+async def test_who_guesses_is_told_when_to_come_back(desk: SignInDesk) -> None:
+    for _ in range(PAIR.free + 1):
+        await desk.sign_in(basic("alice", "guess"))
+    with pytest.raises(SignInsSlowed) as slowed:
+        await desk.sign_in(basic("alice", "wonderland"))  # the right one too: it may be a guess
+    assert slowed.value.retry_after_s == pytest.approx(PAIR.first_s * 2)
+    assert HERE in str(slowed.value)
+    elsewhere = await desk.sign_in(basic("alice", "wonderland", THERE))
+    assert elsewhere is not None
+    clock = desk._clock
+    assert isinstance(clock, Clock)
+    clock.now += 2.1
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+
+
+async def test_a_right_password_that_is_remembered_is_not_slowed_whatever_its_address_does(
+    desk: SignInDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+    monkeypatch.setattr(password, "check_password", lambda *_: False)
+    for _ in range(6):
+        await guesses(desk, 12)
+    with pytest.raises(SignInsSlowed):
+        await desk.sign_in(basic("bob", "builder"))
+    assert desk._signs._addresses.count(HERE, 1000.0) > ADDRESS.free
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+
+
+async def test_who_signed_in_from_an_address_before_waits_for_none_of_the_strangers_there(desk: SignInDesk) -> None:
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+    authenticator = desk._authenticator
+    assert isinstance(authenticator, PasswordAuthenticator)
+    authenticator._right.clear()  # it is forgotten that the password was right
+    guessing = asyncio.ensure_future(guesses(desk, 60))
+    await comes(lambda: desk._turns.pool.waiting > 50)
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+    assert desk._turns.pool.waiting > 40
+    await guessing
+
+
+async def test_one_name_at_one_address_waits_in_small_numbers(desk: SignInDesk) -> None:
+    told = await guesses(desk, 70, "alice")
+    assert sum(isinstance(one, SignInsSlowed) for one in told) > 50
+
+
+async def test_a_cancelled_sign_in_leaves_no_place_taken(desk: SignInDesk) -> None:
+    tries = [asyncio.ensure_future(desk.sign_in(basic(f"n{number}", "guess"))) for number in range(20)]
+    await asyncio.sleep(0)
+    for one in tries[::2]:
+        one.cancel()
+    await asyncio.gather(*tries, return_exceptions=True)
+    assert (desk._turns.pool.taken, desk._turns.pool.waiting) == (0, 0)
+
+
+async def test_any_authenticator_is_asked_about_so_many_at_a_time() -> None:
+    from gateway.server.security.authenticator import Authenticator
+
+    class Counting(Authenticator):
+        schemes, at_a_time = ("negotiate",), 3
+        now = most = 0
+
+        async def authenticate(self, credentials: Credentials) -> Principal | None:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.001)
+            self.now -= 1
+            return Principal("a")
+
+    counting = Counting()
+    desk = SignInDesk(counting)
+    found = await asyncio.gather(*(desk.sign_in(Credentials("negotiate", f"{n}", f"10.0.0.{n}")) for n in range(50)))
+    assert (len(found), counting.most) == (50, 3)
