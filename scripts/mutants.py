@@ -1,6 +1,6 @@
 """Do the unit tests notice a wrong core? Changes one line of gateway/server/core at a time, at random but seeded, and runs them.
 
-    python scripts/mutants.py [--count 200] [--seed 1] [--jobs 2]
+    python scripts/mutants.py [--count 200] [--seed 1] [--jobs 2] [--file plan.py]
 
 A mutant is noticed when tests/unit fail or do not end in time. Prints those that live, and ends with one JSON object. A mutant that
 lives is a missing test, or a change that nobody can see; the latter stand in scripts/mutants_explained.txt with the reason.
@@ -185,8 +185,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--file", default="*.py", help="only of these files of the core, such as plan.py")
     options = parser.parse_args()
-    everything = [mutant for path in sorted((ROOT / CORE).glob("*.py")) for mutant in mutants_of(path.relative_to(ROOT))]
+    everything = [mutant for path in sorted((ROOT / CORE).glob(options.file)) for mutant in mutants_of(path.relative_to(ROOT))]
     chosen = random.Random(options.seed).sample(everything, min(options.count, len(everything)))
     rooms = [Room() for _ in range(options.jobs)]
     try:
