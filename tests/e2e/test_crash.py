@@ -25,6 +25,7 @@ from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 CREATORS = 6
 KILLS = 4
 BETWEEN_KILLS = (5, 40)  # creates that are answered before the next kill
+UNBOUNDED = ("max_ended_per_user", "max_clusters_per_user", "max_creates_per_minute")  # what is purged early is not lost
 ALONE = "--DaskGateway.start_proxy=False"
 NOOP = "--DaskGateway.backends=['noop', 'local']"  # the first is the default
 METADATA = (("authorization", basic_credentials(USER, PASSWORD)),)
@@ -35,7 +36,7 @@ LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.Sta
 @pytest.fixture
 def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
     """A gateway that is not started yet; whatever runs of it at the end is ended."""
-    made = GatewayProcess(tmp_path)
+    made = GatewayProcess(tmp_path, *(f"c.DaskGateway.{name} = 0" for name in UNBOUNDED))
     yield made
     if made.process is not None and made.process.poll() is None:
         made.kill()

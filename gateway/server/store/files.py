@@ -54,6 +54,7 @@ class Files:
 
     def __init__(self, path: pathlib.Path, reserve_bytes: int = 0) -> None:
         self._path = path.absolute()
+        self._log_name, self._lock_name = str(self._beside(LOG)), str(self._beside(LOCK))  # paths are dear, and these are looked at often
         self._lock = exclusive(self._beside(LOCK))
         try:
             # Held longer than any connection: closing a descriptor of the file would take away SQLite's locks on it.
@@ -62,7 +63,7 @@ class Files:
             os.close(self._lock)
             raise
         self._part()
-        self._opened: dict[pathlib.Path, tuple[int, int]] = {}
+        self._opened: dict[str, tuple[int, int]] = {}
         self._index: int | None = None  # likewise held: SQLite's locks on its log are there
         self._reserve = Reserve(reserve_bytes)
         self._content: _Content | None = None
@@ -75,7 +76,7 @@ class Files:
 
     def opened(self, connection: sqlite3.Connection) -> None:
         """Remember which files they are, and what is in them. OSError if one is gone already. `connection` is the writer's."""
-        self._opened = {path: _identity(path) for path in (self._path, self._beside(LOG), self._beside(INDEX))}
+        self._opened = {path: _identity(path) for path in (str(self._path), self._log_name, str(self._beside(INDEX)))}
         self._index = os.open(self._beside(INDEX), os.O_RDWR | os.O_CLOEXEC)
         self.settle(connection)
         self._reserve.hold(self._beside(LOG), self._index)
@@ -83,7 +84,7 @@ class Files:
 
     def _note(self) -> None:
         """Write down, in the lock's file, which log belongs to which file: for whoever opens them next."""
-        note = json.dumps({"file": self._opened[self._path], "log": self._opened[self._beside(LOG)]}).encode()
+        note = json.dumps({"file": self._opened[str(self._path)], "log": self._opened[self._log_name]}).encode()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, note, 0)
 
@@ -92,7 +93,7 @@ class Files:
         try:
             note = json.loads(os.pread(self._lock, MAX_NOTE_BYTES, 0) or b"{}")
             file, log = tuple(note.get("file", ())), tuple(note.get("log", ()))
-            strange = _identity(self._beside(LOG)) == log and _identity(self._path) != file
+            strange = _identity(self._log_name) == log and _identity(str(self._path)) != file
         except (OSError, ValueError, TypeError, AttributeError):  # no log, or nobody has written down anything that is one
             return
         if strange and file:
@@ -108,7 +109,7 @@ class Files:
     def close(self) -> None:
         """Let go, once every connection is closed."""
         with contextlib.suppress(FileNotFoundError):
-            if self._opened and _identity(self._path) != self._opened[self._path]:
+            if self._opened and _identity(str(self._path)) != self._opened[str(self._path)]:
                 self._part()
         if self._index is not None:
             os.close(self._index)
@@ -145,8 +146,8 @@ class Files:
             raise FilesLost(f"{what}: nothing is stored any more. {self._advice(path, connection)}")
         self._relock()
 
-    def _advice(self, path: pathlib.Path, connection: sqlite3.Connection) -> str:
-        if path == self._path:
+    def _advice(self, path: str, connection: sqlite3.Connection) -> str:
+        if path == str(self._path):
             return "Put back the very file that was there; or stop the server, put a backup there, and start it again."
         # What it held has no name any more: written into the database itself it outlives us.
         with contextlib.suppress(sqlite3.Error):
@@ -156,13 +157,14 @@ class Files:
 
     def _relock(self) -> None:
         """Take the lock again if its file was removed; FilesLost if another server was quicker."""
-        path = self._beside(LOCK)
-        with contextlib.suppress(FileNotFoundError):
-            held = os.fstat(self._lock)
-            if _identity(path) == (held.st_dev, held.st_ino):
-                return
         try:
-            taken = exclusive(path)
+            held = os.fstat(self._lock)
+            if _identity(self._lock_name) == (held.st_dev, held.st_ino):
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            taken = exclusive(pathlib.Path(self._lock_name))
         except (StoreError, OSError):
             raise FilesLost(
                 f"{self._path}: its lock was removed, and another server has it now: nothing is stored any more."
@@ -175,8 +177,9 @@ class Files:
     def settle(self, connection: sqlite3.Connection) -> None:
         """Take what is there now for our own: after a commit."""
         with contextlib.suppress(OSError):  # which the next check finds
-            before, found = self._content, self._look(connection)
-            self._content = found if before is None else replace(found, others=before.others)
+            before = self._content
+            found = self._look(connection) if before is None else self._sizes(before.others)
+            self._content = found
             if before is None or before.written_at != found.written_at:  # a part of the log was moved into the file
                 self._kept_revision = self._read_kept_revision()
 
@@ -203,12 +206,15 @@ class Files:
             self._content = _Content(-1, -1, self._content.log_bytes, -1)
 
     def _look(self, connection: sqlite3.Connection) -> _Content:
-        status = os.fstat(self._file)
         try:
             (others,) = connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error:  # such as of a file that is none of SQLite's any more, which no program made by way of it
             others = self._content.others if self._content is not None else 0
-        return _Content(status.st_size, status.st_mtime_ns, os.stat(self._beside(LOG)).st_size, others)
+        return self._sizes(others)
+
+    def _sizes(self, others: int) -> _Content:
+        status = os.fstat(self._file)
+        return _Content(status.st_size, status.st_mtime_ns, os.stat(self._log_name).st_size, others)
 
     def _examined(self, found: _Content, revision: int, clusters: Callable[[], Mapping[str, int]] | None) -> str:
         """Return what another has done to the content, an empty text if nothing that matters."""
@@ -266,7 +272,7 @@ class Files:
         return self._beside(LOG).rename(self._beside(SET_ASIDE))
 
 
-def _identity(path: pathlib.Path) -> tuple[int, int]:
+def _identity(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
