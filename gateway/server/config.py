@@ -92,10 +92,10 @@ class DaskGateway(Configurable):
         config=True
     )
     max_creates_per_minute = Int(
-        60, min=0, help="Clusters that one user may ask for within a minute; as many at once, if there were none before. 0: no limit."
+        120, min=0, help="Clusters that one user may ask for within a minute; as many at once, if there were none before. 0: no limit."
     ).tag(config=True)
     max_ended_per_user = Int(
-        50,
+        200,
         min=0,
         help="Ended clusters of one user that are kept with their logs, for retention_s; of more, those that ended first go. 0: no limit.",
     ).tag(config=True)

@@ -262,6 +262,13 @@ async def test_an_end_beyond_the_year_9999_is_refused_where_it_is_asked_for() ->
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await harness.clusters.CreateCluster(request, metadata=as_("alice"))
         assert fields(refused.value) == {"spec.lifecycle"}
+        harness.ahead_ms += int(4.5 * 365 * 86_400_000)  # half a year is left
+        token = credential_pb.CreateTokenRequest()
+        token.ttl.seconds = 365 * 86_400
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await harness.credentials.CreateToken(token, metadata=as_("alice"))
+        assert fields(refused.value) == {"ttl"}
+        assert not (await harness.credentials.ListTokens(credential_pb.ListTokensRequest(), metadata=as_("alice"))).tokens
         await harness.clusters.CreateCluster(create("late"), metadata=as_("alice"))
     finally:
         await harness.stop()

@@ -22,6 +22,7 @@ from gateway.server.rpc import route_service
 from gateway.server.rpc.agent_service import news_of
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.test_clusters import active, create, fields, reason
+from tests.waiting import comes
 
 
 async def test_a_watch_tells_the_present_then_a_bookmark_then_changes(harness: Harness) -> None:
@@ -280,3 +281,19 @@ async def test_routes_are_for_edges_only(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=as_("root")).read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_snapshots_that_an_agent_sends_one_after_the_other_are_taken_in_together(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was stored at once: fifty changes a second for as long as its user liked, which all watches were told of."""
+    monkeypatch.setattr("gateway.server.reconcile.loop.NEWS_DELAY_S", 0.5)
+    cluster, agent = await active(harness)
+    before = harness.store.view.revision
+    for number in range(20):
+        await agent.report(
+            snapshot=True, scheduler_address="tls://127.0.0.1:9", versions={"dask": str(number)}, idle_ms=-1, no_client_ms=-1
+        )
+    await comes(lambda: harness.store.view.cluster(cluster.uid).scheduler.versions == {"dask": "19"})
+    assert harness.store.view.revision - before < 15
+    agent.call.cancel()

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
 from gateway.server.core.facts import AgentNews, Facts, Patience
+from gateway.server.core.model import State
 from gateway.server.core.plan import Objection, Step, anywhere, step
 from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
@@ -91,7 +92,9 @@ class Reconciler:
     def heard(self, uid: str, news: AgentNews) -> None:
         """Take what an agent told."""
         self.inbox.hear(uid, news)
-        self._queue.add(uid, 0.0 if news.snapshot else NEWS_DELAY_S)
+        cluster = self._store.view.cluster(uid)
+        first = news.snapshot and cluster is not None and cluster.state is not State.ACTIVE  # somebody waits for it
+        self._queue.add(uid, 0.0 if first else NEWS_DELAY_S)  # and as many as come later are taken in together
 
     def beat(self, uid: str) -> None:
         """Take an agent's sign of life."""

@@ -28,6 +28,14 @@ def _ttl(request: Any) -> float | None:
     return ttl_s
 
 
+def _check(token: Token) -> None:
+    """Raise FieldInvalid if a token that is about to be stored could not be shown."""
+    try:
+        messages.token(token)
+    except ValueError as error:
+        raise FieldInvalid([Violation("ttl", f"it cannot be shown: {error}")]) from None
+
+
 class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
     """The service."""
 
@@ -42,7 +50,8 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
 
     async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
         call, scopes = requests.call("CreateToken", request), requests.scopes(request.scopes)
-        token, secret = await credentials.create_token(self._services, principal(), request.display_name, _ttl(request), scopes, call)
+        name, ttl_s = request.display_name, _ttl(request)
+        token, secret = await credentials.create_token(self._services, principal(), name, ttl_s, scopes, call, check=_check)
         return pb.CreateTokenResponse(token=messages.token(token), secret=secret)
 
     async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from gateway.server.core import names, policy
@@ -36,9 +36,19 @@ TICKET_TTL_S = 60.0
 
 
 async def create_token(
-    services: Services, principal: Principal, display_name: str, ttl_s: float | None, scopes: Collection[Scope], call: Call
+    services: Services,
+    principal: Principal,
+    display_name: str,
+    ttl_s: float | None,
+    scopes: Collection[Scope],
+    call: Call,
+    *,
+    check: Callable[[Token], object] = lambda _: None,
 ) -> tuple[Token, str]:
-    """Make a token for the caller, with no more rights and no longer life than the caller's own; return it with its secret text."""
+    """Make a token for the caller, with no more rights and no longer life than the caller's own; return it with its secret text.
+
+    `check` raises FieldInvalid for one that could not be shown.
+    """
     policy.require(principal, Scope.TOKENS, principal.user)
     now = services.now()
     most_s = min(services.max_token_ttl_s, _left_s(principal, now))
@@ -64,6 +74,7 @@ async def create_token(
         expires_at=now + int(ttl_s * 1000),
         parent=principal.token_id,
     )
+    check(token)
 
     def insert(tx: Tx) -> Token:
         depth = _depth(tx, principal.token_id)
