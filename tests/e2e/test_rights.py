@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import pathlib
 import signal
@@ -10,6 +11,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import dask
 import grpc
@@ -98,6 +101,23 @@ def test_a_token_made_by_a_token_outlives_it_by_nothing(gateway: GatewayProcess)
             with pytest.raises(AuthenticationFailed):
                 grandchild.list_clusters()
         assert alice.list_tokens() == []
+
+
+def test_a_link_to_a_dashboard_opens_once_whichever_edge_it_comes_to(gateway: GatewayProcess) -> None:
+    gateway.start("--Proxy.processes=2")
+    carol = Gateway(gateway.address, ("carol", "secret"))
+    with GatewayCluster("etl", gateway=carol):
+        address = carol.dashboard_url("etl")
+
+        def opens(_: int) -> int:
+            parts = urlsplit(address)
+            connection = http.client.HTTPConnection(parts.netloc, timeout=20)  # a new one, which the kernel gives to either edge
+            connection.request("GET", f"{parts.path}?{parts.query}")
+            with contextlib.closing(connection):
+                return connection.getresponse().status
+
+        with ThreadPoolExecutor(8) as threads:
+            assert sorted(threads.map(opens, range(24))) == [303] + [401] * 23
 
 
 def ending(what: Callable[[], object]) -> tuple[threading.Thread, list[float]]:

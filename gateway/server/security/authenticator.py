@@ -47,7 +47,6 @@ class Authenticator(Configurable):
 
     schemes: tuple[str, ...] = ()
     at_a_time: int = 16  #: how many `authenticate` may be asked about at a time; others wait, addresses and names in turn
-    challenges: tuple[str, ...] = ()  #: what to answer in WWW-Authenticate to one who sent nothing
 
     identity_kept_s = Float(
         60.0, min=0, max=60, help="Seconds that what the authenticator says of a user is kept. Asked anew after a third of it."

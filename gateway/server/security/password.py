@@ -94,7 +94,6 @@ class PasswordAuthenticator(Authenticator):
 
     schemes = ("basic",)
     at_a_time = THREADS + 1  # so that no thread waits until a turn is given
-    challenges = ('Basic realm="daskgateway"',)
 
     users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(config=True)
     users_file = Unicode(
