@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.names import (
     CLUSTER_ID_RANDOM_BYTES,
-    MAX_USER_LENGTH,
     UID_RANDOM_BYTES,
     ClusterName,
     check_cluster_id,
@@ -63,11 +62,6 @@ def test_users(user: str) -> None:
 @pytest.mark.parametrize("user", ["", "-", "*", ".a", "@a", "-a", "A", "ä", "a b", "a\n", "a/b", "a" * 64])
 def test_no_users(user: str) -> None:
     assert not valid_user(user)
-
-
-def test_what_others_take_for_the_longest_user_is() -> None:
-    assert valid_user("a" * MAX_USER_LENGTH)
-    assert not valid_user("a" * (MAX_USER_LENGTH + 1))
 
 
 @pytest.mark.parametrize("cluster", ["e", "etl", "e-1", "a" * 63])

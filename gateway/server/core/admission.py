@@ -190,8 +190,6 @@ def _check_together(
 def check_adaptive(sizes: Mapping[str, Size]) -> list[Violation]:
     """Return what is wrong if more than one group is adaptive: a scheduler's load says only one number."""
     adaptive = sorted(name for name, size in sizes.items() if isinstance(size, Adaptive))
-    if len(adaptive) <= 1:
-        return []
     return [Violation(f"spec.worker_groups.{name}.adaptive", "only one group may be adaptive at a time") for name in adaptive[1:]]
 
 

@@ -11,7 +11,6 @@ from gateway.wire import is_uid
 
 UID_RANDOM_BYTES = 13
 CLUSTER_ID_RANDOM_BYTES = 4
-MAX_USER_LENGTH = 63
 
 USER_NAME = "[a-z0-9_][a-z0-9_.@-]{0,62}"
 _USER = re.compile(USER_NAME)
