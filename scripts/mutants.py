@@ -2,8 +2,9 @@
 
     python scripts/mutants.py [--count 200] [--seed 1] [--jobs 2] [--file plan.py]
 
-A mutant is noticed when tests/unit fail or do not end in time. Prints those that live, and ends with one JSON object. A mutant that
-lives is a missing test, or a change that nobody can see; the latter stand in scripts/mutants_explained.txt with the reason.
+A mutant is noticed when tests/unit fail or do not end in time; the tests of its file's own name are tried first. Prints those that
+live, and ends with one JSON object. A mutant that lives is a missing test, or a change that nobody can see; the latter stand in
+scripts/mutants_explained.txt with the reason.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CORE = pathlib.Path("gateway/server/core")
+TESTS = "tests/unit"
 EXPLAINED = ROOT / "scripts" / "mutants_explained.txt"
 TIMEOUT_S = 120.0
 WANTED = 0.95
@@ -146,19 +148,20 @@ class Room:
     def notices(self, mutant: Mutant | None) -> bool:
         """Whether the tests fail with a mutant; None: as it is."""
         if mutant is None:
-            return self._fails()
+            return self._fails(TESTS)
         path = self.place / mutant.path
         whole = path.read_text()
         lines = whole.splitlines()
         lines[mutant.line - 1] = mutant.after
         path.write_text("\n".join(lines) + "\n")
         try:
-            return self._fails()
+            own = f"{TESTS}/test_{mutant.path.name}"  # most mutants are noticed by it, in a fraction of the time
+            return ((self.place / own).exists() and self._fails(own)) or self._fails(TESTS)
         finally:
             path.write_text(whole)
 
-    def _fails(self) -> bool:
-        words = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/unit"]
+    def _fails(self, tests: str) -> bool:
+        words = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", tests]
         environment = {"PYTHONPATH": f"{self.place}:{self.place / 'protos'}", "PATH": "/usr/bin:/bin", "HOME": str(self.place)}
         try:
             done = subprocess.run(words, cwd=self.place, env=environment, capture_output=True, timeout=TIMEOUT_S)
