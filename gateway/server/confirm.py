@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.server.core.quantities import MAX_COUNT
 from gateway.server.doubts import DOUBT_FILE, MAX_TOLD, WORD_FILE
 from gateway.server.witness import read_json, write_json
 
@@ -28,8 +29,9 @@ def find(state_dir: pathlib.Path) -> Doubt | None:
     told = read_json(path)
     if not told:
         return None
-    clusters = [cluster for cluster in told.get("clusters", ()) if isinstance(cluster, dict)]
-    count = int(told.get("count", len(clusters)))
+    listed = told.get("clusters")
+    clusters = [cluster for cluster in listed if isinstance(cluster, dict)] if isinstance(listed, list) else []
+    count = _count(told.get("count")) or len(clusters)
     lines = [f"The database {told.get('path')} {told.get('why')}."]
     if clusters:
         lines += [f"{count} clusters run that it does not know:"]
@@ -38,7 +40,12 @@ def find(state_dir: pathlib.Path) -> Doubt | None:
         ]
     if count > MAX_TOLD:
         lines += [f"  and {count - MAX_TOLD} more, which will be asked about again"]
-    return Doubt(path, told, "\n".join(lines), sum(int(cluster.get("processes", 0)) for cluster in clusters))
+    return Doubt(path, told, "\n".join(lines), sum(_count(cluster.get("processes")) for cluster in clusters))
+
+
+def _count(told: object) -> int:
+    """Return a number of things, 0 for what is none."""
+    return told if type(told) is int and 0 <= told <= MAX_COUNT else 0
 
 
 def confirm(doubt: Doubt) -> None:

@@ -86,7 +86,11 @@ class Doubts:
             logger.warning("%s is about another database than the one that is there now, and means nothing", path)
             _remove(path)
             return
-        confirmed = frozenset(str(cluster.get("uid")) for cluster in word.get("clusters", ()))
+        confirmed = _uids(word.get("clusters"))
+        if confirmed is None:
+            logger.error("%s cannot be read, and means nothing; run `%s` again", path, COMMAND)
+            _remove(path)
+            return
         if self._strange or confirmed != self._confirmed:
             logger.warning("the administrator has confirmed the database %s: %d unknown clusters are ended", self._database, len(confirmed))
             self._owing = set(self._backends)
@@ -134,6 +138,15 @@ class Doubts:
 def _remove(path: pathlib.Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def _uids(clusters: object) -> frozenset[str] | None:
+    """Return the uids in a list of clusters, None if it is none."""
+    if not isinstance(clusters, list):
+        return None
+    found = [cluster.get("uid") if isinstance(cluster, dict) else None for cluster in clusters]
+    uids = [uid for uid in found if isinstance(uid, str)]
+    return frozenset(uids) if len(uids) == len(found) else None
 
 
 def _clusters(unknown: dict[str, list[Observation]]) -> list[tuple[str, str, str, int]]:

@@ -10,10 +10,11 @@ import asyncio
 import json
 import logging
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.keptfile import read_kept, write_kept
-from gateway.server.store.contract import Last, Store
+from gateway.server.store.contract import MAX_REVISION, Last, Store
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ class Witness:
         if not self._path.exists():
             return None
         try:
-            return Last(str(told["identity"]), int(told["revision"]))
-        except (KeyError, TypeError, ValueError):
+            return _last(told)
+        except (KeyError, ValueError):
             logger.error("%s cannot be read: whether the database is the one that was last used is not known", self._path)
             return None
 
@@ -54,6 +55,14 @@ class Witness:
             self._complained = str(error)
         else:
             self._written, self._complained = last, ""
+
+
+def _last(told: Mapping[str, Any]) -> Last:
+    """Return what a file tells; KeyError or ValueError if it is not what was ever written."""
+    identity, revision = told["identity"], told["revision"]
+    if not isinstance(identity, str) or type(revision) is not int or not 0 <= revision <= MAX_REVISION // 2:
+        raise ValueError("it tells no database, or a revision that none comes to")
+    return Last(identity, revision)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import pathlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -181,7 +182,9 @@ async def test_what_a_witness_says_is_read_whatever_it_is(tmp_path: pathlib.Path
     await seen.note(store)
     assert witness.Witness(tmp_path).last() == Last("memory", 0)
     assert caplog.records == []
-    for text in ("", "[]", '{"identity": "x"}', '{"identity": "x", "revision": "many"}'):
+    numbers = ("1e400", "-1e400", "NaN", "-5", "1.5", "true", '"12"', "[1]", str(10**30), str(2**63 - 10), str(2**62), "1" * 5000)
+    wrong = [f'{{"identity": "x", "revision": {number}}}' for number in numbers]
+    for text in ("", "[]", '{"identity": "x"}', '{"identity": "x", "revision": "many"}', '{"identity": 7, "revision": 7}', *wrong):
         caplog.clear()
         (tmp_path / witness.FILE).write_text(text)
         assert witness.Witness(tmp_path).last() is None
@@ -207,3 +210,30 @@ def test_names_of_unknown_processes_cannot_break_what_is_shown(tmp_path: pathlib
 def test_observations_are_told_by_cluster() -> None:
     found = [Observation(Instance(LOST, Role.WORKER, f"w-{n}"), Phase.RUNNING, user="bob") for n in range(3)]
     assert doubts._clusters({"slurm": found}) == [("slurm", LOST, "bob", 3)]
+
+
+@pytest.mark.parametrize("clusters", [[1], [["x"]], "abc", 5, True, {"uid": 1}, [None], [{}], [{"uid": 7}], None])
+async def test_a_word_that_cannot_be_read_ends_nothing_and_hinders_nothing(
+    clusters: object, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = Room(tmp_path)
+    await room.open()
+    (tmp_path / doubts.WORD_FILE).write_text(json.dumps({"database": room.store.identity, "clusters": clusters}))
+    room.begin()
+    await room.doubts.open()
+    await room.watcher.sweep()
+    assert room.running() == {LOST}
+    assert sum("cannot be read" in line for line in errors(caplog)) == 1
+    assert not (tmp_path / doubts.WORD_FILE).exists()
+
+
+@pytest.mark.parametrize("wrong", [[1], "abc", "1e5", -5, 1.5, True, {"uid": 1}, [None], 10**400, math.inf, math.nan, None])
+@pytest.mark.parametrize("field", ["clusters", "count", "processes"])
+def test_a_doubt_that_was_not_written_by_us_can_be_shown(field: str, wrong: object, tmp_path: pathlib.Path) -> None:
+    told: dict[str, object] = {"path": "p", "why": "w", "clusters": [{"uid": LOST, "processes": wrong}], "count": 1}
+    if field != "processes":
+        told[field] = wrong
+    (tmp_path / doubts.DOUBT_FILE).write_text(json.dumps(told))
+    shown = confirm.find(tmp_path)
+    assert shown is not None
+    assert shown.processes >= 0

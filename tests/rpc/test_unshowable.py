@@ -225,3 +225,16 @@ async def test_a_server_starts_with_records_that_cannot_be_shown(kind: str, tmp_
             assert (await again.clusters.WaitCluster(wait, metadata=as_("alice"))).status.state == pb.CLUSTER_STATE_STOPPED
     finally:
         await again.stop()
+
+
+async def test_tokens_that_were_made_before_1970_end_no_list(harness: Harness) -> None:
+    """As a clock that was wrong leaves them: where the next page begins is told by that instant."""
+    tokens = [Token(str(at), "alice", b"", created_at=at) for at in (-(2**53), -5, -1, 0, 5)]
+    await harness.store.transact(lambda tx: [tx.put_token(token) for token in tokens])
+    found, page_token = [], ""
+    for _ in tokens:
+        request = credential_pb.ListTokensRequest(page_size=1, page_token=page_token)
+        page = await harness.credentials.ListTokens(request, metadata=as_("alice"))
+        found += [token.id for token in page.tokens]
+        page_token = page.next_page_token
+    assert (found, page_token) == (["5", "0", "-1", "-5"], "")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import sqlite3
 
 import pytest
 
 from gateway.server.core.model import Cluster, Spec
-from gateway.server.store.contract import Last
+from gateway.server.store.contract import Last, StoreError
 from gateway.server.store.sqlite import SqliteStore
 
 
@@ -85,3 +86,20 @@ async def test_a_first_start_is_no_surprise(tmp_path: pathlib.Path) -> None:
     store = await opened(tmp_path / "gateway.db")
     assert store.identity == identity
     await store.close()
+
+
+@pytest.mark.parametrize("key", ["revision", "compacted_revision"])
+@pytest.mark.parametrize("value", [b"-1", b"", b" 5", b"5_0", b"many", b"9" * 30, b"9" * 5000, str(2**63 - 1).encode(), 7, "7", 1.5])
+async def test_a_damaged_revision_is_an_error_at_the_start_and_not_with_every_commit(
+    key: str, value: object, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "gateway.db"
+    store = await opened(path)
+    await put(store, 1)
+    await store.close()
+    raw = sqlite3.connect(path)
+    raw.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
+    raw.commit()
+    raw.close()
+    with pytest.raises(StoreError, match=f"{key} is .*must be a whole number"):
+        await opened(path)

@@ -139,6 +139,13 @@ def _other_program_writes(place: Place) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def _way(place: Place) -> pathlib.Path:
+    """Return a link that leads to the database."""
+    way = place.directory.with_name("way.db")
+    way.symlink_to(place.path)
+    return way
+
+
 LOSSES: list[Callable[[Place], None]] = [
     _unlink,
     _unlink_all,
@@ -345,3 +352,59 @@ async def test_an_idle_servers_lost_file_is_noticed_when_it_looks(place: Place, 
 
 def test_the_examination_is_not_made_with_every_commit() -> None:
     assert files.EXAMINED_EVERY_S >= 60
+
+
+async def test_a_database_is_used_by_way_of_a_link_and_another_server_is_kept_out(place: Place) -> None:
+    await place.store.close()
+    store = SqliteStore(_way(place))
+    await store.open()
+    await store.transact(lambda tx: tx.put_cluster(cluster(4)))
+    for path in (place.path, _way_by_directory(place)):
+        with pytest.raises(StoreError, match="another server uses this database"):
+            await SqliteStore(path).open()
+    await store.close()
+    assert cluster(4).uid in place.stored()
+
+
+def _way_by_directory(place: Place) -> pathlib.Path:
+    """Return the database's path by way of a link to its directory."""
+    place.directory.with_name("other-way").symlink_to(place.directory)
+    return place.directory.with_name("other-way") / place.path.name
+
+
+@pytest.mark.parametrize("by", [_way, _way_by_directory])
+async def test_a_link_that_leads_elsewhere_meanwhile_is_noticed(place: Place, by: Callable[[Place], pathlib.Path]) -> None:
+    await place.store.close()
+    way = by(place)
+    store = SqliteStore(way)
+    await store.open()
+    link = way if way.is_symlink() else way.parent
+    link.unlink()
+    elsewhere = place.directory.with_name("elsewhere")
+    elsewhere.mkdir()
+    shutil.copy(place.backup, elsewhere / place.path.name)
+    link.symlink_to(elsewhere / place.path.name if link is way else elsewhere)
+    with pytest.raises(StoreUnreachable, match="was replaced while the server runs"):
+        await store.transact(lambda tx: tx.put_cluster(cluster(4)))
+    await store.close()
+    assert cluster(4).uid not in place.stored()
+
+
+async def test_links_that_lead_in_a_circle_are_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.db").symlink_to(tmp_path / "b.db")
+    (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
+    with pytest.raises(StoreError, match="Too many levels of symbolic links"):
+        await SqliteStore(tmp_path / "a.db").open()
+
+
+async def test_a_file_of_two_names_is_refused_as_no_lock_covers_both(place: Place) -> None:
+    await place.store.close()
+    other = place.directory.with_name("other.db")
+    other.hardlink_to(place.path)
+    for path in (place.path, other):
+        with pytest.raises(StoreError, match="has another name"):
+            await SqliteStore(path).open()
+    other.unlink()
+    store = SqliteStore(place.path)
+    await store.open()
+    await store.close()

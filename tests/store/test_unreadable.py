@@ -32,6 +32,9 @@ SPOILT: Mapping[str, str] = {
     "a truth value for a number": """json_set(document, '$.generation', json('true'))""",
     "an unknown state": """json_set(document, '$.state', 'LOST')""",
     "a number that is none": """replace(document, '"groups":{', '"activity":{"clients":NaN},"groups":{')""",
+    "another's cluster": """json_set(document, '$.owner', 'bob')""",
+    "another name": """json_set(document, '$.cluster_id', 'good')""",
+    "an end that its row does not know": """json_set(document, '$.state', 'STOPPED')""",
     "far too deep": "replace(hex(zeroblob(100000)), '00', '[')",
     "no UTF-8": "CAST(x'7bff7d' AS TEXT)",
 }
@@ -191,3 +194,26 @@ async def test_processes_of_a_cluster_that_cannot_be_read_are_left_alone_and_oth
         assert room.ended == [gone, gone]
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("revision", [-5, 0, 1000, 2**62, 2**63 - 1])
+async def test_revisions_that_this_database_never_gave_are_not_told(revision: int, tmp_path: pathlib.Path) -> None:
+    """By them whoever pages or watches would go on from where nobody ever was."""
+    store = await with_damage(tmp_path / "gateway.db", "document")
+    await store.close()
+    document = f"json_set(document, '$.revision', {revision}, '$.created_revision', {revision})"
+    damage(tmp_path / "gateway.db", f"UPDATE cluster SET revision = {revision}, created_revision = {revision}, document = {document}")
+    store = await opened(tmp_path / "gateway.db")
+    assert list(store.view.clusters()) == []
+    assert (await store.transact(lambda tx: tx.put_cluster(a_cluster(3, "new")))).revision == 3
+    await store.close()
+
+
+@pytest.mark.parametrize("revision", ["4611686018427387904", "9" * 30, "-5", "-" + "9" * 30])
+@pytest.mark.parametrize("name", ["revision", "created_revision"])
+async def test_revisions_are_what_the_row_says_whatever_its_document_does(name: str, revision: str, tmp_path: pathlib.Path) -> None:
+    store = await with_damage(tmp_path / "gateway.db", f"""replace(document, '"{name}":1', '"{name}":' || '{revision}')""")
+    assert [(cluster.uid, cluster.revision, cluster.created_revision) for cluster in store.view.clusters()] == [(GOOD, 2, 2), (BAD, 1, 1)]
+    written = await store.transact(lambda tx: tx.put_cluster(store.view.clusters()[1]))  # type: ignore[index]
+    assert (written.uid, written.revision, written.created_revision) == (BAD, 3, 1)
+    await store.close()

@@ -20,7 +20,7 @@ from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.limits import grant
 from gateway.server.core.model import Adaptive, Count, Lifecycle, Limits
 from gateway.server.core.options import Bool, Field, Float, Integer, Mapped, Select, Text, check_value, wrong_field
-from gateway.server.core.quantities import MAX_MEMORY_BYTES, MAX_WHOLE, parse_bytes
+from gateway.server.core.quantities import MAX_MEMORY_BYTES, MAX_WHOLE, format_bytes, parse_bytes
 from gateway.server.core.texts import CUT, abridged, sound
 
 SETTINGS = {"worker_cores": 1.0, "worker_memory": "2 GiB", "scheduler_cores": 1.0, "scheduler_memory": "2 GiB", "worker_threads": 0}
@@ -134,6 +134,14 @@ def test_limits_hold_for_records_of_any_size() -> None:
     assert grant(spec, {}).desired == {"default": 5}
     huge = {name: replace(group, resources=replace(group.resources, cores=math.inf)) for name, group in spec.groups.items()}
     assert grant(replace(spec, groups=huge, limits=Limits(cores=8.0)), {}).desired == {"default": 0}
+    full = grant(replace(spec, groups=huge, limits=Limits(workers=0, memory_bytes=10**400)), {})
+    assert full.desired == {"default": 0}
+    assert grant(replace(spec, limits=Limits(memory_bytes=-(10**400))), {}).clamped
+
+
+def test_amounts_that_no_float_holds_can_be_told() -> None:
+    assert format_bytes(10**400) == "more than 1 EiB"
+    assert format_bytes(2**60) == "1.049e+06 TiB"
 
 
 FIELDS: Mapping[str, Field] = {

@@ -40,6 +40,8 @@ def _bounded(size: int) -> int:
 
 def format_bytes(size: int) -> str:
     """Return an amount of memory as people read it."""
+    if size > MAX_MEMORY_BYTES:  # as a damaged record may say; no float holds all of that
+        return "more than 1 EiB"
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= factor:
             return f"{size / factor:.4g} {unit}"

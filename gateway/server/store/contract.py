@@ -38,6 +38,9 @@ class Tombstone:
     revision: int
 
 
+MAX_REVISION = 2**62  # no server comes so far: what says more is damaged, and what is added to it must be a number of 64 bits, too
+
+
 @dataclass(frozen=True, slots=True)
 class Last:
     """The database that a server last used, as far as it was written down."""

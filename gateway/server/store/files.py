@@ -10,6 +10,7 @@ A log of changes that is found beside another file than it was made for would be
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -53,7 +54,7 @@ class Files:
     """The database's files while they are open. All of it is the writer's, but `__init__`, `opened` and `close`."""
 
     def __init__(self, path: pathlib.Path, reserve_bytes: int = 0) -> None:
-        self._path = path.absolute()
+        self._named, self._path = str(path.absolute()), real_path(path)
         self._log_name, self._lock_name = str(self._beside(LOG)), str(self._beside(LOCK))  # paths are dear, and these are looked at often
         self._lock = exclusive(self._beside(LOCK))
         try:
@@ -62,6 +63,10 @@ class Files:
         except OSError:
             os.close(self._lock)
             raise
+        if os.fstat(self._file).st_nlink > 1:  # by its other name another server would find neither our lock nor our log
+            os.close(self._file)
+            os.close(self._lock)
+            raise StoreError(f"{self._path}: the file has another name, too (a hard link); remove that, or make it a copy")
         self._part()
         self._opened: dict[str, tuple[int, int]] = {}
         self._index: int | None = None  # likewise held: SQLite's locks on its log are there
@@ -76,7 +81,8 @@ class Files:
 
     def opened(self, connection: sqlite3.Connection) -> None:
         """Remember which files they are, and what is in them. OSError if one is gone already. `connection` is the writer's."""
-        self._opened = {path: _identity(path) for path in (str(self._path), self._log_name, str(self._beside(INDEX)))}
+        watched = (str(self._path), self._named, self._log_name, str(self._beside(INDEX)))
+        self._opened = {path: _identity(path) for path in watched}
         self._index = os.open(self._beside(INDEX), os.O_RDWR | os.O_CLOEXEC)
         self.settle(connection)
         self._reserve.hold(self._beside(LOG), self._index)
@@ -147,7 +153,7 @@ class Files:
         self._relock()
 
     def _advice(self, path: str, connection: sqlite3.Connection) -> str:
-        if path == str(self._path):
+        if path in (str(self._path), self._named):
             return "Put back the very file that was there; or stop the server, put a backup there, and start it again."
         # What it held has no name any more: written into the database itself it outlives us.
         with contextlib.suppress(sqlite3.Error):
@@ -270,6 +276,17 @@ class Files:
         """Take the log away from the file; return where it is now."""
         self._beside(INDEX).unlink(missing_ok=True)
         return self._beside(LOG).rename(self._beside(SET_ASIDE))
+
+
+def real_path(path: pathlib.Path) -> pathlib.Path:
+    """Return where a file is, whatever links lead there: SQLite keeps its log there, and whoever comes by another way finds the lock.
+
+    OSError if the links lead nowhere.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
 
 
 def _identity(path: str) -> tuple[int, int]:

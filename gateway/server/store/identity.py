@@ -14,17 +14,16 @@ from sqlalchemy.dialects.sqlite import insert
 
 from gateway.server.store import tables as t
 from gateway.server.store.contract import Last
+from gateway.server.store.revisions import COMPACTED_KEY, REVISION_KEY, revision_of
 
-IDENTITY_KEY, REVISION_KEY, COMPACTED_KEY = "identity", "revision", "compacted_revision"
+IDENTITY_KEY = "identity"
 AHEAD = 100_000  # revisions that may have been given out since it was last written down what was
 
 
 def recognize(connection: Connection, last: Last | None) -> tuple[str, str]:
     """Return the database's identity, and why it is not what was last used (an empty text if it is)."""
-    found = {
-        row.key: row.value.decode() for row in connection.execute(select(t.meta).where(t.meta.c.key.in_([IDENTITY_KEY, REVISION_KEY])))
-    }
-    identity, revision = found.get(IDENTITY_KEY, ""), int(found.get(REVISION_KEY, "0"))
+    stored = connection.execute(select(t.meta.c.value).where(t.meta.c.key == IDENTITY_KEY)).scalar()
+    identity, revision = _identity(stored), revision_of(connection)
     why = _why(identity, revision, last)
     if last is not None and revision < last.revision:
         _put(connection, REVISION_KEY, str(last.revision + AHEAD))
@@ -33,6 +32,12 @@ def recognize(connection: Connection, last: Last | None) -> tuple[str, str]:
         identity = os.urandom(16).hex()
         _put(connection, IDENTITY_KEY, identity)
     return identity, why
+
+
+def _identity(stored: object) -> str:
+    if stored is not None and not (isinstance(stored, bytes) and stored.isalnum()):
+        raise ValueError(f"its identity is {str(stored)[:50]}")
+    return stored.decode() if stored is not None else ""
 
 
 def _why(identity: str, revision: int, last: Last | None) -> str:

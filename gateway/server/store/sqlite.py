@@ -27,12 +27,13 @@ from gateway.server.store import reserve, unreadable
 from gateway.server.store import tables as t
 from gateway.server.store.contract import Keeping, Last, StoreError, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
-from gateway.server.store.files import Files, FilesLost
-from gateway.server.store.identity import COMPACTED_KEY, REVISION_KEY, recognize
+from gateway.server.store.files import Files, FilesLost, real_path
+from gateway.server.store.identity import recognize
 from gateway.server.store.migrations import migrate
 from gateway.server.store.mirror import Mirror
 from gateway.server.store.pending import Pending
 from gateway.server.store.prepared import Cursor
+from gateway.server.store.revisions import COMPACTED_KEY, REVISION_KEY, revision_of
 from gateway.server.store.sql import GroupLost, SqlTx
 from gateway.server.store.trouble import Trouble
 
@@ -106,7 +107,7 @@ class SqliteStore:
     def _open(self) -> None:
         self._files = Files(self._path, self._reserve_bytes)
         unreadable.begin()
-        self._engine = _engine(self._path)
+        self._engine = _engine(real_path(self._path))
         connection = self._connection = self._engine.connect()
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         migrate(connection)
@@ -124,10 +125,9 @@ class SqliteStore:
     def _load(self, connection: Connection) -> None:
         clusters, unread = unreadable.read_clusters(connection)
         tombstones = [Tombstone(r.uid, r.owner, r.cluster_id, r.revision) for r in connection.execute(select(t.tombstone))]
-        numbers = {row.key: row.value for row in connection.execute(select(t.meta))}
-        self._revision = int(numbers.get(REVISION_KEY, b"0"))
+        self._revision = revision_of(connection)
         self._mirror = Mirror(clusters, unread)
-        self.view.load(clusters, tombstones, self._revision, int(numbers.get(COMPACTED_KEY, b"0")))
+        self.view.load(clusters, tombstones, self._revision, revision_of(connection, COMPACTED_KEY))
 
     async def close(self) -> None:
         """Finish what was begun and disconnect."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
 from gateway.server.core.model import Cluster, Token, Worker
 from gateway.server.store import tables as t
 from gateway.server.store.codec import decode, decode_cluster, decode_worker
+from gateway.server.store.revisions import revision_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,20 +56,29 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
     """Return every cluster of a database, and what is known of those that cannot be read."""
     c = t.cluster.c
     clusters, unread = [], []
-    columns = (c.uid, c.owner, c.cluster_id, c.finished, c.revision, c.document, t.spec.c.document.label("spec"))
+    latest = revision_of(connection)
+    columns = (c.uid, c.owner, c.cluster_id, c.finished, c.revision, c.created_revision, c.document, t.spec.c.document.label("spec"))
     for row in connection.execute(select(*columns).outerjoin(t.spec, t.spec.c.uid == c.uid)):
         try:
-            clusters.append(_same(row.uid, decode_cluster(row.document, row.spec)))
+            clusters.append(_same(row, decode_cluster(row.document, row.spec), latest))
         except ValueError as error:
             tell(f"cluster {row.uid} of {row.owner}", error)
             unread.append(Unread(row.uid, row.owner, row.cluster_id, bool(row.finished), row.revision))
     return clusters, unread
 
 
-def _same(uid: str, cluster: Cluster) -> Cluster:
-    if cluster.uid != uid:
+def _same(row: Any, cluster: Cluster, latest: int) -> Cluster:
+    """Return the cluster, with the revisions of its row; ValueError if the row tells another, or revisions that were never given out."""
+    if cluster.uid != row.uid:
         raise ValueError("it is that of another cluster")
-    return cluster
+    if (cluster.owner, cluster.cluster_id, cluster.state.finished) != (row.owner, row.cluster_id, bool(row.finished)):
+        raise ValueError("its document and the columns beside it differ")
+    revisions = (row.revision, row.created_revision)
+    if not all(type(revision) is int for revision in revisions) or not 0 < row.created_revision <= row.revision <= latest:
+        raise ValueError(f"its revisions are none of this database, which is at {latest}")
+    if revisions == (cluster.revision, cluster.created_revision):
+        return cluster
+    return replace(cluster, revision=row.revision, created_revision=row.created_revision)
 
 
 def worker_of(uid: str, name: str, created_at: int, document: str) -> Worker:

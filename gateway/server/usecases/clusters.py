@@ -253,7 +253,7 @@ def decode_token(text: str) -> list[object]:
 def _storable(item: object) -> bool:
     """Whether a database can compare with it: numbers of 64 bits, plain texts; what is nested is compared here only."""
     if isinstance(item, int):
-        return 0 <= item < 2**63
+        return -(2**63) <= item < 2**63
     return not isinstance(item, str) or (len(item) <= MAX_TOKEN_TEXT and item.isascii() and item.isprintable())
 
 
