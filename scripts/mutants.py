@@ -184,10 +184,10 @@ class Room:
 
 
 def explained() -> set[str]:
-    """Return the changes that nobody can see: lines `file: before → after`, each with its reason behind `#`."""
+    """Return the changes that nobody can see: lines `file: before → after`, each with its reason behind the last `#`."""
     if not EXPLAINED.exists():
         return set()
-    return {line.partition("  #")[0].strip() for line in EXPLAINED.read_text().splitlines() if line.strip() and not line.startswith("#")}
+    return {line.rpartition("  # ")[0].strip() for line in EXPLAINED.read_text().splitlines() if line.strip() and not line.startswith("#")}
 
 
 def key_of(mutant: Mutant) -> str:
