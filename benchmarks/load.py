@@ -57,11 +57,11 @@ def framed(message: Message) -> bytes:
 
 
 def grpc_words(directory: pathlib.Path, listener: str, method: str, request: Message, authorization: str) -> list[str]:
-    """Return h2load's words for a unary gRPC call."""
+    """Return h2load's words for a unary gRPC call over a server's socket, `unix:/path`."""
     body = directory / f"{method.rpartition('/')[2]}.body"
     body.write_bytes(framed(request))
     headers = ["content-type: application/grpc", "te: trailers", f"authorization: {authorization}"]
-    return ["-d", str(body), *[word for header in headers for word in ("-H", header)], f"http://{listener}{method}"]
+    return ["-B", listener, "-d", str(body), *[word for header in headers for word in ("-H", header)], f"http://localhost{method}"]
 
 
 def rest_words(port: int, path: str, cookie: str) -> list[str]:

@@ -31,7 +31,8 @@ class OurGateway:
         self.state_dir = directory / "state"
         self.stall_file = directory / "stall"
         self.port, self.edge_port = processes.free_ports(2)
-        self.listener, self.address = f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.edge_port}"
+        # The server's own socket, by which users' calls come from the edge: what is on TCP is for agents, in TLS.
+        self.listener, self.address = f"unix:{self.state_dir}/server.sock", f"http://127.0.0.1:{self.edge_port}"
         self._config = directory / "daskgateway_config.py"
         self._config.write_text(self._common() + (self._noop() if noop else self._local()) + extra)
         self.process: subprocess.Popen[str] | None = None
@@ -40,7 +41,7 @@ class OurGateway:
         return (
             f"c = get_config()\n"
             f"c.DaskGateway.state_dir = {str(self.state_dir)!r}\n"
-            f"c.DaskGateway.address = {self.listener!r}\n"
+            f"c.DaskGateway.address = '127.0.0.1:{self.port}'\n"
             f"c.Proxy.address = '127.0.0.1:{self.edge_port}'\n"
             f"c.DaskGateway.max_clusters_per_user = c.DaskGateway.max_creates_per_minute = 0\n"  # one user stands for many
             f"c.PasswordAuthenticator.users = {dict.fromkeys(self._users, hash_password(PASSWORD))!r}\n"

@@ -6,7 +6,6 @@ Everything heavy is imported by the command that needs it, so that `daskgateway 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import pathlib
@@ -256,10 +255,11 @@ def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, control_
 
     edge = _server_only(module)
     if words_fd is not None:
-        with os.fdopen(words_fd) as pipe:
-            told = pipe.read()
-        if told:  # else the server has ended, or needs no edge
-            proxy.main(args=[*json.loads(told), f"--ready-fd={ready_fd}"], prog_name="daskgateway proxy")
+        from gateway import orders
+
+        told = orders.receive(words_fd)
+        if told is not None:  # else the server has ended, or needs no edge
+            proxy.main(args=[*told, f"--ready-fd={ready_fd}"], prog_name="daskgateway proxy")
         sys.exit(0)
     from gateway import configfile
     from gateway.proxy.config import Proxy

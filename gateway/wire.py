@@ -34,6 +34,8 @@ SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"  # the same over https: bro
 SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
 MAX_TICKET_BYTES = 1024
 MAX_REQUEST_BYTES = 256 * 1024  # of one request of a user, as protobuf
+AUTHORITY_NAME = "daskgateway server authority"  # subject of the server's own authority
+LISTENER_NAME = "server.daskgateway"  # name in the certificate that it signs, by which agents and distant edges verify the server
 
 MAX_STREAMS = 200  # calls that are open at a time on one HTTP/2 connection: server and edge tell clients so
 RELAYED = "daskgateway-edge/"  # begins the name of an edge's end of a connection that it relays, on the server's own socket
@@ -42,9 +44,10 @@ EDGE_TOKEN = "dgw-edge-token"  # metadata key: the edge's token, on calls that i
 
 # What a scheduler's agent and the workers find in their environment.
 ENV_UID = "DASKGATEWAY_UID"
-ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `http://host:port` or `https://host:port` of the server's listener, or `unix:/path`
+ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `https://host:port` of the server's listener, or `unix:/path`
 ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
-ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"  # CA bundle for https; unset for the system's
+ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"  # CA bundle for https, the only one that is believed
+ENV_AGENT_SERVER_NAME = "DASKGATEWAY_AGENT_SERVER_NAME"  # name in the server's certificate; unset for that in the address
 
 # Names and HTTP statuses of gRPC's codes in Connect's protocol (connectrpc.com/docs/protocol).
 CONNECT_CODES: Mapping[str, tuple[str, int]] = {

@@ -34,8 +34,9 @@ class LaunchCredentials:
 class AgentEndpoint:
     """Where a scheduler's agent finds the server."""
 
-    address: str  # `http://host:port`, `https://host:port` or `unix:/path`
-    ca: bytes | None = None  # PEM bundle that https is verified by
+    address: str  # `https://host:port` or `unix:/path`
+    ca: bytes  # PEM bundle that https is verified by
+    server_name: str = ""  # name in the server's certificate; empty: that in the address
 
 
 def scheduler_launch(
@@ -57,11 +58,11 @@ def scheduler_launch(
     env |= {
         wire.ENV_AGENT_ADDRESS: agent.address,
         wire.ENV_AGENT_TOKEN_FILE: f"{DIRECTORY}/agent.token",
+        wire.ENV_AGENT_CA_FILE: f"{DIRECTORY}/server.pem",
     }
-    files = _files(credentials) | {"agent.token": credentials.agent_token.encode()}
-    if agent.ca is not None:
-        env[wire.ENV_AGENT_CA_FILE] = f"{DIRECTORY}/server.pem"
-        files["server.pem"] = agent.ca
+    if agent.server_name:
+        env[wire.ENV_AGENT_SERVER_NAME] = agent.server_name
+    files = _files(credentials) | {"agent.token": credentials.agent_token.encode(), "server.pem": agent.ca}
     instance = Instance(uid, Role.SCHEDULER, SCHEDULER_NAME)
     return Launch(instance, user, tuple(argv), env, files, resources, settings)
 

@@ -63,25 +63,28 @@ class Setup:
     uid: str
     address: str
     token: str
-    ca: bytes | None
+    ca: bytes
+    server_name: str = ""  # in the server's certificate; empty: that in the address
 
     @classmethod
     def load(cls) -> Setup:
-        """Return it; KeyError or OSError if something is missing."""
+        """Return it; KeyError or OSError if something is missing, ValueError if the address is none that a token may be sent to."""
         with open(os.environ[wire.ENV_AGENT_TOKEN_FILE]) as file:
             token = file.read().strip()
-        ca = None
-        if path := os.environ.get(wire.ENV_AGENT_CA_FILE):
-            with open(path, "rb") as bundle:
-                ca = bundle.read()
-        return cls(os.environ[wire.ENV_UID], os.environ[wire.ENV_AGENT_ADDRESS], token, ca)
+        with open(os.environ[wire.ENV_AGENT_CA_FILE], "rb") as bundle:
+            ca = bundle.read()
+        address = os.environ[wire.ENV_AGENT_ADDRESS]
+        if not ca or not address.startswith(("https://", "unix:/")):
+            raise ValueError(f"{address} is no address that a token may be sent to; with https:// it is known who answers there")
+        return cls(os.environ[wire.ENV_UID], address, token, ca, os.environ.get(wire.ENV_AGENT_SERVER_NAME, ""))
 
     def channel(self) -> grpc.Channel:
-        """Return a channel to the server."""
-        scheme, _, target = self.address.partition("://")
-        if scheme == "https":
-            return grpc.secure_channel(target, grpc.ssl_channel_credentials(self.ca), CHANNEL_OPTIONS)
-        return grpc.insecure_channel(target if scheme == "http" else self.address, CHANNEL_OPTIONS)
+        """Return a channel to the server. Nothing is sent to anybody but whom the CA, and no other one of this machine, vouches for."""
+        target = self.address.removeprefix("https://")
+        if target == self.address:
+            return grpc.insecure_channel(self.address, CHANNEL_OPTIONS)
+        named = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(self.ca), [*CHANNEL_OPTIONS, *named])
 
 
 def versions() -> dict[str, str]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import hashlib
 import logging
 import os
 import pathlib
 import signal
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,17 +21,17 @@ from urllib.parse import urlsplit
 from daskgateway.internal.v1 import access_pb2_grpc, agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
+from gateway import orders
 from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
-from gateway.server import keys
+from gateway.server import keys, listening
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
 from gateway.server.doubts import Doubts
 from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
-from gateway.server.kept_port import keep_port, kept_port
 from gateway.server.reach import judge, local_backends, scheduler_networks
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
@@ -62,7 +60,6 @@ __all__ = ["App", "known_classes", "serve", "settings"]
 
 logger = logging.getLogger(__name__)
 
-MAX_SOCKET_PATH = 100  # a Unix socket's path has at most 107 bytes
 FORGET_INTERVAL_S = 3600.0
 REMEMBERED_S = 86400.0
 STOP_CLUSTERS_S = 60.0
@@ -123,6 +120,9 @@ class App:
         self._disk = Room(database.parent, self._server_settings.min_free_bytes, self.store.reserve)
         self._disk.look()
         self._stack.callback(self._threads.shutdown, wait=False)
+        self._certificate = listening.certificate(self._server_settings, self.state_dir, now_ms)
+        self._door = listening.Door(self.state_dir)
+        self._stack.callback(self._door.close)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
         cluster_keys = keys.ClusterKeys(self.store, keyring, self._threads)
@@ -218,45 +218,10 @@ class App:
             ],
             with_reflection=options.reflection,
         )
-        self.port = self._bind()
+        self.port = listening.bind(self._grpc, options.address, self._certificate, self.state_dir)
+        self._door.bind(self._grpc)
         await self._grpc.start()
         self._stack.push_async_callback(self._grpc.stop, None)
-
-    def _bind(self) -> int:
-        hostname, port = split_address(self._server_settings.address, "c.DaskGateway.address")
-        shown = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
-        bound = self._bind_port(shown, port)
-        keep_port(self.state_dir / "listener.port", bound)
-        self._socket = socket_path(self.state_dir)
-        self._socket.unlink(missing_ok=True)
-        umask = os.umask(0o077)
-        try:
-            host.listen(self._grpc, f"unix:{self._socket}", None)
-        finally:
-            os.umask(umask)
-        return bound
-
-    def _bind_port(self, shown: str, port: int) -> int:
-        """Listen; where any free port will do, on the last run's if it is to be had: agents that were told it must find us again."""
-        tls = self._tls()
-        if not port and (earlier := kept_port(self.state_dir / "listener.port")):
-            try:
-                return host.listen(self._grpc, f"{shown}:{earlier}", tls)
-            except RuntimeError:
-                logger.warning("port %d of the last run is taken: clusters that run since then do not find this server", earlier)
-        try:
-            return host.listen(self._grpc, f"{shown}:{port}", tls)
-        except RuntimeError:
-            raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {shown}:{port}; is another server running?") from None
-
-    def _tls(self) -> host.Tls | None:
-        if not self._server_settings.tls_cert:
-            return None
-        try:
-            certificate = pathlib.Path(self._server_settings.tls_cert).read_bytes()
-            return host.Tls(certificate, pathlib.Path(self._server_settings.tls_key).read_bytes())
-        except OSError as error:
-            raise ConfigurationError(f"c.DaskGateway.tls_cert, tls_key: {error.filename}: {error.strerror}") from None
 
     def _listener(self) -> str:
         hostname, _ = split_address(self._server_settings.address, "c.DaskGateway.address")
@@ -270,10 +235,8 @@ class App:
         return f"{edge}, gRPC listener on {bound_address(self._server_settings.address, self.port)}"
 
     def _agent_endpoint(self) -> AgentEndpoint:
-        options = self._server_settings
-        scheme = "https" if options.tls_cert else "http"
-        ca = pathlib.Path(options.tls_ca or options.tls_cert).read_bytes() if options.tls_cert else None
-        return AgentEndpoint(options.agent_address or f"{scheme}://{self._listener()}", ca)
+        address = self._server_settings.agent_address or f"https://{self._listener()}"
+        return AgentEndpoint(address, self._certificate.ca(), self._certificate.server_name)
 
     async def _start_edge(self) -> None:
         options, proxy = self._server_settings, self.settings.proxy
@@ -281,7 +244,7 @@ class App:
         if options.start_proxy:
             words = [
                 *self._config_words,
-                f"--Proxy.server_address=unix:{self._socket}",
+                f"--Proxy.server_address=unix:{orders.place(0)}/{listening.SOCKET_NAME}",
                 f"--Proxy.own_ports={[*proxy.own_ports, self.port]}",
                 f"--Proxy.token_file={self.state_dir / 'edge.token'}",
                 f"--Proxy.state_dir={self.state_dir / 'edge'}",
@@ -291,7 +254,8 @@ class App:
                 if scheduler_networks(self.settings) == proxy.scheduler_networks:
                     logger.warning("c.Proxy.scheduler_networks is not set: the edge connects to any private address that a scheduler names")
             words += outside_words(self._server_settings.public_url, proxy.prefix, proxy.allowed_origins)
-            edge = EdgeProcess(self.state_dir, words, repr(self.settings.config.get("Proxy", {})), proxy.address, self._warm)
+            config_text = repr(self.settings.config.get("Proxy", {}))
+            edge = EdgeProcess(self.state_dir, words, config_text, proxy.address, self._warm, [self._door.descriptor])
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)
             self._spawn(edge.keep(), "edge")
@@ -358,20 +322,6 @@ class App:
             logger.warning("some clusters have not stopped within %g s; they will be found again", STOP_CLUSTERS_S)
         finally:
             subscription.close()
-
-
-def socket_path(state_dir: pathlib.Path) -> pathlib.Path:
-    """Return the path of the server's own socket: in the state directory, or where that is too deep, below the temporary one."""
-    path = state_dir / "server.sock"
-    if len(str(path)) <= MAX_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
-    directory = pathlib.Path(tempfile.gettempdir()) / f"daskgateway-{os.getuid()}-{digest}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    status = directory.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or not directory.is_dir():
-        raise ConfigurationError(f"{directory} must be a directory of your own of mode 0700; set a shorter c.DaskGateway.state_dir")
-    return directory / "server.sock"
 
 
 async def serve(found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:

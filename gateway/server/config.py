@@ -59,20 +59,26 @@ class DaskGateway(Configurable):
     state_dir = Unicode(help="Directory of everything the server keeps: database, keys, sockets. Made 0700.").tag(config=True)
     database = Unicode("", help="Database as a URL: sqlite:////path/gateway.db. Empty: gateway.db in state_dir.").tag(config=True)
     address = Unicode(
-        "127.0.0.1:8001", help="host:port of the gRPC listener, for agents and for what the edge relays. Port 0: any free one."
+        "127.0.0.1:8001",
+        help="host:port of the gRPC listener for agents and for edges on other machines, in TLS always. Port 0: any free one.",
     ).tag(config=True)
     agent_address = Unicode(
-        "", help="Address that agents dial, such as https://gateway.example.org:8001. Empty: that of the listener."
+        "",
+        help="Address that agents dial, such as https://gateway.example.org:8001, or unix:/path. Empty: that of the listener.",
     ).tag(config=True)
     public_url = Unicode(
         "", help="Address that users know the edge by, such as https://dask.example.org. Empty: that of Proxy.address."
     ).tag(config=True)
-    tls_cert = Unicode("", help="PEM file with the listener's certificate chain. Empty: no TLS, for loopback only.").tag(config=True)
+    tls_cert = Unicode(
+        "",
+        help="PEM file with the listener's certificate chain; read again when it changes. Empty: a certificate of the installation's own"
+        " authority, which is made in state_dir; agents know it, and an edge elsewhere is given server-ca.pem out of there.",
+    ).tag(config=True)
     tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
     tls_ca = Unicode(
-        "", help="PEM file with the CA that agents verify the listener by. Empty: tls_cert, which clusters then do not outlive."
+        "",
+        help="PEM file with the CA that agents verify tls_cert by. Empty: tls_cert itself, which clusters then do not outlive.",
     ).tag(config=True)
-    insecure_ok = Bool(False, help="Listen without TLS beyond loopback. Passwords and tokens then travel in clear text.").tag(config=True)
     authenticator = Unicode("password", help="Name of an authenticator (entry points gateway.authenticators).").tag(config=True)
     backends = List(
         Unicode(), ["local"], help="Names of the backends on offer (entry points gateway.backends); the first is the default."

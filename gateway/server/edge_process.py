@@ -14,13 +14,14 @@ import logging
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from urllib.parse import urlsplit
 
-from gateway import __version__
+from gateway import __version__, orders
 from gateway.configfile import ConfigurationError
 from gateway.keptfile import write_kept
 from gateway.server.edge_record import PROGRAM, EdgeRecord, boot_id, can_listen, read_record, runs, start_time, with_port_of
@@ -36,32 +37,34 @@ class WarmEdge:
     """An edge's process that waits for its settings. It may be begun early: then it loads its program while the server loads its own."""
 
     def __init__(self) -> None:
-        settings, self._writing = os.pipe()
+        theirs, ours = socket.socketpair()
+        self._telling: socket.socket | None = ours
         self.reading, ready = os.pipe()
-        words = [sys.executable, *PROGRAM, f"--words-fd={settings}", f"--ready-fd={ready}"]
+        words = [sys.executable, *PROGRAM, f"--words-fd={theirs.fileno()}", f"--ready-fd={ready}"]
         try:
-            self.child = subprocess.Popen(words, pass_fds=[settings, ready], start_new_session=True, stdin=subprocess.DEVNULL)
+            self.child = subprocess.Popen(words, pass_fds=[theirs.fileno(), ready], start_new_session=True, stdin=subprocess.DEVNULL)
         except BaseException:
-            os.close(self._writing)
+            ours.close()
             os.close(self.reading)
             raise
         finally:
-            os.close(settings)
+            theirs.close()
             os.close(ready)
 
-    def begin(self, words: Sequence[str]) -> int:
-        """Let it begin with its settings; return the descriptor where it says that it is ready."""
-        writing, self._writing = self._writing, -1
-        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as pipe:  # it has died, which is seen by what it does not say
-            pipe.write(json.dumps(list(words)))
+    def begin(self, words: Sequence[str], directories: Sequence[int]) -> int:
+        """Let it begin with its settings and directories (`orders.py`); return the descriptor where it says that it is ready."""
+        telling, self._telling = self._telling, None
+        assert telling is not None
+        with telling, contextlib.suppress(OSError):  # it has died, which is seen by what it does not say
+            orders.send(telling, words, directories)
         return self.reading
 
     def dismiss(self) -> None:
         """Let it end, unless it has begun: it is not needed."""
-        if self._writing >= 0:
-            os.close(self._writing)
+        if self._telling is not None:
+            self._telling.close()
+            self._telling = None
             os.close(self.reading)
-            self._writing = -1
             self.child.wait(STOP_S)
 
 
@@ -77,12 +80,21 @@ class EdgeProcess:
     """Starts or adopts the edge, starts it again when it dies, and stops it."""
 
     def __init__(
-        self, directory: pathlib.Path, words: Sequence[str], config_text: str, wished_address: str, warm: WarmEdge | None = None
+        self,
+        directory: pathlib.Path,
+        words: Sequence[str],
+        config_text: str,
+        wished_address: str,
+        warm: WarmEdge | None = None,
+        directories: Sequence[int] = (),
     ) -> None:
-        self._warm = warm
+        """`directories` are descriptors, which the edge is given and the words name by `orders.place`; they stay the caller's."""
+        self._warm, self._directories = warm, list(directories)
         self._record_path = directory / "edge.json"
         self._words = list(words)
-        self._digest = hashlib.sha256("\0".join([__version__, *words, config_text, wished_address]).encode()).hexdigest()
+        self._digest = hashlib.sha256(
+            "\0".join([__version__, *words, *map(_identity, directories), config_text, wished_address]).encode()
+        ).hexdigest()
         self._wished = wished_address
         self._child: subprocess.Popen[bytes] | None = None
         self._record: EdgeRecord | None = None
@@ -148,7 +160,7 @@ class EdgeProcess:
         self._child = warm.child
         record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), boot_id(), self._digest, address)
         self._note(record)
-        return record, warm.begin([*self._words, f"--Proxy.address={address}"])
+        return record, warm.begin([*self._words, f"--Proxy.address={address}"], self._directories)
 
     async def _spawn(self, address: str) -> EdgeRecord:
         intended, reading = await self._launch(address)
@@ -190,6 +202,12 @@ class EdgeProcess:
             break
         if self._child is not None and self._child.pid == record.pid:
             self._child.wait(STOP_S)  # it has ended: this only takes its exit code
+
+
+def _identity(directory: int) -> str:
+    """Return what tells a directory from any other: one that was put in its place is another."""
+    status = os.fstat(directory)
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 async def _ended(record: EdgeRecord) -> None:

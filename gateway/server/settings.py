@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import pathlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,11 +81,8 @@ def _check(found: Settings) -> None:
         raise ConfigurationError("c.DaskGateway.backends: must name at least one backend")
     if bool(server.tls_cert) != bool(server.tls_key):
         raise ConfigurationError("c.DaskGateway.tls_cert and tls_key: set both or none")
-    hostname, _ = split_address(server.address, "c.DaskGateway.address")
-    if not server.tls_cert and not server.insecure_ok and not is_loopback(hostname):
-        raise ConfigurationError(
-            f"c.DaskGateway.address: {server.address} is reachable from elsewhere; set tls_cert and tls_key (or insecure_ok = True)"
-        )
+    split_address(server.address, "c.DaskGateway.address")
+    _check_agent_address(server)
     if server.database and urlsplit(server.database).scheme != "sqlite":
         raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
     _check_plugins([*found.backends.values(), found.authenticator])
@@ -119,11 +115,18 @@ def bound_address(configured: str, port: int) -> str:
     return f"[{hostname}]:{port}" if ":" in hostname else f"{hostname or '0.0.0.0'}:{port}"
 
 
-def is_loopback(hostname: str) -> bool:
-    """Whether a host can only be reached from this machine."""
-    if hostname == "localhost":
-        return True
+def host_of(url: str) -> str:
+    """Return the host of an address such as https://host:port, an empty text if it has none."""
     try:
-        return ipaddress.ip_address(hostname).is_loopback
+        return urlsplit(url).hostname or ""
     except ValueError:
-        return False
+        return ""
+
+
+def _check_agent_address(server: DaskGateway) -> None:
+    address = server.agent_address
+    if not address or address.startswith("unix:/"):
+        return
+    if not address.startswith("https://") or not host_of(address):
+        hint = ": agents would send their tokens to whoever has the port" if address.startswith("http://") else ""
+        raise ConfigurationError(f"c.DaskGateway.agent_address: must be https://host:port or unix:/path, not {address!r}{hint}")

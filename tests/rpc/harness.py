@@ -253,9 +253,9 @@ class Harness:
             ],
             with_reflection=True,
         )
-        self.port = host.listen(self.server, "127.0.0.1:0", None)
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
         if self.own_socket:
-            host.listen(self.server, f"unix:{self.own_socket}", None)
+            host.listen_locally(self.server, str(self.own_socket))
         await self.server.start()
         await host.set_health(self.healthy, True)
         await self.reconciler.start()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -43,14 +43,6 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 4),
     ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake that must be seen
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificate chain and key of a listener, as PEM."""
-
-    certificate: bytes
-    key: bytes
 
 
 class _Registrar:
@@ -99,9 +91,23 @@ async def set_health(healthy: Any, serving: bool) -> None:
         await healthy.set(service, status)
 
 
-def listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
-    """Listen on host:port or unix:/path; return the port. RuntimeError if that cannot be."""
-    if tls is None:
-        return server.add_insecure_port(address)
-    credentials = grpc.ssl_server_credentials([(tls.key, tls.certificate)])
-    return server.add_secure_port(address, credentials)
+def listen_tls(server: grpc.aio.Server, address: str, shown: Callable[[], tuple[bytes, bytes]]) -> int:
+    """Listen on host:port, in TLS always; return the port. RuntimeError if that cannot be.
+
+    `shown` returns certificate chain and key as PEM; it is asked at every handshake, in a thread of gRPC's, and must not fail.
+    """
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        certificate, key = shown()
+        return grpc.ssl_server_certificate_configuration([(key, certificate)])
+
+    return server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(configuration(), configuration))
+
+
+def listen_locally(server: grpc.aio.Server, path: str) -> None:
+    """Listen on a Unix socket that nobody else may connect to. RuntimeError if that cannot be."""
+    umask = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(umask)

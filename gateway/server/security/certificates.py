@@ -1,12 +1,14 @@
-"""A small certificate authority for each cluster: what scheduler, workers and clients prove themselves by.
+"""How certificates are made: of a small authority for each cluster, and of the server's own (`authority.py`).
 
-ECDSA on P-256 (FIPS 186-5), X.509 v3 (RFC 5280). One cluster's certificates mean nothing to another. Making them takes
-milliseconds of CPU: callers do it in a thread.
+A cluster's are what scheduler, workers and clients prove themselves by, and mean nothing to another's. ECDSA on P-256 (FIPS 186-5),
+X.509 v3 (RFC 5280). Making them takes milliseconds of CPU: callers do it in a thread.
 """
 
 from __future__ import annotations
 
 import datetime
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -26,9 +28,11 @@ ALLOWED = "EC P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits"
 _AUTHORITY_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
 _LEAF_USAGE = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
 _BOTH_PURPOSES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+_SERVER_PURPOSE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 _CLIENT_PURPOSE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 _IS_AUTHORITY, _IS_LEAF = x509.BasicConstraints(ca=True, path_length=0), x509.BasicConstraints(ca=False, path_length=None)
 
+Names = Sequence[str]  # DNS names and addresses, the first of which is the subject's too
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
@@ -47,23 +51,48 @@ class ClusterSecrets:
 
 def make_cluster_credentials(uid: str, *, now: int, lifetime_s: float) -> ClusterSecrets:
     """Return a new cluster's authority and leaves, valid from `now` (ms) for `lifetime_s`."""
-    begins = _instant(now) - SKEW
-    ends = _instant(now) + datetime.timedelta(seconds=lifetime_s)
+    begins = instant(now) - SKEW
+    ends = instant(now) + datetime.timedelta(seconds=lifetime_s)
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = _issuer(_name(f"daskgateway cluster {uid}"), key)
     scheduler_key, worker_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _authority(issuer, begins, ends)
-    scheduler = _leaf(issuer, scheduler_key.public_key(), "scheduler", server_name(uid), _BOTH_PURPOSES, begins, ends)
-    worker = _leaf(issuer, worker_key.public_key(), "worker", f"worker.{server_name(uid)}", _BOTH_PURPOSES, begins, ends)
+    names = _dns(server_name(uid)), _dns(f"worker.{server_name(uid)}")
+    scheduler = _leaf(issuer, scheduler_key.public_key(), "scheduler", names[0], _BOTH_PURPOSES, begins, ends)
+    worker = _leaf(issuer, worker_key.public_key(), "worker", names[1], _BOTH_PURPOSES, begins, ends)
     return ClusterSecrets(
-        ca_certificate=_pem(authority),
-        ca_key=_key_pem(key),
-        scheduler_certificate=_pem(scheduler),
-        scheduler_key=_key_pem(scheduler_key),
-        worker_certificate=_pem(worker),
-        worker_key=_key_pem(worker_key),
+        ca_certificate=pem(authority),
+        ca_key=key_pem(key),
+        scheduler_certificate=pem(scheduler),
+        scheduler_key=key_pem(scheduler_key),
+        worker_certificate=pem(worker),
+        worker_key=key_pem(worker_key),
         agent_token=tokens.mint("agent").text,
     )
+
+
+def make_authority(common: str, key: ec.EllipticCurvePrivateKey, begins: datetime.datetime, ends: datetime.datetime) -> x509.Certificate:
+    """Return an authority's own certificate."""
+    return _authority(_issuer(_name(common), key), begins, ends)
+
+
+def make_server(
+    common: str,
+    key: ec.EllipticCurvePrivateKey,
+    public_key: ec.EllipticCurvePublicKey,
+    names: Names,
+    begins: datetime.datetime,
+    ends: datetime.datetime,
+) -> x509.Certificate:
+    """Return a server's certificate, signed by the authority of this common name and key."""
+    found: list[x509.GeneralName] = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            found.append(x509.DNSName(name))
+    alternatives = x509.SubjectAlternativeName(found)
+    return _leaf(_issuer(_name(common), key), public_key, names[0], alternatives, _SERVER_PURPOSE, begins, ends)
 
 
 def sign_client(secrets: ClusterSecrets, public_key_pem: str, *, user: str, now: int, ttl_s: float) -> tuple[str, int]:
@@ -72,10 +101,10 @@ def sign_client(secrets: ClusterSecrets, public_key_pem: str, *, user: str, now:
     authority = x509.load_pem_x509_certificate(secrets.ca_certificate)
     key = serialization.load_pem_private_key(secrets.ca_key, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    ends = min(_instant(now) + datetime.timedelta(seconds=ttl_s), authority.not_valid_after_utc)
-    begins = max(_instant(now) - SKEW, authority.not_valid_before_utc)
+    ends = min(instant(now) + datetime.timedelta(seconds=ttl_s), authority.not_valid_after_utc)
+    begins = max(instant(now) - SKEW, authority.not_valid_before_utc)
     certificate = _leaf(_issuer(authority.subject, key), public_key, user, None, _CLIENT_PURPOSE, begins, ends)
-    return _pem(certificate).decode(), int(ends.timestamp() * 1000)
+    return pem(certificate).decode(), int(ends.timestamp() * 1000)
 
 
 def _public_key(text: str) -> PublicKey:
@@ -94,8 +123,13 @@ def _public_key(text: str) -> PublicKey:
     raise ValueError(f"must be {ALLOWED}")
 
 
-def _instant(at: int) -> datetime.datetime:
+def instant(at: int) -> datetime.datetime:
+    """Return an instant given in ms since the epoch."""
     return datetime.datetime.fromtimestamp(at // 1000, datetime.timezone.utc)
+
+
+def _dns(name: str) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([x509.DNSName(name)])
 
 
 def _name(common: str) -> x509.Name:
@@ -128,7 +162,7 @@ def _leaf(
     issuer: _Issuer,
     public_key: PublicKey,
     common: str,
-    dns: str | None,
+    names: x509.SubjectAlternativeName | None,
     purposes: x509.ExtendedKeyUsage,
     begins: datetime.datetime,
     ends: datetime.datetime,
@@ -139,8 +173,8 @@ def _leaf(
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     signed_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer.identifier)
     builder = builder.add_extension(signed_by, critical=False)
-    if dns is not None:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)
+    if names is not None:
+        builder = builder.add_extension(names, critical=False)
     return builder.sign(issuer.key, hashes.SHA256())
 
 
@@ -151,9 +185,11 @@ def _builder(
     return builder.serial_number(x509.random_serial_number()).not_valid_before(begins).not_valid_after(ends)
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def pem(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as PEM, not encrypted."""
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
