@@ -139,10 +139,9 @@ def serve(path: str | None, words: tuple[str, ...]) -> None:
     _log_to_stderr(found.server.log_level)
     import uvloop
 
-    passed = (["--config", str(pathlib.Path(path).resolve())] if path else []) + list(words)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(app.serve(found, passed, warm))
+            runner.run(app.serve(found, warm))
     except (ConfigurationError, StoreError) as error:
         _fail(str(error))
 
@@ -241,9 +240,11 @@ def hash_password(password: str) -> None:
 @_config_option
 @click.option("--ready-fd", type=int, default=None, hidden=True)
 @click.option("--words-fd", type=int, default=None, hidden=True, help="Where the server writes all other words, once it knows them.")
-@click.option("--control-fd", type=int, default=None, hidden=True)
+@click.option("--run-as", type=click.IntRange(0), nargs=3, default=None, hidden=True, help="uid, gid, and 1 if ports below 1024 are bound.")
 @_words
-def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, control_fd: int | None, words: tuple[str, ...]) -> None:
+def proxy(
+    path: str | None, ready_fd: int | None, words_fd: int | None, run_as: tuple[int, int, int] | None, words: tuple[str, ...]
+) -> None:
     """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
     # Loading takes most of a second. Until its handler stands, SIGHUP would end the edge; nothing is lost: certificates are read later.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -261,6 +262,8 @@ def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, control_
         if told is not None:  # else the server has ended, or needs no edge
             proxy.main(args=[*told, f"--ready-fd={ready_fd}"], prog_name="daskgateway proxy")
         sys.exit(0)
+    if run_as is not None:
+        edge.give_up_rights(*run_as)
     from gateway import configfile
     from gateway.proxy.config import Proxy
 
@@ -273,8 +276,7 @@ def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, control_
     except configfile.ConfigurationError as error:
         return _fail(str(error))
     _log_to_stderr("INFO")
-    passed = (["--config", str(pathlib.Path(path).resolve())] if path else []) + list(words)
-    sys.exit(edge.run(alone, passed, ready_fd, control_fd))
+    sys.exit(edge.run(alone, ready_fd))
 
 
 if __name__ == "__main__":

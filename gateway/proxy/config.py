@@ -109,6 +109,11 @@ class Proxy(Configurable):
     answer_timeout_s = Float(60.0, min=0.1, help="Seconds for a dashboard to begin its answer.").tag(config=True)
     max_tunnels = Int(2_000, min=0, help="Tunnels (scheduler connections in WebSockets) at a time; 0: none are served.").tag(config=True)
     max_tunnels_per_cluster = Int(200, min=1, help="Tunnels to one cluster at a time.").tag(config=True)
+    user = Unicode(
+        "",
+        help="Account (name or number) of an edge that a server starts as root; empty: `daskgateway` where there is such an account, else a"
+        " number that nobody has. The edge gives all other rights up, but for binding ports below 1024.",
+    ).tag(config=True)
     reuse_port = Bool(False, help="Let several edges share the port (SO_REUSEPORT).").tag(config=True)
 
     def _state_dir_default(self) -> str:

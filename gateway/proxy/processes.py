@@ -1,7 +1,8 @@
 """Several edges on one port (SO_REUSEPORT): started together, started again when they die, drained together, counted together.
 
-Each edge is a process of its own, tied to this one by a socket: over it the edge tells where it listens and answers what it has counted,
-and when it closes the edge drains and ends. So no edge outlives its supervisor, however that ends. Knows nothing of what edges do.
+Each edge is a process of its own, begun by the nursery (`nursery.py`) and tied to this one by a socket: over it the edge tells where it
+listens and answers what it has counted, and when it closes the edge drains and ends. So no edge outlives its supervisor, however that
+ends. Knows nothing of what edges do.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from gateway.configfile import ConfigurationError
+from gateway.proxy.nursery import Child, NurseryLost
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +28,15 @@ STABLE_S = 60.0  # an edge that lived so long is started again without waiting l
 MAX_LINE_BYTES = 64 * 1024
 ASK = b"numbers\n"
 
+Begin = Callable[[Mapping[str, object], int], Awaitable[Child]]  # settings and the tie's descriptor → the process of a new edge
+
 
 class _Edge:
     """One edge process."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Child | None = None
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
         self.asking = asyncio.Lock()
@@ -43,17 +45,14 @@ class _Edge:
         self._ready = False
         self._reload_due = False
 
-    async def start(self, words: Sequence[str]) -> str:
+    async def start(self, begin: Begin, settings: Mapping[str, object]) -> str:
         """Start it; return where it listens. ConfigurationError if it does not, OSError if there can be no process now."""
         self._let_go()
         self._owed, self._ready = 0, False
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                command = [*words, f"--control-fd={theirs.fileno()}"]
-                self.process = await asyncio.to_thread(
-                    subprocess.Popen, command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-                )
+                self.process = await begin(settings, theirs.fileno())
             self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         except BaseException:
             ours.close()
@@ -116,32 +115,34 @@ class _Edge:
         """Let it drain and end."""
         self._let_go()
         assert self.process is not None
-        return self.process.returncode if self.process.poll() is not None else await self.ended()
+        code = self.process.poll()
+        return code if code is not None else await self.ended()
 
 
 class Edges:
     """The edges."""
 
-    def __init__(self, count: int, address: str, words: Sequence[str], own_ports: Sequence[int] = ()) -> None:
+    def __init__(self, count: int, address: str, begin: Begin, own_ports: Sequence[int] = ()) -> None:
         """`own_ports`: at which this process listens, and what else is forbidden to routes."""
         self._edges = [_Edge(number) for number in range(count)]
-        self._address, self._words, self._own_ports = address, list(words), list(own_ports)
+        self._address, self._begin, self._own_ports = address, begin, list(own_ports)
         self._keeping: list[asyncio.Task[None]] = []
+        self.lost = asyncio.Event()  # no edge can be started again
 
     async def start(self) -> str:
         """Start all; return where they listen once all do. The first takes the port, the others share it."""
-        self._address = await self._edges[0].start(self._command())
+        self._address = await self._edges[0].start(self._begin, self._settings())
         try:
-            await asyncio.gather(*(edge.start(self._command()) for edge in self._edges[1:]))
+            await asyncio.gather(*(edge.start(self._begin, self._settings()) for edge in self._edges[1:]))
         except BaseException:
             await self.stop()
             raise
         self._keeping = [asyncio.ensure_future(self._keep(edge)) for edge in self._edges]
         return self._address
 
-    def _command(self) -> list[str]:
-        shared = ["--Proxy.processes=1", "--Proxy.reuse_port=True", "--Proxy.admin_address=", f"--Proxy.own_ports={self._own_ports}"]
-        return [sys.executable, "-m", "gateway", "proxy", *self._words, f"--Proxy.address={self._address}", *shared]
+    def _settings(self) -> dict[str, object]:
+        """Return what of an edge's settings is other than the supervisor's."""
+        return {"address": self._address, "processes": 1, "reuse_port": True, "admin_address": "", "own_ports": self._own_ports}
 
     async def _keep(self, edge: _Edge) -> None:
         wait_s = RESTART_S[0]
@@ -158,7 +159,11 @@ class Edges:
             if edge.process is not None and edge.process.poll() is None:
                 continue  # it could not be watched, but lives
             try:
-                await edge.start(self._command())
+                await edge.start(self._begin, self._settings())
+            except NurseryLost as error:
+                logger.error("edge %d cannot be started again: %s", edge.number, error)
+                self.lost.set()
+                return
             except (ConfigurationError, OSError) as error:  # the latter: no processes, memory or descriptors, which may pass
                 logger.error("edge %d did not start: %s", edge.number, error)
 

@@ -13,7 +13,6 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,6 @@ from urllib.parse import urlsplit
 from daskgateway.internal.v1 import access_pb2_grpc, agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
-from gateway import orders
 from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
@@ -31,8 +29,11 @@ from gateway.server import keys, listening
 from gateway.server.config import ConfiguredOffers
 from gateway.server.core.model import Principal
 from gateway.server.doubts import Doubts
-from gateway.server.edge_process import EdgeProcess, WarmEdge, outside_words
-from gateway.server.reach import judge, local_backends, scheduler_networks
+from gateway.server.edge_account import edge_account
+from gateway.server.edge_process import EdgeProcess, WarmEdge
+from gateway.server.edge_room import EdgeRoom
+from gateway.server.edge_words import configured_words, own_words
+from gateway.server.reach import judge, local_backends
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.room import Room
@@ -73,9 +74,8 @@ def now_ms() -> int:
 class App:
     """A server while it runs."""
 
-    def __init__(self, found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:
+    def __init__(self, found: Settings, warm: WarmEdge | None = None) -> None:
         self.settings = found
-        self._config_words = list(config_words)
         self._warm = warm
         self._server_settings = found.server
         self.state_dir = pathlib.Path(found.server.state_dir).expanduser().resolve()
@@ -121,8 +121,6 @@ class App:
         self._disk.look()
         self._stack.callback(self._threads.shutdown, wait=False)
         self._certificate = listening.certificate(self._server_settings, self.state_dir, now_ms)
-        self._door = listening.Door(self.state_dir)
-        self._stack.callback(self._door.close)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
         cluster_keys = keys.ClusterKeys(self.store, keyring, self._threads)
@@ -219,9 +217,19 @@ class App:
             with_reflection=options.reflection,
         )
         self.port = listening.bind(self._grpc, options.address, self._certificate, self.state_dir)
-        self._door.bind(self._grpc)
+        self._bind_sockets()
         await self._grpc.start()
         self._stack.push_async_callback(self._grpc.stop, None)
+
+    def _bind_sockets(self) -> None:
+        """Listen for this account's own programs, and for the edge where that is another account."""
+        proxy = self.settings.proxy
+        account = edge_account(proxy.user, self.state_dir, self.state_dir / "edge") if self._server_settings.start_proxy else None
+        self._edge_room = EdgeRoom(self.state_dir, account, proxy.tls_cert, proxy.tls_key)
+        self._stack.callback(self._edge_room.close)
+        self._edge_room.make()
+        for directory, owner in self._edge_room.sockets:
+            listening.bind_socket(self._grpc, directory, owner)
 
     def _listener(self) -> str:
         hostname, _ = split_address(self._server_settings.address, "c.DaskGateway.address")
@@ -242,23 +250,14 @@ class App:
         options, proxy = self._server_settings, self.settings.proxy
         self.edge_address = proxy.address
         if options.start_proxy:
-            words = [
-                *self._config_words,
-                f"--Proxy.server_address=unix:{orders.place(0)}/{listening.SOCKET_NAME}",
-                f"--Proxy.own_ports={[*proxy.own_ports, self.port]}",
-                f"--Proxy.token_file={self.state_dir / 'edge.token'}",
-                f"--Proxy.state_dir={self.state_dir / 'edge'}",
-            ]
-            if "scheduler_networks" not in self.settings.config.get("Proxy", {}):
-                words.append(f"--Proxy.scheduler_networks={scheduler_networks(self.settings)!r}")
-                if scheduler_networks(self.settings) == proxy.scheduler_networks:
-                    logger.warning("c.Proxy.scheduler_networks is not set: the edge connects to any private address that a scheduler names")
-            words += outside_words(self._server_settings.public_url, proxy.prefix, proxy.allowed_origins)
-            config_text = repr(self.settings.config.get("Proxy", {}))
-            edge = EdgeProcess(self.state_dir, words, config_text, proxy.address, self._warm, [self._door.descriptor])
+            room, account = self._edge_room, self._edge_room.account
+            words = [*configured_words(self.settings), *own_words(self.settings, self.port), *room.words()]
+            run_as = (lambda address: account.words([address, proxy.admin_address])) if account is not None else (lambda _: [])
+            edge = EdgeProcess(self.state_dir, words, proxy.address, self._warm, room.directories, run_as)
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)
             self._spawn(edge.keep(), "edge")
+            self._spawn(room.follow(), "edge's certificate")
         self._endpoint = self._public_endpoint()
 
     def _public_endpoint(self) -> Endpoint:
@@ -324,13 +323,13 @@ class App:
             subscription.close()
 
 
-async def serve(found: Settings, config_words: Sequence[str] = (), warm: WarmEdge | None = None) -> None:
+async def serve(found: Settings, warm: WarmEdge | None = None) -> None:
     """Run a server until SIGTERM or SIGINT. `warm`: an edge's process that was begun early."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    app = App(found, config_words, warm)
+    app = App(found, warm)
     try:
         await app.start()
     finally:

@@ -13,13 +13,13 @@ import json
 import logging
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from urllib.parse import urlsplit
 
 from gateway import __version__, orders
 from gateway.configfile import ConfigurationError
@@ -28,6 +28,7 @@ from gateway.server.edge_record import PROGRAM, EdgeRecord, boot_id, can_listen,
 
 logger = logging.getLogger(__name__)
 
+SECRET = re.compile("KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
 READY_S = 20.0
 STOP_S = 15.0
 RESTART_S = (0.05, 10.0)  # first and longest wait before an edge that died is started again
@@ -40,9 +41,12 @@ class WarmEdge:
         theirs, ours = socket.socketpair()
         self._telling: socket.socket | None = ours
         self.reading, ready = os.pipe()
-        words = [sys.executable, *PROGRAM, f"--words-fd={theirs.fileno()}", f"--ready-fd={ready}"]
+        # -P: what lies in the working directory is nobody's program.
+        words = [sys.executable, "-P", *PROGRAM, f"--words-fd={theirs.fileno()}", f"--ready-fd={ready}"]
         try:
-            self.child = subprocess.Popen(words, pass_fds=[theirs.fileno(), ready], start_new_session=True, stdin=subprocess.DEVNULL)
+            self.child = subprocess.Popen(
+                words, pass_fds=[theirs.fileno(), ready], start_new_session=True, stdin=subprocess.DEVNULL, env=_without_secrets(os.environ)
+            )
         except BaseException:
             ours.close()
             os.close(self.reading)
@@ -68,14 +72,6 @@ class WarmEdge:
             self.child.wait(STOP_S)
 
 
-def outside_words(public_url: str, prefix: str, origins: Sequence[str]) -> list[str]:
-    """Return the settings that tell the edge how users know it; what is set for the edge itself goes before."""
-    parts = urlsplit(public_url)
-    origin = f"{parts.scheme}://{parts.netloc}"
-    words = [f"--Proxy.prefix={parts.path.rstrip('/')}"] if parts.path.rstrip("/") and not prefix else []
-    return [*words, f"--Proxy.allowed_origins={[*origins, origin]!r}"] if parts.netloc and origin not in origins else words
-
-
 class EdgeProcess:
     """Starts or adopts the edge, starts it again when it dies, and stops it."""
 
@@ -83,18 +79,20 @@ class EdgeProcess:
         self,
         directory: pathlib.Path,
         words: Sequence[str],
-        config_text: str,
         wished_address: str,
         warm: WarmEdge | None = None,
         directories: Sequence[int] = (),
+        run_as: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
-        """`directories` are descriptors, which the edge is given and the words name by `orders.place`; they stay the caller's."""
-        self._warm, self._directories = warm, list(directories)
+        """`directories` are descriptors, which the edge is given and the words name by `orders.place`; they stay the caller's.
+
+        `run_as` returns the words that make the edge another account, by the address where it is to listen.
+        """
+        self._warm, self._directories, self._run_as = warm, list(directories), run_as
         self._record_path = directory / "edge.json"
         self._words = list(words)
-        self._digest = hashlib.sha256(
-            "\0".join([__version__, *words, *map(_identity, directories), config_text, wished_address]).encode()
-        ).hexdigest()
+        told = [__version__, *words, *map(_identity, directories), wished_address, *run_as(wished_address)]
+        self._digest = hashlib.sha256("\0".join(told).encode()).hexdigest()
         self._wished = wished_address
         self._child: subprocess.Popen[bytes] | None = None
         self._record: EdgeRecord | None = None
@@ -160,7 +158,7 @@ class EdgeProcess:
         self._child = warm.child
         record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), boot_id(), self._digest, address)
         self._note(record)
-        return record, warm.begin([*self._words, f"--Proxy.address={address}"], self._directories)
+        return record, warm.begin([*self._words, *self._run_as(address), f"--Proxy.address={address}"], self._directories)
 
     async def _spawn(self, address: str) -> EdgeRecord:
         intended, reading = await self._launch(address)
@@ -202,6 +200,11 @@ class EdgeProcess:
             break
         if self._child is not None and self._child.pid == record.pid:
             self._child.wait(STOP_S)  # it has ended: this only takes its exit code
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what its variables' names say is secret, such as the keys that the database is sealed with."""
+    return {name: value for name, value in environment.items() if not SECRET.search(name)}
 
 
 def _identity(directory: int) -> str:

@@ -11,6 +11,7 @@ import grpc
 
 from gateway.configfile import ConfigurationError
 from gateway.server.config import DaskGateway
+from gateway.server.edge_account import Account
 from gateway.server.kept_port import keep_port, kept_port
 from gateway.server.rpc import host
 from gateway.server.security.authority import Authority
@@ -58,22 +59,16 @@ def bind(server: grpc.aio.Server, address: str, shown: ListenerCertificate, stat
     return bound
 
 
-class Door:
-    """A directory with the server's own socket, held open: whatever becomes of its path, or however long that is, it is this directory."""
+def bind_socket(server: grpc.aio.Server, directory: int, owner: Account | None = None) -> None:
+    """Listen on a socket in a directory that is open, whatever its path; only the owner, by default this process's, may connect.
 
-    def __init__(self, directory: pathlib.Path) -> None:
-        """OSError if there is no such directory, or a link in its place."""
-        self.descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-    def bind(self, server: grpc.aio.Server) -> None:
-        """Listen there; what an earlier run left is removed. ConfigurationError if that cannot be."""
-        path = f"/proc/self/fd/{self.descriptor}/{SOCKET_NAME}"
-        try:
-            pathlib.Path(path).unlink(missing_ok=True)
-            host.listen_locally(server, path)
-        except (OSError, RuntimeError) as error:
-            raise ConfigurationError(f"c.DaskGateway.state_dir: {SOCKET_NAME} cannot be made there: {error}") from None
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self.descriptor)
+    What an earlier run left there is removed. ConfigurationError if that cannot be.
+    """
+    path = f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+    try:
+        pathlib.Path(path).unlink(missing_ok=True)
+        host.listen_locally(server, path)
+        if owner is not None:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
+    except (OSError, RuntimeError) as error:
+        raise ConfigurationError(f"c.DaskGateway.state_dir: {SOCKET_NAME} cannot be made there: {error}") from None

@@ -16,6 +16,7 @@ from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
 from gateway.server.config import ClusterConfig, DaskGateway
+from gateway.server.edge_account import configured_account
 from gateway.server.security.authenticator import Authenticator, authenticator_class
 from gateway.wire import decimal
 
@@ -85,6 +86,8 @@ def _check(found: Settings) -> None:
     _check_agent_address(server)
     if server.database and urlsplit(server.database).scheme != "sqlite":
         raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
+    if found.proxy.user and server.start_proxy:
+        configured_account(found.proxy.user)
     _check_plugins([*found.backends.values(), found.authenticator])
 
 

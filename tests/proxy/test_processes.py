@@ -17,21 +17,38 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.proxy import processes
-from gateway.proxy.processes import ASK, Edges, _Edge
+from gateway.proxy.nursery import Child
+from gateway.proxy.processes import ASK, Begin, Edges, _Edge
 from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
 
 FAKE_EDGE = """
 import socket, sys
-tie = socket.socket(fileno=int(sys.argv[1].partition("=")[2]))
+tie = socket.socket(fileno=int(sys.argv[1]))
 tie.sendall(b"ready 127.0.0.1:1\\n")
 while tie.recv(100): pass
 """
 
 
-def edges_of(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Return the children of a process, whichever of its threads started them."""
     return [int(word) for told in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for word in told.read_text().split()]
+
+
+def edges_of(pid: int) -> list[int]:
+    """Return the edges of a supervisor: its children but the first, which begins them."""
+    return sorted(children(pid))[1:]
+
+
+def began_by(code: str) -> Begin:
+    """Return what begins a program in an edge's place."""
+
+    async def begin(_: object, tie: int) -> Child:
+        words = [sys.executable, "-c", code, str(tie)]
+        inherited = [(os.POSIX_SPAWN_DUP2, tie, tie)]
+        return Child(await asyncio.to_thread(lambda: os.posix_spawn(sys.executable, words, os.environ, file_actions=inherited)))
+
+    return begin
 
 
 def alive(pid: int) -> bool:
@@ -120,8 +137,17 @@ async def test_edges_share_a_port_are_started_again_and_end_with_their_superviso
 
 
 @pytest.mark.slow
+async def test_edges_end_to_be_started_anew_when_none_can_be_begun_any_more(three: Program) -> None:
+    nursery, *edges = sorted(children(three.process.pid))
+    os.kill(nursery, signal.SIGKILL)
+    assert await asyncio.to_thread(three.process.wait, 20) == 2
+    assert not any(map(alive, edges))
+    assert "to be started anew" in three.log.read_text()
+
+
+@pytest.mark.slow
 async def test_no_edge_outlives_a_supervisor_that_was_killed(three: Program) -> None:
-    edges = edges_of(three.process.pid)
+    edges = children(three.process.pid)
     three.process.kill()
     three.process.wait()
     await comes(lambda: not any(map(alive, edges)), 20)
@@ -160,8 +186,7 @@ async def test_an_edge_is_started_again_though_that_fails_for_a_while(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
     monkeypatch.setattr(processes, "RESTART_S", (0.01, 0.02))
-    monkeypatch.setattr(Edges, "_command", lambda self: [sys.executable, "-c", FAKE_EDGE])
-    what, name = {"process": (subprocess, "Popen"), "descriptors": (socket, "socketpair"), "watch": (os, "pidfd_open")}[missing]
+    what, name = {"process": (os, "posix_spawn"), "descriptors": (socket, "socketpair"), "watch": (os, "pidfd_open")}[missing]
     failures, real = 0, getattr(what, name)
 
     def fails(*words: object, **more: object) -> object:
@@ -171,7 +196,7 @@ async def test_an_edge_is_started_again_though_that_fails_for_a_while(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return real(*words, **more)
 
-    edges = Edges(1, "127.0.0.1:0", [])
+    edges = Edges(1, "127.0.0.1:0", began_by(FAKE_EDGE))
     await edges.start()
     first = edges._edges[0].process
     assert first is not None
@@ -206,18 +231,17 @@ async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.Monke
         one.close()
 
 
-async def test_a_reload_that_comes_while_an_edge_starts_is_made_up_for(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+async def test_a_reload_that_comes_while_an_edge_starts_is_made_up_for(tmp_path: pathlib.Path) -> None:
     read, go_on = tmp_path / "read", tmp_path / "go on"
     code = f"""
 import pathlib, signal, socket, sys, time
-tie = socket.socket(fileno=int(sys.argv[1].partition("=")[2]))
+tie = socket.socket(fileno=int(sys.argv[1]))
 while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)
 signal.signal(signal.SIGHUP, lambda *_: pathlib.Path({str(read)!r}).touch())
 tie.sendall(b"ready 127.0.0.1:1\\n")
 while tie.recv(100): pass
 """
-    monkeypatch.setattr(Edges, "_command", lambda self: [sys.executable, "-c", code])
-    edges = Edges(1, "127.0.0.1:0", [])
+    edges = Edges(1, "127.0.0.1:0", began_by(code))
     starting = asyncio.ensure_future(edges.start())
     for _ in range(2):  # at first, and when it is started again
         await comes(lambda: edges._edges[0].process is not None and edges._edges[0].process.poll() is None)

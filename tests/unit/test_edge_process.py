@@ -28,7 +28,7 @@ async def test_the_edge_is_started_again_though_the_machine_was_out_of_something
         await asyncio.Event().wait()
         return GONE
 
-    edge = EdgeProcess(tmp_path, [], "", "127.0.0.1:9")
+    edge = EdgeProcess(tmp_path, [], "127.0.0.1:9")
     edge._record = GONE
     monkeypatch.setattr(edge, "_spawn", launch)
     keeping = asyncio.ensure_future(edge.keep())
@@ -44,7 +44,7 @@ async def test_an_edge_that_cannot_be_noted_serves_all_the_same(tmp_path: pathli
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(edge_process, "write_kept", full)
-    edge = EdgeProcess(tmp_path, ["--Proxy.server_address=unix:/nowhere"], "", "127.0.0.1:0")
+    edge = EdgeProcess(tmp_path, ["--Proxy.server_address=unix:/nowhere"], "127.0.0.1:0")
     token = tmp_path / "edge.token"
     token.write_bytes(b"token")
     edge._words += [f"--Proxy.token_file={token}", f"--Proxy.state_dir={tmp_path / 'edge'}"]

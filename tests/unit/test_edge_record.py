@@ -109,7 +109,7 @@ async def test_a_broken_record_ends_nobody(tmp_path: pathlib.Path, monkeypatch: 
 
     for record in ({"pid": -1, "started": ""}, {"pid": 0, "started": ""}, {"pid": 2**22 + 1, "started": ""}):
         (tmp_path / "edge.json").write_text(json.dumps({**record, "digest": "another", "address": "127.0.0.1:1"}))
-        edge = EdgeProcess(tmp_path, [], "", "127.0.0.1:0")
+        edge = EdgeProcess(tmp_path, [], "127.0.0.1:0")
         monkeypatch.setattr(edge, "_spawn", launch)
         await edge.start()
     assert killed == []
@@ -118,7 +118,7 @@ async def test_a_broken_record_ends_nobody(tmp_path: pathlib.Path, monkeypatch: 
 async def test_a_stranger_with_the_edges_pid_is_left_alone(tmp_path: pathlib.Path, stranger: subprocess.Popen[bytes]) -> None:
     record = EdgeRecord(stranger.pid, start_time(stranger.pid), boot_id(), "another", "127.0.0.1:1", ready=True)
     (tmp_path / "edge.json").write_text(json.dumps(asdict(record)))
-    edge = EdgeProcess(tmp_path, [], "", "127.0.0.1:0")
+    edge = EdgeProcess(tmp_path, [], "127.0.0.1:0")
     token = tmp_path / "edge.token"
     token.write_text("token")
     edge._words += [f"--Proxy.token_file={token}", f"--Proxy.state_dir={tmp_path / 'edge'}", f"--Proxy.server_address=unix:{tmp_path}/no"]
@@ -139,7 +139,7 @@ async def test_a_port_of_an_earlier_run_that_is_taken_now_is_given_up(tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (tmp_path / "edge.json").write_text(json.dumps({"pid": 2**22, "started": "5", "address": f"0.0.0.0:{port}"}))
-        edge = EdgeProcess(tmp_path, [], "", "127.0.0.1:0")
+        edge = EdgeProcess(tmp_path, [], "127.0.0.1:0")
         edge._spawn = launch  # type: ignore[method-assign]
         await edge.start()
     assert asked == ["127.0.0.1:0"]
