@@ -240,11 +240,8 @@ def hash_password(password: str) -> None:
 @_config_option
 @click.option("--ready-fd", type=int, default=None, hidden=True)
 @click.option("--words-fd", type=int, default=None, hidden=True, help="Where the server writes all other words, once it knows them.")
-@click.option("--run-as", type=click.IntRange(0), nargs=3, default=None, hidden=True, help="uid, gid, and 1 if ports below 1024 are bound.")
 @_words
-def proxy(
-    path: str | None, ready_fd: int | None, words_fd: int | None, run_as: tuple[int, int, int] | None, words: tuple[str, ...]
-) -> None:
+def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, words: tuple[str, ...]) -> None:
     """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
     # Loading takes most of a second. Until its handler stands, SIGHUP would end the edge; nothing is lost: certificates are read later.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -259,24 +256,29 @@ def proxy(
         from gateway import orders
 
         told = orders.receive(words_fd)
-        if told is not None:  # else the server has ended, or needs no edge
-            proxy.main(args=[*told, f"--ready-fd={ready_fd}"], prog_name="daskgateway proxy")
-        sys.exit(0)
-    if run_as is not None:
-        edge.give_up_rights(*run_as)
+        if told is None:  # the server has ended, or needs no edge
+            sys.exit(0)
+        if told.run_as is not None:
+            edge.give_up_rights(*told.run_as)
+        sys.exit(_run_edge(edge, lambda configfile: configfile.from_words(told.words), ready_fd))
+    sys.exit(_run_edge(edge, lambda configfile: configfile.load(path, words), ready_fd))
+
+
+def _run_edge(edge: Any, read: Callable[[Any], Any], ready_fd: int | None) -> int:
+    """Run the edge with what is read; return the exit code."""
     from gateway import configfile
     from gateway.proxy.config import Proxy
 
     try:
-        config = configfile.load(path, words)
+        config = read(configfile)
         alone = type(config)()
         if "Proxy" in config:  # what else stands in the file is for the server
             alone["Proxy"] = config["Proxy"]
         configfile.check(alone, [Proxy])
     except configfile.ConfigurationError as error:
-        return _fail(str(error))
+        _fail(str(error))
     _log_to_stderr("INFO")
-    sys.exit(edge.run(alone, ready_fd))
+    return int(edge.run(alone, ready_fd))
 
 
 if __name__ == "__main__":

@@ -117,12 +117,13 @@ def _tell(ready_fd: int | None, listening: str) -> None:
         os.close(ready_fd)
 
 
-def give_up_rights(uid: int, gid: int, bind: int) -> None:
+def give_up_rights(uid: int, gid: int, bind: bool) -> None:
     """Go on as another account, for good. Ends the process with a message if that cannot be."""
     try:
         directories = late_imports.opened()
-        privileges.give_up(uid, gid, bind=bool(bind))
+        privileges.give_up(uid, gid, bind=bind)
         late_imports.keep_finding(directories)
+        os.chdir("/")  # where root stood may be closed
     except (RightsKept, OSError) as error:
         print(f"daskgateway: the edge cannot give root's rights up: {error}", file=sys.stderr)
         sys.exit(EXIT_RIGHTS)

@@ -252,7 +252,7 @@ class App:
         if options.start_proxy:
             room, account = self._edge_room, self._edge_room.account
             words = [*configured_words(self.settings), *own_words(self.settings, self.port), *room.words()]
-            run_as = (lambda address: account.words([address, proxy.admin_address])) if account is not None else (lambda _: [])
+            run_as = (lambda address: account.rights([address, proxy.admin_address])) if account is not None else (lambda _: None)
             edge = EdgeProcess(self.state_dir, words, proxy.address, self._warm, room.directories, run_as)
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)

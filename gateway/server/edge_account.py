@@ -27,11 +27,10 @@ class Account:
     gid: int
     name: str = ""  # empty: a number that no account has
 
-    def words(self, addresses: Iterable[str]) -> list[str]:
-        """Return the words that make an edge this account; it may bind ports below 1024 if it listens on one, of these host:port."""
+    def rights(self, addresses: Iterable[str]) -> tuple[int, int, bool]:
+        """Return uid, gid, and whether one of these (host:port) is below 1024, which takes a right."""
         ports = (place[1] for text in addresses if (place := parse_address(text)) is not None)
-        bind = any(0 < port < _first_open_port() for port in ports)
-        return ["--run-as", str(self.uid), str(self.gid), str(int(bind))]
+        return self.uid, self.gid, any(0 < port < _first_open_port() for port in ports)
 
 
 def configured_account(wished: str) -> Account | None:

@@ -24,6 +24,7 @@ from dataclasses import asdict, replace
 from gateway import __version__, orders
 from gateway.configfile import ConfigurationError
 from gateway.keptfile import write_kept
+from gateway.orders import Orders
 from gateway.server.edge_record import PROGRAM, EdgeRecord, boot_id, can_listen, read_record, runs, start_time, with_port_of
 
 logger = logging.getLogger(__name__)
@@ -55,12 +56,12 @@ class WarmEdge:
             theirs.close()
             os.close(ready)
 
-    def begin(self, words: Sequence[str], directories: Sequence[int]) -> int:
-        """Let it begin with its settings and directories (`orders.py`); return the descriptor where it says that it is ready."""
+    def begin(self, told: Orders, directories: Sequence[int]) -> int:
+        """Let it begin with its orders and directories; return the descriptor where it says that it is ready."""
         telling, self._telling = self._telling, None
         assert telling is not None
         with telling, contextlib.suppress(OSError):  # it has died, which is seen by what it does not say
-            orders.send(telling, words, directories)
+            orders.send(telling, told, directories)
         return self.reading
 
     def dismiss(self) -> None:
@@ -82,16 +83,16 @@ class EdgeProcess:
         wished_address: str,
         warm: WarmEdge | None = None,
         directories: Sequence[int] = (),
-        run_as: Callable[[str], Sequence[str]] = lambda _: (),
+        run_as: Callable[[str], tuple[int, int, bool] | None] = lambda _: None,
     ) -> None:
         """`directories` are descriptors, which the edge is given and the words name by `orders.place`; they stay the caller's.
 
-        `run_as` returns the words that make the edge another account, by the address where it is to listen.
+        `run_as` returns what account the edge is to be (`Orders.run_as`), by the address where it is to listen.
         """
         self._warm, self._directories, self._run_as = warm, list(directories), run_as
         self._record_path = directory / "edge.json"
         self._words = list(words)
-        told = [__version__, *words, *map(_identity, directories), wished_address, *run_as(wished_address)]
+        told = [__version__, *words, *map(_identity, directories), wished_address, str(run_as(wished_address))]
         self._digest = hashlib.sha256("\0".join(told).encode()).hexdigest()
         self._wished = wished_address
         self._child: subprocess.Popen[bytes] | None = None
@@ -158,7 +159,8 @@ class EdgeProcess:
         self._child = warm.child
         record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), boot_id(), self._digest, address)
         self._note(record)
-        return record, warm.begin([*self._words, *self._run_as(address), f"--Proxy.address={address}"], self._directories)
+        told = Orders((*self._words, f"--Proxy.address={address}"), self._run_as(address))
+        return record, warm.begin(told, self._directories)
 
     async def _spawn(self, address: str) -> EdgeRecord:
         intended, reading = await self._launch(address)

@@ -52,16 +52,16 @@ def test_numbers_are_of_the_range_that_no_account_is_given() -> None:
 @pytest.mark.parametrize(
     ("addresses", "bind"),
     [
-        (["0.0.0.0:443", ""], "1"),
-        (["0.0.0.0:8000", "127.0.0.1:1023"], "1"),
-        (["0.0.0.0:8000", "127.0.0.1:9100"], "0"),
-        (["127.0.0.1:0", ""], "0"),
-        (["[::]:80"], "1"),
+        (["0.0.0.0:443", ""], True),
+        (["0.0.0.0:8000", "127.0.0.1:1023"], True),
+        (["0.0.0.0:8000", "127.0.0.1:9100"], False),
+        (["127.0.0.1:0", ""], False),
+        (["[::]:80"], True),
     ],
 )
-def test_low_ports_may_be_bound_only_where_one_is_wanted(monkeypatch: pytest.MonkeyPatch, addresses: list[str], bind: str) -> None:
+def test_low_ports_may_be_bound_only_where_one_is_wanted(monkeypatch: pytest.MonkeyPatch, addresses: list[str], bind: bool) -> None:
     monkeypatch.setattr(edge_account, "_first_open_port", lambda: 1024)
-    assert Account(7, 8).words(addresses) == ["--run-as", "7", "8", bind]
+    assert Account(7, 8).rights(addresses) == (7, 8, bind)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
