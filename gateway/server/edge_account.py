@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import logging
 import os
 import pathlib
 import pwd
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
 from gateway.wire import decimal
+
+logger = logging.getLogger(__name__)
 
 USUAL = "daskgateway"
 # Of these systemd gives services numbers that have no account (systemd.io/UIDS-GIDS): nobody is given one of them for good.
@@ -57,6 +60,9 @@ def edge_account(wished: str, state_dir: pathlib.Path, own: pathlib.Path) -> Acc
     earlier = own.stat().st_uid if own.is_dir() else 0
     digest = int.from_bytes(hashlib.sha256(str(state_dir).encode()).digest()[:8], "big")
     uid = unused(UNNAMED, earlier, digest, _users_now())
+    if not _can_become(uid):
+        logger.warning("the edge runs as the server does: in this user namespace there is no other account for it (user_namespaces(7))")
+        return None
     return Account(uid, uid)
 
 
@@ -71,6 +77,22 @@ def unused(numbers: range, earlier: int, digest: int, users_now: Iterable[int]) 
         if number not in busy and not _taken(number):
             return number
     raise ConfigurationError(f"c.Proxy.user: every number from {numbers[0]} to {numbers[-1]} is taken; name an account")
+
+
+def _can_become(number: int) -> bool:
+    """Whether a process here can be this user and group: in a user namespace there may be none but one, whose root is no root outside."""
+    try:
+        if pathlib.Path("/proc/self/setgroups").read_text().strip() != "allow":
+            return False
+        return all(maps(pathlib.Path(f"/proc/self/{name}").read_text(), number) for name in ("uid_map", "gid_map"))
+    except OSError:  # a system without user namespaces
+        return True
+
+
+def maps(text: str, number: int) -> bool:
+    """Whether a map (first here, first outside, length, a line each) has a number."""
+    ranges = [[int(word) for word in line.split()] for line in text.splitlines()]
+    return any(here <= number < here + length for here, _, length in ranges)
 
 
 def _first_open_port() -> int:

@@ -108,3 +108,23 @@ def test_what_users_know_the_edge_by_is_told() -> None:
         word("allowed_origins", ["https://x", "https://hub.example.org"]),
     ]
     assert outside_words("https://hub.example.org/a", "/b", ["https://hub.example.org"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [("0 0 4294967295", True), ("0 1000 1", False), ("0 100000 65536\n", True), ("", False), ("0 1 1\n61000 7 500", True)],
+)
+def test_a_namespace_may_know_few_accounts(text: str, there: bool) -> None:
+    assert edge_account.maps(text, 61184) is there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
+def test_in_a_namespace_of_one_user_the_edge_is_who_the_server_is(tmp_path: pathlib.Path) -> None:
+    program = (
+        "import pathlib; from gateway.server.edge_account import edge_account; p = pathlib.Path('/nowhere'); print(edge_account('', p, p))"
+    )
+    done = subprocess.run(["unshare", "--user", "--map-root-user", sys.executable, "-c", program], capture_output=True, text=True)
+    if "unshare" in done.stderr:
+        pytest.skip("this kernel lets nobody make user namespaces")
+    assert done.stdout == "None\n"
+    assert "no other account" in done.stderr
