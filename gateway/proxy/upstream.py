@@ -21,9 +21,11 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from gateway.configfile import ConfigurationError
-from gateway.wire import relayed_peer
+from gateway.wire import AUTHORITY_NAME, LISTENER_NAME, relayed_peer
 
 BUSY_S = 0.02  # the server's queue of new connections is full: so long until the next try
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
@@ -44,11 +46,12 @@ class Upstream:
         parts = urlsplit(address)
         self._path = address.removeprefix("unix:") if address.startswith("unix:/") else ""
         self._host, self._port = "", 0
-        self._ca_file, self._token_file = ca_file, token_file
+        self._token_file = token_file
         self._count, self._mark = 0, secrets.token_hex(4)
         if not self._path:
             self._host, self._port = _https(parts.scheme, parts.netloc, address)
-            self._context = self._client_context()
+            self._roots, self._context = _roots(ca_file), _client_context(ca_file)
+            self._name = LISTENER_NAME if _is_own(self._roots) else self._host  # by which the server is verified
 
     @property
     def port(self) -> int:
@@ -59,9 +62,9 @@ class Upstream:
         """Return a channel for the edge's own calls. `check` comes before each."""
         if self._path:
             return grpc.aio.insecure_channel(f"unix:{self._path}", options)
-        roots = pathlib.Path(self._ca_file).read_bytes() if self._ca_file else None
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return grpc.aio.secure_channel(f"{host}:{self._port}", grpc.ssl_channel_credentials(roots), options)
+        named = [("grpc.ssl_target_name_override", self._name)] if self._name != self._host else []
+        return grpc.aio.secure_channel(f"{host}:{self._port}", grpc.ssl_channel_credentials(self._roots), [*options, *named])
 
     def check(self) -> None:
         """NotTheServer if what lies at the socket's path may be somebody else's; other OSErrors if nothing does."""
@@ -79,7 +82,7 @@ class Upstream:
         """Return a connection, which shows the server that it is for this caller (host, port). OSError if there is none."""
         loop = asyncio.get_running_loop()
         if not self._path:
-            transport, _ = await loop.create_connection(protocol, self._host, self._port, ssl=self._context, server_hostname=self._host)
+            transport, _ = await loop.create_connection(protocol, self._host, self._port, ssl=self._context, server_hostname=self._name)
             return transport
         made = await self._near(caller)
         try:
@@ -117,14 +120,33 @@ class Upstream:
                 trusted.add(token.st_uid)
         return trusted
 
-    def _client_context(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self._ca_file or None)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"c.Proxy.server_ca: {self._ca_file}: {error}") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["h2"])
-        return context
+
+def _roots(ca_file: str) -> bytes | None:
+    """Return whom an https server is vouched for by, None for the system's authorities."""
+    try:
+        return pathlib.Path(ca_file).read_bytes() if ca_file else None
+    except OSError as error:
+        raise ConfigurationError(f"c.Proxy.server_ca: {ca_file}: {error.strerror}") from None
+
+
+def _client_context(ca_file: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"c.Proxy.server_ca: {ca_file}: {error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _is_own(roots: bytes | None) -> bool:
+    """Whether these are a gateway's own authority and nobody else: it signs one server, which has one name whatever its address."""
+    try:
+        found = x509.load_pem_x509_certificates(roots or b"")
+    except ValueError:
+        return False
+    named = (certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME) for certificate in found)
+    return all([name.value for name in names] == [AUTHORITY_NAME] for names in named)
 
 
 def _https(scheme: str, netloc: str, address: str) -> tuple[str, int]:
