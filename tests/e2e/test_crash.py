@@ -45,9 +45,10 @@ def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
 
 
 def channel_to(gateway: GatewayProcess) -> grpc.Channel:
-    """Return a channel to the server's own listener, whose port stays the same through restarts."""
-    port = int((gateway.directory / "state" / "listener.port").read_text())
-    return grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)])
+    """Return a channel to the server's own socket, which is at the same place after restarts."""
+    return grpc.insecure_channel(
+        f"unix:{gateway.directory}/state/server.sock", [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)]
+    )
 
 
 def request() -> service_pb.CreateClusterRequest:

@@ -21,6 +21,8 @@ from gateway.client.agent import Setup
 from gateway.configfile import ConfigurationError
 from gateway.server import listening
 from gateway.server.config import DaskGateway
+from gateway.server.edge_account import Account
+from gateway.server.edge_room import EdgeRoom
 from gateway.server.security import certificates
 from gateway.server.security.authority import CA_FILE, HANDED_OUT, KEY_FILE, Authority
 from gateway.server.security.listener_certificate import LIFETIME, GivenCertificate, OwnCertificate
@@ -300,23 +302,36 @@ async def test_a_socket_in_a_directory_however_deep_is_reached_by_its_owner_alon
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
     (deep / listening.SOCKET_NAME).symlink_to("/etc/passwd")  # what an earlier run, or anybody, left
-    door = listening.Door(deep)
+    directory = os.open(deep, os.O_PATH | os.O_DIRECTORY)
     server = grpc.aio.server()
     try:
-        door.bind(server)
+        listening.bind_socket(server, directory)
         await server.start()
         assert (deep / listening.SOCKET_NAME).lstat().st_mode & 0o777 == 0o600
-        async with grpc.aio.insecure_channel(f"unix:/proc/self/fd/{door.descriptor}/{listening.SOCKET_NAME}") as channel:
+        async with grpc.aio.insecure_channel(f"unix:/proc/self/fd/{directory}/{listening.SOCKET_NAME}") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await channel.unary_unary("/no/call")(b"", timeout=5)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     finally:
         await server.stop(None)
-        door.close()
+        os.close(directory)
 
 
-def test_a_link_in_the_directorys_place_is_not_followed(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
-        listening.Door(tmp_path / "link")
+async def test_what_cannot_be_made_way_for_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / listening.SOCKET_NAME).mkdir()
+    directory = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    server = grpc.aio.server()
+    with pytest.raises(ConfigurationError, match=r"c\.DaskGateway\.state_dir: server\.sock cannot be made there"):
+        listening.bind_socket(server, directory)
+    os.close(directory)
+
+
+def test_a_link_in_the_place_of_a_directory_of_the_edges_is_not_followed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "edge.token").touch()
+    for name in ("edge", "door"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+        room = EdgeRoom(tmp_path, Account(os.geteuid(), os.getegid()), "", "")
+        with pytest.raises(ConfigurationError, match=r"c\.DaskGateway\.state_dir: .*(Not a directory|symbolic links)"):
+            room.make()
+        (tmp_path / name).unlink()
