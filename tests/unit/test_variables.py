@@ -113,7 +113,7 @@ def launches(**settings: object) -> tuple[Launch, Launch]:
     credentials = LaunchCredentials(b"ca", b"certificate", b"key", "token")
     common = {"uid": UID, "user": "alice", "settings": settings, "resources": Resources(), "credentials": credentials}
     return (
-        scheduler_launch(**common, agent=AgentEndpoint("http://127.0.0.1:1")),  # type: ignore[arg-type]
+        scheduler_launch(**common, agent=AgentEndpoint("https://127.0.0.1:1", b"ca")),  # type: ignore[arg-type]
         worker_launch(**common, name="default-0", scheduler_address="tls://127.0.0.1:1"),  # type: ignore[arg-type]
     )
 
