@@ -107,10 +107,12 @@ def _cold_start(directory: pathlib.Path, uid: str) -> float:
 
     from benchmarks.edge_parts import free_port
 
-    state, port = directory / "state", free_port()
+    state, own, port = directory / "state", directory / "cold", free_port()
+    own.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(state / "edge" / "routes.json", own)  # what is in there may be another account's
     settings = {
         "address": f"127.0.0.1:{port}",
-        "state_dir": str(state / "edge"),
+        "state_dir": str(own),
         "token_file": str(state / "edge.token"),
         "server_address": f"unix:{state}/server.sock",
     }

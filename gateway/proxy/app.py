@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.configfile import ConfigurationError
+from gateway.custody import directory_problem
 from gateway.descriptors import Demand, raise_descriptor_limit
 from gateway.networks import Targets, is_here, literal, parse_address, parse_networks
 from gateway.proxy.access import Sessions, session_key
@@ -180,6 +181,9 @@ class Edge:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"c.Proxy.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
+        # Whoever knows the key of sessions is let in to every dashboard. What lies in a directory of ours alone, we have put there.
+        if (wrong := directory_problem(self.state_dir)) and directory_problem(self.state_dir.parent):
+            raise ConfigurationError(f"c.Proxy.state_dir: {wrong}")
 
     # Sorting
 

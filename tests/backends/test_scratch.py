@@ -59,7 +59,7 @@ def launches(nanny: bool = False) -> tuple[Launch, Launch]:
         "resources": Resources(1, 2**28),
     }
     keys = LaunchCredentials(secrets.ca_certificate, secrets.scheduler_certificate, secrets.scheduler_key, "token")
-    scheduler = scheduler_launch(**common, credentials=keys, agent=AgentEndpoint("http://127.0.0.1:1"))  # type: ignore[arg-type]
+    scheduler = scheduler_launch(**common, credentials=keys, agent=AgentEndpoint("https://127.0.0.1:1", b"ca"))  # type: ignore[arg-type]
     keys = LaunchCredentials(secrets.ca_certificate, secrets.worker_certificate, secrets.worker_key)
     worker = worker_launch(**common, credentials=keys, name="default-0", scheduler_address="tls://127.0.0.1:1")  # type: ignore[arg-type]
     return scheduler, worker

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import ssl
@@ -85,13 +86,15 @@ def test_clients_are_back_soon_after_the_edge_was_killed_and_after_the_server_to
 
 def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
     """Start another edge from the last known routes; a known cluster is reached at once."""
-    state = served.directory / "state"
+    state, own = served.directory / "state", served.directory / "cold"
+    own.mkdir(mode=0o700)
+    shutil.copy(state / "edge" / "routes.json", own)  # what is in there may be another account's
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = {
         "address": f"127.0.0.1:{port}",
-        "state_dir": state / "edge",
+        "state_dir": own,
         "token_file": state / "edge.token",
         "server_address": f"unix:{state}/server.sock",
     }

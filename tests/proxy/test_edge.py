@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import pathlib
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -241,3 +244,19 @@ async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(ed
             assert (await answer.json())["code"] == "unimplemented"
         async with caller.get(f"{base}/healthz") as answer:
             assert (await answer.json())["server"] is False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories to others")
+def test_a_state_directory_that_somebody_else_made_first_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    place = tmp_path / "tmp" / "edge"
+    place.mkdir(mode=0o700)
+    os.chown(place, 65533, 65533)
+    (tmp_path / "token").write_text("t")
+    settings = {"address": "127.0.0.1:0", "state_dir": place, "token_file": tmp_path / "token", "server_address": f"unix:{tmp_path}/no"}
+    words = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in settings.items())]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"c.Proxy.state_dir: {place}: it is the user's with number 65533" in done.stderr
+    assert list(place.iterdir()) == []

@@ -167,7 +167,7 @@ async def test_no_cluster_leads_to_where_the_metrics_are(tmp_path: pathlib.Path,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         admin = free.getsockname()[1]
-    (tmp_path / "edge").mkdir()
+    (tmp_path / "edge").mkdir(mode=0o700)
     routes = [[UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port], True] for port in (admin, 7)]
     routes[1][0] = OTHER
     (tmp_path / "edge" / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))

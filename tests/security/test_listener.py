@@ -143,6 +143,7 @@ def write_pair(directory: pathlib.Path, host: str, now: int | None = None) -> by
     authority = Authority.load(directory / "ca")
     certificate, key = authority.sign_server([host], now or now_ms(), LIFETIME)
     (directory / "cert.pem").write_bytes(certificate)
+    (directory / "key.pem").touch(mode=0o600)
     (directory / "key.pem").write_bytes(key)
     return authority.certificate(now_ms())
 
