@@ -15,7 +15,6 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import Message
 from grpc_interceptor.server import AsyncServerInterceptor
 
 from gateway.backends.contract import BackendUnavailable
@@ -25,10 +24,8 @@ from gateway.server.core.errors import (
     MachineRoomUnavailable,
     ServiceError,
     StoreUnavailable,
-    Violation,
 )
 from gateway.server.core.model import Principal
-from gateway.server.rpc import bounds
 from gateway.server.rpc.caller import Caller, current
 from gateway.server.rpc.peers import peer_of
 from gateway.server.rpc.requests import Malformed
@@ -212,9 +209,7 @@ class ErrorInterceptor(_Around):
 def _check_read(request: Any) -> None:
     """Raise FieldInvalid for a request that could not be read, or holds more than it may; what is made of it is made later."""
     if isinstance(request, Malformed):
-        raise FieldInvalid([Violation("request", request.description)])
-    if isinstance(request, Message) and (violation := bounds.excess(request)) is not None:
-        raise FieldInvalid([violation])
+        raise FieldInvalid([request.violation])
 
 
 async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -28,14 +28,18 @@ GROUP_PREFIX = "spec.worker_groups."
 
 
 class Malformed:
-    """Stands for a message that could not be read."""
+    """Stands for a message that could not be read, or holds more than it may."""
 
-    def __init__(self, description: str) -> None:
-        self.description = description
+    def __init__(self, description: str, field: str = "request") -> None:
+        self.violation = Violation(field, description)
 
 
 def reader(message_type: type[Message]) -> Any:
-    """Return a deserializer that never raises: what cannot be read becomes Malformed."""
+    """Return a deserializer that never raises: what cannot be read, or is too much, becomes Malformed.
+
+    It is looked at here, as gRPC keeps what it is given: a refused report would stay with the end of its call, and take memory many times
+    its size, until the collector comes by.
+    """
 
     most = bounds.most_bytes(message_type.DESCRIPTOR)
 
@@ -43,9 +47,11 @@ def reader(message_type: type[Message]) -> Any:
         if len(raw) > most:
             return Malformed(f"must have at most {most} bytes; it has {len(raw)}")
         try:
-            return message_type.FromString(raw)
+            message = message_type.FromString(raw)
         except Exception:  # protobuf's runtimes raise different types here
             return Malformed(f"must be a {message_type.DESCRIPTOR.full_name} in protobuf's encoding")
+        violation = bounds.excess(message)
+        return message if violation is None else Malformed(violation.description, violation.field)
 
     return read
 
