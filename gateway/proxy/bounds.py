@@ -17,6 +17,7 @@ class Bounds:
     held_bytes: int = 128 * 1024  # of requests that wait for their turn; nothing more is read meanwhile
     unsent_bytes: int = 8 * 1024 * 1024  # of messages that have begun and not ended
     frames: tuple[float, float] = (10_000, 4_000)  # small ones that calls are made of: more wait
+    pages: tuple[float, float] = (100, 100)  # of the edge's own that are asked for: more wait
     resets: tuple[float, float] = (100, 600)
     pings: tuple[float, float] = (10, 100)
     settings: tuple[float, float] = (5, 50)

@@ -1,9 +1,9 @@
 """Whose turn it is: requests to the server from everybody, gRPC and HTTP, each caller with a fair share of what it works on at a time.
 
-Callers whose credentials the server has accepted lately are told apart by them, wherever they call from; all others are strangers, told
-apart by address and with a small pool of their own. So who floods as a stranger takes nothing from those who work, and among these nobody
-waits for more than one turn of each of the others. A request has its place until the server has answered; one that waits for something
-to happen gives it back after a moment.
+Callers whose credentials the server has accepted lately are told apart by them, wherever they call from and however they spell them: by
+the user that a sign-in names, or by token. All others are strangers, told apart by address and with a small pool of their own. So who
+floods as a stranger takes nothing from those who work, and among these nobody waits for more than one turn of each of the others. A
+request has its place until the server has answered; one that waits for something to happen gives it back after a moment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from gateway.fair import Bucket, FairPool
 from gateway.turns import Turns
+from gateway.wire import parse_basic
 
 OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.")  # which the server answers to everybody
 LONG_S = 1.0  # a request that the server has not answered for so long waits for something: its place is for others
@@ -41,7 +42,7 @@ class Share:
     """Whose share a request is counted to."""
 
     stranger: bool
-    name: str  # the mark of the credentials, or the address
+    name: str  # the mark of the user or token, or the address
 
 
 class Calls:
@@ -57,19 +58,28 @@ class Calls:
     def share(self, authorization: str, address: str) -> Share:
         """Return whose share a request with these credentials from this address belongs to."""
         if authorization:
-            mark = self._mark(authorization)
-            if self._known.get(mark, 0.0) > asyncio.get_running_loop().time():
-                return Share(False, mark)
+            shown, whose = self._marks(authorization)
+            if self._known.get(shown, 0.0) > asyncio.get_running_loop().time():
+                return Share(False, whose)
         return Share(True, address)
 
     def accepted(self, authorization: str) -> Share:
         """Remember that the server has accepted these credentials; return whose share they are."""
-        mark = self._mark(authorization)
-        self._known[mark] = asyncio.get_running_loop().time() + KNOWN_S
-        self._known.move_to_end(mark)
+        shown, whose = self._marks(authorization)
+        self._known[shown] = asyncio.get_running_loop().time() + KNOWN_S
+        self._known.move_to_end(shown)
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
-        return Share(False, mark)
+        return Share(False, whose)
+
+    def _marks(self, authorization: str) -> tuple[str, str]:
+        """Return the marks of what is shown, and of whose it is."""
+        scheme, _, value = authorization.partition(" ")
+        shown = f"{scheme.lower()} {value.strip()}"
+        pair = parse_basic(shown)
+        if pair is None:
+            return self._mark(shown), self._mark(shown)
+        return self._mark(f"basic {pair[0]}:{pair[1]}"), self._mark(f"user {pair[0]}")
 
     def _mark(self, authorization: str) -> str:
         return hashlib.blake2b(authorization.encode(errors="replace"), digest_size=16, key=self._key).hexdigest()

@@ -56,6 +56,7 @@ class PagesConnection:
             logger.debug("a connection of HTTP/2 was ended: %s", error)
             self.send()
             self.transport.close()
+            self.close()  # answers that are being made have nowhere to go
             return
         self.send()
 
@@ -120,6 +121,11 @@ class PagesConnection:
         """Whether nothing is asked for."""
         return not self.streams
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be said any more."""
+        return self._closed
+
     def close(self) -> None:
         """The client is gone."""
         self._closed = True
@@ -159,7 +165,7 @@ class _Stream(asyncio.Transport):
 
     def _acknowledge(self) -> None:
         """Permit as much more as was taken."""
-        if self._unacknowledged:
+        if self._unacknowledged and not self._owner.closed:
             self._owner.frames.acknowledge_received_data(self._unacknowledged, self._number)
             self._unacknowledged = 0
 

@@ -96,7 +96,7 @@ class Session(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._resting: asyncio.TimerHandle | asyncio.Handle | None = None
         self._asked: Share | None = None  # in whose name a turn is waited for
-        self._going = self._over = self._paused = self._server_busy = False
+        self._going = self._over = self._paused = self._server_busy = self._client_busy = False
 
     # The client
 
@@ -126,14 +126,19 @@ class Session(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._server is not None:
             self._server.pause_reading()
-        elif self._pages is not None:
+        elif self._pages is not None:  # what is asked for meanwhile would be answered into memory
+            self._client_busy = True
             self._pages.pause()
+            self._pace()
 
     def resume_writing(self) -> None:
         if self._server is not None:
             self._server.resume_reading()
         elif self._pages is not None:
+            self._client_busy = False
             self._pages.resume()
+            self._go()
+            self._pace()
 
     def stalled_s(self, now: float) -> float:
         """Return for how long the client has taken nothing of the pages' answers."""
@@ -154,7 +159,7 @@ class Session(asyncio.Protocol):
     def _go(self) -> None:
         """Judge what has come, pass on what may be, and read no faster than that goes."""
         self._resting = None
-        if self._over or self._going or (not self.guard.alone and self._sink is None):
+        if self._over or self._going or self._client_busy or (not self.guard.alone and self._sink is None):
             return
         self._going = True
         try:
@@ -198,7 +203,8 @@ class Session(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Read from the client, unless something must come first."""
-        wait = self._resting is not None or self.guard.full or self._server_busy or (not self.guard.alone and self._sink is None)
+        busy = self._server_busy or self._client_busy or (not self.guard.alone and self._sink is None)
+        wait = busy or self._resting is not None or self.guard.full
         if wait != self._paused and not self._over:
             self._paused = wait
             if wait:

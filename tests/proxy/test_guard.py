@@ -353,6 +353,32 @@ def test_of_what_calls_are_made_of_more_than_can_be_borne_waits(small: bytes) ->
     assert made.take().endswith(small)
 
 
+def test_of_pages_a_few_are_begun_at_a_turn_and_so_many_a_second() -> None:
+    made = guard(Bounds(pages=(10.0, 40.0)), settled=False)
+    made.receive(b"".join(opening(n, head(kind="text/html"), ends=True) for n in range(1, 401, 2)))
+    assert made.run(NOW) is None
+    made.settle(web=True)
+    assert made.run(NOW) == 0.0
+    assert 0 < made.last_stream // 2 <= 10
+    rests = [made.run(NOW) for _ in range(40)]
+    assert rests[-1] == pytest.approx(0.1)
+    assert made.last_stream // 2 == 40
+    rests = [made.run(NOW + 1.0) for _ in range(10)]
+    assert rests[-1] == pytest.approx(0.1)
+    assert made.last_stream // 2 == 50
+
+
+def test_a_client_that_wants_nothing_more_still_gets_its_pages() -> None:
+    made = guard(settled=False)
+    made.receive(opening(1, head(kind="text/html"), ends=True))
+    made.run(NOW)
+    made.settle(web=True)
+    made.take()
+    made.receive(frame(GOAWAY, 0, 0, bytes(8)))
+    assert made.run(NOW) is None
+    assert made.take() == b""
+
+
 def test_a_turn_of_judging_ends_although_there_is_more() -> None:
     made = guard(Bounds(frames=(1e9, 1e9)))
     passed(made, opening(1))

@@ -11,7 +11,7 @@ from gateway.server.core.errors import SignInsSlowed
 from gateway.server.core.model import Principal
 from gateway.server.core.sign_ins import ADDRESS, PAIR
 from gateway.server.security import password
-from gateway.server.security.authenticator import Credentials
+from gateway.server.security.authenticator import Authenticator, Credentials
 from gateway.server.security.password import PasswordAuthenticator, hash_password
 from gateway.server.security.sign_in import SignInDesk
 from gateway.wire import basic_credentials
@@ -46,6 +46,67 @@ async def guesses(desk: SignInDesk, count: int, user: str = "", peer: str = HERE
     """Guess so often at a time; return what came of it."""
     tries = [desk.sign_in(basic(user or f"nobody{number}", "guess", peer)) for number in range(count)]
     return list(await asyncio.gather(*tries, return_exceptions=True))
+
+
+def waiting(desk: SignInDesk) -> int:
+    """Return how many wait for their turn."""
+    return sum(lane.pool.waiting for lane in desk._lanes)
+
+
+async def crowd(desk: SignInDesk, addresses: int, user: str) -> list[object]:
+    """Guess from so many addresses, ten times each."""
+    return [
+        one
+        for found in await asyncio.gather(*(guesses(desk, 10, user, f"10.0.{n // 250}.{n % 250}") for n in range(addresses)))
+        for one in found
+    ]
+
+
+@pytest.mark.parametrize("guessed", ["", "alice", "bob"])
+async def test_however_many_addresses_guess_who_signed_in_before_waits_for_none_of_them(desk: SignInDesk, guessed: str) -> None:
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+    authenticator = desk._authenticator
+    assert isinstance(authenticator, PasswordAuthenticator)
+    authenticator._right.clear()
+    checked = Checked(authenticator)
+    guessing = asyncio.ensure_future(crowd(desk, 200, guessed))
+    await comes(lambda: waiting(desk) > 1000)
+    before = checked.count
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+    assert checked.count - before < 12
+    guessing.cancel()
+
+
+@pytest.mark.parametrize("guessed", ["", "alice", "bob"])
+async def test_somebody_new_waits_for_one_guess_of_each_address_and_not_for_all_they_make(desk: SignInDesk, guessed: str) -> None:
+    authenticator = desk._authenticator
+    checked = Checked(authenticator)
+    guessing = asyncio.ensure_future(crowd(desk, 30, guessed))
+    await comes(lambda: checked.count > 100)
+    clock = desk._clock
+    assert isinstance(clock, Clock)
+    clock.now += 40.0  # what was slowed may be tried again
+    guessing = asyncio.ensure_future(crowd(desk, 30, guessed))
+    await comes(lambda: waiting(desk) > 50)
+    before = checked.count
+    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+    assert checked.count - before < 12
+    guessing.cancel()
+
+
+class Checked:
+    """Counts what an authenticator is asked, and lets it take a moment."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self.count = 0
+        self._authenticate = authenticator.authenticate
+        authenticator.authenticate = self.authenticate  # type: ignore[method-assign]
+
+    async def authenticate(self, credentials: Credentials) -> Principal | None:
+        """Answer."""
+        self.count += 1
+        await asyncio.sleep(0.001)
+        return Principal("alice") if credentials.value == basic("alice", "wonderland").value else None
 
 
 @pytest.mark.parametrize("guessed", ["", "bob"])
@@ -99,9 +160,9 @@ async def test_who_signed_in_from_an_address_before_waits_for_none_of_the_strang
     assert isinstance(authenticator, PasswordAuthenticator)
     authenticator._right.clear()  # it is forgotten that the password was right
     guessing = asyncio.ensure_future(guesses(desk, 60))
-    await comes(lambda: desk._turns.pool.waiting > 50)
+    await comes(lambda: waiting(desk) > 50)
     assert await desk.sign_in(basic("alice", "wonderland")) is not None
-    assert desk._turns.pool.waiting > 40
+    assert waiting(desk) > 40
     await guessing
 
 
@@ -116,7 +177,7 @@ async def test_a_cancelled_sign_in_leaves_no_place_taken(desk: SignInDesk) -> No
     for one in tries[::2]:
         one.cancel()
     await asyncio.gather(*tries, return_exceptions=True)
-    assert (desk._turns.pool.taken, desk._turns.pool.waiting) == (0, 0)
+    assert (sum(lane.pool.taken for lane in (*desk._lanes, desk._turns)), waiting(desk)) == (0, 0)
 
 
 async def test_any_authenticator_is_asked_about_so_many_at_a_time() -> None:

@@ -12,6 +12,7 @@ elsewhere nor its neighbours' behind one address keep such a user out. All table
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Leniency:
 PAIR = Leniency(free=5, back_s=60.0, first_s=1.0, most_s=60.0)
 ADDRESS = Leniency(free=50, back_s=6.0, first_s=0.5, most_s=15.0)
 NAME = Leniency(free=20, back_s=6.0, first_s=1.0, most_s=30.0)
+SPOTLESS_S = 600.0  # since an address last failed, after which nothing bad is known of it
 CLEAN = 3  # failures of an address at which it still counts as one of which nothing bad is known
 
 
@@ -56,6 +58,11 @@ class _Failures:
         self._kept.move_to_end(key)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
+
+    def since_s(self, key: str, now: float) -> float:
+        """Return the seconds since the last one, infinity if none is known."""
+        kept = self._kept.get(key)
+        return now - kept[1] if kept is not None else math.inf
 
     def forget(self, key: str) -> None:
         """None any more."""
@@ -93,6 +100,12 @@ class SignIns:
     def familiar(self, address: str, name: str) -> bool:
         """Whether a name has signed in from an address before."""
         return f"{address} {name[:NAME_LETTERS]}" in self._good
+
+    def lane(self, address: str, name: str, now: float) -> int:
+        """Return among whom a sign-in waits: 0 those familiar, 1 those of addresses of which nothing bad is known, 2 all others."""
+        if self.familiar(address, name):
+            return 0
+        return 1 if self._addresses.since_s(address, now) > SPOTLESS_S else 2
 
     def failed(self, address: str, name: str, now: float) -> None:
         """A sign-in has failed."""

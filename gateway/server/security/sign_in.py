@@ -1,10 +1,15 @@
-"""Sign-ins by whichever authenticator: each address and name has its turn, and those that fail are slowed. What was right is not."""
+"""Sign-ins by whichever authenticator: each address and name has its turn, and those that fail are slowed. What was right is not.
+
+They wait in three lanes (`SignIns.lane`), and the lanes take turns: however many addresses guess, one guess of each is all that
+somebody new from an address of which nothing bad is known waits for, and who has signed in before waits for none.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from gateway.fair import Bucket, FairPool
 from gateway.server.core.errors import SignInsSlowed
@@ -16,6 +21,7 @@ from gateway.wire import parse_basic
 
 logger = logging.getLogger(__name__)
 
+LANES = 3
 WAITING = 64  # sign-ins of one address that wait for their turn
 WAITING_EACH_NAME = 8  # of one name at one address
 CROWDED_RETRY_S = 2.0
@@ -26,7 +32,9 @@ class SignInDesk:
 
     def __init__(self, authenticator: Authenticator, clock: Callable[[], float] = time.monotonic) -> None:
         self._authenticator, self._clock = authenticator, clock
-        self._turns = Turns(FairPool(authenticator.at_a_time, authenticator.at_a_time, most_waiting=WAITING))
+        most = authenticator.at_a_time
+        self._lanes = tuple(Turns(FairPool(most, most, most_waiting=WAITING)) for _ in range(LANES))
+        self._turns = Turns(FairPool(most, most, most_waiting=most))  # of those who are first in their lanes, the lanes in turn
         self._signs = SignIns()
         self._telling = Bucket(0.2, 5.0)
         self._slowed = 0  # since the log was last told
@@ -40,22 +48,35 @@ class SignInDesk:
         self._check(address, name)
         # Whoever has signed in from there before waits for no stranger at the same address.
         key = f"{address} {name}" if self._signs.familiar(address, name) else address
-        if self._turns.pool.wanted_by(key, name) >= WAITING_EACH_NAME:
-            raise self._refusal(address, CROWDED_RETRY_S)
-        try:
-            await self._turns.take(key, name)
-        except Crowded:
-            raise self._refusal(address, CROWDED_RETRY_S) from None
-        try:
+        async with self._turn(address, name, key):
             self._check(address, name)  # others may have failed meanwhile
             found = await self._authenticator.authenticate(credentials)
-        finally:
-            self._turns.give_back(key)
         if found is None:
             self._signs.failed(address, name, self._clock())
         else:
             self._signs.succeeded(address, name)
         return found
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, address: str, name: str, key: str) -> AsyncIterator[None]:
+        """Wait for a turn in one's lane, and have it; SignInsSlowed if too many wait there."""
+        right = self._signs.lane(address, name, self._clock())
+        while True:
+            lane, turns = right, self._lanes[right]
+            if turns.pool.wanted_by(key, name) >= WAITING_EACH_NAME:
+                raise self._refusal(address, CROWDED_RETRY_S)
+            try:
+                await turns.take(key, name)
+            except Crowded:
+                raise self._refusal(address, CROWDED_RETRY_S) from None
+            try:
+                right = self._signs.lane(address, name, self._clock())
+                if right <= lane:  # otherwise others at the address have failed meanwhile
+                    async with self._turns.turn(str(lane)):
+                        yield
+                    return
+            finally:
+                turns.give_back(key)
 
     def _check(self, address: str, name: str) -> None:
         wait_s = self._signs.wait_s(address, name, self._clock())

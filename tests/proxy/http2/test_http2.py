@@ -191,6 +191,69 @@ async def test_a_page_that_nobody_reads_is_not_kept_for_ever(served: Served, mon
     assert b"nothing is taken" in frames[-1][3]
 
 
+@pytest.mark.parametrize("then", ["a head that is none", "goaway"])
+async def test_a_connection_that_ends_while_its_pages_are_made_leaves_no_traceback(
+    served: Served, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    import hpack
+
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/nothing"), (":authority", "x")]
+    pages = b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, hpack.Encoder().encode(fields)) for n in range(1, 8, 2))
+    bad = frame(HEADERS, END_HEADERS | END_STREAM, 9, hpack.Encoder().encode([*fields, ("X-Upper", "y")]))
+    client = await Client.connect(served.port)
+    client.send(GREETING, pages, bad if then != "goaway" else frame(GOAWAY, 0, 0, bytes(8)))
+    if then == "goaway":  # who will ask for nothing more still wants what it has asked for
+        for number in range(1, 8, 2):
+            await client.until(HEADERS, number)
+        client.close()
+    else:
+        assert (await client.rest())[-1][0] == GOAWAY
+    await comes(lambda: not served.edge.http2.sessions)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_flood_of_pages_waits_and_others_do_not_feel_it(served: Served) -> None:
+    """Those that cannot be said in HTTP/1.1 too, which the edge itself resets: a client that sends resets would be ended."""
+    import hpack
+
+    def pages(method: str) -> bytes:
+        fields = [(":method", method), (":scheme", "http"), (":path", "/nothing"), (":authority", "x")]
+        block = hpack.Encoder().encode(fields)
+        return b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, block) for n in range(1, 10_001, 2))
+
+    async with Beside(served) as beside:
+        crowd = [await Client.connect(served.port) for _ in range(4)]
+        for client, method in zip(crowd, ["GET", "G3T"] * 2):
+            client.send(GREETING, pages(method))
+        began = time.perf_counter()
+        await comes(lambda: len(beside.took_s) > 40)
+        asked = [session.guard.last_stream // 2 for session in served.edge.http2.sessions if session.guard.web]
+        assert len(asked) == 4
+        assert max(asked) <= 101 + 100 * (time.perf_counter() - began)
+        for client in crowd:
+            client.writer.transport.abort()  # with no regard to what is not sent
+    assert sorted(beside.took_s)[len(beside.took_s) // 2] < 0.1
+    await comes(lambda: len(served.edge.http2.sessions) <= 1)
+
+
+async def test_of_who_reads_nothing_no_more_pages_are_asked_for(served: Served) -> None:
+    import hpack
+
+    fields = [(":method", "G3T"), (":scheme", "http"), (":path", "/" + "x" * 10), (":authority", "x")]
+    block = hpack.Encoder().encode(fields)
+    client = await Client.connect(served.port)
+    client.send(GREETING, frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
+    await comes(lambda: any(session._pages is not None for session in served.edge.http2.sessions))
+    (session,) = served.edge.http2.sessions
+    session.pause_writing()  # as its transport does when the client takes nothing
+    client.send(*(frame(HEADERS, END_HEADERS | END_STREAM, n, block) for n in range(3, 43, 2)))
+    await comes(lambda: not session.transport.is_reading())
+    assert session.guard.last_stream == 1
+    session.resume_writing()
+    await comes(lambda: session.guard.last_stream == 41)
+    client.close()
+
+
 # Who listens there
 
 
@@ -252,6 +315,36 @@ async def test_a_distant_edge_reaches_the_server_by_tls_and_knows_it_by_its_ca(t
                 assert answer.status == 200
     async with serving(tmp_path, distant=(chain, key), server_ca=str(other)) as served:
         await _nobody_answers(served)
+
+
+async def test_handshakes_that_do_not_go_on_give_way_to_who_wants_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.proxy import doorway
+
+    monkeypatch.setattr(doorway, "HANDSHAKES", 4)
+    monkeypatch.setattr(doorway, "YIELD_S", 0.2)
+    chain, key = self_signed(tmp_path)
+    trusted = ssl.create_default_context(cafile=str(chain))
+    trusted.set_alpn_protocols(["h2"])
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        trusted.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1").do_handshake()
+    first = hello.read()
+    async with serving(tmp_path, tls_cert=str(chain), tls_key=str(key)) as served:
+        crowd = [await Client.connect(served.port) for _ in range(12)]  # eight of them wait before everybody else
+        for client in crowd:
+            client.send(first)
+        pool = served.edge._doorway._handshakes.pool
+        await comes(lambda: pool.taken == 4 and pool.waiting == 8)
+        began = time.perf_counter()
+        browser = await Browser.connect(served.port, trusted)
+        assert time.perf_counter() - began < 5  # a handshake has 10 s
+        assert (await browser.get("/healthz")).status == 200
+        await browser.close()
+        assert served.edge.counts.refused_handshake >= 5
+        for client in crowd:
+            client.close()
+        await comes(lambda: (pool.taken, pool.waiting) == (0, 0) and not served.edge._doorway._under_way)
+        await comes(lambda: served.edge.admission.present == 0)
 
 
 # Floods: what one connection sends, others do not feel
