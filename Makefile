@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test docs parts fuzz lint stubs matrix mutants release-check clean
+.PHONY: demo test docs parts fuzz lint stubs matrix abuse mutants release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
 	@echo "make bench-hpc       submissions and commands to a slow Slurm, beside one job a worker"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
+	@echo "make abuse           floods beside a user who works: what that user feels, and what is left (DURATION=30 seconds each)"
 	@echo "make bench-scale     the server with 10,000 clusters and 5,000 watches"
 	@echo "make release-check   build wheel and sdist, look into them, install and load them"
 	@echo "make mutants         do the unit tests notice a wrong core? (COUNT=200)"
@@ -75,6 +76,9 @@ fuzz: $(VENV)/.test
 release-check: $(VENV)/.test
 	$(PIP) install build twine
 	$(BIN)/python scripts/check_release.py
+
+abuse: $(VENV)/.test
+	@$(BIN)/python -m benchmarks.abuse $(DURATION)
 
 mutants: $(VENV)/.test
 	@$(BIN)/python scripts/mutants.py --count $(or $(COUNT),200)
