@@ -159,6 +159,7 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
     with dask.config.set({"gateway.tunnel": "always"}):
         cluster = GatewayCluster("etl", gateway=carol, shutdown_on_close=False)
         client = cluster.get_client()
+    tunnel = client.scheduler_comm.comm  # this very one: the client soon has another way
     name = f"users/carol/clusters/{cluster.uid}"
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     opener.open(carol.dashboard_url("etl"), timeout=20).close()
@@ -172,7 +173,7 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
         "events over HTTP": lambda: lines(f"{gateway.address}/v1/watch", {"Authorization": bearer}),
         "logs over HTTP": lambda: lines(f"{gateway.address}/v1/logs?follow=1&name={name}", {"Authorization": basic}),
         "the dashboard": lambda: refused_page(opener, f"{gateway.address}/clusters/{cluster.uid}/status"),
-        "the tunnel": lambda: until(lambda: client.status != "running", 90),
+        "the tunnel": lambda: until(lambda: tunnel.closed(), 90),
     }
     running = {what: ending(do) for what, do in threads.items()}
     time.sleep(3)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +17,7 @@ from gateway.backends.contract import (
 from gateway.backends.local import LocalBackend
 
 Broken = tuple[str, type[Any]]
+CONNECT_S = 5.0
 BROKEN: list[Broken] = []  # the test that is meant to notice, and the backend
 
 
@@ -37,3 +42,14 @@ class Local(LocalBackend):
         """Start one more process of an instance, which nobody watches."""
         child = await asyncio.to_thread(self._spawn, launch)
         child.returncode = 0
+        await asyncio.to_thread(_connected, child.pid)
+
+
+def _connected(pid: int) -> None:
+    """Wait until a process has its connection to the test, by which it is seen: on a busy machine that takes a while. At most CONNECT_S."""
+    deadline = time.monotonic() + CONNECT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if any(os.readlink(entry).startswith("socket:") for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir()):
+                return
+        time.sleep(0.01)
