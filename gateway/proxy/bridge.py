@@ -18,6 +18,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.proxy.calls import Share
 from gateway.proxy.channels import Channels
 from gateway.proxy.front import Front
 from gateway.proxy.http_server import BodyRefused, read_body
@@ -178,11 +179,18 @@ class Bridge:
 
     async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
-            message = await self._transcoder.parsed(method.request, body)
+            message = await self._transcoder.parsed(self._whose(request), method.request, body)
         except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
             return invalid(" ".join(str(error).split())[:500] or "is no JSON")
         made = (method.request.SerializeToString, method.response.FromString)
-        return await self._answer(method.path, message, request, made, "application/json", self._transcoder.written)
+
+        async def written(answer: Message) -> bytes:
+            return await self._transcoder.written(self._whose(request), answer)
+
+        return await self._answer(method.path, message, request, made, "application/json", written)
+
+    def _whose(self, request: web.Request) -> Share:
+        return self._channels.whose(credentials(request), self._front.seen(request).address)
 
     async def _answer(
         self, path: str, asked: Any, request: web.Request, made: Any, kind: str, written: Callable[[Any], Awaitable[bytes]]

@@ -19,8 +19,8 @@ from gateway.turns import Turns
 from gateway.wire import parse_basic
 
 OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.")  # which the server answers to everybody
-LONG_S = 1.0  # a request that the server has not answered for so long waits for something: its place is for others
-STRANGE_S = 5.0  # the same of a stranger's
+LONG_S = 0.5  # a request that the server has not answered for so long waits for something: its place is for others
+STRANGE_S = 1.0  # the same of a stranger's
 KNOWN_S = 600.0  # since their last success, callers are told apart by their credentials for so long
 MOST_KNOWN = 10_000
 CONNECTIONS = 1_000_000  # more than there can be: each asks once at a time
@@ -30,11 +30,11 @@ CONNECTIONS = 1_000_000  # more than there can be: each asks once at a time
 class Shares:
     """How many requests the server works on at a time."""
 
-    total: int = 256
-    each: int = 64  # of one caller
-    strangers: int = 48
-    each_address: int = 16  # of strangers
-    strangers_rate: float = 500.0  # a second
+    total: int = 128
+    each: int = 24  # of one caller
+    strangers: int = 32
+    each_address: int = 12  # of strangers
+    strangers_rate: float = 200.0  # a second
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 
+from gateway.networks import group_of
 from gateway.proxy.calls import LONG_S, STRANGE_S, Calls, Share
 from gateway.proxy.upstream import NotTheServer, Upstream
 from gateway.turns import Crowded
@@ -91,9 +92,12 @@ class Channels:
         call.add_done_callback(lambda _: place.leave())
         return call, place.accepted
 
+    def whose(self, metadata: Metadata, caller: str) -> Share:
+        """Return whose share a call with this metadata, made for who calls from this address, belongs to."""
+        return self._calls.share(dict(metadata).get(AUTHORIZATION, ""), group_of(caller))
+
     async def _place(self, metadata: Metadata, caller: str) -> _Place:
-        authorization = dict(metadata).get(AUTHORIZATION, "")
-        share = self._calls.share(authorization, caller)
+        share, authorization = self.whose(metadata, caller), dict(metadata).get(AUTHORIZATION, "")
         turns = self._calls.turns(share)
         if turns.pool.wanted_by(share.name) >= WAITING:
             raise Crowded

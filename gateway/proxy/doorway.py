@@ -19,7 +19,7 @@ from gateway.proxy.counted import Counted
 from gateway.proxy.counts import Counts
 from gateway.turns import Crowded, Turns
 
-HANDSHAKES_A_SECOND, HANDSHAKES_AT_ONCE = 500.0, 100.0
+HANDSHAKES_A_SECOND, HANDSHAKES_AT_ONCE = 250.0, 100.0
 HANDSHAKES, HANDSHAKES_EACH = 2000, 500  # under way at a time, in all and of one address
 WAITING_EACH = 500  # of one address
 LOOK_S = 0.1  # at whether some still wait

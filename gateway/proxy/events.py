@@ -86,8 +86,9 @@ class Events:
     ) -> web.StreamResponse:
         """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        caller = self._front.seen(request).address
         try:
-            call, begun = await self._channels.stream(path, asked, self._front.seen(request).address, credentials(request), made=made)
+            call, begun = await self._channels.stream(path, asked, caller, credentials(request), made=made)
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)
         except Crowded:
@@ -98,7 +99,11 @@ class Events:
                     if not response.prepared:
                         begun()
                         await response.prepare(request)
-                    await response.write(COMMENT if told is None else shaped(told, await self._transcoder.written(told, patient=True)))
+                    if told is None:
+                        await response.write(COMMENT)
+                        continue
+                    whose = self._channels.whose(credentials(request), caller)
+                    await response.write(shaped(told, await self._transcoder.written(whose, told, patient=True)))
         except grpc.aio.AioRpcError as error:
             failed = rpc_failure(error)
             if not response.prepared:

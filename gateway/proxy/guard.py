@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gateway.fair import Bucket
-from gateway.proxy.bounds import Bounds
+from gateway.proxy.bounds import EARLY_FRAMES, FRAMES_A_TURN, MAX_DATA_BYTES, PAGE_FRAMES_A_TURN, SMALL_BYTES, Bounds, Budget
 from gateway.proxy.frames import (
     ACK,
     CONTINUATION,
@@ -32,15 +32,11 @@ from gateway.proxy.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    Abuse,
 )
-from gateway.proxy.heads import Abuse, Block, decoder
+from gateway.proxy.heads import Block, decoder
 from gateway.proxy.requests import Request
 
-FRAMES_A_TURN = 512  # looked at before others have their turn
-PAGE_FRAMES_A_TURN = 4  # the same where each may begin a page, which costs a hundred times as much
-SMALL_BYTES = 1024  # DATA frames of less are counted
-MAX_DATA_BYTES = 4 * 1024 * 1024  # of one DATA frame, which is passed on as it comes
-EARLY_FRAMES = 100  # before the first request
 MORE = -1.0  # the seconds to rest where more must come first
 
 Rest = float | None  # seconds to rest before going on, MORE, or None to go on at once
@@ -61,10 +57,8 @@ class Guard:
         self._block: Block | None = None
         self._opening: Request | None = None  # the request whose head the block is
         self._decoder = decoder()
-        self._frames, self._resets = Bucket(*bounds.frames), Bucket(*bounds.resets)
-        self._pings, self._settings = Bucket(*bounds.pings), Bucket(*bounds.settings)
-        self._empties, self._ignored = Bucket(*bounds.empties), Bucket(*bounds.ignored)
-        self._strays, self._pages = Bucket(*bounds.strays), Bucket(*bounds.pages)
+        self._budget = Budget(bounds)
+        self._pages = Bucket(*bounds.pages)
         self._out: list[bytes] = []
         self.pongs: list[bytes] = []  # what pings held that came before anybody else could answer them
         self.alone = True  # it is not known yet whom this is for
@@ -129,9 +123,17 @@ class Guard:
             self.pass_on()
             self.requests.clear()
 
+    def next(self) -> Request:
+        """Return the request that has waited longest, its head read unless the connection is trusted. Abuse if it cannot be."""
+        request = self.waiting[0]
+        if request.blocks and not self.trusted:
+            self._read(request)
+        return request
+
     def pass_on(self) -> Request:
         """Let the request that has waited longest have its turn; return it."""
-        request = self.waiting.popleft()
+        request = self.next()
+        self.waiting.popleft()
         assert request.held is not None
         self.held_bytes -= sum(map(len, request.held))
         self._out += request.held
@@ -195,12 +197,10 @@ class Guard:
         """Refuse what must not come now."""
         if not self._settled and kind != SETTINGS:
             raise Abuse(PROTOCOL_ERROR, "SETTINGS must come first")
+        if kind == PUSH_PROMISE:
+            raise Abuse(PROTOCOL_ERROR, "a push by a client")
         if self._block is not None and (kind != CONTINUATION or stream != self._block.stream):
             raise Abuse(PROTOCOL_ERROR, "a header block is interrupted")
-
-    def _spend(self, bucket: Bucket, what: str, count: int = 1) -> None:
-        if not bucket.take(self._now, count):
-            raise Abuse(ENHANCE_YOUR_CALM, f"too many {what}")
 
     def _put(self, request: Request | None, frame: bytes) -> None:
         """Pass a frame on, or hold it with the request it belongs to."""
@@ -225,10 +225,10 @@ class Guard:
         content = length - padding - padded
         if content < 0:
             raise Abuse(PROTOCOL_ERROR, "padding longer than its frame")
-        if content < SMALL_BYTES and not self._frames.take(self._now):
-            return self._frames.wait_s()
+        if content < SMALL_BYTES and (rest_s := self._budget.small(self._now)) is not None:
+            return rest_s
         if not content and not ends:
-            self._spend(self._empties, "empty DATA frames")
+            self._budget.spend("empties", self._now)
         request = self.requests.get(stream)
         if request is not None and request.ended:
             raise Abuse(PROTOCOL_ERROR, "DATA after the end of its stream")
@@ -252,7 +252,7 @@ class Guard:
         self._padding_left -= step - content
         self._put(request, piece)
         if request is None and not self.web:
-            self._spend(self._strays, "bytes on streams that are over", step)
+            self._budget.spend("strays", self._now, step)
         if request is not None and content:
             request.body.take(piece[:content])
             request.size += content
@@ -281,7 +281,7 @@ class Guard:
         if stream > self.last_stream:
             self._open(stream, flags)
         elif known is None:
-            self._spend(self._ignored, "heads on streams that are over")
+            self._budget.spend("ignored", self._now)
         elif known.ended or not flags & END_STREAM:
             raise Abuse(PROTOCOL_ERROR, "a second head on a stream")
         else:
@@ -312,23 +312,33 @@ class Guard:
             return None
         request, self._opening = self._opening, None
         self._block, self.block_since = None, 0.0
-        head = None if self.trusted else block.read(self._decoder)
         if request is not None:
-            request.head = head
             self.waiting.append(request)
         elif (ending := self.requests.get(block.stream)) is not None:
             self._progress(ending)
         holder = self.waiting[-1] if self.waiting else None
+        if not self.trusted:
+            if holder is not None:
+                holder.blocks.append(block)
+            else:
+                block.read(self._decoder)
         for frame in block.frames:
             self._put(holder, frame)
         return None
+
+    def _read(self, request: Request) -> None:
+        """Read the head of the request that is the next, and whatever blocks come before another's; they cost much to read."""
+        blocks, request.blocks = request.blocks, []
+        for block in blocks:
+            head = block.read(self._decoder)
+            request.head = request.head or head
 
     # The others
 
     def _reset(self, frame: bytes, flags: int, stream: int) -> Rest:
         if not stream or stream > self.last_stream or len(frame) != HEAD_BYTES + 4:
             raise Abuse(PROTOCOL_ERROR, "a reset of nothing")
-        self._spend(self._resets, "resets")
+        self._budget.spend("resets", self._now)
         request = self.requests.pop(stream, None)
         self._put(request, frame)
         if request is not None:
@@ -340,7 +350,7 @@ class Guard:
         length = len(frame) - HEAD_BYTES
         if stream or length % 6 or (flags & ACK and length):
             raise Abuse(PROTOCOL_ERROR, "malformed SETTINGS")
-        self._spend(self._settings, "SETTINGS")
+        self._budget.spend("settings", self._now)
         if not flags & ACK:
             self._settled = True
         elif self._own_acks:
@@ -352,7 +362,7 @@ class Guard:
     def _ping(self, frame: bytes, flags: int, stream: int) -> Rest:
         if stream or len(frame) != HEAD_BYTES + 8:
             raise Abuse(PROTOCOL_ERROR, "a malformed PING")
-        self._spend(self._pings, "pings")
+        self._budget.spend("pings", self._now)
         if not self.alone:
             self._out.append(frame)
         elif not flags & ACK:
@@ -362,22 +372,18 @@ class Guard:
     def _window(self, frame: bytes, flags: int, stream: int) -> Rest:
         if len(frame) != HEAD_BYTES + 4 or stream > self.last_stream:
             raise Abuse(PROTOCOL_ERROR, "a malformed WINDOW_UPDATE")
-        if not self._frames.take(self._now):
-            return self._frames.wait_s()
+        if (rest_s := self._budget.small(self._now)) is not None:
+            return rest_s
         self._put(self.requests.get(stream), frame)
         return None
 
     def _goaway(self, frame: bytes, flags: int, stream: int) -> Rest:
-        self._spend(self._ignored, "GOAWAY frames")
         if not self.web:  # it is not to end the pages that were asked for before; and no server pushes anything
             self._out.append(frame)
-        return None
-
-    def _push(self, frame: bytes, flags: int, stream: int) -> Rest:
-        raise Abuse(PROTOCOL_ERROR, "a push by a client")
+        return self._pass_over(frame, flags, stream)
 
     def _pass_over(self, frame: bytes, flags: int, stream: int) -> Rest:
-        self._spend(self._ignored, "priorities, or frames of unknown kinds")
+        self._budget.spend("ignored", self._now)
         return None
 
 
@@ -389,5 +395,4 @@ _JUDGES: dict[int, Callable[[Guard, bytes, int, int], Rest]] = {
     PING: Guard._ping,
     WINDOW_UPDATE: Guard._window,
     GOAWAY: Guard._goaway,
-    PUSH_PROMISE: Guard._push,
 }

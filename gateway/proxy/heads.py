@@ -16,20 +16,13 @@ from gateway.proxy.frames import (
     PADDED,
     PRIORITIZED,
     PROTOCOL_ERROR,
+    Abuse,
 )
 
 if TYPE_CHECKING:
     import hpack
 
 MAX_LIST_BYTES = 64 * 1024  # of a block unpacked
-
-
-class Abuse(Exception):
-    """The connection is to end: with this error code of HTTP/2, and why."""
-
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +37,29 @@ class Head:
 class Block:
     """A header block while its frames come."""
 
-    __slots__ = ("_bytes", "_fragments", "_most_bytes", "_most_frames", "frames", "stream", "whole")
+    __slots__ = ("_bytes", "_ends", "_most_bytes", "_most_frames", "_starts", "frames", "stream", "whole")
 
     def __init__(self, stream: int, most_bytes: int, most_frames: int) -> None:
         self.stream, self._most_bytes, self._most_frames = stream, most_bytes, most_frames
         self.frames: list[bytes] = []  # as they travel
         self.whole = False
         self._bytes = 0
-        self._fragments: list[bytes] = []
+        self._starts, self._ends = HEAD_BYTES, 0  # where the first frame's fragment begins, and how far before its end it ends
 
     def begin(self, frame: bytes, flags: int) -> None:
         """Take the HEADERS frame."""
-        start, end = HEAD_BYTES, len(frame)
         if flags & PADDED:
-            if start == end:
-                raise Abuse(PROTOCOL_ERROR, "padding longer than its frame")
-            end -= frame[start]
-            start += 1
+            self._ends = frame[HEAD_BYTES] if len(frame) > HEAD_BYTES else len(frame)
+            self._starts += 1
         if flags & PRIORITIZED:
-            start += 5
-        if start > end:
+            self._starts += 5
+        if self._starts > len(frame) - self._ends:
             raise Abuse(PROTOCOL_ERROR, "padding longer than its frame")
-        self._take(frame, frame[start:end], flags)
+        self.go_on(frame, flags)
 
     def go_on(self, frame: bytes, flags: int) -> None:
         """Take a CONTINUATION frame."""
-        self._take(frame, frame[HEAD_BYTES:], flags)
-
-    def _take(self, frame: bytes, fragment: bytes, flags: int) -> None:
         self.frames.append(frame)
-        self._fragments.append(fragment)
         self._bytes += len(frame)
         if self._bytes > self._most_bytes or len(self.frames) > self._most_frames:
             raise Abuse(ENHANCE_YOUR_CALM, "a head that is too large")
@@ -83,8 +69,10 @@ class Block:
         """Return what it says; Abuse if it cannot be read."""
         import hpack
 
+        first, *others = self.frames
+        fragments = [first[self._starts : len(first) - self._ends], *(frame[HEAD_BYTES:] for frame in others)]
         try:
-            fields = decoder.decode(b"".join(self._fragments), raw=True)
+            fields = decoder.decode(b"".join(fragments), raw=True)
         except hpack.HPACKError as error:
             raise Abuse(COMPRESSION_ERROR, "a head that cannot be read") from error
         found = dict(fields)

@@ -5,7 +5,7 @@ gRPC over HTTP/2: a message is a byte of flags, four bytes of its length, and as
 
 from __future__ import annotations
 
-from gateway.proxy.heads import Head
+from gateway.proxy.heads import Block, Head
 
 PREFIX_BYTES = 5
 
@@ -48,12 +48,13 @@ class Progress:
 class Request:
     """A stream that a client has opened."""
 
-    __slots__ = ("answer", "answered_at", "body", "ended", "head", "held", "passed_at", "reset", "since", "size", "stream")
+    __slots__ = ("answer", "answered_at", "blocks", "body", "ended", "head", "held", "passed_at", "reset", "since", "size", "stream")
 
     def __init__(self, stream: int, now: float) -> None:
         self.stream = stream
         self.passed_at = 0.0  # when it had its turn
-        self.head: Head | None = None  # as long as heads are read
+        self.head: Head | None = None  # once it was read
+        self.blocks: list[Block] = []  # its own, and those that must be read before the next request's, while heads are read
         self.held: list[bytes] | None = []  # frames that wait for its turn; None once it has had it
         self.since = now  # since when a message is awaited from the client; 0.0 while none is
         self.size = 0  # bytes that have come of messages from the client that are not whole

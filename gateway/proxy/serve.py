@@ -29,6 +29,7 @@ from gateway.proxy.processes import Edges, Tie
 logger = logging.getLogger(__name__)
 
 EXIT_RIGHTS = 77  # EX_NOPERM
+SWITCH_S = 0.001  # after which a thread that reads JSON lets relays have Python's lock; by default 5 ms, several times for each message
 GC_THRESHOLD = (20_000, 50, 50)  # relays leave no cycles behind; looking for them among thousands of live ones costs milliseconds
 
 
@@ -132,6 +133,7 @@ def give_up_rights(uid: int, gid: int, bind: bool) -> None:
 def run(config: Config, ready_fd: int | None = None) -> int:
     """Run the edge until SIGTERM or SIGINT; return the exit code. Writes `ready host:port` to a descriptor when it listens."""
     options = Proxy(config=config)
+    sys.setswitchinterval(SWITCH_S)
     if os.geteuid() == 0:
         logger.warning("the edge runs as root; run it as an account of its own, to which docs/edge.md says how")
     if options.user:

@@ -15,9 +15,8 @@ from typing import Protocol, cast
 from gateway.proxy.answers import Answers
 from gateway.proxy.bounds import Bounds
 from gateway.proxy.calls import OPEN_PATHS, Calls, Share
-from gateway.proxy.frames import ENHANCE_YOUR_CALM, NO_ERROR, goaway, pong
+from gateway.proxy.frames import ENHANCE_YOUR_CALM, NO_ERROR, Abuse, goaway, pong
 from gateway.proxy.guard import Guard
-from gateway.proxy.heads import Abuse
 from gateway.proxy.requests import Request
 
 logger = logging.getLogger(__name__)
@@ -25,6 +24,7 @@ logger = logging.getLogger(__name__)
 GRPC = "application/grpc"
 LAST_STREAM = 2**31 - 1  # a client may take this for: all that it has asked for will be answered (RFC 9113 §6.8)
 LINGER_S = 3.0  # for the client to take why its connection ends
+ABUSE_LINGER_S = 0.3  # the same, for one that goes on sending meanwhile
 BUFFER_BYTES = 64 * 1024  # for a client or the server that takes less than comes; nothing is read meanwhile
 
 
@@ -182,7 +182,7 @@ class Session(asyncio.Protocol):
         self._pace()
 
     def _settle(self) -> None:
-        head = self.guard.waiting[0].head
+        head = self.guard.next().head
         grpc = head is not None and head.kind.startswith(GRPC)
         self.guard.settle(web=not grpc)
         if grpc:
@@ -217,7 +217,7 @@ class Session(asyncio.Protocol):
     def _ask(self) -> None:
         """Ask for a turn for whoever has waited longest; one at a time, so that connections take turns too."""
         while self.guard.waiting and self._asked is None and self._server is not None and not self._over:
-            share = self._asked = self._share_of(self.guard.waiting[0])
+            share = self._asked = self._share_of(self.guard.next())
             self.owner.calls.turns(share).ask(share.name, self._grant)
 
     def _share_of(self, request: Request) -> Share:
@@ -236,7 +236,12 @@ class Session(asyncio.Protocol):
     def _grant(self) -> None:
         share, self._asked = self._asked, None
         assert share is not None
-        self.owner.seat(self.guard.pass_on(), self, share)
+        try:
+            self.owner.seat(self.guard.pass_on(), self, share)
+        except Abuse as abuse:
+            self.owner.calls.turns(share).give_back(share.name)
+            self._loop.call_soon(self.cut, abuse.code, str(abuse))
+            return
         self._flush()
         if not self._going:
             self._loop.call_soon(self._go)
@@ -301,7 +306,7 @@ class Session(asyncio.Protocol):
         if self._server is not None:
             self._server.abort()
         self.transport.close()
-        self._loop.call_later(LINGER_S, self.transport.abort)
+        self._loop.call_later(LINGER_S if code == NO_ERROR else ABUSE_LINGER_S, self.transport.abort)
 
     def say_goodbye(self) -> None:
         """Let the client ask for nothing more here, and finish what it has asked for."""

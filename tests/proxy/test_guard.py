@@ -29,11 +29,11 @@ from gateway.proxy.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    Abuse,
     frame,
     settings,
 )
 from gateway.proxy.guard import Guard
-from gateway.proxy.heads import Abuse
 from tests.proxy.by_hand import GREETING, body, call, head, message, opening
 
 NOW = 1000.0
@@ -123,7 +123,7 @@ def test_the_first_request_decides_and_nothing_goes_on_before() -> None:
     made.receive(call(1) + call(3))
     assert made.run(NOW) is None
     assert made.unsettled
-    first = made.waiting[0]
+    first = made.next()
     assert first.head is not None
     assert (first.head.kind, first.head.path) == ("application/grpc", "/daskgateway.v1.ClusterService/ListClusters")
     assert made.take() == GREETING
@@ -377,6 +377,22 @@ def test_a_client_that_wants_nothing_more_still_gets_its_pages() -> None:
     made.receive(frame(GOAWAY, 0, 0, bytes(8)))
     assert made.run(NOW) is None
     assert made.take() == b""
+
+
+def test_who_sends_small_frames_faster_than_they_are_borne_for_long_is_ended() -> None:
+    made = guard(Bounds(frames=(100.0, 50.0)))
+    passed(made, opening(1))
+    assert "small frames" in str(ending(made, frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 2000))
+    made, now = guard(Bounds(frames=(100.0, 50.0))), NOW
+    passed(made, opening(1))
+    for _ in range(50):  # as much as comes at a time, again and again
+        try:
+            made.receive(frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 60)
+            while (rest_s := made.run(now)) is not None:
+                now += rest_s
+        except Abuse:
+            return
+    raise AssertionError("it goes on for ever")
 
 
 def test_a_turn_of_judging_ends_although_there_is_more() -> None:

@@ -10,7 +10,7 @@ import pytest
 from gateway.server.core.errors import SignInsSlowed
 from gateway.server.core.model import Principal
 from gateway.server.core.sign_ins import ADDRESS, PAIR
-from gateway.server.security import password
+from gateway.server.security import password, sign_in
 from gateway.server.security.authenticator import Authenticator, Credentials
 from gateway.server.security.password import PasswordAuthenticator, hash_password
 from gateway.server.security.sign_in import SignInDesk
@@ -29,11 +29,24 @@ class Clock:
         return self.now
 
 
+class Sleep:
+    """Notes how long was to be slept, and sleeps as long as `awake` is not set."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.awake = asyncio.Event()
+        self.awake.set()
+
+    async def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.awake.wait()
+
+
 @pytest.fixture
 async def desk() -> AsyncIterator[SignInDesk]:
     authenticator = PasswordAuthenticator(users={"alice": hash_password("wonderland"), "bob": hash_password("builder")})
     await authenticator.open()
-    yield SignInDesk(authenticator, Clock())
+    yield SignInDesk(authenticator, Clock(), Sleep())
     await authenticator.close()
 
 
@@ -141,17 +154,40 @@ async def test_who_guesses_is_told_when_to_come_back(desk: SignInDesk) -> None:
     assert await desk.sign_in(basic("alice", "wonderland")) is not None
 
 
-async def test_a_right_password_that_is_remembered_is_not_slowed_whatever_its_address_does(
+async def test_where_many_have_failed_refusals_come_late_and_right_passwords_do_not(
     desk: SignInDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await desk.sign_in(basic("alice", "wonderland")) is not None
-    monkeypatch.setattr(password, "check_password", lambda *_: False)
-    for _ in range(6):
+    check = password.check_password
+    monkeypatch.setattr(password, "check_password", lambda text, stored: text != "guess" and check(text, stored))
+    sleep = desk._sleep
+    assert isinstance(sleep, Sleep)
+    for _ in range(4):
         await guesses(desk, 12)
+    assert len(sleep.slept) == 48 - ADDRESS.free
+    assert max(sleep.slept) == ADDRESS.most_s
+    sleep.slept.clear()
+    assert await desk.sign_in(basic("bob", "builder")) is not None
+    assert sleep.slept == []
+    await guesses(desk, 1, peer=THERE)
+    assert sleep.slept == []
+
+
+async def test_of_one_address_so_many_refusals_come_late_at_a_time(desk: SignInDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(password, "check_password", lambda *_: False)
+    monkeypatch.setattr(sign_in, "LATE", 10)
+    for number in range(ADDRESS.free + 1):
+        desk._signs.failed(HERE, f"x{number}", 1000.0)
+    sleep = desk._sleep
+    assert isinstance(sleep, Sleep)
+    sleep.awake.clear()
+    late = [asyncio.ensure_future(desk.sign_in(basic(f"n{number}", "guess"))) for number in range(10)]
+    await comes(lambda: len(sleep.slept) == 10)
     with pytest.raises(SignInsSlowed):
-        await desk.sign_in(basic("bob", "builder"))
-    assert desk._signs._addresses.count(HERE, 1000.0) > ADDRESS.free
-    assert await desk.sign_in(basic("alice", "wonderland")) is not None
+        await desk.sign_in(basic("another", "guess"))
+    assert await desk.sign_in(basic("another", "guess", THERE)) is None
+    sleep.awake.set()
+    await asyncio.gather(*late)
+    assert not desk._late
 
 
 async def test_who_signed_in_from_an_address_before_waits_for_none_of_the_strangers_there(desk: SignInDesk) -> None:

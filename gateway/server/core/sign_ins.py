@@ -2,9 +2,11 @@
 
 What counts are failures, of which some are free and come back with time:
 
-* of a name at one address, or of one address in all: beyond them the next try has to wait, twice as long each time;
+* of a name at one address: beyond them the next try has to wait, twice as long each time;
 * of a name everywhere: beyond them those addresses wait that have failed lately themselves. So who calls from an address of which
-  nothing bad is known is not kept out, however many guess the name elsewhere.
+  nothing bad is known is not kept out, however many guess the name elsewhere;
+* of an address in all: beyond them answers that refuse come late. A right password is answered at once, also from an address where
+  others guess.
 
 An address from which a name has signed in before is judged, for that name, by what failed of the two together alone: neither guesses
 elsewhere nor its neighbours' behind one address keep such a user out. All tables are bounded; what was touched longest ago is forgotten.
@@ -31,7 +33,7 @@ class Leniency:
 
 
 PAIR = Leniency(free=5, back_s=60.0, first_s=1.0, most_s=60.0)
-ADDRESS = Leniency(free=50, back_s=6.0, first_s=0.5, most_s=15.0)
+ADDRESS = Leniency(free=20, back_s=6.0, first_s=0.1, most_s=5.0)
 NAME = Leniency(free=20, back_s=6.0, first_s=1.0, most_s=30.0)
 SPOTLESS_S = 600.0  # since an address last failed, after which nothing bad is known of it
 CLEAN = 3  # failures of an address at which it still counts as one of which nothing bad is known
@@ -68,14 +70,16 @@ class _Failures:
         """None any more."""
         self._kept.pop(key, None)
 
-    def wait_s(self, key: str, now: float) -> float:
-        """Return for how long the next try has to wait."""
+    def beyond_s(self, key: str, now: float) -> float:
+        """Return for how long what is beyond those that are free makes wait."""
         beyond = self.count(key, now) - self._leniency.free
-        if beyond <= 0:
-            return 0.0
-        _, at = self._kept[key]
         longest: float = self._leniency.first_s * 2.0 ** min(beyond, 20.0)
-        return max(0.0, at + min(self._leniency.most_s, longest) - now)
+        return min(self._leniency.most_s, longest) if beyond > 0 else 0.0
+
+    def wait_s(self, key: str, now: float) -> float:
+        """Return for how long the next try still has to wait."""
+        wait_s = self.beyond_s(key, now)
+        return max(0.0, self._kept[key][1] + wait_s - now) if wait_s else 0.0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -95,7 +99,11 @@ class SignIns:
         if pair in self._good:
             return self._pairs.wait_s(pair, now)
         elsewhere_s = self._names.wait_s(name, now) if name and self._addresses.count(address, now) > CLEAN else 0.0
-        return max(self._pairs.wait_s(pair, now), self._addresses.wait_s(address, now), elsewhere_s)
+        return max(self._pairs.wait_s(pair, now), elsewhere_s)
+
+    def late_s(self, address: str, name: str, now: float) -> float:
+        """Return by how much an answer that refuses is to come late."""
+        return 0.0 if self.familiar(address, name) else self._addresses.beyond_s(address, now)
 
     def familiar(self, address: str, name: str) -> bool:
         """Whether a name has signed in from an address before."""

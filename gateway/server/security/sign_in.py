@@ -6,10 +6,12 @@ somebody new from an address of which nothing bad is known waits for, and who ha
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.fair import Bucket, FairPool
 from gateway.server.core.errors import SignInsSlowed
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 LANES = 3
 WAITING = 64  # sign-ins of one address that wait for their turn
+LATE = 256  # refusals of one address that come late at a time; beyond, it is heard later
 WAITING_EACH_NAME = 8  # of one name at one address
 CROWDED_RETRY_S = 2.0
 
@@ -30,12 +33,18 @@ CROWDED_RETRY_S = 2.0
 class SignInDesk:
     """Tries sign-ins, so many at a time."""
 
-    def __init__(self, authenticator: Authenticator, clock: Callable[[], float] = time.monotonic) -> None:
-        self._authenticator, self._clock = authenticator, clock
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._authenticator, self._clock, self._sleep = authenticator, clock, sleep
         most = authenticator.at_a_time
         self._lanes = tuple(Turns(FairPool(most, most, most_waiting=WAITING)) for _ in range(LANES))
         self._turns = Turns(FairPool(most, most, most_waiting=most))  # of those who are first in their lanes, the lanes in turn
         self._signs = SignIns()
+        self._late: Counter[str] = Counter()  # refusals that are to come late, by address
         self._telling = Bucket(0.2, 5.0)
         self._slowed = 0  # since the log was last told
 
@@ -53,6 +62,7 @@ class SignInDesk:
             found = await self._authenticator.authenticate(credentials)
         if found is None:
             self._signs.failed(address, name, self._clock())
+            await self._come_late(address, name)
         else:
             self._signs.succeeded(address, name)
         return found
@@ -78,8 +88,23 @@ class SignInDesk:
             finally:
                 turns.give_back(key)
 
+    async def _come_late(self, address: str, name: str) -> None:
+        """Let a refusal come late where many have failed; of those that are on their way so many at a time."""
+        late_s = self._signs.late_s(address, name, self._clock())
+        if not late_s or self._late[address] >= LATE:
+            return
+        self._late[address] += 1
+        try:
+            await self._sleep(late_s)
+        finally:
+            self._late[address] -= 1
+            if not self._late[address]:
+                del self._late[address]
+
     def _check(self, address: str, name: str) -> None:
         wait_s = self._signs.wait_s(address, name, self._clock())
+        if self._late[address] >= LATE and not self._signs.familiar(address, name):
+            wait_s = max(wait_s, CROWDED_RETRY_S)
         if wait_s > 0:
             raise self._refusal(address, wait_s)
 

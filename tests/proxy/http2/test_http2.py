@@ -420,7 +420,7 @@ async def test_calls_that_nobody_signed_are_few_at_a_time_and_those_of_users_are
         for client in crowd:
             client.send(GREETING, calls)
         await comes(lambda: len(beside.took_s) > 30)
-        assert len(served.edge.http2._seated) <= 48 + 64
+        assert len(served.edge.http2._seated) <= 32 + 24
         for client in crowd:
             client.close()
     assert sorted(beside.took_s)[len(beside.took_s) // 2] < 0.1
@@ -428,10 +428,10 @@ async def test_calls_that_nobody_signed_are_few_at_a_time_and_those_of_users_are
 
 
 async def test_who_waits_for_a_place_among_strangers_gets_that_of_one_who_sends_no_body(served: Served) -> None:
-    crowd = [await Client.connect(served.port) for _ in range(16)]
+    crowd = [await Client.connect(served.port) for _ in range(12)]
     for client in crowd:
         client.send(GREETING, opening(1))
-    await comes(lambda: len(served.edge.http2._seated) == 16)
+    await comes(lambda: len(served.edge.http2._seated) == 12)
     began = time.perf_counter()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
         assert await listed(channel) == "more"
