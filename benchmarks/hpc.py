@@ -113,7 +113,7 @@ async def ours(slurm: Slurm, directory: pathlib.Path, commands: Commands, worker
     stall_file = directory / "stall"
     probe.begin(asyncio.get_running_loop(), str(stall_file))
     async with our_server(slurm, directory, commands) as app:
-        gateway = Gateway(f"http://127.0.0.1:{app.port}", auth=(USER, PASSWORD))  # type: ignore[attr-defined]
+        gateway = Gateway(f"unix:{directory}/state/server.sock", auth=(USER, PASSWORD))
         made = await asyncio.to_thread(gateway.submit, "bench")
         await asyncio.to_thread(gateway.wait, made.name, ("ACTIVE",), timeout_s=LIMIT_S)
         backend = app.settings.backends["slurm"]  # type: ignore[attr-defined]
