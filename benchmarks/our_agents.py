@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import random
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc
 from benchmarks import processes
 from benchmarks.figures import batched
 from benchmarks.ours import OurGateway
+from gateway.client.agent import DEFAULT_BEAT_S
 from gateway.proxy.routes import END
 from gateway.server.security.secrets import Keyring
 from gateway.wire import AUTHORIZATION
@@ -42,7 +44,7 @@ class Agent:
     def __init__(self, channel: grpc.aio.Channel, uid: str, token: str) -> None:
         metadata = ((AUTHORIZATION, f"Bearer {token}"), ("dgw-uid", uid))
         self._call: Any = agent_pb2_grpc.AgentServiceStub(channel).Connect(metadata=metadata)
-        self._sequence = 0
+        self._sequence, self._beat_s = 0, DEFAULT_BEAT_S
 
     async def __aenter__(self) -> Agent:
         """Say hello and take the first directive."""
@@ -50,8 +52,10 @@ class Agent:
         await self.report(
             snapshot=True, scheduler_address=f"tls://{NOWHERE}:1", dashboard_address=f"{NOWHERE}:1", versions=versions, idle_ms=-1
         )
-        if await self._call.read() is END:
+        first = await self._call.read()
+        if first is END:
             raise RuntimeError(f"the server did not take an agent's report: {await self._call.details()}")
+        self._beat_s = first.beat_interval_ms / 1000 or DEFAULT_BEAT_S
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -62,6 +66,13 @@ class Agent:
         self._sequence += 1
         await self._call.write(agent_pb2.AgentReport(sequence=self._sequence, no_client_ms=-1, **fields))
 
+    async def beat(self) -> None:
+        """Give signs of life for ever, as often as the server wants them: who gives none is told to be silent after a while."""
+        await asyncio.sleep(random.uniform(0.0, self._beat_s))  # a thousand agents do not beat at one moment
+        while True:
+            await self.report(beat=True)
+            await asyncio.sleep(self._beat_s)
+
     async def directive(self) -> agent_pb2.AgentDirective:
         """Return the next wish."""
         found: agent_pb2.AgentDirective = await self._call.read()
@@ -71,12 +82,16 @@ class Agent:
 async def _hold(listener: str, state_dir: pathlib.Path, uids: Sequence[str]) -> None:
     """Keep every cluster's agent connected until standard input ends."""
     tokens = agent_tokens(state_dir)
+    beats: list[asyncio.Task[None]] = []
     async with AsyncExitStack() as stack:
         for chunk in batched(uids, AT_A_TIME):  # a connection takes so many streams, and each agent has its own in life
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(listener, [("grpc.use_local_subchannel_pool", 1)]))
-            await asyncio.gather(*(stack.enter_async_context(Agent(channel, uid, tokens[uid])) for uid in chunk))
+            agents = await asyncio.gather(*(stack.enter_async_context(Agent(channel, uid, tokens[uid])) for uid in chunk))
+            beats += [asyncio.create_task(agent.beat()) for agent in agents]
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
+        for beat in beats:
+            beat.cancel()
 
 
 @contextmanager
