@@ -12,7 +12,7 @@ import subprocess
 from benchmarks import edge_proxies, load
 from benchmarks.edge_parts import BUILD, UID, Parts, free_port
 from benchmarks.edge_proxies import ENDPOINT_CORE, READY_S, Running, pinned, until
-from gateway.proxy.access import Sessions, session_key
+from gateway.proxy.http.access import Sessions, session_key
 from gateway.wire import SESSION_COOKIE, Ticket
 
 ROUNDS, CONNECTIONS = 5, 16

@@ -41,7 +41,7 @@ def measure() -> dict[str, float]:
 
 
 def _serve(directory: pathlib.Path) -> subprocess.Popen[str]:
-    from gateway.server.security.password import hash_password
+    from gateway.authenticators.password import hash_password
 
     config = directory / "daskgateway_config.py"
     config.write_text(

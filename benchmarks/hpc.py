@@ -82,9 +82,9 @@ class Commands:
 @contextlib.asynccontextmanager
 async def our_server(slurm: Slurm, directory: pathlib.Path, commands: Commands) -> AsyncIterator[object]:
     """Our whole server in this process."""
+    from gateway.authenticators.password import hash_password
     from gateway.server.app import App
-    from gateway.server.security.password import hash_password
-    from gateway.server.settings import settings
+    from gateway.server.boot.settings import settings
 
     python = directory / "python"
     python.write_text(SLEEPER.format(python=sys.executable))

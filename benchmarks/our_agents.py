@@ -19,8 +19,8 @@ from daskgateway.internal.v1 import agent_pb2, agent_pb2_grpc
 from benchmarks import processes
 from benchmarks.figures import batched
 from benchmarks.ours import OurGateway
-from gateway.client.agent import DEFAULT_BEAT_S
-from gateway.proxy.routes import END
+from gateway.agent.agent import DEFAULT_BEAT_S
+from gateway.proxy.routes.routes import END
 from gateway.server.security.secrets import Keyring
 from gateway.wire import AUTHORIZATION
 

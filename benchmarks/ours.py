@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Sequence
 
 from benchmarks import processes
-from gateway.server.security.password import hash_password
+from gateway.authenticators.password import hash_password
 from gateway.wire import basic_credentials
 
 USER, PASSWORD = "bench", "correct horse battery staple"

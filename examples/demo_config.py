@@ -2,7 +2,7 @@
 
 import os
 
-from gateway.server.security.password import hash_password
+from gateway.authenticators.password import hash_password
 
 c = get_config()  # noqa: F821
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.client.async_gateway import AsyncGateway
-    from gateway.client.cluster import AsyncGatewayCluster, GatewayCluster
-    from gateway.client.errors import GatewayError
+    from gateway.client.calls.errors import GatewayError
+    from gateway.client.calls.options import Options
+    from gateway.client.calls.settings import Auth, BasicAuth, TokenAuth
+    from gateway.client.dask.cluster import AsyncGatewayCluster, GatewayCluster
     from gateway.client.gateway import Gateway
     from gateway.client.model import Bookmark, Cluster, ClusterState, Event, Scope, WatchEvent, WatchEventType
-    from gateway.client.options import Options
-    from gateway.client.settings import Auth, BasicAuth, TokenAuth
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,19 +39,19 @@ __all__ = [
 
 _HOMES = {
     "AsyncGateway": "gateway.client.async_gateway",
-    "AsyncGatewayCluster": "gateway.client.cluster",
-    "Auth": "gateway.client.settings",
-    "BasicAuth": "gateway.client.settings",
+    "AsyncGatewayCluster": "gateway.client.dask.cluster",
+    "Auth": "gateway.client.calls.settings",
+    "BasicAuth": "gateway.client.calls.settings",
     "Bookmark": "gateway.client.model",
     "Cluster": "gateway.client.model",
     "ClusterState": "gateway.client.model",
     "Event": "gateway.client.model",
     "Gateway": "gateway.client.gateway",
-    "GatewayCluster": "gateway.client.cluster",
-    "GatewayError": "gateway.client.errors",
-    "Options": "gateway.client.options",
+    "GatewayCluster": "gateway.client.dask.cluster",
+    "GatewayError": "gateway.client.calls.errors",
+    "Options": "gateway.client.calls.options",
     "Scope": "gateway.client.model",
-    "TokenAuth": "gateway.client.settings",
+    "TokenAuth": "gateway.client.calls.settings",
     "WatchEvent": "gateway.client.model",
     "WatchEventType": "gateway.client.model",
 }

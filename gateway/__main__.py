@@ -77,7 +77,7 @@ def _app() -> Any:
 
 
 def _light() -> Any:
-    from gateway.server import settings
+    from gateway.server.boot import settings
 
     return settings
 
@@ -91,7 +91,7 @@ def _settings(path: str | None, words: Sequence[str]) -> Any:
 
     try:
         found = light.settings(configfile.load(path, words))
-        from gateway.server import belongings
+        from gateway.server.keeping import belongings
 
         if wrong := belongings.problems(found):
             raise configfile.ConfigurationError("\n".join(wrong))
@@ -129,7 +129,7 @@ def _log_to_stderr(level: str) -> None:
 def serve(path: str | None, words: tuple[str, ...]) -> None:
     """Run the server, and the edge beside it. Settings may follow as --Class.trait=value."""
     found = _settings(path, words)
-    from gateway.server.edge_process import WarmEdge
+    from gateway.server.edge.process import WarmEdge
 
     warm = WarmEdge() if found.server.start_proxy else None  # the two programs load side by side
     app = _server_only(_app)
@@ -153,7 +153,7 @@ def check_config(path: str | None, words: tuple[str, ...]) -> None:
     """Say whether the configuration is right."""
     found = _settings(path, words)
     from gateway import configfile
-    from gateway.server.placement import notes
+    from gateway.server.keeping.placement import notes
 
     click.echo("the configuration is right")
     for note in filter(None, [configfile.exposed(path), *notes(found)]):
@@ -171,7 +171,7 @@ def confirm_database(path: str | None, yes: bool, words: tuple[str, ...]) -> Non
     word: stop the server, put that database there, and start it again.
     """
     found = _settings(path, words)
-    from gateway.server import confirm
+    from gateway.server.keeping import confirm
 
     doubt = confirm.find(pathlib.Path(found.server.state_dir).expanduser())
     if doubt is None:
@@ -229,7 +229,7 @@ def hash_password(password: str) -> None:
     """Print the hash of a password, for the password authenticator's configuration."""
 
     def module() -> Any:
-        from gateway.server.security import password as module
+        from gateway.authenticators import password as module
 
         return module
 
@@ -247,7 +247,7 @@ def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, words: t
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def module() -> Any:
-        from gateway.proxy import serve as module
+        from gateway.proxy.program import serve as module
 
         return module
 

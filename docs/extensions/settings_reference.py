@@ -14,7 +14,7 @@ from traitlets import TraitType
 from traitlets.config import Configurable
 
 from gateway import configfile
-from gateway.server.settings import known_classes
+from gateway.server.boot.settings import known_classes
 
 
 class Settings(SphinxDirective):

@@ -14,7 +14,7 @@ from gateway import wire
 from gateway.backends.contract import DIRECTORY, NAME, SCHEDULER_NAME, Instance, Launch, Resources, Role
 from gateway.variables import dask_variable, why_not
 
-AGENT_MODULE = "gateway.client.agent"
+AGENT_MODULE = "gateway.agent.agent"
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
 SCRATCH = f"{DIRECTORY}/scratch"  # of Dask: its default is one that all users of a machine share
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of each task in a worker, if nobody says else

@@ -11,8 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from gateway.client import requests
-from gateway.client.channel import in_thread
+from gateway.client.calls import messages as requests
+from gateway.client.calls.channel import in_thread
+from gateway.client.calls.messages import Groups, Span, Workers
+from gateway.client.calls.options import Options
+from gateway.client.calls.streams import stepped
 from gateway.client.gateway import BaseGateway, Credentials, G
 from gateway.client.model import (
     Bookmark,
@@ -28,12 +31,9 @@ from gateway.client.model import (
     Token,
     WatchEvent,
 )
-from gateway.client.options import Options
-from gateway.client.requests import Groups, Span, Workers
-from gateway.client.streams import stepped
 
 if TYPE_CHECKING:
-    from gateway.client.cluster import AsyncGatewayCluster
+    from gateway.client.dask.cluster import AsyncGatewayCluster
 
 
 class AsyncGateway(BaseGateway):
@@ -43,7 +43,7 @@ class AsyncGateway(BaseGateway):
     :param auth: who calls: an Auth, an API token, or user and password.
 
     What is not given is taken from Dask's configuration (`gateway.…`) and the environment; ValueError if no address is found.
-    Every method raises errors of gateway.client.errors. A cancelled call may have reached the gateway.
+    Every method raises errors of gateway.client.calls.errors. A cancelled call may have reached the gateway.
     """
 
     asynchronous = True
@@ -111,7 +111,7 @@ class AsyncGateway(BaseGateway):
         **kwargs: Any,
     ) -> AsyncGatewayCluster:
         """Return a new cluster that is asked for when it is awaited or entered; keywords are those of GatewayCluster, and options."""
-        from gateway.client.cluster import AsyncGatewayCluster
+        from gateway.client.dask.cluster import AsyncGatewayCluster
 
         return AsyncGatewayCluster(
             name,
@@ -132,7 +132,7 @@ class AsyncGateway(BaseGateway):
 
     def connect(self, name: str, *, shutdown_on_close: bool = False) -> AsyncGatewayCluster:
         """Return a cluster that exists already, for awaiting or entering. Closing it leaves it running, unless told otherwise."""
-        from gateway.client.cluster import AsyncGatewayCluster
+        from gateway.client.dask.cluster import AsyncGatewayCluster
 
         return AsyncGatewayCluster.from_name(name, gateway=self, shutdown_on_close=shutdown_on_close)
 

@@ -15,7 +15,8 @@ import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from gateway.client import errors, requests
+from gateway.client.calls import errors
+from gateway.client.calls import messages as requests
 from gateway.client.gateway import Gateway
 from gateway.client.model import Answer, Cluster, ClusterState, Page, WatchEvent, WatchEventType
 from gateway.printable import printable

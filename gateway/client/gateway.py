@@ -14,16 +14,17 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.client import api, paging, requests, settings, waiting
-from gateway.client.channel import Connection
+from gateway.client.calls import api, paging, settings, waiting
+from gateway.client.calls import messages as requests
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.messages import Groups, Span, Workers
+from gateway.client.calls.options import Options
+from gateway.client.calls.streams import Changes, LogPieces
 from gateway.client.model import Caller, Cluster, ClusterState, DashboardTicket, Event, NewToken, Page, Scope, Token
-from gateway.client.options import Options
-from gateway.client.requests import Groups, Span, Workers
-from gateway.client.streams import Changes, LogPieces
 
 if TYPE_CHECKING:
     from gateway.client.async_gateway import AsyncGateway
-    from gateway.client.cluster import GatewayCluster
+    from gateway.client.dask.cluster import GatewayCluster
 
 G = TypeVar("G", bound="BaseGateway")
 
@@ -80,7 +81,7 @@ class Gateway(BaseGateway):
     :param loop: accepted for likeness with Dask's own classes; calls do not need one.
 
     What is not given is taken from Dask's configuration (`gateway.…`) and the environment; ValueError if no address is found.
-    Every method raises errors of gateway.client.errors.
+    Every method raises errors of gateway.client.calls.errors.
     """
 
     asynchronous = False
@@ -172,7 +173,7 @@ class Gateway(BaseGateway):
         **kwargs: Any,
     ) -> GatewayCluster:
         """Ask for a cluster, wait until it can be used, and return it. Keywords are those of GatewayCluster, and options by their names."""
-        from gateway.client.cluster import GatewayCluster
+        from gateway.client.dask.cluster import GatewayCluster
 
         return GatewayCluster(
             name,
@@ -193,7 +194,7 @@ class Gateway(BaseGateway):
 
     def connect(self, name: str, *, shutdown_on_close: bool = False) -> GatewayCluster:
         """Return a cluster that exists already. Closing it leaves it running, unless told otherwise."""
-        from gateway.client.cluster import GatewayCluster
+        from gateway.client.dask.cluster import GatewayCluster
 
         return GatewayCluster.from_name(name, gateway=self, shutdown_on_close=shutdown_on_close)
 

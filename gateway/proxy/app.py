@@ -17,33 +17,33 @@ from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import Demand, raise_descriptor_limit
 from gateway.networks import Targets, is_here, literal, parse_address, parse_networks
-from gateway.proxy.access import Sessions, session_key
-from gateway.proxy.admission import Admission, Limits
-from gateway.proxy.application import application
-from gateway.proxy.asking import Server
-from gateway.proxy.bounds import Bounds
-from gateway.proxy.calls import Calls, Shares
-from gateway.proxy.carrier import Carrier
-from gateway.proxy.certificate import ServedCertificate
-from gateway.proxy.channels import Channels
-from gateway.proxy.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
 from gateway.proxy.config import Proxy
-from gateway.proxy.counts import Counts, Gauges, as_numbers
-from gateway.proxy.dashboards import Dashboards
-from gateway.proxy.doorway import Doorway
-from gateway.proxy.front import Front
-from gateway.proxy.http2 import Http2Server
-from gateway.proxy.http_server import HttpServer
-from gateway.proxy.listener import Listener, refuse
-from gateway.proxy.login import Login
-from gateway.proxy.lookup import Names
-from gateway.proxy.pipes import PipePool
-from gateway.proxy.poller import Poller
-from gateway.proxy.relay import Place
-from gateway.proxy.routes import Route, RouteTable
-from gateway.proxy.standing import Standing
-from gateway.proxy.tunnel import Tunnel
-from gateway.proxy.upstream import Upstream
+from gateway.proxy.counting.counts import Counts, Gauges, as_numbers
+from gateway.proxy.door.admission import Admission, Limits
+from gateway.proxy.door.client_hello import Hello, Http2, Verdict, unrecognized_name_alert
+from gateway.proxy.door.doorway import Doorway
+from gateway.proxy.door.listener import Listener, refuse
+from gateway.proxy.http.access import Sessions, session_key
+from gateway.proxy.http.application import application
+from gateway.proxy.http.certificate import ServedCertificate
+from gateway.proxy.http.dashboards import Dashboards
+from gateway.proxy.http.front import Front
+from gateway.proxy.http.http_server import HttpServer
+from gateway.proxy.http.login import Login
+from gateway.proxy.http.standing import Standing
+from gateway.proxy.http.tunnel import Tunnel
+from gateway.proxy.http2.bounds import Bounds
+from gateway.proxy.http2.connections import Http2Server
+from gateway.proxy.relay.carrier import Carrier
+from gateway.proxy.relay.pipes import PipePool
+from gateway.proxy.relay.relay import Place
+from gateway.proxy.routes.lookup import Names
+from gateway.proxy.routes.routes import Route, RouteTable
+from gateway.proxy.sockets.poller import Poller
+from gateway.proxy.upstream.asking import Server
+from gateway.proxy.upstream.channels import Channels
+from gateway.proxy.upstream.turns import Calls, Shares
+from gateway.proxy.upstream.way import Upstream
 from gateway.wire import decimal, uid_of_server_name
 
 logger = logging.getLogger(__name__)

@@ -25,18 +25,22 @@ from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
-from gateway.server import keys, listening
-from gateway.server.config import ConfiguredOffers
+from gateway.server.boot import listening
+from gateway.server.boot.config import ConfiguredOffers
+from gateway.server.boot.edge_token import edge_token
+from gateway.server.boot.launches import Launches
+from gateway.server.boot.reach import judge, local_backends
+from gateway.server.boot.settings import Settings, bound_address, database_path, descriptors_wanted, known_classes, settings, split_address
 from gateway.server.core.model import Principal
-from gateway.server.doubts import Doubts
-from gateway.server.edge_account import edge_account
-from gateway.server.edge_process import EdgeProcess, WarmEdge
-from gateway.server.edge_room import EdgeRoom
-from gateway.server.edge_words import configured_words, own_words
-from gateway.server.reach import judge, local_backends
+from gateway.server.edge.account import edge_account
+from gateway.server.edge.process import EdgeProcess, WarmEdge
+from gateway.server.edge.room import EdgeRoom
+from gateway.server.edge.words import configured_words, own_words
+from gateway.server.keeping.doubts import Doubts
+from gateway.server.keeping.room import Room
+from gateway.server.keeping.witness import Witness
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
-from gateway.server.room import Room
 from gateway.server.rpc import host
 from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
@@ -46,16 +50,15 @@ from gateway.server.rpc.credential_service import CredentialServicer
 from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor
 from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
-from gateway.server.security import tickets, tokens
+from gateway.server.security import keys, tickets, tokens
+from gateway.server.security.cluster_keys import ClusterKeys
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
-from gateway.server.settings import Settings, bound_address, database_path, descriptors_wanted, known_classes, settings, split_address
 from gateway.server.store.contract import StoreError
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.store import SqliteStore
 from gateway.server.usecases.clusters import Call, stop_cluster
 from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
-from gateway.server.witness import Witness
 
 __all__ = ["App", "known_classes", "serve", "settings"]
 
@@ -123,14 +126,14 @@ class App:
         self._certificate = listening.certificate(self._server_settings, self.state_dir, now_ms)
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
-        cluster_keys = keys.ClusterKeys(self.store, keyring, self._threads)
+        cluster_keys = ClusterKeys(self.store, keyring, self._threads)
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
-        token = keys.edge_token(self.state_dir / "edge.token")
+        token = edge_token(self.state_dir / "edge.token")
         self._doors = Doors(self.settings.authenticator, self.store, cluster_keys, tokens.hashed(token), now_ms, self._doubts.holds)
         self._stack.callback(self._doors.identities.close)
         self._spawn(self._doors.holds.run(), "holds")
-        launches = keys.Launches(cluster_keys, self._agent_endpoint)
+        launches = Launches(cluster_keys, self._agent_endpoint)
         backends: dict[str, Backend] = dict(self.settings.backends)
         self.reconciler = Reconciler(
             self.store,

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.backends.conformance import longest_stall
 from gateway.backends.contract import Instance, Launch, Observation, Phase, Role, Started, Target
-from gateway.backends.pbs import PbsBackend
+from gateway.backends.pbs.backend import PbsBackend
 from tests.parts.pbs_replay import PbsReplay
 
 UID, OTHER = "c" + "a" * 20, "c" + "b" * 20

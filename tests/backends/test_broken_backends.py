@@ -16,9 +16,9 @@ from gateway.backends import conformance
 from gateway.backends.conformance import Conformance, Room
 from gateway.backends.conformance.room import OPTIONAL
 from gateway.backends.contract import Backend, BackendUnavailable, Instance, Role
-from gateway.backends.local import LocalBackend
+from gateway.backends.local.backend import LocalBackend
 from gateway.backends.noop import NoopBackend
-from gateway.backends.turns import Turns
+from gateway.backends.one_at_a_time import Turns
 from tests.backends.broken import BROKEN, Broken
 from tests.backends.pretend import PretendBackend, PretendSystem
 

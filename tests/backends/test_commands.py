@@ -10,15 +10,15 @@ import time
 
 import pytest
 
-from gateway.backends import proc
 from gateway.backends.batch import commands
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.batch.names import JobName
 from gateway.backends.batch.system import Order
 from gateway.backends.conformance import Room, longest_stall
 from gateway.backends.contract import BackendUnavailable, Phase, Role, StartFailed
-from gateway.backends.pbs import PbsBackend
-from gateway.backends.slurm import SlurmBackend
+from gateway.backends.local import proc
+from gateway.backends.pbs.backend import PbsBackend
+from gateway.backends.slurm.backend import SlurmBackend
 from tests.parts import executable
 
 

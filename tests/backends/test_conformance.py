@@ -12,7 +12,7 @@ import pytest
 
 from gateway.backends.conformance import Conformance, Room, longest_stall, stall
 from gateway.backends.contract import Backend, Instance, Role, Target
-from gateway.backends.local import LocalBackend
+from gateway.backends.local.backend import LocalBackend
 from gateway.backends.noop import NoopBackend
 from tests.backends.pretend import PretendBackend, PretendSystem
 

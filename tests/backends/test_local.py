@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 import pytest
 from traitlets.config import Config
 
-from gateway.backends import logfile, proc
+from gateway.backends import logfile
 from gateway.backends.contract import (
     DIRECTORY,
     Backend,
@@ -29,7 +29,8 @@ from gateway.backends.contract import (
     StartFailed,
     Target,
 )
-from gateway.backends.local import LocalBackend
+from gateway.backends.local import proc
+from gateway.backends.local.backend import LocalBackend
 from gateway.backends.noop import NoopBackend
 
 UID = "c" + "a" * 20

@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gateway.backends import local, proc
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Phase, Role, Started, StartFailed, Target
-from gateway.backends.local import LocalBackend
+from gateway.backends.local import backend as local
+from gateway.backends.local import proc
+from gateway.backends.local.backend import LocalBackend
 from tests.backends.test_local import UID, Room
 from tests.parts import as_account, missing
 from tests.waiting import comes, until

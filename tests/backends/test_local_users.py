@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.backends import proc
 from gateway.backends.conformance import Conformance
 from gateway.backends.conformance import Room as Suite
 from gateway.backends.contract import Backend, BackendUnavailable, Launch, StartFailed, Target
-from gateway.backends.local import LocalBackend
+from gateway.backends.local import proc
+from gateway.backends.local.backend import LocalBackend
 from tests.backends.test_local import SLEEP, UID, Room, launch
 from tests.parts import as_account, missing
 from tests.waiting import comes

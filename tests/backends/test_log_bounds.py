@@ -7,10 +7,12 @@ import pathlib
 
 import pytest
 
-from gateway.backends import local, log_shares, logfile
+from gateway.backends import logfile
 from gateway.backends.conformance import UID, Room
 from gateway.backends.contract import Phase
-from gateway.backends.local import LocalBackend
+from gateway.backends.local import backend as local
+from gateway.backends.local import log_shares
+from gateway.backends.local.backend import LocalBackend
 
 MIB = 2**20
 LINE = b"x" * 1023 + b"\n"

@@ -17,8 +17,8 @@ from gateway.backends.batch import directories
 from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.batch.logs import LogPlace
 from gateway.backends.contract import Instance, Launch, Phase, Role, Target
-from gateway.backends.files import read_piece, write_files
-from gateway.backends.slurm import TokenIdentity
+from gateway.backends.doubtful_files import read_piece, write_files
+from gateway.backends.slurm.backend import TokenIdentity
 from tests.backends.pbs_room import slowly
 from tests.backends.pretend import PretendBackend, PretendSystem
 from tests.parts import missing

@@ -14,9 +14,9 @@ from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.identity import ServiceIdentity, SudoIdentity
 from gateway.backends.batch.system import Cancel, Job
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, Phase, Role, Target
-from gateway.backends.slurm import SlurmBackend
-from gateway.backends.slurm_commands import Programs, SlurmCommands
-from gateway.backends.slurm_states import ACCOUNTING_FIELDS, hides_jobs, squeue_format
+from gateway.backends.slurm.backend import SlurmBackend
+from gateway.backends.slurm.commands import Programs, SlurmCommands
+from gateway.backends.slurm.states import ACCOUNTING_FIELDS, hides_jobs, squeue_format
 from tests.backends.pretend import PretendBackend, PretendSystem
 from tests.waiting import comes
 

@@ -16,7 +16,7 @@ import pytest
 from gateway.backends import conformance
 from gateway.backends.conformance import Conformance
 from gateway.backends.contract import Phase, StartFailed, Target
-from gateway.backends.pbs import PbsBackend
+from gateway.backends.pbs.backend import PbsBackend
 from tests.backends.pbs_room import OTHER, Room, replay, room, scheduler, slowly, worker
 from tests.parts.pbs_cases import case
 from tests.parts.pbs_replay import PbsReplay

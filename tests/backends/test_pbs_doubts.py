@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.backends import pbs_doubts, pbs_system
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.contract import BackendUnavailable, Phase, Target
-from gateway.backends.pbs_system import PbsSystem
+from gateway.backends.pbs import doubts as pbs_doubts
+from gateway.backends.pbs import system as pbs_system
+from gateway.backends.pbs.system import PbsSystem
 from tests.backends.pbs_room import OTHER, Room, replay, room, scheduler
 from tests.parts.pbs_words import block, records
 

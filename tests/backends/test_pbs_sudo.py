@@ -14,7 +14,7 @@ import pytest
 from gateway.backends import as_user
 from gateway.backends.conformance import UID, Conformance, Room
 from gateway.backends.contract import Backend, Phase, StartFailed
-from gateway.backends.pbs import PbsBackend
+from gateway.backends.pbs.backend import PbsBackend
 from tests.parts import missing, program
 from tests.parts.pbs_replay import PbsReplay
 

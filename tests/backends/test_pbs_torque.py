@@ -13,7 +13,7 @@ import pytest
 
 from gateway.backends.conformance import Conformance, Room
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Phase, Role, Started, StartFailed, Target
-from gateway.backends.pbs import PbsBackend
+from gateway.backends.pbs.backend import PbsBackend
 from tests.parts import program
 from tests.parts.slurm import INSTALL, Slurm, running
 

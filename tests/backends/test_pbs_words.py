@@ -13,10 +13,10 @@ import pytest
 from gateway.backends.batch.names import JobName
 from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
-from gateway.backends.pbs_commands import Dialect, ServerFacts, parse_queue, parse_server, qdels, qstat, qsub, refusal
-from gateway.backends.pbs_qstat import Garbled, Job, JobId, Listing, parse_id, parse_json, parse_text
-from gateway.backends.pbs_states import PHASES, Standing, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
-from gateway.backends.pbs_system import doomed
+from gateway.backends.pbs.commands import Dialect, ServerFacts, parse_queue, parse_server, qdels, qstat, qsub, refusal
+from gateway.backends.pbs.qstat import Garbled, Job, JobId, Listing, parse_id, parse_json, parse_text
+from gateway.backends.pbs.states import PHASES, Standing, alone, doubtful, standing, starts_at, suspects, tells_of_others, told
+from gateway.backends.pbs.system import doomed
 from tests.parts.pbs_cases import case, names
 from tests.parts.pbs_words import block, kept_by_client, parse_range, printed
 
@@ -46,7 +46,7 @@ def job(case_name: str, identity: str) -> Job:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_every_recorded_answer_is_read_and_alike_as_json_and_line_by_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = parse_json(case(name).out)
-    monkeypatch.setattr("gateway.backends.pbs_qstat.WHOLE_CHARS", 0)
+    monkeypatch.setattr("gateway.backends.pbs.qstat.WHOLE_CHARS", 0)
     assert parse_json(case(name).out) == small
     assert [str(found) for found in small.jobs] == list(dict.fromkeys(block.split('"')[1] for block in _opened(case(name).out)))
     assert all(found.name and found.owner and found.state and found.queue for found in small.jobs.values())

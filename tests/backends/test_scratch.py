@@ -12,7 +12,7 @@ import pytest
 from gateway.backends.conformance import UID, Room
 from gateway.backends.contract import Launch, Resources, Target
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
-from gateway.backends.local import LocalBackend
+from gateway.backends.local.backend import LocalBackend
 from gateway.server.security.certificates import make_cluster_credentials
 from tests.backends.pretend import PretendBackend, PretendSystem
 from tests.waiting import comes

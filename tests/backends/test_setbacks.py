@@ -10,10 +10,11 @@ import pwd
 
 import pytest
 
-from gateway.backends import files, setbacks
+from gateway.backends import doubtful_files as files
+from gateway.backends import setbacks
 from gateway.backends.batch import directories
 from gateway.backends.contract import BackendUnavailable
-from gateway.backends.files import write_files
+from gateway.backends.doubtful_files import write_files
 from gateway.backends.setbacks import Setbacks
 from tests.backends.pretend import PretendBackend, PretendSystem
 

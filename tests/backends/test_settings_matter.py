@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.backends import slurm_words
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.names import JobName
 from gateway.backends.batch.system import Order, SubmitRefused
 from gateway.backends.conformance import OTHER_UID, UID
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Resources, Role
-from gateway.backends.local import LocalBackend
+from gateway.backends.local.backend import LocalBackend
 from gateway.backends.noop import NoopBackend
-from gateway.backends.pbs import PbsBackend
-from gateway.backends.pbs_commands import Dialect, qsub
-from gateway.backends.slurm import SlurmBackend
+from gateway.backends.pbs.backend import PbsBackend
+from gateway.backends.pbs.commands import Dialect, qsub
+from gateway.backends.slurm import words as slurm_words
+from gateway.backends.slurm.backend import SlurmBackend
 
-READ_BY_THE_SERVER = {"observe_interval_s", "local"}  # server/reconcile/sweep.py, server/reach.py
+READ_BY_THE_SERVER = {"observe_interval_s", "local"}  # server/reconcile/sweep.py, server/boot/reach.py
 
 
 @pytest.mark.parametrize("backend", [LocalBackend, NoopBackend, SlurmBackend, PbsBackend])

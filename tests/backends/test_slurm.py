@@ -13,7 +13,7 @@ import pytest
 from gateway.backends import as_user
 from gateway.backends.conformance import Conformance, Room
 from gateway.backends.contract import Backend, Phase
-from gateway.backends.slurm import SlurmBackend
+from gateway.backends.slurm.backend import SlurmBackend
 from tests.parts import program
 from tests.parts.slurm import INSTALL, Slurm, running
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.backends.batch.system import Job
 from gateway.backends.contract import BackendUnavailable, Phase
-from gateway.backends.slurm_rest import NoToken, SlurmRest, Tokens
+from gateway.backends.slurm.rest import NoToken, SlurmRest, Tokens
 
 
 class Asked(SlurmRest):

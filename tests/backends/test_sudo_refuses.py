@@ -10,8 +10,8 @@ import pytest
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.conformance import UID, Room
 from gateway.backends.contract import BackendUnavailable, Instance, Role, StartFailed, Target
-from gateway.backends.pbs import PbsBackend
-from gateway.backends.slurm import SlurmBackend
+from gateway.backends.pbs.backend import PbsBackend
+from gateway.backends.slurm.backend import SlurmBackend
 from tests.parts import executable
 
 NO_LINE = "sudo: a password is required"

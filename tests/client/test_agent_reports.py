@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from daskgateway.internal.v1 import agent_pb2 as pb
 
-from gateway.client.agent_reports import MAX_NAMES, parts
+from gateway.agent.reports import MAX_NAMES, parts
 
 
 def a_report(workers: int, left: int = 0, retired: int = 0) -> pb.AgentReport:

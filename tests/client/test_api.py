@@ -9,7 +9,7 @@ from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
 import gateway.client
-from gateway.client import api
+from gateway.client.calls import api
 
 SERVICES = [
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"],

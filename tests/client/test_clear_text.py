@@ -15,10 +15,10 @@ from distributed import Client
 
 from gateway import Gateway, GatewayCluster
 from gateway.__main__ import main
-from gateway.client import api, errors, http_calls, settings
-from gateway.client.channel import Connection
-from gateway.client.settings import Auth, BasicAuth, Settings, TokenAuth
-from gateway.client.tunnel import open_tunnel
+from gateway.client.calls import api, errors, http_calls, settings
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.settings import Auth, BasicAuth, Settings, TokenAuth
+from gateway.client.dask.tunnel import open_tunnel
 
 AFAR = "http://gateway.example.org:8000"
 UID = "c" + "a" * 20

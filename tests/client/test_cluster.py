@@ -15,8 +15,8 @@ from distributed.core import Status
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway import Gateway, GatewayCluster
-from gateway.client import api, errors
-from gateway.client.channel import Connection
+from gateway.client.calls import api, errors
+from gateway.client.calls.channel import Connection
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 

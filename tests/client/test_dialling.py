@@ -18,8 +18,8 @@ from distributed.comm.core import CommClosedError, FatalCommClosedError
 from distributed.comm.tcp import BaseTCPConnector
 
 from gateway import wire
-from gateway.client import channel
-from gateway.client.comm import GatewayConnector, NoDirectWay
+from gateway.client.calls import channel
+from gateway.client.dask.comm import GatewayConnector, NoDirectWay
 from tests.waiting import comes
 
 UID = "c" + "a" * 20

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from gateway.client import errors
+from gateway.client.calls import errors
 from gateway.server.core import errors as told
 from gateway.server.core.errors import Violation
 from gateway.server.rpc.status import details_of

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from gateway import AsyncGateway, AsyncGatewayCluster, Cluster, ClusterState, Gateway, GatewayCluster, Scope, WatchEvent
-from gateway.client import errors
+from gateway.client.calls import errors
 from gateway.client.model import Bookmark, FloatField, IntField, Page, StringField
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 

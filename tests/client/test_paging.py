@@ -9,9 +9,9 @@ from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as pb
 
 from gateway import Gateway
-from gateway.client import paging
-from gateway.client.channel import Connection
-from gateway.client.errors import GatewayError
+from gateway.client.calls import paging
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.errors import GatewayError
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *pages: Any) -> list[str]:

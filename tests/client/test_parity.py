@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import AsyncGateway, AsyncGatewayCluster, Gateway, GatewayCluster
-from gateway.client.remote import RemoteCluster
+from gateway.client.dask.remote import RemoteCluster
 
 PAIRS = [(Gateway, AsyncGateway), (GatewayCluster, AsyncGatewayCluster)]
 # How results differ: what is awaited, streamed, or another object of the same pair.

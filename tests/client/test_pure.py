@@ -7,11 +7,12 @@ import pytest
 from daskgateway.v1 import cluster_pb2
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.client import api, errors, requests, settings
-from gateway.client.adaptive import bounds, workers_for
-from gateway.client.channel import Connection
+from gateway.client.calls import api, errors, settings
+from gateway.client.calls import messages as requests
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.options import Options
+from gateway.client.dask.adaptive import bounds, workers_for
 from gateway.client.model import Cluster
-from gateway.client.options import Options
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from distributed.comm.core import FatalCommClosedError
 
 from gateway import wire
-from gateway.client import comm, credentials, errors
-from gateway.client.channel import Connection
-from gateway.client.comm import GatewayConnector
-from gateway.client.credentials import ClusterCredentials
-from gateway.client.settings import Auth, Settings
+from gateway.client.calls import credentials, errors
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.credentials import ClusterCredentials
+from gateway.client.calls.settings import Auth, Settings
+from gateway.client.dask import comm
+from gateway.client.dask.comm import GatewayConnector
 from gateway.server.security import certificates
 from gateway.server.security.certificates import ClusterSecrets
 

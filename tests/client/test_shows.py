@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2, credential_service_pb2
 
-from gateway.client import display
+from gateway.client.dask import display
 from gateway.client.model import (
     Caller,
     Cluster,

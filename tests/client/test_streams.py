@@ -14,8 +14,8 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
 from gateway import Bookmark, WatchEvent
-from gateway.client import errors, streams
-from gateway.client.streams import Changes, LogPieces, stepped
+from gateway.client.calls import errors, streams
+from gateway.client.calls.streams import Changes, LogPieces, stepped
 from tests.waiting import comes, until
 
 BROKEN = errors.Unavailable("the way broke", code="UNAVAILABLE")

@@ -230,7 +230,7 @@ def test_what_a_starting_cluster_waits_for_is_shown_as_it_is(monkeypatch: pytest
 
 
 def test_what_an_exception_says_is_harmless() -> None:
-    from gateway.client import errors
+    from gateway.client.calls import errors
 
     error = errors.make("NOT_FOUND", HOSTILE)
     assert harmless(str(error))

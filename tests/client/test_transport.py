@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
 
-from gateway.client import api, channel, errors
-from gateway.client.channel import Connection
-from gateway.client.settings import Auth, Settings
+from gateway.client.calls import api, channel, errors
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.settings import Auth, Settings
 
 SETTINGS = Settings("http://gateway.example.org:8000", Auth(), retry_s=0.0)
 

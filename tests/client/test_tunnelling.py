@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.client import tunnel
-from gateway.client.channel import Connection
-from gateway.client.settings import Auth, Settings
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.settings import Auth, Settings
+from gateway.client.dask import tunnel
 
 UID = "c" + "a" * 20
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -10,9 +10,9 @@ import pytest
 from daskgateway.v1 import cluster_pb2
 
 from gateway import ClusterState, Gateway
-from gateway.client import channel, errors
-from gateway.client import waiting as module
-from gateway.client.channel import Connection
+from gateway.client.calls import channel, errors
+from gateway.client.calls import waiting as module
+from gateway.client.calls.channel import Connection
 
 CREATING, ACTIVE = cluster_pb2.CLUSTER_STATE_CREATING, cluster_pb2.CLUSTER_STATE_ACTIVE
 

@@ -12,9 +12,9 @@ import pytest
 from distributed.comm.core import FatalCommClosedError
 
 from gateway import wire
-from gateway.client import comm
-from gateway.client.comm import GatewayConnector, NoDirectWay
-from gateway.client.tunnel import TunnelRefused
+from gateway.client.dask import comm
+from gateway.client.dask.comm import GatewayConnector, NoDirectWay
+from gateway.client.dask.tunnel import TunnelRefused
 
 TARGET = wire.SchedulerAddress("gateway.example.org", 443, "c" + "a" * 20, "/services/daskgateway")
 CONTEXT = ssl.create_default_context()

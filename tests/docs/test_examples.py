@@ -12,8 +12,8 @@ from importlib.metadata import entry_points
 import pytest
 
 from gateway import configfile
-from gateway.server.security.password import hash_password
-from gateway.server.settings import known_classes
+from gateway.authenticators.password import hash_password
+from gateway.server.boot.settings import known_classes
 from tests.e2e.gateway_process import PASSWORD, GatewayProcess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import signal
 from typing import Any
 
 from gateway.__main__ import main
-from gateway.server import edge_process
+from gateway.server.edge import process as edge_process
 
 WHEN = os.environ["DASKGATEWAY_TEST_FAILPOINT"]
 heard = edge_process._read_line

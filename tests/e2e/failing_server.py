@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from gateway.__main__ import main
-from gateway.backends.local import LocalBackend
+from gateway.backends.local.backend import LocalBackend
 
 CALL, _, WHEN = os.environ["DASKGATEWAY_TEST_FAILPOINT"].partition(".")
 done = getattr(LocalBackend, CALL)

@@ -17,7 +17,7 @@ class GatewayProcess:
     """Server and edge."""
 
     def __init__(self, directory: pathlib.Path, *settings: str) -> None:
-        from gateway.server.security.password import hash_password
+        from gateway.authenticators.password import hash_password
 
         self.directory = directory
         self.local = directory / "local"
@@ -72,6 +72,6 @@ class GatewayProcess:
 
     def processes(self) -> list[int]:
         """Return the pids of everything the local backend runs."""
-        from gateway.backends import proc
+        from gateway.backends.local import proc
 
         return [process.pid for process, _ in proc.marked({"DASKGATEWAY_ROOT": str(self.local)})]

@@ -13,7 +13,7 @@ import pytest
 from distributed import Client
 
 from gateway import Gateway, GatewayCluster
-from gateway.backends import proc
+from gateway.backends.local import proc
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway import Gateway
-from gateway.server.edge_record import start_time
+from gateway.server.edge.record import start_time
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.e2e.test_edge_restart import edge_pid
 from tests.e2e.test_main_job import until

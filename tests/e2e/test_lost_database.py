@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gateway import Gateway
-from gateway.client import errors
+from gateway.client.calls import errors
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 

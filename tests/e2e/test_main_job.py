@@ -10,7 +10,7 @@ import pytest
 from distributed import Client
 
 from gateway import Gateway, GatewayCluster
-from gateway.client import errors
+from gateway.client.calls import errors
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 

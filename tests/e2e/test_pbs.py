@@ -23,7 +23,7 @@ c.ClusterConfig.max_workers = 20
 c.ClusterConfig.scheduler_host = '127.0.0.1'
 c.PbsBackend.local = True
 c.ClusterConfig.worker_host = '127.0.0.1'
-from gateway.server.core.options import Select
+from gateway.options import Select
 c.ClusterConfig.options = [Select('queue', ('workq', 'long'), 'workq')]
 """
 

@@ -21,9 +21,9 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2_grpc
 
 from gateway import GatewayCluster
-from gateway.client.errors import AuthenticationFailed, GatewayError, InvalidRequest, PermissionDenied
+from gateway.authenticators.password import hash_password
+from gateway.client.calls.errors import AuthenticationFailed, GatewayError, InvalidRequest, PermissionDenied
 from gateway.client.gateway import Gateway
-from gateway.server.security.password import hash_password
 from gateway.wire import basic_credentials
 from tests.e2e.gateway_process import GatewayProcess
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from gateway.server.edge_process import WarmEdge
+from gateway.server.edge.process import WarmEdge
 from tests.e2e.gateway_process import GatewayProcess
 
 SLURM = "c.DaskGateway.backends = ['slurm']; c.SlurmBackend."

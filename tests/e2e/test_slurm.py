@@ -31,7 +31,7 @@ c.SlurmBackend.local = True
 c.ClusterConfig.worker_host = '127.0.0.1'
 c.ClusterConfig.worker_memory = '500 MiB'
 c.ClusterConfig.max_workers = 40
-from gateway.server.core.options import Integer, Select
+from gateway.options import Integer, Select
 c.ClusterConfig.options = [Select('partition', ('p', 'down'), 'p'), Integer('time_limit', 600, minimum=1, maximum=6000)]
 """
 # A command that does its work and is slow to say so, while a file says it should be.

@@ -21,8 +21,8 @@ import pytest
 from distributed import Client
 
 from gateway import Gateway, GatewayCluster, WatchEvent
-from gateway.client import comm
-from gateway.client.channel import uses_http
+from gateway.client.calls.channel import uses_http
+from gateway.client.dask import comm
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts import fronts
 from tests.parts.fronts import PREFIX

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import hpack
 
-from gateway.proxy.frames import DATA as DATA_FRAME
-from gateway.proxy.frames import END_HEADERS, END_STREAM, HEADERS, PREFACE, frame, settings
+from gateway.proxy.http2.frames import DATA as DATA_FRAME
+from gateway.proxy.http2.frames import END_HEADERS, END_STREAM, HEADERS, PREFACE, frame, settings
 
 GREETING = PREFACE + settings({})
 LIST = "/daskgateway.v1.ClusterService/ListClusters"

@@ -7,8 +7,8 @@ import ssl
 import sys
 from collections.abc import Sequence
 
-from gateway.proxy.client_hello import Hello, Junk, NeedMore, judge
-from gateway.proxy.hello_shapes import Shapes
+from gateway.proxy.door.client_hello import Hello, Junk, NeedMore, judge
+from gateway.proxy.door.hello_shapes import Shapes
 
 NOT_ASKED = "(the callback was not called)"  # refused before, or incomplete
 

@@ -15,9 +15,9 @@ from aiohttp import web
 from daskgateway.internal.v1 import access_pb2, access_pb2_grpc, route_pb2
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2, cluster_service_pb2_grpc, credential_service_pb2, credential_service_pb2_grpc
 
-from gateway.proxy.access import now_ms
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
+from gateway.proxy.http.access import now_ms
 from gateway.server.security.tickets import TicketSigner
 from gateway.wire import Ticket, basic_credentials
 

@@ -20,10 +20,10 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.client import api, errors, http_calls
-from gateway.client.channel import Connection
-from gateway.client.settings import BasicAuth, Settings, load, normalized
-from gateway.proxy import bridge, events, transcoding
+from gateway.client.calls import api, errors, http_calls
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.settings import BasicAuth, Settings, load, normalized
+from gateway.proxy.http import bridge, events, transcoding
 from gateway.server.core.errors import CredentialsInvalid
 from tests.proxy.served import ALICE, BOB, UID, Served, raw, serving
 from tests.waiting import comes
@@ -357,7 +357,7 @@ async def test_a_stream_over_http_is_ended_from_another_thread(served: Served) -
 
 async def test_where_grpc_does_not_pass_calls_go_over_http(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP/2 is closed on here, as a proxy that knows only HTTP/1.1 would fail it."""
-    from gateway.client import channel
+    from gateway.client.calls import channel
 
     monkeypatch.setattr(served.edge.http2, "begin", lambda session: session.transport.abort())
     channel._http_until.clear()

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from gateway.configfile import ConfigurationError
-from gateway.proxy import certificate
+from gateway.proxy.http import certificate
 from tests.parts.fronts import self_signed
 from tests.proxy.served import serving, ticket
 
@@ -28,7 +28,7 @@ async def test_files_that_change_are_taken_up_and_broken_ones_are_not(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(certificate, "CHECK_S", 0.05)
-    caplog.set_level(logging.INFO, "gateway.proxy.certificate")
+    caplog.set_level(logging.INFO, "gateway.proxy.http.certificate")
     chain, key = self_signed(tmp_path)
 
     async def logged(words: str, count: int) -> None:

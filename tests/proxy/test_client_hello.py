@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, Http1, Http2, Junk, NeedMore, judge
+from gateway.proxy.door.client_hello import MAX_HELLO_BYTES, Hello, Http1, Http2, Junk, NeedMore, judge
 
 
 def real_hello(name: str, protocols: tuple[str, ...] = ()) -> bytes:

@@ -19,9 +19,9 @@ import pytest
 from aiohttp import web
 from daskgateway.internal.v1 import access_pb2_grpc, route_pb2
 
-from gateway.proxy.access import now_ms
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
+from gateway.proxy.http.access import now_ms
 from gateway.server.security.tickets import TicketSigner
 from gateway.wire import Ticket, basic_credentials, server_name
 from tests.proxy.served import Access
@@ -137,7 +137,7 @@ async def test_routes_outlive_the_edge_without_a_server(edge: Edge) -> None:
     add_route(edge, 4321)
     edge.routes.save()
     assert (edge.state_dir / "routes.json").stat().st_mode & 0o077 == 0
-    from gateway.proxy.routes import RouteTable
+    from gateway.proxy.routes.routes import RouteTable
 
     again = RouteTable(edge.state_dir / "routes.json")
     again.load()

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.configfile import ConfigurationError
 from gateway.proxy.config import Proxy
-from gateway.proxy.forwarded import Seen, networks, same_site, seen, trusts
-from gateway.proxy.front import Front
+from gateway.proxy.http.forwarded import Seen, networks, same_site, seen, trusts
+from gateway.proxy.http.front import Front
 
 PROXIES = networks(["10.0.0.0/8", "127.0.0.1", "fd00::/8"])
 PEER = Seen("127.0.0.1", "http", "edge:8000")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.proxy.answers import Answers
-from gateway.proxy.bounds import Bounds
-from gateway.proxy.frames import (
+from gateway.proxy.http2.answers import Answers
+from gateway.proxy.http2.bounds import Bounds
+from gateway.proxy.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -33,7 +33,7 @@ from gateway.proxy.frames import (
     frame,
     settings,
 )
-from gateway.proxy.guard import Guard
+from gateway.proxy.http2.guard import Guard
 from tests.proxy.by_hand import GREETING, body, call, head, message, opening
 
 NOW = 1000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.proxy.headers import from_dashboard, recookied, relocated, to_dashboard
+from gateway.proxy.http.headers import from_dashboard, recookied, relocated, to_dashboard
 from tests.proxy.served import UID
 
 BASE = "http://10.0.0.1:8787"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.proxy.client_hello import MAX_HELLO_BYTES, Hello, Junk, NeedMore, judge
-from gateway.proxy.hello_shapes import Shapes
+from gateway.proxy.door.client_hello import MAX_HELLO_BYTES, Hello, Junk, NeedMore, judge
+from gateway.proxy.door.hello_shapes import Shapes
 from tests.proxy.hello_fuzz import SEEDS
 from tests.proxy.hello_oracle import NOT_ASKED, disagreement, in_records, made_hello, mutated, name_extension, openssl_name
 from tests.proxy.test_client_hello import real_hello

@@ -9,8 +9,8 @@ from typing import Any
 import hpack
 import pytest
 
-from gateway.proxy.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, WINDOW_UPDATE, frame, settings
-from gateway.proxy.http2_pages import PagesConnection
+from gateway.proxy.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, WINDOW_UPDATE, frame, settings
+from gateway.proxy.http2.pages import PagesConnection
 
 FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
 UPPER = [*FIELDS, ("X-Upper", "y")]

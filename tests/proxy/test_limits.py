@@ -18,10 +18,10 @@ from daskgateway.internal.v1 import route_pb2
 
 from gateway.configfile import ConfigurationError
 from gateway.networks import group_of
-from gateway.proxy.admission import Admission, Limits
 from gateway.proxy.app import descriptors_wanted
 from gateway.proxy.config import Proxy
-from gateway.proxy.poller import IN
+from gateway.proxy.door.admission import Admission, Limits
+from gateway.proxy.sockets.poller import IN
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
 from tests.waiting import comes
 

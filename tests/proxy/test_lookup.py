@@ -16,9 +16,9 @@ from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
 
 from gateway.networks import Target, Targets, parse_networks
-from gateway.proxy import lookup
 from gateway.proxy.app import Edge
-from gateway.proxy.lookup import Names, Resolver
+from gateway.proxy.routes import lookup
+from gateway.proxy.routes.lookup import Names, Resolver
 from gateway.wire import server_name
 from tests.proxy.served import ALICE, OTHER, SIGNER, UID, a_dashboard, raw, serving
 from tests.proxy.test_client_hello import real_hello

@@ -7,7 +7,7 @@ import os
 import pathlib
 from multiprocessing.connection import Connection
 
-from gateway.proxy.pipes import PIPE_BYTES, PipePool
+from gateway.proxy.relay.pipes import PIPE_BYTES, PipePool
 
 NOBODY = 65534
 SOFT_LIMIT = pathlib.Path("/proc/sys/fs/pipe-user-pages-soft")

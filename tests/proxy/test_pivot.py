@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
 
-from gateway.proxy.client_hello import MAX_HELLO_BYTES, unrecognized_name_alert
+from gateway.proxy.door.client_hello import MAX_HELLO_BYTES, unrecognized_name_alert
 from gateway.wire import server_name
 from tests.proxy.served import ALICE, OTHER, SIGNER, UID, Served, a_dashboard, serving, ticket
 from tests.proxy.test_client_hello import real_hello

@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from gateway.proxy.privileges import RightsKept, give_up
+from gateway.proxy.program.privileges import RightsKept, give_up
 from tests.parts import missing
 
 UID = 61_555

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.proxy import processes
-from gateway.proxy.nursery import Child
-from gateway.proxy.processes import ASK, Begin, Edges, _Edge
+from gateway.proxy.program import processes
+from gateway.proxy.program.nursery import Child
+from gateway.proxy.program.processes import ASK, Begin, Edges, _Edge
 from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
 

@@ -10,9 +10,9 @@ from socket import SocketType
 import pytest
 
 from gateway.networks import Target
-from gateway.proxy import carrier
-from gateway.proxy.poller import EDGES, ENDED, ROUNDS, Poller
-from gateway.proxy.relay import CHUNK_BYTES, MOVES, Place
+from gateway.proxy.relay import carrier
+from gateway.proxy.relay.relay import CHUNK_BYTES, MOVES, Place
+from gateway.proxy.sockets.poller import EDGES, ENDED, ROUNDS, Poller
 from tests.proxy.test_relay import HELLO, Start, gone, greet, port_of, start
 from tests.waiting import comes
 

@@ -11,8 +11,8 @@ import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
 
 from gateway.networks import Targets, parse_networks
-from gateway.proxy import routes as routes_module
-from gateway.proxy.routes import RouteTable
+from gateway.proxy.routes import routes as routes_module
+from gateway.proxy.routes.routes import RouteTable
 from tests.waiting import comes
 
 

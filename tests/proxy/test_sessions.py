@@ -12,8 +12,9 @@ from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
 from yarl import URL
 
-from gateway.proxy import app, standing
-from gateway.proxy.access import now_ms
+from gateway.proxy import app
+from gateway.proxy.http import standing
+from gateway.proxy.http.access import now_ms
 from gateway.wire import Ticket
 from tests.proxy.served import SIGNER, UID, Served, a_dashboard, serving, ticket
 from tests.proxy.test_dashboards import ROUTES, browser, enter

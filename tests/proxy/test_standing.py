@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
-from gateway.proxy import app, standing
-from gateway.proxy.access import Grant, Sessions, session_key
-from gateway.proxy.asking import Unanswered
-from gateway.proxy.standing import Standing
+from gateway.proxy import app
+from gateway.proxy.http import standing
+from gateway.proxy.http.access import Grant, Sessions, session_key
+from gateway.proxy.http.standing import Standing
+from gateway.proxy.upstream.asking import Unanswered
 from gateway.wire import SESSION_COOKIE, Ticket, server_name
 from tests.proxy.served import ALICE, UID, Served, serving
 from tests.proxy.test_client_hello import real_hello

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.client import tunnel as client_tunnel
-from gateway.client.channel import Connection
-from gateway.client.settings import Auth, BasicAuth, Settings
+from gateway.client.calls.channel import Connection
+from gateway.client.calls.settings import Auth, BasicAuth, Settings
+from gateway.client.dask import tunnel as client_tunnel
 from gateway.wire import server_name
 from tests.proxy.served import ALICE, BOB, NOBODYS, OTHER, UID, Served, serving
 from tests.proxy.test_client_hello import real_hello

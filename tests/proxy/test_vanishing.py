@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import aiohttp
 import pytest
 
-from gateway.proxy import tunnel, vitality
+from gateway.proxy.http import tunnel
+from gateway.proxy.sockets import vitality
 from gateway.wire import server_name
 from tests.proxy.served import ALICE, UID, serving
 from tests.proxy.test_client_hello import real_hello

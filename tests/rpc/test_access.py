@@ -15,7 +15,7 @@ from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 
 from gateway.server.core.model import Principal
-from gateway.server.keys import Keys
+from gateway.server.security.keys import Keys
 from gateway.server.security.tickets import TicketSigner
 from gateway.server.usecases import access as usecase
 from gateway.wire import Ticket

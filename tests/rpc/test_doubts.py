@@ -12,15 +12,15 @@ from dataclasses import replace
 import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
 
+from gateway.authenticators.contract import Authenticator
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Launch, Observation, Phase, Role
-from gateway.server import confirm, doubts, witness
 from gateway.server.core.errors import CredentialsInvalid, StoreUnavailable
 from gateway.server.core.model import Cluster, Launching, Scheduler, Spec, State
-from gateway.server.doubts import Doubts
+from gateway.server.keeping import confirm, doubts, witness
+from gateway.server.keeping.doubts import Doubts
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.rpc import route_service
 from gateway.server.rpc.caller import Caller, current
-from gateway.server.security.authenticator import Authenticator
 from gateway.server.security.doors import Doors
 from gateway.server.store.contract import Last
 from gateway.server.store.memory import MemoryStore

@@ -18,8 +18,8 @@ from google.protobuf.json_format import MessageToJson
 
 from gateway.server.core.model import Cluster, Event
 from gateway.server.core.quotas import Quotas
-from gateway.server.store import pending
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite import pending
+from gateway.server.store.sqlite.store import SqliteStore
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.test_clusters import create
 from tests.waiting import comes

@@ -18,7 +18,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.backends.contract import Target
 from gateway.server.core.quotas import Quotas
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.store import SqliteStore
 from gateway.server.usecases.rates import MAX_USERS, Rates
 from tests.rpc.harness import Harness, PretendBackend, as_
 from tests.rpc.test_clusters import active, create, details, fields, reason

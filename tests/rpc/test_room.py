@@ -12,8 +12,8 @@ import pytest
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.server import room
-from gateway.server.room import Room
+from gateway.server.keeping import room
+from gateway.server.keeping.room import Room
 from tests.rpc.harness import Harness, as_
 from tests.rpc.test_clusters import create, reason
 

@@ -14,7 +14,7 @@ import pytest
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.proxy.frames import DATA
+from gateway.proxy.http2.frames import DATA
 from gateway.server.rpc.limits import MAX_OPEN_STREAMS, MAX_OPEN_STREAMS_PER_ADDRESS
 from gateway.server.rpc.peers import HERE, Peer, peer_of
 from gateway.wire import EDGE_CALLER, EDGE_TOKEN, caller_of_peer, relayed_peer

@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToJson
 
 from gateway.backends.contract import Resources
 from gateway.server.core.model import Activity, Cluster, Count, Event, GroupStatus, Lifecycle, Scheduler, Spec, State, Token, WorkerGroup
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.store import SqliteStore
 from tests.rpc.harness import Harness, as_
 from tests.rpc.test_clusters import active, create
 from tests.waiting import comes

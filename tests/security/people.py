@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials
 from gateway.server.core.model import Principal
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
 
 
 class People(Authenticator):

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gateway.authenticators import users_file
+from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.authenticators.password import PasswordAuthenticator, hash_password
 from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, RightsChanged, ServiceError
 from gateway.server.core.model import Principal, Scope, Token
-from gateway.server.security import identities, tokens, users_file
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.server.security import identities, tokens
 from gateway.server.security.doors import Doors
 from gateway.server.security.identities import Identities
-from gateway.server.security.password import PasswordAuthenticator, hash_password
 from gateway.server.store.memory import MemoryStore
 from gateway.wire import basic_credentials
 from tests.security.people import People, Unasked

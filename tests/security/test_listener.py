@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway import wire
-from gateway.client.agent import Setup
+from gateway.agent.agent import Setup
 from gateway.configfile import ConfigurationError
-from gateway.server import listening
-from gateway.server.config import DaskGateway
-from gateway.server.edge_account import Account
-from gateway.server.edge_room import EdgeRoom
+from gateway.server.boot import listening
+from gateway.server.boot.config import DaskGateway
+from gateway.server.edge.account import Account
+from gateway.server.edge.room import EdgeRoom
 from gateway.server.security import certificates
 from gateway.server.security.authority import CA_FILE, HANDED_OUT, KEY_FILE, Authority
 from gateway.server.security.listener_certificate import LIFETIME, GivenCertificate, OwnCertificate

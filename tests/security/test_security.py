@@ -16,16 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traitlets import TraitError
 
+from gateway.authenticators import password
+from gateway.authenticators.contract import Authenticator, Credentials
 from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
-from gateway.proxy.access import Grant, Sessions, good_ticket
+from gateway.proxy.http.access import Grant, Sessions, good_ticket
+from gateway.server.boot.edge_token import edge_token
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Principal
-from gateway.server.keys import ClusterKeys, Keys, edge_token
-from gateway.server.security import certificates, password, tokens
-from gateway.server.security.authenticator import Authenticator, Credentials
+from gateway.server.security import certificates, tokens
 from gateway.server.security.certificates import ClusterSecrets
+from gateway.server.security.cluster_keys import ClusterKeys
 from gateway.server.security.doors import Doors
+from gateway.server.security.keys import Keys
 from gateway.server.security.secrets import Keyring
 from gateway.server.security.tickets import TicketSigner
 from gateway.server.store.memory import MemoryStore

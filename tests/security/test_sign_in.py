@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.authenticators import password
+from gateway.authenticators.contract import Authenticator, Credentials
+from gateway.authenticators.password import PasswordAuthenticator, hash_password
 from gateway.server.core.errors import SignInsSlowed
 from gateway.server.core.model import Principal
 from gateway.server.core.sign_ins import ADDRESS, PAIR
-from gateway.server.security import password, sign_in
-from gateway.server.security.authenticator import Authenticator, Credentials
-from gateway.server.security.password import PasswordAuthenticator, hash_password
+from gateway.server.security import sign_in
 from gateway.server.security.sign_in import SignInDesk
 from gateway.wire import basic_credentials
 from tests.waiting import comes
@@ -217,7 +218,7 @@ async def test_a_cancelled_sign_in_leaves_no_place_taken(desk: SignInDesk) -> No
 
 
 async def test_any_authenticator_is_asked_about_so_many_at_a_time() -> None:
-    from gateway.server.security.authenticator import Authenticator
+    from gateway.authenticators.contract import Authenticator
 
     class Counting(Authenticator):
         schemes, at_a_time = ("negotiate",), 3

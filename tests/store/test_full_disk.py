@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.server.core.model import Cluster, Event, Spec, State
-from gateway.server.store import reserve
 from gateway.server.store.contract import StoreUnreachable
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite import reserve
+from gateway.server.store.sqlite.store import SqliteStore
 
 MIB = 2**20
 CLUSTERS = [Cluster(f"c{number:020d}", "alice", f"name-{number}", Spec("local")) for number in range(50)]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from gateway.server.core.model import Cluster, Event, Remembered, Spec, State, Token, Worker
-from gateway.server.store import mirror
 from gateway.server.store.contract import Conflict, StoreUnreachable, Tx
 from gateway.server.store.memory import MemoryStore
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite import mirror
+from gateway.server.store.sqlite.store import SqliteStore
 from tests.store.test_sqlite_writer import in_one_group
 
 GROUPS = 24

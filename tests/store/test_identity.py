@@ -10,7 +10,7 @@ import pytest
 
 from gateway.server.core.model import Cluster, Spec
 from gateway.server.store.contract import Last, StoreError
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.store import SqliteStore
 
 
 async def opened(path: pathlib.Path, last: Last | None = None) -> SqliteStore:

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.server.core.model import Event, Remembered
 from gateway.server.store.contract import Keeping, Tx
-from gateway.server.store.counts import MAX_KNOWN, RowCounts
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.counts import MAX_KNOWN, RowCounts
+from gateway.server.store.sqlite.store import SqliteStore
 from tests.store.test_stores import a_cluster
 
 LITTLE = Keeping(events_per_cluster=100, events_per_ended=20, events_per_user=300, effects_per_user=100)

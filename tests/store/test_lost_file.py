@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gateway.server.core.model import Cluster, Spec
-from gateway.server.store import files
 from gateway.server.store.contract import StoreError, StoreUnreachable
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite import files
+from gateway.server.store.sqlite.store import SqliteStore
 
 
 def cluster(number: int) -> Cluster:

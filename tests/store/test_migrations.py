@@ -10,7 +10,7 @@ from dataclasses import replace
 from gateway.server.core.model import Adaptive, Count, Scope, Spec, Token, WorkerGroup
 from gateway.server.store import migrations, tables
 from gateway.server.store.codec import encode
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.store import SqliteStore
 from tests.store.test_stores import a_cluster
 
 TOKEN = Token("t", "alice", b"hash", "laptop", frozenset({Scope.CLUSTERS_READ}), created_at=1, expires_at=2)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from gateway.server.core.model import Cluster, Event, Remembered, Spec, State, Token, Worker
-from gateway.server.store import mirror, pending, sql
 from gateway.server.store.contract import Conflict, StoreUnreachable, Tx
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite import mirror, pending
+from gateway.server.store.sqlite import tx as sql
+from gateway.server.store.sqlite.store import SqliteStore
 
 UID = "c" + "a" * 20
 CLUSTER = Cluster(UID, "alice", "etl", Spec("local"))

@@ -33,11 +33,12 @@ from gateway.server.core.model import (
     Worker,
     WorkerGroup,
 )
-from gateway.server.store import feed, sql
+from gateway.server.store import feed
 from gateway.server.store.codec import decode, decode_cluster, decode_spec, encode, encode_cluster, encode_spec
 from gateway.server.store.contract import Conflict, Interest, StoreError, StoreUnreachable, Tx
 from gateway.server.store.memory import MemoryStore
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite import tx as sql
+from gateway.server.store.sqlite.store import SqliteStore
 
 Store = SqliteStore | MemoryStore
 

@@ -15,7 +15,7 @@ from gateway.backends.noop import NoopBackend
 from gateway.server.core.model import GroupStatus, Launching, Scheduler, Token, Worker
 from gateway.server.reconcile.sweep import Watcher
 from gateway.server.store.contract import Conflict, StoreUnreachable, Tx
-from gateway.server.store.sqlite import SqliteStore
+from gateway.server.store.sqlite.store import SqliteStore
 from tests.store.test_stores import a_cluster
 
 BAD, GOOD = a_cluster(1, "bad").uid, a_cluster(2, "good").uid

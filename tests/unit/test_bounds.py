@@ -14,7 +14,7 @@ from traitlets.config import Config
 
 from gateway import configfile
 from gateway.configfile import ConfigurationError
-from gateway.server.config import ClusterConfig, DaskGateway
+from gateway.server.boot.config import ClusterConfig, DaskGateway
 from gateway.server.core.admission import GroupWish, LifecycleWish, Offer, Wish, admit
 from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.limits import grant

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from gateway.proxy.calls import Calls, Share, Shares
+from gateway.proxy.upstream.turns import Calls, Share, Shares
 from gateway.wire import basic_credentials
 
 RIGHT = basic_credentials("alice", "wonderland")

@@ -12,12 +12,13 @@ from click.testing import CliRunner
 
 from gateway import configfile, custody
 from gateway.__main__ import main
+from gateway.authenticators import password
+from gateway.authenticators.contract import Credentials
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem, file_problem
-from gateway.proxy.access import KEY_BYTES, session_key
-from gateway.server import keys
-from gateway.server.security import password, tokens
-from gateway.server.security.authenticator import Credentials
+from gateway.proxy.http.access import KEY_BYTES, session_key
+from gateway.server.boot.edge_token import edge_token
+from gateway.server.security import tokens
 from gateway.server.security.secrets import Keyring
 from gateway.wire import basic_credentials
 
@@ -159,9 +160,9 @@ def test_check_config_and_the_start_say_what_others_could_read_or_change(tmp_pat
 def test_keys_and_tokens_that_others_can_read_are_none(tmp_path: pathlib.Path) -> None:
     key, token, session = tmp_path / "encryption.key", tmp_path / "edge.token", tmp_path / "session.key"
     Keyring.load(key)
-    assert tokens.parse(keys.edge_token(token)) is not None
+    assert tokens.parse(edge_token(token)) is not None
     assert len(session_key(session)) == KEY_BYTES
-    for path, load in ((key, Keyring.load), (token, keys.edge_token), (session, session_key)):
+    for path, load in ((key, Keyring.load), (token, edge_token), (session, session_key)):
         load(path)
         path.chmod(0o644)
         with pytest.raises(ConfigurationError, match="others can read it"):

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
-from gateway.server.config import DaskGateway
-from gateway.server.settings import descriptors_wanted
+from gateway.server.boot.config import DaskGateway
+from gateway.server.boot.settings import descriptors_wanted
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
-from gateway.server import edge_account
-from gateway.server.edge_account import UNNAMED, Account, unused
-from gateway.server.edge_words import configured_words, outside_words, word
-from gateway.server.settings import settings
+from gateway.server.boot.settings import settings
+from gateway.server.edge import account as edge_account
+from gateway.server.edge.account import UNNAMED, Account, unused
+from gateway.server.edge.words import configured_words, outside_words, word
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_low_ports_may_be_bound_only_where_one_is_wanted(monkeypatch: pytest.Mon
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
 def test_who_is_not_root_starts_no_edge_as_somebody_else() -> None:
     program = (
-        "import os, sys; from gateway.server.edge_account import edge_account; import pathlib; p = pathlib.Path('/nowhere');"
+        "import os, sys; from gateway.server.edge.account import edge_account; import pathlib; p = pathlib.Path('/nowhere');"
         "import pwd, grp; os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534);"
         "print(edge_account('', p, p), edge_account('nobody', p, p), edge_account('65534', p, p));"
         "edge_account('daemon', p, p)"
@@ -121,7 +121,7 @@ def test_a_namespace_may_know_few_accounts(text: str, there: bool) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
 def test_in_a_namespace_of_one_user_the_edge_is_who_the_server_is(tmp_path: pathlib.Path) -> None:
     program = (
-        "import pathlib; from gateway.server.edge_account import edge_account; p = pathlib.Path('/nowhere'); print(edge_account('', p, p))"
+        "import pathlib; from gateway.server.edge.account import edge_account; p = pathlib.Path('/nowhere'); print(edge_account('', p, p))"
     )
     done = subprocess.run(["unshare", "--user", "--map-root-user", sys.executable, "-c", program], capture_output=True, text=True)
     if "unshare" in done.stderr:

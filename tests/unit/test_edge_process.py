@@ -7,9 +7,9 @@ import pathlib
 
 import pytest
 
-from gateway.server import edge_process
-from gateway.server.edge_process import EdgeProcess
-from gateway.server.edge_record import EdgeRecord
+from gateway.server.edge import process as edge_process
+from gateway.server.edge.process import EdgeProcess
+from gateway.server.edge.record import EdgeRecord
 
 GONE = EdgeRecord(2**22 + 1, "0", address="127.0.0.1:9")  # no process has such a pid
 

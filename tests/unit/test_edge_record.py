@@ -14,9 +14,9 @@ from dataclasses import asdict
 
 import pytest
 
-from gateway.server import edge_process
-from gateway.server.edge_process import EdgeProcess
-from gateway.server.edge_record import EdgeRecord, boot_id, parse_record, runs, start_time, with_port_of
+from gateway.server.edge import process as edge_process
+from gateway.server.edge.process import EdgeProcess
+from gateway.server.edge.record import EdgeRecord, boot_id, parse_record, runs, start_time, with_port_of
 
 WORDS = ("import time; time.sleep(600)", "-m", "gateway", "proxy")  # what an edge's command line shows
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway import keptfile
+from gateway import files as keptfile
 from gateway.backends.batch import kept
 from gateway.configfile import ConfigurationError
-from gateway.proxy import route_file
-from gateway.proxy.access import session_key
-from gateway.proxy.route_file import KeptRoute
-from gateway.proxy.routes import RouteTable
-from gateway.server.kept_port import keep_port, kept_port
-from gateway.server.keys import edge_token
+from gateway.proxy.http.access import session_key
+from gateway.proxy.routes import route_file
+from gateway.proxy.routes.route_file import KeptRoute
+from gateway.proxy.routes.routes import RouteTable
+from gateway.server.boot.edge_token import edge_token
+from gateway.server.boot.kept_port import keep_port, kept_port
 from gateway.server.security.secrets import Keyring
 
 KEY = base64.b64encode(b"k" * 32).decode()

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.server.core.model import Cluster, Spec, State, Worker
-from gateway.server.store import mirror as module
-from gateway.server.store.mirror import Mirror, in_order
+from gateway.server.store.sqlite import mirror as module
+from gateway.server.store.sqlite.mirror import Mirror, in_order
 
 
 def cluster(uid: str, owner: str = "alice", state: State = State.ACTIVE) -> Cluster:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from traitlets.config import Config
 
-from gateway.server.config import ClusterConfig, ConfiguredOffers
+from gateway.server.boot.config import ClusterConfig, ConfiguredOffers
 from gateway.server.core.admission import Wish, admit
 from gateway.server.core.model import DEFAULT_GROUP, Principal
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from gateway import configfile
 from gateway.__main__ import main
-from gateway.server.placement import device, notes
-from gateway.server.settings import settings
+from gateway.server.boot.settings import settings
+from gateway.server.keeping.placement import device, notes
 
 
 def said(*words: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.backends.contract import Instance, Role, StartFailed, Target
-from gateway.server.config import DaskGateway
+from gateway.server.boot.config import DaskGateway
 from gateway.server.core.facts import BEAT_S, HUSH_S, Facts, Patience
 from gateway.server.core.model import (
     Activity,

@@ -7,8 +7,8 @@ from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
 from gateway.networks import DEFAULT_NETWORKS
-from gateway.server.reach import judge, scheduler_networks
-from gateway.server.settings import bound_address, settings
+from gateway.server.boot.reach import judge, scheduler_networks
+from gateway.server.boot.settings import bound_address, settings
 
 LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
 

@@ -6,12 +6,11 @@ import json
 
 import pytest
 
-from gateway.backends import slurm_states as states
-from gateway.backends import slurm_words as words
 from gateway.backends.batch.arrays import ranges
 from gateway.backends.batch.names import JobName
 from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 from gateway.backends.contract import BackendUnavailable, Phase, Resources, Role
+from gateway.backends.slurm import states, words
 
 UID = "c" + "a" * 20
 NAME = JobName("dgw1", UID, "default", 40)

@@ -8,7 +8,7 @@ from traitlets import TraitError
 
 from gateway.backends.contract import DIRECTORY, Launch, Resources
 from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
-from gateway.server.config import ClusterConfig
+from gateway.server.boot.config import ClusterConfig
 from gateway.server.core.admission import GroupWish, Offer, Wish, admit
 from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.options import Mapped

@@ -35,8 +35,8 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
+from gateway.backends.one_at_a_time import Turns
 from gateway.backends.setbacks import Setbacks
-from gateway.backends.turns import Turns
 
 logger = logging.getLogger(__name__)
 

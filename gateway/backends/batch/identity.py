@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from gateway.backends import files as own_files
+from gateway.backends import doubtful_files as own_files
 from gateway.backends import logfile
 from gateway.backends.as_user import MAX_NAMES, PIECE_BYTES, Refused, list_names
 from gateway.backends.batch import commands

@@ -8,7 +8,7 @@ import re
 import secrets
 
 from gateway.backends.batch import names
-from gateway.keptfile import read_kept, write_kept
+from gateway.files import read_kept, write_kept
 from gateway.wire import is_uid
 
 logger = logging.getLogger(__name__)

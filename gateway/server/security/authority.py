@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.configfile import ConfigurationError
-from gateway.keptfile import read_kept, write_kept
+from gateway.files import read_kept, write_kept
 from gateway.server.security import certificates
 from gateway.wire import AUTHORITY_NAME
 

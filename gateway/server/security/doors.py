@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials, short_stamp
 from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, StoreUnavailable
 from gateway.server.core.model import Principal, Token
 from gateway.server.core.names import USER_NAME, valid_user
 from gateway.server.security import tokens
 from gateway.server.security.api_tokens import ApiTokens
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, Credentials, short_stamp
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.holds import CHECK_S, End, Holds
 from gateway.server.security.identities import Identities

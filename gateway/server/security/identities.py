@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, IdentityNotTold, short_stamp
 from gateway.server.core.model import Principal
-from gateway.server.security.authenticator import Authenticator, AuthenticatorUnavailable, IdentityNotTold, short_stamp
 
 logger = logging.getLogger(__name__)
 

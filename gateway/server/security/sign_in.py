@@ -13,11 +13,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from gateway.authenticators.contract import Authenticator, Credentials
 from gateway.fair import Bucket, FairPool
 from gateway.server.core.errors import SignInsSlowed
 from gateway.server.core.model import Principal
 from gateway.server.core.sign_ins import NAME_LETTERS, SignIns
-from gateway.server.security.authenticator import Authenticator, Credentials
 from gateway.turns import Crowded, Turns
 from gateway.wire import parse_basic
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
 from gateway.server.store.contract import Conflict, Keeping, StoreUnreachable, Tombstone, Tx
 from gateway.server.store.feed import Feed
-from gateway.server.store.sql import KEPT_EVENTS
+from gateway.server.store.sqlite.tx import KEPT_EVENTS
 
 T = TypeVar("T")
 

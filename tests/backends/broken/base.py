@@ -14,7 +14,7 @@ from gateway.backends.contract import (
     Launch,
     Target,
 )
-from gateway.backends.local import LocalBackend
+from gateway.backends.local.backend import LocalBackend
 
 Broken = tuple[str, type[Any]]
 CONNECT_S = 5.0

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.backends import proc
 from gateway.backends.contract import (
     Instance,
     Launch,
@@ -17,6 +16,7 @@ from gateway.backends.contract import (
     Role,
     Target,
 )
+from gateway.backends.local import proc
 from tests.backends.broken.base import Local, noticed_by
 
 

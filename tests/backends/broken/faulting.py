@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from gateway.backends import proc
 from gateway.backends.contract import (
     BackendUnavailable,
     Instance,
@@ -19,6 +18,7 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
+from gateway.backends.local import proc
 from tests.backends.broken.base import Local, noticed_by
 from tests.backends.pretend import PretendBackend
 

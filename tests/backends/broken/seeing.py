@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.backends import proc
 from gateway.backends.contract import (
     Instance,
     Observation,
@@ -14,6 +13,7 @@ from gateway.backends.contract import (
     Role,
     Target,
 )
+from gateway.backends.local import proc
 from tests.backends.broken.base import Local, noticed_by
 
 

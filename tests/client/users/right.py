@@ -25,7 +25,7 @@ from gateway import (
     Scope,
     WatchEvent,
 )
-from gateway.client.adaptive import GatewayAdaptive
+from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.model import Bookmark, Caller, Condition, DashboardTicket, LogPiece, NewToken, Page, Token, WorkerGroup
 
 

@@ -18,7 +18,19 @@ from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2_grpc
 
-from gateway.proxy.frames import CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame, settings
+from gateway.proxy.http2.frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    frame,
+    settings,
+)
 from gateway.wire import EDGE_CALLER, EDGE_TOKEN, caller_of_peer
 from tests.parts.fronts import self_signed
 from tests.proxy.by_hand import GREETING, LIST, Client, body, call, head, message, opening
@@ -177,7 +189,7 @@ async def test_what_http1_would_read_otherwise_is_refused(served: Served, fields
 
 
 async def test_a_page_that_nobody_reads_is_not_kept_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.proxy import http2
+    from gateway.proxy.http2 import connections as http2
 
     monkeypatch.setattr(http2, "TAKE_S", 0.3)
     monkeypatch.setattr(http2, "LOOK_AT_ALL", 1)
@@ -318,7 +330,7 @@ async def test_a_distant_edge_reaches_the_server_by_tls_and_knows_it_by_its_ca(t
 
 
 async def test_handshakes_that_do_not_go_on_give_way_to_who_wants_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.proxy import doorway
+    from gateway.proxy.door import doorway
 
     monkeypatch.setattr(doorway, "HANDSHAKES", 4)
     monkeypatch.setattr(doorway, "YIELD_S", 0.2)
@@ -450,7 +462,7 @@ async def test_a_body_that_does_not_come_in_time_ends_its_connection(tmp_path: p
 
 @pytest.mark.parametrize("sent", [GREETING[:10], GREETING, GREETING + frame(HEADERS, 0, 1, head()), GREETING + frame(SETTINGS, 1, 0)])
 async def test_who_asks_for_nothing_is_let_go_in_time(tmp_path: pathlib.Path, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.proxy import http2
+    from gateway.proxy.http2 import connections as http2
 
     monkeypatch.setattr(http2, "LOOK_AT_ALL", 1)
     async with serving(tmp_path, header_timeout_s=0.3, hello_timeout_s=0.3) as served:

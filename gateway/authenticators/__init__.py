@@ -1,0 +1,1 @@
+"""Plugins that say who somebody is: the contract, and what comes with the gateway."""

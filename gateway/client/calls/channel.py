@@ -1,0 +1,253 @@
+"""How a call reaches the gateway: over gRPC, or over HTTP/1.1 where gRPC cannot be used, with retries and typed errors.
+
+Never grpc.aio: a process may have several event loops, and only one may touch it. Calls block in the thread they are made in;
+asynchronous callers make them in a small pool. gRPC does not survive a fork, so a child of a process that has used it goes on over
+HTTP: slower, and it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc
+from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from gateway.client.calls import api, errors, http_calls
+from gateway.client.calls.api import Streaming, Unary
+from gateway.client.calls.settings import Settings
+from gateway.wire import AUTHORIZATION
+
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+T = TypeVar("T")
+
+BACKOFF_S = (0.1, 3.0)
+THREADS, WAITING_THREADS = 8, 64
+CHANNEL_OPTIONS = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.max_receive_message_length", http_calls.MAX_ANSWER_BYTES),
+    ("grpc.enable_retries", 0),  # retries are made here, with one request_id
+]
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
+GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
+GRPC_APART_S = 60.0  # between calls that gRPC does not bring through, if they are to tell of the same absence
+HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
+
+_lock = threading.Lock()
+_channels: dict[tuple[str, str | None], grpc.Channel] = {}
+_http_until: dict[str, float] = {}  # until when calls to an address go over HTTP; one entry a gateway
+_grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
+_grpc_away: dict[str, tuple[float, float]] = {}  # since when HTTP passes to such an address and gRPC does not, and when last
+_grpc_pid: int | None = None  # the process that gRPC was first used in
+_pools: dict[tuple[int, bool], ThreadPoolExecutor] = {}  # by process, and whether for what waits
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _channels.clear()  # they belong to the parent; closing them here would hang
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _channel(settings: Settings) -> grpc.Channel:
+    """Return this process's channel to an address, made when first needed."""
+    global _grpc_pid
+    key = (settings.address, settings.ca_file)
+    with _lock:
+        _grpc_pid = os.getpid()
+        channel = _channels.get(key)
+        if channel is None:
+            channel = _channels[key] = _new_channel(settings)
+        return channel
+
+
+def _new_channel(settings: Settings) -> grpc.Channel:
+    if settings.address.startswith("unix:"):
+        return grpc.insecure_channel(settings.address, CHANNEL_OPTIONS)
+    host, port = settings.host_port
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not settings.secure:
+        return grpc.insecure_channel(target, [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])  # a proxy would read all of it
+    roots = None
+    if settings.ca_file:
+        with open(settings.ca_file, "rb") as file:
+            roots = file.read()
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), CHANNEL_OPTIONS)
+
+
+def uses_http(settings: Settings) -> bool:
+    """Whether calls go over HTTP/1.1: by wish, below a prefix, where gRPC was found not to pass, or in a fork of a user of gRPC."""
+    if settings.transport == "http" or settings.prefix or (_grpc_pid is not None and _grpc_pid != os.getpid()):
+        return True
+    return settings.transport == "auto" and _http_until.get(settings.address, 0.0) > time.monotonic()
+
+
+def _passes_over_http(settings: Settings) -> None:
+    """Note that a call passed over HTTP which gRPC did not bring through."""
+    now = time.monotonic()
+    since, last = _grpc_away.get(settings.address, (now, now))
+    if now - last > GRPC_APART_S:
+        since = now
+    _grpc_away[settings.address] = (since, now)
+    if settings.address in _grpc_passed and now - since < GRPC_AWAY_S:
+        return  # an edge that started again meanwhile; gRPC waits before it connects again
+    forget(settings.address)
+    _http_until[settings.address] = now + HTTP_FOR_S
+
+
+def forget(address: str) -> None:
+    """Forget what was found out about an address."""
+    _grpc_passed.discard(address)
+    _grpc_away.pop(address, None)
+    _http_until.pop(address, None)
+
+
+class Connection:
+    """Calls to one gateway."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def call(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
+        """Make a unary call; tried again while the gateway does not answer. GatewayError tells what went wrong."""
+        timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + self.settings.retry_s
+        wait_s = BACKOFF_S[0]
+        while True:
+            try:
+                if uses_http(self.settings):
+                    return self._http(rpc, request, timeout_s)
+                return self._grpc(rpc, request, timeout_s)
+            except errors.Unavailable as error:
+                if not uses_http(self.settings) and (found := self._http_instead(rpc, request, timeout_s)) is not None:
+                    return found
+                if UNTRUSTED in str(error):  # which will not change
+                    raise errors.Unavailable(
+                        f"the certificate of {self.settings.address} is not trusted; name the CA that signed it, a PEM file, in"
+                        " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE",
+                        code="UNAVAILABLE",
+                    ) from None
+                pause_s = random.uniform(0.5, 1.0) * wait_s
+                if time.monotonic() + pause_s > deadline:
+                    raise
+                time.sleep(pause_s)
+                wait_s = min(BACKOFF_S[1], wait_s * 2)
+
+    async def call_async(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
+        """Make a unary call from an event loop, whichever."""
+        return await in_thread(lambda: self.call(rpc, request, timeout_s=timeout_s))
+
+    def stream(self, rpc: Streaming[Q, A], request: Q) -> Stream[A] | http_calls.EventStream[A]:
+        """Begin a call that streams its answers."""
+        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passed:
+            # A stream itself does not tell in time whether gRPC passes.
+            self.call(api.WHO_AM_I, WhoAmIRequest())
+        if uses_http(self.settings):
+            return http_calls.EventStream(self.settings, rpc, request, dict(self._credentials()))
+        multi = _channel(self.settings).unary_stream(rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString)
+        return Stream(multi(request, metadata=self._credentials()))
+
+    def _credentials(self) -> tuple[tuple[str, str], ...]:
+        header = self.settings.authorization()
+        return ((AUTHORIZATION, header),) if header else ()
+
+    def _grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        result = self._over_grpc(rpc, request, timeout_s)
+        _grpc_passed.add(self.settings.address)
+        _grpc_away.pop(self.settings.address, None)
+        return result
+
+    def _over_grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        call = _channel(self.settings).unary_unary(rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString)
+        try:
+            result: A = call(request, timeout=timeout_s, metadata=self._credentials())
+            return result
+        except grpc.RpcError as error:
+            raise _from_grpc(error) from None
+
+    def _http(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        return http_calls.unary(self.settings, rpc, request, dict(self._credentials()), timeout_s)
+
+    def _http_instead(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A | None:
+        """Make a call over HTTP that gRPC did not bring through, where both may be used; None if HTTP does not either."""
+        if self.settings.transport != "auto" or self.settings.address.startswith("unix:"):
+            return None
+        try:
+            found = self._http(rpc, request, timeout_s)
+        except errors.GatewayError as error:
+            if error.code in ("UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"):
+                return None
+            _passes_over_http(self.settings)
+            raise
+        _passes_over_http(self.settings)
+        return found
+
+
+class Stream(Iterator[A]):
+    """Answers as they come; `close` ends the call."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __next__(self) -> A:
+        try:
+            answer: A = next(self._call)
+            return answer
+        except grpc.RpcError as error:
+            raise _from_grpc(error) from None
+
+    def close(self) -> None:
+        """End the call."""
+        self._call.cancel()
+
+    def __enter__(self) -> Stream[A]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _from_grpc(error: Any) -> errors.GatewayError:
+    status = status_pb2.Status()
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+    return errors.make(error.code().name, error.details() or "", status.details)
+
+
+async def in_thread(work: Callable[[], T], *, waits: bool = False) -> T:
+    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are no threads any more.
+
+    What `waits` for a cluster, for hours perhaps, has a pool of its own: connections and all other calls would wait with it.
+    """
+    key = (os.getpid(), waits)
+    with _lock:
+        pool = _pools.get(key)
+        if pool is None:
+            pool = _pools[key] = ThreadPoolExecutor(WAITING_THREADS if waits else THREADS, thread_name_prefix="daskgateway")
+    try:
+        future = pool.submit(work)
+    except RuntimeError as error:
+        raise errors.ProcessEnds(f"this process is ending: {error}", code="UNAVAILABLE") from None
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,120 @@
+"""What the client asks, as messages: pure, and shared by Gateway, GatewayCluster and the command line."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from dask.utils import parse_timedelta
+from daskgateway.v1 import cluster_pb2, cluster_service_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from gateway.client.calls.options import Options
+
+DEFAULT_GROUP = "default"
+# Wishes beside options.
+NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
+LIVES = ("idle_timeout", "max_lifetime", "no_client_timeout")  # the last three as people write them, such as "1 hour"
+
+Amount: TypeAlias = int | float | str  # of memory or cores
+Span: TypeAlias = float | str | timedelta  # a duration: seconds, or such as "1 hour"
+Workers: TypeAlias = int | tuple[int, int]  # a count, or (minimum, maximum) for an adaptive group
+Groups: TypeAlias = Mapping[str, Mapping[str, Any]]  # further worker groups by name: `n_workers`, and options of their own
+
+
+def full_name(name: str) -> str:
+    """Return a resource name out of `etl`, `alice/etl` or a resource name."""
+    parts = name.split("/")
+    if len(parts) == 1:
+        return f"users/-/clusters/{name}"
+    if len(parts) == 2:
+        return f"users/{parts[0]}/clusters/{parts[1]}"
+    return name
+
+
+def create(
+    cluster_id: str = "",
+    *,
+    options: Mapping[str, Any] | None = None,
+    backend: str = "",
+    workers: Workers | None = None,
+    worker_groups: Groups | None = None,
+    labels: Mapping[str, str] | None = None,
+    idle_timeout_s: float | None = None,
+    max_lifetime_s: float | None = None,
+    no_client_timeout_s: float | None = None,
+) -> cluster_service_pb2.CreateClusterRequest:
+    """Return the request for a new cluster.
+
+    `workers` is a count or (minimum, maximum). `worker_groups` are further groups by name, each with `n_workers` and options of its
+    own. Durations of 0 are never, None takes the gateway's default.
+    """
+    spec = cluster_pb2.ClusterSpec(backend=backend)
+    spec.options.update(dict(options or {}))
+    if workers is not None:
+        spec.worker_groups[DEFAULT_GROUP].CopyFrom(_group(workers))
+    for name, wish in (worker_groups or {}).items():
+        group = spec.worker_groups[name]
+        group.CopyFrom(_group(wish.get("n_workers", 0)))
+        group.options.update({key: value for key, value in wish.items() if key != "n_workers"})
+    for field, seconds in (
+        (spec.lifecycle.idle_timeout, idle_timeout_s),
+        (spec.lifecycle.max_lifetime, max_lifetime_s),
+        (spec.lifecycle.no_client_timeout, no_client_timeout_s),
+    ):
+        if seconds is not None:
+            fraction, whole = math.modf(seconds)
+            field.seconds, field.nanos = int(whole), int(fraction * 1e9)
+            field.SetInParent()
+    return cluster_service_pb2.CreateClusterRequest(
+        cluster_id=cluster_id, cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})), request_id=str(uuid.uuid4())
+    )
+
+
+def wishes(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords of `create`: named ones as they are, all others as options."""
+    named = {name: kwargs[name] for name in NAMED if name in kwargs}
+    rest = {name: value for name, value in kwargs.items() if name not in (*NAMED, "options")}
+    return {**named, "options": {**options_of(kwargs.get("options")), **rest}}
+
+
+def options_of(options: Options | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what was set of options."""
+    return options.chosen() if isinstance(options, Options) else dict(options or {})
+
+
+def from_keywords(name: str | None, keywords: Mapping[str, Any]) -> cluster_service_pb2.CreateClusterRequest:
+    """Return the request for a new cluster out of the keywords of `GatewayCluster`; those of `create` are taken too.
+
+    None means not given. ValueError if a duration is none.
+    """
+    known = (*NAMED, *LIVES, "n_workers", "options")
+    given = {key: value for key, value in keywords.items() if value is not None or key not in known}
+    if "n_workers" in given:
+        given["workers"] = given.pop("n_workers")
+    for life in LIVES:
+        if life in given:
+            given[f"{life}_s"] = parse_timedelta(given.pop(life))
+    return create(name or "", **wishes(given))
+
+
+def scale(name: str, workers: Workers, group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:
+    """Return the request for another size of a worker group."""
+    cluster = cluster_pb2.Cluster(name=full_name(name))
+    cluster.spec.worker_groups[group].CopyFrom(_group(workers))
+    mask = FieldMask(paths=[f"spec.worker_groups.{group}"])
+    return cluster_service_pb2.UpdateClusterRequest(cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4()))
+
+
+def _group(workers: int | Sequence[int]) -> cluster_pb2.WorkerGroup:
+    if not isinstance(workers, int):
+        return cluster_pb2.WorkerGroup(adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1]))
+    return cluster_pb2.WorkerGroup(count=workers)
+
+
+def stop(name: str) -> cluster_service_pb2.StopClusterRequest:
+    """Return the request to stop."""
+    return cluster_service_pb2.StopClusterRequest(name=full_name(name), request_id=str(uuid.uuid4()))

@@ -1,0 +1,1 @@
+"""The gateway as Dask sees it: cluster objects, the comm scheme, discovery, security."""

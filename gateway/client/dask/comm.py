@@ -1,0 +1,288 @@
+"""The comm scheme `dgw://host:port/uid`: how Dask's own classes reach a scheduler behind the edge.
+
+TLS from end to end with the scheduler itself; the SNI in its first message tells the edge where to. Works in a process that imports
+nothing of ours: Dask finds it by entry point, and it gets its credentials by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import ssl
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+import dask.config
+from daskgateway.v1 import cluster_service_pb2 as service_pb
+from distributed.comm.core import CommClosedError, Connector, FatalCommClosedError
+from distributed.comm.registry import Backend
+from distributed.comm.tcp import MAX_BUFFER_SIZE, TLS, BaseTCPConnector, convert_stream_closed_error, get_stream_address
+from distributed.utils import wait_for
+from tornado.iostream import IOStream, StreamClosedError
+
+from gateway import wire
+from gateway.client.calls import api, credentials, errors, settings
+from gateway.client.calls.channel import Connection, in_thread
+from gateway.client.dask.tunnel import TunnelRefused, open_tunnel
+from gateway.client.model import Cluster
+from gateway.printable import printable
+
+logger = logging.getLogger(__name__)
+
+
+DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
+TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
+EDGE_LIVES_S = 60.0  # for so long after a tunnel passed, the edge is not what a direct connection fails by
+MAX_CONNECTIONS = 256
+CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
+WAYS = ("auto", "always", "never")
+FINAL = (errors.InsecureAddress, errors.AuthenticationFailed, errors.PermissionDenied, errors.ClusterNotFound, errors.ClusterFinished)
+ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a word of the peer's: it, or an edge, went away
+
+_connections: dict[str, Connection] = {}  # by cluster's uid
+_ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
+_tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
+_tunnel_passed_at: dict[tuple[str, int], float] = {}  # after a direct connection had not; by the same
+
+
+class NoDirectWay(Exception):
+    """A direct connection was not to be had; `error` is what Dask is told, if there is no other way."""
+
+    def __init__(self, error: OSError, *, conclusive: bool = False) -> None:
+        super().__init__(str(error))
+        self.error, self.conclusive = error, conclusive  # conclusive: the edge itself has answered
+
+
+class GatewayConnector(Connector):
+    """Connects to a scheduler."""
+
+    async def connect(self, address: str, deserialize: bool = True, **connection_args: Any) -> TLS:
+        """Return a comm to `host:port/uid`."""
+        target = wire.parse_scheduler_address(address)
+        context = await _context(target, connection_args.get("ssl_context"))
+        try:
+            stream = await self._stream(target, context, wished_way())
+        except FatalCommClosedError:
+            raise
+        except OSError as error:
+            if words := await _end_of(target):
+                raise FatalCommClosedError(words) from error  # Dask tries no further
+            raise
+        return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
+
+    async def _stream(self, target: wire.SchedulerAddress, context: ssl.SSLContext, wish: str) -> Any:
+        """Return TLS with the scheduler, directly or through a tunnel."""
+        place = (target.host, target.port)
+        first = wish == "always" or (wish == "auto" and _tunnel_until.get(place, 0.0) > time.monotonic())
+        if first:
+            try:
+                return await self._tunnelled(target, context)
+            except OSError:
+                if wish == "always" or _tunnel_until.pop(place, None) is None:
+                    raise
+        began = time.monotonic()
+        try:
+            return await self._direct(target, context, None if wish == "never" else DIRECT_S)
+        except NoDirectWay as failed:
+            if wish == "never" or first or failed.conclusive:
+                raise failed.error from failed.__cause__
+            try:
+                stream = await self._tunnelled(target, context)
+            except (TunnelRefused, FatalCommClosedError):
+                raise  # the gateway has answered, which tells more
+            except OSError as error:
+                logger.debug("no tunnel either: %s", error)
+                raise failed.error from failed.__cause__
+            _tunnel_passed(place, began)
+            return stream
+
+    async def _direct(self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None) -> Any:
+        way = self._secured(
+            BaseTCPConnector.client.connect(target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE)), target, context
+        )
+        try:
+            return await (way if timeout_s is None else wait_for(way, timeout_s))
+        except asyncio.TimeoutError as error:
+            raise NoDirectWay(OSError(f"{target}: no answer within {timeout_s:g} s")) from error
+
+    async def _tunnelled(self, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
+        async def opened() -> IOStream:
+            try:
+                return IOStream(await open_tunnel(connection_for(target), target.uid), max_buffer_size=int(MAX_BUFFER_SIZE))
+            except errors.InsecureAddress as refused:
+                raise FatalCommClosedError(str(refused)) from None
+            except TunnelRefused as refused:
+                if refused.status == 401:
+                    raise FatalCommClosedError(str(refused)) from None
+                raise
+
+        try:
+            return await self._secured(opened(), target, context)
+        except NoDirectWay as failed:
+            raise failed.error from failed.__cause__
+
+    async def _secured(self, opening: Awaitable[Any], target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
+        """Return TLS with the scheduler over a stream; NoDirectWay if what is at its end is not it."""
+        try:
+            stream = await opening
+            if stream.closed():  # in the moment since, or its process was killed
+                raise StreamClosedError(stream.error)
+            stream = await _with_tls(stream, target, context)
+            if stream.closed() and stream.error:
+                raise StreamClosedError(stream.error)
+        except StreamClosedError as error:
+            if isinstance(error.real_error, ssl.SSLError) and _unknown(error.real_error):
+                raise NoDirectWay(_no_way(target), conclusive=True) from error
+            try:
+                convert_stream_closed_error(self, error)
+            except OSError as converted:
+                raise NoDirectWay(converted) from error
+            raise
+        except ssl.SSLCertVerificationError as error:
+            raise NoDirectWay(FatalCommClosedError(f"{target}: this is not the scheduler of cluster {target.uid}: {error}")) from error
+        except RuntimeError as error:  # of the loop's own threads, as the interpreter ends
+            raise NoDirectWay(CommClosedError(f"{target}: {error}")) from error
+        except ENDED as error:
+            raise NoDirectWay(CommClosedError(f"{target}: the connection ended before TLS was agreed on: {error}")) from error
+        except ssl.SSLError as error:
+            if _unknown(error):
+                raise NoDirectWay(_no_way(target), conclusive=True) from error
+            raise NoDirectWay(FatalCommClosedError(f"{target}: {error}")) from error
+        except OSError as error:
+            if isinstance(error, TunnelRefused | FatalCommClosedError):
+                raise
+            raise NoDirectWay(error) from error
+        return stream
+
+
+def _tunnel_passed(place: tuple[str, int], began: float) -> None:
+    """Note that a tunnel passed where a direct connection did not, which was tried from `began` on.
+
+    Had no tunnel passed just before, then it may be the edge that was away.
+    """
+    now = time.monotonic()
+    if 0.0 <= began - _tunnel_passed_at.get(place, -math.inf) < EDGE_LIVES_S:
+        _tunnel_until[place] = now + TUNNEL_FOR_S
+    _tunnel_passed_at[place] = now
+
+
+async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
+    """Return what to prove oneself by: what Dask gives, unless there is something newer."""
+    if isinstance(given, ssl.SSLContext) and not credentials.outlived(target.uid):
+        given.check_hostname = True
+        return given
+    try:
+        return await in_thread(lambda: credentials.kept(_impatient(target), target.uid).ssl_context())
+    except FINAL as error:
+        raise FatalCommClosedError(str(error)) from error
+    except errors.GatewayError as error:  # Dask knows OSErrors only: its loops that connect again would end
+        raise CommClosedError(f"{target}: no certificate: {error}") from error
+
+
+async def _with_tls(stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
+    """Return a connected stream with TLS over it; a peer that has spoken before it was spoken to does not know TLS."""
+    try:
+        agreed = stream.start_tls(False, ssl_options=context, server_hostname=wire.server_name(target.uid))
+    except ValueError as error:  # tornado's: something was read already
+        stream.close()
+        raise ConnectionError(f"{target}: what answers there does not speak TLS") from error
+    return await agreed
+
+
+def wished_way() -> str:
+    """Return how schedulers are to be reached, as Dask's configuration says."""
+    wish = str(dask.config.get("gateway.tunnel", "auto") or "auto").lower()
+    if wish not in WAYS:
+        raise ValueError(f"gateway.tunnel must be auto, always or never, not {wish!r}")
+    return wish
+
+
+def _no_way(target: wire.SchedulerAddress) -> OSError:
+    return OSError(f"the gateway knows no way to cluster {target.uid} now")
+
+
+def _unknown(error: ssl.SSLError) -> bool:
+    """Whether the edge has refused the name (alert unrecognized_name, RFC 6066): the cluster may be back in a moment."""
+    return "UNRECOGNIZED_NAME" in str(error).upper()
+
+
+def end_of(target: wire.SchedulerAddress) -> str:
+    """Return why a cluster will not be reached, as the gateway tells: it has ended, or its scheduler is where nobody may connect to.
+
+    Empty while it may yet be reached, or if the gateway does not tell. Blocks for 5 s at most.
+    """
+    if target.uid in _ended:
+        return _ended[target.uid]
+    try:
+        request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
+        cluster = Cluster.from_proto(_impatient(target).call(api.GET_CLUSTER, request))
+    except (errors.GatewayError, ValueError):
+        return ""
+    if not cluster.state.ending:
+        return printable(f"cluster {target.uid} cannot be reached: {why}") if (why := cluster.unreachable) else ""
+    if len(_ended) >= MAX_CONNECTIONS:
+        _ended.pop(next(iter(_ended)), None)
+    _ended[target.uid] = printable(f"cluster {target.uid} is {cluster.state}: {cluster.explanation}")
+    return _ended[target.uid]
+
+
+def _impatient(target: wire.SchedulerAddress) -> Connection:
+    """Return a connection to the gateway whose calls are tried once: Dask does not wait for long, and threads are few."""
+    found = connection_for(target).settings
+    return Connection(replace(found, retry_s=0.0, timeout_s=min(found.timeout_s, CALL_TIMEOUT_S)))
+
+
+async def _end_of(target: wire.SchedulerAddress) -> str:
+    try:
+        return await in_thread(lambda: end_of(target))
+    except errors.ProcessEnds:
+        return ""
+
+
+def remember(uid: str, connection: Connection) -> None:
+    """Keep the connection to the gateway that a cluster was asked of, for tunnels to its scheduler."""
+    if len(_connections) >= MAX_CONNECTIONS:
+        _connections.pop(next(iter(_connections)), None)
+    _connections[uid] = connection
+
+
+def connection_for(target: wire.SchedulerAddress) -> Connection:
+    """Return a connection to the gateway that a scheduler's address belongs to.
+
+    The one its cluster was asked of in this process, or the configured one, if there is one; else the same host, port and prefix,
+    with TLS as configured there or guessed from the port.
+    """
+    if target.uid in _connections:
+        return _connections[target.uid]
+    try:
+        return Connection(settings.load())
+    except ValueError:
+        scheme = "https" if target.port == 443 else "http"
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        return Connection(settings.load(f"{scheme}://{host}:{target.port}{target.prefix}"))
+
+
+class GatewayBackend(Backend):
+    """The scheme, as Dask wants it."""
+
+    def get_connector(self) -> GatewayConnector:
+        return GatewayConnector()
+
+    def get_listener(self, *args: Any, **kwargs: Any) -> Any:
+        raise ValueError("nothing can listen on dgw://; it is how clients reach a scheduler behind the gateway")
+
+    def get_address_host(self, loc: str) -> str:
+        return wire.parse_scheduler_address(loc).host
+
+    def get_address_host_port(self, loc: str) -> tuple[str, int]:
+        target = wire.parse_scheduler_address(loc)
+        return target.host, target.port
+
+    def resolve_address(self, loc: str) -> str:
+        return loc
+
+    def get_local_address_for(self, loc: str) -> str:
+        return loc

@@ -1,0 +1,1 @@
+"""The public port: who comes in, and what for."""

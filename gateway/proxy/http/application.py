@@ -1,0 +1,78 @@
+"""What is served over HTTP/1.1, by path. Knows who answers what, not how; the small pages are here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from gateway.proxy.config import Proxy
+from gateway.proxy.http.bridge import Bridge, failure
+from gateway.proxy.http.dashboards import Dashboards
+from gateway.proxy.http.events import Events
+from gateway.proxy.http.front import Front
+from gateway.proxy.http.http_server import BodyRefused, checked
+from gateway.proxy.http.login import page
+from gateway.proxy.http.transcoding import Transcoder
+from gateway.proxy.http.tunnel import Tunnel
+from gateway.proxy.routes.routes import RouteTable
+from gateway.proxy.upstream.channels import Channels
+from gateway.wire import DASHBOARD_PATH, TUNNEL_PATH
+
+logger = logging.getLogger(__name__)
+
+
+def application(
+    options: Proxy,
+    front: Front,
+    channels: Channels,
+    routes: RouteTable,
+    dashboards: Dashboards,
+    tunnel: Tunnel,
+    relays: Callable[[], int],
+) -> web.Application:
+    """Return the application; `relays` tells how many relays there are.
+
+    Everything is served with the prefix and without: front proxies may take it off or leave it.
+    """
+    app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_one_answer])
+    transcoder = Transcoder()
+    bridge, events = Bridge(channels, front, options.body_timeout_s, transcoder), Events(channels, front, transcoder)
+
+    async def healthz(_: web.Request) -> web.StreamResponse:
+        told = {"routes": len(routes), "server": routes.connected, "routes_age_s": round(routes.age_s, 1)}
+        return web.json_response({**told, "relays": relays(), "tunnels": tunnel.count})
+
+    for prefix in {"", front.prefix}:
+        app.router.add_get(f"{prefix}/", _index)
+        app.router.add_get(f"{prefix}/healthz", healthz)
+        app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)  # a stream is never without a body
+        app.router.add_get(f"{prefix}/v1/logs", events.logs, allow_head=False)
+        app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle, allow_head=False)
+        app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
+        app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", bridge.handle)
+    return app
+
+
+async def _index(_: web.Request) -> web.StreamResponse:
+    return page("Dask gateway", "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>", 200)
+
+
+@web.middleware
+async def _one_answer(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answer what is wrong with one short sentence; a fault of the edge is logged and not told."""
+    try:
+        answer: web.StreamResponse = checked(request) or await handler(request)
+        return answer
+    except BodyRefused as refused:
+        return refused.answer
+    except web.HTTPException as error:
+        return web.json_response({"code": "not_found" if error.status == 404 else "unknown", "message": error.reason}, status=error.status)
+    except (ConnectionError, asyncio.CancelledError):
+        raise  # the caller is gone
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return failure("INTERNAL", "the edge failed; its log says why")

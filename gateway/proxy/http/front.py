@@ -1,0 +1,68 @@
+"""How the edge looks from outside: below which prefix, over which scheme and host, for pages of which origins."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+
+from gateway.configfile import ConfigurationError
+from gateway.proxy.config import Proxy
+from gateway.proxy.http.forwarded import Seen, networks, same_site, seen
+from gateway.wire import SECURE_SESSION_COOKIE, SESSION_COOKIE
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+class Front:
+    """The edge's outside, as it is configured."""
+
+    def __init__(self, options: Proxy) -> None:
+        """ConfigurationError if a setting cannot be used."""
+        self.prefix = checked_prefix(options.prefix)
+        try:
+            self._trusted = networks(options.trusted_proxies)
+        except ValueError as error:
+            raise ConfigurationError(f"c.Proxy.trusted_proxies: {error}; a network looks like 10.0.0.0/8") from None
+        for origin in options.allowed_origins:
+            if not re.fullmatch(r"https?://[^/?#\s]+", origin):
+                raise ConfigurationError(f"c.Proxy.allowed_origins: must look like https://host, not {origin!r}")
+        self._origins = frozenset(origin.lower() for origin in options.allowed_origins)  # the public one's is among them
+        self._kind = options.forwarded_by
+
+    def seen(self, request: web.BaseRequest) -> Seen:
+        """Return who calls, and by which scheme and host."""
+        where: Any = request.transport.get_extra_info("peername") if request.transport is not None else None
+        secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
+        peer = Seen(str(where[0]) if where else "", "https" if secure else "http", request.headers.get("Host", ""))
+        return seen(peer, _lower(request), self._trusted, self._kind) if self._trusted else peer
+
+    def same_site(self, request: web.BaseRequest) -> bool:
+        """Whether a request comes from a page of the edge itself, of an allowed origin, or of none."""
+        found = self.seen(request)
+        return same_site(_lower(request), found.scheme, found.host, self._origins)
+
+    def secure(self, request: web.BaseRequest) -> bool:
+        """Whether a caller's browser speaks https, as what stands before the edge or its own configuration tells."""
+        found = self.seen(request)
+        return found.scheme == "https" or f"https://{found.host.lower().removesuffix(':443')}" in self._origins
+
+    def cookie(self, request: web.BaseRequest) -> str:
+        """Return the name of our cookie for a caller."""
+        return SECURE_SESSION_COOKIE if self.secure(request) else SESSION_COOKIE
+
+
+def _lower(request: web.BaseRequest) -> dict[str, list[str]]:
+    headers: dict[str, list[str]] = {}
+    for name, value in request.headers.items():
+        headers.setdefault(name.lower(), []).append(value)
+    return headers
+
+
+def checked_prefix(text: str) -> str:
+    """Return a prefix with a slash before and none behind, empty for none; ConfigurationError if it is none."""
+    prefix = text.rstrip("/")
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ConfigurationError(f"c.Proxy.prefix: must look like /services/daskgateway, not {text!r}")
+    return prefix

@@ -1,0 +1,1 @@
+"""The edge as processes of this machine: how they begin, give up rights, and end."""

@@ -1,0 +1,1 @@
+"""The way to the server, and whose turn it is on it."""

@@ -1,0 +1,1 @@
+"""The edge as the server starts it: as whom, with which words, found again after a crash."""

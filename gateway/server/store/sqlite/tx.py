@@ -1,0 +1,383 @@
+"""A transaction in SQL: contract.Tx over one SQLAlchemy Core connection. Commits nothing by itself."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import IntegrityError
+
+from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
+from gateway.server.store import tables as t
+from gateway.server.store.codec import decode_cluster, encode, encode_cluster, encode_spec
+from gateway.server.store.contract import Conflict, Keeping, Tombstone
+from gateway.server.store.feed import MAX_TOMBSTONES
+from gateway.server.store.sqlite import trimming
+from gateway.server.store.sqlite.mirror import Mirror, in_order
+from gateway.server.store.sqlite.pending import Pending, row
+from gateway.server.store.sqlite.prepared import Cursor, Prepared
+from gateway.server.store.sqlite.unreadable import readable, token_of, worker_of
+
+KEPT_EVENTS = 1000  # of each cluster
+
+_read_cluster = select(t.cluster.c.document, t.spec.c.document.label("spec")).outerjoin(t.spec, t.spec.c.uid == t.cluster.c.uid)
+_get_cluster = Prepared(_read_cluster.where(t.cluster.c.uid == bindparam("of")))
+_get_workers = Prepared(
+    select(t.worker.c.name, t.worker.c.created_at, t.worker.c.document)
+    .where(t.worker.c.uid == bindparam("of"))
+    .order_by(t.worker.c.created_at, t.worker.c.name)
+)
+_get_remembered = Prepared(
+    select(t.idempotency.c.digest, t.idempotency.c.uid, t.idempotency.c.at).where(
+        t.idempotency.c.user == bindparam("of"),
+        t.idempotency.c.method == bindparam("called"),
+        t.idempotency.c.request_id == bindparam("id"),
+    )
+)
+_insert_meta = insert(t.meta)
+_put_meta_row = Prepared(
+    _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
+)
+
+
+class GroupLost(Exception):
+    """What earlier transactions of the group wrote did not reach the database: nothing of the group can be kept."""
+
+
+class SqlTx:
+    """One transaction. `mirror`: what the database holds, for a writer that is alone with it; `before`: what others in its group wrote.
+
+    What is written most waits in memory until the group is whole. Whatever must see it in the database goes through `_database`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        revision: int,
+        mirror: Mirror | None = None,
+        cursor: Cursor | None = None,
+        before: Pending | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
+        self._keeping = keeping or Keeping(events_per_cluster=KEPT_EVENTS)
+        self._connection, self._mirror, self._before = connection, mirror, before
+        self._revision = revision  # what this transaction's writes are stamped with
+        self._dialect = connection.dialect
+        self._cursor: Cursor = connection.connection.cursor() if cursor is None else cursor
+        self._pending = Pending()
+        self._savepoint = False
+        self.wrote = False
+        self.clusters: dict[str, Cluster] = {}
+        self.tombstones: list[Tombstone] = []
+        self.workers_written: dict[str, dict[str, Worker]] = {}  # whole sets, of the clusters whose workers this transaction changed
+
+    def _stamp(self) -> int:
+        self.wrote = True
+        return self._revision
+
+    def _database(self) -> Connection:
+        """Return the connection, once the database knows all that was written; what this transaction does there can be undone by itself."""
+        if self._before is not None and not self._savepoint:
+            try:
+                self._before.write(self._cursor, self._dialect)
+            except Exception as error:  # some of it may be there, and would be written again
+                raise GroupLost(str(error) or type(error).__name__) from error
+            self._cursor.execute("SAVEPOINT job")
+            self._savepoint = True
+        self._pending.write(self._cursor, self._dialect)
+        return self._connection
+
+    def _written(self) -> None:
+        """Let what was written wait for the group's end, if there is a group."""
+        if self._before is None:
+            self._database()
+
+    def keep(self) -> None:
+        """End the transaction well: what it wrote is the group's."""
+        if self._savepoint:
+            self._cursor.execute("RELEASE job")
+        if self._before is not None:
+            self._before.take(self._pending)
+
+    def undo(self) -> None:
+        """End the transaction as if it had not been."""
+        if self._savepoint:
+            self._cursor.execute("ROLLBACK TO job")
+            self._cursor.execute("RELEASE job")
+
+    @property
+    def purged(self) -> set[str]:
+        """Clusters that this transaction deleted."""
+        return {tombstone.uid for tombstone in self.tombstones}
+
+    def cluster(self, uid: str) -> Cluster | None:
+        if self._mirror is not None:
+            return None if uid in self.purged else self.clusters.get(uid) or self._mirror.cluster(uid)
+        found = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
+        return decode_cluster(*found) if found is not None else None
+
+    def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
+        c = t.cluster.c
+        query = _read_cluster.where(c.owner == owner, c.cluster_id == cluster_id).order_by(c.created_revision.desc()).limit(1)
+        found = self._database().execute(query).one_or_none()
+        return decode_cluster(*found) if found is not None else None
+
+    def count_living(self, owner: str | None = None) -> int:
+        if self._mirror is not None and not self.clusters and not self.tombstones:
+            return self._mirror.living(owner)
+        query = select(func.count()).select_from(t.cluster).where(t.cluster.c.finished == False)  # noqa: E712
+        if owner is not None:
+            query = query.where(t.cluster.c.owner == owner)
+        return self._database().execute(query).scalar() or 0
+
+    def put_cluster(self, cluster: Cluster) -> Cluster:
+        if self._name_taken(cluster):
+            raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
+        revision = self._stamp()
+        stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
+        before = self.cluster(cluster.uid) if self._mirror is not None else None
+        self._pending.clusters[stamped.uid] = row(
+            uid=stamped.uid,
+            owner=stamped.owner,
+            cluster_id=stamped.cluster_id,
+            finished=stamped.state.finished,
+            revision=stamped.revision,
+            created_revision=stamped.created_revision,
+            document=encode_cluster(stamped),
+        )
+        if before is None or (before.spec is not stamped.spec and before.spec != stamped.spec):
+            self._pending.specs[stamped.uid] = row(uid=stamped.uid, document=encode_spec(stamped.spec))
+        if self._mirror is not None and before is None and self._mirror.workers(stamped.uid) is None:
+            self.workers_written.setdefault(stamped.uid, {})  # a new one has none: nobody needs to look
+            self._mirror.events.know(stamped.uid, 0)
+        try:
+            self._written()
+        except (IntegrityError, sqlite3.IntegrityError):
+            raise Conflict(f"{stamped.owner} has a living cluster {stamped.cluster_id}") from None
+        self.clusters[stamped.uid] = stamped
+        return stamped
+
+    def _name_taken(self, cluster: Cluster) -> bool:
+        """Whether another living cluster has the name, as the writer knows; without a mirror the database tells."""
+        if cluster.state.finished or self._mirror is None:
+            return False
+        holder = self._mirror.living_named(cluster.owner, cluster.cluster_id)
+        if holder is not None and holder not in self.purged and holder not in self.clusters and holder != cluster.uid:
+            return True
+        named = (cluster.owner, cluster.cluster_id)
+        mine = [other for other in self.clusters.values() if (other.owner, other.cluster_id) == named and other.uid != cluster.uid]
+        return any(not other.state.finished for other in mine)
+
+    def purge_cluster(self, uid: str) -> None:
+        cluster = self.cluster(uid)
+        if cluster is None:
+            return
+        connection = self._database()
+        for table in (t.cluster, t.spec, t.worker, t.event, t.secret):
+            connection.execute(table.delete().where(table.c.uid == uid))
+        tombstone = Tombstone(uid, cluster.owner, cluster.cluster_id, self._stamp())
+        connection.execute(
+            t.tombstone.insert().values(uid=uid, owner=cluster.owner, cluster_id=cluster.cluster_id, revision=tombstone.revision)
+        )
+        self._trim_tombstones()
+        self.clusters.pop(uid, None)
+        self.tombstones.append(tombstone)
+
+    def _trim_tombstones(self) -> None:
+        c = t.tombstone.c
+        beyond = select(c.revision).order_by(c.revision.desc()).offset(MAX_TOMBSTONES).limit(1)
+        connection = self._database()
+        oldest = connection.execute(beyond).scalar()
+        if oldest is not None:
+            connection.execute(t.tombstone.delete().where(c.revision <= oldest))
+            self.put_meta("compacted_revision", str(oldest).encode())
+
+    def drop_remains(self, uid: str) -> None:
+        self._stamp()
+        self._pending.secrets[uid] = None
+        self._written()
+        most = self._keeping.events_per_ended
+        there = None if self._mirror is None else self._mirror.events.add(uid, 0)
+        if there is None or there > most:
+            self._trim_events(uid, most)
+
+    def secrets(self, uid: str) -> bytes | None:
+        return self._database().execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid)).scalar()
+
+    def put_secrets(self, uid: str, blob: bytes) -> None:
+        self._stamp()
+        self._pending.secrets[uid] = row(uid=uid, sealed=blob)
+        self._written()
+
+    def workers(self, uid: str) -> list[Worker]:
+        return list(in_order(self._workers(uid).values())) if self._mirror is not None else self._read_workers(uid)
+
+    def _read_workers(self, uid: str) -> list[Worker]:
+        self._database()
+        return [worker_of(uid, *found) for found in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
+
+    def _workers(self, uid: str) -> dict[str, Worker]:
+        """Return a cluster's workers by name, what this transaction changed included. Not to be changed."""
+        assert self._mirror is not None
+        if uid in self.purged:
+            return {}
+        found = self.workers_written.get(uid)
+        if found is None:
+            found = self._mirror.workers(uid)
+        if found is None:
+            found = {worker.name: worker for worker in self._read_workers(uid)}
+            self._mirror.learn_workers(uid, found)
+        return found
+
+    def put_workers(self, workers: Sequence[Worker]) -> None:
+        if not workers:
+            return
+        self._stamp()
+        rows = {(w.uid, w.name): row(uid=w.uid, name=w.name, created_at=w.created_at, document=encode(w)) for w in workers}
+        if self._mirror is not None:
+            for uid in {worker.uid for worker in workers}:
+                self.workers_written[uid] = self._workers(uid) | {worker.name: worker for worker in workers if worker.uid == uid}
+        self._pending.workers |= rows
+        self._written()
+
+    def delete_workers(self, uid: str, names: Collection[str]) -> None:
+        if not names:
+            return
+        self._stamp()
+        for name in names:
+            row(uid=uid, name=name)  # which refuses what no row can have
+        gone = frozenset(names)
+        if self._mirror is not None:
+            self.workers_written[uid] = {name: worker for name, worker in self._workers(uid).items() if name not in gone}
+        self._pending.workers |= {(uid, name): None for name in names}
+        self._written()
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        revision = self._stamp()
+        self._pending.events += [
+            row(uid=e.uid, revision=revision, at=e.at, reason=e.reason, message=e.message, instance=e.instance) for e in events
+        ]
+        self._written()
+        for uid, added in Counter(event.uid for event in events).items():
+            there, most = None if self._mirror is None else self._mirror.events.add(uid, added), self._keeping.events_per_cluster
+            if there is None or there >= most + trimming.SLACK:
+                self._trim_events(uid, most)
+            cluster = self.cluster(uid) if self._mirror is not None else None
+            if cluster is not None and self._mirror is not None:
+                counts, of_user = self._mirror.events_of_owner, self._keeping.events_per_user
+                trimming.trim_events_of(self._connection, cluster.owner, counts, added, of_user)
+
+    def _trim_events(self, uid: str, most: int) -> None:
+        trimming.trim_events(self._database(), uid, most)
+        if self._mirror is not None:
+            self._mirror.events.know(uid, most)
+
+    def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
+        c = t.event.c
+        query = select(t.event).where(c.uid == uid).order_by(c.sequence.desc()).limit(limit)
+        if before_sequence is not None:
+            query = query.where(c.sequence < before_sequence)
+        rows = self._database().execute(query)
+        return [(r.sequence, Event(r.uid, r.at, r.reason, r.message, r.instance, r.revision)) for r in rows]
+
+    def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
+        for pending in (self._pending, self._before):
+            if pending is not None and (kept := pending.effects.get((user, method, request_id))) is not None:
+                return Remembered(**kept)
+        found = _get_remembered.run(self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}).fetchone()
+        return Remembered(user, method, request_id, found[0], found[1], found[2]) if found is not None else None
+
+    def remember(self, effect: Remembered) -> None:
+        self._stamp()
+        columns = ("user", "method", "request_id", "digest", "uid", "at")
+        self._pending.effects[effect.user, effect.method, effect.request_id] = row(**{name: getattr(effect, name) for name in columns})
+        self._written()
+        if self._mirror is not None:
+            counts, most = self._mirror.effects_of_user, self._keeping.effects_per_user
+            trimming.trim_effects_of(self._connection, effect.user, counts, most)
+
+    def forget(self, before_at: int) -> int:
+        connection = self._database()
+        effects = connection.execute(t.idempotency.delete().where(t.idempotency.c.at < before_at))
+        tokens = connection.execute(t.token.delete().where(t.token.c.expires_at < before_at))
+        spent = connection.execute(t.spent.delete().where(t.spent.c.expires_at < before_at))
+        forgotten = effects.rowcount + tokens.rowcount + spent.rowcount
+        if forgotten:
+            self._stamp()
+        return forgotten
+
+    def token(self, token_id: str) -> Token | None:
+        c = t.token.c
+        found = self._database().execute(select(c.id, c.document, c.secret_hash).where(c.id == token_id)).one_or_none()
+        return _token(*found) if found is not None else None
+
+    def put_token(self, token: Token) -> None:
+        self._stamp()
+        self._database().execute(
+            t.token.insert().values(
+                id=token.id,
+                user=token.user,
+                created_at=token.created_at,
+                expires_at=token.expires_at,
+                secret_hash=token.secret_hash,
+                document=encode(replace(token, secret_hash=b"")),
+            )
+        )
+
+    def delete_token(self, token_id: str) -> bool:
+        deleted = self._database().execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
+        if deleted:
+            self._stamp()
+        return deleted
+
+    def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
+        c = t.token.c
+        query = select(c.id, c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc())
+        if before is not None:
+            query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
+        return readable((_token(*found) for found in self._database().execute(query)), limit)
+
+    def count_tokens(self, user: str) -> int:
+        return self._database().execute(select(func.count()).select_from(t.token).where(t.token.c.user == user)).scalar() or 0
+
+    def forget_tokens(self, user: str, before_at: int) -> None:
+        if self._database().execute(t.token.delete().where(t.token.c.user == user, t.token.c.expires_at < before_at)).rowcount:
+            self._stamp()
+
+    def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
+        c, connection = t.spent.c, self._database()
+        connection.execute(t.spent.delete().where(c.user == user, c.expires_at <= now))
+        row(id=spent_id, user=user, expires_at=expires_at)  # which refuses what no row can have
+        inserting = insert(t.spent).values(id=spent_id, user=user, expires_at=expires_at).on_conflict_do_nothing()
+        self._stamp()
+        return connection.execute(inserting).rowcount > 0
+
+    def spent(self, ids: Collection[str]) -> set[str]:
+        return set(self._database().execute(select(t.spent.c.id).where(t.spent.c.id.in_(list(ids)))).scalars())
+
+    def count_spent(self, user: str) -> int:
+        return self._database().execute(select(func.count()).select_from(t.spent).where(t.spent.c.user == user)).scalar() or 0
+
+    def spare_bytes(self) -> int:
+        """Return how large the free pages of the file are together."""
+        count, size = (self._database().exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in ("freelist_count", "page_size"))
+        return int(count * size)
+
+    def meta(self, key: str) -> bytes | None:
+        return self._database().execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
+
+    def put_meta(self, key: str, value: bytes) -> None:
+        self._stamp()
+        self._database()
+        _put_meta_row.run(self._cursor, self._dialect, {"key": key, "value": value})
+
+
+def _token(token_id: str, document: str, secret_hash: bytes) -> Token | None:
+    found = token_of(token_id, document)
+    return replace(found, secret_hash=secret_hash) if found is not None else None
