@@ -1,1 +1,2 @@
-"""Figures of this gateway beside others, measured in one run: `make bench-start`, `make bench-control`."""
+"""Figures of this gateway beside others, measured in one run: `make bench-start`, `make
+bench-control`."""

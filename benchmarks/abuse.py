@@ -1,8 +1,10 @@
-"""What floods do to a user who works: every kind of them, some seconds each, beside gets, lists, creates and a watch through the edge.
+"""What floods do to a user who works: every kind of them, some seconds each, beside gets, lists,
+creates and a watch through the edge.
 
-`python -m benchmarks.abuse [SECONDS [FLOOD...]]`. Server and edge as anybody runs them, with TLS and the no-op backend; the attacker is a
-process of its own that writes to plain sockets (`abuse_floods.py`), once as nobody in particular, once as a user. Measured are that user's
-calls and events, the server's memory, and what is left when the flood is over.
+`python -m benchmarks.abuse [SECONDS [FLOOD...]]`. Server and edge as anybody runs them, with TLS
+and the no-op backend; the attacker is a process of its own that writes to plain sockets
+(`abuse_floods.py`), once as nobody in particular, once as a user. Measured are that user's calls
+and events, the server's memory, and what is left when the flood is over.
 """
 
 from __future__ import annotations
@@ -48,7 +50,11 @@ class Held:
 
     def beyond(self, before: Held) -> dict[str, float]:
         """Return what is more than before."""
-        return {name: value - before.numbers[name] for name, value in self.numbers.items() if value > before.numbers[name]}
+        return {
+            name: value - before.numbers[name]
+            for name, value in self.numbers.items()
+            if value > before.numbers[name]
+        }
 
 
 class Room:
@@ -72,7 +78,15 @@ class Room:
         self.token = agent_tokens(self.gateway.state_dir)[self.uid]
 
     def _start_user(self, directory: pathlib.Path) -> subprocess.Popen[str]:
-        words = [sys.executable, "-m", "benchmarks.abuse_user", str(self.gateway.edge_port), str(self.ca), AUTHORIZATION, PASSWORD]
+        words = [
+            sys.executable,
+            "-m",
+            "benchmarks.abuse_user",
+            str(self.gateway.edge_port),
+            str(self.ca),
+            AUTHORIZATION,
+            PASSWORD,
+        ]
         process = processes.start(words, directory / "user.log", cwd=processes.ROOT)
         if processes.read_line(process, 60).strip() != "ready":
             raise RuntimeError((directory / "user.log").read_text()[-2000:])
@@ -84,7 +98,9 @@ class Room:
         headers = {"Authorization": self.insider, "Content-Type": "application/json"}
         url = f"https://127.0.0.1:{self.gateway.edge_port}/daskgateway.v1.ClusterService/CreateCluster"
         request = urllib.request.Request(url, data=b"{}", headers=headers)
-        with urllib.request.urlopen(request, timeout=30, context=ssl.create_default_context(cafile=str(self.ca))) as answer:
+        with urllib.request.urlopen(
+            request, timeout=30, context=ssl.create_default_context(cafile=str(self.ca))
+        ) as answer:
             return str(json.load(answer)["uid"])
 
     @property
@@ -113,8 +129,20 @@ class Room:
 
     def flood(self, name: str, seconds: float) -> subprocess.Popen[str]:
         """Begin a flood."""
-        words = [sys.executable, "-m", "benchmarks.abuse_floods", name, str(self.gateway.edge_port), str(self.ca), str(seconds)]
-        return processes.start([*words, self.insider, self.uid, self.token], self.gateway.directory / "floods.log", cwd=processes.ROOT)
+        words = [
+            sys.executable,
+            "-m",
+            "benchmarks.abuse_floods",
+            name,
+            str(self.gateway.edge_port),
+            str(self.ca),
+            str(seconds),
+        ]
+        return processes.start(
+            [*words, self.insider, self.uid, self.token],
+            self.gateway.directory / "floods.log",
+            cwd=processes.ROOT,
+        )
 
     def close(self) -> None:
         """End everything."""
@@ -138,12 +166,27 @@ def certificate(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "abuse")])
     now = datetime.datetime.now(datetime.timezone.utc)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + datetime.timedelta(days=1))
+    builder = x509.CertificateBuilder(
+        name,
+        name,
+        key.public_key(),
+        x509.random_serial_number(),
+        now,
+        now + datetime.timedelta(days=1),
+    )
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = builder.add_extension(names, False).add_extension(x509.BasicConstraints(True, 0), True).sign(key, hashes.SHA256())
+    made = (
+        builder.add_extension(names, False)
+        .add_extension(x509.BasicConstraints(True, 0), True)
+        .sign(key, hashes.SHA256())
+    )
     chain, private = directory / "cert.pem", directory / "key.pem"
     chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     private.touch(mode=0o600)
     private.write_bytes(key.private_bytes(*form))
     return chain, private
@@ -192,7 +235,16 @@ def measure(found: Room, name: str, seconds: float) -> Found:
     took = sorted([*told["calls"], *told["events"]])
     left = settled(found, before)
     p99 = took[min(len(took) - 1, int(len(took) * 0.99))] if took else float("inf")
-    return Found(p99, took[-1] if took else float("inf"), len(took), max(told["sign_ins"], default=0.0), server, edge, told["errors"], left)
+    return Found(
+        p99,
+        took[-1] if took else float("inf"),
+        len(took),
+        max(told["sign_ins"], default=0.0),
+        server,
+        edge,
+        told["errors"],
+        left,
+    )
 
 
 def settled(found: Room, before: Held) -> dict[str, float]:
@@ -213,7 +265,10 @@ def main() -> None:
             measure(found, name, WARM_S)
         quiet = measure(found, "", min(seconds, QUIET_S))
         results = {}
-        print(f"{'':20} {'p99 ms':>8} {'worst':>8} {'calls':>6} {'sign-in':>8} {'server MB':>9} {'edge MB':>8}  errors, left")
+        print(
+            f"{'':20} {'p99 ms':>8} {'worst':>8} {'calls':>6} {'sign-in':>8} {'server MB':>9}"
+            f" {'edge MB':>8}  errors, left"
+        )
         _tell("nobody", quiet)
         for name in names:
             results[name] = measure(found, name, seconds)
@@ -230,7 +285,11 @@ def main() -> None:
         "left": float(sum(sum(one.left.values()) for one in results.values())),
     }
     for name, one in results.items():
-        figures |= {f"{name}.p99_ms": one.p99_ms, f"{name}.server_rss_mb": one.server_rss_mb, f"{name}.left": float(sum(one.left.values()))}
+        figures |= {
+            f"{name}.p99_ms": one.p99_ms,
+            f"{name}.server_rss_mb": one.server_rss_mb,
+            f"{name}.left": float(sum(one.left.values())),
+        }
     print(last_line("abuse", figures))
 
 

@@ -1,7 +1,9 @@
-"""An attacker in a process of its own: one kind of flood after the other is told, and sent in plain sockets as fast as they take it.
+"""An attacker in a process of its own: one kind of flood after the other is told, and sent in plain
+sockets as fast as they take it.
 
-`python -m benchmarks.abuse_floods FLOOD PORT CA SECONDS AUTHORIZATION [UID TOKEN]`. Ends by itself, at the latest some seconds after its
-time. What a flood sends is made once; whenever its connection is ended, the next begins.
+`python -m benchmarks.abuse_floods FLOOD PORT CA SECONDS AUTHORIZATION [UID TOKEN]`. Ends by itself,
+at the latest some seconds after its time. What a flood sends is made once; whenever its connection
+is ended, the next begins.
 """
 
 from __future__ import annotations
@@ -107,12 +109,20 @@ def large_heads(_: Target) -> Iterator[bytes]:
 
 def resets(_: Target) -> Iterator[bytes]:
     """Calls that are reset at once."""
-    return _streams(lambda stream: opening(stream, BARE) + frame(RST_STREAM, 0, stream, struct.pack(">I", 8)), 500)
+    return _streams(
+        lambda stream: opening(stream, BARE) + frame(RST_STREAM, 0, stream, struct.pack(">I", 8)),
+        500,
+    )
 
 
 def resets_of_calls(_: Target) -> Iterator[bytes]:
     """Whole calls that are reset at once."""
-    return _streams(lambda stream: call(stream, BARE, NOTHING) + frame(RST_STREAM, 0, stream, struct.pack(">I", 8)), 500)
+    return _streams(
+        lambda stream: (
+            call(stream, BARE, NOTHING) + frame(RST_STREAM, 0, stream, struct.pack(">I", 8))
+        ),
+        500,
+    )
 
 
 def continuations(_: Target) -> Iterator[bytes]:
@@ -152,7 +162,9 @@ def windows(target: Target) -> Iterator[bytes]:
 def bodies(_: Target) -> Iterator[bytes]:
     """Messages that never end."""
     for stream in range(1, 20_001, 2):
-        yield opening(stream, BARE) + frame(DATA, 0, stream, b"\0" + struct.pack(">I", MIB) + bytes(10_000))
+        yield opening(stream, BARE) + frame(
+            DATA, 0, stream, b"\0" + struct.pack(">I", MIB) + bytes(10_000)
+        )
 
 
 def unsigned(_: Target) -> Iterator[bytes]:
@@ -200,8 +212,12 @@ def creates(target: Target) -> Iterator[bytes]:
 
 def groups(target: Target) -> Iterator[bytes]:
     """A megabyte of worker groups."""
-    spec = pb.ClusterSpec(worker_groups={f"g{number}": pb.WorkerGroup() for number in range(70_000)})
-    return _large(target, "CreateCluster", service_pb.CreateClusterRequest(cluster=pb.Cluster(spec=spec)))
+    spec = pb.ClusterSpec(
+        worker_groups={f"g{number}": pb.WorkerGroup() for number in range(70_000)}
+    )
+    return _large(
+        target, "CreateCluster", service_pb.CreateClusterRequest(cluster=pb.Cluster(spec=spec))
+    )
 
 
 def options(target: Target) -> Iterator[bytes]:
@@ -214,14 +230,22 @@ def options(target: Target) -> Iterator[bytes]:
 def logs(target: Target) -> Iterator[bytes]:
     """Many logs, followed."""
     names = [f"worker-{number}" for number in range(190)]
-    request = service_pb.StreamLogsRequest(name=f"users/-/clusters/{target.uid}", instances=names, follow=True)
+    request = service_pb.StreamLogsRequest(
+        name=f"users/-/clusters/{target.uid}", instances=names, follow=True
+    )
     return _large(target, "StreamLogs", request)
 
 
 def reports(target: Target) -> Iterator[bytes]:
     """An agent's reports of a megabyte each."""
-    block = head("/daskgateway.internal.v1.AgentService/Connect", f"Bearer {target.token}", ("dgw-uid", target.uid))
-    report = agent_pb2.AgentReport(sequence=1, snapshot=True, workers=[f"default-{number}" for number in range(60_000)])
+    block = head(
+        "/daskgateway.internal.v1.AgentService/Connect",
+        f"Bearer {target.token}",
+        ("dgw-uid", target.uid),
+    )
+    report = agent_pb2.AgentReport(
+        sequence=1, snapshot=True, workers=[f"default-{number}" for number in range(60_000)]
+    )
     return _streams(lambda stream: call(stream, block, report), 1)
 
 
@@ -232,7 +256,11 @@ def _large(target: Target, method: str, request: object) -> Iterator[bytes]:
 
 def json_calls(target: Target) -> Iterator[bytes]:
     """JSON of 60 kB, over HTTP/1.1."""
-    body = ('{"cluster": {"spec": {"options": {' + ", ".join(f'"o{n}": {n}' for n in range(4000)) + "}}}}").encode()
+    body = (
+        '{"cluster": {"spec": {"options": {'
+        + ", ".join(f'"o{n}": {n}' for n in range(4000))
+        + "}}}}"
+    ).encode()
     return _repeated(_post("CreateCluster", target.authorization, body), 1)
 
 
@@ -243,14 +271,32 @@ def json_passwords(_: Target) -> Iterator[bytes]:
 
 
 def _post(method: str, authorization: str, body: bytes) -> bytes:
-    lines = [f"POST /daskgateway.v1.ClusterService/{method} HTTP/1.1", "Host: x", f"Authorization: {authorization}"]
-    return "\r\n".join([*lines, "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]).encode() + body
+    lines = [
+        f"POST /daskgateway.v1.ClusterService/{method} HTTP/1.1",
+        "Host: x",
+        f"Authorization: {authorization}",
+    ]
+    return (
+        "\r\n".join(
+            [*lines, "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+        ).encode()
+        + body
+    )
 
 
-FLOODS: dict[str, tuple[Content, int, str]] = {  # what is sent, in how many threads, and what is agreed on
-    **{flood.__name__: (flood, 4, "h2") for flood in (heads, large_heads, resets, resets_of_calls, bodies, unsigned)},
-    **{flood.__name__: (flood, 2, "h2") for flood in (continuations, small_continuations, pings, settings, empties, windows)},
-    **{flood.__name__: (flood, 10, "h2") for flood in (passwords, calls, watches, untaken, creates)},
+# what is sent, in how many threads, and what is agreed on
+FLOODS: dict[str, tuple[Content, int, str]] = {
+    **{
+        flood.__name__: (flood, 4, "h2")
+        for flood in (heads, large_heads, resets, resets_of_calls, bodies, unsigned)
+    },
+    **{
+        flood.__name__: (flood, 2, "h2")
+        for flood in (continuations, small_continuations, pings, settings, empties, windows)
+    },
+    **{
+        flood.__name__: (flood, 10, "h2") for flood in (passwords, calls, watches, untaken, creates)
+    },
     **{flood.__name__: (flood, 4, "h2") for flood in (groups, options, logs, reports)},
     **{flood.__name__: (flood, 20, "http/1.1") for flood in (json_calls, json_passwords)},
 }
@@ -316,7 +362,8 @@ def _connect(target: Target, kind: str) -> None:
 
 
 def _step_back() -> None:
-    """Let the gateway and its user have the processors first. Each session is a group of its own to Linux's scheduler (sched(7))."""
+    """Let the gateway and its user have the processors first. Each session is a group of its own to
+    Linux's scheduler (sched(7))."""
     os.nice(NICE)
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/autogroup").write_text(str(NICE))
@@ -330,11 +377,18 @@ def main() -> None:
     content, threads, protocol = FLOODS.get(name, (heads, 4, "h2"))
     context.set_alpn_protocols([protocol])
     uid, token = rest if rest else ("", "")
-    target = Target(int(port), context, time.monotonic() + float(seconds), authorization, uid, token)
+    target = Target(
+        int(port), context, time.monotonic() + float(seconds), authorization, uid, token
+    )
     if name in CONNECTIONS:
-        work = [threading.Thread(target=_connect, args=(target, name), daemon=True) for _ in range(4)]
+        work = [
+            threading.Thread(target=_connect, args=(target, name), daemon=True) for _ in range(4)
+        ]
     else:
-        work = [threading.Thread(target=_send, args=(target, content, protocol), daemon=True) for _ in range(threads)]
+        work = [
+            threading.Thread(target=_send, args=(target, content, protocol), daemon=True)
+            for _ in range(threads)
+        ]
     for thread in work:
         thread.start()
     for thread in work:

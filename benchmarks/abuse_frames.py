@@ -1,4 +1,5 @@
-"""HTTP/2 as an attacker writes it: frames by hand (RFC 9113), header blocks that leave nothing in HPACK's memory (RFC 7541 §6.2.3)."""
+"""HTTP/2 as an attacker writes it: frames by hand (RFC 9113), header blocks that leave nothing in
+HPACK's memory (RFC 7541 §6.2.3)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,12 @@ SERVICE = "/daskgateway.v1.ClusterService"
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return a frame."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + bytes((kind, flags))
+        + struct.pack(">I", stream)
+        + payload
+    )
 
 
 def setting(key: int, value: int) -> bytes:
@@ -39,11 +45,24 @@ def _text(value: bytes) -> bytes:
 
 
 def head(method: str, authorization: str = "", *more: tuple[str, str]) -> bytes:
-    """Return the header block of a call of ClusterService, or of a path that begins with a slash."""
+    """Return the header block of a call of ClusterService, or of a path that begins with a
+    slash."""
     path = method if method.startswith("/") else f"{SERVICE}/{method}"
-    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"), ("content-type", "application/grpc")]
-    fields += [("te", "trailers"), *([("authorization", authorization)] if authorization else []), *more]
-    return b"".join(b"\x10" + _text(name.encode()) + _text(value.encode()) for name, value in fields)
+    fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+    ]
+    fields += [
+        ("te", "trailers"),
+        *([("authorization", authorization)] if authorization else []),
+        *more,
+    ]
+    return b"".join(
+        b"\x10" + _text(name.encode()) + _text(value.encode()) for name, value in fields
+    )
 
 
 def opening(stream: int, block: bytes) -> bytes:
@@ -55,5 +74,8 @@ def call(stream: int, block: bytes, request: Message) -> bytes:
     """Return a whole call, its message in frames of 16 KiB."""
     content = framed(request)
     pieces = [content[at : at + 16_384] for at in range(0, len(content), 16_384)]
-    frames = [frame(DATA, END_STREAM if number == len(pieces) - 1 else 0, stream, piece) for number, piece in enumerate(pieces)]
+    frames = [
+        frame(DATA, END_STREAM if number == len(pieces) - 1 else 0, stream, piece)
+        for number, piece in enumerate(pieces)
+    ]
     return opening(stream, block) + b"".join(frames)

@@ -1,7 +1,9 @@
-"""What the server does beside dask-gateway's: durable creates, gets, lists of 1,000, and how long its loop stands still meanwhile.
+"""What the server does beside dask-gateway's: durable creates, gets, lists of 1,000, and how long
+its loop stands still meanwhile.
 
-`python -m benchmarks.control [rounds]`. Backends of nothing on both sides, SQLite files on the same disk, sign-in and logging on, no TLS,
-straight to the servers (neither edge nor Go proxy between). Nobody is pinned: each server has the whole machine but its load generator.
+`python -m benchmarks.control [rounds]`. Backends of nothing on both sides, SQLite files on the same
+disk, sign-in and logging on, no TLS, straight to the servers (neither edge nor Go proxy between).
+Nobody is pinned: each server has the whole machine but its load generator.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ def main() -> None:
     print(f"dgw = dask-gateway-server {peer.VERSION}; {rounds} interleaved rounds")
     samples = Samples()
     with processes.scratch() as directory, machine.watched() as busy:
-        ours, theirs = OurGateway(directory / OURS, noop=True), PeerGateway(directory / DGW, noop=True)
+        ours, theirs = (
+            OurGateway(directory / OURS, noop=True),
+            PeerGateway(directory / DGW, noop=True),
+        )
         try:
             ours.start()
             theirs.start()
@@ -81,10 +86,19 @@ def _creates(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: in
     cookie = theirs.cookie()
     for order in orders(rounds, [DGW, OURS]):
         for whose in order:
-            address, credentials = (ours.listener, AUTHORIZATION) if whose == OURS else (str(theirs.port), cookie)
+            address, credentials = (
+                (ours.listener, AUTHORIZATION) if whose == OURS else (str(theirs.port), cookie)
+            )
             words = [whose, address, credentials, str(CLUSTERS // rounds), str(CREATES_IN_FLIGHT)]
             call = [sys.executable, "-m", "benchmarks.creates", *words]
-            done = subprocess.run(call, capture_output=True, text=True, timeout=CREATES_S, check=True, cwd=processes.ROOT)
+            done = subprocess.run(
+                call,
+                capture_output=True,
+                text=True,
+                timeout=CREATES_S,
+                check=True,
+                cwd=processes.ROOT,
+            )
             samples.add(CREATES, whose, CLUSTERS // rounds / float(done.stdout))
 
 
@@ -93,7 +107,8 @@ def _calls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int)
     peer_schedulers.activate(theirs, list(json.load(theirs.request("GET", LIST_PATH))))
     with grpc.insecure_channel(ours.listener) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
-        _settle(stub, pb.CLUSTER_STATE_CREATING)  # an agent reports only once its scheduler was started
+        # an agent reports only once its scheduler was started
+        _settle(stub, pb.CLUSTER_STATE_CREATING)
         with held(ours, [cluster.uid for answer in _pages(stub) for cluster in answer.clusters]):
             _settle(stub, pb.CLUSTER_STATE_ACTIVE)
             calls = _our_calls(ours, stub) | _their_calls(theirs)
@@ -103,7 +118,9 @@ def _calls(samples: Samples, ours: OurGateway, theirs: PeerGateway, rounds: int)
                         call = calls[what, whose]
                         run = load.run(call)
                         samples.add(what, whose, run.rate / call.calls)
-                        samples.add(f"  CPU us of {what.replace('/s', '')}", whose, run.cpu_us * call.calls)
+                        samples.add(
+                            f"  CPU us of {what.replace('/s', '')}", whose, run.cpu_us * call.calls
+                        )
 
 
 def _settle(stub: cluster_service_pb2_grpc.ClusterServiceStub, state: pb.ClusterState) -> None:
@@ -111,29 +128,48 @@ def _settle(stub: cluster_service_pb2_grpc.ClusterServiceStub, state: pb.Cluster
     deadline, revision = time.monotonic() + SETTLED_S, 0
     while time.monotonic() < deadline:
         pages = _pages(stub)
-        starting = [cluster for page in pages for cluster in page.clusters if cluster.status.state != state]
+        starting = [
+            cluster for page in pages for cluster in page.clusters if cluster.status.state != state
+        ]
         if pages[-1].revision == revision and not starting:
             return
         revision = pages[-1].revision
         time.sleep(1)
-    raise TimeoutError(f"{len(starting)} clusters have not settled within {SETTLED_S:g} s, revision {revision}: {starting[:1]}")
+    raise TimeoutError(
+        f"{len(starting)} clusters have not settled within {SETTLED_S:g} s, revision {revision}:"
+        f" {starting[:1]}"
+    )
 
 
-def _our_calls(ours: OurGateway, stub: cluster_service_pb2_grpc.ClusterServiceStub) -> dict[tuple[str, str], load.Call]:
+def _our_calls(
+    ours: OurGateway, stub: cluster_service_pb2_grpc.ClusterServiceStub
+) -> dict[tuple[str, str], load.Call]:
     assert ours.process is not None
     pages = _pages(stub)
     get = service_pb.GetClusterRequest(name=pages[0].clusters[0].name)
-    get_bytes, list_bytes = 5 + stub.GetCluster(get, metadata=METADATA).ByteSize(), [5 + page.ByteSize() for page in pages]
-    print(
-        f"ours: a list of {sum(len(p.clusters) for p in pages):,} is {len(pages)} call(s), {sum(list_bytes):,} bytes; one is {get_bytes:,}"
+    get_bytes, list_bytes = (
+        5 + stub.GetCluster(get, metadata=METADATA).ByteSize(),
+        [5 + page.ByteSize() for page in pages],
     )
-    get_words = load.grpc_words(ours.directory, ours.listener, f"{SERVICE}/GetCluster", get, AUTHORIZATION)
+    print(
+        f"ours: a list of {sum(len(p.clusters) for p in pages):,} is {len(pages)} call(s),"
+        f" {sum(list_bytes):,} bytes; one is {get_bytes:,}"
+    )
+    get_words = load.grpc_words(
+        ours.directory, ours.listener, f"{SERVICE}/GetCluster", get, AUTHORIZATION
+    )
     first = service_pb.ListClustersRequest(page_size=CLUSTERS)
-    list_words = load.grpc_words(ours.directory, ours.listener, f"{SERVICE}/ListClusters", first, AUTHORIZATION)
+    list_words = load.grpc_words(
+        ours.directory, ours.listener, f"{SERVICE}/ListClusters", first, AUTHORIZATION
+    )
     return {
-        (GETS, OURS): load.Call(get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes, connections=1),
+        (GETS, OURS): load.Call(
+            get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes, connections=1
+        ),
         (GETS_APART, OURS): load.Call(get_words, ours.process.pid, GETS_IN_FLIGHT, get_bytes),
-        (LISTS, OURS): load.Call(list_words, ours.process.pid, LISTS_IN_FLIGHT, list_bytes[0], len(pages), connections=1),
+        (LISTS, OURS): load.Call(
+            list_words, ours.process.pid, LISTS_IN_FLIGHT, list_bytes[0], len(pages), connections=1
+        ),
     }
 
 
@@ -143,19 +179,39 @@ def _their_calls(theirs: PeerGateway) -> dict[tuple[str, str], load.Call]:
     whole = theirs.request("GET", LIST_PATH).read()
     names = list(json.loads(whole))
     one = len(theirs.request("GET", LIST_PATH + names[0]).read())
-    print(f"dgw: a list of {len(names):,} is 1 call, {len(whole):,} bytes, every private key included; one is {one:,}")
+    print(
+        f"dgw: a list of {len(names):,} is 1 call, {len(whole):,} bytes, every private key"
+        f" included; one is {one:,}"
+    )
     return {
-        (GETS, DGW): load.Call(load.rest_words(theirs.port, LIST_PATH + names[0], cookie), theirs.process.pid, GETS_IN_FLIGHT, one),
-        (LISTS, DGW): load.Call(load.rest_words(theirs.port, LIST_PATH, cookie), theirs.process.pid, LISTS_IN_FLIGHT, len(whole)),
+        (GETS, DGW): load.Call(
+            load.rest_words(theirs.port, LIST_PATH + names[0], cookie),
+            theirs.process.pid,
+            GETS_IN_FLIGHT,
+            one,
+        ),
+        (LISTS, DGW): load.Call(
+            load.rest_words(theirs.port, LIST_PATH, cookie),
+            theirs.process.pid,
+            LISTS_IN_FLIGHT,
+            len(whole),
+        ),
     }
 
 
-def _pages(stub: cluster_service_pb2_grpc.ClusterServiceStub) -> list[service_pb.ListClustersResponse]:
+def _pages(
+    stub: cluster_service_pb2_grpc.ClusterServiceStub,
+) -> list[service_pb.ListClustersResponse]:
     """Return the answers that a list of all the user's clusters takes."""
     pages: list[service_pb.ListClustersResponse] = []
     while not pages or pages[-1].next_page_token:
         token = pages[-1].next_page_token if pages else ""
-        pages.append(stub.ListClusters(service_pb.ListClustersRequest(page_size=CLUSTERS, page_token=token), metadata=METADATA))
+        pages.append(
+            stub.ListClusters(
+                service_pb.ListClustersRequest(page_size=CLUSTERS, page_token=token),
+                metadata=METADATA,
+            )
+        )
     return pages
 
 

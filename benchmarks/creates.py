@@ -1,8 +1,10 @@
-"""Asks a server for clusters as fast as it accepts them, so many in flight, in a process of its own; prints the seconds it took.
+"""Asks a server for clusters as fast as it accepts them, so many in flight, in a process of its
+own; prints the seconds it took.
 
-`python -m benchmarks.creates ours|dgw ADDRESS CREDENTIALS COUNT IN_FLIGHT`. Both ways are Python on one event loop: grpc.aio here,
-aiohttp there. Each can send thousands of calls a second, which is far beyond what either server accepts, so neither is the bound. Ours
-sends a request_id of its own with each call, as our client does.
+`python -m benchmarks.creates ours|dgw ADDRESS CREDENTIALS COUNT IN_FLIGHT`. Both ways are Python on
+one event loop: grpc.aio here, aiohttp there. Each can send thousands of calls a second, which is
+far beyond what either server accepts, so neither is the bound. Ours sends a request_id of its own
+with each call, as our client does.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ async def ours(listener: str, authorization: str, count: int, in_flight: int) ->
         await stub.ListClusters(service_pb.ListClustersRequest(page_size=1), metadata=metadata)
 
         async def create() -> None:
-            await stub.CreateCluster(service_pb.CreateClusterRequest(request_id=str(uuid.uuid4())), metadata=metadata)
+            await stub.CreateCluster(
+                service_pb.CreateClusterRequest(request_id=str(uuid.uuid4())), metadata=metadata
+            )
 
         return await timed(create, count, in_flight)
 
@@ -51,7 +55,9 @@ async def theirs(port: str, cookie: str, count: int, in_flight: int) -> float:
     import aiohttp
 
     address = f"http://127.0.0.1:{port}/api/v1/clusters/"
-    async with aiohttp.ClientSession(headers={"Cookie": cookie}, connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with aiohttp.ClientSession(
+        headers={"Cookie": cookie}, connector=aiohttp.TCPConnector(limit=0)
+    ) as session:
 
         async def create() -> None:
             async with session.post(address, json={}) as answer:
@@ -63,4 +69,8 @@ async def theirs(port: str, cookie: str, count: int, in_flight: int) -> float:
 
 if __name__ == "__main__":
     side, address, credentials, count, in_flight = sys.argv[1:6]
-    print(asyncio.run((ours if side == "ours" else theirs)(address, credentials, int(count), int(in_flight))))
+    print(
+        asyncio.run(
+            (ours if side == "ours" else theirs)(address, credentials, int(count), int(in_flight))
+        )
+    )

@@ -1,8 +1,10 @@
-"""The edge beside dask-gateway's Go proxy, HAProxy, nginx and no proxy: what relaying costs, what abuse does. `make bench-edge`.
+"""The edge beside dask-gateway's Go proxy, HAProxy, nginx and no proxy: what relaying costs, what
+abuse does. `make bench-edge`.
 
-Everything in one run: every proxy runs all the time on one core, endpoints on the other, and each round puts each load on each in turn.
-Bytes are raw behind a genuine ClientHello, so that endpoints cost little. Figures are medians over rounds, of ratios within a round.
-`ours-plain` is the edge with the system's congestion control left as it is also for peers on this machine.
+Everything in one run: every proxy runs all the time on one core, endpoints on the other, and each
+round puts each load on each in turn. Bytes are raw behind a genuine ClientHello, so that endpoints
+cost little. Figures are medians over rounds, of ratios within a round. `ours-plain` is the edge
+with the system's congestion control left as it is also for peers on this machine.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from benchmarks.edge_proxies import Running
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 CASES = [("up", 1), ("up", 8), ("down", 1), ("down", 8)]
 GIB_EACH = 1
-IDLE, IDLE_PEER = 9_000, 4_000  # the Go proxy has 4 descriptors for each and ends when it has no more
+# the Go proxy has 4 descriptors for each and ends when it has no more
+IDLE, IDLE_PEER = 9_000, 4_000
 SLOW, SLOW_S = 5_000, 4.0
 
 Samples = dict[tuple[str, str], list[float]]  # what was measured, on which proxy → round by round
@@ -67,7 +70,10 @@ def main() -> int:
 def machine() -> str:
     """Return what this runs on."""
     congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    return f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}, TCP congestion control {congestion}"
+    return (
+        f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python"
+        f" {platform.python_version()}, TCP congestion control {congestion}"
+    )
 
 
 def _round(found: Parts, running: list[Running], far_end: int, samples: Samples) -> None:
@@ -108,7 +114,13 @@ def _ratios(samples: Samples) -> dict[str, float]:
     def ratio(what: str, theirs: str, ours: str = "ours") -> float:
         return statistics.median(a / b for a, b in zip(samples[what, ours], samples[what, theirs]))
 
-    def worst(pick: Callable[..., float], cases: list[tuple[str, int]], unit: str, theirs: str, ours: str = "ours") -> float:
+    def worst(
+        pick: Callable[..., float],
+        cases: list[tuple[str, int]],
+        unit: str,
+        theirs: str,
+        ours: str = "ours",
+    ) -> float:
         return pick(ratio(f"{way}{streams} {unit}", theirs, ours) for way, streams in cases)
 
     up, down = CASES[:2], CASES[2:]
@@ -130,7 +142,12 @@ def _ratios(samples: Samples) -> dict[str, float]:
 def _show(samples: Samples) -> None:
     print(f"{'':20} {'':11} {'median':>10} {'min':>10} {'max':>10}")
     for (what, whose), values in sorted(samples.items()):
-        print(f"{what:20} {whose:11} " + " ".join(f"{value:10.4g}" for value in (statistics.median(values), min(values), max(values))))
+        print(
+            f"{what:20} {whose:11} "
+            + " ".join(
+                f"{value:10.4g}" for value in (statistics.median(values), min(values), max(values))
+            )
+        )
 
 
 if __name__ == "__main__":

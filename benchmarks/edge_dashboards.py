@@ -1,6 +1,8 @@
-"""Dashboards through the edge and through dask-gateway's proxy: requests a second, for small answers and for scripts of a mebibyte.
+"""Dashboards through the edge and through dask-gateway's proxy: requests a second, for small
+answers and for scripts of a mebibyte.
 
-The far end is nginx, which costs little beside either. Ours asks every request for a session and strips headers, theirs lets anybody in.
+The far end is nginx, which costs little beside either. Ours asks every request for a session and
+strips headers, theirs lets anybody in.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ SIZES = {"small": 4 * 1024, "script": 1024 * 1024}
 
 
 def measure(found: Parts) -> dict[str, float]:
-    """Return requests a second, theirs and ours, and CPU time of the proxy for each, as ratios and plain."""
+    """Return requests a second, theirs and ours, and CPU time of the proxy for each, as ratios and
+    plain."""
     state = BUILD / "dashboards"
     state.mkdir(mode=0o700, exist_ok=True)
     sessions = Sessions(session_key(state / "session.key"), 3600.0)
@@ -36,7 +39,12 @@ def measure(found: Parts) -> dict[str, float]:
         for number in range(ROUNDS):
             for what, size in SIZES.items():
                 for proxy in proxies if number % 2 == 0 else reversed(proxies):
-                    words = ["--h1", "-H", f"cookie: {cookie}", f"http://127.0.0.1:{proxy.port}{PATH}{what}"]
+                    words = [
+                        "--h1",
+                        "-H",
+                        f"cookie: {cookie}",
+                        f"http://127.0.0.1:{proxy.port}{PATH}{what}",
+                    ]
                     call = load.Call(words, proxy.pid, CONNECTIONS, size, core=ENDPOINT_CORE)
                     runs.setdefault((what, proxy.name), []).append(load.run(call))
     finally:
@@ -53,7 +61,9 @@ def _figures(runs: dict[tuple[str, str], list[load.Run]]) -> dict[str, float]:
         ours, theirs = runs[what, "ours"], runs[what, "go"]
         figures[f"dashboard_{what}_per_s"] = statistics.median(run.rate for run in ours)
         figures[f"dashboard_{what}_per_s_go"] = statistics.median(run.rate for run in theirs)
-        figures[f"dashboard_{what}_vs_go"] = statistics.median(a.rate / b.rate for a, b in zip(ours, theirs))
+        figures[f"dashboard_{what}_vs_go"] = statistics.median(
+            a.rate / b.rate for a, b in zip(ours, theirs)
+        )
         figures[f"dashboard_{what}_cpu_us"] = statistics.median(run.cpu_us for run in ours)
         figures[f"dashboard_{what}_cpu_us_go"] = statistics.median(run.cpu_us for run in theirs)
     return figures
@@ -61,14 +71,21 @@ def _figures(runs: dict[tuple[str, str], list[load.Run]]) -> dict[str, float]:
 
 def _far_end(found: Parts) -> tuple[subprocess.Popen[bytes], int]:
     """Start nginx over files; return it and its port."""
-    port, root, config = free_port(), BUILD / "dashboards" / "files", BUILD / "dashboards" / "nginx.conf"
-    for base in (root, root / PATH.strip("/")):  # the Go proxy takes the cluster's path off, or leaves it, as its route says
+    port, root, config = (
+        free_port(),
+        BUILD / "dashboards" / "files",
+        BUILD / "dashboards" / "nginx.conf",
+    )
+    # the Go proxy takes the cluster's path off, or leaves it, as its route says
+    for base in (root, root / PATH.strip("/")):
         base.mkdir(parents=True, exist_ok=True)
         for what, size in SIZES.items():
             (base / what).write_bytes(b"x" * size)
     config.write_text(
-        f"worker_processes 1;\ndaemon off;\nmaster_process off;\nuser root;\npid {config}.pid;\nerror_log {config}.err error;\n"
-        "events { worker_connections 1000; }\nhttp {\n  access_log off; sendfile on; keepalive_requests 100000000;\n"
+        f"worker_processes 1;\ndaemon off;\nmaster_process off;\nuser root;\npid"
+        f" {config}.pid;\nerror_log {config}.err error;\n"
+        "events { worker_connections 1000; }\nhttp {\n  access_log off; sendfile on;"
+        " keepalive_requests 100000000;\n"
         f"  server {{ listen 127.0.0.1:{port}; root {root}; }}\n}}\n"
     )
     process = subprocess.Popen(pinned(ENDPOINT_CORE, found.nginx, "-c", str(config)))

@@ -1,4 +1,5 @@
-"""A real gateway with a real cluster: back after its edge is killed, an edge without a server, and real TLS end to end with Dask."""
+"""A real gateway with a real cluster: back after its edge is killed, an edge without a server, and
+real TLS end to end with Dask."""
 
 from __future__ import annotations
 
@@ -45,23 +46,30 @@ def _serve(directory: pathlib.Path) -> subprocess.Popen[str]:
 
     config = directory / "daskgateway_config.py"
     config.write_text(
-        f"c = get_config()\nc.DaskGateway.state_dir = {str(directory / 'state')!r}\nc.DaskGateway.address = '127.0.0.1:0'\n"
+        f"c = get_config()\nc.DaskGateway.state_dir ="
+        f" {str(directory / 'state')!r}\nc.DaskGateway.address = '127.0.0.1:0'\n"
         f"c.Proxy.address = '127.0.0.1:0'\nc.LocalBackend.root = {str(directory / 'local')!r}\n"
         f"c.PasswordAuthenticator.users = {{{USER!r}: {hash_password(PASSWORD)!r}}}\n"
     )
     with (directory / "server.log").open("a") as log:
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
 
 
-def _measure(directory: pathlib.Path, server: subprocess.Popen[str], address: str) -> dict[str, float]:
+def _measure(
+    directory: pathlib.Path, server: subprocess.Popen[str], address: str
+) -> dict[str, float]:
     from distributed import Client
 
     from gateway import Gateway, GatewayCluster
 
     figures: dict[str, float] = {}
     gateway = Gateway(address, auth=(USER, PASSWORD))
-    cluster = GatewayCluster("bench", gateway=gateway, n_workers=1, options={"worker_memory": "6 GiB"})
+    cluster = GatewayCluster(
+        "bench", gateway=gateway, n_workers=1, options={"worker_memory": "6 GiB"}
+    )
     with Client(cluster, timeout=30) as client:
         client.wait_for_workers(1, timeout=60)
         figures |= _transfers(directory, cluster, client)
@@ -73,7 +81,9 @@ def _measure(directory: pathlib.Path, server: subprocess.Popen[str], address: st
         server.kill()
         server.wait()
         _end_edge(directory)
-        figures["cold_routes_s"] = statistics.median(_cold_start(directory, cluster.uid) for _ in range(COLD_STARTS))
+        figures["cold_routes_s"] = statistics.median(
+            _cold_start(directory, cluster.uid) for _ in range(COLD_STARTS)
+        )
         again = _serve(directory)
         try:
             assert again.stdout is not None
@@ -102,7 +112,8 @@ def _restart(directory: pathlib.Path, client: Any) -> float:
 
 
 def _cold_start(directory: pathlib.Path, uid: str) -> float:
-    """Start an edge with the server down; return the seconds until a known cluster's scheduler answers through it."""
+    """Start an edge with the server down; return the seconds until a known cluster's scheduler
+    answers through it."""
     import ssl
 
     from benchmarks.edge_parts import free_port
@@ -121,7 +132,10 @@ def _cold_start(directory: pathlib.Path, uid: str) -> float:
 
     def answers() -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", port), 1.0) as raw, context.wrap_socket(raw, server_hostname=f"{uid}.daskgateway"):
+            with (
+                socket.create_connection(("127.0.0.1", port), 1.0) as raw,
+                context.wrap_socket(raw, server_hostname=f"{uid}.daskgateway"),
+            ):
                 return True
         except (OSError, ssl.SSLError):
             return False
@@ -139,13 +153,16 @@ def _cold_start(directory: pathlib.Path, uid: str) -> float:
 
 
 def _transfers(directory: pathlib.Path, cluster: Any, client: Any) -> dict[str, float]:
-    """Return the seconds for 1 GiB to a worker and back, by the edge and straight to the scheduler, real TLS both."""
+    """Return the seconds for 1 GiB to a worker and back, by the edge and straight to the scheduler,
+    real TLS both."""
     from distributed import Client
 
     routes = json.loads((directory / "state" / "edge" / "routes.json").read_text())["routes"]
     host, port = next(route[3] for route in routes if route[0] == cluster.uid)
     times: dict[str, list[float]] = {}
-    with Client(f"tls://{host}:{port}", security=cluster.security, timeout=30, set_as_default=False) as straight:
+    with Client(
+        f"tls://{host}:{port}", security=cluster.security, timeout=30, set_as_default=False
+    ) as straight:
         for _ in range(TRANSFERS):
             for name, one in (("edge", client), ("direct", straight)):
                 for what, seconds in zip(("scatter", "gather"), _there_and_back(one)):

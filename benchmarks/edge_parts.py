@@ -1,4 +1,5 @@
-"""What the edge's benchmark needs and has not: the load generator, compiled; dask-gateway's proxy, out of its wheel; first bytes."""
+"""What the edge's benchmark needs and has not: the load generator, compiled; dask-gateway's proxy,
+out of its wheel; first bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +37,14 @@ class Parts:
 def parts() -> Parts:
     """Return them, made where they were not."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    return Parts(_load(), _go(), _debian("haproxy"), _debian("nginx"), _hello("ours", OUR_NAME), _hello("peer", f"daskgateway-{PEER_ID}"))
+    return Parts(
+        _load(),
+        _go(),
+        _debian("haproxy"),
+        _debian("nginx"),
+        _hello("ours", OUR_NAME),
+        _hello("peer", f"daskgateway-{PEER_ID}"),
+    )
 
 
 def _load() -> pathlib.Path:
@@ -51,7 +59,18 @@ def _load() -> pathlib.Path:
 def _go() -> pathlib.Path:
     made = BUILD / "dask-gateway-proxy"
     if not made.exists():
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps", "-d", str(BUILD), PEER]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            str(BUILD),
+            PEER,
+        ]
         subprocess.run(command, check=True)
         (wheel,) = BUILD.glob("dask_gateway_server-*.whl")
         with zipfile.ZipFile(wheel) as archive:
@@ -61,7 +80,9 @@ def _go() -> pathlib.Path:
 
 
 def _debian(name: str) -> str:
-    return shutil.which(name, path=SYSTEM_PATH) or sys.exit(f"{name} is not here; this installs it: make parts")
+    return shutil.which(name, path=SYSTEM_PATH) or sys.exit(
+        f"{name} is not here; this installs it: make parts"
+    )
 
 
 def _hello(what: str, name: str) -> pathlib.Path:

@@ -1,4 +1,5 @@
-"""The proxies that are compared, each started on a port of its own, pinned to one core, leading to the same far end."""
+"""The proxies that are compared, each started on a port of its own, pinned to one core, leading to
+the same far end."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def _go(found: Parts, far_end: int) -> tuple[Running, int]:
     port, http_port = free_port(), free_port()
     addresses = ["-address", f"127.0.0.1:{http_port}", "-tcp-address", f"127.0.0.1:{port}"]
     words = [str(found.go), *addresses, "-api-url", _peer_routes(far_end), "-log-level", "error"]
-    return _start(Running("go", port, found.peer_hello), words, DASK_GATEWAY_PROXY_TOKEN="t"), http_port
+    return _start(
+        Running("go", port, found.peer_hello), words, DASK_GATEWAY_PROXY_TOKEN="t"
+    ), http_port
 
 
 def haproxy(found: Parts, far_end: int) -> Running:
@@ -91,32 +94,50 @@ def haproxy(found: Parts, far_end: int) -> Running:
         f"backend scheduler\n  server one 127.0.0.1:{far_end}\n{splice}"
         "backend none\n  server none 127.0.0.1:9\n"
     )
-    return _serving(_start(Running("haproxy", port, found.our_hello), [found.haproxy, "-db", "-q", "-f", str(config)]))
+    return _serving(
+        _start(
+            Running("haproxy", port, found.our_hello),
+            [found.haproxy, "-db", "-q", "-f", str(config)],
+        )
+    )
 
 
 def nginx(found: Parts, far_end: int) -> Running:
     """nginx's stream module with buffers of 256 KiB."""
     port, config = free_port(), BUILD / "nginx.conf"
     config.write_text(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nworker_processes 1;\ndaemon off;\nmaster_process off;\n"
-        f"pid {BUILD}/nginx.pid;\nerror_log {BUILD}/nginx.err error;\nevents {{ worker_connections 19000; }}\nstream {{\n"
-        f"  map $ssl_preread_server_name $to {{ {OUR_NAME} 127.0.0.1:{far_end}; default 127.0.0.1:9; }}\n"
-        f"  server {{ listen 127.0.0.1:{port} backlog=4096; ssl_preread on; proxy_pass $to; proxy_timeout 10m;"
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nworker_processes 1;\ndaemon"
+        " off;\nmaster_process off;\n"
+        f"pid {BUILD}/nginx.pid;\nerror_log {BUILD}/nginx.err error;\nevents {{ worker_connections"
+        f" 19000; }}\nstream {{\n"
+        f"  map $ssl_preread_server_name $to {{ {OUR_NAME} 127.0.0.1:{far_end}; default"
+        f" 127.0.0.1:9; }}\n"
+        f"  server {{ listen 127.0.0.1:{port} backlog=4096; ssl_preread on; proxy_pass $to;"
+        f" proxy_timeout 10m;"
         " proxy_buffer_size 256k; tcp_nodelay on; }\n}\n"
     )
-    return _serving(_start(Running("nginx", port, found.our_hello), [found.nginx, "-c", str(config), "-g", ""]))
+    return _serving(
+        _start(Running("nginx", port, found.our_hello), [found.nginx, "-c", str(config), "-g", ""])
+    )
 
 
 def ours(found: Parts, far_end: int, name: str = "ours", *settings: str) -> Running:
     """This project's edge, with its routes from disk and no server."""
     port = free_port()
-    return _serving(_start(Running(name, port, found.our_hello), edge_command(BUILD / name, port, far_end, *settings)))
+    return _serving(
+        _start(
+            Running(name, port, found.our_hello),
+            edge_command(BUILD / name, port, far_end, *settings),
+        )
+    )
 
 
 def ours_http(found: Parts, dashboard: int) -> Running:
     """The same, for its dashboards."""
     port = free_port()
-    return _start(Running("ours", port, found.our_hello), edge_command(BUILD / "dashboards", port, dashboard))
+    return _start(
+        Running("ours", port, found.our_hello), edge_command(BUILD / "dashboards", port, dashboard)
+    )
 
 
 def edge_command(state: pathlib.Path, port: int, far_end: int, *settings: str) -> list[str]:
@@ -132,12 +153,21 @@ def edge_command(state: pathlib.Path, port: int, far_end: int, *settings: str) -
         "server_address": f"unix:{state}/no.sock",
         "max_connections_per_cluster": "20000",
     }
-    return [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in words.items()), *settings]
+    return [
+        sys.executable,
+        "-m",
+        "gateway",
+        "proxy",
+        *(f"--Proxy.{name}={value}" for name, value in words.items()),
+        *settings,
+    ]
 
 
 def _start(running: Running, command: list[str], **environment: str) -> Running:
     with (BUILD / f"{running.name}.log").open("wb") as log:
-        running.process = subprocess.Popen(pinned(PROXY_CORE, *command), env={**os.environ, **environment}, stdout=log, stderr=log)
+        running.process = subprocess.Popen(
+            pinned(PROXY_CORE, *command), env={**os.environ, **environment}, stdout=log, stderr=log
+        )
     return running
 
 
@@ -186,7 +216,11 @@ class _Routes(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             threading.Event().wait()
         targets = [
-            {"kind": "PATH", "path": f"/clusters/{UID}", "target": f"http://127.0.0.1:{self.far_end}"},
+            {
+                "kind": "PATH",
+                "path": f"/clusters/{UID}",
+                "target": f"http://127.0.0.1:{self.far_end}",
+            },
             {"kind": "SNI", "sni": PEER_ID, "target": f"tls://127.0.0.1:{self.far_end}"},
         ]
         body = json.dumps({"routes": targets, "id": 2}).encode()

@@ -1,4 +1,5 @@
-"""How rounds become figures: medians, spreads, ratios, a table, and the one JSON line at the end."""
+"""How rounds become figures: medians, spreads, ratios, a table, and the one JSON line at the
+end."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ def table(samples: Samples) -> str:
     width = max(len(what) for what, _ in samples.rows)
     lines = [f"{'':{width}}  {'':8} {'median':>10} {'min':>10} {'max':>10}  rounds"]
     for (what, whose), values in samples.rows.items():
-        numbers = " ".join(f"{_shown(value):>10}" for value in (statistics.median(values), min(values), max(values)))
+        numbers = " ".join(
+            f"{_shown(value):>10}"
+            for value in (statistics.median(values), min(values), max(values))
+        )
         lines.append(f"{what:{width}}  {whose:8} {numbers}  {len(values)}")
     return "\n".join(lines)
 
@@ -47,7 +51,8 @@ def last_line(section: str, found: Mapping[str, float]) -> str:
 
 
 def orders(rounds: int, sides: Sequence[str]) -> list[list[str]]:
-    """Return who goes first in each round: the order turns around, so that nobody always has the quieter half."""
+    """Return who goes first in each round: the order turns around, so that nobody always has the
+    quieter half."""
     return [list(sides) if number % 2 == 0 else list(reversed(sides)) for number in range(rounds)]
 
 

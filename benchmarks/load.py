@@ -1,8 +1,10 @@
-"""How many calls a second a server answers: h2load (C, Debian's nghttp2-client) on both sides, as HTTP/2 or as HTTP/1.1.
+"""How many calls a second a server answers: h2load (C, Debian's nghttp2-client) on both sides, as
+HTTP/2 or as HTTP/1.1.
 
-The same program with as many calls in flight, which needs about a tenth of a core: neither side waits for its client. HTTP/1.1 needs
-a connection for each call in flight; gRPC has them share one, as the channel of a client does, unless a Call says otherwise.
-What comes back is checked by its size, because h2load counts an error of gRPC, which is in the trailers, as a success.
+The same program with as many calls in flight, which needs about a tenth of a core: neither side
+waits for its client. HTTP/1.1 needs a connection for each call in flight; gRPC has them share one,
+as the channel of a client does, unless a Call says otherwise. What comes back is checked by its
+size, because h2load counts an error of gRPC, which is in the trailers, as a success.
 """
 
 from __future__ import annotations
@@ -56,12 +58,21 @@ def framed(message: Message) -> bytes:
     return b"\0" + struct.pack(">I", len(raw)) + raw
 
 
-def grpc_words(directory: pathlib.Path, listener: str, method: str, request: Message, authorization: str) -> list[str]:
+def grpc_words(
+    directory: pathlib.Path, listener: str, method: str, request: Message, authorization: str
+) -> list[str]:
     """Return h2load's words for a unary gRPC call over a server's socket, `unix:/path`."""
     body = directory / f"{method.rpartition('/')[2]}.body"
     body.write_bytes(framed(request))
     headers = ["content-type: application/grpc", "te: trailers", f"authorization: {authorization}"]
-    return ["-B", listener, "-d", str(body), *[word for header in headers for word in ("-H", header)], f"http://localhost{method}"]
+    return [
+        "-B",
+        listener,
+        "-d",
+        str(body),
+        *[word for header in headers for word in ("-H", header)],
+        f"http://localhost{method}",
+    ]
 
 
 def rest_words(port: int, path: str, cookie: str) -> list[str]:
@@ -85,12 +96,20 @@ def run(what: Call) -> Run:
         f"-D{SECONDS}",
         *what.words,
     ]
-    told = subprocess.run(call, capture_output=True, text=True, timeout=SECONDS + 60, check=True).stdout
+    told = subprocess.run(
+        call, capture_output=True, text=True, timeout=SECONDS + 60, check=True
+    ).stdout
     spent = machine.cpu_s([what.pid]) - before
     done, data, rate = _DONE.search(told), _DATA.search(told), _RATE.search(told)
     if done is None or data is None or rate is None:
         raise UnexpectedAnswers(told)
     answered, succeeded = int(done[2]), int(done[3])
-    if succeeded < answered or abs(int(data[1]) - answered * what.answer_bytes) > 2 * what.in_flight * what.answer_bytes:
-        raise UnexpectedAnswers(f"{answered} calls, {succeeded} succeeded, {data[1]} bytes where {what.answer_bytes} each were expected")
+    if (
+        succeeded < answered
+        or abs(int(data[1]) - answered * what.answer_bytes) > 2 * what.in_flight * what.answer_bytes
+    ):
+        raise UnexpectedAnswers(
+            f"{answered} calls, {succeeded} succeeded, {data[1]} bytes where {what.answer_bytes}"
+            f" each were expected"
+        )
     return Run(float(rate[1]), spent / max(1, answered) * 1e6)

@@ -17,8 +17,17 @@ TICK_HZ = os.sysconf("SC_CLK_TCK")
 
 def described() -> str:
     """Return the machine in one line."""
-    model = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown CPU")
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in _lines("/proc/cpuinfo")
+            if line.startswith("model name")
+        ),
+        "unknown CPU",
+    )
+    memory = next(
+        (int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0
+    )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return (
         f"{os.cpu_count()} CPUs ({model}), {memory / 2**20:.0f} GiB, Linux {platform.release()}, "
@@ -34,7 +43,8 @@ def _lines(path: str) -> list[str]:
 
 
 def busy_s() -> float:
-    """Return the CPU time that the whole machine has spent since it began, in seconds of one core."""
+    """Return the CPU time that the whole machine has spent since it began, in seconds of one
+    core."""
     fields = [int(field) for field in _lines("/proc/stat")[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / TICK_HZ
 

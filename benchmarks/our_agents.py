@@ -1,4 +1,5 @@
-"""Plays the agents inside the schedulers of our clusters that run nowhere: real streams, real credentials, real reports."""
+"""Plays the agents inside the schedulers of our clusters that run nowhere: real streams, real
+credentials, real reports."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from gateway.server.security.secrets import Keyring
 from gateway.wire import AUTHORIZATION
 
 AT_A_TIME = 50  # streams opened together
-NOWHERE = "192.0.2.1"  # of RFC 5737; nothing connects to it, and a loopback address is only believed of the local backend's agents
+# of RFC 5737; nothing connects to it, and a loopback address is only believed of the local
+# backend's agents
+NOWHERE = "192.0.2.1"
 READY_S = 60.0
 
 
@@ -48,27 +51,48 @@ class Agent:
 
     async def __aenter__(self) -> Agent:
         """Say hello and take the first directive."""
-        versions = {"python": "3.11.7", "dask": "2026.8.0", "distributed": "2026.8.0", "msgpack": "1.1.0", "cloudpickle": "3.1.1"}
+        versions = {
+            "python": "3.11.7",
+            "dask": "2026.8.0",
+            "distributed": "2026.8.0",
+            "msgpack": "1.1.0",
+            "cloudpickle": "3.1.1",
+        }
         await self.report(
-            snapshot=True, scheduler_address=f"tls://{NOWHERE}:1", dashboard_address=f"{NOWHERE}:1", versions=versions, idle_ms=-1
+            snapshot=True,
+            scheduler_address=f"tls://{NOWHERE}:1",
+            dashboard_address=f"{NOWHERE}:1",
+            versions=versions,
+            idle_ms=-1,
         )
         first = await self._call.read()
         if first is END:
-            raise RuntimeError(f"the server did not take an agent's report: {await self._call.details()}")
+            raise RuntimeError(
+                f"the server did not take an agent's report: {await self._call.details()}"
+            )
         self._beat_s = first.beat_interval_ms / 1000 or DEFAULT_BEAT_S
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._call.cancel()
 
     async def report(self, **fields: Any) -> None:
         """Send a report."""
         self._sequence += 1
-        await self._call.write(agent_pb2.AgentReport(sequence=self._sequence, no_client_ms=-1, **fields))
+        await self._call.write(
+            agent_pb2.AgentReport(sequence=self._sequence, no_client_ms=-1, **fields)
+        )
 
     async def beat(self) -> None:
-        """Give signs of life for ever, as often as the server wants them: who gives none is told to be silent after a while."""
-        await asyncio.sleep(random.uniform(0.0, self._beat_s))  # a thousand agents do not beat at one moment
+        """Give signs of life for ever, as often as the server wants them: who gives none is told to
+        be silent after a while."""
+        # a thousand agents do not beat at one moment
+        await asyncio.sleep(random.uniform(0.0, self._beat_s))
         while True:
             await self.report(beat=True)
             await asyncio.sleep(self._beat_s)
@@ -84,9 +108,14 @@ async def _hold(listener: str, state_dir: pathlib.Path, uids: Sequence[str]) -> 
     tokens = agent_tokens(state_dir)
     beats: list[asyncio.Task[None]] = []
     async with AsyncExitStack() as stack:
-        for chunk in batched(uids, AT_A_TIME):  # a connection takes so many streams, and each agent has its own in life
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(listener, [("grpc.use_local_subchannel_pool", 1)]))
-            agents = await asyncio.gather(*(stack.enter_async_context(Agent(channel, uid, tokens[uid])) for uid in chunk))
+        # a connection takes so many streams, and each agent has its own in life
+        for chunk in batched(uids, AT_A_TIME):
+            channel = await stack.enter_async_context(
+                grpc.aio.insecure_channel(listener, [("grpc.use_local_subchannel_pool", 1)])
+            )
+            agents = await asyncio.gather(
+                *(stack.enter_async_context(Agent(channel, uid, tokens[uid])) for uid in chunk)
+            )
             beats += [asyncio.create_task(agent.beat()) for agent in agents]
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -97,7 +126,13 @@ async def _hold(listener: str, state_dir: pathlib.Path, uids: Sequence[str]) -> 
 @contextmanager
 def held(gateway: OurGateway, uids: Sequence[str]) -> Iterator[None]:
     """Keep every cluster's agent connected meanwhile, by a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.our_agents", gateway.listener, str(gateway.state_dir)]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.our_agents",
+        gateway.listener,
+        str(gateway.state_dir),
+    ]
     process = processes.start(words, gateway.directory / "agents.log", cwd=processes.ROOT)
     try:
         assert process.stdin is not None

@@ -22,17 +22,24 @@ FOREVER_S = 100_000.0
 
 
 class OurGateway:
-    """Server and edge: passwords, logging and SQLite with synchronous=FULL, as anybody runs them."""
+    """Server and edge: passwords, logging and SQLite with synchronous=FULL, as anybody runs
+    them."""
 
-    def __init__(self, directory: pathlib.Path, *, noop: bool, users: Sequence[str] = (), extra: str = "") -> None:
+    def __init__(
+        self, directory: pathlib.Path, *, noop: bool, users: Sequence[str] = (), extra: str = ""
+    ) -> None:
         self.directory = directory
         self._users = [USER, *users]  # all with the same password
         directory.mkdir(parents=True)
         self.state_dir = directory / "state"
         self.stall_file = directory / "stall"
         self.port, self.edge_port = processes.free_ports(2)
-        # The server's own socket, by which users' calls come from the edge: what is on TCP is for agents, in TLS.
-        self.listener, self.address = f"unix:{self.state_dir}/server.sock", f"http://127.0.0.1:{self.edge_port}"
+        # The server's own socket, by which users' calls come from the edge: what is on TCP is for
+        # agents, in TLS.
+        self.listener, self.address = (
+            f"unix:{self.state_dir}/server.sock",
+            f"http://127.0.0.1:{self.edge_port}",
+        )
         self._config = directory / "daskgateway_config.py"
         self._config.write_text(self._common() + (self._noop() if noop else self._local()) + extra)
         self.process: subprocess.Popen[str] | None = None
@@ -43,8 +50,10 @@ class OurGateway:
             f"c.DaskGateway.state_dir = {str(self.state_dir)!r}\n"
             f"c.DaskGateway.address = '127.0.0.1:{self.port}'\n"
             f"c.Proxy.address = '127.0.0.1:{self.edge_port}'\n"
-            f"c.DaskGateway.max_clusters_per_user = c.DaskGateway.max_creates_per_minute = 0\n"  # one user stands for many
-            f"c.PasswordAuthenticator.users = {dict.fromkeys(self._users, hash_password(PASSWORD))!r}\n"
+            # one user stands for many
+            f"c.DaskGateway.max_clusters_per_user = c.DaskGateway.max_creates_per_minute = 0\n"
+            f"c.PasswordAuthenticator.users ="
+            f" {dict.fromkeys(self._users, hash_password(PASSWORD))!r}\n"
         )
 
     def _local(self) -> str:
@@ -78,7 +87,9 @@ class OurGateway:
         assert self.process is not None
         line = processes.read_line(self.process, READY_S)
         if re.search(r"serves on \S+ ", line) is None:
-            raise RuntimeError(f"the gateway did not start: {(self.directory / 'server.log').read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the gateway did not start: {(self.directory / 'server.log').read_text()[-2000:]}"
+            )
 
     def answers(self) -> bool:
         """Whether a user gets an answer through the edge now."""

@@ -1,6 +1,8 @@
-"""dask-gateway-server of PyPI as the one we are compared with: its environment, its configuration, its process.
+"""dask-gateway-server of PyPI as the one we are compared with: its environment, its configuration,
+its process.
 
-It gets the very versions of Dask and of what Dask imports that we run with, so that schedulers and workers start equally.
+It gets the very versions of Dask and of what Dask imports that we run with, so that schedulers and
+workers start equally.
 """
 
 from __future__ import annotations
@@ -19,8 +21,27 @@ from benchmarks import processes
 VERSION = "2026.3.0"
 VENV = processes.ROOT / ".venv-dgw"
 USER = "bench"
-REQUIREMENTS = (f"dask-gateway=={VERSION}", f"dask-gateway-server[local]=={VERSION}", "bokeh", "numpy", "pandas", "pyarrow")
-SHARED = ("dask", "distributed", "tornado", "msgpack", "cloudpickle", "bokeh", "numpy", "pandas", "pyarrow", "cryptography", "aiohttp")
+REQUIREMENTS = (
+    f"dask-gateway=={VERSION}",
+    f"dask-gateway-server[local]=={VERSION}",
+    "bokeh",
+    "numpy",
+    "pandas",
+    "pyarrow",
+)
+SHARED = (
+    "dask",
+    "distributed",
+    "tornado",
+    "msgpack",
+    "cloudpickle",
+    "bokeh",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "cryptography",
+    "aiohttp",
+)
 ENCRYPTION_KEY = "A" * 43 + "="  # without one it refuses a database in a file
 READY_S = 60.0
 FOREVER_S = 100_000.0
@@ -31,10 +52,19 @@ def make_venv() -> None:
     stamp = VENV / ".made"
     if stamp.exists():
         return
-    frozen = subprocess.run([sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
+    frozen = subprocess.run(
+        [sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+    ).stdout
     pins = [line for line in frozen.splitlines() if line.partition("==")[0].lower() in SHARED]
     subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    pip = [
+        str(VENV / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--quiet",
+        "install",
+    ]
     subprocess.run([*pip, *REQUIREMENTS, *pins], check=True)
     stamp.touch()
 
@@ -65,10 +95,12 @@ class PeerGateway:
 
     def _local(self) -> str:
         return self._common() + (
-            "c.DaskGateway.backend_class = 'dask_gateway_server.backends.local.UnsafeLocalBackend'\n"
+            "c.DaskGateway.backend_class ="
+            " 'dask_gateway_server.backends.local.UnsafeLocalBackend'\n"
             "c.LocalClusterConfig.worker_cores = 1\n"
             "c.LocalClusterConfig.worker_memory = '512 M'\n"
-            "c.LocalClusterConfig.scheduler_cmd = ['dask', 'scheduler']\n"  # its defaults are no longer installed by distributed
+            # its defaults are no longer installed by distributed
+            "c.LocalClusterConfig.scheduler_cmd = ['dask', 'scheduler']\n"
             "c.LocalClusterConfig.worker_cmd = ['dask', 'worker']\n"
         )
 
@@ -87,8 +119,14 @@ class PeerGateway:
     def launch(self) -> None:
         """Start it, and do not wait."""
         words = [str(VENV / "bin" / "dask-gateway-server"), "-f", str(self._config)]
-        env = {"PATH": f"{VENV / 'bin'}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.directory), "PYTHONUNBUFFERED": "1"}
-        self.process = processes.start(words, self.directory / "server.log", env=env, cwd=self.directory)
+        env = {
+            "PATH": f"{VENV / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.directory),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.process = processes.start(
+            words, self.directory / "server.log", env=env, cwd=self.directory
+        )
 
     def start(self) -> None:
         """Start it, and wait until its proxy answers."""
@@ -96,7 +134,10 @@ class PeerGateway:
         deadline = time.monotonic() + READY_S
         while not self.answers():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"dask-gateway-server is not ready: {(self.directory / 'server.log').read_text()[-2000:]}")
+                raise TimeoutError(
+                    f"dask-gateway-server is not ready:"
+                    f" {(self.directory / 'server.log').read_text()[-2000:]}"
+                )
             time.sleep(0.05)
 
     def answers(self) -> bool:
@@ -107,10 +148,22 @@ class PeerGateway:
             return False
         return True
 
-    def request(self, method: str, path: str, *, port: int = 0, headers: dict[str, str] | None = None, body: bytes | None = None) -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        port: int = 0,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Any:
         """Make one call; by default straight to the server."""
-        told = headers or {"Authorization": "Basic " + base64.b64encode(f"{USER}:x".encode()).decode()}
-        request = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", data=body, method=method, headers=told)
+        told = headers or {
+            "Authorization": "Basic " + base64.b64encode(f"{USER}:x".encode()).decode()
+        }
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port or self.port}{path}", data=body, method=method, headers=told
+        )
         return urllib.request.urlopen(request, timeout=30)
 
     def cookie(self) -> str:

@@ -1,6 +1,8 @@
-"""dask-gateway's backend of nothing: whatever is started runs at once. Runs in dask-gateway's own process and environment.
+"""dask-gateway's backend of nothing: whatever is started runs at once. Runs in dask-gateway's own
+process and environment.
 
-Names of workers are its secret until their processes report, so it writes them down for the benchmark that plays their scheduler.
+Names of workers are its secret until their processes report, so it writes them down for the
+benchmark that plays their scheduler.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Plays the schedulers of dask-gateway's clusters that run nowhere: the heartbeats of its own protocol."""
+"""Plays the schedulers of dask-gateway's clusters that run nowhere: the heartbeats of its own
+protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def tokens(gateway: PeerGateway) -> Mapping[str, str]:
     return {name: fernet.decrypt(token).decode() for name, token in rows}
 
 
-def beat(gateway: PeerGateway, name: str, token: str, count: int = 0, active: Sequence[str] = ()) -> None:
+def beat(
+    gateway: PeerGateway, name: str, token: str, count: int = 0, active: Sequence[str] = ()
+) -> None:
     """Send a heartbeat: how many workers the scheduler wants, and those that it has."""
     message = {
         "api_address": "http://127.0.0.1:1",
@@ -38,7 +41,12 @@ def beat(gateway: PeerGateway, name: str, token: str, count: int = 0, active: Se
         "closed_workers": [],
     }
     headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
-    gateway.request("POST", f"/api/v1/clusters/{name}/heartbeat", headers=headers, body=json.dumps(message).encode()).close()
+    gateway.request(
+        "POST",
+        f"/api/v1/clusters/{name}/heartbeat",
+        headers=headers,
+        body=json.dumps(message).encode(),
+    ).close()
 
 
 def activate(gateway: PeerGateway, names: Sequence[str]) -> None:
@@ -49,7 +57,8 @@ def activate(gateway: PeerGateway, names: Sequence[str]) -> None:
 
 
 def grow(gateway: PeerGateway, name: str, token: str, count: int, chunk: int) -> None:
-    """Ask for workers as a scheduler that was told to scale does, and let them join, a chunk with each heartbeat."""
+    """Ask for workers as a scheduler that was told to scale does, and let them join, a chunk with
+    each heartbeat."""
     beat(gateway, name, token, count)
     deadline = time.monotonic() + JOIN_S
     while len(workers := _workers(gateway, name)) < count:
@@ -63,4 +72,6 @@ def grow(gateway: PeerGateway, name: str, token: str, count: int, chunk: int) ->
 def _workers(gateway: PeerGateway, name: str) -> list[str]:
     """Return the workers that its backend was asked to start."""
     lines = gateway.names_file.read_text().splitlines()
-    return [worker for cluster, _, worker in (line.partition(" ") for line in lines) if cluster == name]
+    return [
+        worker for cluster, _, worker in (line.partition(" ") for line in lines) if cluster == name
+    ]

@@ -1,7 +1,9 @@
-"""Measures from within how long a server's event loop stands still: a timer that notes how late it comes. Standard library only.
+"""Measures from within how long a server's event loop stands still: a timer that notes how late it
+comes. Standard library only.
 
-It costs 200 short callbacks a second. The result is read by another process through a mapped file of two numbers: the longest
-stall in ms, and how much of it the thread could have run but the machine gave it no CPU.
+It costs 200 short callbacks a second. The result is read by another process through a mapped file
+of two numbers: the longest stall in ms, and how much of it the thread could have run but the
+machine gave it no CPU.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def _waited_ms(schedstat: int) -> float:
 
 
 def taken(path: pathlib.Path) -> tuple[float, float]:
-    """Return the longest stall since the last time it was taken, and the part of it without a CPU, in ms."""
+    """Return the longest stall since the last time it was taken, and the part of it without a CPU,
+    in ms."""
     with path.open("r+b") as file:
         found: tuple[float, float] = _FORMAT.unpack(file.read(_FORMAT.size))
         file.seek(0)
@@ -53,7 +56,8 @@ def taken(path: pathlib.Path) -> tuple[float, float]:
 
 
 def begin_with_uvloop(path: str) -> None:
-    """Measure every uvloop loop that this process makes later: for the configuration file of a server under test."""
+    """Measure every uvloop loop that this process makes later: for the configuration file of a
+    server under test."""
     import uvloop
 
     make = uvloop.new_event_loop

@@ -1,4 +1,5 @@
-"""Processes that a benchmark starts: on free ports of 127.0.0.1, below a directory of its own, and ended by pid."""
+"""Processes that a benchmark starts: on free ports of 127.0.0.1, below a directory of its own, and
+ended by pid."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ STOP_S = 60.0
 
 @contextmanager
 def scratch() -> Iterator[pathlib.Path]:
-    """Lend a directory on the checkout's own disk (a temporary file system would make fsync free), and remove it afterwards."""
+    """Lend a directory on the checkout's own disk (a temporary file system would make fsync free),
+    and remove it afterwards."""
     base = ROOT / ".bench"
     base.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=base, ignore_cleanup_errors=True) as name:
@@ -38,17 +40,29 @@ def free_ports(count: int) -> list[int]:
 
 
 def start(
-    words: Sequence[str], log: pathlib.Path, *, env: Mapping[str, str] | None = None, cwd: pathlib.Path | None = None
+    words: Sequence[str],
+    log: pathlib.Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: pathlib.Path | None = None,
 ) -> subprocess.Popen[str]:
     """Start a process whose standard output can be read, and whose errors go to a log."""
     with log.open("a") as errors:
         return subprocess.Popen(
-            list(words), stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=errors, text=True, env=env, cwd=cwd, start_new_session=True
+            list(words),
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
         )
 
 
 def read_line(process: subprocess.Popen[str], timeout_s: float) -> str:
-    """Return the next line that a process prints; TimeoutError if there is none in time, EOFError if it has ended."""
+    """Return the next line that a process prints; TimeoutError if there is none in time, EOFError
+    if it has ended."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], timeout_s)
     if not ready:

@@ -1,7 +1,9 @@
-"""What a server with 10,000 living clusters of 100 users does: 5,000 watches, changes, a restart, and nothing at all.
+"""What a server with 10,000 living clusters of 100 users does: 5,000 watches, changes, a restart,
+and nothing at all.
 
-`python -m benchmarks.scale [clusters]`. The no-op backend, a SQLite file, sign-in by API tokens and logging on. Calls and watches go over
-the server's own socket, but for the first answer after the restart, which comes through the edge.
+`python -m benchmarks.scale [clusters]`. The no-op backend, a SQLite file, sign-in by API tokens and
+logging on. Calls and watches go over the server's own socket, but for the first answer after the
+restart, which comes through the edge.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ class Room:
         return (("authorization", self.tokens[user]),)
 
     def channels(self) -> list[grpc.aio.Channel]:
-        """Return connections to call over; a channel carries so many calls at a time, and is one connection."""
+        """Return connections to call over; a channel carries so many calls at a time, and is one
+        connection."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         return [grpc.aio.insecure_channel(f"unix:{self.path}", options) for _ in range(CHANNELS)]
 
@@ -106,7 +109,9 @@ def _measured(samples: Samples, room: Room, watches: int) -> dict[str, float]:
     time.sleep(SETTLE_S)
     figures: dict[str, float] = {"idle_cpu_percent": _idle(room), "rss_mib": _rss_mib(room.pid)}
     own = list(room.clusters)[:watches]
-    alone_us = statistics.median(asyncio.run(_changes(room, list(room.clusters)[-CHANGES:])) for _ in range(3))
+    alone_us = statistics.median(
+        asyncio.run(_changes(room, list(room.clusters)[-CHANGES:])) for _ in range(3)
+    )
     watchers = Watchers(room.path)
     try:
         figures["watches_5000_s"] = _opened(watchers, room, own, own)
@@ -133,10 +138,16 @@ async def _fill(room: Room, count: int) -> float:
         credentials = credential_service_pb2_grpc.CredentialServiceStub(channels[0])
         for user in user_names():
             metadata = (("authorization", basic_credentials(user, PASSWORD)),)
-            made = await credentials.CreateToken(credential_pb.CreateTokenRequest(request_id=str(uuid.uuid4())), metadata=metadata)
+            made = await credentials.CreateToken(
+                credential_pb.CreateTokenRequest(request_id=str(uuid.uuid4())), metadata=metadata
+            )
             room.tokens[user] = f"Bearer {made.secret}"
         began = time.perf_counter()
-        await _spread(channels, range(count), lambda stub, number: _create(room, stub, user_names()[number % USERS]))
+        await _spread(
+            channels,
+            range(count),
+            lambda stub, number: _create(room, stub, user_names()[number % USERS]),
+        )
         return count / (time.perf_counter() - began)
     finally:
         await _close(channels)
@@ -148,7 +159,11 @@ async def _create(room: Room, stub: Stub, user: str) -> None:
     room.clusters[cluster.name] = user
 
 
-async def _spread(channels: Sequence[grpc.aio.Channel], items: Iterable[Item], call: Callable[[Stub, Item], Awaitable[None]]) -> None:
+async def _spread(
+    channels: Sequence[grpc.aio.Channel],
+    items: Iterable[Item],
+    call: Callable[[Stub, Item], Awaitable[None]],
+) -> None:
     """Do something for each item, IN_FLIGHT at a time, over all connections."""
     left = iter(items)
 
@@ -156,7 +171,9 @@ async def _spread(channels: Sequence[grpc.aio.Channel], items: Iterable[Item], c
         for item in left:
             await call(stub, item)
 
-    await asyncio.gather(*(work(Stub(channels[number % len(channels)])) for number in range(IN_FLIGHT)))
+    await asyncio.gather(
+        *(work(Stub(channels[number % len(channels)])) for number in range(IN_FLIGHT))
+    )
 
 
 async def _close(channels: Sequence[grpc.aio.Channel]) -> None:
@@ -178,12 +195,15 @@ def _rss_mib(pid: int) -> float:
 async def _change(room: Room, stub: Stub, name: str) -> None:
     """Change a cluster's label, so that nothing else follows from it."""
     cluster = pb.Cluster(name=name, labels={"changed": uuid.uuid4().hex})
-    request = service_pb.UpdateClusterRequest(cluster=cluster, update_mask=FieldMask(paths=["labels"]), request_id=str(uuid.uuid4()))
+    request = service_pb.UpdateClusterRequest(
+        cluster=cluster, update_mask=FieldMask(paths=["labels"]), request_id=str(uuid.uuid4())
+    )
     await stub.UpdateCluster(request, metadata=room.metadata(room.clusters[name]))
 
 
 async def _changes(room: Room, names: Sequence[str]) -> float:
-    """Change clusters one after the other; return the server's CPU time of one change, in microseconds."""
+    """Change clusters one after the other; return the server's CPU time of one change, in
+    microseconds."""
     channels = room.channels()
     try:
         stub = Stub(channels[0])
@@ -197,9 +217,15 @@ async def _changes(room: Room, names: Sequence[str]) -> float:
 
 
 def _opened(watchers: Watchers, room: Room, names: Sequence[str], owners: Sequence[str]) -> float:
-    """Open a watch of each cluster; return the seconds until all have their first state and their bookmark."""
+    """Open a watch of each cluster; return the seconds until all have their first state and their
+    bookmark."""
     calls = [
-        (room.tokens[room.clusters[owner]], service_pb.WatchClustersRequest(clusters=[name], bookmark_interval=Duration(seconds=600)))
+        (
+            room.tokens[room.clusters[owner]],
+            service_pb.WatchClustersRequest(
+                clusters=[name], bookmark_interval=Duration(seconds=600)
+            ),
+        )
         for name, owner in zip(names, owners)
     ]
     began = time.perf_counter()
@@ -232,14 +258,17 @@ def _told(watchers: Watchers, room: Room, names: Sequence[str]) -> float:
 
     asyncio.run(change_all())
     try:
-        watchers.until(lambda: all(now > then for now, then in zip(watchers.counts(), before)), 30.0)
+        watchers.until(
+            lambda: all(now > then for now, then in zip(watchers.counts(), before)), 30.0
+        )
     except TimeoutError as error:
         print(error)
     return sum(now > then for now, then in zip(watchers.counts(), before))
 
 
 def _fanout(samples: Samples, room: Room, watches: int) -> float:
-    """Watch one cluster by many, and change it; return the median of ms until the last one is told."""
+    """Watch one cluster by many, and change it; return the median of ms until the last one is
+    told."""
     name = next(iter(room.clusters))
     watchers = Watchers(room.path)
     try:
@@ -251,9 +280,13 @@ def _fanout(samples: Samples, room: Room, watches: int) -> float:
                 grpc.channel_ready_future(channel).result(10)
                 stub = Stub(channel)
                 cluster = pb.Cluster(name=name, labels={"changed": uuid.uuid4().hex})
-                update = service_pb.UpdateClusterRequest(cluster=cluster, update_mask=FieldMask(paths=["labels"]))
+                update = service_pb.UpdateClusterRequest(
+                    cluster=cluster, update_mask=FieldMask(paths=["labels"])
+                )
                 began = time.perf_counter()
-                pending = stub.UpdateCluster.future(update, metadata=room.metadata(room.clusters[name]))
+                pending = stub.UpdateCluster.future(
+                    update, metadata=room.metadata(room.clusters[name])
+                )
                 watchers.until(lambda before=before: watchers.events - before >= watches, LIMIT_S)  # type: ignore[misc]
                 samples.add("fan-out of one change, ms", OURS, (time.perf_counter() - began) * 1000)
                 pending.result(LIMIT_S)
@@ -264,7 +297,8 @@ def _fanout(samples: Samples, room: Room, watches: int) -> float:
 
 
 async def _rates(samples: Samples, room: Room) -> Mapping[str, float]:
-    """Send creates, then gets, at a rate that does not wait for answers; return the 99th percentiles."""
+    """Send creates, then gets, at a rate that does not wait for answers; return the 99th
+    percentiles."""
     channels = room.channels()
     names = list(room.clusters)
     try:
@@ -275,7 +309,9 @@ async def _rates(samples: Samples, room: Room) -> Mapping[str, float]:
 
         async def get(number: int) -> None:
             name = names[(number * 7919) % len(names)]
-            await stubs[number % CHANNELS].GetCluster(service_pb.GetClusterRequest(name=name), metadata=room.metadata(room.clusters[name]))
+            await stubs[number % CHANNELS].GetCluster(
+                service_pb.GetClusterRequest(name=name), metadata=room.metadata(room.clusters[name])
+            )
 
         creates = await _at_a_rate(create, CREATES_A_SECOND)
         await asyncio.sleep(SETTLE_S)
@@ -287,11 +323,15 @@ async def _rates(samples: Samples, room: Room) -> Mapping[str, float]:
 
 
 async def _list(room: Room, stub: Stub, number: int) -> None:
-    await stub.ListClusters(service_pb.ListClustersRequest(page_size=100), metadata=room.metadata(user_names()[number % USERS]))
+    await stub.ListClusters(
+        service_pb.ListClustersRequest(page_size=100),
+        metadata=room.metadata(user_names()[number % USERS]),
+    )
 
 
 async def _at_a_rate(call: Callable[[int], Awaitable[None]], a_second: int) -> list[float]:
-    """Return the ms of each call; one begins every 1/a_second, whether the others have ended or not."""
+    """Return the ms of each call; one begins every 1/a_second, whether the others have ended or
+    not."""
     took: list[float] = []
 
     async def one(number: int) -> None:
@@ -312,7 +352,8 @@ def _p99(values: Sequence[float]) -> float:
 
 
 def _restarts(samples: Samples, room: Room) -> float:
-    """Kill the server and start it again; return the median of seconds until the first answer through the edge."""
+    """Kill the server and start it again; return the median of seconds until the first answer
+    through the edge."""
     for _ in range(RESTARTS):
         assert room.gateway.process is not None
         room.gateway.process.kill()

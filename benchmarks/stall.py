@@ -1,7 +1,9 @@
-"""How long a server's event loop stands still while 1,000 workers are asked for and join, both by the protocol of its schedulers.
+"""How long a server's event loop stands still while 1,000 workers are asked for and join, both by
+the protocol of its schedulers.
 
-Our server's loop is measured from within (`benchmarks.probe`), and so is dask-gateway's. The workers run nowhere, all else is real: the
-wish, planning, storing, starting at the backend of nothing, and a scheduler's reports of workers that joined, 100 at a time.
+Our server's loop is measured from within (`benchmarks.probe`), and so is dask-gateway's. The
+workers run nowhere, all else is real: the wish, planning, storing, starting at the backend of
+nothing, and a scheduler's reports of workers that joined, 100 at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ WORKERS = 1000
 CHUNK = 100
 METADATA = (("authorization", AUTHORIZATION),)
 LIMIT_S = 60.0
-NAME, WAITING, SECONDS = "stall 0->1,000 workers, ms", "  of it without a CPU, ms", "0->1,000 workers joined, s"
+NAME, WAITING, SECONDS = (
+    "stall 0->1,000 workers, ms",
+    "  of it without a CPU, ms",
+    "0->1,000 workers joined, s",
+)
 
 
 def measure_ours(samples: Samples, gateway: OurGateway) -> None:
@@ -45,16 +51,22 @@ async def _grow_ours(gateway: OurGateway) -> float:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
         create = service_pb.CreateClusterRequest(request_id=str(uuid.uuid4()))
         cluster = await stub.CreateCluster(create, metadata=METADATA)
-        await stub.WaitCluster(service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_CREATING]), metadata=METADATA)
+        await stub.WaitCluster(
+            service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_CREATING]),
+            metadata=METADATA,
+        )
         tokens = await asyncio.to_thread(agent_tokens, gateway.state_dir)
         async with Agent(channel, cluster.uid, tokens[cluster.uid]) as agent:
-            wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_ACTIVE])
+            wait = service_pb.WaitClusterRequest(
+                name=cluster.name, states=[pb.CLUSTER_STATE_ACTIVE]
+            )
             cluster = await stub.WaitCluster(wait, metadata=METADATA)
             probe.taken(gateway.stall_file)
             began = time.perf_counter()
             spec = pb.ClusterSpec(worker_groups={"default": pb.WorkerGroup(count=WORKERS)})
             update = service_pb.UpdateClusterRequest(
-                cluster=pb.Cluster(name=cluster.name, spec=spec), update_mask=FieldMask(paths=["spec.worker_groups.default"])
+                cluster=pb.Cluster(name=cluster.name, spec=spec),
+                update_mask=FieldMask(paths=["spec.worker_groups.default"]),
             )
             await stub.UpdateCluster(update, metadata=METADATA)
             cluster = await _until(stub, cluster, lambda status: status.pending == WORKERS)
@@ -70,7 +82,9 @@ async def _grow_ours(gateway: OurGateway) -> float:
 
 
 async def _until(
-    stub: cluster_service_pb2_grpc.ClusterServiceStub, cluster: pb.Cluster, holds: Callable[[pb.WorkerGroupStatus], bool]
+    stub: cluster_service_pb2_grpc.ClusterServiceStub,
+    cluster: pb.Cluster,
+    holds: Callable[[pb.WorkerGroupStatus], bool],
 ) -> pb.Cluster:
     """Wait until a cluster's workers are so many."""
     while not holds(cluster.status.worker_groups["default"]):

@@ -1,7 +1,9 @@
-"""How long it takes to have a cluster, and a first result: ours and dask-gateway's, local backend on both sides, page cache warm.
+"""How long it takes to have a cluster, and a first result: ours and dask-gateway's, local backend
+on both sides, page cache warm.
 
-`python -m benchmarks.start [rounds]`. Each side has a server, an edge and one user's process that stay; a round is one cluster of each,
-and which side goes first turns around. Before each round everything of the one before has ended.
+`python -m benchmarks.start [rounds]`. Each side has a server, an edge and one user's process that
+stay; a round is one cluster of each, and which side goes first turns around. Before each round
+everything of the one before has ended.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     peer.make_venv()
     print(f"bench-start: {machine.described()}")
-    print(f"dgw = dask-gateway-server {peer.VERSION}, with our versions of Dask; seconds, {rounds} interleaved rounds")
+    print(
+        f"dgw = dask-gateway-server {peer.VERSION}, with our versions of Dask; seconds, {rounds}"
+        f" interleaved rounds"
+    )
     samples = Samples()
     with processes.scratch() as directory, machine.watched() as load:
         _readiness(samples, directory)
@@ -51,11 +56,14 @@ def main() -> None:
 
 
 def _readiness(samples: Samples, directory: pathlib.Path) -> None:
-    """Start each server until a user gets an answer through its edge; the first time warms the page cache and is not counted."""
+    """Start each server until a user gets an answer through its edge; the first time warms the page
+    cache and is not counted."""
     for number, order in enumerate(orders(READY_ROUNDS + 1, [OURS, DGW])):
         for whose in order:
             place = directory / f"ready-{whose}-{number}"
-            gateway = OurGateway(place, noop=False) if whose == OURS else PeerGateway(place, noop=False)
+            gateway = (
+                OurGateway(place, noop=False) if whose == OURS else PeerGateway(place, noop=False)
+            )
             began = time.perf_counter()
             gateway.launch()
             while not gateway.answers():
@@ -66,15 +74,28 @@ def _readiness(samples: Samples, directory: pathlib.Path) -> None:
 
 
 def _clusters(samples: Samples, directory: pathlib.Path, rounds: int) -> None:
-    ours, theirs = OurGateway(directory / OURS, noop=False), PeerGateway(directory / DGW, noop=False)
+    ours, theirs = (
+        OurGateway(directory / OURS, noop=False),
+        PeerGateway(directory / DGW, noop=False),
+    )
     users: dict[str, subprocess.Popen[str]] = {}
     try:
         ours.start()
         theirs.start()
         places = {OURS: ours.directory, DGW: theirs.directory}
-        users[OURS] = _user(ours.directory, [sys.executable], "ours", ours.address, "", USER, PASSWORD)
+        users[OURS] = _user(
+            ours.directory, [sys.executable], "ours", ours.address, "", USER, PASSWORD
+        )
         proxy, python = f"gateway://127.0.0.1:{theirs.tcp_port}", peer.VENV / "bin" / "python"
-        users[DGW] = _user(theirs.directory, [str(python)], "dgw", f"http://127.0.0.1:{theirs.proxy_port}", proxy, peer.USER, "x")
+        users[DGW] = _user(
+            theirs.directory,
+            [str(python)],
+            "dgw",
+            f"http://127.0.0.1:{theirs.proxy_port}",
+            proxy,
+            peer.USER,
+            "x",
+        )
         for number, order in enumerate(orders(rounds + 1, [OURS, DGW])):
             for whose in order:
                 found = _ask(users[whose], places[whose])
@@ -91,8 +112,14 @@ def _clusters(samples: Samples, directory: pathlib.Path, rounds: int) -> None:
 
 def _user(directory: pathlib.Path, python: list[str], *words: str) -> subprocess.Popen[str]:
     script = processes.ROOT / "benchmarks" / "user.py"
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("DASK", "PYTHONPATH"))}
-    user = processes.start([*python, str(script), *words], directory / "user.log", env=env, cwd=directory)
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("DASK", "PYTHONPATH"))
+    }
+    user = processes.start(
+        [*python, str(script), *words], directory / "user.log", env=env, cwd=directory
+    )
     processes.read_line(user, ANSWER_S)
     return user
 
@@ -124,7 +151,8 @@ def _running(places: dict[str, pathlib.Path]) -> list[int]:
 
 
 def _marked(pid: int, places: dict[str, pathlib.Path]) -> bool:
-    """Whether a process was started with one of our directories in its environment: dask-gateway's run elsewhere."""
+    """Whether a process was started with one of our directories in its environment: dask-gateway's
+    run elsewhere."""
     try:
         environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

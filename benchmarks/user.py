@@ -1,7 +1,8 @@
-"""A user in a process of their own, of either gateway: asks for a cluster and computes on it, and prints how long that took.
+"""A user in a process of their own, of either gateway: asks for a cluster and computes on it, and
+prints how long that took.
 
-Run by path, in the environment of the gateway it is a user of; imports nothing of the benchmarks. Each line on standard input is
-one cluster, the answer is one line of JSON.
+Run by path, in the environment of the gateway it is a user of; imports nothing of the benchmarks.
+Each line on standard input is one cluster, the answer is one line of JSON.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ def add(x: int) -> int:
 
 
 def one_cluster(gateway: Any, kept: list[Any]) -> dict[str, float]:
-    """Return the seconds until new_cluster() returned, until a client was connected, and until the first result."""
+    """Return the seconds until new_cluster() returned, until a client was connected, and until the
+    first result."""
     began = time.perf_counter()
     cluster = gateway.new_cluster()
     new_cluster_s = time.perf_counter() - began
-    kept.append(cluster)  # dask-gateway's client hangs for ever if a Gateway is collected on its own event loop
+    # dask-gateway's client hangs for ever if a Gateway is collected on its own event loop
+    kept.append(cluster)
     cluster.scale(1)
     client = cluster.get_client()
     client_s = time.perf_counter() - began

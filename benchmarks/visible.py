@@ -1,6 +1,8 @@
-"""How long it takes from a worker's joining its scheduler until GetCluster shows it: a real local cluster, one clock.
+"""How long it takes from a worker's joining its scheduler until GetCluster shows it: a real local
+cluster, one clock.
 
-The scheduler itself notes when a worker joins, by a plugin of the benchmark's client; beside it GetCluster is asked again and again.
+The scheduler itself notes when a worker joins, by a plugin of the benchmark's client; beside it
+GetCluster is asked again and again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Thousands of open watches in one process, cheap enough not to be what is measured: HTTP/2 by hand over the server's own socket.
+"""Thousands of open watches in one process, cheap enough not to be what is measured: HTTP/2 by hand
+over the server's own socket.
 
-A client library costs 50 us and more for a message; this one reads frames (RFC 9113) and counts gRPC's messages. It knows just what
-the benchmark needs of both.
+A client library costs 50 us and more for a message; this one reads frames (RFC 9113) and counts
+gRPC's messages. It knows just what the benchmark needs of both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + bytes([kind, flags])
+        + struct.pack(">I", stream)
+        + payload
+    )
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
@@ -87,15 +93,24 @@ class _Connection:
         self._next = 1
         self._received = bytearray()
         window = _frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, BIG_WINDOW))
-        self.socket.sendall(PREFACE + window + _frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", BIG_WINDOW)))
+        self.socket.sendall(
+            PREFACE + window + _frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", BIG_WINDOW))
+        )
 
     def call(self, method: bytes, authorization: bytes, request: Message) -> None:
         """Open a stream with one request."""
         stream, self._next = self._next, self._next + 2
         headers = b"\x83\x86" + _literal(b":path", method) + _literal(b":authority", b"localhost")
-        headers += _literal(b"content-type", b"application/grpc") + _literal(b"te", b"trailers") + _literal(b"authorization", authorization)
+        headers += (
+            _literal(b"content-type", b"application/grpc")
+            + _literal(b"te", b"trailers")
+            + _literal(b"authorization", authorization)
+        )
         self.streams[stream] = _Stream()
-        self.socket.sendall(_frame(HEADERS, END_HEADERS, stream, headers) + _frame(DATA, END_STREAM, stream, framed(request)))
+        self.socket.sendall(
+            _frame(HEADERS, END_HEADERS, stream, headers)
+            + _frame(DATA, END_STREAM, stream, framed(request))
+        )
 
     def read(self) -> None:
         """Take what has come."""
@@ -155,14 +170,21 @@ class Watchers:
 
     def counts(self) -> list[int]:
         """Return how many messages each stream has had."""
-        return [len(stream.messages) for connection in self._connections for stream in connection.streams.values()]
+        return [
+            len(stream.messages)
+            for connection in self._connections
+            for stream in connection.streams.values()
+        ]
 
     def until(self, holds: Callable[[], bool], limit_s: float) -> float:
-        """Read until something holds; return how many seconds that took. TimeoutError if it does not in time."""
+        """Read until something holds; return how many seconds that took. TimeoutError if it does
+        not in time."""
         began = time.perf_counter()
         while not holds():
             if time.perf_counter() - began > limit_s:
-                raise TimeoutError(f"watches: {self.events} events, {self.failed} ended after {limit_s:g} s")
+                raise TimeoutError(
+                    f"watches: {self.events} events, {self.failed} ended after {limit_s:g} s"
+                )
             for key, _ in self._selector.select(0.05):
                 key.data.read()
         return time.perf_counter() - began

@@ -1,4 +1,5 @@
-"""How the documentation is built: `make docs`. Pages are Markdown, the reference is made from docstrings."""
+"""How the documentation is built: `make docs`. Pages are Markdown, the reference is made from
+docstrings."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ highlight_language = "none"
 smartquotes = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
-suppress_warnings = ["misc.highlighting_failure"]  # a command over several lines is none that the lexer of consoles knows
+# a command over several lines is none that the lexer of consoles knows
+suppress_warnings = ["misc.highlighting_failure"]
 
 default_role = "literal"  # docstrings write `code` as Markdown does
 autodoc_member_order = "bysource"
@@ -45,11 +47,16 @@ autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 100
 
 html_theme = "alabaster"
-html_theme_options = {"description": "Dask clusters as a service, over gRPC", "fixed_sidebar": True, "page_width": "1200px"}
+html_theme_options = {
+    "description": "Dask clusters as a service, over gRPC",
+    "fixed_sidebar": True,
+    "page_width": "1200px",
+}
 html_show_copyright = html_show_sphinx = html_copy_source = False
 
 BUILTINS = frozenset(dir(builtins))
-OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")  # links out of this folder, which lead somewhere in the repository only
+# links out of this folder, which lead somewhere in the repository only
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
 
 def _stay_inside(_: Sphinx, __: str, source: list[str]) -> None:
@@ -58,7 +65,9 @@ def _stay_inside(_: Sphinx, __: str, source: list[str]) -> None:
 
 def _signature(_: Sphinx, what: str, __: str, obj: Any, *rest: Any) -> tuple[str, str] | None:
     """Leave out how answers are made: nobody makes them by hand."""
-    return ("", "") if what == "class" and isinstance(obj, type) and issubclass(obj, Answer) else None
+    return (
+        ("", "") if what == "class" and isinstance(obj, type) and issubclass(obj, Answer) else None
+    )
 
 
 def _no_links_to_builtins(_: Sphinx, doctree: nodes.document) -> None:

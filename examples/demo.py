@@ -1,4 +1,5 @@
-"""The main job, once: start a gateway, ask it for a cluster, compute on it, and show where to go on.
+"""The main job, once: start a gateway, ask it for a cluster, compute on it, and show where to go
+on.
 
 usage: python examples/demo.py [--once]
 """
@@ -24,7 +25,9 @@ def served(directory: str) -> Iterator[str]:
     """Run a server and an edge, and yield the address users know them by."""
     words = [sys.executable, "-m", "gateway", "serve", "--config", str(HERE / "demo_config.py")]
     environment = os.environ | {"DEMO_DIRECTORY": directory}
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    server = subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     try:
         assert server.stdout is not None
         found = re.search(r"serves on (\S+)", server.stdout.readline())
@@ -50,8 +53,14 @@ def compute(address: str) -> None:
             print(f"  two workers are there after {time.perf_counter() - began:.1f} s")
             x = da.random.default_rng(7).random((8000, 8000), chunks=(1000, 1000))
             mean = ((x + x.T) / 2).mean(axis=0).std().compute()
-            print(f"  the spread of column means of an 8000 x 8000 random matrix, made symmetric: {mean:.6f}")
-            print(f"  computed on {len(client.scheduler_info()['workers'])} workers; {time.perf_counter() - began:.1f} s in all")
+            print(
+                f"  the spread of column means of an 8000 x 8000 random matrix, made symmetric:"
+                f" {mean:.6f}"
+            )
+            print(
+                f"  computed on {len(client.scheduler_info()['workers'])} workers;"
+                f" {time.perf_counter() - began:.1f} s in all"
+            )
         print(f"  dashboard (once, within a minute): {cluster.gateway.dashboard_url('demo')}")
         yield_to_user(address)
 
@@ -62,7 +71,10 @@ def yield_to_user(address: str) -> None:
     print(f"  export DASKGATEWAY_ADDRESS={address} DASKGATEWAY_USER=demo DASKGATEWAY_PASSWORD=demo")
     print(f"  {pathlib.Path(sys.executable).parent}/daskgateway clusters scale demo 4")
     print(f"  {pathlib.Path(sys.executable).parent}/daskgateway clusters watch")
-    print(f"  curl -u demo:demo -H 'content-type: application/json' -d '{{}}' {address}/daskgateway.v1.ClusterService/ListClusters")
+    print(
+        f"  curl -u demo:demo -H 'content-type: application/json' -d '{{}}'"
+        f" {address}/daskgateway.v1.ClusterService/ListClusters"
+    )
     if "--once" in sys.argv:
         return
     print("Ctrl-C stops all of it.", flush=True)

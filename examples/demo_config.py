@@ -1,4 +1,5 @@
-"""Configuration of the demo: everything below one directory, on free ports, with the password `demo` for any user name."""
+"""Configuration of the demo: everything below one directory, on free ports, with the password
+`demo` for any user name."""
 
 import os
 

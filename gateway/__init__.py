@@ -1,6 +1,7 @@
 """Dask clusters as a service: `from gateway import Gateway, GatewayCluster`.
 
-Names are imported when they are first used, so that the server does not load the client, nor the client the server.
+Names are imported when they are first used, so that the server does not load the client, nor the
+client the server.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from gateway.client.calls.settings import Auth, BasicAuth, TokenAuth
     from gateway.client.dask.cluster import AsyncGatewayCluster, GatewayCluster
     from gateway.client.gateway import Gateway
-    from gateway.client.model import Bookmark, Cluster, ClusterState, Event, Scope, WatchEvent, WatchEventType
+    from gateway.client.model import (
+        Bookmark,
+        Cluster,
+        ClusterState,
+        Event,
+        Scope,
+        WatchEvent,
+        WatchEventType,
+    )
 
 __version__ = "0.1.0"
 __all__ = [

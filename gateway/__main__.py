@@ -1,6 +1,8 @@
-"""The `daskgateway` command: the client's commands, and those of server and edge where these are installed.
+"""The `daskgateway` command: the client's commands, and those of server and edge where these are
+installed.
 
-Everything heavy is imported by the command that needs it, so that `daskgateway clusters list` starts fast.
+Everything heavy is imported by the command that needs it, so that `daskgateway clusters list`
+starts fast.
 """
 
 from __future__ import annotations
@@ -20,12 +22,21 @@ from gateway import __version__
 from gateway.printable import printable
 from gateway.wire import DISTRIBUTION
 
-SERVER_COMMANDS = ("serve", "check-config", "confirm-database", "generate-config", "show-config", "hash-password", "proxy")
+SERVER_COMMANDS = (
+    "serve",
+    "check-config",
+    "confirm-database",
+    "generate-config",
+    "show-config",
+    "hash-password",
+    "proxy",
+)
 EXIT_CONFIGURATION = 2
 
 
 class _Commands(click.Group):
-    """The commands of server and edge, and those of the client, which are imported only when asked for."""
+    """The commands of server and edge, and those of the client, which are imported only when asked
+    for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *_client_commands()]
@@ -48,7 +59,12 @@ def main() -> None:
 
 
 _config_option = click.option(
-    "-f", "--config", "path", metavar="FILE", default=None, help="Configuration file; by default daskgateway_config.py here."
+    "-f",
+    "--config",
+    "path",
+    metavar="FILE",
+    default=None,
+    help="Configuration file; by default daskgateway_config.py here.",
 )
 _words = click.argument("words", nargs=-1, type=click.UNPROCESSED)
 _PASSING = {"ignore_unknown_options": True}
@@ -61,13 +77,16 @@ def _fail(message: str) -> None:
 
 def _server_only(import_it: Callable[[], Any]) -> Any:
     """Return what is imported, or end with the command that installs it."""
-    # The server starts processes; gRPC's fork handlers would stop its threads each time, and it logs what is no concern of ours.
+    # The server starts processes; gRPC's fork handlers would stop its threads each time, and it
+    # logs what is no concern of ours.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         return import_it()
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; the server needs: pip install '{DISTRIBUTION}[server]'")
+        return _fail(
+            f"{error.name} is not installed; the server needs: pip install '{DISTRIBUTION}[server]'"
+        )
 
 
 def _app() -> Any:
@@ -115,7 +134,8 @@ class PrintableFormatter(logging.Formatter):
 
 
 def _log_to_stderr(level: str) -> None:
-    # What the format does not show is not found out with every line (docs.python.org/3/howto/logging.html#optimization).
+    # What the format does not show is not found out with every line
+    # (docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = logging.StreamHandler(sys.stderr)
@@ -165,20 +185,28 @@ def check_config(path: str | None, words: tuple[str, ...]) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_words
 def confirm_database(path: str | None, yes: bool, words: tuple[str, ...]) -> None:
-    """Let a database stay that the server doubts, such as a backup: what runs unknown to it is ended.
+    """Let a database stay that the server doubts, such as a backup: what runs unknown to it is
+    ended.
 
-    The server ends nothing by a database that is older than the one it last used, or another one. To go back to the right one needs no
-    word: stop the server, put that database there, and start it again.
+    The server ends nothing by a database that is older than the one it last used, or another one.
+    To go back to the right one needs no word: stop the server, put that database there, and start
+    it again.
     """
     found = _settings(path, words)
     from gateway.server.keeping import confirm
 
     doubt = confirm.find(pathlib.Path(found.server.state_dir).expanduser())
     if doubt is None:
-        click.echo("nothing is doubted (a server that has just begun looks for a minute before it knows)")
+        click.echo(
+            "nothing is doubted (a server that has just begun looks for a minute before it knows)"
+        )
         return
     click.echo(printable(doubt.words))
-    end = f", and end these {doubt.processes} processes and what their users compute" if doubt.processes else ""
+    end = (
+        f", and end these {doubt.processes} processes and what their users compute"
+        if doubt.processes
+        else ""
+    )
     if not yes and not click.confirm(f"Keep this database{end}?"):
         click.echo("nothing is changed")
         sys.exit(1)
@@ -201,7 +229,13 @@ def show_config(path: str | None, words: tuple[str, ...]) -> None:
 
 
 @main.command("generate-config", context_settings=_PASSING)
-@click.option("-o", "--output", metavar="FILE", default=None, help="Write to a file, which must not exist yet.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default=None,
+    help="Write to a file, which must not exist yet.",
+)
 @_words
 def generate_config(output: str | None, words: tuple[str, ...]) -> None:
     """Write a configuration file with every setting, its help and its default."""
@@ -239,11 +273,20 @@ def hash_password(password: str) -> None:
 @main.command(context_settings=_PASSING)
 @_config_option
 @click.option("--ready-fd", type=int, default=None, hidden=True)
-@click.option("--words-fd", type=int, default=None, hidden=True, help="Where the server writes all other words, once it knows them.")
+@click.option(
+    "--words-fd",
+    type=int,
+    default=None,
+    hidden=True,
+    help="Where the server writes all other words, once it knows them.",
+)
 @_words
-def proxy(path: str | None, ready_fd: int | None, words_fd: int | None, words: tuple[str, ...]) -> None:
+def proxy(
+    path: str | None, ready_fd: int | None, words_fd: int | None, words: tuple[str, ...]
+) -> None:
     """Run the edge by itself. Settings may follow as --Proxy.trait=value."""
-    # Loading takes most of a second. Until its handler stands, SIGHUP would end the edge; nothing is lost: certificates are read later.
+    # Loading takes most of a second. Until its handler stands, SIGHUP would end the edge; nothing
+    # is lost: certificates are read later.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def module() -> Any:

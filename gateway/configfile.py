@@ -1,6 +1,8 @@
-"""How a configuration file is read, strictly: an unknown name or a wrong value is one clear error, never passed over.
+"""How a configuration file is read, strictly: an unknown name or a wrong value is one clear error,
+never passed over.
 
-Shared by server and edge; knows neither. Values are traitlets configuration: `c.Class.trait = value`.
+Shared by server and edge; knows neither. Values are traitlets configuration: `c.Class.trait =
+value`.
 """
 
 from __future__ import annotations
@@ -22,15 +24,18 @@ from gateway.custody import file_problem
 MAX_DEPTH = 20  # of values in values that are looked at
 
 DEFAULT_FILE = "daskgateway_config.py"
-SECRETS = ("password", "token", "secret", "users")  # parts of the names of settings that nobody else is to see
+# parts of the names of settings that nobody else is to see
+SECRETS = ("password", "token", "secret", "users")
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; the text says where and what would be right, on one line a problem."""
+    """The configuration cannot be used; the text says where and what would be right, on one line a
+    problem."""
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration of a file (None: `daskgateway_config.py` here, if there is one) and of `--Class.trait=value` words."""
+    """Return the configuration of a file (None: `daskgateway_config.py` here, if there is one) and
+    of `--Class.trait=value` words."""
     config = Config()
     if path is None and pathlib.Path(DEFAULT_FILE).exists():
         path = DEFAULT_FILE
@@ -50,7 +55,9 @@ def from_words(words: Sequence[str]) -> Config:
 
 def _read(path: pathlib.Path) -> Config:
     if not path.is_file():
-        raise ConfigurationError(f"{path}: there is no such file; `daskgateway generate-config` writes one")
+        raise ConfigurationError(
+            f"{path}: there is no such file; `daskgateway generate-config` writes one"
+        )
     if wrong := file_problem(path, secret=False):  # it is a program, and would be run
         raise ConfigurationError(wrong)
     try:
@@ -58,7 +65,11 @@ def _read(path: pathlib.Path) -> Config:
     except SyntaxError as error:
         raise ConfigurationError(f"{path}, line {error.lineno}: {error.msg}") from None
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(sys.exc_info()[2]) if frame.filename.endswith(path.name)]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(sys.exc_info()[2])
+            if frame.filename.endswith(path.name)
+        ]
         where = f", line {lines[-1]}" if lines else ""
         raise ConfigurationError(f"{path}{where}: {type(error).__name__}: {error}") from None
 
@@ -67,7 +78,9 @@ def _override(config: Config, word: str) -> None:
     name, equals, text = word.removeprefix("--").partition("=")
     section, dot, trait = name.partition(".")
     if not (word.startswith("--") and equals and dot and section[:1].isupper() and trait):
-        raise ConfigurationError(f"{word}: settings on the command line look like --Class.trait=value")
+        raise ConfigurationError(
+            f"{word}: settings on the command line look like --Class.trait=value"
+        )
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -86,7 +99,9 @@ def problems(config: Config, classes: Iterable[type[Configurable]]) -> list[str]
         traits = known[section].class_traits(config=True)
         for name, value in values.items():
             if name not in traits:
-                found.append(f"c.{section}.{name}: {section} has no such setting{_meant(name, traits)}")
+                found.append(
+                    f"c.{section}.{name}: {section} has no such setting{_meant(name, traits)}"
+                )
             elif not isinstance(value, LazyConfigValue):
                 found += _wrong_value(known[section], section, name, value)
     return found
@@ -127,16 +142,27 @@ def check(config: Config, classes: Iterable[type[Configurable]]) -> None:
         raise ConfigurationError("\n".join(found))
 
 
+def _summary(cls: type) -> str:
+    """Return the first paragraph of a class's docstring, in one line."""
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
 def template(classes: Iterable[type[Configurable]]) -> str:
     """Return a configuration file with every setting commented out, with its help and default."""
     parts = [
-        "# Configuration of daskgateway. Every setting is shown with its default; take off the # to change one.",
+        "# Configuration of daskgateway. Every setting is shown with its default; take off the #"
+        " to change one.",
         "",
         "c = get_config()  # noqa: F821",
         "",
     ]
     for cls in classes:
-        parts += [f"# {'-' * 76}", f"# {cls.__name__}: {(cls.__doc__ or '').strip().splitlines()[0]}", f"# {'-' * 76}", ""]
+        parts += [
+            f"# {'-' * 76}",
+            f"# {cls.__name__}: {_summary(cls)}",
+            f"# {'-' * 76}",
+            "",
+        ]
         for name, trait in sorted(cls.class_traits(config=True).items()):
             parts += [f"# {line}" for line in str(trait.help).strip().splitlines()]
             parts += [f"# c.{cls.__name__}.{name} = {_default(cls, name)}", ""]
@@ -144,22 +170,33 @@ def template(classes: Iterable[type[Configurable]]) -> str:
 
 
 def _default(cls: type[Configurable], name: str) -> str:
-    """Return a default as it is written; a text that is made when it is needed is that of this account on this machine."""
+    """Return a default as it is written; a text that is made when it is needed is that of this
+    account on this machine."""
     trait = cls.class_traits()[name]
     made = isinstance(trait, Unicode) and hasattr(cls, f"_{name}_default")
     return repr(getattr(cls(), name)) if made else str(trait.default_value_repr())
 
 
 def _is_secret(trait: str) -> bool:
-    return any(word in trait for word in SECRETS) and not trait.endswith("_file") and not trait.startswith("max_")
+    return (
+        any(word in trait for word in SECRETS)
+        and not trait.endswith("_file")
+        and not trait.startswith("max_")
+    )
 
 
 def exposed(path: str | None) -> str:
-    """Return what secrets a configuration file tells that others can read; an empty text if none, or nobody else can."""
+    """Return what secrets a configuration file tells that others can read; an empty text if none,
+    or nobody else can."""
     file = pathlib.Path(path or DEFAULT_FILE)
     if not file.is_file() or not (wrong := file_problem(file, secret=True)):
         return ""
-    told = [f"c.{section}.{trait}" for section, values in _read(file).items() for trait in values if _is_secret(trait)]
+    told = [
+        f"c.{section}.{trait}"
+        for section, values in _read(file).items()
+        for trait in values
+        if _is_secret(trait)
+    ]
     return f"{wrong}, or put {', '.join(sorted(told))} elsewhere: they are secrets" if told else ""
 
 

@@ -1,4 +1,5 @@
-"""How many files and sockets a process may have open, and whether that is enough for what it is configured to do."""
+"""How many files and sockets a process may have open, and whether that is enough for what it is
+configured to do."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Demand:
         return self.kept + self.each * self.wished
 
     def fitting(self, limit: int) -> tuple[int, str]:
-        """Return how many are possible within a limit, and what is to be said about it, which is nothing if the wish is met.
+        """Return how many are possible within a limit, and what is to be said about it, which is
+        nothing if the wish is met.
 
         ConfigurationError if that is less than the least.
         """
@@ -37,22 +39,32 @@ class Demand:
         if most < (least := min(self.wished, self.least)):
             needed = self.kept + self.each * least
             raise ConfigurationError(
-                f"the limit on open files is {limit}; {self.setting} = {self.wished} takes {self.descriptors},"
+                f"the limit on open files is {limit}; {self.setting} = {self.wished} takes"
+                f" {self.descriptors},"
                 f" and with less than {needed} nothing is served: {RAISE}"
             )
         if most == self.wished:
             return most, ""
         takes = f"{self.setting} = {self.wished} takes {self.descriptors}"
-        return most, f"the limit on open files, {limit}, permits {most} {self.what}; {takes}: {RAISE}"
+        return (
+            most,
+            f"the limit on open files, {limit}, permits {most} {self.what}; {takes}: {RAISE}",
+        )
 
 
 def raise_descriptor_limit(most: int = UNLIMITED) -> int:
-    """Let the process open so many files, as far as the administrator permits (the hard limit); return how many it may open."""
-    soft, hard = (UNLIMITED if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    """Let the process open so many files, as far as the administrator permits (the hard limit);
+    return how many it may open."""
+    soft, hard = (
+        UNLIMITED if limit == resource.RLIM_INFINITY else limit
+        for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
     wished = min(most, hard)
     if soft >= wished:
         return soft
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wished, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wished, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        )
         return wished
     return soft

@@ -1,9 +1,11 @@
-"""Fair shares of something of which there is only so much at a time. Pure: no tasks, no timers; the clock is handed in.
+"""Fair shares of something of which there is only so much at a time. Pure: no tasks, no timers; the
+clock is handed in.
 
-Those who ask are told apart by a key, such as an address or a user, and each key has at most so many places. A place that becomes free
-goes to the next key in turn, whoever asked first, and within a key to who has waited longest. So who asks for a thousand waits for a
-thousand, and who asks for one waits for as many as there are others. The server gives calls and passwords by it, the edge requests and
-handshakes.
+Those who ask are told apart by a key, such as an address or a user, and each key has at most so
+many places. A place that becomes free goes to the next key in turn, whoever asked first, and within
+a key to who has waited longest. So who asks for a thousand waits for a thousand, and who asks for
+one waits for as many as there are others. The server gives calls and passwords by it, the edge
+requests and handshakes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-Grant = Callable[[], None]  # is called when it is one's turn, perhaps before `ask` returns; must not raise
+# is called when it is one's turn, perhaps before `ask` returns; must not raise
+Grant = Callable[[], None]
 
 
 class Bucket:
@@ -25,7 +28,11 @@ class Bucket:
 
     def take(self, now: float, count: float = 1.0) -> bool:
         """Take so much out, if it is there."""
-        self._left = min(self.burst, self._left + max(0.0, now - self._at) * self.rate) if self._at else self.burst
+        self._left = (
+            min(self.burst, self._left + max(0.0, now - self._at) * self.rate)
+            if self._at
+            else self.burst
+        )
         self._at = now
         if self._left < count:
             return False
@@ -38,7 +45,8 @@ class Bucket:
 
 
 class _Share:
-    """What one key has and wants: those who wait, in turn among the kinds that they name, such as connections of one address."""
+    """What one key has and wants: those who wait, in turn among the kinds that they name, such as
+    connections of one address."""
 
     __slots__ = ("_kinds", "count", "taken")
 
@@ -82,19 +90,39 @@ class _Share:
 class FairPool:
     """So many places in all, so many for each key; more must wait."""
 
-    __slots__ = ("_bucket", "_each", "_most_waiting", "_pumping", "_ring", "_shares", "_total", "taken", "waiting")
+    __slots__ = (
+        "_bucket",
+        "_each",
+        "_most_waiting",
+        "_pumping",
+        "_ring",
+        "_shares",
+        "_total",
+        "taken",
+        "waiting",
+    )
 
-    def __init__(self, total: int, each: int, *, most_waiting: int, bucket: Bucket | None = None) -> None:
-        """`most_waiting`: how many may wait of one key. `bucket`: how many places are given over time."""
-        self._total, self._each, self._most_waiting, self._bucket = total, each, most_waiting, bucket
+    def __init__(
+        self, total: int, each: int, *, most_waiting: int, bucket: Bucket | None = None
+    ) -> None:
+        """`most_waiting`: how many may wait of one key. `bucket`: how many places are given over
+        time."""
+        self._total, self._each, self._most_waiting, self._bucket = (
+            total,
+            each,
+            most_waiting,
+            bucket,
+        )
         self._shares: dict[str, _Share] = {}  # of keys that have or want something
-        self._ring: deque[str] = deque()  # keys that want something and have not all that they may have, in turn
+        # keys that want something and have not all that they may have, in turn
+        self._ring: deque[str] = deque()
         self._pumping = False
         self.taken = 0
         self.waiting = 0
 
     def take(self, key: str) -> bool:
-        """Take a place at once, where one is free that nobody waits for; False if not. Of a pool that knows no bucket."""
+        """Take a place at once, where one is free that nobody waits for; False if not. Of a pool
+        that knows no bucket."""
         share = self._shares.get(key)
         if self.taken >= self._total or self._ring or self._bucket is not None:
             return False
@@ -107,7 +135,8 @@ class FairPool:
         return True
 
     def ask(self, key: str, grant: Grant, now: float, kind: str = "") -> bool:
-        """Ask for a place; False if too many of that key wait already. Within a key, kinds take turns."""
+        """Ask for a place; False if too many of that key wait already. Within a key, kinds take
+        turns."""
         share = self._shares.get(key)
         if share is None:
             share = self._shares[key] = _Share()
@@ -143,7 +172,8 @@ class FairPool:
         return True
 
     def pump(self, now: float) -> float | None:
-        """Give what can be given; return the seconds after which to do so again, where only time stands against it."""
+        """Give what can be given; return the seconds after which to do so again, where only time
+        stands against it."""
         if self._pumping:
             return None
         self._pumping = True

@@ -1,7 +1,9 @@
-"""Where a connection may be made to. A scheduler's address is told by code that users control, so it is never simply believed.
+"""Where a connection may be made to. A scheduler's address is told by code that users control, so
+it is never simply believed.
 
-The edge goes by it, and the server says by it why nobody reaches a scheduler. Pure but for one question, whether an address is this
-machine's own. Nobody's code is believed that says so but that of clusters which run here.
+The edge goes by it, and the server says by it why nobody reaches a scheduler. Pure but for one
+question, whether an address is this machine's own. Nobody's code is believed that says so but that
+of clusters which run here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from gateway.wire import decimal
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Loopback (the local backend), and what is private: RFC 1918, RFC 6598 (shared), RFC 4193 (unique local).
+# Loopback (the local backend), and what is private: RFC 1918, RFC 6598 (shared), RFC 4193 (unique
+# local).
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 DEFAULT_NETWORKS = (
     *LOOPBACK_NETWORKS,
@@ -32,10 +35,20 @@ DEFAULT_NETWORKS = (
     "100.64.0.0/10",
     "fc00::/7",
 )
-# Whatever is configured: link-local addresses, where clouds answer with credentials, "this host", multicast, reserved ones.
+# Whatever is configured: link-local addresses, where clouds answer with credentials, "this host",
+# multicast, reserved ones.
 NEVER = tuple(
     ipaddress.ip_network(text)
-    for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "0.0.0.0/8", "::/128", "224.0.0.0/3", "ff00::/8")
+    for text in (
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "100.100.100.200/32",
+        "0.0.0.0/8",
+        "::/128",
+        "224.0.0.0/3",
+        "ff00::/8",
+    )
 )
 
 MOST_ASKED = 4096  # addresses of which it is known whether they are this machine's own
@@ -57,9 +70,11 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that a host is written as, None for a name. An IPv4 address inside an IPv6 one is taken out.
+    """Return the address that a host is written as, None for a name. An IPv4 address inside an IPv6
+    one is taken out.
 
-    What inet_aton(3) takes is no name: 127.1, 0x7f.1 and 2130706433 are 127.0.0.1 to all who connect.
+    What inet_aton(3) takes is no name: 127.1, 0x7f.1 and 2130706433 are 127.0.0.1 to all who
+    connect.
     """
     address: Address
     try:
@@ -89,7 +104,8 @@ def canonical(host: str) -> str:
 
 
 def group_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the network of 64 bits that one host commonly has to itself."""
+    """Return what counts as one address: of IPv6 the network of 64 bits that one host commonly has
+    to itself."""
     if ":" not in address:
         return address
     try:
@@ -117,7 +133,13 @@ class Target:
         address = literal(host)
         if address is None:
             return cls(host, port, local=local)
-        return cls(str(address), port, socket.AF_INET if address.version == 4 else socket.AF_INET6, address.is_loopback, local)
+        return cls(
+            str(address),
+            port,
+            socket.AF_INET if address.version == 4 else socket.AF_INET6,
+            address.is_loopback,
+            local,
+        )
 
 
 def is_here(address: Address) -> bool:
@@ -135,7 +157,9 @@ def is_here(address: Address) -> bool:
     return True
 
 
-_spare: list[int] = []  # a descriptor that is given up for the question above when there are no others: routes must not be lost by that
+# a descriptor that is given up for the question above when there are no others: routes must not be
+# lost by that
+_spare: list[int] = []
 
 
 def _trial(family: socket.AddressFamily) -> socket.socket:
@@ -158,25 +182,39 @@ class Targets:
     """Decides on addresses."""
 
     def __init__(
-        self, networks: Sequence[Network], own_ports: Collection[int], here: Callable[[Address], bool] = is_here, *, beside: bool = True
+        self,
+        networks: Sequence[Network],
+        own_ports: Collection[int],
+        here: Callable[[Address], bool] = is_here,
+        *,
+        beside: bool = True,
     ) -> None:
         """`beside`: this is the server's machine too, on which clusters of local backends run."""
-        self._networks, self._own_ports, self._ask, self._beside = tuple(networks), frozenset(own_ports), here, beside
+        self._networks, self._own_ports, self._ask, self._beside = (
+            tuple(networks),
+            frozenset(own_ports),
+            here,
+            beside,
+        )
         self._asked: dict[Address, tuple[float, bool]] = {}  # oldest first
 
     def permit(self, target: Target) -> bool:
-        """Whether a connection may be made. Names are permitted here, and their addresses have to be asked for once known."""
+        """Whether a connection may be made. Names are permitted here, and their addresses have to
+        be asked for once known."""
         return not self.objection(target.host, target.port, local=target.local)
 
     def objection(self, host: str, port: int, *, local: bool) -> str:
-        """Return what is said against a connection, to go on from its address; empty if it may be made, or if that is for a look-up.
+        """Return what is said against a connection, to go on from its address; empty if it may be
+        made, or if that is for a look-up.
 
-        `local`: the cluster's backend runs on the server's machine. Only then is what is this machine's own permitted.
+        `local`: the cluster's backend runs on the server's machine. Only then is what is this
+        machine's own permitted.
         """
         address = literal(host)
         if address is not None:
             return self._objection(address, port, local)
-        if ":" in host or host.replace(".", "").isdigit():  # aiohttp takes these for addresses, and looks nothing up
+        # aiohttp takes these for addresses, and looks nothing up
+        if ":" in host or host.replace(".", "").isdigit():
             return "which is neither an address nor a name"
         return ""
 
@@ -186,13 +224,17 @@ class Targets:
         if not any(_within(address, network) for network in self._networks):
             return "which c.Proxy.scheduler_networks does not permit"
         if not (local and self._beside) and self._here(address):
-            return "which is the edge's own machine, where no cluster of this backend runs (its setting `local`)"
+            return (
+                "which is the edge's own machine, where no cluster of this backend runs (its"
+                " setting `local`)"
+            )
         if port in self._own_ports and self._here(address):
             return "which is a port of the gateway itself or one of c.Proxy.own_ports"
         return ""
 
     def _here(self, address: Address) -> bool:
-        """Whether an address is this machine's own; asked for seldom, as there may be thousands of routes to a few addresses."""
+        """Whether an address is this machine's own; asked for seldom, as there may be thousands of
+        routes to a few addresses."""
         asked_at, here = self._asked.get(address, (-math.inf, False))
         if time.monotonic() - asked_at >= ASKED_S:
             here = self._ask(address)

@@ -1,7 +1,9 @@
-"""What the server tells an edge that it starts: its settings, as whom to run, and directories to enter whatever lies above them.
+"""What the server tells an edge that it starts: its settings, as whom to run, and directories to
+enter whatever lies above them.
 
-They go over a Unix socket of the two. A directory is passed as an open descriptor, and found below /proc/self/fd: so its path may be of any
-length, lead through what is closed to the edge's account, or be moved by others, and it is still that directory.
+They go over a Unix socket of the two. A directory is passed as an open descriptor, and found below
+/proc/self/fd: so its path may be of any length, lead through what is closed to the edge's account,
+or be moved by others, and it is still that directory.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Orders:
     """What an edge is told."""
 
     words: tuple[str, ...]  # settings such as --Proxy.trait=value
-    run_as: tuple[int, int, bool] | None = None  # uid, gid, and whether ports below 1024 are bound; None: as whom it was started
+    # uid, gid, and whether ports below 1024 are bound; None: as whom it was started
+    run_as: tuple[int, int, bool] | None = None
 
 
 def send(channel: socket.socket, orders: Orders, directories: Sequence[int]) -> None:
@@ -39,7 +42,8 @@ def send(channel: socket.socket, orders: Orders, directories: Sequence[int]) -> 
 
 
 def receive(descriptor: int) -> Orders | None:
-    """Wait for the orders, with the directories in their places; None if the server has ended, or needs no edge."""
+    """Wait for the orders, with the directories in their places; None if the server has ended, or
+    needs no edge."""
     with socket.socket(fileno=descriptor) as channel:
         content, found, _, _ = socket.recv_fds(channel, 1, MOST_DIRECTORIES)
         for index, directory in enumerate(found):
@@ -52,6 +56,9 @@ def receive(descriptor: int) -> Orders | None:
     try:
         told = json.loads(content)
         account = told["run_as"]
-        return Orders(tuple(map(str, told["words"])), None if account is None else (int(account[0]), int(account[1]), bool(account[2])))
+        return Orders(
+            tuple(map(str, told["words"])),
+            None if account is None else (int(account[0]), int(account[1]), bool(account[2])),
+        )
     except (ValueError, KeyError, TypeError, IndexError):  # cut short: the server died
         return None

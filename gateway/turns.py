@@ -1,4 +1,5 @@
-"""Fair shares (`gateway.fair`) for coroutines: wait for one's turn, and have it for the length of a block."""
+"""Fair shares (`gateway.fair`) for coroutines: wait for one's turn, and have it for the length of a
+block."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Which variables of a scheduler's and a worker's environment are not for users to set, and why. Pure; standard library only.
+"""Which variables of a scheduler's and a worker's environment are not for users to set, and why.
+Pure; standard library only.
 
-Said where a wish is admitted and where the configuration is read; held where launches are made, whatever was admitted before.
+Said where a wish is admitted and where the configuration is read; held where launches are made,
+whatever was admitted before.
 """
 
 from __future__ import annotations
@@ -8,11 +10,17 @@ from __future__ import annotations
 import re
 
 # Keys of Dask's configuration that the gateway sets itself.
-OWN_DASK_KEYS = ("temporary-directory", "distributed.comm.require-encryption", "distributed.comm.tls")
-OWN = frozenset({"PYTHONUNBUFFERED", "SPT_NOENV", "DASK_INTERNAL_INHERIT_CONFIG"})  # the last holds a whole configuration
+OWN_DASK_KEYS = (
+    "temporary-directory",
+    "distributed.comm.require-encryption",
+    "distributed.comm.tls",
+)
+# the last holds a whole configuration
+OWN = frozenset({"PYTHONUNBUFFERED", "SPT_NOENV", "DASK_INTERNAL_INHERIT_CONFIG"})
 OWN_PREFIXES = ("DASKGATEWAY_", "DGW_")  # of processes, and of what scripts of jobs call their own
 LOADER_PREFIXES = ("LD_", "PYTHONSTARTUP")
-SHELLS = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"})  # a script that sets one ends there
+# a script that sets one ends there
+SHELLS = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"})
 MAX_NAMED = 3  # in one complaint
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -38,7 +46,8 @@ def why_not(name: str) -> str:
 
 
 def _is_own_key(upper: str) -> bool:
-    """Whether a variable sets a key of Dask's that is ours, or one above or below it: one above holds all below it."""
+    """Whether a variable sets a key of Dask's that is ours, or one above or below it: one above
+    holds all below it."""
     if not upper.startswith("DASK_"):
         return False
     path = upper.removeprefix("DASK_").split("__")
@@ -49,4 +58,6 @@ def complaint(names: list[str]) -> str:
     """Return what is wrong with variables that are to be set, an empty text if nothing is."""
     wrong = {name: why for name in names if (why := why_not(name))}
     told = [f"{name[:64]!r} {why}" for name, why in list(wrong.items())[:MAX_NAMED]]
-    return "; ".join(told) + (f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else "")
+    return "; ".join(told) + (
+        f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
+    )

@@ -1,4 +1,5 @@
-"""What client, edge, server and agent must spell alike: addresses, server names, header names, ticket and token formats.
+"""What client, edge, server and agent must spell alike: addresses, server names, header names,
+ticket and token formats.
 
 Knows nothing of gRPC, sockets or cryptography: it builds and takes apart text.
 """
@@ -12,14 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-DISTRIBUTION = "dask-gateway-grpc"  # what pip installs; the packages are `gateway` and `daskgateway`, so is the command
+# what pip installs; the packages are `gateway` and `daskgateway`, so is the command
+DISTRIBUTION = "dask-gateway-grpc"
 SCHEME = "dgw"
 SNI_SUFFIX = ".daskgateway"
 ERROR_DOMAIN = "daskgateway"
 TOKEN_PREFIX = "dgw"
 DEFAULT_PORT = 8000
 
-AUTHORIZATION = "authorization"  # metadata key and HTTP header: `Bearer <token>` or `Basic <base64 of user:password>`
+# metadata key and HTTP header: `Bearer <token>` or `Basic <base64 of user:password>`
+AUTHORIZATION = "authorization"
 CORRELATION_ID = "x-correlation-id"  # trailing metadata: what the server's log calls this call
 REPLAYED = "x-idempotent-replay"  # trailing metadata: "1" when a remembered effect was answered
 
@@ -27,27 +30,37 @@ DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /cl
 TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
-UNREACHABLE = "ADDRESS_NOT_PERMITTED"  # reason of event and condition: the edge never connects to where the scheduler says that it is
-AGENT_SILENT = "AGENT_SILENT"  # reason of event, condition and end: nothing is heard of the scheduler's agent
+# reason of event and condition: the edge never connects to where the scheduler says that it is
+UNREACHABLE = "ADDRESS_NOT_PERMITTED"
+# reason of event, condition and end: nothing is heard of the scheduler's agent
+AGENT_SILENT = "AGENT_SILENT"
 SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in again without credentials
-SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"  # the same over https: browsers take one of this name over nothing else
+# the same over https: browsers take one of this name over nothing else
+SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"
 SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
 MAX_TICKET_BYTES = 1024
 MAX_REQUEST_BYTES = 256 * 1024  # of one request of a user, as protobuf
 AUTHORITY_NAME = "daskgateway server authority"  # subject of the server's own authority
-LISTENER_NAME = "server.daskgateway"  # name in the certificate that it signs, by which agents and distant edges verify the server
+# name in the certificate that it signs, by which agents and distant edges verify the server
+LISTENER_NAME = "server.daskgateway"
 
-MAX_STREAMS = 200  # calls that are open at a time on one HTTP/2 connection: server and edge tell clients so
-RELAYED = "daskgateway-edge/"  # begins the name of an edge's end of a connection that it relays, on the server's own socket
-EDGE_CALLER = "dgw-caller"  # metadata key: for which address the edge makes a call itself; believed beside EDGE_TOKEN
+# calls that are open at a time on one HTTP/2 connection: server and edge tell clients so
+MAX_STREAMS = 200
+# begins the name of an edge's end of a connection that it relays, on the server's own socket
+RELAYED = "daskgateway-edge/"
+# metadata key: for which address the edge makes a call itself; believed beside EDGE_TOKEN
+EDGE_CALLER = "dgw-caller"
 EDGE_TOKEN = "dgw-edge-token"  # metadata key: the edge's token, on calls that it makes for others
 
 # What a scheduler's agent and the workers find in their environment.
 ENV_UID = "DASKGATEWAY_UID"
-ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"  # `https://host:port` of the server's listener, or `unix:/path`
+# `https://host:port` of the server's listener, or `unix:/path`
+ENV_AGENT_ADDRESS = "DASKGATEWAY_AGENT_ADDRESS"
 ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
-ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"  # CA bundle for https, the only one that is believed
-ENV_AGENT_SERVER_NAME = "DASKGATEWAY_AGENT_SERVER_NAME"  # name in the server's certificate; unset for that in the address
+# CA bundle for https, the only one that is believed
+ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"
+# name in the server's certificate; unset for that in the address
+ENV_AGENT_SERVER_NAME = "DASKGATEWAY_AGENT_SERVER_NAME"
 
 # Names and HTTP statuses of gRPC's codes in Connect's protocol (connectrpc.com/docs/protocol).
 CONNECT_CODES: Mapping[str, tuple[str, int]] = {
@@ -70,12 +83,14 @@ CONNECT_CODES: Mapping[str, tuple[str, int]] = {
 }
 
 _UID = re.compile(r"c[a-z2-7]{20}")
-_INSTANCE = re.compile(r"scheduler|[a-z][a-z0-9-]{0,31}-(0|[1-9][0-9]{0,8})")  # a worker's: its group, a hyphen and a number
+# a worker's: its group, a hyphen and a number
+_INSTANCE = re.compile(r"scheduler|[a-z][a-z0-9-]{0,31}-(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerAddress:
-    """A scheduler as users address it: `dgw://host:port/uid`, or `dgw://host:port/prefix/uid` where the edge is below a prefix."""
+    """A scheduler as users address it: `dgw://host:port/uid`, or `dgw://host:port/prefix/uid` where
+    the edge is below a prefix."""
 
     host: str
     port: int
@@ -102,17 +117,20 @@ def is_uid(text: str) -> bool:
 
 
 def is_instance_name(text: str) -> bool:
-    """Whether the text is how a scheduler or a worker is called: as such it is safe in paths, and spelt in one way only."""
+    """Whether the text is how a scheduler or a worker is called: as such it is safe in paths, and
+    spelt in one way only."""
     return _INSTANCE.fullmatch(text) is not None
 
 
 def decimal(text: str, digits: int = 18) -> int | None:
-    """Return the number that ASCII digits write, None for anything else: `isdigit` takes `²` too, and `int` no 5,000 digits."""
+    """Return the number that ASCII digits write, None for anything else: `isdigit` takes `²` too,
+    and `int` no 5,000 digits."""
     return int(text) if len(text) <= digits and text.isascii() and text.isdigit() else None
 
 
 def server_name(uid: str) -> str:
-    """Return the SNI that routes to a cluster's scheduler, which is also the DNS name in its certificate."""
+    """Return the SNI that routes to a cluster's scheduler, which is also the DNS name in its
+    certificate."""
     return uid + SNI_SUFFIX
 
 
@@ -124,12 +142,14 @@ def uid_of_server_name(name: str) -> str | None:
 
 
 def relayed_peer(mark: str, host: str, port: int) -> str:
-    """Return the abstract name (unix(7)) of an edge's end of a connection that it relays for who calls from there."""
+    """Return the abstract name (unix(7)) of an edge's end of a connection that it relays for who
+    calls from there."""
     return f"\0{RELAYED}{mark}/{host.partition('%')[0]}/{port}"
 
 
 def caller_of_peer(peer: str) -> tuple[str, int] | None:
-    """Return for whom an edge relays, host and port, out of what gRPC tells of a peer; None if it relays for nobody."""
+    """Return for whom an edge relays, host and port, out of what gRPC tells of a peer; None if it
+    relays for nobody."""
     name = peer.removeprefix(f"unix-abstract:{RELAYED}")
     _, _, caller = name.partition("/")
     host, _, port = caller.rpartition("/")
@@ -139,7 +159,8 @@ def caller_of_peer(peer: str) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Permission to see one cluster's dashboard: `base64url(JSON) . base64url(Ed25519 signature of the first part)`.
+    """Permission to see one cluster's dashboard: `base64url(JSON) . base64url(Ed25519 signature of
+    the first part)`.
 
     It opens once. What it opens rests on what its user had shown, and ends with that.
     """
@@ -150,14 +171,25 @@ class Ticket:
     id: str = ""  # by which it is known that it was used
     token_id: str = ""  # of the API token that was shown; empty for who signed in
     stamp: str = ""  # what the sign-in was checked by, as the authenticator marks it
-    admin: bool = False  # whether the sign-in was an admin's; counts where the authenticator cannot be asked
+    # whether the sign-in was an admin's; counts where the authenticator cannot be asked
+    admin: bool = False
     holds_until: int = 0  # what was shown expires then, in ms since the epoch; 0: it does not
 
 
 def ticket_payload(ticket: Ticket) -> bytes:
     """Return the bytes that are signed, which are the ticket's first part."""
-    contents: dict[str, str | int] = {"c": ticket.uid, "u": ticket.user, "e": ticket.expires_at, "n": ticket.id}
-    contents |= {"t": ticket.token_id, "s": ticket.stamp, "a": int(ticket.admin), "h": ticket.holds_until}
+    contents: dict[str, str | int] = {
+        "c": ticket.uid,
+        "u": ticket.user,
+        "e": ticket.expires_at,
+        "n": ticket.id,
+    }
+    contents |= {
+        "t": ticket.token_id,
+        "s": ticket.stamp,
+        "a": int(ticket.admin),
+        "h": ticket.holds_until,
+    }
     body = json.dumps(contents, separators=(",", ":"), sort_keys=True)
     return base64.urlsafe_b64encode(body.encode()).rstrip(b"=")
 
@@ -168,7 +200,8 @@ def join_ticket(payload: bytes, signature: bytes) -> str:
 
 
 def split_ticket(text: str) -> tuple[bytes, bytes, Ticket] | None:
-    """Return payload, signature and contents of a ticket, None if it is malformed. The signature is not checked here."""
+    """Return payload, signature and contents of a ticket, None if it is malformed. The signature is
+    not checked here."""
     if len(text) > MAX_TICKET_BYTES or not text.isascii():
         return None
     payload, _, signature = text.partition(".")
@@ -204,7 +237,9 @@ def parse_basic(value: str) -> tuple[str, str] | None:
     if kind.lower() != "basic":
         return None
     try:
-        user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        user, colon, password = (
+            base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        )
     except ValueError:  # no base64, not even ASCII, or no UTF-8 within
         return None
     return (user, password) if colon else None

@@ -1,4 +1,5 @@
-"""Go through a release as far as it goes without publishing: build, look into what was built, install it, and use it.
+"""Go through a release as far as it goes without publishing: build, look into what was built,
+install it, and use it.
 
     python scripts/check_release.py        (`make release-check`)
 
@@ -32,7 +33,12 @@ WHEEL_HAS = (
     f"{STEM}.dist-info/entry_points.txt",
     f"{STEM}.dist-info/licenses/LICENSE",
 )
-SDIST_HAS = (f"{STEM}/pyproject.toml", f"{STEM}/README.md", f"{STEM}/gateway/__init__.py", f"{STEM}/protos/daskgateway/v1/cluster.proto")
+SDIST_HAS = (
+    f"{STEM}/pyproject.toml",
+    f"{STEM}/README.md",
+    f"{STEM}/gateway/__init__.py",
+    f"{STEM}/protos/daskgateway/v1/cluster.proto",
+)
 NEVER = ("tests/", "benchmarks/", ".venv", "__pycache__", ".pem", ".key")
 LIGHT = """
 import gateway, daskgateway.v1.cluster_service_pb2
@@ -63,7 +69,11 @@ def main() -> int:
         with tarfile.open(sdist) as archive:
             _contents(archive.getnames(), SDIST_HAS, sdist.name)
         _run(sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
-        _used(pathlib.Path(place) / "light", str(wheel), LIGHT.format(distribution=DISTRIBUTION, version=__version__))
+        _used(
+            pathlib.Path(place) / "light",
+            str(wheel),
+            LIGHT.format(distribution=DISTRIBUTION, version=__version__),
+        )
         _used(pathlib.Path(place) / "whole", f"{wheel}[server]", WHOLE)
     print(f"{STEM}: wheel and sdist are whole, install and load")
     return 0

@@ -1,4 +1,5 @@
-"""Run the main job end to end with the oldest Dask that is supported; `make test` runs it with the newest.
+"""Run the main job end to end with the oldest Dask that is supported; `make test` runs it with the
+newest.
 
 The versions go into a virtual environment of their own, `.venv-dask` beside this one.
 """
@@ -19,7 +20,17 @@ def main() -> int:
     python = home / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    install = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install", "-e", f"{ROOT}[test]", *OLDEST]
+    install = [
+        str(python),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "-q",
+        "install",
+        "-e",
+        f"{ROOT}[test]",
+        *OLDEST,
+    ]
     subprocess.run(install, check=True)
     return subprocess.run([str(python), "-m", "pytest", "-q", *TESTS], cwd=ROOT).returncode
 

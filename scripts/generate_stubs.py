@@ -2,9 +2,10 @@
 
 usage: python scripts/generate_stubs.py [--check]
 
-protoc stamps its own version into what it generates and makes the import fail on older runtimes, even where the code would
-work there. Users bring the protobuf and grpcio their environment has, so those stamps are taken out; that the stubs do import
-under protobuf 5, 6 and 7 is tested instead (tests/style/test_stubs.py, scripts/protobuf_matrix.sh).
+protoc stamps its own version into what it generates and makes the import fail on older runtimes,
+even where the code would work there. Users bring the protobuf and grpcio their environment has, so
+those stamps are taken out; that the stubs do import under protobuf 5, 6 and 7 is tested instead
+(tests/style/test_stubs.py, scripts/protobuf_matrix.sh).
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "protos"
 
-_RUNTIME_IMPORT = re.compile(r"^from google\.protobuf import runtime_version as _runtime_version\n", re.M)
-_RUNTIME_CHECK = re.compile(r"^_runtime_version\.ValidateProtobufRuntimeVersion\(\n(?:.*\n)*?\)\n", re.M)
+_RUNTIME_IMPORT = re.compile(
+    r"^from google\.protobuf import runtime_version as _runtime_version\n", re.M
+)
+_RUNTIME_CHECK = re.compile(
+    r"^_runtime_version\.ValidateProtobufRuntimeVersion\(\n(?:.*\n)*?\)\n", re.M
+)
 _GRPC_CHECK = re.compile(r"^GRPC_GENERATED_VERSION = (?:.*\n)*?(?=\n\nclass |\n\ndef )", re.M)
 _GRPC_IMPORTS = re.compile(r"^import warnings\n", re.M)
 _GRPC_METHOD_FLAG = re.compile(r",\n +_registered_method=True\)")
@@ -28,10 +33,19 @@ def generate(target: pathlib.Path) -> None:
     """Write the stubs of every .proto under ROOT to the same places under `target`."""
     from grpc_tools import _proto, protoc  # type: ignore[import-untyped]
 
-    well_known = pathlib.Path(_proto.__file__).parent if _proto.__file__ else pathlib.Path(_proto.__path__[0])
+    well_known = (
+        pathlib.Path(_proto.__file__).parent
+        if _proto.__file__
+        else pathlib.Path(_proto.__path__[0])
+    )
     files = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
     arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}"]
-    arguments += [f"--python_out={target}", f"--pyi_out={target}", f"--grpc_python_out={target}", *files]
+    arguments += [
+        f"--python_out={target}",
+        f"--pyi_out={target}",
+        f"--grpc_python_out={target}",
+        *files,
+    ]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed")
     for path in target.rglob("*_pb2*.py"):
@@ -48,10 +62,15 @@ def portable(text: str) -> str:
 
 
 def difference(left: pathlib.Path, right: pathlib.Path) -> list[str]:
-    """Return the paths, relative to both, of generated files that differ or exist on one side only."""
+    """Return the paths, relative to both, of generated files that differ or exist on one side
+    only."""
 
     def contents(base: pathlib.Path) -> dict[str, str]:
-        return {str(p.relative_to(base)): p.read_text() for p in base.rglob("*_pb2*.py*") if p.suffix in (".py", ".pyi")}
+        return {
+            str(p.relative_to(base)): p.read_text()
+            for p in base.rglob("*_pb2*.py*")
+            if p.suffix in (".py", ".pyi")
+        }
 
     a, b = contents(left), contents(right)
     return sorted(path for path in a.keys() | b.keys() if a.get(path) != b.get(path))
@@ -59,7 +78,11 @@ def difference(left: pathlib.Path, right: pathlib.Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="only say whether the stubs are those of the .proto files")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only say whether the stubs are those of the .proto files",
+    )
     if not parser.parse_args().check:
         generate(ROOT)
         return 0
@@ -67,7 +90,12 @@ def main() -> int:
         generate(pathlib.Path(scratch))
         differing = difference(ROOT, pathlib.Path(scratch))
     if differing:
-        print("stubs differ from the .proto files; run `make stubs`:", *differing, sep="\n  ", file=sys.stderr)
+        print(
+            "stubs differ from the .proto files; run `make stubs`:",
+            *differing,
+            sep="\n  ",
+            file=sys.stderr,
+        )
     return 1 if differing else 0
 
 

@@ -1,4 +1,5 @@
-"""Install only the light client, out of a wheel and under the oldest Python that is here, and compute with it on a real gateway.
+"""Install only the light client, out of a wheel and under the oldest Python that is here, and
+compute with it on a real gateway.
 
 `python3.10` is used where it is found, else the Python that runs this.
 """
@@ -25,12 +26,15 @@ with GatewayCluster("light", n_workers=1) as cluster, cluster.get_client() as cl
     assert "light, ACTIVE" in repr(Gateway().get_cluster("light"))
     assert asyncio.run(AsyncGateway().get_cluster("light")).uid == cluster.describe().uid == cluster.uid
 print("Python", ".".join(map(str, sys.version_info[:3])), "computes with the light client")
-"""
+"""  # noqa: E501
 
 
 def works(python: str) -> bool:
     """Whether a command is a Python that runs."""
-    return shutil.which(python) is not None and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+    return (
+        shutil.which(python) is not None
+        and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+    )
 
 
 def main() -> int:
@@ -41,18 +45,35 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         home = pathlib.Path(directory) / "venv"
         subprocess.run([python, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(home / "bin/pip"), "--disable-pip-version-check", "-q", "install", str(ROOT)], check=True)
+        subprocess.run(
+            [str(home / "bin/pip"), "--disable-pip-version-check", "-q", "install", str(ROOT)],
+            check=True,
+        )
         gateway = GatewayProcess(pathlib.Path(directory))
         gateway.start("--DaskGateway.stop_clusters_on_exit=True")
         try:
             environment = gateway.environment()
-            subprocess.run([str(home / "bin/python"), "-c", CHECK], check=True, env=environment, cwd=directory)
-            subprocess.run([str(home / "bin/daskgateway"), "clusters", "list", "--all"], check=True, env=environment, cwd=directory)
+            subprocess.run(
+                [str(home / "bin/python"), "-c", CHECK], check=True, env=environment, cwd=directory
+            )
+            subprocess.run(
+                [str(home / "bin/daskgateway"), "clusters", "list", "--all"],
+                check=True,
+                env=environment,
+                cwd=directory,
+            )
             refused = subprocess.run(
-                [str(home / "bin/daskgateway"), "serve"], env=environment, cwd=directory, capture_output=True, text=True
+                [str(home / "bin/daskgateway"), "serve"],
+                env=environment,
+                cwd=directory,
+                capture_output=True,
+                text=True,
             )
             assert refused.returncode == 2, refused
-            assert "pip install 'dask-gateway-grpc[server]'" in refused.stderr or "Python 3.11" in refused.stderr, refused.stderr
+            assert (
+                "pip install 'dask-gateway-grpc[server]'" in refused.stderr
+                or "Python 3.11" in refused.stderr
+            ), refused.stderr
         finally:
             gateway.stop()
     return 0

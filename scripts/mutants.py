@@ -1,10 +1,12 @@
-"""Do the unit tests notice a wrong core? Changes one line of gateway/server/core at a time, at random but seeded, and runs them.
+"""Do the unit tests notice a wrong core? Changes one line of gateway/server/core at a time, at
+random but seeded, and runs them.
 
     python scripts/mutants.py [--count 200] [--seed 1] [--jobs 2] [--file plan.py]
 
-A mutant is noticed when tests/unit fail or do not end in time; the tests of its file's own name are tried first. Prints those that
-live, and ends with one JSON object. A mutant that lives is a missing test, or a change that nobody can see; the latter stand in
-scripts/mutants_explained.txt with the reason.
+A mutant is noticed when tests/unit fail or do not end in time; the tests of its file's own name are
+tried first. Prints those that live, and ends with one JSON object. A mutant that lives is a missing
+test, or a change that nobody can see; the latter stand in scripts/mutants_explained.txt with the
+reason.
 """
 
 from __future__ import annotations
@@ -28,9 +30,17 @@ TESTS = "tests/unit"
 EXPLAINED = ROOT / "scripts" / "mutants_explained.txt"
 TIMEOUT_S = 120.0
 WANTED = 0.95
-COMPARISONS = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not", ast.IsNot: "is",
+COMPARISONS = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not", ast.IsNot: "is",  # noqa: E501
                ast.In: "not in", ast.NotIn: "in"}  # fmt: skip
-ARITHMETIC = {ast.Add: "-", ast.Sub: "+", ast.Mult: "+", ast.FloorDiv: "*", ast.Div: "*", ast.BitOr: "&", ast.BitAnd: "|"}
+ARITHMETIC = {
+    ast.Add: "-",
+    ast.Sub: "+",
+    ast.Mult: "+",
+    ast.FloorDiv: "*",
+    ast.Div: "*",
+    ast.BitOr: "&",
+    ast.BitAnd: "|",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +78,19 @@ def _untouched(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
         if isinstance(node, ast.AnnAssign) and node.value is None:
             yield node.lineno
 
 
 def _silent(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what stands in annotations and decorators: types and `slots=True` decide nothing when the code runs."""
+    """Yield what stands in annotations and decorators: types and `slots=True` decide nothing when
+    the code runs."""
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         match node:
@@ -85,7 +100,9 @@ def _silent(tree: ast.AST) -> Iterator[ast.AST]:
                 parts = list(node.decorator_list)
             case ast.AnnAssign() | ast.arg():
                 parts = [node.annotation]
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.BitOr())) if name[0].isupper() and not name.isupper():
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.BitOr())) if (
+                name[0].isupper() and not name.isupper()
+            ):
                 parts = [node.value]  # a type's other name
         for part in parts:
             if part is not None:
@@ -100,15 +117,24 @@ def _changes(node: ast.AST, line: str) -> Iterator[tuple[int, int, str]]:
         return part.col_offset, part.end_col_offset or 0  # type: ignore[attr-defined]
 
     match node:
-        case ast.Compare(left=left, ops=[operator], comparators=[right]) if type(operator) in COMPARISONS:
+        case ast.Compare(left=left, ops=[operator], comparators=[right]) if (
+            type(operator) in COMPARISONS
+        ):
             yield span(left)[1], span(right)[0], f" {COMPARISONS[type(operator)]} "
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in ARITHMETIC:
-            if b"(" not in raw[span(left)[1] : span(right)[0]] and b")" not in raw[span(left)[1] : span(right)[0]]:
+            if (
+                b"(" not in raw[span(left)[1] : span(right)[0]]
+                and b")" not in raw[span(left)[1] : span(right)[0]]
+            ):
                 yield span(left)[1], span(right)[0], f" {ARITHMETIC[type(operator)]} "
         case ast.BoolOp(op=operator, values=[first, second, *_]):
             between = raw[span(first)[1] : span(second)[0]]
             if b"(" not in between and b")" not in between:
-                yield span(first)[1], span(second)[0], " and " if isinstance(operator, ast.Or) else " or "
+                yield (
+                    span(first)[1],
+                    span(second)[0],
+                    " and " if isinstance(operator, ast.Or) else " or ",
+                )
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             yield span(node)[0], span(operand)[0], ""
         case ast.Constant(value=bool(value)):
@@ -138,7 +164,14 @@ class Room:
 
     def __init__(self) -> None:
         self.place = pathlib.Path(tempfile.mkdtemp(prefix="mutants-"))
-        for name in ("gateway", "protos", "tests", "pyproject.toml", "ARCHITECTURE.md", "README.md"):
+        for name in (
+            "gateway",
+            "protos",
+            "tests",
+            "pyproject.toml",
+            "ARCHITECTURE.md",
+            "README.md",
+        ):
             source, target = ROOT / name, self.place / name
             if source.is_dir():
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -155,8 +188,12 @@ class Room:
         lines[mutant.line - 1] = mutant.after
         path.write_text("\n".join(lines) + "\n")
         try:
-            own = sorted((str(one) for one in (self.place / TESTS).glob(f"test_{path.stem}*.py")), reverse=True)
-            return (bool(own) and self._fails(*own)) or self._fails(TESTS)  # most are noticed by the former, in a fraction of the time
+            own = sorted(
+                (str(one) for one in (self.place / TESTS).glob(f"test_{path.stem}*.py")),
+                reverse=True,
+            )
+            # most are noticed by the former, in a fraction of the time
+            return (bool(own) and self._fails(*own)) or self._fails(TESTS)
         finally:
             path.write_text(whole)
 
@@ -175,35 +212,55 @@ class Room:
             "--hypothesis-seed=0",
             *tests,
         ]
-        environment = {"PYTHONPATH": f"{self.place}:{self.place / 'protos'}", "PATH": "/usr/bin:/bin", "HOME": str(self.place)}
+        environment = {
+            "PYTHONPATH": f"{self.place}:{self.place / 'protos'}",
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.place),
+        }
         try:
-            done = subprocess.run(words, cwd=self.place, env=environment, capture_output=True, timeout=TIMEOUT_S)
+            done = subprocess.run(
+                words, cwd=self.place, env=environment, capture_output=True, timeout=TIMEOUT_S
+            )
         except subprocess.TimeoutExpired:
             return True
         return done.returncode != 0
 
 
 def explained() -> set[str]:
-    """Return the changes that nobody can see: lines `file: before → after`, each with its reason behind the last `#`."""
+    """Return the changes that nobody can see: lines `file: before → after`, each with its reason
+    behind the last `#`."""
     if not EXPLAINED.exists():
         return set()
-    return {line.rpartition("  # ")[0].strip() for line in EXPLAINED.read_text().splitlines() if line.strip() and not line.startswith("#")}
+    return {
+        line.rpartition("  # ")[0].strip()
+        for line in EXPLAINED.read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    }
 
 
 def key_of(mutant: Mutant) -> str:
-    """Return a mutant as `mutants_explained.txt` names it: without the number of its line, which moves."""
+    """Return a mutant as `mutants_explained.txt` names it: without the number of its line, which
+    moves."""
     return f"{mutant.path.name}: {mutant.before.strip()}  →  {mutant.after.strip()}"
 
 
 def main() -> int:
     """Make mutants, try each, and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--file", default="*.py", help="only of these files of the core, such as plan.py")
+    parser.add_argument(
+        "--file", default="*.py", help="only of these files of the core, such as plan.py"
+    )
     options = parser.parse_args()
-    everything = [mutant for path in sorted((ROOT / CORE).glob(options.file)) for mutant in mutants_of(path.relative_to(ROOT))]
+    everything = [
+        mutant
+        for path in sorted((ROOT / CORE).glob(options.file))
+        for mutant in mutants_of(path.relative_to(ROOT))
+    ]
     chosen = random.Random(options.seed).sample(everything, min(options.count, len(everything)))
     rooms = [Room() for _ in range(options.jobs)]
     try:
@@ -212,7 +269,9 @@ def main() -> int:
             return 2
         with ThreadPoolExecutor(options.jobs) as threads:
             shares = [chosen[number :: options.jobs] for number in range(options.jobs)]
-            verdicts = threads.map(lambda pair: [(one, pair[0].notices(one)) for one in pair[1]], zip(rooms, shares))
+            verdicts = threads.map(
+                lambda pair: [(one, pair[0].notices(one)) for one in pair[1]], zip(rooms, shares)
+            )
             living = [mutant for share in verdicts for mutant, noticed in share if not noticed]
     finally:
         for room in rooms:
@@ -225,7 +284,15 @@ def main() -> int:
 
 def _told(count: int, living: list[Mutant], unexplained: int) -> int:
     noticed = 1 - len(living) / max(count, 1)
-    print(json.dumps({"mutants.count": count, "mutants.noticed": round(noticed, 4), "mutants.unexplained": unexplained}))
+    print(
+        json.dumps(
+            {
+                "mutants.count": count,
+                "mutants.noticed": round(noticed, 4),
+                "mutants.unexplained": unexplained,
+            }
+        )
+    )
     return int(noticed < WANTED or unexplained > 0)
 
 

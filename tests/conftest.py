@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-# How long an example takes depends on what else the machine does; that a test ends at all is pytest-timeout's business.
+# How long an example takes depends on what else the machine does; that a test ends at all is
+# pytest-timeout's business.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 
 def until(holds: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
-    """Look again and again until something holds; AssertionError with what was awaited if it never does."""
+    """Look again and again until something holds; AssertionError with what was awaited if it never
+    does."""
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"

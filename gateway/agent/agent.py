@@ -1,8 +1,9 @@
-"""The agent inside a Dask scheduler: reports what is there, and holds the scheduler to what is wished.
+"""The agent inside a Dask scheduler: reports what is there, and holds the scheduler to what is
+wished.
 
-Loaded as a preload. It dials the server; one stream carries reports up and the whole wish down (agent.proto). A lost stream costs
-only time: the cluster goes on, and the next stream begins with a snapshot. gRPC runs in threads, so that the scheduler's event loop
-is never shared with it.
+Loaded as a preload. It dials the server; one stream carries reports up and the whole wish down
+(agent.proto). A lost stream costs only time: the cluster goes on, and the next stream begins with a
+snapshot. gRPC runs in threads, so that the scheduler's event loop is never shared with it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ BACKOFF_S = (0.2, 5.0)
 REFUSED_S = 600.0  # an agent that is turned away for so long belongs to no cluster any more
 EXIT_SETUP = 70  # EX_SOFTWARE
 EXIT_REFUSED = 77  # EX_NOPERM
-REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
+REFUSALS = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.NOT_FOUND,
+)
 PACKAGES = ("dask", "distributed", "msgpack", "cloudpickle", "numpy", "pandas", "tornado")
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
@@ -68,23 +73,36 @@ class Setup:
 
     @classmethod
     def load(cls) -> Setup:
-        """Return it; KeyError or OSError if something is missing, ValueError if the address is none that a token may be sent to."""
+        """Return it; KeyError or OSError if something is missing, ValueError if the address is none
+        that a token may be sent to."""
         with open(os.environ[wire.ENV_AGENT_TOKEN_FILE]) as file:
             token = file.read().strip()
         with open(os.environ[wire.ENV_AGENT_CA_FILE], "rb") as bundle:
             ca = bundle.read()
         address = os.environ[wire.ENV_AGENT_ADDRESS]
         if not ca or not address.startswith(("https://", "unix:/")):
-            raise ValueError(f"{address} is no address that a token may be sent to; with https:// it is known who answers there")
-        return cls(os.environ[wire.ENV_UID], address, token, ca, os.environ.get(wire.ENV_AGENT_SERVER_NAME, ""))
+            raise ValueError(
+                f"{address} is no address that a token may be sent to; with https:// it is known"
+                f" who answers there"
+            )
+        return cls(
+            os.environ[wire.ENV_UID],
+            address,
+            token,
+            ca,
+            os.environ.get(wire.ENV_AGENT_SERVER_NAME, ""),
+        )
 
     def channel(self) -> grpc.Channel:
-        """Return a channel to the server. Nothing is sent to anybody but whom the CA, and no other one of this machine, vouches for."""
+        """Return a channel to the server. Nothing is sent to anybody but whom the CA, and no other
+        one of this machine, vouches for."""
         target = self.address.removeprefix("https://")
         if target == self.address:
             return grpc.insecure_channel(self.address, CHANNEL_OPTIONS)
         named = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
-        return grpc.secure_channel(target, grpc.ssl_channel_credentials(self.ca), [*CHANNEL_OPTIONS, *named])
+        return grpc.secure_channel(
+            target, grpc.ssl_channel_credentials(self.ca), [*CHANNEL_OPTIONS, *named]
+        )
 
 
 def versions() -> dict[str, str]:
@@ -99,7 +117,8 @@ def versions() -> dict[str, str]:
 
 
 class Agent(SchedulerPlugin):
-    """Everything of the agent that lives on the scheduler's event loop, and the thread that talks."""
+    """Everything of the agent that lives on the scheduler's event loop, and the thread that
+    talks."""
 
     name = "daskgateway-agent"
 
@@ -127,7 +146,10 @@ class Agent(SchedulerPlugin):
         self._scheduler.add_plugin(self, name=self.name)
         self._names = {address: str(ws.name) for address, ws in self._scheduler.workers.items()}
         self._look()
-        self._tasks = [self._loop.create_task(work) for work in (self._report_changes(), self._tick(), self._beat())]
+        self._tasks = [
+            self._loop.create_task(work)
+            for work in (self._report_changes(), self._tick(), self._beat())
+        ]
         threading.Thread(target=self._talk, name="daskgateway-agent", daemon=True).start()
 
     def stop_work(self) -> None:
@@ -172,7 +194,9 @@ class Agent(SchedulerPlugin):
         transitions = self._scheduler.transition_counter
         moved, self._transitions = transitions != self._transitions, transitions
         ignore = self._directive is not None and self._directive.ignore_clients
-        self._idle.note(not (agent_load.busy(self._scheduler) or moved or (connected and not ignore)))
+        self._idle.note(
+            not (agent_load.busy(self._scheduler) or moved or (connected and not ignore))
+        )
         self._no_client.note(not connected)
         self._aim()
         if before != (self._idle.age_ms < 0, self._no_client.age_ms < 0, self._targets):
@@ -180,13 +204,19 @@ class Agent(SchedulerPlugin):
 
     def _aim(self) -> None:
         """Compute the targets of adaptive groups."""
-        groups = {group.name: group for group in self._directive.groups if group.adaptive} if self._directive is not None else {}
+        groups = (
+            {group.name: group for group in self._directive.groups if group.adaptive}
+            if self._directive is not None
+            else {}
+        )
         for name in self._targets.keys() - groups.keys():
             del self._targets[name]
             self._adaptive.pop(name, None)
         for name, group in groups.items():
             window = self._adaptive.setdefault(name, agent_load.AdaptiveTarget())
-            self._targets[name] = window.note(agent_load.wanted(self._scheduler, name), group.minimum, group.maximum)
+            self._targets[name] = window.note(
+                agent_load.wanted(self._scheduler, name), group.minimum, group.maximum
+            )
 
     async def _tick(self) -> None:
         while True:
@@ -197,19 +227,26 @@ class Agent(SchedulerPlugin):
     async def _report_changes(self) -> None:
         """Report what has changed, and that nothing has, often enough."""
         while True:
-            interval_s = (self._directive.report_interval_ms / 1000 if self._directive is not None else 0) or DEFAULT_REPORT_S
+            interval_s = (
+                self._directive.report_interval_ms / 1000 if self._directive is not None else 0
+            ) or DEFAULT_REPORT_S
             if await _holds_within(self._changed, interval_s):
                 await asyncio.sleep(COALESCE_S)
             while self._outbox is not None and not self._outbox.empty():  # noqa: ASYNC110 (a thread empties it)
-                await asyncio.sleep(COALESCE_S)  # the server is slow: what changes meanwhile is told in one
+                # the server is slow: what changes meanwhile is told in one
+                await asyncio.sleep(COALESCE_S)
             self._changed.clear()
             if self._outbox is not None:
                 self._outbox.put_nowait(self._report(snapshot=False))
 
     async def _beat(self) -> None:
-        """Give signs of life, from the scheduler's own event loop: a thread of ours would go on with that while the scheduler hangs."""
+        """Give signs of life, from the scheduler's own event loop: a thread of ours would go on
+        with that while the scheduler hangs."""
         while True:
-            await asyncio.sleep((self._directive.beat_interval_ms / 1000 if self._directive is not None else 0) or DEFAULT_BEAT_S)
+            await asyncio.sleep(
+                (self._directive.beat_interval_ms / 1000 if self._directive is not None else 0)
+                or DEFAULT_BEAT_S
+            )
             if self._outbox is not None and self._outbox.empty():
                 self._sequence += 1
                 self._outbox.put_nowait(pb.AgentReport(sequence=self._sequence, beat=True))
@@ -237,7 +274,11 @@ class Agent(SchedulerPlugin):
         return report
 
     def _dashboard(self) -> str:
-        port = self._scheduler.services["dashboard"].port if "dashboard" in self._scheduler.services else None
+        port = (
+            self._scheduler.services["dashboard"].port
+            if "dashboard" in self._scheduler.services
+            else None
+        )
         host = self._scheduler.address.rpartition("://")[2].rpartition(":")[0]
         return f"{host}:{port}" if port else ""
 
@@ -253,10 +294,14 @@ class Agent(SchedulerPlugin):
             return
         for group in self._directive.groups:
             keep = self._targets.get(group.name, group.minimum) if group.adaptive else group.count
-            connected = [name for name in self._names.values() if agent_load.group_of(name) == group.name]
+            connected = [
+                name for name in self._names.values() if agent_load.group_of(name) == group.name
+            ]
             surplus = len([name for name in connected if name not in self._retiring]) - keep
             if surplus > 0:
-                names = agent_load.whom_to_retire(self._scheduler, group.name, surplus, self._retiring)
+                names = agent_load.whom_to_retire(
+                    self._scheduler, group.name, surplus, self._retiring
+                )
                 self._retiring.update(names)
                 self._tasks.append(self._loop.create_task(self._retire(names)))
 
@@ -279,7 +324,10 @@ class Agent(SchedulerPlugin):
         """Keep a stream open until told to stop."""
         failures, refused_since = 0, None
         stub = agent_pb2_grpc.AgentServiceStub(self._setup.channel())  # type: ignore[no-untyped-call]
-        metadata = ((wire.AUTHORIZATION, f"Bearer {self._setup.token}"), ("dgw-uid", self._setup.uid))
+        metadata = (
+            (wire.AUTHORIZATION, f"Bearer {self._setup.token}"),
+            ("dgw-uid", self._setup.uid),
+        )
         while not self._stopped.is_set():
             outbox: queue.Queue[pb.AgentReport | None] = queue.Queue()
             call = stub.Connect(_until_none(outbox), metadata=metadata, wait_for_ready=False)
@@ -296,16 +344,21 @@ class Agent(SchedulerPlugin):
                 else:
                     refused_since = None  # it does not say that this scheduler is none of its own
                     if failures == 0:
-                        logger.info("the gateway's server does not answer (%s); trying on", code.name)
+                        logger.info(
+                            "the gateway's server does not answer (%s); trying on", code.name
+                        )
             except RuntimeError:  # the event loop has closed
                 return
             outbox.put(None)
             failures += 1
             first_s, last_s = BACKOFF_S
-            self._stopped.wait(random.uniform(0.5, 1.0) * min(last_s, first_s * 2 ** min(failures - 1, 10)))
+            self._stopped.wait(
+                random.uniform(0.5, 1.0) * min(last_s, first_s * 2 ** min(failures - 1, 10))
+            )
 
     def _greet(self, outbox: queue.Queue[pb.AgentReport | None]) -> None:
-        """Begin a stream: everything that is there. What an earlier stream did not get is part of it."""
+        """Begin a stream: everything that is there. What an earlier stream did not get is part of
+        it."""
         retired = set(self._retired)
         self._outbox = outbox
         self._look()
@@ -315,11 +368,15 @@ class Agent(SchedulerPlugin):
 
     def _check_refusal(self, since: float, words: str) -> None:
         if time.monotonic() - since > REFUSED_S:
-            _die(EXIT_REFUSED, f"the gateway has turned this scheduler away for {REFUSED_S:g} s: {words}")
+            _die(
+                EXIT_REFUSED,
+                f"the gateway has turned this scheduler away for {REFUSED_S:g} s: {words}",
+            )
 
 
 async def _holds_within(event: asyncio.Event, timeout_s: float) -> bool:
-    """Wait for an event at most so long; return whether it came. Unlike `wait_for` of Python 3.11, it never loses a cancellation."""
+    """Wait for an event at most so long; return whether it came. Unlike `wait_for` of Python 3.11,
+    it never loses a cancellation."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         done, _ = await asyncio.wait([waiting], timeout=timeout_s)
@@ -334,7 +391,8 @@ def _until_none(outbox: queue.Queue[pb.AgentReport | None]) -> Iterator[pb.Agent
 
 
 def _die(code: int, words: str) -> None:
-    """End the scheduler's process with one clear line: Dask itself only logs what goes wrong in a preload, and goes on."""
+    """End the scheduler's process with one clear line: Dask itself only logs what goes wrong in a
+    preload, and goes on."""
     print(f"daskgateway agent: {words}", file=sys.stderr, flush=True)
     os._exit(code)
 

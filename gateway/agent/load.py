@@ -1,4 +1,5 @@
-"""What a scheduler's load means: whether it is idle, how many workers it wants, whom to let go. Reads a scheduler, changes nothing."""
+"""What a scheduler's load means: whether it is idle, how many workers it wants, whom to let go.
+Reads a scheduler, changes nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-ADAPTIVE_WINDOW_S = 3.0  # a target falls only to the greatest of so long, so that it does not flutter
+# a target falls only to the greatest of so long, so that it does not flutter
+ADAPTIVE_WINDOW_S = 3.0
 NO_CLIENT = "fire-and-forget"  # a client that the scheduler keeps for itself
 
 
@@ -20,13 +22,21 @@ def clients(scheduler: Any) -> int:
     """Return how many clients and cluster objects are connected."""
     connected = sum(1 for name in scheduler.clients if name != NO_CLIENT)
     # Dask keeps this plugin after its cluster object has gone, until it next has something to say.
-    followers = [plugin for plugin in scheduler.plugins.values() if type(plugin).__name__ == "WorkerStatusPlugin"]
+    followers = [
+        plugin
+        for plugin in scheduler.plugins.values()
+        if type(plugin).__name__ == "WorkerStatusPlugin"
+    ]
     return connected + sum(1 for plugin in followers if not plugin.bcomm.closed())
 
 
 def busy(scheduler: Any) -> bool:
     """Whether tasks are processing, queued, or waiting for a worker that can run them."""
-    return bool(scheduler.queued or scheduler.unrunnable or any(ws.processing for ws in scheduler.workers.values()))
+    return bool(
+        scheduler.queued
+        or scheduler.unrunnable
+        or any(ws.processing for ws in scheduler.workers.values())
+    )
 
 
 class Since:

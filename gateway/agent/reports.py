@@ -10,13 +10,16 @@ MAX_NAMES = 10_000  # of workers in one report, at most 64 bytes each: the serve
 
 
 def parts(report: pb.AgentReport) -> Iterator[pb.AgentReport]:
-    """Yield a report, or the first of its names and then the others as reports of what has joined, left and retired since."""
+    """Yield a report, or the first of its names and then the others as reports of what has joined,
+    left and retired since."""
     names = len(report.workers) + len(report.left) + len(report.retired)
     if names <= MAX_NAMES:
         yield report
         return
     told = [("workers", name) for name in report.workers]
-    told += [("left", name) for name in report.left] + [("retired", name) for name in report.retired]
+    told += [("left", name) for name in report.left] + [
+        ("retired", name) for name in report.retired
+    ]
     for start in range(0, names, MAX_NAMES):
         part = pb.AgentReport()
         part.CopyFrom(report)

@@ -1,12 +1,17 @@
-"""What an authenticator promises: to say who credentials belong to, and who a user is now. What password, Kerberos, JupyterHub, OIDC share.
+"""What an authenticator promises: to say who credentials belong to, and who a user is now. What
+password, Kerberos, JupyterHub, OIDC share.
 
-A call's `authorization` is taken apart into scheme and value. An authenticator names the schemes it reads:
+A call's `authorization` is taken apart into scheme and value. An authenticator names the schemes it
+reads:
 
-* password: `basic` (RFC 7617); Kerberos: `negotiate` (RFC 4559); JupyterHub and OIDC: `bearer` (RFC 6750) with tokens of their own.
+* password: `basic` (RFC 7617); Kerberos: `negotiate` (RFC 4559); JupyterHub and OIDC: `bearer` (RFC
+  6750) with tokens of their own.
 
-API tokens of the gateway itself are also `bearer`; they are told by their form and never reach an authenticator. They hold no rights:
-with every call by one, what its user is and may do is what `identity` says (identities.py keeps that for a short while). So is whose
-name an administrator acts in, and what is open in somebody's name.
+API tokens of the gateway itself are also `bearer`; they are told by their form and never reach an
+authenticator. They hold no rights:
+with every call by one, what its user is and may do is what `identity` says (identities.py keeps
+that for a short while). So is whose name an administrator acts in, and what is open in somebody's
+name.
 """
 
 from __future__ import annotations
@@ -19,7 +24,13 @@ from traitlets.config import Configurable
 
 from gateway.server.core.model import Principal
 
-__all__ = ["Authenticator", "AuthenticatorUnavailable", "Credentials", "IdentityNotTold", "short_stamp"]
+__all__ = [
+    "Authenticator",
+    "AuthenticatorUnavailable",
+    "Credentials",
+    "IdentityNotTold",
+    "short_stamp",
+]
 
 MAX_STAMP = 32  # letters
 
@@ -38,27 +49,37 @@ class Credentials:
 
     scheme: str  #: lower case
     value: str  #: everything after the scheme
-    peer: str  #: the address it came from (of IPv6 a network of 64 bits), also where an edge or a trusted proxy stands between
+    #: the address it came from (of IPv6 a network of 64 bits), also where an edge or a trusted
+    #: proxy stands between
+    peer: str
 
 
 class Authenticator(Configurable):
     """Base of authenticators; configured by traitlets, found by entry point."""
 
     schemes: tuple[str, ...] = ()
-    at_a_time: int = 16  #: how many `authenticate` may be asked about at a time; others wait, addresses and names in turn
+    #: how many `authenticate` may be asked about at a time; others wait, addresses and names in
+    #: turn
+    at_a_time: int = 16
 
     identity_kept_s = Float(
-        60.0, min=0, max=60, help="Seconds that what the authenticator says of a user is kept. Asked anew after a third of it."
+        60.0,
+        min=0,
+        max=60,
+        help="Seconds that what the authenticator says of a user is kept. Asked anew after a third"
+        " of it.",
     ).tag(config=True)
     identity_outage_s = Float(
         900.0,
         min=0,
-        help="Seconds that what was last known of a user holds while the authenticator does not answer. Then calls are UNAVAILABLE.",
+        help="Seconds that what was last known of a user holds while the authenticator does not"
+        " answer. Then calls are UNAVAILABLE.",
     ).tag(config=True)
     sign_in_holds_s = Float(
         86400.0,
         min=60,
-        help="Where the authenticator cannot be asked about a user: seconds that all holds which a sign-in opened or made, tokens too.",
+        help="Where the authenticator cannot be asked about a user: seconds that all holds which a"
+        " sign-in opened or made, tokens too.",
     ).tag(config=True)
 
     async def open(self) -> None:
@@ -68,34 +89,44 @@ class Authenticator(Configurable):
         """Let go of everything."""
 
     def remembered(self, credentials: Credentials) -> Principal | None:
-        """Return who this is if these very credentials were right a moment ago; must cost next to nothing. Others may wait for a turn."""
+        """Return who this is if these very credentials were right a moment ago; must cost next to
+        nothing. Others may wait for a turn."""
         return None
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """Return who this is now, None if the credentials prove nothing. AuthenticatorUnavailable if that cannot be told.
+        """Return who this is now, None if the credentials prove nothing. AuthenticatorUnavailable
+        if that cannot be told.
 
-        Must take the same time for an unknown user and for a wrong password, must not block the event loop, and must go by nothing
-        older than a minute. Tell `expires_at` where the user's authority itself ends then: tokens made now end then too. Tell a `stamp`
-        where what credentials are checked by can be changed, such as a password.
+        Must take the same time for an unknown user and for a wrong password, must not block the
+        event loop, and must go by nothing older than a minute. Tell `expires_at` where the user's
+        authority itself ends then: tokens made now end then too. Tell a `stamp` where what
+        credentials are checked by can be changed, such as a password.
         """
         raise AuthenticatorUnavailable("this authenticator lets nobody in")
 
     async def identity(self, user: str) -> Principal | None:
-        """Return who a user is now, None if there is no such user any more. Only admin, groups, scopes, expires_at and stamp are read.
+        """Return who a user is now, None if there is no such user any more. Only admin, groups,
+        scopes, expires_at and stamp are read.
 
-        AuthenticatorUnavailable if that cannot be told now, which `identity_outage_s` bridges. IdentityNotTold if it never can: then
-        tokens of this user act with no groups and not as admin's, and whatever a sign-in opened or made ends after `sign_in_holds_s`.
-        It is asked for some users at a time, each once, and given ten seconds.
+        AuthenticatorUnavailable if that cannot be told now, which `identity_outage_s` bridges.
+        IdentityNotTold if it never can: then tokens of this user act with no groups and not as
+        admin's, and whatever a sign-in opened or made ends after `sign_in_holds_s`. It is asked for
+        some users at a time, each once, and given ten seconds.
         """
         raise IdentityNotTold
 
     @property
     def askable(self) -> bool:
-        """Whether `identity` may know users. One that knows only some gives an `expires_at` to all others who sign in."""
+        """Whether `identity` may know users. One that knows only some gives an `expires_at` to all
+        others who sign in."""
         return type(self).identity is not Authenticator.identity
 
 
 def short_stamp(stamp: str) -> str:
     """Return a stamp as it is kept and travels: one that is long, or no plain text, as its hash."""
     plain = len(stamp) <= MAX_STAMP and stamp.isascii() and stamp.isprintable()
-    return stamp if plain else hashlib.sha256(stamp.encode(errors="surrogatepass")).hexdigest()[:MAX_STAMP]
+    return (
+        stamp
+        if plain
+        else hashlib.sha256(stamp.encode(errors="surrogatepass")).hexdigest()[:MAX_STAMP]
+    )

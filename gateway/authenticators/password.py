@@ -1,6 +1,8 @@
-"""Who somebody is, by user name and password (RFC 7617). Passwords are known only as scrypt hashes (RFC 7914).
+"""Who somebody is, by user name and password (RFC 7617). Passwords are known only as scrypt hashes
+(RFC 7914).
 
-Checking costs about 50 ms of CPU by design, so it runs in threads, and a password that was right is remembered for a while.
+Checking costs about 50 ms of CPU by design, so it runs in threads, and a password that was right is
+remembered for a while.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ COST, BLOCK, PARALLEL = 2**14, 8, 1  # 16 MiB and about 50 ms
 MAX_COST = 2**18
 MAX_PASSWORD_BYTES = 1024
 KEPT = 10_000  # passwords remembered as right
-THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))  # half of the machine is for those who have signed in
-STAMP_LETTERS = 16  # of the hash of a password's hash, by which it is seen that the password was changed
+# half of the machine is for those who have signed in
+THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+# of the hash of a password's hash, by which it is seen that the password was changed
+STAMP_LETTERS = 16
 MAX_WAITING = 64  # checks queued behind the threads; beyond, callers are told to come again
 
 
@@ -61,28 +65,49 @@ def parse_hash(stored: str) -> tuple[int, int, int, bytes, bytes]:
         if len(parts) != 6 or parts[0] != "scrypt":
             raise ValueError
         cost, block, parallel = (int(part) for part in parts[1:4])
-        salt, derived = base64.b64decode(parts[4], validate=True), base64.b64decode(parts[5], validate=True)
-        if not 2 <= cost <= MAX_COST or cost & (cost - 1) or not 1 <= block <= 32 or not 1 <= parallel <= 16 or len(derived) != 32:
+        salt, derived = (
+            base64.b64decode(parts[4], validate=True),
+            base64.b64decode(parts[5], validate=True),
+        )
+        if (
+            not 2 <= cost <= MAX_COST
+            or cost & (cost - 1)
+            or not 1 <= block <= 32
+            or not 1 <= parallel <= 16
+            or len(derived) != 32
+        ):
             raise ValueError
     except ValueError:
-        raise ValueError("must be a hash that `daskgateway hash-password` prints, never a password itself") from None
+        raise ValueError(
+            "must be a hash that `daskgateway hash-password` prints, never a password itself"
+        ) from None
     return cost, block, parallel, salt, derived
 
 
 def _derive(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=cost, r=block, p=parallel, maxmem=256 * block * (cost + parallel + 2), dklen=32)
+    return hashlib.scrypt(
+        password.encode(),
+        salt=salt,
+        n=cost,
+        r=block,
+        p=parallel,
+        maxmem=256 * block * (cost + parallel + 2),
+        dklen=32,
+    )
 
 
 def _text(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-_DUMMY = f"scrypt${COST}${BLOCK}${PARALLEL}${_text(b'no such user....')}${_text(bytes(32))}"  # costs what a real one does, and never fits
+# costs what a real one does, and never fits
+_DUMMY = f"scrypt${COST}${BLOCK}${PARALLEL}${_text(b'no such user....')}${_text(bytes(32))}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """That a password was right: whose, against which hash, and until when that is remembered (on the monotonic clock)."""
+    """That a password was right: whose, against which hash, and until when that is remembered (on
+    the monotonic clock)."""
 
     user: str
     stored: str
@@ -95,16 +120,25 @@ class PasswordAuthenticator(Authenticator):
     schemes = ("basic",)
     at_a_time = THREADS + 1  # so that no thread waits until a turn is given
 
-    users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(config=True)
+    users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(
+        config=True
+    )
     users_file = Unicode(
         "",
-        help="File of lines `user:hash`, mode 0600; read again when it changes. While it cannot be read, what it held before holds for"
+        help="File of lines `user:hash`, mode 0600; read again when it changes. While it cannot be"
+        " read, what it held before holds for"
         " identity_outage_s.",
     ).tag(config=True)
-    password = Unicode("", help="Hash of one password that lets in any user name. For a trial, not for an institution.").tag(config=True)
+    password = Unicode(
+        "",
+        help="Hash of one password that lets in any user name. For a trial, not for an"
+        " institution.",
+    ).tag(config=True)
     admins = Set(Unicode(), help="Users that may act for every user.").tag(config=True)
     groups = Dict(List(Unicode()), help="Groups by user name.").tag(config=True)
-    cache_ttl_s = Float(300.0, min=0, help="Seconds that a right password is remembered.").tag(config=True)
+    cache_ttl_s = Float(300.0, min=0, help="Seconds that a right password is remembered.").tag(
+        config=True
+    )
 
     @validate("password")
     def _is_hash(self, proposal: dict[str, str]) -> str:
@@ -130,11 +164,17 @@ class PasswordAuthenticator(Authenticator):
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
         self._waiting = 0
         self._key = os.urandom(32)
-        self._right: OrderedDict[bytes, _Right] = OrderedDict()  # by the keyed hash of what was sent: no password stays in memory
-        self._file = UsersFile(self.users_file, parse_hash, self.identity_outage_s) if self.users_file else None
+        # by the keyed hash of what was sent: no password stays in memory
+        self._right: OrderedDict[bytes, _Right] = OrderedDict()
+        self._file = (
+            UsersFile(self.users_file, parse_hash, self.identity_outage_s)
+            if self.users_file
+            else None
+        )
         if not self.users and not self.users_file and not self.password:
             raise ConfigurationError(
-                "c.PasswordAuthenticator: nobody could sign in; set users, users_file or password (see `daskgateway hash-password`)"
+                "c.PasswordAuthenticator: nobody could sign in; set users, users_file or password"
+                " (see `daskgateway hash-password`)"
             )
 
     async def close(self) -> None:
@@ -144,7 +184,11 @@ class PasswordAuthenticator(Authenticator):
     def remembered(self, credentials: Credentials) -> Principal | None:
         """Return the user whose password this was within `cache_ttl_s`."""
         known = self._right.get(self._mark(credentials))
-        if known is not None and known.until > time.monotonic() and known.stored == self._stored(known.user):
+        if (
+            known is not None
+            and known.until > time.monotonic()
+            and known.stored == self._stored(known.user)
+        ):
             return self._principal(known.user, known.stored)
         return None
 
@@ -158,11 +202,20 @@ class PasswordAuthenticator(Authenticator):
         pair = parse_basic(f"basic {credentials.value}")
         user, password = pair if pair is not None else ("", "")
         stored = self._stored(user)
-        possible = pair is not None and stored is not None and valid_user(user) and len(password.encode()) <= MAX_PASSWORD_BYTES
-        right = await self._check(password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY)
+        possible = (
+            pair is not None
+            and stored is not None
+            and valid_user(user)
+            and len(password.encode()) <= MAX_PASSWORD_BYTES
+        )
+        right = await self._check(
+            password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY
+        )
         if not right or not possible or stored is None:
             return None
-        self._right[self._mark(credentials)] = _Right(user, stored, time.monotonic() + self.cache_ttl_s)
+        self._right[self._mark(credentials)] = _Right(
+            user, stored, time.monotonic() + self.cache_ttl_s
+        )
         while len(self._right) > KEPT:
             self._right.popitem(last=False)
         return self._principal(user, stored)
@@ -173,19 +226,29 @@ class PasswordAuthenticator(Authenticator):
         return None if stored is None else self._principal(user, stored)
 
     def _principal(self, user: str, stored: str) -> Principal:
-        return Principal(user, user in self.admins, tuple(self.groups.get(user, ())), stamp=_stamp(stored))
+        return Principal(
+            user, user in self.admins, tuple(self.groups.get(user, ())), stamp=_stamp(stored)
+        )
 
     def _stored(self, user: str) -> str | None:
-        """Return the hash of a user's password, None if there is no such user; AuthenticatorUnavailable if that is not known."""
+        """Return the hash of a user's password, None if there is no such user;
+        AuthenticatorUnavailable if that is not known."""
         own = self.users.get(user)
-        return own or (self._file.stored(user) if self._file is not None else None) or self.password or None
+        return (
+            own
+            or (self._file.stored(user) if self._file is not None else None)
+            or self.password
+            or None
+        )
 
     async def _check(self, password: str, stored: str) -> bool:
         if self._waiting >= MAX_WAITING:
             raise AuthenticatorUnavailable(f"{MAX_WAITING} passwords are waiting to be checked")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, check_password, password, stored)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, check_password, password, stored
+            )
         finally:
             self._waiting -= 1
 

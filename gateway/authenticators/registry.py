@@ -15,7 +15,11 @@ def authenticator_class(name: str) -> type[Authenticator]:
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
         close = difflib.get_close_matches(name, found, n=1)
-        meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(found))}"
-        raise LookupError(f"c.DaskGateway.authenticator: no authenticator {name!r} is installed{meant}")
+        meant = (
+            f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(found))}"
+        )
+        raise LookupError(
+            f"c.DaskGateway.authenticator: no authenticator {name!r} is installed{meant}"
+        )
     loaded: type[Authenticator] = found[name].load()
     return loaded

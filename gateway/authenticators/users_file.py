@@ -1,7 +1,7 @@
 """The file of users and the hashes of their passwords, as it is now: read again when it changes.
 
-While it cannot be read, what it held before holds for a bounded time: a mistake in it must neither let in who was removed for ever, nor
-put everybody out at once.
+While it cannot be read, what it held before holds for a bounded time: a mistake in it must neither
+let in who was removed for ever, nor put everybody out at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from gateway.server.core.names import valid_user
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 5.0  # an empty file may be one that is just being written, until it has been empty for so long
+# an empty file may be one that is just being written, until it has been empty for so long
+SETTLE_S = 5.0
 
 Stamp = tuple[int, int, int, int]
 
@@ -29,7 +30,8 @@ class UsersFile:
     """The file."""
 
     def __init__(self, path: str, check_hash: Callable[[str], object], outage_s: float) -> None:
-        """Read it; ConfigurationError if that cannot be. `outage_s`: for so long what it held holds while it cannot be read."""
+        """Read it; ConfigurationError if that cannot be. `outage_s`: for so long what it held holds
+        while it cannot be read."""
         self._path, self._check_hash, self._outage_s = pathlib.Path(path), check_hash, outage_s
         self._users: dict[str, str] = {}
         self._stamp: Stamp | None = None  # of what was read last, usable or not
@@ -41,7 +43,8 @@ class UsersFile:
             raise ConfigurationError(f"c.PasswordAuthenticator.users_file: {error}") from None
 
     def stored(self, user: str) -> str | None:
-        """Return the hash of a user, None if there is no such user; AuthenticatorUnavailable if that is not known any more."""
+        """Return the hash of a user, None if there is no such user; AuthenticatorUnavailable if
+        that is not known any more."""
         self._look()
         if self._fault and monotonic() - self._failed_at >= self._outage_s:
             raise AuthenticatorUnavailable(f"users_file: {self._fault}")
@@ -50,7 +53,9 @@ class UsersFile:
     def _look(self) -> None:
         try:
             status = self._path.stat()
-            if _stamp(status) != self._stamp and not (status.st_size == 0 and self._users and time.time() - status.st_mtime < SETTLE_S):
+            if _stamp(status) != self._stamp and not (
+                status.st_size == 0 and self._users and time.time() - status.st_mtime < SETTLE_S
+            ):
                 self._read(status)
         except OSError as error:
             self._stamp = None
@@ -90,7 +95,9 @@ class UsersFile:
         if not self._fault:
             self._failed_at = monotonic()
         if fault != self._fault:
-            logger.error("users_file: %s; what it held before holds for %g s in all", fault, self._outage_s)
+            logger.error(
+                "users_file: %s; what it held before holds for %g s in all", fault, self._outage_s
+            )
         self._fault = fault
 
 

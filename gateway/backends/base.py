@@ -1,4 +1,5 @@
-"""What backends have in common: their configuration, and nothing else. The promise itself is `contract.Backend`."""
+"""What backends have in common: their configuration, and nothing else. The promise itself is
+`contract.Backend`."""
 
 from __future__ import annotations
 
@@ -17,15 +18,19 @@ class BaseBackend(Configurable):
 
     local = Bool(
         False,
-        help="Whether schedulers may run on the gateway's own machine. Only then does the edge connect to addresses of that machine,"
+        help="Whether schedulers may run on the gateway's own machine. Only then does the edge"
+        " connect to addresses of that machine,"
         " loopback included, that a scheduler says are its own or its dashboard's.",
     ).tag(config=True)
-    observe_interval_s = Float(10.0, min=0.1, help="Seconds between two looks at what runs.").tag(config=True)
+    observe_interval_s = Float(10.0, min=0.1, help="Seconds between two looks at what runs.").tag(
+        config=True
+    )
 
     push: Observe
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the settings, one line each, as far as it can be told without asking anybody."""
+        """Return what is wrong with the settings, one line each, as far as it can be told without
+        asking anybody."""
         return []
 
     def cluster_settings(self) -> Mapping[str, object]:

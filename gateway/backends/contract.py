@@ -1,23 +1,31 @@
-"""What a backend promises: to start, stop, observe and find processes somewhere. Data and a protocol; standard library only.
+"""What a backend promises: to start, stop, observe and find processes somewhere. Data and a
+protocol; standard library only.
 
-The promise, held by the conformance suite (`gateway.backends.conformance`), which sees from outside what really runs:
+The promise, held by the conformance suite (`gateway.backends.conformance`), which sees from outside
+what really runs:
 
-* `start` is "create if absent, else adopt": repeated with the same instance, or asked twice at the same time, it never makes a second
-  process.
-* `stop` only asks; an instance is gone when `observations` say GONE, and then nothing of it runs. What does not end when it is asked is
-  ended by force after a while, with all that it has started. Stopping what is gone is no error; what was not named lives on.
-* A call that got no answer raises BackendUnavailable each time it is repeated, until it was answered.
+* `start` is "create if absent, else adopt": repeated with the same instance, or asked twice at the
+  same time, it never makes a second process.
+* `stop` only asks; an instance is gone when `observations` say GONE, and then nothing of it runs.
+  What does not end when it is asked is ended by force after a while, with all that it has started.
+  Stopping what is gone is no error; what was not named lives on.
+* A call that got no answer raises BackendUnavailable each time it is repeated, until it was
+  answered.
 * What another gateway runs in the same machine room is neither found, nor adopted, nor ended.
-* `observations` answers for every target, and for what it does not know it says GONE. When it cannot tell, it raises
-  BackendUnavailable: an outage is never reported as an end. Where a machine room's answers lag or have gaps, a target that cannot be
-  told of yet is left out of the answer, at most for a while that the backend bounds; then it is GONE.
-* A machine room that queues says QUEUED with its reason in `message`, for hours if need be; an instance that was preempted and put back
-  into the queue is QUEUED again after it was RUNNING, and RUNNING when it has come back.
+* `observations` answers for every target, and for what it does not know it says GONE. When it
+  cannot tell, it raises BackendUnavailable: an outage is never reported as an end. Where a machine
+  room's answers lag or have gaps, a target that cannot be told of yet is left out of the answer, at
+  most for a while that the backend bounds; then it is GONE.
+* A machine room that queues says QUEUED with its reason in `message`, for hours if need be; an
+  instance that was preempted and put back into the queue is QUEUED again after it was RUNNING, and
+  RUNNING when it has come back.
 * No call blocks the event loop, and each ends within the backend's own deadline.
 * Secrets reach the process by files of mode 0600 or the platform's secret object; never by argv.
-* DIRECTORY is the instance's own: of mode 0700, its account's to write in, on a local disk if there is one, and gone with all in it after
-  the instance's end, at `cleanup` at the latest. Dask keeps its scratch in it: what others could write to, it would lock and truncate.
-* What is read of processes and jobs, such as their names, is checked like anything from outside: whoever may start one may write it.
+* DIRECTORY is the instance's own: of mode 0700, its account's to write in, on a local disk if there
+  is one, and gone with all in it after the instance's end, at `cleanup` at the latest. Dask keeps
+  its scratch in it: what others could write to, it would lock and truncate.
+* What is read of processes and jobs, such as their names, is checked like anything from outside:
+  whoever may start one may write it.
 """
 
 from __future__ import annotations
@@ -28,8 +36,11 @@ from enum import Enum
 from typing import Protocol, runtime_checkable
 
 SCHEDULER_NAME = "scheduler"
-DIRECTORY = "{directory}"  # in argv and env: replaced by the directory that holds the launch's files
-NAME = "{name}"  # a word of argv: replaced by the instance's name, so that launches of one batch are alike but for the instance
+# in argv and env: replaced by the directory that holds the launch's files
+DIRECTORY = "{directory}"
+# a word of argv: replaced by the instance's name, so that launches of one batch are alike but for
+# the instance
+NAME = "{name}"
 
 
 class Role(str, Enum):
@@ -54,7 +65,9 @@ class Instance:
 
     uid: str  #: of the cluster
     role: Role
-    name: str  #: `scheduler`, or a worker's: its group, a hyphen and a number; none is started again once it was stopped
+    #: `scheduler`, or a worker's: its group, a hyphen and a number; none is started again once it
+    #: was stopped
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +86,21 @@ class Launch:
     user: str  #: who asked for the cluster
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)  #: by plain file name; made 0600 in a directory of its own
+    #: by plain file name; made 0600 in a directory of its own
+    files: Mapping[str, bytes] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
-    options: Mapping[str, object] = field(default_factory=dict)  #: the cluster's resolved settings, for the backend's own use
+    #: the cluster's resolved settings, for the backend's own use
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def placed(self, directory: str) -> Launch:
-        """Return this launch with NAME in argv, and DIRECTORY in argv and env, replaced by the real ones."""
+        """Return this launch with NAME in argv, and DIRECTORY in argv and env, replaced by the real
+        ones."""
         return replace(
             self,
-            argv=tuple(self.instance.name if word == NAME else word.replace(DIRECTORY, directory) for word in self.argv),
+            argv=tuple(
+                self.instance.name if word == NAME else word.replace(DIRECTORY, directory)
+                for word in self.argv
+            ),
             env={key: value.replace(DIRECTORY, directory) for key, value in self.env.items()},
         )
 
@@ -93,7 +112,8 @@ class Target:
     instance: Instance
     handle: str = ""
     user: str = ""  #: who owns the cluster; empty if nobody knows any more
-    left: bool = False  #: a worker that its scheduler has seen leave: if nothing is seen of it any more, it has ended
+    #: a worker that its scheduler has seen leave: if nothing is seen of it any more, it has ended
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +143,10 @@ class Observation:
     handle: str = ""
     exit_code: int | None = None
     message: str = ""  #: why it waits or ended: the platform's words, or the last lines of its log
-    user: str = ""  #: as whom it runs, where the backend can tell; what `find` finds may have no other record
-    presumed: bool = False  #: GONE only for having been missing too long: nobody saw it end, and it has not been told to
+    #: as whom it runs, where the backend can tell; what `find` finds may have no other record
+    user: str = ""
+    #: GONE only for having been missing too long: nobody saw it end, and it has not been told to
+    presumed: bool = False
 
 
 class BackendUnavailable(Exception):
@@ -140,17 +162,21 @@ class Backend(Protocol):
 
     name: str
     observe_interval_s: float  #: how often the server asks for observations while instances exist
-    local: bool  #: whether schedulers may run on the gateway's machine: only then are its own addresses, loopback too, believed of them
+    #: whether schedulers may run on the gateway's machine: only then are its own addresses,
+    #: loopback too, believed of them
+    local: bool
 
     def cluster_settings(self) -> Mapping[str, object]:
-        """Return the settings of one cluster that are this backend's own, with their values as configured.
+        """Return the settings of one cluster that are this backend's own, with their values as
+        configured.
 
-        They join the cluster's settings (`Launch.options`), where options of the same name override them if the administrator
-        offers such options.
+        They join the cluster's settings (`Launch.options`), where options of the same name override
+        them if the administrator offers such options.
         """
 
     async def open(self, push: Observe) -> None:
-        """Make ready. `push` may be called from the event loop with observations the server has not asked for."""
+        """Make ready. `push` may be called from the event loop with observations the server has not
+        asked for."""
 
     async def close(self) -> None:
         """Let go of everything but the processes."""
@@ -159,7 +185,8 @@ class Backend(Protocol):
         """Start or adopt, as one batch; an outcome for every launch."""
 
     async def stop(self, targets: Sequence[Target]) -> None:
-        """Ask instances to end; by force if they have not after a while, which is the machine room's or the backend's own."""
+        """Ask instances to end; by force if they have not after a while, which is the machine
+        room's or the backend's own."""
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands."""
@@ -173,5 +200,8 @@ class Backend(Protocol):
     async def purge(self, uid: str) -> None:
         """Remove a cluster's logs."""
 
-    def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
-        """Yield an instance's log in pieces of at most 64 KiB, also after its end; nothing if there is none."""
+    def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
+        """Yield an instance's log in pieces of at most 64 KiB, also after its end; nothing if there
+        is none."""

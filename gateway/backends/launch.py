@@ -1,6 +1,8 @@
-"""How a scheduler and a worker are started: commands, environment and secret files. Pure; knows no machine room.
+"""How a scheduler and a worker are started: commands, environment and secret files. Pure; knows no
+machine room.
 
-Commands are `python -m dask scheduler|worker`. Secrets go into files; the paths to them are made of contract.DIRECTORY.
+Commands are `python -m dask scheduler|worker`. Secrets go into files; the paths to them are made of
+contract.DIRECTORY.
 """
 
 from __future__ import annotations
@@ -11,13 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway import wire
-from gateway.backends.contract import DIRECTORY, NAME, SCHEDULER_NAME, Instance, Launch, Resources, Role
+from gateway.backends.contract import (
+    DIRECTORY,
+    NAME,
+    SCHEDULER_NAME,
+    Instance,
+    Launch,
+    Resources,
+    Role,
+)
 from gateway.variables import dask_variable, why_not
 
 AGENT_MODULE = "gateway.agent.agent"
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
 SCRATCH = f"{DIRECTORY}/scratch"  # of Dask: its default is one that all users of a machine share
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of each task in a worker, if nobody says else
+# of each task in a worker, if nobody says else
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +60,15 @@ def scheduler_launch(
     agent: AgentEndpoint,
 ) -> Launch:
     """Return how a scheduler is started."""
-    host = str(settings.get("scheduler_host") or "")  # empty: the address by which the machine reaches others
+    # empty: the address by which the machine reaches others
+    host = str(settings.get("scheduler_host") or "")
     argv = [*_python(settings), "-m", "dask", "scheduler", "--protocol", "tls", "--port", "0"]
     argv += ["--host", host] if host else []
-    argv += ["--dashboard-address", f"{host}:0"] if settings.get("dashboard", True) else ["--no-dashboard"]
+    argv += (
+        ["--dashboard-address", f"{host}:0"]
+        if settings.get("dashboard", True)
+        else ["--no-dashboard"]
+    )
     argv += ["--no-show", "--preload", AGENT_MODULE]
     env = _environment(uid, settings)
     env |= {
@@ -62,7 +78,10 @@ def scheduler_launch(
     }
     if agent.server_name:
         env[wire.ENV_AGENT_SERVER_NAME] = agent.server_name
-    files = _files(credentials) | {"agent.token": credentials.agent_token.encode(), "server.pem": agent.ca}
+    files = _files(credentials) | {
+        "agent.token": credentials.agent_token.encode(),
+        "server.pem": agent.ca,
+    }
     instance = Instance(uid, Role.SCHEDULER, SCHEDULER_NAME)
     return Launch(instance, user, tuple(argv), env, files, resources, settings)
 
@@ -93,7 +112,11 @@ def worker_launch(
 
 def _python(settings: Mapping[str, object]) -> list[str]:
     command = settings.get("python")
-    return [str(word) for word in command] if isinstance(command, list | tuple) and command else [sys.executable]
+    return (
+        [str(word) for word in command]
+        if isinstance(command, list | tuple) and command
+        else [sys.executable]
+    )
 
 
 def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
@@ -104,7 +127,8 @@ def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
     config = settings.get("dask_config")
     if isinstance(config, Mapping):
         env |= {dask_variable(str(key)): json.dumps(value) for key, value in config.items()}
-    # What was admitted by an earlier configuration, or stands in the administrator's, is not in effect either.
+    # What was admitted by an earlier configuration, or stands in the administrator's, is not in
+    # effect either.
     return {name: value for name, value in env.items() if not why_not(name)} | {
         wire.ENV_UID: uid,
         dask_variable("temporary-directory"): SCRATCH,

@@ -1,4 +1,5 @@
-"""How log files are read: their end, their whole, and what is still being written; and how they are kept small. Knows files only."""
+"""How log files are read: their end, their whole, and what is still being written; and how they are
+kept small. Knows files only."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def tail(path: pathlib.Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -
 
 
 def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int:
-    """Return where the last lines of a file begin, at the earliest MAX_TAIL_BYTES before its end; 0 for all of it.
+    """Return where the last lines of a file begin, at the earliest MAX_TAIL_BYTES before its end; 0
+    for all of it.
 
     OSError if it is not there, or not to be read (`open_plain`).
     """
@@ -43,7 +45,8 @@ def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int
         return 0
     with open_plain(path, owner) as file:
         position = end = os.fstat(file.fileno()).st_size
-        begin = max(_next_written(file.fileno(), 0, end), end - MAX_TAIL_BYTES)  # what was given back before is no lines
+        # what was given back before is no lines
+        begin = max(_next_written(file.fileno(), 0, end), end - MAX_TAIL_BYTES)
         wanted = lines + 1
         while position > begin and wanted > 0:
             start = max(begin, position - PIECE_BYTES)
@@ -60,8 +63,11 @@ def tail_offset(path: pathlib.Path, lines: int, owner: int | None = None) -> int
         return begin
 
 
-async def pieces(path: pathlib.Path, tail_lines: int, follow: bool, running: Callable[[], bool]) -> AsyncIterator[str]:
-    """Yield a file in pieces; when following, go on until nothing more is written and the writer runs no longer."""
+async def pieces(
+    path: pathlib.Path, tail_lines: int, follow: bool, running: Callable[[], bool]
+) -> AsyncIterator[str]:
+    """Yield a file in pieces; when following, go on until nothing more is written and the writer
+    runs no longer."""
     if not follow:
         async for piece in _written(path, tail_lines):
             yield piece
@@ -105,19 +111,24 @@ async def _until(event: asyncio.Event, timeout_s: float) -> None:
 
 
 def _read_text(path: pathlib.Path, offset: int) -> tuple[int, str]:
-    """Return where the next piece begins, and the text of the one at an offset; empty if there is none."""
+    """Return where the next piece begins, and the text of the one at an offset; empty if there is
+    none."""
     start, raw = _read(path, offset)
     if not raw:
         return offset, ""
     whole = raw if len(raw) < PIECE_BYTES else _whole_lines(raw)
     dropped = ""
     if start > offset:
-        dropped = f"[{'the first ' if offset == 0 else ''}{start - offset} bytes of this log were dropped, for it was too long]\n"
+        dropped = (
+            f"[{'the first ' if offset == 0 else ''}{start - offset} bytes of this log were"
+            f" dropped, for it was too long]\n"
+        )
     return start + len(whole), dropped + whole.decode(errors="replace")
 
 
 def _read(path: pathlib.Path, offset: int) -> tuple[int, bytes]:
-    """Return a piece from an offset on, and where it begins: later, if what stood there was given back."""
+    """Return a piece from an offset on, and where it begins: later, if what stood there was given
+    back."""
     try:
         with open_plain(path) as file:
             start = _next_written(file.fileno(), offset, offset)
@@ -141,9 +152,11 @@ def _whole_lines(raw: bytes) -> bytes:
 
 
 def shorten(paths: Iterable[pathlib.Path], limit_bytes: int) -> None:
-    """Give the oldest part of each log back to the disk that takes more of it than so much; half of that stays.
+    """Give the oldest part of each log back to the disk that takes more of it than so much; half of
+    that stays.
 
-    The file keeps its size, and everything in it its place: so whoever writes it and whoever reads it go on where they are.
+    The file keeps its size, and everything in it its place: so whoever writes it and whoever reads
+    it go on where they are.
     """
     for path in paths:
         try:
@@ -161,7 +174,11 @@ def _shorten(path: pathlib.Path, limit_bytes: int) -> None:
     try:
         status = os.fstat(descriptor)
         end = (status.st_size - limit_bytes // 2) // status.st_blksize * status.st_blksize
-        if stat.S_ISREG(status.st_mode) and end > 0 and _fallocate()(descriptor, KEEP_SIZE | PUNCH_HOLE, 0, end) != 0:
+        if (
+            stat.S_ISREG(status.st_mode)
+            and end > 0
+            and _fallocate()(descriptor, KEEP_SIZE | PUNCH_HOLE, 0, end) != 0
+        ):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(descriptor)

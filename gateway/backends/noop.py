@@ -1,4 +1,5 @@
-"""A machine room of nothing: whatever is started runs at once, in memory. For benchmarks of the server and for tests."""
+"""A machine room of nothing: whatever is started runs at once, in memory. For benchmarks of the
+server and for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +9,15 @@ from typing import Any
 from traitlets import Bool
 
 from gateway.backends.base import BaseBackend
-from gateway.backends.contract import Instance, Launch, Observation, Phase, Started, StartOutcome, Target
+from gateway.backends.contract import (
+    Instance,
+    Launch,
+    Observation,
+    Phase,
+    Started,
+    StartOutcome,
+    Target,
+)
 
 
 class NoopBackend(BaseBackend):
@@ -16,7 +25,9 @@ class NoopBackend(BaseBackend):
 
     name = "noop"
 
-    local = Bool(True, help="Whether what pretends to be a scheduler may be on the gateway's own machine.").tag(config=True)
+    local = Bool(
+        True, help="Whether what pretends to be a scheduler may be on the gateway's own machine."
+    ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -25,7 +36,9 @@ class NoopBackend(BaseBackend):
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         """Note that they run."""
         self._running |= {launch.instance for launch in launches}
-        self.push([Observation(launch.instance, Phase.RUNNING, handle="noop") for launch in launches])
+        self.push(
+            [Observation(launch.instance, Phase.RUNNING, handle="noop") for launch in launches]
+        )
         return {launch.instance: Started("noop") for launch in launches}
 
     async def stop(self, targets: Sequence[Target]) -> None:
@@ -35,8 +48,13 @@ class NoopBackend(BaseBackend):
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say what was noted."""
-        phases = {target.instance: Phase.RUNNING if target.instance in self._running else Phase.GONE for target in targets}
-        return {instance: Observation(instance, phase, "noop") for instance, phase in phases.items()}
+        phases = {
+            target.instance: Phase.RUNNING if target.instance in self._running else Phase.GONE
+            for target in targets
+        }
+        return {
+            instance: Observation(instance, phase, "noop") for instance, phase in phases.items()
+        }
 
     async def find(self) -> Sequence[Observation]:
         """Return what was noted."""
@@ -48,7 +66,9 @@ class NoopBackend(BaseBackend):
     async def purge(self, uid: str) -> None:
         """Nothing is kept."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         """Yield nothing."""
         nothing: tuple[str, ...] = ()
         for piece in nothing:

@@ -1,4 +1,5 @@
-"""One at a time for each key: who comes second waits until the first has done. Holds nothing for keys that nobody is at."""
+"""One at a time for each key: who comes second waits until the first has done. Holds nothing for
+keys that nobody is at."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ class Turns:
     """Locks by key."""
 
     def __init__(self) -> None:
-        self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}  # with how many are at it or wait
+        # with how many are at it or wait
+        self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     def __len__(self) -> int:
         return len(self._locks)

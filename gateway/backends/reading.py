@@ -1,5 +1,5 @@
-"""Where and how often logs are read: in threads of their own, and only when there is more, so that who follows many of them holds up
-nobody else. Knows files only.
+"""Where and how often logs are read: in threads of their own, and only when there is more, so that
+who follows many of them holds up nobody else. Knows files only.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from typing import TypeVar
 READERS = 2  # threads that read logs
 READ_AT_A_TIME = 8  # pieces of logs that one turn of the event loop may get
 TURNS = 4  # logs of other accounts that are read at a time: each by a process of its own
-LOOK_S = (0.2, 1.0)  # between two looks at a file that is followed: after it grew, and while it is quiet for long
+# between two looks at a file that is followed: after it grew, and while it is quiet for long
+LOOK_S = (0.2, 1.0)
 SLOWER = 1.3  # times as long after each look at a quiet file
-MAX_GROWN = 50  # followers that are told in one look: what they then read costs the event loop; the others are told in the next
+# followers that are told in one look: what they then read costs the event loop; the others are told
+# in the next
+MAX_GROWN = 50
 
 T = TypeVar("T")
 
 
 async def in_reader(work: Callable[..., T], *words: object) -> T:
-    """Do something with a log in one of the threads that are for logs alone, few at a time: what is read costs the event loop to send."""
+    """Do something with a log in one of the threads that are for logs alone, few at a time: what is
+    read costs the event loop to send."""
     loop = asyncio.get_running_loop()
     async with _reads.setdefault(loop, asyncio.Semaphore(READ_AT_A_TIME)):
         return await loop.run_in_executor(_readers(), work, *words)
@@ -39,8 +43,12 @@ def _readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(READERS, thread_name_prefix="read-log")
 
 
-_reads: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
-_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+_reads: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+    weakref.WeakKeyDictionary()
+)
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def turns() -> asyncio.Semaphore:
@@ -61,7 +69,8 @@ class _Followed:
 
 
 class Growth:
-    """Looks at all files that are followed, in one thread, and tells their followers when there is more."""
+    """Looks at all files that are followed, in one thread, and tells their followers when there is
+    more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,7 +84,9 @@ class Growth:
         with self._lock:
             self._files[one] = None
             if self._thread is None:
-                self._thread = threading.Thread(target=self._look_on, name="followed-logs", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._look_on, name="followed-logs", daemon=True
+                )
                 self._thread.start()
         try:
             yield one.grown

@@ -17,14 +17,20 @@ def names() -> list[str]:
 
 
 def load(name: str) -> type[BaseBackend]:
-    """Return a backend's class; LookupError names those there are, or what it needs to be installed."""
+    """Return a backend's class; LookupError names those there are, or what it needs to be
+    installed."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
         close = difflib.get_close_matches(name, found, n=1)
-        meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(found))}"
+        meant = (
+            f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(found))}"
+        )
         raise LookupError(f"c.DaskGateway.backends: no backend {name!r} is installed{meant}")
     try:
         loaded: type[BaseBackend] = found[name].load()
     except ModuleNotFoundError as error:
-        raise LookupError(f"c.DaskGateway.backends: {name} needs {error.name}: pip install '{DISTRIBUTION}[{name}]'") from None
+        raise LookupError(
+            f"c.DaskGateway.backends: {name} needs {error.name}: pip install"
+            f" '{DISTRIBUTION}[{name}]'"
+        ) from None
     return loaded

@@ -1,4 +1,5 @@
-"""What could not be done and is tried again, ever more seldom: in between the same answer is given at once. Knows no backend."""
+"""What could not be done and is tried again, ever more seldom: in between the same answer is given
+at once. Knows no backend."""
 
 from __future__ import annotations
 

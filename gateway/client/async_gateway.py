@@ -1,6 +1,7 @@
 """AsyncGateway: everything a user may ask of a gateway, for event loops.
 
-Calls are made in threads, whatever the event loop: gRPC's own asyncio may be touched by one loop of a process only.
+Calls are made in threads, whatever the event loop: gRPC's own asyncio may be touched by one loop of
+a process only.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ class AsyncGateway(BaseGateway):
     :param address: where it is, such as `https://host` or `http://host:port`.
     :param auth: who calls: an Auth, an API token, or user and password.
 
-    What is not given is taken from Dask's configuration (`gateway.…`) and the environment; ValueError if no address is found.
-    Every method raises errors of gateway.client.calls.errors. A cancelled call may have reached the gateway.
+    What is not given is taken from Dask's configuration (`gateway.…`) and the environment;
+    ValueError if no address is found. Every method raises errors of gateway.client.calls.errors. A
+    cancelled call may have reached the gateway.
     """
 
     asynchronous = True
@@ -66,9 +68,14 @@ class AsyncGateway(BaseGateway):
         """Return what may be asked for in a new cluster."""
         return await in_thread(self.blocking().cluster_options)
 
-    async def list_clusters(self, *, show_finished: bool = False, everybody: bool = False) -> Page[Cluster]:
-        """Return the caller's clusters, newest first; with `everybody` those of every user (admins only)."""
-        return await in_thread(lambda: self.blocking().list_clusters(show_finished=show_finished, everybody=everybody))
+    async def list_clusters(
+        self, *, show_finished: bool = False, everybody: bool = False
+    ) -> Page[Cluster]:
+        """Return the caller's clusters, newest first; with `everybody` those of every user (admins
+        only)."""
+        return await in_thread(
+            lambda: self.blocking().list_clusters(show_finished=show_finished, everybody=everybody)
+        )
 
     async def get_cluster(self, name: str) -> Cluster:
         """Return one cluster as the gateway knows it; ClusterNotFound if there is none."""
@@ -88,10 +95,23 @@ class AsyncGateway(BaseGateway):
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Cluster:
-        """Ask for a cluster and return it at once, as accepted; keywords are those of GatewayCluster, and options by their names."""
-        keywords = {"n_workers": n_workers, "worker_groups": worker_groups, "options": options, "backend": backend, "labels": labels}
-        lives = {"idle_timeout": idle_timeout, "max_lifetime": max_lifetime, "no_client_timeout": no_client_timeout}
-        return await in_thread(lambda: self.blocking().submit(name, **{**keywords, **lives, **kwargs}))
+        """Ask for a cluster and return it at once, as accepted; keywords are those of
+        GatewayCluster, and options by their names."""
+        keywords = {
+            "n_workers": n_workers,
+            "worker_groups": worker_groups,
+            "options": options,
+            "backend": backend,
+            "labels": labels,
+        }
+        lives = {
+            "idle_timeout": idle_timeout,
+            "max_lifetime": max_lifetime,
+            "no_client_timeout": no_client_timeout,
+        }
+        return await in_thread(
+            lambda: self.blocking().submit(name, **{**keywords, **lives, **kwargs})
+        )
 
     def new_cluster(
         self,
@@ -110,7 +130,8 @@ class AsyncGateway(BaseGateway):
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> AsyncGatewayCluster:
-        """Return a new cluster that is asked for when it is awaited or entered; keywords are those of GatewayCluster, and options."""
+        """Return a new cluster that is asked for when it is awaited or entered; keywords are those
+        of GatewayCluster, and options."""
         from gateway.client.dask.cluster import AsyncGatewayCluster
 
         return AsyncGatewayCluster(
@@ -131,18 +152,27 @@ class AsyncGateway(BaseGateway):
         )
 
     def connect(self, name: str, *, shutdown_on_close: bool = False) -> AsyncGatewayCluster:
-        """Return a cluster that exists already, for awaiting or entering. Closing it leaves it running, unless told otherwise."""
+        """Return a cluster that exists already, for awaiting or entering. Closing it leaves it
+        running, unless told otherwise."""
         from gateway.client.dask.cluster import AsyncGatewayCluster
 
-        return AsyncGatewayCluster.from_name(name, gateway=self, shutdown_on_close=shutdown_on_close)
+        return AsyncGatewayCluster.from_name(
+            name, gateway=self, shutdown_on_close=shutdown_on_close
+        )
 
-    async def scale_cluster(self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
+    async def scale_cluster(
+        self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP
+    ) -> Cluster:
         """Wish n workers in a group; return the cluster, whose status may not show it yet."""
         return await in_thread(lambda: self.blocking().scale_cluster(name, n, group=group))
 
-    async def adapt_cluster(self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
+    async def adapt_cluster(
+        self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP
+    ) -> Cluster:
         """Wish as many workers in a group as its load needs, between bounds; return the cluster."""
-        return await in_thread(lambda: self.blocking().adapt_cluster(name, minimum, maximum, group=group))
+        return await in_thread(
+            lambda: self.blocking().adapt_cluster(name, minimum, maximum, group=group)
+        )
 
     async def stop_cluster(self, name: str) -> Cluster:
         """Wish a cluster's end; return the cluster. One that is stopped already stays so."""
@@ -158,8 +188,9 @@ class AsyncGateway(BaseGateway):
     ) -> Cluster:
         """Wait until a cluster is in one of the states, or finished; return it.
 
-        DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch system's queue does not count.
-        `told` is called with the cluster whenever it has changed, in the event loop.
+        DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch
+        system's queue does not count. `told` is called with the cluster whenever it has changed, in
+        the event loop.
         """
         loop, given_up = asyncio.get_running_loop(), threading.Event()
 
@@ -170,26 +201,41 @@ class AsyncGateway(BaseGateway):
                 loop.call_soon_threadsafe(told, cluster)
 
         try:
-            return await in_thread(lambda: self.blocking().wait(name, states, timeout_s=timeout_s, told=tell), waits=True)
+            return await in_thread(
+                lambda: self.blocking().wait(name, states, timeout_s=timeout_s, told=tell),
+                waits=True,
+            )
         finally:
             given_up.set()
 
-    def watch(self, *, start_revision: int = 0, clusters: Sequence[str] = ()) -> AsyncGenerator[WatchEvent | Bookmark, None]:
-        """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke off.
+    def watch(
+        self, *, start_revision: int = 0, clusters: Sequence[str] = ()
+    ) -> AsyncGenerator[WatchEvent | Bookmark, None]:
+        """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke
+        off.
 
-        A `start_revision` of 0 begins with the present state of everything. `contextlib.aclosing` ends it for sure.
+        A `start_revision` of 0 begins with the present state of everything. `contextlib.aclosing`
+        ends it for sure.
         """
         return stepped(self.blocking().watch(start_revision=start_revision, clusters=clusters))
 
-    async def get_logs(self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0) -> dict[str, str]:
-        """Return logs by instance (`scheduler` or a worker's name), also of what has ended; 0 lines are all that is kept."""
-        return await in_thread(lambda: self.blocking().get_logs(name, instances, tail_lines=tail_lines))
+    async def get_logs(
+        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0
+    ) -> dict[str, str]:
+        """Return logs by instance (`scheduler` or a worker's name), also of what has ended; 0 lines
+        are all that is kept."""
+        return await in_thread(
+            lambda: self.blocking().get_logs(name, instances, tail_lines=tail_lines)
+        )
 
     def stream_logs(
         self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0, follow: bool = False
     ) -> AsyncGenerator[LogPiece, None]:
-        """Yield pieces of logs, with `follow` also what is written from now on. `contextlib.aclosing` ends it for sure."""
-        return stepped(self.blocking().stream_logs(name, instances, tail_lines=tail_lines, follow=follow))
+        """Yield pieces of logs, with `follow` also what is written from now on.
+        `contextlib.aclosing` ends it for sure."""
+        return stepped(
+            self.blocking().stream_logs(name, instances, tail_lines=tail_lines, follow=follow)
+        )
 
     async def events(self, name: str) -> Page[Event]:
         """Return what happened to a cluster, newest first, also after its end."""
@@ -210,19 +256,27 @@ class AsyncGateway(BaseGateway):
         return await in_thread(self.blocking().whoami)
 
     async def create_token(
-        self, display_name: str = "", *, ttl_s: float | timedelta | None = None, scopes: Sequence[Scope | str] = ()
+        self,
+        display_name: str = "",
+        *,
+        ttl_s: float | timedelta | None = None,
+        scopes: Sequence[Scope | str] = (),
     ) -> NewToken:
         """Make an API token; the answer's `secret` is shown only now.
 
-        `ttl_s` is how long it is valid, in seconds or as a timedelta; by default 30 days, or as long as the credentials of this
-        call. Without `scopes` it may do what these may. A token that is made with a token ends with that one.
+        `ttl_s` is how long it is valid, in seconds or as a timedelta; by default 30 days, or as
+        long as the credentials of this call. Without `scopes` it may do what these may. A token
+        that is made with a token ends with that one.
         """
-        return await in_thread(lambda: self.blocking().create_token(display_name, ttl_s=ttl_s, scopes=scopes))
+        return await in_thread(
+            lambda: self.blocking().create_token(display_name, ttl_s=ttl_s, scopes=scopes)
+        )
 
     async def list_tokens(self) -> Page[Token]:
         """Return the caller's tokens, newest first."""
         return await in_thread(self.blocking().list_tokens)
 
     async def revoke_token(self, token_id: str) -> tuple[str, ...]:
-        """Make a token useless, and those that were made with it; return the ids of all of them. TokenNotFound if there is none."""
+        """Make a token useless, and those that were made with it; return the ids of all of them.
+        TokenNotFound if there is none."""
         return await in_thread(lambda: self.blocking().revoke_token(token_id))

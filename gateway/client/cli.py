@@ -1,6 +1,7 @@
 """The client's commands: `daskgateway clusters …` and the same as `dask gateway clusters …`.
 
-Results go to standard output, progress and errors to standard error; exit code 1 for what the gateway refuses, 2 for wrong usage.
+Results go to standard output, progress and errors to standard error; exit code 1 for what the
+gateway refuses, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -37,16 +38,29 @@ def _fail(words: str, code: int = 1) -> None:
 def _with_gateway(command: F) -> Any:
     """Add --address and --output to a command, give it a Gateway, and tell errors in one line."""
 
-    @click.option("--address", metavar="URL", default=None, help="Where the gateway is; else as Dask's configuration says.")
-    @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+    @click.option(
+        "--address",
+        metavar="URL",
+        default=None,
+        help="Where the gateway is; else as Dask's configuration says.",
+    )
+    @click.option(
+        "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+    )
     @functools.wraps(command)
     def run(address: str | None, output: str, **kwargs: Any) -> None:
         try:
             command(Gateway(address), output == "json", **kwargs)
         except errors.InvalidRequest as error:
-            _fail("\n".join(f"{one.field}: {one.description}" for one in error.violations) or str(error))
+            _fail(
+                "\n".join(f"{one.field}: {one.description}" for one in error.violations)
+                or str(error)
+            )
         except errors.AuthenticationFailed:
-            _fail("the gateway does not know you; set DASKGATEWAY_TOKEN, or DASKGATEWAY_USER and DASKGATEWAY_PASSWORD")
+            _fail(
+                "the gateway does not know you; set DASKGATEWAY_TOKEN, or DASKGATEWAY_USER and"
+                " DASKGATEWAY_PASSWORD"
+            )
         except errors.GatewayError as error:
             _fail(str(error))
         except ValueError as error:
@@ -62,12 +76,14 @@ def _print_json(value: Any) -> None:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON, in printable ASCII: the same to whoever reads it, and nothing that a terminal acts on."""
+    """Return a value as JSON, in printable ASCII: the same to whoever reads it, and nothing that a
+    terminal acts on."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def _plain(answer: Answer[Message]) -> dict[str, Any]:
-    """Return an answer as JSON has it: in the protocol's own words, as every other client sees it."""
+    """Return an answer as JSON has it: in the protocol's own words, as every other client sees
+    it."""
     return dict(MessageToDict(answer.proto))
 
 
@@ -110,7 +126,9 @@ def clusters() -> None:
 
 
 @clusters.command("list")
-@click.option("--all", "show_finished", is_flag=True, help="Finished ones too, until they are purged.")
+@click.option(
+    "--all", "show_finished", is_flag=True, help="Finished ones too, until they are purged."
+)
 @click.option("--everybody", is_flag=True, help="Those of every user; for admins.")
 @_with_gateway
 def list_clusters(gateway: Gateway, as_json: bool, show_finished: bool, everybody: bool) -> None:
@@ -134,21 +152,50 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
 
 @clusters.command()
 @click.argument("name", default="")
-@click.option("-o", "--option", "pairs", multiple=True, metavar="NAME=VALUE", help="See `options`; may be repeated.")
-@click.option("-n", "--workers", type=click.IntRange(0), default=None, help="Workers to begin with.")
+@click.option(
+    "-o",
+    "--option",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="See `options`; may be repeated.",
+)
+@click.option(
+    "-n", "--workers", type=click.IntRange(0), default=None, help="Workers to begin with."
+)
 @click.option("--backend", default="", help="Where to run it.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it can be used.")
-@click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait at most; those in a queue do not count.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until it can be used."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait at most; those in a queue do not count.",
+)
 @_with_gateway
 def create(
-    gateway: Gateway, as_json: bool, name: str, pairs: Sequence[str], workers: int | None, backend: str, wait: bool, timeout_s: float
+    gateway: Gateway,
+    as_json: bool,
+    name: str,
+    pairs: Sequence[str],
+    workers: int | None,
+    backend: str,
+    wait: bool,
+    timeout_s: float,
 ) -> None:
     """Ask for a cluster."""
     cluster = gateway.submit(name, options=_options(pairs), n_workers=workers, backend=backend)
     if wait:
         with _Progress(cluster) as told:
             told(cluster)
-            cluster = gateway.wait(cluster.name, (ClusterState.ACTIVE, ClusterState.STOPPING), timeout_s=timeout_s, told=told)
+            cluster = gateway.wait(
+                cluster.name,
+                (ClusterState.ACTIVE, ClusterState.STOPPING),
+                timeout_s=timeout_s,
+                told=told,
+            )
     _show(cluster, as_json)
     if wait and cluster.state.ending:
         _fail(f"the cluster did not start: {cluster.explanation}")
@@ -209,7 +256,9 @@ def scale(gateway: Gateway, as_json: bool, name: str, workers: int, group: str) 
 @click.option("--maximum", type=click.IntRange(1), required=True)
 @click.option("--group", default=requests.DEFAULT_GROUP, show_default=True)
 @_with_gateway
-def adapt(gateway: Gateway, as_json: bool, name: str, minimum: int, maximum: int, group: str) -> None:
+def adapt(
+    gateway: Gateway, as_json: bool, name: str, minimum: int, maximum: int, group: str
+) -> None:
     """Wish as many workers as the load needs, between bounds."""
     _show(gateway.adapt_cluster(name, minimum, maximum, group=group), as_json)
 
@@ -222,7 +271,9 @@ def stop(gateway: Gateway, as_json: bool, name: str, wait: bool) -> None:
     """Stop a cluster."""
     cluster = gateway.stop_cluster(name)
     if wait:
-        cluster = gateway.wait(f"{cluster.owner}/{cluster.uid}", (ClusterState.STOPPED, ClusterState.FAILED))
+        cluster = gateway.wait(
+            f"{cluster.owner}/{cluster.uid}", (ClusterState.STOPPED, ClusterState.FAILED)
+        )
     _show(cluster, as_json)
 
 
@@ -244,19 +295,35 @@ def watch(gateway: Gateway, as_json: bool, names: Sequence[str]) -> None:
 @click.argument("name")
 @click.argument("instances", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
-@click.option("--tail", "tail_lines", type=click.IntRange(0), default=0, help="Begin with so many last lines of each.")
+@click.option(
+    "--tail",
+    "tail_lines",
+    type=click.IntRange(0),
+    default=0,
+    help="Begin with so many last lines of each.",
+)
 @_with_gateway
-def logs(gateway: Gateway, as_json: bool, name: str, instances: Sequence[str], follow: bool, tail_lines: int) -> None:
+def logs(
+    gateway: Gateway,
+    as_json: bool,
+    name: str,
+    instances: Sequence[str],
+    follow: bool,
+    tail_lines: int,
+) -> None:
     """Print logs of a cluster's scheduler and workers, also after their end."""
     last, people = "", sys.stdout.isatty()
-    for instance, text in gateway.stream_logs(name, instances, tail_lines=tail_lines, follow=follow):
+    for instance, text in gateway.stream_logs(
+        name, instances, tail_lines=tail_lines, follow=follow
+    ):
         if as_json:
             click.echo(_json({"instance": instance, "text": text}))
             continue
         if instance != last:
             _say(f"==> {instance} <==", err=True)
             last = instance
-        click.echo(printable(text) if people else text, nl=False, color=True)  # a file or a pipe gets it as it is
+        # a file or a pipe gets it as it is
+        click.echo(printable(text) if people else text, nl=False, color=True)
 
 
 @clusters.command()
@@ -275,7 +342,10 @@ def options(gateway: Gateway, as_json: bool) -> None:
     if as_json:
         _print_json({name: offered[name] for name in offered})
     else:
-        _table(("OPTION", "DEFAULT", "TAKES", "MEANS"), [(name, _shown(offered[name]), *offered.described(name)) for name in offered])
+        _table(
+            ("OPTION", "DEFAULT", "TAKES", "MEANS"),
+            [(name, _shown(offered[name]), *offered.described(name)) for name in offered],
+        )
 
 
 def _shown(value: Any) -> str:
@@ -301,11 +371,14 @@ def token() -> None:
 @token.command("create")
 @click.argument("display_name", default="")
 @click.option(
-    "--days", type=click.FloatRange(0.001), help="How long it is valid.  [default: 30, or less: no longer than the credentials you show]"
+    "--days",
+    type=click.FloatRange(0.001),
+    help="How long it is valid.  [default: 30, or less: no longer than the credentials you show]",
 )
 @_with_gateway
 def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float | None) -> None:
-    """Make a token; its secret is printed once. One that is made with a token ends with that one."""
+    """Make a token; its secret is printed once. One that is made with a token ends with that
+    one."""
     made = gateway.create_token(display_name, ttl_s=None if days is None else days * 86400)
     if as_json:
         _print_json(_plain(made))

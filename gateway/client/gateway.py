@@ -1,4 +1,5 @@
-"""Gateway: everything a user may ask of a gateway, for scripts and notebooks. What it answers are classes of gateway.client.model.
+"""Gateway: everything a user may ask of a gateway, for scripts and notebooks. What it answers are
+classes of gateway.client.model.
 
 AsyncGateway is the same for event loops.
 """
@@ -20,7 +21,17 @@ from gateway.client.calls.channel import Connection
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
 from gateway.client.calls.streams import Changes, LogPieces
-from gateway.client.model import Caller, Cluster, ClusterState, DashboardTicket, Event, NewToken, Page, Scope, Token
+from gateway.client.model import (
+    Caller,
+    Cluster,
+    ClusterState,
+    DashboardTicket,
+    Event,
+    NewToken,
+    Page,
+    Scope,
+    Token,
+)
 
 if TYPE_CHECKING:
     from gateway.client.async_gateway import AsyncGateway
@@ -80,8 +91,8 @@ class Gateway(BaseGateway):
     :param asynchronous: whether to return an AsyncGateway instead, as Dask's own classes do.
     :param loop: accepted for likeness with Dask's own classes; calls do not need one.
 
-    What is not given is taken from Dask's configuration (`gateway.…`) and the environment; ValueError if no address is found.
-    Every method raises errors of gateway.client.calls.errors.
+    What is not given is taken from Dask's configuration (`gateway.…`) and the environment;
+    ValueError if no address is found. Every method raises errors of gateway.client.calls.errors.
     """
 
     asynchronous = False
@@ -98,11 +109,21 @@ class Gateway(BaseGateway):
 
     @overload
     def __new__(  # type: ignore[misc]
-        cls, address: str | None = None, auth: Credentials | None = None, *, asynchronous: Literal[True], loop: object = None
+        cls,
+        address: str | None = None,
+        auth: Credentials | None = None,
+        *,
+        asynchronous: Literal[True],
+        loop: object = None,
     ) -> AsyncGateway: ...
 
     def __new__(
-        cls, address: str | None = None, auth: Credentials | None = None, *, asynchronous: bool = False, loop: object = None
+        cls,
+        address: str | None = None,
+        auth: Credentials | None = None,
+        *,
+        asynchronous: bool = False,
+        loop: object = None,
     ) -> Any:
         """Return a Gateway, or an AsyncGateway where `asynchronous` asks for one."""
         if not asynchronous:
@@ -124,16 +145,29 @@ class Gateway(BaseGateway):
 
     def cluster_options(self) -> Options:
         """Return what may be asked for in a new cluster."""
-        return Options(self._connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest()))
+        return Options(
+            self._connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest())
+        )
 
-    def list_clusters(self, *, show_finished: bool = False, everybody: bool = False) -> Page[Cluster]:
-        """Return the caller's clusters, newest first; with `everybody` those of every user (admins only)."""
-        request = pb.ListClustersRequest(parent="users/*" if everybody else "", show_finished=show_finished, page_size=paging.CLUSTERS)
+    def list_clusters(
+        self, *, show_finished: bool = False, everybody: bool = False
+    ) -> Page[Cluster]:
+        """Return the caller's clusters, newest first; with `everybody` those of every user (admins
+        only)."""
+        request = pb.ListClustersRequest(
+            parent="users/*" if everybody else "",
+            show_finished=show_finished,
+            page_size=paging.CLUSTERS,
+        )
         return paging.clusters(self._connection, request)
 
     def get_cluster(self, name: str) -> Cluster:
         """Return one cluster as the gateway knows it; ClusterNotFound if there is none."""
-        return Cluster.from_proto(self._connection.call(api.GET_CLUSTER, pb.GetClusterRequest(name=requests.full_name(name))))
+        return Cluster.from_proto(
+            self._connection.call(
+                api.GET_CLUSTER, pb.GetClusterRequest(name=requests.full_name(name))
+            )
+        )
 
     def submit(
         self,
@@ -149,9 +183,20 @@ class Gateway(BaseGateway):
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Cluster:
-        """Ask for a cluster and return it at once, as accepted; keywords are those of GatewayCluster, and options by their names."""
-        keywords = {"n_workers": n_workers, "worker_groups": worker_groups, "options": options, "backend": backend, "labels": labels}
-        lives = {"idle_timeout": idle_timeout, "max_lifetime": max_lifetime, "no_client_timeout": no_client_timeout}
+        """Ask for a cluster and return it at once, as accepted; keywords are those of
+        GatewayCluster, and options by their names."""
+        keywords = {
+            "n_workers": n_workers,
+            "worker_groups": worker_groups,
+            "options": options,
+            "backend": backend,
+            "labels": labels,
+        }
+        lives = {
+            "idle_timeout": idle_timeout,
+            "max_lifetime": max_lifetime,
+            "no_client_timeout": no_client_timeout,
+        }
         request = requests.from_keywords(name, {**keywords, **lives, **kwargs})
         return Cluster.from_proto(self._connection.call(api.CREATE_CLUSTER, request))
 
@@ -172,7 +217,8 @@ class Gateway(BaseGateway):
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> GatewayCluster:
-        """Ask for a cluster, wait until it can be used, and return it. Keywords are those of GatewayCluster, and options by their names."""
+        """Ask for a cluster, wait until it can be used, and return it. Keywords are those of
+        GatewayCluster, and options by their names."""
         from gateway.client.dask.cluster import GatewayCluster
 
         return GatewayCluster(
@@ -193,18 +239,27 @@ class Gateway(BaseGateway):
         )
 
     def connect(self, name: str, *, shutdown_on_close: bool = False) -> GatewayCluster:
-        """Return a cluster that exists already. Closing it leaves it running, unless told otherwise."""
+        """Return a cluster that exists already. Closing it leaves it running, unless told
+        otherwise."""
         from gateway.client.dask.cluster import GatewayCluster
 
         return GatewayCluster.from_name(name, gateway=self, shutdown_on_close=shutdown_on_close)
 
     def scale_cluster(self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
         """Wish n workers in a group; return the cluster, whose status may not show it yet."""
-        return Cluster.from_proto(self._connection.call(api.UPDATE_CLUSTER, requests.scale(name, n, group)))
+        return Cluster.from_proto(
+            self._connection.call(api.UPDATE_CLUSTER, requests.scale(name, n, group))
+        )
 
-    def adapt_cluster(self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
+    def adapt_cluster(
+        self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP
+    ) -> Cluster:
         """Wish as many workers in a group as its load needs, between bounds; return the cluster."""
-        return Cluster.from_proto(self._connection.call(api.UPDATE_CLUSTER, requests.scale(name, (minimum, maximum), group)))
+        return Cluster.from_proto(
+            self._connection.call(
+                api.UPDATE_CLUSTER, requests.scale(name, (minimum, maximum), group)
+            )
+        )
 
     def stop_cluster(self, name: str) -> Cluster:
         """Wish a cluster's end; return the cluster. One that is stopped already stays so."""
@@ -220,44 +275,64 @@ class Gateway(BaseGateway):
     ) -> Cluster:
         """Wait until a cluster is in one of the states, or finished; return it.
 
-        DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch system's queue does not count.
-        `told` is called with the cluster whenever it has changed.
+        DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch
+        system's queue does not count. `told` is called with the cluster whenever it has changed.
         """
         return waiting.wait(self._connection, name, waiting.states_of(states), timeout_s, told)
 
     def watch(self, *, start_revision: int = 0, clusters: Sequence[str] = ()) -> Changes:
-        """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke off.
+        """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke
+        off.
 
-        A `start_revision` of 0 begins with the present state of everything. Blocks; `close` of what is returned ends it from any
-        other thread.
+        A `start_revision` of 0 begins with the present state of everything. Blocks; `close` of what
+        is returned ends it from any other thread.
         """
         names = [requests.full_name(name) for name in clusters]
-        return Changes(self._connection, pb.WatchClustersRequest(start_revision=start_revision, clusters=names))
+        return Changes(
+            self._connection, pb.WatchClustersRequest(start_revision=start_revision, clusters=names)
+        )
 
-    def get_logs(self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0) -> dict[str, str]:
-        """Return logs by instance (`scheduler` or a worker's name), also of what has ended; 0 lines are all that is kept."""
+    def get_logs(
+        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0
+    ) -> dict[str, str]:
+        """Return logs by instance (`scheduler` or a worker's name), also of what has ended; 0 lines
+        are all that is kept."""
         found: dict[str, list[str]] = {}
         with self.stream_logs(name, instances, tail_lines=tail_lines) as pieces:
             for piece in pieces:
                 found.setdefault(piece.instance, []).append(piece.text)
         return {instance: "".join(parts) for instance, parts in found.items()}
 
-    def stream_logs(self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0, follow: bool = False) -> LogPieces:
-        """Yield pieces of logs, with `follow` also what is written from now on. Blocks; `close` ends it from any other thread."""
+    def stream_logs(
+        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0, follow: bool = False
+    ) -> LogPieces:
+        """Yield pieces of logs, with `follow` also what is written from now on. Blocks; `close`
+        ends it from any other thread."""
         full = requests.full_name(name)
-        return LogPieces(self._connection, pb.StreamLogsRequest(name=full, instances=instances, tail_lines=tail_lines, follow=follow))
+        return LogPieces(
+            self._connection,
+            pb.StreamLogsRequest(
+                name=full, instances=instances, tail_lines=tail_lines, follow=follow
+            ),
+        )
 
     def events(self, name: str) -> Page[Event]:
         """Return what happened to a cluster, newest first, also after its end."""
-        return paging.events(self._connection, pb.ListEventsRequest(parent=requests.full_name(name), page_size=paging.EVENTS))
+        return paging.events(
+            self._connection,
+            pb.ListEventsRequest(parent=requests.full_name(name), page_size=paging.EVENTS),
+        )
 
     def dashboard_ticket(self, name: str) -> DashboardTicket:
         """Return a permission to open a cluster's dashboard in a browser."""
         request = credential_pb.CreateDashboardTicketRequest(name=requests.full_name(name))
-        return DashboardTicket.from_proto(self._connection.call(api.CREATE_DASHBOARD_TICKET, request))
+        return DashboardTicket.from_proto(
+            self._connection.call(api.CREATE_DASHBOARD_TICKET, request)
+        )
 
     def dashboard_url(self, name: str) -> str:
-        """Return an address that opens a cluster's dashboard in a browser, once, within a minute."""
+        """Return an address that opens a cluster's dashboard in a browser, once, within a
+        minute."""
         return self.dashboard_ticket(name).url
 
     # Credentials
@@ -267,15 +342,22 @@ class Gateway(BaseGateway):
         return Caller.from_proto(self._connection.call(api.WHO_AM_I, credential_pb.WhoAmIRequest()))
 
     def create_token(
-        self, display_name: str = "", *, ttl_s: float | timedelta | None = None, scopes: Sequence[Scope | str] = ()
+        self,
+        display_name: str = "",
+        *,
+        ttl_s: float | timedelta | None = None,
+        scopes: Sequence[Scope | str] = (),
     ) -> NewToken:
         """Make an API token; the answer's `secret` is shown only now.
 
-        `ttl_s` is how long it is valid, in seconds or as a timedelta; by default 30 days, or as long as the credentials of this
-        call. Without `scopes` it may do what these may. A token that is made with a token ends with that one.
+        `ttl_s` is how long it is valid, in seconds or as a timedelta; by default 30 days, or as
+        long as the credentials of this call. Without `scopes` it may do what these may. A token
+        that is made with a token ends with that one.
         """
         words = [f"SCOPE_{Scope.known(scope)}" for scope in scopes]
-        request = credential_pb.CreateTokenRequest(display_name=display_name, scopes=words, request_id=str(uuid.uuid4()))
+        request = credential_pb.CreateTokenRequest(
+            display_name=display_name, scopes=words, request_id=str(uuid.uuid4())
+        )
         if ttl_s is not None:
             seconds = ttl_s.total_seconds() if isinstance(ttl_s, timedelta) else ttl_s
             request.ttl.CopyFrom(Duration(seconds=int(seconds)))
@@ -283,8 +365,15 @@ class Gateway(BaseGateway):
 
     def list_tokens(self) -> Page[Token]:
         """Return the caller's tokens, newest first."""
-        return paging.tokens(self._connection, credential_pb.ListTokensRequest(page_size=paging.TOKENS))
+        return paging.tokens(
+            self._connection, credential_pb.ListTokensRequest(page_size=paging.TOKENS)
+        )
 
     def revoke_token(self, token_id: str) -> tuple[str, ...]:
-        """Make a token useless, and those that were made with it; return the ids of all of them. TokenNotFound if there is none."""
-        return tuple(self._connection.call(api.REVOKE_TOKEN, credential_pb.RevokeTokenRequest(id=token_id)).ids)
+        """Make a token useless, and those that were made with it; return the ids of all of them.
+        TokenNotFound if there is none."""
+        return tuple(
+            self._connection.call(
+                api.REVOKE_TOKEN, credential_pb.RevokeTokenRequest(id=token_id)
+            ).ids
+        )

@@ -1,4 +1,5 @@
-"""The edge while it runs: one public port, sorted by first bytes, and everything that is served behind it."""
+"""The edge while it runs: one public port, sorted by first bytes, and everything that is served
+behind it."""
 
 from __future__ import annotations
 
@@ -48,10 +49,14 @@ from gateway.wire import decimal, uid_of_server_name
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTORS_KEPT = 192  # for what is loaded, logs, the server's channel, idle connections to dashboards
+# for what is loaded, logs, the server's channel, idle connections to dashboards
+DESCRIPTORS_KEPT = 192
 LEAST_CONNECTIONS = 64
 STOPPED_S = 20.0  # from a cluster's stop until what is still open to it is ended
-NO_TLS = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthis port speaks TLS: use https\n"
+NO_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthis"
+    b" port speaks TLS: use https\n"
+)
 
 
 class Edge:
@@ -87,15 +92,42 @@ class Edge:
         sessions = Sessions(session_key(self.state_dir / "session.key"), options.session_s)
         server = Server(channels, options.token_file)
         self._standing = Standing(server)
-        login = Login(self._front, self.routes, sessions, self._standing, server, channels, options.body_timeout_s)
+        login = Login(
+            self._front,
+            self.routes,
+            sessions,
+            self._standing,
+            server,
+            channels,
+            options.body_timeout_s,
+        )
         self._names = Names()
         self._stack.callback(self._names.close)
-        dashboards = Dashboards(options, self._front, self.routes, self._names, login, self._standing)
+        dashboards = Dashboards(
+            options, self._front, self.routes, self._names, login, self._standing
+        )
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
         self.admission = Admission(self._limits())
-        self._tunnel = Tunnel(options, self._front, self.routes, self._names, login, self._standing, self.admission, self.counts)
-        app = application(options, self._front, channels, self.routes, dashboards, self._tunnel, lambda: len(self.carrier.relays))
+        self._tunnel = Tunnel(
+            options,
+            self._front,
+            self.routes,
+            self._names,
+            login,
+            self._standing,
+            self.admission,
+            self.counts,
+        )
+        app = application(
+            options,
+            self._front,
+            channels,
+            self.routes,
+            dashboards,
+            self._tunnel,
+            lambda: len(self.carrier.relays),
+        )
         self._http_server = HttpServer(app, options)
         await self._http_server.open()
         self._stack.push_async_callback(self._http_server.close)
@@ -122,16 +154,32 @@ class Edge:
         options = self.options
         self.poller = Poller(self._loop)
         self._stack.callback(self.poller.close)
-        self.listener = Listener(self.poller, self.admission, self.counts, self._serve, hello_timeout_s=options.hello_timeout_s)
+        self.listener = Listener(
+            self.poller,
+            self.admission,
+            self.counts,
+            self._serve,
+            hello_timeout_s=options.hello_timeout_s,
+        )
         try:
             bound = self.listener.listen(host, port, reuse_port=options.reuse_port)
         except OSError as error:
-            raise ConfigurationError(f"c.Proxy.address: cannot listen on {options.address}: {error.strerror}") from None
+            raise ConfigurationError(
+                f"c.Proxy.address: cannot listen on {options.address}: {error.strerror}"
+            ) from None
         self._doorway = Doorway(
-            self._http_server.protocol, self.http2.session, self.counts, self.listener.leave, handshake_s=options.header_timeout_s
+            self._http_server.protocol,
+            self.http2.session,
+            self.counts,
+            self.listener.leave,
+            handshake_s=options.header_timeout_s,
         )
         self._stack.callback(self._doorway.close)
-        targets = Targets(self._networks, _own_ports(options, bound[1], self._upstream.port), beside=_beside(options.server_address))
+        targets = Targets(
+            self._networks,
+            _own_ports(options, bound[1], self._upstream.port),
+            beside=_beside(options.server_address),
+        )
         self.carrier = Carrier(
             self.poller,
             PipePool(options.max_pipes),
@@ -153,7 +201,12 @@ class Edge:
         connections, words = descriptors_wanted(options).fitting(raise_descriptor_limit())
         if words:
             logger.warning("%s", words)
-        return Limits(connections, options.max_connections_per_address, options.max_connections_per_cluster, options.max_newcomers)
+        return Limits(
+            connections,
+            options.max_connections_per_address,
+            options.max_connections_per_cluster,
+            options.max_newcomers,
+        )
 
     def _check(self) -> tuple[str, int]:
         options = self.options
@@ -165,10 +218,13 @@ class Edge:
             raise ConfigurationError("c.Proxy.tls_cert and tls_key: set both or none")
         if not options.tls_cert and not options.insecure_ok and not _loopback(host):
             raise ConfigurationError(
-                f"c.Proxy.address: {options.address} is reachable from elsewhere; set tls_cert and tls_key (or insecure_ok = True)"
+                f"c.Proxy.address: {options.address} is reachable from elsewhere; set tls_cert and"
+                f" tls_key (or insecure_ok = True)"
             )
         if not options.token_file:
-            raise ConfigurationError("c.Proxy.token_file: must name the file edge.token in the server's state_dir")
+            raise ConfigurationError(
+                "c.Proxy.token_file: must name the file edge.token in the server's state_dir"
+            )
         self._upstream = Upstream(options.server_address, options.server_ca, options.token_file)
         try:
             self._networks = parse_networks(options.scheduler_networks)
@@ -180,9 +236,14 @@ class Edge:
         try:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"c.Proxy.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
-        # Whoever knows the key of sessions is let in to every dashboard. What lies in a directory of ours alone, we have put there.
-        if (wrong := directory_problem(self.state_dir)) and directory_problem(self.state_dir.parent):
+            raise ConfigurationError(
+                f"c.Proxy.state_dir: cannot make {self.state_dir}: {error.strerror}"
+            ) from None
+        # Whoever knows the key of sessions is let in to every dashboard. What lies in a directory
+        # of ours alone, we have put there.
+        if (wrong := directory_problem(self.state_dir)) and directory_problem(
+            self.state_dir.parent
+        ):
             raise ConfigurationError(f"c.Proxy.state_dir: {wrong}")
 
     # Sorting
@@ -198,8 +259,11 @@ class Edge:
                 self._turn_away(newcomer, address, b"")
             else:
                 counts.to_https += 1
-                self._spawn(self._doorway.admit(newcomer, self._certificate.context, address, http2=False))
-        elif self._certificate.secure:  # clear text; an HTTP/2 client would not understand an answer in HTTP/1
+                self._spawn(
+                    self._doorway.admit(newcomer, self._certificate.context, address, http2=False)
+                )
+        # clear text; an HTTP/2 client would not understand an answer in HTTP/1
+        elif self._certificate.secure:
             self._turn_away(newcomer, address, b"" if isinstance(verdict, Http2) else NO_TLS)
         elif isinstance(verdict, Http2):
             counts.to_http2 += 1
@@ -225,7 +289,8 @@ class Edge:
         self.listener.leave(address)
 
     def _unreached(self, newcomer: SocketType, place: Place) -> None:
-        """Answer as for a cluster that is not there: what runs, ran or never was is nobody's business."""
+        """Answer as for a cluster that is not there: what runs, ran or never was is nobody's
+        business."""
         refuse(newcomer, unrecognized_name_alert() if place[1] else b"")
         self._over(place)
 
@@ -235,14 +300,17 @@ class Edge:
         self.listener.leave(place[0])
 
     def _gone(self, uids: Collection[str]) -> None:
-        """End what is open to clusters that have stopped, a while later: they may end it themselves, or be told again."""
+        """End what is open to clusters that have stopped, a while later: they may end it
+        themselves, or be told again."""
         self._loop.call_later(STOPPED_S, self._end_stopped, frozenset(uids))
 
     def _end_stopped(self, uids: Collection[str]) -> None:
         stopped = {uid for uid in uids if self.routes.find(uid) is None}
         ended = self.carrier.cut(stopped) + self._standing.end(stopped) if stopped else 0
         if ended:
-            logger.info("%d connections to %d clusters that have stopped are ended", ended, len(stopped))
+            logger.info(
+                "%d connections to %d clusters that have stopped are ended", ended, len(stopped)
+            )
 
     # Counting
 
@@ -281,7 +349,9 @@ class Edge:
     async def stop(self) -> None:
         """Take nobody in, let relays go on for a while, then let everything go."""
         self.listener.close()
-        await asyncio.gather(self.carrier.drain(self.options.drain_s), self.http2.drain(self.options.drain_s))
+        await asyncio.gather(
+            self.carrier.drain(self.options.drain_s), self.http2.drain(self.options.drain_s)
+        )
         await self.carrier.close()
         for task in list(self._tasks):
             task.cancel()
@@ -293,11 +363,19 @@ class Edge:
 def descriptors_wanted(options: Proxy) -> Demand:
     """Return what an edge's process needs descriptors for: two for a connection, two for a pipe."""
     kept = DESCRIPTORS_KEPT + 2 * options.max_pipes
-    return Demand("connections", "c.Proxy.max_connections", options.max_connections, each=2, kept=kept, least=LEAST_CONNECTIONS)
+    return Demand(
+        "connections",
+        "c.Proxy.max_connections",
+        options.max_connections,
+        each=2,
+        kept=kept,
+        least=LEAST_CONNECTIONS,
+    )
 
 
 def _own_ports(options: Proxy, bound: int, server: int) -> set[int]:
-    """Return the ports at which the gateway itself listens: never the target of a route on this machine."""
+    """Return the ports at which the gateway itself listens: never the target of a route on this
+    machine."""
     found = {bound, *options.own_ports}
     for text in (options.address, options.admin_address):
         address = parse_address(text)

@@ -30,7 +30,15 @@ from gateway.server.boot.config import ConfiguredOffers
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.boot.launches import Launches
 from gateway.server.boot.reach import judge, local_backends
-from gateway.server.boot.settings import Settings, bound_address, database_path, descriptors_wanted, known_classes, settings, split_address
+from gateway.server.boot.settings import (
+    Settings,
+    bound_address,
+    database_path,
+    descriptors_wanted,
+    known_classes,
+    settings,
+    split_address,
+)
 from gateway.server.core.model import Principal
 from gateway.server.edge.account import edge_account
 from gateway.server.edge.process import EdgeProcess, WarmEdge
@@ -47,7 +55,11 @@ from gateway.server.rpc.agent_service import AgentServicer, Switchboard
 from gateway.server.rpc.caller import calling_user
 from gateway.server.rpc.cluster_service import ClusterServicer
 from gateway.server.rpc.credential_service import CredentialServicer
-from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor
+from gateway.server.rpc.interceptors import (
+    AuthenticationInterceptor,
+    ContextInterceptor,
+    ErrorInterceptor,
+)
 from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.security import keys, tickets, tokens
@@ -117,7 +129,9 @@ class App:
         )
         await self.store.open()
         self._stack.push_async_callback(self.store.close)
-        self._doubts = Doubts(self.state_dir, database, self.store, self.store.strange, self.settings.backends)
+        self._doubts = Doubts(
+            self.state_dir, database, self.store, self.store.strange, self.settings.backends
+        )
         self._stack.push_async_callback(self._doubts.close)
         await self._doubts.open()
         self._disk = Room(database.parent, self._server_settings.min_free_bytes, self.store.reserve)
@@ -130,7 +144,14 @@ class App:
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
         token = edge_token(self.state_dir / "edge.token")
-        self._doors = Doors(self.settings.authenticator, self.store, cluster_keys, tokens.hashed(token), now_ms, self._doubts.holds)
+        self._doors = Doors(
+            self.settings.authenticator,
+            self.store,
+            cluster_keys,
+            tokens.hashed(token),
+            now_ms,
+            self._doubts.holds,
+        )
         self._stack.callback(self._doors.identities.close)
         self._spawn(self._doors.holds.run(), "holds")
         launches = Launches(cluster_keys, self._agent_endpoint)
@@ -150,15 +171,28 @@ class App:
             except BackendUnavailable as error:
                 raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        credentials = keys.Keys(keyring, signer, self._doors.forget_token, now_ms, self._threads, cluster_keys, calling_user)
+        credentials = keys.Keys(
+            keyring,
+            signer,
+            self._doors.forget_token,
+            now_ms,
+            self._threads,
+            cluster_keys,
+            calling_user,
+        )
         self.services = self._services(credentials, backends)
         await self._listen(signer)
         await self._start_edge()
-        self.reconciler.objection = judge(self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address])
+        self.reconciler.objection = judge(
+            self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address]
+        )
         await self.reconciler.start()
         self._stack.push_async_callback(self.reconciler.stop)
         for name, backend in backends.items():
-            self._spawn(Watcher(self.store, name, backend, self.reconciler.observed, self._doubts).run(), f"watch-{name}")
+            self._spawn(
+                Watcher(self.store, name, backend, self.reconciler.observed, self._doubts).run(),
+                f"watch-{name}",
+            )
         self._spawn(self._doubts.keep(), "witness")
         self._spawn(self._disk.keep(), "room")
         self._spawn(self._forget(), "forget")
@@ -168,16 +202,23 @@ class App:
         try:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"c.DaskGateway.state_dir: cannot make {self.state_dir}: {error.strerror}") from None
+            raise ConfigurationError(
+                f"c.DaskGateway.state_dir: cannot make {self.state_dir}: {error.strerror}"
+            ) from None
         if wrong := directory_problem(self.state_dir):
             raise ConfigurationError(f"c.DaskGateway.state_dir: {wrong}")
         if not os.access(self.state_dir, os.W_OK | os.X_OK):
-            raise ConfigurationError(f"c.DaskGateway.state_dir: {self.state_dir} cannot be written to")
+            raise ConfigurationError(
+                f"c.DaskGateway.state_dir: {self.state_dir} cannot be written to"
+            )
 
     def _services(self, credentials: keys.Keys, backends: dict[str, Backend]) -> Services:
         return Services(
             store=self.store,
-            offers=ConfiguredOffers(self.settings.clusters, {name: backend.cluster_settings() for name, backend in backends.items()}),
+            offers=ConfiguredOffers(
+                self.settings.clusters,
+                {name: backend.cluster_settings() for name, backend in backends.items()},
+            ),
             credentials=credentials,
             backends=backends,
             wake=self.reconciler.wake,
@@ -200,9 +241,23 @@ class App:
         self._switchboard = Switchboard(self.store.view)
         self._spawn(self._switchboard.run(), "switchboard")
         local = local_backends(self.settings)
-        agents = AgentServicer(self.store.view, self.reconciler, self._switchboard, now_ms, self._draining.is_set, local)
-        self._routes = RouteServicer(self.store.view, [signer.public_key], self._draining.is_set, local, self._doubts.holds)
-        limits = CallLimits(options.max_calls, options.max_calls_per_user, options.max_streams, options.max_streams_per_user)
+        agents = AgentServicer(
+            self.store.view,
+            self.reconciler,
+            self._switchboard,
+            now_ms,
+            self._draining.is_set,
+            local,
+        )
+        self._routes = RouteServicer(
+            self.store.view, [signer.public_key], self._draining.is_set, local, self._doubts.holds
+        )
+        limits = CallLimits(
+            options.max_calls,
+            options.max_calls_per_user,
+            options.max_streams,
+            options.max_streams_per_user,
+        )
         self._grpc, self._healthy = host.build(
             [
                 ContextInterceptor(self._doors.is_edge),
@@ -211,11 +266,20 @@ class App:
                 LimitsInterceptor(limits, self._draining.is_set),
             ],
             [
-                (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(self.services)),
-                (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(self.services)),
+                (
+                    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server,
+                    ClusterServicer(self.services),
+                ),
+                (
+                    credential_service_pb2_grpc.add_CredentialServiceServicer_to_server,
+                    CredentialServicer(self.services),
+                ),
                 (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
                 (route_pb2_grpc.add_RouteServiceServicer_to_server, self._routes),
-                (access_pb2_grpc.add_AccessServiceServicer_to_server, AccessServicer(self.services)),
+                (
+                    access_pb2_grpc.add_AccessServiceServicer_to_server,
+                    AccessServicer(self.services),
+                ),
             ],
             with_reflection=options.reflection,
         )
@@ -225,9 +289,14 @@ class App:
         self._stack.push_async_callback(self._grpc.stop, None)
 
     def _bind_sockets(self) -> None:
-        """Listen for this account's own programs, and for the edge where that is another account."""
+        """Listen for this account's own programs, and for the edge where that is another
+        account."""
         proxy = self.settings.proxy
-        account = edge_account(proxy.user, self.state_dir, self.state_dir / "edge") if self._server_settings.start_proxy else None
+        account = (
+            edge_account(proxy.user, self.state_dir, self.state_dir / "edge")
+            if self._server_settings.start_proxy
+            else None
+        )
         self._edge_room = EdgeRoom(self.state_dir, account, proxy.tls_cert, proxy.tls_key)
         self._stack.callback(self._edge_room.close)
         self._edge_room.make()
@@ -241,8 +310,13 @@ class App:
         return f"[{hostname}]:{self.port}" if ":" in hostname else f"{hostname}:{self.port}"
 
     def bound(self) -> str:
-        """Return in words which addresses are listened on: others than those where one is reached, as 0.0.0.0 is every address."""
-        edge = f"edge on {self.edge_address}" if self._server_settings.start_proxy else "no edge of its own"
+        """Return in words which addresses are listened on: others than those where one is reached,
+        as 0.0.0.0 is every address."""
+        edge = (
+            f"edge on {self.edge_address}"
+            if self._server_settings.start_proxy
+            else "no edge of its own"
+        )
         return f"{edge}, gRPC listener on {bound_address(self._server_settings.address, self.port)}"
 
     def _agent_endpoint(self) -> AgentEndpoint:
@@ -254,9 +328,19 @@ class App:
         self.edge_address = proxy.address
         if options.start_proxy:
             room, account = self._edge_room, self._edge_room.account
-            words = [*configured_words(self.settings), *own_words(self.settings, self.port), *room.words()]
-            run_as = (lambda address: account.rights([address, proxy.admin_address])) if account is not None else (lambda _: None)
-            edge = EdgeProcess(self.state_dir, words, proxy.address, self._warm, room.directories, run_as)
+            words = [
+                *configured_words(self.settings),
+                *own_words(self.settings, self.port),
+                *room.words(),
+            ]
+            run_as = (
+                (lambda address: account.rights([address, proxy.admin_address]))
+                if account is not None
+                else (lambda _: None)
+            )
+            edge = EdgeProcess(
+                self.state_dir, words, proxy.address, self._warm, room.directories, run_as
+            )
             self.edge_address = await edge.start()
             self._stack.push_async_callback(edge.stop)
             self._spawn(edge.keep(), "edge")
@@ -272,8 +356,13 @@ class App:
         url = (self._server_settings.public_url or f"{scheme}://{shown}:{port}").rstrip("/")
         parts = urlsplit(url)
         if not parts.hostname:
-            raise ConfigurationError(f"c.DaskGateway.public_url: must look like https://host or http://host:port, not {url!r}")
-        return Endpoint(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url, parts.path)
+            raise ConfigurationError(
+                f"c.DaskGateway.public_url: must look like https://host or http://host:port, not"
+                f" {url!r}"
+            )
+        return Endpoint(
+            parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url, parts.path
+        )
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -314,14 +403,23 @@ class App:
         try:
             for cluster in [cluster for cluster in view.clusters() if not cluster.state.finished]:
                 try:
-                    await stop_cluster(self.services, everybody, f"users/{cluster.owner}/clusters/{cluster.uid}", "", Call("StopCluster"))
+                    await stop_cluster(
+                        self.services,
+                        everybody,
+                        f"users/{cluster.owner}/clusters/{cluster.uid}",
+                        "",
+                        Call("StopCluster"),
+                    )
                 except Exception as error:  # the others are stopped all the same
                     logger.error("cluster %s cannot be stopped: %s", cluster.uid, error)
             async with asyncio.timeout(STOP_CLUSTERS_S):
                 while any(not cluster.state.finished for cluster in view.clusters()):
                     await subscription.next(1.0)
         except TimeoutError:
-            logger.warning("some clusters have not stopped within %g s; they will be found again", STOP_CLUSTERS_S)
+            logger.warning(
+                "some clusters have not stopped within %g s; they will be found again",
+                STOP_CLUSTERS_S,
+            )
         finally:
             subscription.close()
 
@@ -339,7 +437,9 @@ async def serve(found: Settings, warm: WarmEdge | None = None) -> None:
         if warm is not None:
             await asyncio.to_thread(warm.dismiss)
     gc.collect()
-    gc.freeze()  # what is loaded by now stays: no collection needs to look through it again, which would hold up the event loop
+    # what is loaded by now stays: no collection needs to look through it again, which would hold up
+    # the event loop
+    gc.freeze()
     print(f"daskgateway serves on {app.endpoint().url} ({app.bound()})", flush=True)
     await ended.wait()
     logger.info("draining")

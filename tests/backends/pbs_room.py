@@ -24,7 +24,12 @@ class Room:
     def __init__(self, directory: pathlib.Path, replay: PbsReplay, **traits: object) -> None:
         self.replay = replay
         self.directory = directory
-        usual = {"tag": "dgw", "observe_interval_s": 0.1, "absent_grace_s": 60.0, "commands_directory": str(replay.bin)}
+        usual = {
+            "tag": "dgw",
+            "observe_interval_s": 0.1,
+            "absent_grace_s": 60.0,
+            "commands_directory": str(replay.bin),
+        }
         self.backend = PbsBackend(root=str(directory / "root"), **{**usual, **traits})
         self.pushed: list[Observation] = []
 
@@ -37,16 +42,27 @@ class Room:
         """Start, and return what was started."""
         outcomes = await self.backend.start(launches)
         assert all(isinstance(outcome, Started) for outcome in outcomes.values()), outcomes
-        return [Target(instance, outcome.handle, "alice") for instance, outcome in outcomes.items() if isinstance(outcome, Started)]
+        return [
+            Target(instance, outcome.handle, "alice")
+            for instance, outcome in outcomes.items()
+            if isinstance(outcome, Started)
+        ]
 
     async def look(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Look anew."""
         await self.backend.listing(0.0)
         return await self.backend.observations(targets)
 
-    async def until(self, targets: Sequence[Target], phase: Phase) -> Mapping[Instance, Observation]:
+    async def until(
+        self, targets: Sequence[Target], phase: Phase
+    ) -> Mapping[Instance, Observation]:
         """Wait until all stand there."""
-        return await self.when(targets, lambda seen: len(seen) == len(targets) and all(one.phase is phase for one in seen.values()))
+        return await self.when(
+            targets,
+            lambda seen: (
+                len(seen) == len(targets) and all(one.phase is phase for one in seen.values())
+            ),
+        )
 
     async def when(
         self, targets: Sequence[Target], holds: Callable[[Mapping[Instance, Observation]], bool]

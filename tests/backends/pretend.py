@@ -1,4 +1,5 @@
-"""A batch system within the test's own process: runs jobs as children of the shell, and does not answer when told so."""
+"""A batch system within the test's own process: runs jobs as children of the shell, and does not
+answer when told so."""
 
 from __future__ import annotations
 
@@ -76,9 +77,15 @@ class PretendSystem:
             if path and pathlib.Path(path).parent.is_dir()
             else os.open(os.devnull, os.O_WRONLY)
         )
-        env = {**os.environ, "PRETEND_INDEX": str(element.index)} if element.index is not None else dict(os.environ)
+        env = (
+            {**os.environ, "PRETEND_INDEX": str(element.index)}
+            if element.index is not None
+            else dict(os.environ)
+        )
         pipe = asyncio.subprocess.PIPE
-        child = await asyncio.create_subprocess_exec("/bin/sh", "-s", stdin=pipe, stdout=log, stderr=log, env=env, start_new_session=True)
+        child = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-s", stdin=pipe, stdout=log, stderr=log, env=env, start_new_session=True
+        )
         os.close(log)
         cancelled = element.phase is Phase.GONE
         element.process, element.phase = child, Phase.RUNNING
@@ -115,20 +122,34 @@ class PretendSystem:
         if self.silent:
             return Listed([])
         jobs = [
-            Job(job_id, str(e.order.name), e.order.user, e.phase, () if e.index is None else ranges([e.index]), "", e.code)
+            Job(
+                job_id,
+                str(e.order.name),
+                e.order.user,
+                e.phase,
+                () if e.index is None else ranges([e.index]),
+                "",
+                e.code,
+            )
             for job_id, elements in self.jobs_by_id.items()
             for e in elements
         ]
-        return Listed([job for job in jobs if job.user not in self.untold], dict.fromkeys(self.untold, "the jobs of some cannot be listed"))
+        return Listed(
+            [job for job in jobs if job.user not in self.untold],
+            dict.fromkeys(self.untold, "the jobs of some cannot be listed"),
+        )
 
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
         """There is no accounting."""
         return []
 
     def shown(self) -> str:
-        """Return what it shows to everybody: names of jobs and what was asked for, not their scripts."""
+        """Return what it shows to everybody: names of jobs and what was asked for, not their
+        scripts."""
         orders = [elements[0].order for elements in self.jobs_by_id.values()]
-        return "\n".join(f"{order.name} {order.user} {order.settings} {order.resources}" for order in orders)
+        return "\n".join(
+            f"{order.name} {order.user} {order.settings} {order.resources}" for order in orders
+        )
 
     async def close(self) -> None:
         """End everything."""

@@ -1,4 +1,5 @@
-"""What sudo may run as a user: only batch commands, only below its own directories, never as root, never by a shell."""
+"""What sudo may run as a user: only batch commands, only below its own directories, never as root,
+never by a shell."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ SHOWS = '#!/bin/sh\nprintf "%s|" "$@"; echo; /usr/bin/env | /usr/bin/sort; pwd; 
 
 @pytest.fixture
 def site(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A directory with commands that show how they were called, and with others that must never be."""
+    """A directory with commands that show how they were called, and with others that must never
+    be."""
     commands = tmp_path / "commands"
     commands.mkdir()
     for name in (*as_user.COMMANDS, "bash", "scontrol"):
@@ -38,8 +40,24 @@ def site(tmp_path: pathlib.Path) -> pathlib.Path:
     return commands
 
 
-@pytest.mark.parametrize("name", ["bash", "scontrol", "sh", "/bin/sh", "sbatch;id", "", "../sbatch", "/tmp/sbatch", "sudo", "srun"])
-def test_only_the_commands_of_batch_systems_run_and_only_from_the_administrators_directories(site: pathlib.Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bash",
+        "scontrol",
+        "sh",
+        "/bin/sh",
+        "sbatch;id",
+        "",
+        "../sbatch",
+        "/tmp/sbatch",
+        "sudo",
+        "srun",
+    ],
+)
+def test_only_the_commands_of_batch_systems_run_and_only_from_the_administrators_directories(
+    site: pathlib.Path, name: str
+) -> None:
     (site.parent / "sbatch").write_text(SHOWS)
     with pytest.raises(as_user.Refused):
         as_user.program(name if name != "/tmp/sbatch" else str(site.parent / "sbatch"), str(site))
@@ -69,7 +87,9 @@ def test_words_reach_a_command_as_they_are_and_nothing_of_the_callers_environmen
     assert shown[-2] == "/"
 
 
-def test_a_commands_exit_code_is_the_launchers_and_one_that_hangs_is_given_up(site: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commands_exit_code_is_the_launchers_and_one_that_hangs_is_given_up(
+    site: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (site / "sbatch").write_text("#!/bin/sh\nexit 7\n")
     assert as_user.answer(["run", "--", "sbatch"], str(site)) == 7
     (site / "sbatch").write_text("#!/bin/sh\nkill -9 $$\n")
@@ -82,10 +102,24 @@ def test_a_commands_exit_code_is_the_launchers_and_one_that_hangs_is_given_up(si
 
 @pytest.mark.parametrize(
     "path",
-    ["relative/daskgateway", "/home/alice", "/home/alice/.ssh/id_rsa", "/x/daskgateway/../y", "/x/daskgatewayx", "/x/daskgateway\0", ""],
+    [
+        "relative/daskgateway",
+        "/home/alice",
+        "/home/alice/.ssh/id_rsa",
+        "/x/daskgateway/../y",
+        "/x/daskgatewayx",
+        "/x/daskgateway\0",
+        "",
+    ],
 )
-@pytest.mark.parametrize("words", [["write"], ["entries"], ["size"], ["read", "0"], ["remove"]], ids=lambda words: words[0])
-def test_other_paths_are_never_touched(path: str, words: Sequence[str], tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["write"], ["entries"], ["size"], ["read", "0"], ["remove"]],
+    ids=lambda words: words[0],
+)
+def test_other_paths_are_never_touched(
+    path: str, words: Sequence[str], tmp_path: pathlib.Path
+) -> None:
     with pytest.raises((as_user.Refused, ValueError)):
         as_user.own_path(path)
     if words != ["write"]:  # which reads standard input first
@@ -99,7 +133,9 @@ def test_an_offset_is_digits_alone(offset: str) -> None:
         as_user.answer(["read", "/a/daskgateway/x", offset], "")
 
 
-@pytest.mark.parametrize("words", [[], ["run"], ["run", "sbatch"], ["run", "--"], ["shell"], ["size"]])
+@pytest.mark.parametrize(
+    "words", [[], ["run"], ["run", "sbatch"], ["run", "--"], ["shell"], ["size"]]
+)
 def test_what_is_no_request_is_refused_with_what_there_is(words: Sequence[str]) -> None:
     with pytest.raises(as_user.Refused, match=r"daskgateway-as-user|command words"):
         as_user.answer(words, "")
@@ -125,7 +161,9 @@ def _stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
     ],
     ids=range(10),
 )
-def test_files_have_plain_names_and_there_are_bounds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+def test_files_have_plain_names_and_there_are_bounds(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, raw: bytes
+) -> None:
     _stdin(monkeypatch, raw)
     directory = tmp_path / "daskgateway" / "new"
     with pytest.raises((as_user.Refused, ValueError)):
@@ -158,7 +196,10 @@ def test_files_are_private_replaced_read_in_pieces_and_removed(
     assert json.loads(told("entries", str(directory))) == ["key.pem"]
     assert told("size", str(directory / "key.pem")) == str(len(content))
     assert told("size", str(directory / "none")) == "0"
-    pieces = [base64.b64decode(told("read", str(directory / "key.pem"), str(at))) for at in (0, as_user.PIECE_BYTES, 10**9)]
+    pieces = [
+        base64.b64decode(told("read", str(directory / "key.pem"), str(at)))
+        for at in (0, as_user.PIECE_BYTES, 10**9)
+    ]
     assert b"".join(pieces) == content
     for _ in range(2):
         told("remove", str(directory))
@@ -178,7 +219,9 @@ def test_removing_a_link_leaves_what_it_leads_to(tmp_path: pathlib.Path) -> None
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o622, 0o644])
-def test_only_root_says_where_commands_are(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+def test_only_root_says_where_commands_are(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
     config = tmp_path / "as-user.path"
     monkeypatch.setattr(as_user, "CONFIG", str(config))
     assert as_user.search_path() == as_user.SYSTEM_PATH
@@ -200,7 +243,9 @@ def test_it_is_not_for_root_and_says_so_in_one_line() -> None:
         shutil.copy(as_user.__file__, place / "as_user.py")
         call = [PYTHON, "-I", str(place / "as_user.py"), "entries", f"{place}/daskgateway"]
         refused = subprocess.run(call, capture_output=True, text=True, timeout=30)
-        done = subprocess.run([*as_account(NOBODY, NOBODY), *call], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [*as_account(NOBODY, NOBODY), *call], capture_output=True, text=True, timeout=30
+        )
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "daskgateway-as-user: this is not for root\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
@@ -208,7 +253,23 @@ def test_it_is_not_for_root_and_says_so_in_one_line() -> None:
 
 # The gateway's side
 
-BAD_NAMES = ["root", "", "Alice", "-x", "#0", "a b", "a;id", "a\n", "../a", "a" * 33, "%group", "+netgroup", "a$", "ALL", "@x"]
+BAD_NAMES = [
+    "root",
+    "",
+    "Alice",
+    "-x",
+    "#0",
+    "a b",
+    "a;id",
+    "a\n",
+    "../a",
+    "a" * 33,
+    "%group",
+    "+netgroup",
+    "a$",
+    "ALL",
+    "@x",
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -222,9 +283,15 @@ def test_names_that_are_no_accounts_never_reach_sudo(name: str) -> None:
 async def test_sudo_is_asked_without_a_password_for_one_user_and_the_launcher_alone() -> None:
     asked: list[tuple[list[str], bytes]] = []
 
-    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+    async def run(
+        argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None
+    ) -> Answer:
         asked.append((list(argv), stdin))
-        return Answer(1, "", "sudo: a password is required") if argv[6] == "remove" else Answer(0, "[]", "")
+        return (
+            Answer(1, "", "sudo: a password is required")
+            if argv[6] == "remove"
+            else Answer(0, "[]", "")
+        )
 
     identity = SudoIdentity("/usr/bin/sudo", "/launcher", run)  # type: ignore[arg-type]
     assert identity.words("alice", ["sbatch", "--hold"]) == [
@@ -235,7 +302,10 @@ async def test_sudo_is_asked_without_a_password_for_one_user_and_the_launcher_al
     (argv, stdin), *_ = asked
     assert b"secret" not in " ".join(argv).encode()
     assert json.loads(stdin) == {"key": base64.b64encode(b"\0secret").decode()}
-    with pytest.raises(BackendUnavailable, match=r"sudo: a password is required; sudoers does not let .* run /launcher as alice"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=r"sudo: a password is required; sudoers does not let .* run /launcher as alice",
+    ):
         await identity.remove("alice", "/x/daskgateway/y")
 
 
@@ -258,11 +328,19 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize(("call", "text"), [(call, text) for call, texts in FORGED.items() for text in texts], ids=lambda value: value[:12])
-async def test_what_the_launcher_answers_is_believed_only_if_it_could_have_said_it(call: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [(call, text) for call, texts in FORGED.items() for text in texts],
+    ids=lambda value: value[:12],
+)
+async def test_what_the_launcher_answers_is_believed_only_if_it_could_have_said_it(
+    call: str, text: str
+) -> None:
     """It runs as the user, who can take hold of his own processes."""
 
-    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+    async def run(
+        argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None
+    ) -> Answer:
         return Answer(0, text + "\n", "")
 
     identity = SudoIdentity("sudo", "/launcher", run)  # type: ignore[arg-type]
@@ -274,18 +352,33 @@ async def test_what_the_launcher_answers_is_believed_only_if_it_could_have_said_
     wanted = calls.pop(call)
     for other in calls.values():
         other.close()
-    with pytest.raises(BackendUnavailable, match=f"{call} as alice: /launcher answered what it never does"):
+    with pytest.raises(
+        BackendUnavailable, match=f"{call} as alice: /launcher answered what it never does"
+    ):
         await wanted
 
 
-async def test_the_end_of_a_log_that_is_said_to_be_endless_is_looked_for_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_end_of_a_log_that_is_said_to_be_endless_is_looked_for_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("gateway.backends.logfile.MAX_TAIL_BYTES", 10 * as_user.PIECE_BYTES)
     asked: list[str] = []
 
-    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+    async def run(
+        argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None
+    ) -> Answer:
         asked.append(argv[6])
-        return Answer(0, str(10**17) if argv[6] == "size" else base64.b64encode(bytes(as_user.PIECE_BYTES)).decode(), "")
+        return Answer(
+            0,
+            str(10**17)
+            if argv[6] == "size"
+            else base64.b64encode(bytes(as_user.PIECE_BYTES)).decode(),
+            "",
+        )
 
     async with asyncio.timeout(20):
-        assert await SudoIdentity("sudo", "/launcher", run).tail_offset("alice", "/f", 5) == 10**17 - 10 * as_user.PIECE_BYTES  # type: ignore[arg-type]
+        assert (
+            await SudoIdentity("sudo", "/launcher", run).tail_offset("alice", "/f", 5)
+            == 10**17 - 10 * as_user.PIECE_BYTES
+        )  # type: ignore[arg-type]
     assert asked == ["size"] + ["read"] * 10

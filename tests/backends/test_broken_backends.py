@@ -1,4 +1,5 @@
-"""The conformance suite notices what it is there for: each broken backend fails by the test that is meant for it, and no sound one does."""
+"""The conformance suite notices what it is there for: each broken backend fails by the test that is
+meant for it, and no sound one does."""
 
 from __future__ import annotations
 
@@ -24,8 +25,13 @@ from tests.backends.pretend import PretendBackend, PretendSystem
 
 TESTS = [name for name in dir(Conformance) if name.startswith("test_")]
 PATIENCE_S = 3.0  # with what is broken; a sound one comes sooner
-SOUND = {(test, PretendBackend if issubclass(kind, PretendBackend) else LocalBackend) for test, kind in BROKEN}
-ONE_OF_ITS_OWN = {"test_what_it_cannot_do_is_said": "it is the Room that is wrong then, not a backend: see below"}
+SOUND = {
+    (test, PretendBackend if issubclass(kind, PretendBackend) else LocalBackend)
+    for test, kind in BROKEN
+}
+ONE_OF_ITS_OWN = {
+    "test_what_it_cannot_do_is_said": "it is the Room that is wrong then, not a backend: see below"
+}
 
 
 @asynccontextmanager
@@ -48,12 +54,24 @@ async def room_of(tmp_path: pathlib.Path, kind: type[Any]) -> AsyncIterator[Room
         return backend
 
     place = "logs" if batch else "clusters"
-    room = Room(await again(), again=again, stranger=stranger, patience_s=PATIENCE_S, deadline_s=1.5, lag_s=0.7, look_s=0.05)
+    room = Room(
+        await again(),
+        again=again,
+        stranger=stranger,
+        patience_s=PATIENCE_S,
+        deadline_s=1.5,
+        lag_s=0.7,
+        look_s=0.05,
+    )
     room.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / place / uid)
     room.outage = system.outage if batch else None
     room.refused = {"queue": "none"} if batch else None
     room.shown = system.shown if batch else None
-    room.cannot = {what: "a process of this machine has no such thing" for what in OPTIONAL if getattr(room, what) is None}
+    room.cannot = {
+        what: "a process of this machine has no such thing"
+        for what in OPTIONAL
+        if getattr(room, what) is None
+    }
     await room.open()
     try:
         yield room
@@ -66,7 +84,9 @@ async def room_of(tmp_path: pathlib.Path, kind: type[Any]) -> AsyncIterator[Room
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken[1].__name__)
-async def test_a_broken_backend_fails_by_the_test_that_is_meant_to_notice_it(tmp_path: pathlib.Path, broken: Broken) -> None:
+async def test_a_broken_backend_fails_by_the_test_that_is_meant_to_notice_it(
+    tmp_path: pathlib.Path, broken: Broken
+) -> None:
     test, kind = broken
     async with room_of(tmp_path, kind) as room:
         with pytest.raises(Exception) as caught:  # noqa: PT011 (whatever it is: a failing test)
@@ -75,8 +95,11 @@ async def test_a_broken_backend_fails_by_the_test_that_is_meant_to_notice_it(tmp
 
 
 @pytest.mark.parametrize(("test", "kind"), sorted(SOUND, key=str), ids=str)
-async def test_a_sound_backend_passes_it(tmp_path: pathlib.Path, test: str, kind: type[Any]) -> None:
-    """In the same room and with as little patience: so the broken ones fail for what is broken in them."""
+async def test_a_sound_backend_passes_it(
+    tmp_path: pathlib.Path, test: str, kind: type[Any]
+) -> None:
+    """In the same room and with as little patience: so the broken ones fail for what is broken in
+    them."""
     async with room_of(tmp_path, kind) as room:
         await getattr(Conformance(), test)(room)
 
@@ -99,7 +122,9 @@ def _no_reason(room: Room) -> None:
 
 
 @pytest.mark.parametrize("wrong", [_given_without_a_word, _given_and_denied, _no_reason])
-async def test_a_room_that_does_not_say_what_its_backend_cannot_do_fails(tmp_path: pathlib.Path, wrong: Callable[[Room], None]) -> None:
+async def test_a_room_that_does_not_say_what_its_backend_cannot_do_fails(
+    tmp_path: pathlib.Path, wrong: Callable[[Room], None]
+) -> None:
     async with room_of(tmp_path, LocalBackend) as room:
         await Conformance().test_what_it_cannot_do_is_said(room)
         wrong(room)
@@ -107,11 +132,15 @@ async def test_a_room_that_does_not_say_what_its_backend_cannot_do_fails(tmp_pat
             await Conformance().test_what_it_cannot_do_is_said(room)
 
 
-async def test_what_a_backend_cannot_do_is_skipped_with_its_reason_and_never_passed_in_silence(tmp_path: pathlib.Path) -> None:
+async def test_what_a_backend_cannot_do_is_skipped_with_its_reason_and_never_passed_in_silence(
+    tmp_path: pathlib.Path,
+) -> None:
     room = Room(NoopBackend(), runs_programs=False, cannot={"programs": "it starts nothing at all"})
     with pytest.raises(unittest.SkipTest, match="programs: it starts nothing at all"):
         await Conformance().test_a_good_end_is_told_as_such(room)
-    with pytest.raises(AssertionError, match=r"Room\.outage is not given, and Room.cannot does not say why"):
+    with pytest.raises(
+        AssertionError, match=r"Room\.outage is not given, and Room.cannot does not say why"
+    ):
         await Conformance().test_an_outage_is_no_end_and_nothing_is_lost_or_doubled(room)
 
 

@@ -31,8 +31,12 @@ async def test_a_command_that_hangs_is_given_up_with_all_it_started(tmp_path: pa
     assert proc.identify(int((tmp_path / "pid").read_text())) is None
 
 
-async def test_what_cannot_be_run_and_what_never_stops_talking_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendUnavailable, match="/no/such/sbatch cannot be run: No such file or directory"):
+async def test_what_cannot_be_run_and_what_never_stops_talking_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(
+        BackendUnavailable, match="/no/such/sbatch cannot be run: No such file or directory"
+    ):
         await commands.run(["/no/such/sbatch"], deadline_s=5)
     monkeypatch.setattr(commands, "MAX_OUTPUT_BYTES", 2**20)
     with pytest.raises(BackendUnavailable, match="yes wrote more than 1 MiB"):
@@ -50,7 +54,9 @@ async def test_input_output_code_and_locale(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_cancelled_call_ends_its_command(tmp_path: pathlib.Path) -> None:
-    task = asyncio.create_task(commands.run(["/bin/sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 300"], deadline_s=60))
+    task = asyncio.create_task(
+        commands.run(["/bin/sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 300"], deadline_s=60)
+    )
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     task.cancel()
@@ -73,7 +79,7 @@ rows = [] if "--noheader" in sys.argv else [heads]
 for job in json.loads(state.read_text()) if state.exists() and len(fields) == 10 else []:
     rows.append([job["id"], job["array"], job["state"], "0", "None", "N/A", "1", "dgw", "p", job["name"]])
 print("\\n".join("".join(cell + mark for cell in row) for row in rows))
-"""
+"""  # noqa: E501
 SUBMISSION = """#!{python}
 import fcntl, json, pathlib, sys
 state = pathlib.Path({state!r})
@@ -87,7 +93,7 @@ fresh.write_text(json.dumps(jobs))
 fresh.rename(state)
 sys.stdin.read()
 print(len(jobs))
-"""
+"""  # noqa: E501
 
 
 class Scripts:
@@ -119,7 +125,11 @@ async def scripts(tmp_path: pathlib.Path) -> Scripts:
 async def opened(scripts: Scripts, tmp_path: pathlib.Path, **settings: object) -> Room:
     """Return a room over them."""
     given: dict[str, object] = {"observe_interval_s": 0.1, "command_timeout_s": 2.0, **settings}
-    room = Room(SlurmBackend(root=str(tmp_path / "root"), commands_directory=str(scripts.directory), **given))
+    room = Room(
+        SlurmBackend(
+            root=str(tmp_path / "root"), commands_directory=str(scripts.directory), **given
+        )
+    )
     await room.open()
     return room
 
@@ -128,7 +138,10 @@ TROUBLES = {
     "hangs": ("exec sleep 60", "did not answer within 1 s"),
     "prints garbage": ("echo 'Willkommen auf dem Rechner'", "what is no"),
     "says nothing": ("exit 0", "what is no"),
-    "does not reach its server": ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "Unable to contact"),
+    "does not reach its server": (
+        "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
+        "Unable to contact",
+    ),
 }
 
 
@@ -145,7 +158,11 @@ async def test_a_command_in_trouble_is_told_and_nothing_is_lost(
     if command == "squeue":
         await asyncio.sleep(0.1)  # until the last listing is too old
     with pytest.raises(BackendUnavailable, match=words):
-        await (room.backend.start([room.launch()]) if command == "sbatch" else room.backend.observations(targets))
+        await (
+            room.backend.start([room.launch()])
+            if command == "sbatch"
+            else room.backend.observations(targets)
+        )
     scripts.heal()
     await room.until(targets, Phase.RUNNING)
     await room.until(await room.start(room.launch()), Phase.RUNNING)
@@ -158,7 +175,10 @@ async def test_commands_that_are_missing_are_named_with_the_setting_that_says_wh
 ) -> None:
     room = await opened(scripts, tmp_path)
     (scripts.directory / "squeue").unlink()
-    with pytest.raises(BackendUnavailable, match=r"commands/squeue cannot be run: No such file.*; see c\.SlurmBackend\.commands_dir"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=r"commands/squeue cannot be run: No such file.*; see c\.SlurmBackend\.commands_dir",
+    ):
         await room.backend.find()
     await room.leave()
 
@@ -174,19 +194,34 @@ class OurSlurm(SlurmBackend):
         (PbsBackend, {}, "c.PbsBackend.commands_directory"),
         (PbsBackend, {"dialect": "torque"}, "c.PbsBackend.commands_directory"),
         (OurSlurm, {}, "c.OurSlurm.commands_directory"),
-        (OurSlurm, {"identity": "sudo", "sudo": "/no/such/sudo", "commands_directory": "/bin"}, "c.OurSlurm.sudo"),
-        (OurSlurm, {"identity": "user-token", "rest_url": "http://x", "token_command": ["/no/such/token"]}, "c.OurSlurm.token_command"),
+        (
+            OurSlurm,
+            {"identity": "sudo", "sudo": "/no/such/sudo", "commands_directory": "/bin"},
+            "c.OurSlurm.sudo",
+        ),
+        (
+            OurSlurm,
+            {"identity": "user-token", "rest_url": "http://x", "token_command": ["/no/such/token"]},
+            "c.OurSlurm.token_command",
+        ),
     ],
 )
 async def test_whatever_cannot_be_run_the_setting_that_would_help_is_told(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, backend: type[BatchBackend], settings: dict[str, object], setting: str
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: type[BatchBackend],
+    settings: dict[str, object],
+    setting: str,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     made = backend(root=str(tmp_path / "root"), log_directory="", **settings)
     room = Room(made, user="games")
     await room.open()
     order = Order(JobName("dgw", "c" + "a" * 20, Role.SCHEDULER), "games", Role.SCHEDULER, "true")
-    with pytest.raises(BackendUnavailable, match=rf"cannot be run: No such file or directory; see {re.escape(setting)}$"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=rf"cannot be run: No such file or directory; see {re.escape(setting)}$",
+    ):
         await made.system.submit(order)
     await room.leave()
 
@@ -197,10 +232,20 @@ async def test_whatever_cannot_be_run_the_setting_that_would_help_is_told(
         ("import time; time.sleep(60)", "sbatch did not answer"),
         ("import os; os.kill(os.getpid(), 9)", "sbatch: it ended with code -9"),
         ("sys.exit(137)", "sbatch: it ended with code 137"),
-        ("sys.exit(247)", "sbatch: it ended with code 247"),  # of a launcher that tells a signal as it is
-        ("sys.exit('daskgateway-as-user: sbatch did not answer within 120 s')", "sbatch did not answer"),
+        # of a launcher that tells a signal as it is
+        ("sys.exit(247)", "sbatch: it ended with code 247"),
+        (
+            "sys.exit('daskgateway-as-user: sbatch did not answer within 120 s')",
+            "sbatch did not answer",
+        ),
     ],
-    ids=["hanging", "killed", "killed below a shell", "killed below the launcher", "given up by the launcher"],
+    ids=[
+        "hanging",
+        "killed",
+        "killed below a shell",
+        "killed below the launcher",
+        "given up by the launcher",
+    ],
 )
 async def test_a_submission_whose_answer_was_lost_is_found_by_its_name(
     scripts: Scripts, tmp_path: pathlib.Path, ending: str, told: str
@@ -217,7 +262,9 @@ async def test_a_submission_whose_answer_was_lost_is_found_by_its_name(
     await room.leave()
 
 
-async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(scripts: Scripts, tmp_path: pathlib.Path) -> None:
+async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(
+    scripts: Scripts, tmp_path: pathlib.Path
+) -> None:
     room = await opened(scripts, tmp_path, absent_grace_s=60.0)
     targets = await room.start(room.launch("scheduler"), room.launch())
     await room.until(targets, Phase.RUNNING)
@@ -231,19 +278,31 @@ async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(scripts: Scri
     await room.leave()
 
 
-async def test_a_refusal_in_slurms_words_reaches_the_user(scripts: Scripts, tmp_path: pathlib.Path) -> None:
+async def test_a_refusal_in_slurms_words_reaches_the_user(
+    scripts: Scripts, tmp_path: pathlib.Path
+) -> None:
     room = await opened(scripts, tmp_path)
-    scripts.write("sbatch", "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1")
+    scripts.write(
+        "sbatch",
+        "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1",
+    )
     outcome = (await room.backend.start([room.launch()]))[room.launch().instance]
-    assert outcome == StartFailed("Slurm refused the job: Invalid qos specification", permanent=True)
+    assert outcome == StartFailed(
+        "Slurm refused the job: Invalid qos specification", permanent=True
+    )
     await room.leave()
 
 
-async def test_a_thousand_workers_are_few_commands_and_never_hold_up_the_event_loop(scripts: Scripts, tmp_path: pathlib.Path) -> None:
+async def test_a_thousand_workers_are_few_commands_and_never_hold_up_the_event_loop(
+    scripts: Scripts, tmp_path: pathlib.Path
+) -> None:
     room = await opened(scripts, tmp_path, command_timeout_s=60.0, observe_interval_s=15.0)
     for name in ("sbatch", "squeue"):
         (scripts.directory / name).rename(scripts.directory / f"real-{name}")
-        scripts.write(name, f'echo {name} >>{tmp_path}/log; sleep 2; exec {scripts.directory}/real-{name} "$@"')
+        scripts.write(
+            name,
+            f'echo {name} >>{tmp_path}/log; sleep 2; exec {scripts.directory}/real-{name} "$@"',
+        )
     launches = [room.launch(f"default-{n}") for n in range(1000)]
     async with longest_stall() as worst:
         targets = await room.start(*launches)

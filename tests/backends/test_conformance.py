@@ -1,4 +1,5 @@
-"""Backends that need no machine room of their own keep the promise: local, noop, and the batch layer over a pretended batch system."""
+"""Backends that need no machine room of their own keep the promise: local, noop, and the batch
+layer over a pretended batch system."""
 
 from __future__ import annotations
 
@@ -70,12 +71,23 @@ class TestBatchLayer(Conformance):
         system = PretendSystem()
 
         async def again() -> Backend:
-            return PretendBackend(system, root=str(tmp_path), observe_interval_s=0.2, absent_grace_s=1.0)
+            return PretendBackend(
+                system, root=str(tmp_path), observe_interval_s=0.2, absent_grace_s=1.0
+            )
 
         async def stranger() -> Backend:
-            return PretendBackend(system, root=str(tmp_path / "another"), observe_interval_s=0.2, absent_grace_s=1.0)
+            return PretendBackend(
+                system, root=str(tmp_path / "another"), observe_interval_s=0.2, absent_grace_s=1.0
+            )
 
-        room = Room(await again(), again=again, stranger=stranger, refused={"queue": "none"}, outage=system.outage, shown=system.shown)
+        room = Room(
+            await again(),
+            again=again,
+            stranger=stranger,
+            refused={"queue": "none"},
+            outage=system.outage,
+            shown=system.shown,
+        )
         room.lose_files = lambda uid: shutil.rmtree(tmp_path / "logs" / uid)
         await room.open()
         yield room
@@ -83,12 +95,17 @@ class TestBatchLayer(Conformance):
         await system.close()
 
 
-async def test_of_what_was_asked_to_end_the_oldest_is_forgotten(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_what_was_asked_to_end_the_oldest_is_forgotten(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as jobs of clusters that nobody knows any more, which nobody ever cleans up after."""
     monkeypatch.setattr("gateway.backends.batch.ledger.MAX_KEPT", 5)
     backend = PretendBackend(PretendSystem(), root=str(tmp_path), first_look_s=0.0)
     await backend.open(lambda _: None)
-    targets = [Target(Instance("c" + "a" * 20, Role.WORKER, f"default-{number}"), f"{number}", "alice") for number in range(8)]
+    targets = [
+        Target(Instance("c" + "a" * 20, Role.WORKER, f"default-{number}"), f"{number}", "alice")
+        for number in range(8)
+    ]
     for start in range(0, 8, 2):
         await backend.stop(targets[start : start + 2])
     latest = [target.instance for target in targets[3:]]
@@ -97,7 +114,9 @@ async def test_of_what_was_asked_to_end_the_oldest_is_forgotten(tmp_path: pathli
     await backend.close()
 
 
-async def test_a_stall_is_measured_but_for_what_the_machine_gave_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stall_is_measured_but_for_what_the_machine_gave_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with longest_stall() as worst:
         await asyncio.sleep(0.02)
         time.sleep(0.3)  # noqa: ASYNC251 (what is measured)

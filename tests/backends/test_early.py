@@ -1,4 +1,5 @@
-"""Looks at jobs soon after a submission or a cancel: what they tell, when they end, how many there are."""
+"""Looks at jobs soon after a submission or a cancel: what they tell, when they end, how many there
+are."""
 
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ from tests.waiting import comes
 
 __all__ = ["scripts"]  # a fixture
 
-ONE, TWO = (Target(Instance("c" + "a" * 20, Role.WORKER, f"default-{number}"), f"{number}") for number in (1, 2))
+ONE, TWO = (
+    Target(Instance("c" + "a" * 20, Role.WORKER, f"default-{number}"), f"{number}")
+    for number in (1, 2)
+)
 
 
 class Room:
@@ -32,14 +36,20 @@ class Room:
         if self.down:
             self.down -= 1
             raise self.error
-        return {one.instance: Observation(one.instance, self.phases[one], one.handle) for one in targets if one in self.phases}
+        return {
+            one.instance: Observation(one.instance, self.phases[one], one.handle)
+            for one in targets
+            if one in self.phases
+        }
 
     async def over(self) -> None:
         """Wait until nobody looks any more."""
         await comes(lambda: self.early._task is None or self.early._task.done())
 
 
-async def test_it_is_looked_until_what_is_awaited_has_come_about_and_everything_seen_is_told() -> None:
+async def test_it_is_looked_until_what_is_awaited_has_come_about_and_everything_seen_is_told() -> (
+    None
+):
     room = Room()
     room.phases = {ONE: Phase.QUEUED, TWO: Phase.RUNNING}
     room.early.expect([ONE, TWO], (Phase.RUNNING, Phase.GONE))
@@ -58,7 +68,9 @@ async def test_looks_double_their_distance_and_leave_the_rest_to_the_interval() 
     assert len(room.looks) == 4  # after 10, 20, 40 and 80 ms
 
 
-async def test_who_asks_meanwhile_joins_and_what_is_asked_anew_is_not_answered_by_an_older_look() -> None:
+async def test_who_asks_meanwhile_joins_and_what_is_asked_anew_is_not_answered_by_an_older_look() -> (  # noqa: E501
+    None
+):
     room = Room()
     room.phases = {ONE: Phase.RUNNING}
     room.early.expect([ONE], (Phase.RUNNING,))
@@ -89,7 +101,9 @@ async def test_an_outage_is_outlived_and_closing_ends_the_looks() -> None:
     assert room.early._task.done()
 
 
-async def test_a_batch_system_is_looked_at_long_before_its_interval(scripts: Scripts, tmp_path: pathlib.Path) -> None:
+async def test_a_batch_system_is_looked_at_long_before_its_interval(
+    scripts: Scripts, tmp_path: pathlib.Path
+) -> None:
     room = await opened(scripts, tmp_path, observe_interval_s=3600.0, first_look_s=0.05)
     launch = room.launch()
     await room.start(launch)

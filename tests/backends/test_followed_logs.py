@@ -1,4 +1,5 @@
-"""Who follows logs, however many, holds nobody else up: they are read in threads of their own, few at a time, when there is more."""
+"""Who follows logs, however many, holds nobody else up: they are read in threads of their own, few
+at a time, when there is more."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ class Refusing(ThreadPoolExecutor):
         raise AssertionError("a log is read in a thread that others need")
 
 
-async def test_many_followed_logs_are_read_to_their_end_in_threads_of_their_own(logs: list[pathlib.Path]) -> None:
+async def test_many_followed_logs_are_read_to_their_end_in_threads_of_their_own(
+    logs: list[pathlib.Path],
+) -> None:
     asyncio.get_running_loop().set_default_executor(Refusing(1))
     runs, read = [True], dict[pathlib.Path, str]()
     following = [asyncio.create_task(follow(path, runs, read)) for path in logs]
@@ -59,7 +62,9 @@ async def test_many_followed_logs_are_read_to_their_end_in_threads_of_their_own(
         await asyncio.gather(*following)
 
 
-async def test_readers_that_hang_keep_no_other_work_waiting(logs: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_readers_that_hang_keep_no_other_work_waiting(
+    logs: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as those of a file system that does not answer."""
     pool = ThreadPoolExecutor(reading.READERS)
     monkeypatch.setattr(reading, "_readers", lambda: pool)
@@ -79,7 +84,9 @@ async def test_readers_that_hang_keep_no_other_work_waiting(logs: list[pathlib.P
         await asyncio.gather(*stuck)
 
 
-async def test_few_pieces_are_read_at_a_time_and_everybody_has_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_pieces_are_read_at_a_time_and_everybody_has_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     order: list[int] = []
     waiting: list[int] = []
 
@@ -98,7 +105,9 @@ async def test_few_pieces_are_read_at_a_time_and_everybody_has_a_turn(monkeypatc
     assert max(waiting) < reading.READ_AT_A_TIME
 
 
-def test_many_logs_that_grow_all_at_once_hold_the_event_loop_for_a_moment_only(logs: list[pathlib.Path]) -> None:
+def test_many_logs_that_grow_all_at_once_hold_the_event_loop_for_a_moment_only(
+    logs: list[pathlib.Path],
+) -> None:
     thread = Served()
     runs, read = [True], dict[pathlib.Path, str]()
 
@@ -117,7 +126,14 @@ def test_many_logs_that_grow_all_at_once_hold_the_event_loop_for_a_moment_only(l
                 before = sum(map(len, read.values()))
                 for path in logs:
                     append(path, "x" * 200_000 + "\n")
-                thread.run(comes(lambda before=before: sum(map(len, read.values())) >= before + MANY * 200_000, 30.0))  # type: ignore[misc]
+                thread.run(
+                    comes(
+                        lambda before=before: (
+                            sum(map(len, read.values())) >= before + MANY * 200_000
+                        ),
+                        30.0,
+                    )
+                )  # type: ignore[misc]
             assert longest() < 0.05
         runs.clear()
         thread.run(ended(following))
@@ -135,7 +151,9 @@ def growth() -> Iterator[Growth]:
     assert made._thread is None or not made._thread.is_alive()
 
 
-async def test_a_file_that_grows_or_comes_to_be_is_told_and_the_thread_ends_with_the_last(growth: Growth, tmp_path: pathlib.Path) -> None:
+async def test_a_file_that_grows_or_comes_to_be_is_told_and_the_thread_ends_with_the_last(
+    growth: Growth, tmp_path: pathlib.Path
+) -> None:
     path = tmp_path / "log"
     with growth.followed(path) as grown:
         async with asyncio.timeout(10):
@@ -150,7 +168,9 @@ async def test_a_file_that_grows_or_comes_to_be_is_told_and_the_thread_ends_with
     assert growth._thread is None
 
 
-async def test_quiet_files_are_looked_at_less_often_and_few_followers_are_told_at_once(tmp_path: pathlib.Path) -> None:
+async def test_quiet_files_are_looked_at_less_often_and_few_followers_are_told_at_once(
+    tmp_path: pathlib.Path,
+) -> None:
     growth, loop = Growth(), asyncio.get_running_loop()
     files = [_Followed(tmp_path / str(n), loop) for n in range(3 * MAX_GROWN)]
     growth._files = dict.fromkeys(files)

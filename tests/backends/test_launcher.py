@@ -1,4 +1,5 @@
-"""The launcher as it is installed: a program of its own, run as users of the system, with what others put in its way."""
+"""The launcher as it is installed: a program of its own, run as users of the system, with what
+others put in its way."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ SHOWS = '#!/bin/sh\nprintf "%s|" "$@"; echo; /usr/bin/env; pwd; umask\n'
 
 @pytest.fixture
 def place() -> Iterator[pathlib.Path]:
-    """Root's directory, which everybody may look into: the launcher is in it, its configuration, commands, and homes."""
+    """Root's directory, which everybody may look into: the launcher is in it, its configuration,
+    commands, and homes."""
     if os.geteuid() != 0:
         missing("root", "sudo make test (the launcher is run as users)")
     directory = pathlib.Path(tempfile.mkdtemp(prefix="launcher-"))
@@ -61,11 +63,27 @@ def account(user: str) -> list[str]:
 
 
 def ask(
-    place: pathlib.Path, *words: object, user: str = ALICE, stdin: bytes = b"", env: Mapping[str, str] | None = None, cwd: object = None
+    place: pathlib.Path,
+    *words: object,
+    user: str = ALICE,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: object = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the launcher as a user."""
-    variables = [f"{name}={value}" for name, value in ({"PATH": "/usr/bin:/bin"} | dict(env or {})).items()]
-    argv = [*account(user), "/usr/bin/env", "-i", *variables, PYTHON, "-I", f"{place}/as_user.py", *map(str, words)]
+    variables = [
+        f"{name}={value}" for name, value in ({"PATH": "/usr/bin:/bin"} | dict(env or {})).items()
+    ]
+    argv = [
+        *account(user),
+        "/usr/bin/env",
+        "-i",
+        *variables,
+        PYTHON,
+        "-I",
+        f"{place}/as_user.py",
+        *map(str, words),
+    ]
     return subprocess.run(argv, capture_output=True, timeout=60, input=stdin, cwd=cwd)  # type: ignore[call-overload, no-any-return]
 
 
@@ -85,25 +103,57 @@ def refused(done: subprocess.CompletedProcess[bytes], words: str) -> None:
 
 def payload(**files: bytes) -> bytes:
     """Return files as the launcher takes them."""
-    return json.dumps({name: base64.b64encode(content).decode() for name, content in files.items()}).encode()
+    return json.dumps(
+        {name: base64.b64encode(content).decode() for name, content in files.items()}
+    ).encode()
 
 
 # As whom, and how it is started
 
 
 @pytest.mark.parametrize("flags", [[], ["-E"], ["-s", "-P"]])
-def test_it_refuses_to_run_where_others_could_have_put_modules_and_imports_none(place: pathlib.Path, flags: list[str]) -> None:
+def test_it_refuses_to_run_where_others_could_have_put_modules_and_imports_none(
+    place: pathlib.Path, flags: list[str]
+) -> None:
     (place / "base64.py").write_text("print('planted')\n")
-    argv = [*account(ALICE), PYTHON, *([] if flags == ["-s", "-P"] else flags), f"{place}/as_user.py", "entries", "/x/daskgateway"]
+    argv = [
+        *account(ALICE),
+        PYTHON,
+        *([] if flags == ["-s", "-P"] else flags),
+        f"{place}/as_user.py",
+        "entries",
+        "/x/daskgateway",
+    ]
     done = subprocess.run(argv, capture_output=True, timeout=30, env={"PYTHONPATH": str(place)})
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == b"daskgateway-as-user: it must be run as python3 -I, which its first line should say\n"
+    assert (
+        done.stderr
+        == b"daskgateway-as-user: it must be run as python3 -I, which its first line should say\n"
+    )
 
 
-@pytest.mark.parametrize("words", [["--ruid=0"], ["--euid=0"], ["--ruid=5", "--euid=9"], ["--rgid=60", "--egid=9", "--ruid=5", "--euid=5"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--ruid=0"],
+        ["--euid=0"],
+        ["--ruid=5", "--euid=9"],
+        ["--rgid=60", "--egid=9", "--ruid=5", "--euid=5"],
+    ],
+)
 def test_it_is_one_user_alone_and_never_root(place: pathlib.Path, words: list[str]) -> None:
     groups = ["--clear-groups", *([] if "--egid=9" in words else ["--regid=60"])]
-    argv = ["setpriv", *groups, *words, "--", PYTHON, "-I", f"{place}/as_user.py", "entries", "/x/daskgateway"]
+    argv = [
+        "setpriv",
+        *groups,
+        *words,
+        "--",
+        PYTHON,
+        "-I",
+        f"{place}/as_user.py",
+        "entries",
+        "/x/daskgateway",
+    ]
     refused(
         subprocess.run(argv, capture_output=True, timeout=30),
         "not for root" if "0" in words[0][-2:] and "rgid" not in words[0] else "one user",
@@ -127,9 +177,23 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def spoilt(place: pathlib.Path, closed: int, *words: object, **how: object) -> subprocess.CompletedProcess[bytes]:
-    """Run the launcher out of a process that has ignored and blocked signals, no umask and so many descriptors closed."""
-    argv = [*account(ALICE), PYTHON, "-I", "-c", SPOILT, str(closed), PYTHON, "-I", f"{place}/as_user.py", *map(str, words)]
+def spoilt(
+    place: pathlib.Path, closed: int, *words: object, **how: object
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the launcher out of a process that has ignored and blocked signals, no umask and so many
+    descriptors closed."""
+    argv = [
+        *account(ALICE),
+        PYTHON,
+        "-I",
+        "-c",
+        SPOILT,
+        str(closed),
+        PYTHON,
+        "-I",
+        f"{place}/as_user.py",
+        *map(str, words),
+    ]
     return subprocess.run(argv, capture_output=True, timeout=60, **how)  # type: ignore[call-overload, no-any-return]
 
 
@@ -140,18 +204,23 @@ def test_a_commands_code_is_told_whatever_signals_the_caller_ignores(place: path
 
 
 @pytest.mark.parametrize("signals", ["SigBlk", "SigIgn"])
-def test_a_command_begins_with_no_signal_blocked_or_ignored(place: pathlib.Path, signals: str) -> None:
+def test_a_command_begins_with_no_signal_blocked_or_ignored(
+    place: pathlib.Path, signals: str
+) -> None:
     executable(place / "bin" / "sbatch", f"#!/bin/sh\n/bin/grep {signals} /proc/self/status\n")
     held = int(spoilt(place, 0, "run", "--", "sbatch").stdout.split()[1], 16)
-    # 32 and 33 are the C library's own: `make` leaves them ignored to all that it starts, and no program can change that.
+    # 32 and 33 are the C library's own: `make` leaves them ignored to all that it starts, and no
+    # program can change that.
     assert held & ~(1 << 31 | 1 << 32) == 0
 
 
 def test_its_own_deadline_holds_whatever_signals_the_caller_blocks(place: pathlib.Path) -> None:
-    text = (place / "as_user.py").read_text().replace("DEADLINE_S = 120", "DEADLINE_S = -4")  # its alarm comes after one second
+    # its alarm comes after one second
+    text = (place / "as_user.py").read_text().replace("DEADLINE_S = 120", "DEADLINE_S = -4")
     (place / "as_user.py").write_text(text)
     reading, writing = os.pipe()
-    done = spoilt(place, 0, "write", f"{place}/home/{ALICE}/daskgateway", stdin=reading)  # which never ends
+    # which never ends
+    done = spoilt(place, 0, "write", f"{place}/home/{ALICE}/daskgateway", stdin=reading)
     os.close(reading)
     os.close(writing)
     assert done.returncode == -14
@@ -169,9 +238,10 @@ def test_what_it_makes_is_private_whatever_the_umask(place: pathlib.Path) -> Non
     (place / "given").write_bytes(payload(key=SECRET))
     with open(place / "given", "rb") as given:
         assert spoilt(place, 0, "write", directory, stdin=given).returncode == 0
-    assert [path.stat().st_mode & 0o777 for path in (directory.parents[1], directory.parent, directory, directory / "key")] == [
-        *(0o700, 0o700, 0o700, 0o600)
-    ]
+    assert [
+        path.stat().st_mode & 0o777
+        for path in (directory.parents[1], directory.parent, directory, directory / "key")
+    ] == [*(0o700, 0o700, 0o700, 0o600)]
     assert (directory / "key").read_bytes() == SECRET
 
 
@@ -208,7 +278,10 @@ def test_what_a_limit_keeps_it_from_is_told_in_one_line(place: pathlib.Path, lim
 # Which commands, found where
 
 
-@pytest.mark.parametrize("name", ["bash", "/bin/sh", "sbatch;id", "", "scontrol", "x\ndaskgateway-as-user: y", "x" * 100_000])
+@pytest.mark.parametrize(
+    "name",
+    ["bash", "/bin/sh", "sbatch;id", "", "scontrol", "x\ndaskgateway-as-user: y", "x" * 100_000],
+)
 def test_no_other_command_is_run(place: pathlib.Path, name: str) -> None:
     done = ask(place, "run", "--", name)
     refused(done, "only sbatch")
@@ -232,10 +305,17 @@ def test_a_command_that_everybody_may_write_is_not_run(place: pathlib.Path) -> N
 
 
 def test_what_a_hanging_command_has_started_ends_with_it(place: pathlib.Path) -> None:
-    (place / "as_user.py").write_text((place / "as_user.py").read_text().replace("DEADLINE_S = 120", "DEADLINE_S = 0.5"))
-    (place / "as_user.py").write_text((place / "as_user.py").read_text().replace("signal.alarm(DEADLINE_S + 5)", "signal.alarm(30)"))
+    (place / "as_user.py").write_text(
+        (place / "as_user.py").read_text().replace("DEADLINE_S = 120", "DEADLINE_S = 0.5")
+    )
+    (place / "as_user.py").write_text(
+        (place / "as_user.py")
+        .read_text()
+        .replace("signal.alarm(DEADLINE_S + 5)", "signal.alarm(30)")
+    )
     executable(place / "bin" / "sbatch", "#!/bin/sh\n/bin/sleep 600 &\n/bin/sleep 600\n")
-    refused(ask(place, "run", "--", "sbatch"), "did not answer within 0.5 s")  # whose output would be held open by the first
+    # whose output would be held open by the first
+    refused(ask(place, "run", "--", "sbatch"), "did not answer within 0.5 s")
 
 
 def test_words_reach_a_command_as_they_are_in_a_clean_environment(place: pathlib.Path) -> None:
@@ -248,18 +328,32 @@ def test_words_reach_a_command_as_they_are_in_a_clean_environment(place: pathlib
         "PYTHONPATH": "/evil",
     }
     words = ["--comment=a b; $(id) `id`", "", "--wrap=*"]
-    done = ask(place, "run", "--", "sbatch", *words, env={"PATH": "/evil", "HOME": "/evil", **hostile}, cwd=place / "shared")
+    done = ask(
+        place,
+        "run",
+        "--",
+        "sbatch",
+        *words,
+        env={"PATH": "/evil", "HOME": "/evil", **hostile},
+        cwd=place / "shared",
+    )
     shown = done.stdout.decode().splitlines()
     assert shown[0] == "|".join(words) + "|"
     told_of = dict(line.partition("=")[::2] for line in shown[1:-2])
     home = pwd.getpwnam(ALICE).pw_dir
     kept = {"PATH": f"{place}/bin", "HOME": home, "USER": ALICE, "LOGNAME": ALICE, "LC_ALL": "C"}
-    assert {name: value for name, value in told_of.items() if name not in ("_", "PWD", "SHLVL", "OLDPWD")} == kept
+    assert {
+        name: value
+        for name, value in told_of.items()
+        if name not in ("_", "PWD", "SHLVL", "OLDPWD")
+    } == kept
     assert shown[-2:] == ["/", "0077"]
 
 
 @pytest.mark.parametrize("name", ["SLURM_CONF", "PBS_CONF_FILE"])
-def test_configuration_that_others_may_write_is_not_handed_on(place: pathlib.Path, name: str) -> None:
+def test_configuration_that_others_may_write_is_not_handed_on(
+    place: pathlib.Path, name: str
+) -> None:
     good = place / "etc" / "slurm.conf"
     good.write_text("ClusterName=here\n")
     kept = ask(place, "run", "--", "squeue", env={name: str(good)})
@@ -269,15 +363,23 @@ def test_configuration_that_others_may_write_is_not_handed_on(place: pathlib.Pat
     evil = owned(place / "shared" / "evil", BOB)
     shutil.copy(good, evil / "slurm.conf")  # root's, but bob may put another there
     (evil / "slurm.conf").chmod(0o644)
-    refused(ask(place, "run", "--", "squeue", env={name: f"{evil}/slurm.conf"}), "belongs to neither")
+    refused(
+        ask(place, "run", "--", "squeue", env={name: f"{evil}/slurm.conf"}), "belongs to neither"
+    )
     for text in ("slurm.conf", f"{place}/etc/../etc/slurm.conf", ""):
         refused(ask(place, "run", "--", "squeue", env={name: text}), "must be absolute")
 
 
 @pytest.mark.parametrize(
-    "make", [lambda path: shutil.chown(path, BOB), lambda path: path.rename(f"{path}s") and path.symlink_to(f"{path}s")]
+    "make",
+    [
+        lambda path: shutil.chown(path, BOB),
+        lambda path: path.rename(f"{path}s") and path.symlink_to(f"{path}s"),
+    ],
 )
-def test_configuration_that_is_not_roots_own_file_is_not_handed_on(place: pathlib.Path, make: Callable[[pathlib.Path], object]) -> None:
+def test_configuration_that_is_not_roots_own_file_is_not_handed_on(
+    place: pathlib.Path, make: Callable[[pathlib.Path], object]
+) -> None:
     conf = place / "etc" / "slurm.conf"
     conf.write_text("ClusterName=here\n")
     make(conf)
@@ -310,7 +412,10 @@ WORDS = {
     "another's": (another, "must be root's"),
     "a directory of another's": (lambda path: another(path.parent), "must be root's"),
     "writable by its group": (lambda path: path.chmod(0o664), "must be root's"),
-    "in a directory that others write in": (lambda path: path.parent.chmod(0o777), "must be root's"),
+    "in a directory that others write in": (
+        lambda path: path.parent.chmod(0o777),
+        "must be root's",
+    ),
     "a link": (linked, "is no plain file"),
     "a pipe": (piped, "must be root's"),
     "a directory": (lambda path: (path.unlink(), path.mkdir()), "must be root's"),
@@ -332,19 +437,39 @@ def test_the_directories_of_commands_are_roots_word_alone(place: pathlib.Path, k
 # Which paths
 
 
-CALLS: dict[str, Sequence[str]] = {"write": [], "entries": [], "size": [], "read": ["0"], "remove": []}
+CALLS: dict[str, Sequence[str]] = {
+    "write": [],
+    "entries": [],
+    "size": [],
+    "read": ["0"],
+    "remove": [],
+}
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
-    "path", ["relative/daskgateway/x", "/home/x", "/x/daskgateway/../y/z", "/x/daskgatewayx/y", "", "/x/DASKGATEWAY/y"]
+    "path",
+    [
+        "relative/daskgateway/x",
+        "/home/x",
+        "/x/daskgateway/../y/z",
+        "/x/daskgatewayx/y",
+        "",
+        "/x/DASKGATEWAY/y",
+    ],
 )
-def test_a_path_that_is_not_below_a_directory_of_ours_is_refused(place: pathlib.Path, call: str, path: str) -> None:
-    refused(ask(place, call, path, *CALLS[call], stdin=b"{}"), "must be absolute, without .., and below")
+def test_a_path_that_is_not_below_a_directory_of_ours_is_refused(
+    place: pathlib.Path, call: str, path: str
+) -> None:
+    refused(
+        ask(place, call, path, *CALLS[call], stdin=b"{}"), "must be absolute, without .., and below"
+    )
 
 
 @pytest.mark.parametrize("call", ["size", "read", "remove"])
-def test_the_named_directory_itself_is_neither_read_nor_removed(place: pathlib.Path, call: str) -> None:
+def test_the_named_directory_itself_is_neither_read_nor_removed(
+    place: pathlib.Path, call: str
+) -> None:
     home = place / "home" / ALICE
     owned(home / "daskgateway", ALICE)
     refused(ask(place, call, home / "daskgateway", *CALLS[call]), "below a directory named")
@@ -381,7 +506,8 @@ def further_down(place: pathlib.Path) -> pathlib.Path:
 
 
 def on_the_way(place: pathlib.Path) -> pathlib.Path:
-    """A link of bob's above: to a directory of alice's that is named as ours, but was never meant."""
+    """A link of bob's above: to a directory of alice's that is named as ours, but was never
+    meant."""
     source = owned(place / "home" / ALICE / "src", ALICE)
     owned(source / "daskgateway", ALICE)
     (source / "daskgateway" / "key").write_bytes(SECRET)
@@ -391,7 +517,10 @@ def on_the_way(place: pathlib.Path) -> pathlib.Path:
 
 def in_a_ring(place: pathlib.Path) -> pathlib.Path:
     """Links that lead to each other."""
-    return link(place / "home" / ALICE / "ring", place / "home" / ALICE / "ring", ALICE) / "daskgateway"
+    return (
+        link(place / "home" / ALICE / "ring", place / "home" / ALICE / "ring", ALICE)
+        / "daskgateway"
+    )
 
 
 def link(path: pathlib.Path, target: pathlib.Path, owner: str) -> pathlib.Path:
@@ -406,10 +535,15 @@ LINKS = [by_bob, by_alice, by_root, further_down, on_the_way, in_a_ring]
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("make", LINKS, ids=lambda make: make.__name__)
-def test_no_link_leads_to_what_is_not_ours(place: pathlib.Path, call: str, make: Callable[[pathlib.Path], pathlib.Path]) -> None:
+def test_no_link_leads_to_what_is_not_ours(
+    place: pathlib.Path, call: str, make: Callable[[pathlib.Path], pathlib.Path]
+) -> None:
     directory = make(place)
     path = directory if call in ("write", "entries") else directory / "key"
-    refused(ask(place, call, path, *CALLS[call], stdin=payload(key=b"planted")), "is a link where a directory")
+    refused(
+        ask(place, call, path, *CALLS[call], stdin=payload(key=b"planted")),
+        "is a link where a directory",
+    )
     kept = [path for path in (place / "home" / ALICE).rglob("key") if not path.is_symlink()]
     assert [path.read_bytes() for path in kept] == [SECRET] * len(kept)
     assert kept or make is in_a_ring
@@ -431,20 +565,30 @@ def test_a_directory_of_another_user_on_the_way_is_refused(place: pathlib.Path, 
     owned(place / "shared" / "bobs", BOB, 0o777)
     owned(place / "shared" / "bobs" / "daskgateway", ALICE)
     path = f"{place}/shared/bobs/daskgateway/x/y"
-    refused(ask(place, call, path, *CALLS[call], stdin=b"{}"), "'bobs' belongs to neither root nor this user")
+    refused(
+        ask(place, call, path, *CALLS[call], stdin=b"{}"),
+        "'bobs' belongs to neither root nor this user",
+    )
     assert list((place / "shared" / "bobs" / "daskgateway").iterdir()) == []
 
 
 @pytest.mark.parametrize(("mode", "group"), [(0o777, ALICE), (0o775, "users"), (0o770, BOB)])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_directory_that_others_write_in_is_refused(place: pathlib.Path, call: str, mode: int, group: str) -> None:
+def test_a_directory_that_others_write_in_is_refused(
+    place: pathlib.Path, call: str, mode: int, group: str
+) -> None:
     directory = owned(place / "home" / ALICE / "daskgateway", ALICE)
     shutil.chown(directory, group=group)
     directory.chmod(mode)
-    refused(ask(place, call, f"{directory}/x/y", *CALLS[call], stdin=b"{}"), "others can write in 'daskgateway'")
+    refused(
+        ask(place, call, f"{directory}/x/y", *CALLS[call], stdin=b"{}"),
+        "others can write in 'daskgateway'",
+    )
 
 
-def test_a_private_group_may_write_and_a_shared_directory_may_be_sticky(place: pathlib.Path) -> None:
+def test_a_private_group_may_write_and_a_shared_directory_may_be_sticky(
+    place: pathlib.Path,
+) -> None:
     directory = owned(place / "home" / ALICE / "daskgateway", ALICE)
     shutil.chown(directory, group=ALICE)
     directory.chmod(0o775)
@@ -452,13 +596,21 @@ def test_a_private_group_may_write_and_a_shared_directory_may_be_sticky(place: p
     assert directory.stat().st_mode & 0o777 == 0o700  # where secrets lie
     (place / "shared" / "daskgateway").mkdir()
     (place / "shared" / "daskgateway").chmod(0o1777)
-    assert ask(place, "write", place / "shared" / "daskgateway" / ALICE, stdin=payload(key=SECRET)).returncode == 0
+    assert (
+        ask(
+            place, "write", place / "shared" / "daskgateway" / ALICE, stdin=payload(key=SECRET)
+        ).returncode
+        == 0
+    )
 
 
 def test_secrets_are_never_put_into_a_directory_of_anybody_elses(place: pathlib.Path) -> None:
     (place / "shared" / "daskgateway").mkdir()
     (place / "shared" / "daskgateway").chmod(0o1777)  # root's
-    refused(ask(place, "write", place / "shared" / "daskgateway", stdin=payload(key=SECRET)), "must be this user's own")
+    refused(
+        ask(place, "write", place / "shared" / "daskgateway", stdin=payload(key=SECRET)),
+        "must be this user's own",
+    )
     assert list((place / "shared" / "daskgateway").iterdir()) == []
 
 
@@ -504,8 +656,14 @@ def symlink(path: pathlib.Path) -> None:
     path.symlink_to(private(path.parents[3]) / "key")
 
 
-@pytest.mark.parametrize("make", [pipe, device, bobs, second_name, symlink, pathlib.Path.mkdir], ids=lambda make: make.__name__)
-def test_what_is_no_plain_file_of_the_users_is_read_as_nothing(place: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [pipe, device, bobs, second_name, symlink, pathlib.Path.mkdir],
+    ids=lambda make: make.__name__,
+)
+def test_what_is_no_plain_file_of_the_users_is_read_as_nothing(
+    place: pathlib.Path, make: Callable[[pathlib.Path], None]
+) -> None:
     path = owned(place / "home" / ALICE / "daskgateway", ALICE) / "log"
     make(path)
     assert told(ask(place, "size", path)) == 0
@@ -518,8 +676,21 @@ def test_an_offset_is_digits_alone(place: pathlib.Path, offset: str) -> None:
     assert (done.returncode, b"read FILE OFFSET" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("words", [[], ["run"], ["run", "sbatch"], ["run", "--"], ["shell"], ["size"], ["write", "/a/daskgateway", "x"]])
-def test_what_is_no_request_is_refused_with_what_there_is(place: pathlib.Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["run"],
+        ["run", "sbatch"],
+        ["run", "--"],
+        ["shell"],
+        ["size"],
+        ["write", "/a/daskgateway", "x"],
+    ],
+)
+def test_what_is_no_request_is_refused_with_what_there_is(
+    place: pathlib.Path, words: list[str]
+) -> None:
     done = ask(place, *words)
     assert done.returncode == 2
     assert b"command words" in done.stderr or b"daskgateway-as-user remove PATH" in done.stderr
@@ -551,7 +722,9 @@ def test_what_is_no_request_is_refused_with_what_there_is(place: pathlib.Path, w
     ],
     ids=range(20),
 )
-def test_files_to_write_have_plain_names_and_are_few_and_small(place: pathlib.Path, raw: bytes) -> None:
+def test_files_to_write_have_plain_names_and_are_few_and_small(
+    place: pathlib.Path, raw: bytes
+) -> None:
     directory = place / "home" / ALICE / "daskgateway"
     refused(ask(place, "write", directory, stdin=raw), "standard input must be JSON")
     assert not directory.exists()
@@ -563,13 +736,22 @@ def test_what_stands_in_a_files_place_is_replaced_and_not_followed(place: pathli
     for name, target in (("link", secret), ("other", "/dev/zero")):
         link(directory / name, pathlib.Path(target), ALICE)
     os.mkfifo(directory / "pipe")
-    assert ask(place, "write", directory, stdin=payload(link=b"1", other=b"2", pipe=b"3")).returncode == 0
-    assert [(directory / name).read_bytes() for name in ("link", "other", "pipe")] == [b"1", b"2", b"3"]
+    assert (
+        ask(place, "write", directory, stdin=payload(link=b"1", other=b"2", pipe=b"3")).returncode
+        == 0
+    )
+    assert [(directory / name).read_bytes() for name in ("link", "other", "pipe")] == [
+        b"1",
+        b"2",
+        b"3",
+    ]
     assert secret.read_bytes() == SECRET
 
 
 def test_a_directory_with_files_without_end_is_not_listed(place: pathlib.Path) -> None:
-    (place / "as_user.py").write_text((place / "as_user.py").read_text().replace("MAX_NAMES = 100_000", "MAX_NAMES = 10"))
+    (place / "as_user.py").write_text(
+        (place / "as_user.py").read_text().replace("MAX_NAMES = 100_000", "MAX_NAMES = 10")
+    )
     directory = owned(place / "home" / ALICE / "daskgateway", ALICE)
     for number in range(10):
         (directory / str(number)).touch()
@@ -585,10 +767,26 @@ def test_a_directory_with_files_without_end_is_not_listed(place: pathlib.Path) -
 @pytest.mark.timeout(600)
 def test_a_tree_of_100000_levels_with_few_descriptors_is_removed(place: pathlib.Path) -> None:
     directory = owned(place / "home" / ALICE / "daskgateway", ALICE)
-    code = "import os\nos.chdir(os.sys.argv[1])\nfor _ in range(100_000):\n    os.mkdir('d'); os.chdir('d')"
-    subprocess.run([*account(ALICE), PYTHON, "-I", "-c", code, str(directory)], check=True, timeout=120)
-    argv = ["/bin/sh", "-c", 'ulimit -n 24; exec "$@"', "sh", PYTHON, "-I", f"{place}/as_user.py", "remove", f"{directory}/d"]
-    for _ in range(10):  # as often as the gateway asks: each goes on where the last one's time was over
+    code = (
+        "import os\nos.chdir(os.sys.argv[1])\nfor _ in range(100_000):\n    os.mkdir('d');"
+        " os.chdir('d')"
+    )
+    subprocess.run(
+        [*account(ALICE), PYTHON, "-I", "-c", code, str(directory)], check=True, timeout=120
+    )
+    argv = [
+        "/bin/sh",
+        "-c",
+        'ulimit -n 24; exec "$@"',
+        "sh",
+        PYTHON,
+        "-I",
+        f"{place}/as_user.py",
+        "remove",
+        f"{directory}/d",
+    ]
+    # as often as the gateway asks: each goes on where the last one's time was over
+    for _ in range(10):
         done = subprocess.run([*account(ALICE), *argv], capture_output=True, timeout=60)
         if done.returncode == 0:
             break
@@ -610,22 +808,34 @@ def test_links_within_are_removed_and_what_they_lead_to_is_not(place: pathlib.Pa
     inner = owned(directory / "x", ALICE)
     link(inner / "to-a-directory", kept, ALICE)
     link(directory / "link", kept, ALICE)
-    assert [ask(place, "remove", directory / name).returncode for name in ("x", "link", "link/")] == [0, 0, 0]
+    assert [
+        ask(place, "remove", directory / name).returncode for name in ("x", "link", "link/")
+    ] == [0, 0, 0]
     assert (list(directory.iterdir()), (kept / "key").read_bytes()) == ([], SECRET)
 
 
-def test_what_cannot_be_removed_is_told_in_one_line_that_stays_the_same(place: pathlib.Path) -> None:
+def test_what_cannot_be_removed_is_told_in_one_line_that_stays_the_same(
+    place: pathlib.Path,
+) -> None:
     directory = owned(place / "home" / ALICE / "daskgateway", ALICE) / "x"
     owned(directory, ALICE)
     owned(directory / "\x1b[2Jbobs", BOB, 0o700)
     (directory / "\x1b[2Jbobs" / "file").touch()
-    answers = {(done.returncode, done.stderr) for done in (ask(place, "remove", directory) for _ in range(2))}
+    answers = {
+        (done.returncode, done.stderr)
+        for done in (ask(place, "remove", directory) for _ in range(2))
+    }
     assert answers == {(1, b"daskgateway-as-user: [Errno 13] Permission denied: 'x'\n")}
 
 
 def test_removing_is_given_up_in_time(place: pathlib.Path) -> None:
-    (place / "as_user.py").write_text((place / "as_user.py").read_text().replace("REMOVE_S = 25.0", "REMOVE_S = 0.0"))
+    (place / "as_user.py").write_text(
+        (place / "as_user.py").read_text().replace("REMOVE_S = 25.0", "REMOVE_S = 0.0")
+    )
     directory = owned(place / "home" / ALICE / "daskgateway", ALICE)
     owned(directory / "x", ALICE)
     done = ask(place, "remove", directory / "x")
-    assert (done.returncode, b"not removed within 0 s; going on with it later" in done.stderr) == (1, True)
+    assert (done.returncode, b"not removed within 0 s; going on with it later" in done.stderr) == (
+        1,
+        True,
+    )

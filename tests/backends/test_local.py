@@ -48,8 +48,11 @@ class Room:
         self.left: list[subprocess.Popen[bytes]] = []
 
     async def restart(self) -> None:
-        """Close and open the backend, as one server after the other does; what ends from now on is no child of it any more."""
-        self.left += [running.child for running in self.backend._running.values() if running.child is not None]  # type: ignore[attr-defined]
+        """Close and open the backend, as one server after the other does; what ends from now on is
+        no child of it any more."""
+        self.left += [
+            running.child for running in self.backend._running.values() if running.child is not None
+        ]  # type: ignore[attr-defined]
         await self.backend.close()
         await self.backend.open(self.push)
 
@@ -121,14 +124,20 @@ async def test_a_batch_starts_is_observed_and_stops(any_room: Room) -> None:
     launches = [launch(f"default-{n}") for n in range(10)]
     outcomes = await any_room.backend.start(launches)
     assert all(isinstance(outcome, Started) for outcome in outcomes.values())
-    targets = [Target(instance, outcome.handle) for instance, outcome in outcomes.items() if isinstance(outcome, Started)]
+    targets = [
+        Target(instance, outcome.handle)
+        for instance, outcome in outcomes.items()
+        if isinstance(outcome, Started)
+    ]
     seen = await any_room.backend.observations(targets)
     assert {observation.phase for observation in seen.values()} == {Phase.RUNNING}
     await any_room.backend.stop(targets)
     for target in targets:
         await any_room.gone(target.instance)
     await any_room.backend.stop(targets)  # stopping what is gone is no error
-    assert {o.phase for o in (await any_room.backend.observations(targets)).values()} == {Phase.GONE}
+    assert {o.phase for o in (await any_room.backend.observations(targets)).values()} == {
+        Phase.GONE
+    }
 
 
 async def test_what_is_unknown_is_gone(any_room: Room) -> None:
@@ -136,8 +145,12 @@ async def test_what_is_unknown_is_gone(any_room: Room) -> None:
     assert (await any_room.backend.observations([unknown]))[unknown.instance].phase is Phase.GONE
 
 
-async def test_secrets_are_in_private_files_and_gone_after_cleanup(room: Room, tmp_path: pathlib.Path) -> None:
-    await room.backend.start([launch(files={"key.pem": b"secret"}, env={"KEY": f"{DIRECTORY}/key.pem"})])
+async def test_secrets_are_in_private_files_and_gone_after_cleanup(
+    room: Room, tmp_path: pathlib.Path
+) -> None:
+    await room.backend.start(
+        [launch(files={"key.pem": b"secret"}, env={"KEY": f"{DIRECTORY}/key.pem"})]
+    )
     directory = tmp_path / "root" / "clusters" / UID / "default-0"
     assert (directory / "key.pem").stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -157,9 +170,12 @@ async def test_secrets_are_in_private_files_and_gone_after_cleanup(room: Room, t
     assert [piece async for piece in room.backend.logs(Target(seen.instance))] == []
 
 
-async def test_a_directory_deeper_than_python_recurses_is_removed(room: Room, tmp_path: pathlib.Path) -> None:
+async def test_a_directory_deeper_than_python_recurses_is_removed(
+    room: Room, tmp_path: pathlib.Path
+) -> None:
     program = (
-        "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nprint('ready', flush=True)\nimport time; time.sleep(60)\n"
+        "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nprint('ready',"
+        " flush=True)\nimport time; time.sleep(60)\n"
     )
     target = await started_and_told(room, program)
     await room.backend.stop([target])
@@ -170,7 +186,9 @@ async def test_a_directory_deeper_than_python_recurses_is_removed(room: Room, tm
 
 async def test_an_early_end_carries_the_last_words(room: Room) -> None:
     program = "import sys; print('no module named numpy', file=sys.stderr); sys.exit(3)"
-    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
+    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[
+        launch().instance
+    ]
     if isinstance(outcome, StartFailed):
         assert "numpy" in outcome.message
         return
@@ -186,7 +204,10 @@ async def test_a_command_that_is_not_there_fails_with_its_name(room: Room) -> No
 
 
 async def test_who_ignores_a_request_is_ended_by_force(room: Room) -> None:
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf',"
+        " flush=True); time.sleep(60)"
+    )
     await room.backend.start([launch(argv=(sys.executable, "-c", program))])
     async for piece in room.backend.logs(Target(launch().instance), follow=True):
         if "deaf" in piece:
@@ -207,7 +228,9 @@ async def main():
 asyncio.run(main())
 """
     await room.backend.close()
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=ROOT)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=ROOT
+    )
     handle = (await child.communicate())[0].decode().strip()
     await room.backend.open(room.push)
     (seen,) = await room.backend.find()
@@ -219,7 +242,9 @@ asyncio.run(main())
 
 async def started_and_told(room: Room, program: str) -> Target:
     """Start a program as default-0; return it once it has told `ready`."""
-    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[launch().instance]
+    outcome = (await room.backend.start([launch(argv=(sys.executable, "-c", program))]))[
+        launch().instance
+    ]
     assert isinstance(outcome, Started)
     async for piece in room.backend.logs(Target(launch().instance), follow=True):
         if "ready" in piece:
@@ -249,22 +274,32 @@ async def test_a_process_that_wrote_over_its_environment_is_found_again(room: Ro
 
 
 async def test_titles_of_processes_leave_their_marks_alone(room: Room) -> None:
-    target = await started_and_told(room, "import os, time; print('ready', os.environ['SPT_NOENV'], flush=True); time.sleep(60)")
+    target = await started_and_told(
+        room, "import os, time; print('ready', os.environ['SPT_NOENV'], flush=True); time.sleep(60)"
+    )
     process = proc.parse_process_id(target.handle)
     assert process is not None
-    assert next(iter(proc.environment(process.pid))) == "DASKGATEWAY_ROOT"  # not beyond what is read of a large environment
+    # not beyond what is read of a large environment
+    assert next(iter(proc.environment(process.pid))) == "DASKGATEWAY_ROOT"
 
 
 @pytest.mark.parametrize("value", ["²", "9" * 5000, "3"])
-async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_opening(room: Room, value: str) -> None:
+async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_opening(
+    room: Room, value: str
+) -> None:
     """Such as a mark of an earlier build, or what whoever started the process has written there."""
-    marks = {"DASKGATEWAY_ROOT": str(room.backend._directories.root), "DASKGATEWAY_UID": UID, "DASKGATEWAY_NAME": "default-0"}  # type: ignore[attr-defined]
+    marks = {
+        "DASKGATEWAY_ROOT": str(room.backend._directories.root),
+        "DASKGATEWAY_UID": UID,
+        "DASKGATEWAY_NAME": "default-0",
+    }  # type: ignore[attr-defined]
     marked = {**marks, "DASKGATEWAY_INSTANCE_EPOCH": value}
     child = subprocess.Popen(SLEEP, env=marked, start_new_session=True, stdout=subprocess.PIPE)  # noqa: ASYNC220
     room.left.append(child)
     assert child.stdout is not None
     with child.stdout:
-        assert child.stdout.readline()  # until it says something, the system may not have laid out its environment, and shows none
+        # until it says something, the system may not have laid out its environment, and shows none
+        assert child.stdout.readline()
     await room.restart()
     (seen,) = await room.backend.find()
     assert seen.instance == Instance(UID, Role.WORKER, "default-0")
@@ -273,7 +308,8 @@ async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_ope
 async def test_a_session_begun_within_a_worker_is_not_taken_for_it(room: Room) -> None:
     program = (
         "import subprocess, sys, time\n"
-        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
+        " start_new_session=True)\n"
         "print('ready', flush=True); time.sleep(60)\n"
     )
     target = await started_and_told(room, program)
@@ -300,7 +336,9 @@ async def test_a_process_that_cannot_be_watched_does_not_run_on(
     assert list(proc.marked({"DASKGATEWAY_ROOT": str(tmp_path / "root")})) == []
 
 
-async def test_a_process_that_cannot_be_looked_at_does_not_stop_the_server(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_cannot_be_looked_at_does_not_stop_the_server(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(proc, "identify", lambda pid: None)  # as when no file can be opened
     async with asyncio.timeout(20):
         outcome = (await room.backend.start([launch()]))[launch().instance]
@@ -328,7 +366,9 @@ async def test_what_a_worker_leaves_running_ends_with_it(room: Room) -> None:
         os.close(descriptor)
 
 
-async def test_a_second_gateway_in_the_same_directory_is_refused(room: Room, tmp_path: pathlib.Path) -> None:
+async def test_a_second_gateway_in_the_same_directory_is_refused(
+    room: Room, tmp_path: pathlib.Path
+) -> None:
     """Its sweep would end every process of the first: none of them is in its own database."""
     with pytest.raises(BackendUnavailable, match="another gateway uses"):
         await opened(tmp_path)
@@ -353,10 +393,15 @@ async def test_a_recycled_pid_is_never_signalled() -> None:
     assert await bystander.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("lines", "shown"), [(0, "a\nb\nc\n"), (1, "c\n"), (2, "b\nc\n"), (9, "a\nb\nc\n")])
+@pytest.mark.parametrize(
+    ("lines", "shown"), [(0, "a\nb\nc\n"), (1, "c\n"), (2, "b\nc\n"), (9, "a\nb\nc\n")]
+)
 async def test_the_end_of_a_log(tmp_path: pathlib.Path, lines: int, shown: str) -> None:
     path = tmp_path / "log"
     path.write_text("a\nb\nc\n")
-    assert "".join([piece async for piece in logfile.pieces(path, lines, False, lambda: False)]) == shown
+    assert (
+        "".join([piece async for piece in logfile.pieces(path, lines, False, lambda: False)])
+        == shown
+    )
     path.write_text("a\nb\nc")
     assert logfile.tail(path, 1) == "c"

@@ -1,4 +1,5 @@
-"""What a user of the local backend tries on root, who runs processes as users: nothing that was given away leads root anywhere."""
+"""What a user of the local backend tries on root, who runs processes as users: nothing that was
+given away leads root anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +17,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Phase, Role, Started, StartFailed, Target
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Phase,
+    Role,
+    Started,
+    StartFailed,
+    Target,
+)
 from gateway.backends.local import backend as local
 from gateway.backends.local import proc
 from gateway.backends.local.backend import LocalBackend
@@ -43,7 +53,8 @@ def site() -> Iterator[pathlib.Path]:
 
 @pytest.fixture
 def home(site: pathlib.Path) -> pathlib.Path:
-    """The closed home of the victim; returned is a directory within that would be open to all, if they got so far."""
+    """The closed home of the victim; returned is a directory within that would be open to all, if
+    they got so far."""
     closed = site / "home"
     (closed / "open").mkdir(parents=True)
     (closed / "open" / "secret").write_text("the victim's secret\n")
@@ -66,7 +77,9 @@ async def room(site: pathlib.Path) -> AsyncIterator[Room]:
     await made.backend.close()
 
 
-def launch(name: str = "default-0", argv: tuple[str, ...] = SHOWS, user: str = ATTACKER, **fields: object) -> Launch:
+def launch(
+    name: str = "default-0", argv: tuple[str, ...] = SHOWS, user: str = ATTACKER, **fields: object
+) -> Launch:
     """Return a launch of the attacker's."""
     return Launch(Instance(UID, Role.WORKER, name), user, argv, **fields)  # type: ignore[arg-type]
 
@@ -156,14 +169,27 @@ async def test_who_swaps_its_directory_in_a_loop_never_stands_in_anothers_closed
     assert swapped  # it came in between at least once
 
 
-async def test_files_and_directory_of_a_process_are_its_users_and_private(room: Room, site: pathlib.Path) -> None:
+async def test_files_and_directory_of_a_process_are_its_users_and_private(
+    room: Room, site: pathlib.Path
+) -> None:
     await room.backend.start([launch(files={"key.pem": b"secret"})])
     entry = pwd.getpwnam(ATTACKER)
     directory = site / "root" / "clusters" / UID / "default-0"
-    found = {path.name: (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) for path in (directory, *directory.iterdir())}
-    assert found == {"default-0": (entry.pw_uid, 0o700), "key.pem": (entry.pw_uid, 0o600), "scratch": (entry.pw_uid, 0o700)}
+    found = {
+        path.name: (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode))
+        for path in (directory, *directory.iterdir())
+    }
+    assert found == {
+        "default-0": (entry.pw_uid, 0o700),
+        "key.pem": (entry.pw_uid, 0o600),
+        "scratch": (entry.pw_uid, 0o700),
+    }
     cluster = directory.parent.stat()
-    assert (cluster.st_uid, cluster.st_gid, stat.S_IMODE(cluster.st_mode)) == (0, entry.pw_gid, 0o710)
+    assert (cluster.st_uid, cluster.st_gid, stat.S_IMODE(cluster.st_mode)) == (
+        0,
+        entry.pw_gid,
+        0o710,
+    )
 
 
 # What is done again, and taken away
@@ -174,22 +200,39 @@ async def test_a_directory_that_is_made_anew_follows_no_link_and_waits_for_no_re
 ) -> None:
     place = site / "root" / "clusters" / UID / "default-0"
     await room.backend.start(
-        [launch(argv=("/bin/sh", "-c", f"rm -r ../scratch; ln -s {home} ../scratch; ln -s {home} ../key.pem; echo told"))]
+        [
+            launch(
+                argv=(
+                    "/bin/sh",
+                    "-c",
+                    f"rm -r ../scratch; ln -s {home} ../scratch; ln -s {home} ../key.pem; echo"
+                    f" told",
+                )
+            )
+        ]
     )
     await room.gone(launch().instance)
     assert (place / "scratch").is_symlink()
-    assert isinstance((await room.backend.start([launch(files={"key.pem": b"secret"})]))[launch().instance], Started)
+    assert isinstance(
+        (await room.backend.start([launch(files={"key.pem": b"secret"})]))[launch().instance],
+        Started,
+    )
     shown = await log_until(room, "default-0", f"stands in {place}/scratch\n")
     assert "the victim's secret" not in shown
     assert (place / "key.pem").read_bytes() == b"secret"
     assert sorted(os.listdir(home)) == ["secret"]
-    await comes(lambda: [path.name for path in place.parent.iterdir() if path.name.startswith(".old")] == [])
+    await comes(
+        lambda: [path.name for path in place.parent.iterdir() if path.name.startswith(".old")] == []
+    )
 
 
 async def test_cleanup_removes_links_and_what_is_closed_and_touches_nothing_beyond(
     room: Room, home: pathlib.Path, site: pathlib.Path
 ) -> None:
-    code = f"ln -s {home} link; ln -s {home.parent} ../link; mkdir -p a/b/c; touch a/b/c/d; chmod 0 a/b/c a/b a; mkfifo pipe; echo told"
+    code = (
+        f"ln -s {home} link; ln -s {home.parent} ../link; mkdir -p a/b/c; touch a/b/c/d; chmod"
+        f" 0 a/b/c a/b a; mkfifo pipe; echo told"
+    )
     await room.backend.start([launch(argv=("/bin/sh", "-c", code))])
     await room.gone(launch().instance)
     await room.backend.cleanup(UID)
@@ -197,8 +240,11 @@ async def test_cleanup_removes_links_and_what_is_closed_and_touches_nothing_beyo
     assert (home / "secret").read_text() == "the victim's secret\n"
 
 
-async def test_who_goes_on_writing_in_its_directory_does_not_keep_it_from_being_removed(room: Room, site: pathlib.Path) -> None:
-    """It has left its marks and its session; as long as the directories are its own it would be faster than who removes them."""
+async def test_who_goes_on_writing_in_its_directory_does_not_keep_it_from_being_removed(
+    room: Room, site: pathlib.Path
+) -> None:
+    """It has left its marks and its session; as long as the directories are its own it would be
+    faster than who removes them."""
     code = (
         "import os, itertools\n"
         "if os.fork(): os._exit(0)\n"
@@ -217,8 +263,11 @@ async def test_who_goes_on_writing_in_its_directory_does_not_keep_it_from_being_
     assert not (site / "root" / "clusters" / UID).exists()
 
 
-async def test_a_directory_of_anothers_that_was_moved_in_is_not_emptied_by_root(room: Room, site: pathlib.Path) -> None:
-    """Whoever may write in a directory may move it, though not empty what is in it and closed to him."""
+async def test_a_directory_of_anothers_that_was_moved_in_is_not_emptied_by_root(
+    room: Room, site: pathlib.Path
+) -> None:
+    """Whoever may write in a directory may move it, though not empty what is in it and closed to
+    him."""
     project = site / "project"
     (project / "results").mkdir(parents=True)
     (project / "results" / "file").write_text("years of work")
@@ -283,11 +332,19 @@ def marks(site: pathlib.Path, name: str, uid: str = UID) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def forged(environment: dict[str, str], argv: list[str]) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def forged(
+    environment: dict[str, str], argv: list[str]
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a process with marks."""
-    child = subprocess.Popen(argv, env={"PATH": "/usr/bin:/bin", **environment}, start_new_session=True)  # noqa: ASYNC220
+    env = {"PATH": "/usr/bin:/bin", **environment}
+    child = subprocess.Popen(argv, env=env, start_new_session=True)  # noqa: ASYNC220 (a test)
     try:
-        await comes(lambda: pathlib.Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n" and bool(proc.environment(child.pid)))
+        await comes(
+            lambda: (
+                pathlib.Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n"
+                and bool(proc.environment(child.pid))
+            )
+        )
         yield child
     finally:
         child.kill()
@@ -312,8 +369,11 @@ async def forged(environment: dict[str, str], argv: list[str]) -> AsyncIterator[
         "/etc/passwd",
     ],
 )
-async def test_a_name_out_of_an_environment_is_no_path(room: Room, site: pathlib.Path, name: str) -> None:
-    """With slashes it leads to a directory of the attacker's own, by which he passes for another's process."""
+async def test_a_name_out_of_an_environment_is_no_path(
+    room: Room, site: pathlib.Path, name: str
+) -> None:
+    """With slashes it leads to a directory of the attacker's own, by which he passes for another's
+    process."""
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
     (site / "root" / "clusters" / OTHER_UID).mkdir()
@@ -325,18 +385,31 @@ async def test_a_name_out_of_an_environment_is_no_path(room: Room, site: pathlib
 
 
 @pytest.mark.parametrize("uid", ["", "../clusters", UID.upper(), UID + "\n", UID + "/.."])
-async def test_a_uid_out_of_an_environment_is_no_path(room: Room, site: pathlib.Path, uid: str) -> None:
+async def test_a_uid_out_of_an_environment_is_no_path(
+    room: Room, site: pathlib.Path, uid: str
+) -> None:
     async with forged(marks(site, "default-0", uid), [*words(ATTACKER), "/bin/sleep", "600"]):
         await room.restart()
         assert await room.backend.find() == []
 
 
-async def test_a_process_that_runs_with_more_than_its_users_rights_is_not_taken_for_a_cluster(room: Room, site: pathlib.Path) -> None:
-    """As a program of root's that a user has started, with marks in its environment, and gained root's rights."""
+async def test_a_process_that_runs_with_more_than_its_users_rights_is_not_taken_for_a_cluster(
+    room: Room, site: pathlib.Path
+) -> None:
+    """As a program of root's that a user has started, with marks in its environment, and gained
+    root's rights."""
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
     entry = pwd.getpwnam(ATTACKER)
-    argv = ["setpriv", f"--ruid={entry.pw_uid}", "--clear-groups", f"--regid={entry.pw_gid}", "--", "/bin/sleep", "600"]
+    argv = [
+        "setpriv",
+        f"--ruid={entry.pw_uid}",
+        "--clear-groups",
+        f"--regid={entry.pw_gid}",
+        "--",
+        "/bin/sleep",
+        "600",
+    ]
     (genuine,) = await room.backend.find()
     async with forged(marks(site, "default-7"), argv) as child:
         (site / "root" / "clusters" / UID / "default-7").mkdir()
@@ -349,7 +422,9 @@ async def test_a_process_that_runs_with_more_than_its_users_rights_is_not_taken_
         assert child.poll() is None
 
 
-async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_process(room: Room, site: pathlib.Path) -> None:
+async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_process(
+    room: Room, site: pathlib.Path
+) -> None:
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
     await room.backend.stop([Target(launch().instance)])
@@ -360,27 +435,40 @@ async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_
             process = proc.identify(child.pid)
             assert process is not None
             target = Target(launch().instance, str(process))
-            assert (await room.backend.observations([target]))[target.instance].phase is Phase.GONE, user
+            assert (await room.backend.observations([target]))[
+                target.instance
+            ].phase is Phase.GONE, user
             await room.backend.stop([target])
             assert child.poll() is None
 
 
-async def test_cleanup_ends_nobodys_process_but_the_clusters_users(room: Room, site: pathlib.Path) -> None:
+async def test_cleanup_ends_nobodys_process_but_the_clusters_users(
+    room: Room, site: pathlib.Path
+) -> None:
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
     async with forged(marks(site, "default-7"), [*words(VICTIM), "/bin/sleep", "600"]) as victims:
         async with forged(marks(site, "default-7"), ["/bin/sleep", "600"]) as roots:
-            async with forged(marks(site, "default-7"), [*words(ATTACKER), "/bin/sleep", "600"]) as own:
+            async with forged(
+                marks(site, "default-7"), [*words(ATTACKER), "/bin/sleep", "600"]
+            ) as own:
                 await room.backend.cleanup(UID)
                 assert (victims.poll(), roots.poll()) == (None, None)
                 await comes(lambda: own.poll() is not None)
 
 
-def test_a_pid_that_was_given_anew_while_its_environment_was_read_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of one process, and the identity of the next that has its pid: root would end whatever that is."""
+def test_a_pid_that_was_given_anew_while_its_environment_was_read_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The environment of one process, and the identity of the next that has its pid: root would end
+    whatever that is."""
     bystander = subprocess.Popen(["/bin/sleep", "600"], env={})
     real, earlier = proc._environ, [b"DASKGATEWAY_ROOT=/here"]
-    monkeypatch.setattr(proc, "_environ", lambda pid: earlier.pop() if pid == bystander.pid and earlier else real(pid))
+    monkeypatch.setattr(
+        proc,
+        "_environ",
+        lambda pid: earlier.pop() if pid == bystander.pid and earlier else real(pid),
+    )
     found = [process for process, _ in proc.marked({"DASKGATEWAY_ROOT": "/here"})]
     bystander.kill()
     bystander.wait()
@@ -411,7 +499,10 @@ async def test_a_root_that_users_could_exchange_is_refused(site: pathlib.Path, k
         shutil.chown(above, group="users")
     above.chmod({"another's": 0o755, "writable by all": 0o777, "writable by a group": 0o775}[kind])
     backend = LocalBackend(root=str(above / "root"), run_as_user=True)
-    with pytest.raises(BackendUnavailable, match=rf"c\.LocalBackend\.root: {above} can be changed by others than root"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=rf"c\.LocalBackend\.root: {above} can be changed by others than root",
+    ):
         await backend.open(lambda _: None)
     assert not (above / "root").exists()
 
@@ -421,7 +512,9 @@ async def test_an_account_that_has_changed_its_number_gets_no_files_of_the_earli
 ) -> None:
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
-    outcome = (await room.backend.start([launch("default-1", user=VICTIM)]))[launch("default-1").instance]
+    outcome = (await room.backend.start([launch("default-1", user=VICTIM)]))[
+        launch("default-1").instance
+    ]
     assert isinstance(outcome, StartFailed)
     assert "belongs to another account" in outcome.message
 
@@ -437,7 +530,9 @@ async def test_an_instance_of_no_such_name_is_never_started(room: Room, name: st
 def test_what_runs_is_found_beside_processes_with_environments_without_end() -> None:
     """Anybody may run as many as he likes, with a megabyte of entries each."""
     entries = {f"A{number}": "" for number in range(20_000)}
-    child = subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"], env=entries)
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", "import time; time.sleep(600)"], env=entries
+    )
     try:
         until(lambda: bool(proc.environment(child.pid)), "its environment is there")
         assert len(proc.environment(child.pid)) <= proc.MAX_ENTRIES

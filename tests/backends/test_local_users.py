@@ -53,7 +53,14 @@ class TestConformance(Conformance):
             "refused": "it has no settings of a launch that could be refused",
             "shown": "what it shows is the arguments of processes, which are looked at anyway",
         }
-        room = Suite(await again(), user="games", python="/usr/bin/python3", again=again, stranger=stranger, cannot=cannot)
+        room = Suite(
+            await again(),
+            user="games",
+            python="/usr/bin/python3",
+            again=again,
+            stranger=stranger,
+            cannot=cannot,
+        )
         room.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / "clusters" / uid)
         await room.open()
         yield room
@@ -64,13 +71,20 @@ async def test_another_users_name_that_is_not_there_is_told(tmp_path: pathlib.Pa
     reachable(tmp_path)
     backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
     await backend.open(lambda _: None)
-    outcome = (await backend.start([Launch(launch().instance, "no-such-user", SLEEP)]))[launch().instance]
+    outcome = (await backend.start([Launch(launch().instance, "no-such-user", SLEEP)]))[
+        launch().instance
+    ]
     assert outcome == StartFailed("this machine has no user 'no-such-user'", permanent=True)
-    assert isinstance((await backend.start([Launch(launch().instance, "root", SLEEP)]))[launch().instance], StartFailed)
+    assert isinstance(
+        (await backend.start([Launch(launch().instance, "root", SLEEP)]))[launch().instance],
+        StartFailed,
+    )
     await backend.close()
 
 
-async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(tmp_path: pathlib.Path) -> None:
+async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(
+    tmp_path: pathlib.Path,
+) -> None:
     os.chmod(tmp_path, 0o700)
     backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
     with pytest.raises(BackendUnavailable, match="closed to other users"):
@@ -85,14 +99,24 @@ async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Pa
     (genuine,) = await room.backend.find()
     process = proc.parse_process_id(genuine.handle)
     assert process is not None
-    await comes(lambda: bool(proc.environment(process.pid)))  # which the system lays out after a program has begun
-    marks = {name: value for name, value in proc.environment(process.pid).items() if name.startswith("DASKGATEWAY_")}
+    # which the system lays out after a program has begun
+    await comes(lambda: bool(proc.environment(process.pid)))
+    marks = {
+        name: value
+        for name, value in proc.environment(process.pid).items()
+        if name.startswith("DASKGATEWAY_")
+    }
     marks["DASKGATEWAY_NAME"] = "scheduler"  # which has a directory of another owner
     (tmp_path / "root" / "clusters" / UID / "scheduler").mkdir()
     nobody = pwd.getpwnam("nobody")
     words = (*as_account(nobody.pw_uid, nobody.pw_gid), "/bin/sleep", "60")
     forged = subprocess.Popen(words, env=marks, start_new_session=True)  # noqa: ASYNC220 (a test)
-    await comes(lambda: pathlib.Path(f"/proc/{forged.pid}/comm").read_text() == "sleep\n" and bool(proc.environment(forged.pid)))
+    await comes(
+        lambda: (
+            pathlib.Path(f"/proc/{forged.pid}/comm").read_text() == "sleep\n"
+            and bool(proc.environment(forged.pid))
+        )
+    )
     await room.restart()
     assert [seen.handle for seen in await room.backend.find()] == [genuine.handle]
     forged.kill()
@@ -109,7 +133,9 @@ async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -
     room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
     await room.backend.open(room.push)
     program = ("/bin/sh", "-c", "id -un; cat ../key.pem; exec sleep 60")
-    await room.backend.start([Launch(launch().instance, "nobody", program, files={"key.pem": b"secret\n"})])
+    await room.backend.start(
+        [Launch(launch().instance, "nobody", program, files={"key.pem": b"secret\n"})]
+    )
     text = ""
     async for piece in room.backend.logs(Target(launch().instance), follow=True):
         text += piece

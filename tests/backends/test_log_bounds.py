@@ -1,4 +1,5 @@
-"""Logs of processes of this machine do not fill its disk: the oldest part of a large one is given back, and the rest reads as before."""
+"""Logs of processes of this machine do not fill its disk: the oldest part of a large one is given
+back, and the rest reads as before."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def log(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def test_the_oldest_part_of_a_large_log_is_given_back_and_where_everything_stands_stays(log: pathlib.Path) -> None:
+def test_the_oldest_part_of_a_large_log_is_given_back_and_where_everything_stands_stays(
+    log: pathlib.Path,
+) -> None:
     before = log.read_bytes()
     logfile.shorten([log], 8 * MIB)
     assert log.read_bytes() == before
@@ -51,7 +54,9 @@ def test_the_oldest_part_of_a_large_log_is_given_back_and_where_everything_stand
 
 
 @pytest.mark.parametrize("lines", [0, 1, 100_000])
-async def test_what_was_given_back_is_told_of_and_not_read_as_nothing_but_zeros(log: pathlib.Path, lines: int) -> None:
+async def test_what_was_given_back_is_told_of_and_not_read_as_nothing_but_zeros(
+    log: pathlib.Path, lines: int
+) -> None:
     logfile.shorten([log], MIB)
     shown = "".join([piece async for piece in logfile.pieces(log, lines, False, lambda: False)])
     assert "\0" not in shown
@@ -91,10 +96,15 @@ def test_links_are_not_followed(log: pathlib.Path) -> None:
     assert on_disk(log) > 4 * MIB
 
 
-async def test_a_process_that_never_stops_talking_does_not_fill_the_disk(tmp_path: pathlib.Path) -> None:
+async def test_a_process_that_never_stops_talking_does_not_fill_the_disk(
+    tmp_path: pathlib.Path,
+) -> None:
     room = Room(LocalBackend(root=str(tmp_path), max_log_bytes=MIB))
     await room.open()
-    code = "import os, time; [os.write(1, b'x' * 1023 + b'\\n') for _ in range(4096)]; os.write(1, b'all\\n'); time.sleep(600)"
+    code = (
+        "import os, time; [os.write(1, b'x' * 1023 + b'\\n') for _ in range(4096)];"
+        " os.write(1, b'all\\n'); time.sleep(600)"
+    )
     targets = await room.start(room.launch("default-0", code))
     assert (await room.log_with(targets[0], "all")).endswith("all\n")
     await room.until(targets, Phase.RUNNING)
@@ -120,7 +130,9 @@ def written(root: pathlib.Path, uid: str, user: str, size: int, at: int) -> path
     return path
 
 
-def test_all_logs_of_one_user_together_are_bounded_and_the_oldest_gives_way(tmp_path: pathlib.Path) -> None:
+def test_all_logs_of_one_user_together_are_bounded_and_the_oldest_gives_way(
+    tmp_path: pathlib.Path,
+) -> None:
     mine = [written(tmp_path, f"c{n}", "alice", 2 * MIB, n) for n in range(6)]
     other = written(tmp_path, "other", "bob", 6 * MIB, 0)
     (tmp_path / "stray").write_text("no directory")
@@ -144,11 +156,18 @@ def test_very_many_logs_of_one_user_are_bounded_too(tmp_path: pathlib.Path) -> N
     assert on_disk(mine[-1]) > 0
 
 
-async def test_a_look_bounds_the_logs_of_a_user(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_bounds_the_logs_of_a_user(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local, "SHARES_S", 0.0)
-    room = Room(LocalBackend(root=str(tmp_path), max_log_bytes_per_user=2 * MIB, max_log_bytes=64 * MIB))
+    room = Room(
+        LocalBackend(root=str(tmp_path), max_log_bytes_per_user=2 * MIB, max_log_bytes=64 * MIB)
+    )
     await room.open()
-    code = "import os, time; [os.write(1, b'x' * 1023 + b'\\n') for _ in range(4096)]; os.write(1, b'all\\n'); time.sleep(600)"
+    code = (
+        "import os, time; [os.write(1, b'x' * 1023 + b'\\n') for _ in range(4096)];"
+        " os.write(1, b'all\\n'); time.sleep(600)"
+    )
     targets = await room.start(room.launch("default-0", code), room.launch("default-1", code))
     for target in targets:
         await room.log_with(target, "all")

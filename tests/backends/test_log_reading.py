@@ -1,4 +1,5 @@
-"""Logs lie where users may write: what is put in a log's place leads nowhere, holds nobody up, and shows nobody else's file."""
+"""Logs lie where users may write: what is put in a log's place leads nowhere, holds nobody up, and
+shows nobody else's file."""
 
 from __future__ import annotations
 
@@ -41,7 +42,12 @@ def link(log: pathlib.Path) -> None:
     log.symlink_to(log.parents[1] / "secret")
 
 
-KINDS = {"link": link, "pipe": os.mkfifo, "directory": pathlib.Path.mkdir, "endless": lambda log: log.symlink_to("/dev/zero")}
+KINDS = {
+    "link": link,
+    "pipe": os.mkfifo,
+    "directory": pathlib.Path.mkdir,
+    "endless": lambda log: log.symlink_to("/dev/zero"),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,13 +60,19 @@ async def test_what_is_no_log_is_read_as_nothing_and_at_once(log: pathlib.Path, 
 
     async with asyncio.timeout(5):
         assert await place.last_words(INSTANCE) == ""
-        assert [piece async for piece in place.pieces(INSTANCE, 0, follow=False, running=runs)] == []
-        assert [piece async for piece in logfile.pieces(log, 5, follow=True, running=lambda: False)] == []
+        assert [
+            piece async for piece in place.pieces(INSTANCE, 0, follow=False, running=runs)
+        ] == []
+        assert [
+            piece async for piece in logfile.pieces(log, 5, follow=True, running=lambda: False)
+        ] == []
         assert await asyncio.to_thread(logfile.tail, log) == ""
         assert await asyncio.to_thread(read_piece, str(log), 0) == b""
 
 
-async def test_a_log_of_another_owner_is_not_read_with_the_gateways_rights(log: pathlib.Path) -> None:
+async def test_a_log_of_another_owner_is_not_read_with_the_gateways_rights(
+    log: pathlib.Path,
+) -> None:
     if os.geteuid() != 0:
         missing("root", "sudo make test (a file is given to another account)")
     os.link(log.parents[1] / "secret", log)  # no link that could be refused, but root's
@@ -73,11 +85,17 @@ async def test_a_log_of_another_owner_is_not_read_with_the_gateways_rights(log: 
         open_plain(log, 0)
 
 
-async def test_a_directory_of_anothers_among_a_users_logs_is_not_emptied_with_the_gateways_rights(log: pathlib.Path) -> None:
+async def test_a_directory_of_anothers_among_a_users_logs_is_not_emptied_with_the_gateways_rights(
+    log: pathlib.Path,
+) -> None:
     if os.geteuid() != 0:
         missing("root", "sudo make test (files are given to other accounts)")
     write_files(log.parent / "moved", {"file": b"years of work"})
-    for path, account in ((log.parent, "games"), (log.parent / "moved", "news"), (log.parent / "moved" / "file", "news")):
+    for path, account in (
+        (log.parent, "games"),
+        (log.parent / "moved", "news"),
+        (log.parent / "moved" / "file", "news"),
+    ):
         os.chown(path, TokenIdentity().owner(account) or 0, -1)
     for account in ("games", "no-such-account"):
         with pytest.raises(PermissionError, match="a directory of another account"):
@@ -88,12 +106,20 @@ async def test_a_directory_of_anothers_among_a_users_logs_is_not_emptied_with_th
     assert os.listdir(log.parents[1]) == ["secret"]
 
 
-async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(tmp_path: pathlib.Path) -> None:
+async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(
+    tmp_path: pathlib.Path,
+) -> None:
     room = PretendSystem()
-    backend = PretendBackend(room, root=str(tmp_path / "root"), tag="dgw", observe_interval_s=0.1, first_look_s=0)
+    backend = PretendBackend(
+        room, root=str(tmp_path / "root"), tag="dgw", observe_interval_s=0.1, first_look_s=0
+    )
     await backend.open(lambda _: None)
     log = f"{tmp_path}/root/logs/{UID}/default-0.log"
-    outcome = (await backend.start([Launch(INSTANCE, "alice", ("sh", "-c", f"rm {log}; mkfifo {log}; exit 3"))]))[INSTANCE]
+    outcome = (
+        await backend.start(
+            [Launch(INSTANCE, "alice", ("sh", "-c", f"rm {log}; mkfifo {log}; exit 3"))]
+        )
+    )[INSTANCE]
     target = Target(INSTANCE, outcome.handle)  # type: ignore[union-attr]
     async with asyncio.timeout(10):
         while True:
@@ -109,14 +135,21 @@ async def test_a_failing_worker_whose_log_is_a_pipe_holds_up_no_look(tmp_path: p
 
 @pytest.mark.parametrize("template", ["{root}/users/{user}", "{root}/users/{user}/{uid}"])
 async def test_logs_that_may_not_be_removed_are_left_to_the_site_and_the_purge_is_done(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, template: str
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    template: str,
 ) -> None:
     """As in a user's directory of mode 2750, which is the gateway's group's to read."""
     backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", log_directory=template)
     await backend.open(lambda _: None)
     await backend._own(UID, "nobody")
     place = tmp_path / "users" / "nobody" / (UID if "{uid}" in template else "")
-    names = ["scheduler.log", "default-0.log"] if "{uid}" in template else [f"{UID}.scheduler.log", f"{UID}.default-0.log", "other.log"]
+    names = (
+        ["scheduler.log", "default-0.log"]
+        if "{uid}" in template
+        else [f"{UID}.scheduler.log", f"{UID}.default-0.log", "other.log"]
+    )
     write_files(place, dict.fromkeys(names, b"x"))
 
     real = os.unlink
@@ -129,9 +162,11 @@ async def test_logs_that_may_not_be_removed_are_left_to_the_site_and_the_purge_i
     with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
         patched.setattr(os, "unlink", unlink)
         await backend.purge(UID)
-    assert [(record.levelname, str(place) in record.message) for record in caplog.records if "left to the site" in record.message] == [
-        ("INFO", True)
-    ]
+    assert [
+        (record.levelname, str(place) in record.message)
+        for record in caplog.records
+        if "left to the site" in record.message
+    ] == [("INFO", True)]
     assert sorted(path.name for path in place.iterdir()) == sorted(names)
     assert UID not in backend.owners
     await backend.close()
@@ -141,7 +176,13 @@ async def test_a_home_that_is_slow_to_be_looked_up_holds_up_nobody_and_is_looked
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = "{home}/.daskgateway-none/{uid}"
-    backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", log_directory=template, staging_directory=template)
+    backend = PretendBackend(
+        PretendSystem(),
+        root=str(tmp_path),
+        tag="dgw",
+        log_directory=template,
+        staging_directory=template,
+    )
     await backend.open(lambda _: None)
     await backend._own(UID, "nobody")
     asked: list[str] = []
@@ -165,7 +206,9 @@ async def test_a_home_that_is_slow_to_be_looked_up_holds_up_nobody_and_is_looked
     await backend.close()
 
 
-async def test_homes_are_believed_for_a_while_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_homes_are_believed_for_a_while_and_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(directories, "_homes", {})
     monkeypatch.setattr(directories, "MAX_HOMES", 2)
     monkeypatch.setattr(directories, "HOME_S", 0.0)
@@ -176,6 +219,9 @@ async def test_homes_are_believed_for_a_while_and_are_bounded(monkeypatch: pytes
         return pwd.struct_passwd((name, "x", 1, 1, "", f"/home/{name}-{len(asked)}", "/bin/sh"))
 
     monkeypatch.setattr(pwd, "getpwnam", look)
-    homes = [await directories.filled("{home}", account=name, uid=UID, root="/") for name in ("a", "a", "b", "c")]
+    homes = [
+        await directories.filled("{home}", account=name, uid=UID, root="/")
+        for name in ("a", "a", "b", "c")
+    ]
     assert homes == ["/home/a-1", "/home/a-2", "/home/b-3", "/home/c-4"]
     assert list(directories._homes) == ["b", "c"]

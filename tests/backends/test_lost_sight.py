@@ -1,4 +1,5 @@
-"""What a batch system loses sight of, hides, or will not tell of one user: nobody's cluster ends for it, and nobody waits for another."""
+"""What a batch system loses sight of, hides, or will not tell of one user: nobody's cluster ends
+for it, and nobody waits for another."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from aiohttp import web
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.identity import ServiceIdentity, SudoIdentity
 from gateway.backends.batch.system import Cancel, Job
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, Phase, Role, Target
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Observation,
+    Phase,
+    Role,
+    Target,
+)
 from gateway.backends.slurm.backend import SlurmBackend
 from gateway.backends.slurm.commands import Programs, SlurmCommands
 from gateway.backends.slurm.states import ACCOUNTING_FIELDS, hides_jobs, squeue_format
@@ -26,9 +35,16 @@ SLEEPS = ("sleep", "60")
 
 
 @asynccontextmanager
-async def opened(tmp_path: pathlib.Path, system: PretendSystem, **settings: object) -> AsyncIterator[PretendBackend]:
+async def opened(
+    tmp_path: pathlib.Path, system: PretendSystem, **settings: object
+) -> AsyncIterator[PretendBackend]:
     """A backend over a pretended batch system."""
-    given: dict[str, object] = {"tag": "dgw", "observe_interval_s": 0.1, "first_look_s": 0, **settings}
+    given: dict[str, object] = {
+        "tag": "dgw",
+        "observe_interval_s": 0.1,
+        "first_look_s": 0,
+        **settings,
+    }
     backend = PretendBackend(system, root=str(tmp_path / "root"), **given)
     await backend.open(lambda _: None)
     try:
@@ -38,7 +54,9 @@ async def opened(tmp_path: pathlib.Path, system: PretendSystem, **settings: obje
         await system.close()
 
 
-async def test_accounting_that_shows_a_job_running_for_ever_does_not_keep_a_cluster_from_stopping(tmp_path: pathlib.Path) -> None:
+async def test_accounting_that_shows_a_job_running_for_ever_does_not_keep_a_cluster_from_stopping(
+    tmp_path: pathlib.Path,
+) -> None:
     class Runaway(PretendSystem):
         async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
             return [Job("7", f"dgw-{UID}-s", next(iter(users)), Phase.RUNNING)]
@@ -58,7 +76,9 @@ async def later(backend: PretendBackend, target: Target) -> Observation:
     return (await backend.observations([target]))[target.instance]
 
 
-async def test_a_look_that_waited_for_accounting_tells_nothing_that_a_newer_listing_has_overtaken(tmp_path: pathlib.Path) -> None:
+async def test_a_look_that_waited_for_accounting_tells_nothing_that_a_newer_listing_has_overtaken(
+    tmp_path: pathlib.Path,
+) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
     class Slow(PretendSystem):
@@ -72,7 +92,11 @@ async def test_a_look_that_waited_for_accounting_tells_nothing_that_a_newer_list
         outcome = (await backend.start([Launch(SCHEDULER, "alice", SLEEPS)]))[SCHEDULER]
         target = Target(SCHEDULER, outcome.handle)  # type: ignore[union-attr]
         await backend.listing(0.0)
-        look = asyncio.ensure_future(backend.observations([target, Target(Instance(OTHER, Role.SCHEDULER, "scheduler"), "99")]))
+        look = asyncio.ensure_future(
+            backend.observations(
+                [target, Target(Instance(OTHER, Role.SCHEDULER, "scheduler"), "99")]
+            )
+        )
         await asked.wait()  # it has seen the job wait
         system.full = False
         await comes(lambda: system.jobs_by_id["1"][0].phase is Phase.RUNNING)
@@ -81,14 +105,21 @@ async def test_a_look_that_waited_for_accounting_tells_nothing_that_a_newer_list
         assert (await look)[SCHEDULER].phase is Phase.RUNNING
 
 
-async def test_what_clusters_stage_in_one_directory_is_removed_one_by_one(tmp_path: pathlib.Path) -> None:
+async def test_what_clusters_stage_in_one_directory_is_removed_one_by_one(
+    tmp_path: pathlib.Path,
+) -> None:
     stage = tmp_path / "shared"
     foreign = stage / "someone-elses.dat"
     await asyncio.to_thread(stage.mkdir)
     await asyncio.to_thread(foreign.write_text, "precious")
     system = PretendSystem(full=True)
     async with opened(tmp_path, system, staging_directory=str(stage)) as backend:
-        launches = [Launch(Instance(uid, Role.SCHEDULER, "scheduler"), "alice", SLEEPS, files={"key.pem": b"x"}) for uid in (UID, OTHER)]
+        launches = [
+            Launch(
+                Instance(uid, Role.SCHEDULER, "scheduler"), "alice", SLEEPS, files={"key.pem": b"x"}
+            )
+            for uid in (UID, OTHER)
+        ]
         await backend.start(launches)
         await backend.cleanup(UID)
         left = sorted(path.name for path in stage.iterdir())
@@ -97,7 +128,9 @@ async def test_what_clusters_stage_in_one_directory_is_removed_one_by_one(tmp_pa
         assert [path.name for path in stage.iterdir()] == ["someone-elses.dat"]
 
 
-async def test_who_cannot_be_listed_is_neither_gone_nor_submitted_twice_and_holds_up_nobody(tmp_path: pathlib.Path) -> None:
+async def test_who_cannot_be_listed_is_neither_gone_nor_submitted_twice_and_holds_up_nobody(
+    tmp_path: pathlib.Path,
+) -> None:
     system = PretendSystem()
     async with opened(tmp_path, system, absent_grace_s=0.0) as backend:
         mine = ServiceIdentity().account("")
@@ -121,7 +154,8 @@ async def test_who_cannot_be_listed_is_neither_gone_nor_submitted_twice_and_hold
 
 
 async def test_a_stop_that_nobody_answered_is_not_noted_as_asked(tmp_path: pathlib.Path) -> None:
-    """Asked again at once it is asked again, and fails again: an outage is not told as over while it lasts."""
+    """Asked again at once it is asked again, and fails again: an outage is not told as over while
+    it lasts."""
     system = PretendSystem()
     async with opened(tmp_path, system) as backend:
         outcome = (await backend.start([Launch(SCHEDULER, "alice", SLEEPS)]))[SCHEDULER]
@@ -133,15 +167,22 @@ async def test_a_stop_that_nobody_answered_is_not_noted_as_asked(tmp_path: pathl
         system.answers = True
         await backend.stop([target])
         await backend.stop([target])
-        assert [cancel.id for cancel in system.cancels] == [target.handle]  # what was answered is not asked again so soon
+        # what was answered is not asked again so soon
+        assert [cancel.id for cancel in system.cancels] == [target.handle]
 
 
-async def test_a_slurm_that_answers_no_scancel_is_asked_again_and_fails_again(tmp_path: pathlib.Path) -> None:
+async def test_a_slurm_that_answers_no_scancel_is_asked_again_and_fails_again(
+    tmp_path: pathlib.Path,
+) -> None:
     asked: list[str] = []
 
-    async def run(argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+    async def run(
+        argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None
+    ) -> Answer:
         asked.append(pathlib.PurePath(argv[0]).name)
-        return Answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+        return Answer(
+            1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+        )
 
     backend = SlurmBackend(root=str(tmp_path), tag="dgw", first_look_s=0.0)
     backend.run = run  # type: ignore[method-assign,assignment]
@@ -155,7 +196,18 @@ async def test_a_slurm_that_answers_no_scancel_is_asked_again_and_fails_again(tm
 
 # Slurm by its commands
 
-HEADS = ["ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "EXIT_CODE", "REASON", "START_TIME", "PRIORITY", "USER", "PARTITION", "NAME"]
+HEADS = [
+    "ARRAY_JOB_ID",
+    "ARRAY_TASK_ID",
+    "STATE",
+    "EXIT_CODE",
+    "REASON",
+    "START_TIME",
+    "PRIORITY",
+    "USER",
+    "PARTITION",
+    "NAME",
+]
 
 
 class Site:
@@ -165,9 +217,15 @@ class Site:
         self.config = config
         self.asked: list[tuple[str, str, tuple[str, ...]]] = []  # as whom, what, of whom
 
-    async def run(self, argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None) -> Answer:
+    async def run(
+        self, argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: object = None
+    ) -> Answer:
         account, words = ("", list(argv)) if argv[0] != "sudo" else (argv[3], list(argv[8:]))
-        users = tuple(next((word.removeprefix("--user=") for word in words if word.startswith("--user=")), "").split(","))
+        users = tuple(
+            next(
+                (word.removeprefix("--user=") for word in words if word.startswith("--user=")), ""
+            ).split(",")
+        )
         self.asked.append((account, words[0], users))
         if "left" in (account, *users):
             said = "sudo: unknown user left" if account else "squeue: error: Invalid user: left"
@@ -175,25 +233,50 @@ class Site:
         if words[0] == "scontrol":
             return Answer(0, self.config, "")
         if words[0] == "sacct":
-            mark = next(word.removeprefix("--delimiter=") for word in words if word.startswith("--delimiter="))
+            mark = next(
+                word.removeprefix("--delimiter=")
+                for word in words
+                if word.startswith("--delimiter=")
+            )
             return Answer(0, mark.join(ACCOUNTING_FIELDS), "")
         if words[0] != "squeue":
             return Answer(0, "", "")
-        mark = next(word for word in words if word.startswith("--Format=")).partition(":")[2].partition(",")[0]
+        mark = (
+            next(word for word in words if word.startswith("--Format="))
+            .partition(":")[2]
+            .partition(",")[0]
+        )
         assert f"--Format={squeue_format(mark)}" in words
         shown = [user for user in users if not hides_jobs(self.config) or user == account]
-        rows = [["7", "N/A", "RUNNING", "0", "None", "N/A", "1", user, "p", "name"] for user in shown]
-        return Answer(0, "\n".join("".join(cell + mark for cell in row) for row in (HEADS, *rows)), "")
+        rows = [
+            ["7", "N/A", "RUNNING", "0", "None", "N/A", "1", user, "p", "name"] for user in shown
+        ]
+        return Answer(
+            0, "\n".join("".join(cell + mark for cell in row) for row in (HEADS, *rows)), ""
+        )
 
     def system(self) -> SlurmCommands:
         """Return Slurm as identity sudo has it."""
-        return SlurmCommands(SudoIdentity("sudo", "launcher", self.run), Programs(positions=False), 1.0, self.run, as_users=True)
+        return SlurmCommands(
+            SudoIdentity("sudo", "launcher", self.run),
+            Programs(positions=False),
+            1.0,
+            self.run,
+            as_users=True,
+        )
 
 
 @pytest.mark.parametrize(
-    ("config", "hidden"), [("PrivateData             = jobs,usage\nX = 1", True), ("PrivateData = none\n", False), ("", False)]
+    ("config", "hidden"),
+    [
+        ("PrivateData             = jobs,usage\nX = 1", True),
+        ("PrivateData = none\n", False),
+        ("", False),
+    ],
 )
-async def test_where_slurm_hides_jobs_each_user_is_asked_as_that_user(config: str, hidden: bool) -> None:
+async def test_where_slurm_hides_jobs_each_user_is_asked_as_that_user(
+    config: str, hidden: bool
+) -> None:
     site = Site(f"AccountingStorageType = x\n{config}")
     system = site.system()
     for _ in range(2):
@@ -201,14 +284,22 @@ async def test_where_slurm_hides_jobs_each_user_is_asked_as_that_user(config: st
         assert sorted(job.user for job in listed.jobs) == ["alice", "bob"]
         assert not listed.untold
     await system.ended(["7"], ["alice", "bob"])
-    asked = sorted((account, users) for account, command, users in site.asked if command == "squeue")
-    assert asked == sorted([("alice", ("alice",)), ("bob", ("bob",))] * 2 if hidden else [("", ("alice", "bob"))] * 2)
-    assert sorted(account for account, command, _ in site.asked if command == "sacct") == (["alice", "bob"] if hidden else [""])
+    asked = sorted(
+        (account, users) for account, command, users in site.asked if command == "squeue"
+    )
+    assert asked == sorted(
+        [("alice", ("alice",)), ("bob", ("bob",))] * 2 if hidden else [("", ("alice", "bob"))] * 2
+    )
+    assert sorted(account for account, command, _ in site.asked if command == "sacct") == (
+        ["alice", "bob"] if hidden else [""]
+    )
     assert [account for account, command, _ in site.asked if command == "scontrol"] == [""]
 
 
 @pytest.mark.parametrize("config", ["", "PrivateData = jobs"])
-async def test_one_user_who_has_left_keeps_nobody_elses_jobs_from_being_listed_or_cancelled(config: str) -> None:
+async def test_one_user_who_has_left_keeps_nobody_elses_jobs_from_being_listed_or_cancelled(
+    config: str,
+) -> None:
     site = Site(config)
     system = site.system()
     listed = await system.jobs(["alice", "left", "bob"])
@@ -216,14 +307,26 @@ async def test_one_user_who_has_left_keeps_nobody_elses_jobs_from_being_listed_o
     assert listed.untold.keys() == {"left"}
     with pytest.raises(BackendUnavailable, match="unknown user left"):
         await system.cancel([Cancel("1", "left"), Cancel("2", "alice"), Cancel("3", "bob")])
-    assert {account for account, command, _ in site.asked if command == "scancel"} == {"left", "alice", "bob"}
+    assert {account for account, command, _ in site.asked if command == "scancel"} == {
+        "left",
+        "alice",
+        "bob",
+    }
     with pytest.raises(BackendUnavailable):
         await system.jobs(["left"])  # nobody could be asked about
 
 
-async def test_one_user_without_a_token_keeps_nobody_elses_cluster_from_being_seen(tmp_path: pathlib.Path) -> None:
+async def test_one_user_without_a_token_keeps_nobody_elses_cluster_from_being_seen(
+    tmp_path: pathlib.Path,
+) -> None:
     async def jobs(_: web.Request) -> web.Response:
-        job = {"job_id": 5, "name": f"dgw-{UID}-s", "user_name": "alice", "job_state": "RUNNING", "exit_code": 0}
+        job = {
+            "job_id": 5,
+            "name": f"dgw-{UID}-s",
+            "user_name": "alice",
+            "job_state": "RUNNING",
+            "exit_code": 0,
+        }
         return web.json_response({"jobs": [job]})
 
     app = web.Application()

@@ -1,4 +1,5 @@
-"""What the PBS backend does over the stand-in, whose jobs really run, and that it keeps the promise of every backend."""
+"""What the PBS backend does over the stand-in, whose jobs really run, and that it keeps the promise
+of every backend."""
 
 from __future__ import annotations
 
@@ -47,13 +48,25 @@ async def test_scale_down_ends_those_that_were_meant_and_no_other(room: Room) ->
     await room.backend.stop([targets[1], targets[2], targets[6]])
     gone = await room.until([targets[1], targets[2], targets[6]], Phase.GONE)
     assert {one.exit_code for one in gone.values()} == {143}
-    assert all(one.phase is Phase.RUNNING for one in (await room.look([targets[n] for n in (0, 3, 4, 5, 7)])).values())
-    assert [call.argv for call in room.replay.commands("qdel")] == [("1000[1-2].pbs-host", "1000[6].pbs-host")]
+    assert all(
+        one.phase is Phase.RUNNING
+        for one in (await room.look([targets[n] for n in (0, 3, 4, 5, 7)])).values()
+    )
+    assert [call.argv for call in room.replay.commands("qdel")] == [
+        ("1000[1-2].pbs-host", "1000[6].pbs-host")
+    ]
 
 
-@pytest.mark.parametrize("meant", [range(0, 200, 3), sorted(random.Random(17).sample(range(200), 66))], ids=["every third", "scattered"])
-async def test_scattered_parts_of_an_array_are_all_ended_within_three_looks(room: Room, meant: Sequence[int]) -> None:
-    """qdel's own client keeps two ranges of an array and drops the others in silence: the cases 901 to 909."""
+@pytest.mark.parametrize(
+    "meant",
+    [range(0, 200, 3), sorted(random.Random(17).sample(range(200), 66))],
+    ids=["every third", "scattered"],
+)
+async def test_scattered_parts_of_an_array_are_all_ended_within_three_looks(
+    room: Room, meant: Sequence[int]
+) -> None:
+    """qdel's own client keeps two ranges of an array and drops the others in silence: the cases 901
+    to 909."""
     room.replay.machine.scheduling = False
     targets = await room.started([worker(number) for number in range(200)])
     doomed = [targets[index] for index in meant]
@@ -79,14 +92,20 @@ async def test_a_full_machine_is_waited_for_with_place_and_reason(room: Room) ->
     await room.until(filler, Phase.RUNNING)
     waiting = await room.started([worker(0), worker(1)])
     seen = await room.until(waiting, Phase.QUEUED)
-    assert seen[waiting[1].instance].message == "Not Running: Not enough free nodes available; position 2 in the queue"
+    assert (
+        seen[waiting[1].instance].message
+        == "Not Running: Not enough free nodes available; position 2 in the queue"
+    )
     await room.backend.stop(filler)
     await room.until(waiting, Phase.RUNNING)
 
 
 async def test_the_status_of_parts_outlives_the_deletion_of_their_array(room: Room) -> None:
     """The server writes the array's status over that of the parts that had ended before."""
-    launches = [worker(0, (sys.executable, "-c", "raise SystemExit(7)")), worker(1, (sys.executable, "-c", "raise SystemExit(7)"))]
+    launches = [
+        worker(0, (sys.executable, "-c", "raise SystemExit(7)")),
+        worker(1, (sys.executable, "-c", "raise SystemExit(7)")),
+    ]
     targets = await room.started([*launches])
     others = await room.started([worker(2), worker(3)])
     await room.until(targets, Phase.GONE)
@@ -97,10 +116,19 @@ async def test_the_status_of_parts_outlives_the_deletion_of_their_array(room: Ro
     assert {one.exit_code for one in (await room.look(targets)).values()} == {7}
 
 
-async def test_one_part_that_ends_is_told_while_others_run_and_stays_told_after_their_deletion(room: Room) -> None:
-    script = "import os, time; time.sleep(0 if os.environ['PBS_ARRAY_INDEX'] == '0' else 600); raise SystemExit(7)"
-    targets = await room.started([worker(number, (sys.executable, "-c", script)) for number in range(3)])
-    seen = await room.when(targets, lambda seen: any(one.phase is Phase.GONE for one in seen.values()))
+async def test_one_part_that_ends_is_told_while_others_run_and_stays_told_after_their_deletion(
+    room: Room,
+) -> None:
+    script = (
+        "import os, time; time.sleep(0 if os.environ['PBS_ARRAY_INDEX'] == '0' else 600);"
+        " raise SystemExit(7)"
+    )
+    targets = await room.started(
+        [worker(number, (sys.executable, "-c", script)) for number in range(3)]
+    )
+    seen = await room.when(
+        targets, lambda seen: any(one.phase is Phase.GONE for one in seen.values())
+    )
     assert [one.exit_code for one in seen.values() if one.phase is Phase.GONE] == [7]
     await room.backend.stop(targets[1:])
     await room.until(targets, Phase.GONE)
@@ -131,15 +159,23 @@ async def test_a_requeued_worker_waits_and_comes_back(room: Room) -> None:
     await room.until(targets, Phase.RUNNING)
 
 
-async def test_what_a_server_puts_back_that_is_started_anew_waits_with_that_reason_and_comes_back(room: Room) -> None:
-    """Killed within a second of a job's start it puts back even what must not be rerun: the cases 920 to 922."""
-    targets = await room.started([scheduler(), worker(0), worker(1)]) + await room.started([worker(2)])
+async def test_what_a_server_puts_back_that_is_started_anew_waits_with_that_reason_and_comes_back(
+    room: Room,
+) -> None:
+    """Killed within a second of a job's start it puts back even what must not be rerun: the cases
+    920 to 922."""
+    targets = await room.started([scheduler(), worker(0), worker(1)]) + await room.started(
+        [worker(2)]
+    )
     await room.until(targets, Phase.RUNNING)
     room.replay.machine.restart_while_starting(*room.replay.submitted())
     seen = await room.look(targets)
     assert {one.phase for one in seen.values()} == {Phase.QUEUED}
-    assert seen[targets[0].instance].message.startswith("waiting in queue workq; it had been started and was put back into the queue; pos")
-    assert [target.handle for target in await room.started([scheduler()])] == [targets[0].handle]  # it is not submitted anew
+    assert seen[targets[0].instance].message.startswith(
+        "waiting in queue workq; it had been started and was put back into the queue; pos"
+    )
+    # it is not submitted anew
+    assert [target.handle for target in await room.started([scheduler()])] == [targets[0].handle]
     with room.replay.machine.lock:
         room.replay.machine.scheduling = True
         room.replay.machine.schedule()
@@ -149,10 +185,14 @@ async def test_what_a_server_puts_back_that_is_started_anew_waits_with_that_reas
 async def test_a_reason_that_ends_with_a_full_stop_has_one_mark_behind_it(room: Room) -> None:
     (target,) = await room.started([worker(0, options={"queue": "stopped"})])
     seen = await room.until([target], Phase.QUEUED)
-    assert seen[target.instance].message == "Not Running: Queue not started; position 1 in the queue"
+    assert (
+        seen[target.instance].message == "Not Running: Queue not started; position 1 in the queue"
+    )
 
 
-async def test_a_node_that_cannot_write_the_log_runs_the_job_all_the_same(room: Room, tmp_path: pathlib.Path) -> None:
+async def test_a_node_that_cannot_write_the_log_runs_the_job_all_the_same(
+    room: Room, tmp_path: pathlib.Path
+) -> None:
     room.replay.machine.scheduling = False
     (target,) = await room.started([worker(0)])
     shutil.rmtree(tmp_path / "root" / "logs")
@@ -174,13 +214,16 @@ async def test_a_walltime_and_a_queue_of_the_clusters_own_go_with_it(room: Room)
 
 
 async def test_a_scheduler_without_a_walltime_takes_its_queues_own_maximum(room: Room) -> None:
-    """168 hours would be refused by every short queue, and its default may be too short for a cluster."""
+    """168 hours would be refused by every short queue, and its default may be too short for a
+    cluster."""
     launch = replace(scheduler(), options={"queue": "short"})
     await room.started([launch])
     await room.started([replace(scheduler(OTHER), options={"queue": "short"})])
     assert [" ".join(words).count("walltime=01:00:00") for words in room.submissions()] == [1, 1]
-    assert len([call for call in room.replay.commands("qstat") if "-Q" in call.argv]) == 1  # it is remembered
-    await room.started([worker(0, options={"queue": "short"})])  # a worker has what was given for workers, here the queue's default
+    # it is remembered
+    assert len([call for call in room.replay.commands("qstat") if "-Q" in call.argv]) == 1
+    # a worker has what was given for workers, here the queue's default
+    await room.started([worker(0, options={"queue": "short"})])
     assert "walltime" not in " ".join(room.submissions()[-1])
     given = {"queue": "short", "resource_list": ["walltime=00:10:00", "select=1"]}
     await room.started([replace(scheduler("c" + "e" * 20), options=given)])
@@ -189,16 +232,23 @@ async def test_a_scheduler_without_a_walltime_takes_its_queues_own_maximum(room:
     assert "walltime" not in " ".join(room.submissions()[-1])
 
 
-async def test_setup_lines_run_first_and_secrets_are_in_no_argument_and_no_variable(room: Room, tmp_path: pathlib.Path) -> None:
+async def test_setup_lines_run_first_and_secrets_are_in_no_argument_and_no_variable(
+    room: Room, tmp_path: pathlib.Path
+) -> None:
     room.backend.setup = ["export GREETING=hello"]
     show = (
         sys.executable,
         "-c",
-        "import os; print(os.environ['GREETING'], open(os.environ['KEY']).read(), oct(os.stat(os.environ['KEY']).st_mode))",
+        "import os; print(os.environ['GREETING'], open(os.environ['KEY']).read(),"
+        " oct(os.stat(os.environ['KEY']).st_mode))",
     )
-    (target,) = await room.started([worker(0, show, env={"KEY": "{directory}/key.pem"}, files={"key.pem": b"s3cret"})])
+    (target,) = await room.started(
+        [worker(0, show, env={"KEY": "{directory}/key.pem"}, files={"key.pem": b"s3cret"})]
+    )
     await room.until([target], Phase.GONE)
-    assert "".join([piece async for piece in room.backend.logs(target)]) == "hello s3cret 0o100600\n"
+    assert (
+        "".join([piece async for piece in room.backend.logs(target)]) == "hello s3cret 0o100600\n"
+    )
     for call in room.replay.calls:
         assert "s3cret" not in " ".join(call.argv)
         assert "s3cret" not in " ".join(call.environment.values())
@@ -206,7 +256,9 @@ async def test_setup_lines_run_first_and_secrets_are_in_no_argument_and_no_varia
     assert "s3cret" not in str(records(job, True))
 
 
-async def test_a_thousand_workers_are_few_commands_and_the_loop_never_stands_still(room: Room) -> None:
+async def test_a_thousand_workers_are_few_commands_and_the_loop_never_stands_still(
+    room: Room,
+) -> None:
     room.replay.machine.scheduling = False
     room.replay.delays_s = {"qsub": 0.5, "qstat": 0.5}
     targets: list[Target] = []
@@ -234,7 +286,11 @@ async def test_a_thousand_workers_are_few_commands_and_the_loop_never_stands_sti
         ({"queue": "nosuch"}, "qsub: Unknown queue", True),
         ({"queue": "closed"}, "qsub: Queue is not enabled", False),
         ({"resource_list": ["select=1:foo=1"]}, "qsub: Unknown resource: foo", True),
-        ({"walltime": "soon"}, "qsub: Illegal attribute or resource value Resource_List.walltime", True),
+        (
+            {"walltime": "soon"},
+            "qsub: Illegal attribute or resource value Resource_List.walltime",
+            True,
+        ),
         ({"directives": ["-Y"]}, "qsub: invalid option -- 'Y'", True),
         (
             {"queue": "short", "walltime": "168:00:00"},
@@ -245,7 +301,9 @@ async def test_a_thousand_workers_are_few_commands_and_the_loop_never_stands_sti
         ({"queue": "a;b"}, "queue: 'a;b' has characters other than", True),
     ],
 )
-async def test_a_refusal_is_told_in_pbss_words(room: Room, options: dict[str, object], words: str, permanent: bool) -> None:
+async def test_a_refusal_is_told_in_pbss_words(
+    room: Room, options: dict[str, object], words: str, permanent: bool
+) -> None:
     (outcome,) = (await room.backend.start([worker(0, options=options)])).values()
     assert isinstance(outcome, StartFailed)
     assert outcome.message.startswith(words)
@@ -255,8 +313,11 @@ async def test_a_refusal_is_told_in_pbss_words(room: Room, options: dict[str, ob
 async def test_an_array_that_is_too_large_names_the_option(room: Room) -> None:
     room.replay.max_array_size = 3
     outcomes = await room.backend.start([worker(number) for number in range(4)])
-    assert {outcome.message for outcome in outcomes.values() if isinstance(outcome, StartFailed)} == {
-        "qsub: Array job exceeds server or queue size limit; c.PbsBackend.max_array_size says how large arrays are made"
+    assert {
+        outcome.message for outcome in outcomes.values() if isinstance(outcome, StartFailed)
+    } == {
+        "qsub: Array job exceeds server or queue size limit; c.PbsBackend.max_array_size says how"
+        " large arrays are made"
     }
 
 
@@ -270,9 +331,16 @@ class TestConformance(Conformance):
     """The promise that every backend keeps, over the stand-in."""
 
     @pytest.fixture
-    async def room(self, tmp_path: pathlib.Path, replay: PbsReplay) -> AsyncIterator[conformance.Room]:  # type: ignore[override]
+    async def room(
+        self, tmp_path: pathlib.Path, replay: PbsReplay
+    ) -> AsyncIterator[conformance.Room]:  # type: ignore[override]
         async def again() -> PbsBackend:
-            return PbsBackend(root=str(tmp_path / "root"), commands_directory=str(replay.bin), observe_interval_s=0.2, absent_grace_s=2.0)
+            return PbsBackend(
+                root=str(tmp_path / "root"),
+                commands_directory=str(replay.bin),
+                observe_interval_s=0.2,
+                absent_grace_s=2.0,
+            )
 
         @asynccontextmanager
         async def outage() -> AsyncIterator[None]:
@@ -284,13 +352,25 @@ class TestConformance(Conformance):
 
         async def stranger() -> PbsBackend:
             root = str(tmp_path / "another")
-            return PbsBackend(root=root, commands_directory=str(replay.bin), observe_interval_s=0.2, absent_grace_s=2.0)
+            return PbsBackend(
+                root=root,
+                commands_directory=str(replay.bin),
+                observe_interval_s=0.2,
+                absent_grace_s=2.0,
+            )
 
         made = conformance.Room(
-            await again(), again=again, stranger=stranger, refused={"queue": "nosuch"}, outage=outage, shown=replay.shown
+            await again(),
+            again=again,
+            stranger=stranger,
+            refused={"queue": "nosuch"},
+            outage=outage,
+            shown=replay.shown,
         )
         made.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / "logs" / uid)
         await made.open()
         yield made
         await made.close()
-        assert not any(len(call.argv) > 1 and "[]" in " ".join(call.argv) for call in replay.commands("qdel"))
+        assert not any(
+            len(call.argv) > 1 and "[]" in " ".join(call.argv) for call in replay.commands("qdel")
+        )

@@ -1,4 +1,5 @@
-"""What the PBS backend outlives: kills between two steps, silence, lies, crashes, and commands that fail in every recorded way."""
+"""What the PBS backend outlives: kills between two steps, silence, lies, crashes, and commands that
+fail in every recorded way."""
 
 from __future__ import annotations
 
@@ -23,18 +24,24 @@ __all__ = ["replay", "room"]  # fixtures
 # Nothing lost
 
 
-async def test_killed_between_submission_and_record_a_job_is_found_by_its_name(room: Room, tmp_path: pathlib.Path) -> None:
+async def test_killed_between_submission_and_record_a_job_is_found_by_its_name(
+    room: Room, tmp_path: pathlib.Path
+) -> None:
     before = await room.started([scheduler(), *(worker(number) for number in range(4))])
     again = await Room(tmp_path, room.replay).open()
     after = await again.started([scheduler(), *(worker(number) for number in range(4))])
     assert sorted(target.handle for target in after) == sorted(target.handle for target in before)
     assert len(again.submissions()) == 2  # those of before
-    assert {one.instance for one in await again.backend.find()} == {target.instance for target in before}
+    assert {one.instance for one in await again.backend.find()} == {
+        target.instance for target in before
+    }
     await again.backend.close()
 
 
 @pytest.mark.parametrize("fault", ["losing", "hanging"])
-async def test_a_submission_that_was_never_answered_is_neither_lost_nor_doubled(room: Room, fault: str) -> None:
+async def test_a_submission_that_was_never_answered_is_neither_lost_nor_doubled(
+    room: Room, fault: str
+) -> None:
     room.backend.system.timeout_s = 1.0  # type: ignore[attr-defined]
     getattr(room.replay, fault).add("qsub")
     with pytest.raises(BackendUnavailable, match="qsub did not answer within 1 s"):
@@ -90,7 +97,9 @@ async def test_many_clusters_that_stop_at_once_never_crash_the_server(room: Room
         room.backend.system._facts_at = float("-inf")  # type: ignore[attr-defined]
         short = (sys.executable, "-c", "pass")
         uids = ["c" + letter * 20 for letter in "efgh"]
-        launches = [scheduler(uid) for uid in uids] + [worker(n, short if n % 2 else SLEEP, uid) for uid in uids for n in range(2)]
+        launches = [scheduler(uid) for uid in uids] + [
+            worker(n, short if n % 2 else SLEEP, uid) for uid in uids for n in range(2)
+        ]
         targets = await room.started(launches)
         await room.backend.stop(targets)
         async with asyncio.timeout(60):
@@ -108,7 +117,14 @@ async def test_what_the_history_knows_to_have_ended_is_gone_at_once(room: Room) 
     (target,) = await room.started([worker(0, (sys.executable, "-c", "raise SystemExit(3)"))])
     seen = await room.until([target], Phase.GONE)
     assert seen[target.instance].exit_code == 3
-    assert room.replay.commands("qstat")[-1].argv == ("-x", "-t", "-f", "-F", "json", "1000.pbs-host")
+    assert room.replay.commands("qstat")[-1].argv == (
+        "-x",
+        "-t",
+        "-f",
+        "-F",
+        "json",
+        "1000.pbs-host",
+    )
 
 
 async def test_without_a_history_the_absent_are_gone_only_after_a_while(room: Room) -> None:
@@ -121,11 +137,13 @@ async def test_without_a_history_the_absent_are_gone_only_after_a_while(room: Ro
     seen = await room.until([target], Phase.GONE)
     assert asyncio.get_running_loop().time() - first >= 1.0
     assert seen[target.instance].exit_code is None
-    assert "-x" not in [word for call in room.replay.commands("qstat") for word in call.argv]  # it would answer as if no job ran
+    # it would answer as if no job ran
+    assert "-x" not in [word for call in room.replay.commands("qstat") for word in call.argv]
 
 
 async def test_an_empty_answer_for_a_while_ends_nothing(room: Room) -> None:
-    """Such as of a server whose query_other_jobs was turned off, or a secondary server that knows nothing yet."""
+    """Such as of a server whose query_other_jobs was turned off, or a secondary server that knows
+    nothing yet."""
     targets = await room.started([scheduler(), worker(0), worker(1)])
     await room.until(targets, Phase.RUNNING)
     room.replay.fixed["qstat"] = (0, case("651-qstat-no-jobs").out, "")
@@ -185,11 +203,18 @@ async def test_a_server_that_does_not_tell_its_set_up_is_asked_for_no_history(ro
     assert not [call for call in room.replay.commands("qstat") if "-x" in call.argv]
 
 
-async def test_where_everybodys_parts_are_too_many_ours_are_asked_for(tmp_path: pathlib.Path, replay: PbsReplay) -> None:
+async def test_where_everybodys_parts_are_too_many_ours_are_asked_for(
+    tmp_path: pathlib.Path, replay: PbsReplay
+) -> None:
     room = await Room(tmp_path, replay, arrays_apart=True).open()
-    targets = await room.started([worker(number) for number in range(3)]) + await room.started([scheduler()])
+    targets = await room.started([worker(number) for number in range(3)]) + await room.started(
+        [scheduler()]
+    )
     await room.until(targets, Phase.RUNNING)
-    assert [call.argv for call in replay.commands("qstat")][-2:] == [("-f", "-F", "json"), ("-t", "-f", "-F", "json", "1000[].pbs-host")]
+    assert [call.argv for call in replay.commands("qstat")][-2:] == [
+        ("-f", "-F", "json"),
+        ("-t", "-f", "-F", "json", "1000[].pbs-host"),
+    ]
     await room.backend.stop([targets[1], targets[3]])
     await room.until([targets[1], targets[3]], Phase.GONE)
     await room.backend.close()
@@ -201,7 +226,12 @@ async def test_where_everybodys_parts_are_too_many_ours_are_asked_for(tmp_path: 
 async def test_one_users_job_name_hides_nobodys_job(room: Room) -> None:
     targets = await room.started([worker(0), worker(1)])
     await room.until(targets, Phase.RUNNING)
-    for name in ("371-json-name-inf", "379-json-account-backslash", "304-json-v-backslash-at-end", "381-json-project-utf8"):
+    for name in (
+        "371-json-name-inf",
+        "379-json-account-backslash",
+        "304-json-v-backslash-at-end",
+        "381-json-project-utf8",
+    ):
         room.replay.foreign += case(name).blocks
     await room.until(targets, Phase.RUNNING)
     await room.backend.stop(targets)
@@ -217,11 +247,15 @@ async def test_json_of_an_unknown_layout_is_asked_for_as_text(room: Room) -> Non
 
 
 async def test_a_job_that_pretends_to_be_another_changes_nothing(room: Room) -> None:
-    """A user's variables are printed as they are named: here one that ends another's job, and one that doubles it."""
+    """A user's variables are printed as they are named: here one that ends another's job, and one
+    that doubles it."""
     (target,) = await room.started([scheduler()])
     await room.until([target], Phase.RUNNING)
     ((identity, record),) = records(room.replay.machine.jobs[1000], False)
-    room.replay.foreign = [block(identity, {**record, "job_state": "F", "Exit_status": 1}), block("7.pbs-host", record)]
+    room.replay.foreign = [
+        block(identity, {**record, "job_state": "F", "Exit_status": 1}),
+        block("7.pbs-host", record),
+    ]
     for _ in range(3):
         seen = (await room.look([target]))[target.instance]
         assert (seen.phase, seen.handle) == (Phase.RUNNING, target.handle)
@@ -238,7 +272,9 @@ async def test_what_is_nobodys_of_ours_is_not_asked_for(room: Room) -> None:
             room.replay.foreign.append(block(f"{20000 + number}.pbs-host", told))
     before = len(room.replay.commands("qstat"))
     await room.until([target], Phase.RUNNING)
-    assert {call.argv for call in room.replay.commands("qstat")[before:]} == {("-t", "-f", "-F", "json")}
+    assert {call.argv for call in room.replay.commands("qstat")[before:]} == {
+        ("-t", "-f", "-F", "json")
+    }
 
 
 @pytest.mark.parametrize(
@@ -248,12 +284,17 @@ async def test_what_is_nobodys_of_ours_is_not_asked_for(room: Room) -> None:
         ((0, "", ""), "qstat said nothing"),
         ((0, "Segmentation fault\n", ""), "Segmentation fault"),
         ((0, case("225-qstat-all-users-as-alice").out[:2000], ""), "no answer of qstat"),
-        ((1, case("651-qstat-no-jobs").out, "qstat: Ungültiges Argument\n"), "code 1: qstat: Ungültiges Argument"),
+        (
+            (1, case("651-qstat-no-jobs").out, "qstat: Ungültiges Argument\n"),
+            "code 1: qstat: Ungültiges Argument",
+        ),
         ((139, "", ""), "code 139"),
         ((0, "\x00\xff" * 1000, ""), "no answer of qstat"),
     ],
 )
-async def test_an_outage_is_told_in_words_and_outlived(room: Room, reply: tuple[int, str, str], words: str) -> None:
+async def test_an_outage_is_told_in_words_and_outlived(
+    room: Room, reply: tuple[int, str, str], words: str
+) -> None:
     targets = await room.started([worker(0), worker(1)])
     await room.until(targets, Phase.RUNNING)
     down = case("690-qstat-server-down")
@@ -268,7 +309,8 @@ async def test_a_crashed_server_loses_nothing(room: Room) -> None:
     targets = await room.started([worker(0), worker(1)])
     await room.until(targets, Phase.RUNNING)
     room.replay.crashed = True
-    stops = [room.backend.stop(targets) for _ in range(2)]  # the second finds the outage as the first did
+    # the second finds the outage as the first did
+    stops = [room.backend.stop(targets) for _ in range(2)]
     for call in (room.look(targets), *stops, room.backend.start([scheduler()])):
         with pytest.raises(BackendUnavailable, match="Connection refused"):
             await call
@@ -295,20 +337,30 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_the_loop_goes_on(room
 
 async def test_a_missing_command_is_named(tmp_path: pathlib.Path, replay: PbsReplay) -> None:
     room = await Room(tmp_path, replay, commands_directory=str(tmp_path / "nowhere")).open()
-    with pytest.raises(BackendUnavailable, match=r"nowhere/qstat cannot be run: No such file .*; see c\.PbsBackend\.commands_directory$"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=r"nowhere/qstat cannot be run: No such file .*; see"
+        r" c\.PbsBackend\.commands_directory$",
+    ):
         await room.backend.start([scheduler()])
     await room.backend.close()
 
 
-async def test_commands_speak_no_other_language(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_commands_speak_no_other_language(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("LANGUAGE", "de")
     await room.started([scheduler()])
-    assert {(call.environment["LC_ALL"], call.environment.get("LANGUAGE")) for call in room.replay.calls} == {("C", None)}
+    assert {
+        (call.environment["LC_ALL"], call.environment.get("LANGUAGE")) for call in room.replay.calls
+    } == {("C", None)}
 
 
 async def test_a_site_may_print_words_of_its_own_before_the_identifier(room: Room) -> None:
-    room.replay.canned["qsub"] = [(0, "Welcome to the machine room.\nYour project has 12 hours left.\n1234.pbs-host\n", "")]
+    room.replay.canned["qsub"] = [
+        (0, "Welcome to the machine room.\nYour project has 12 hours left.\n1234.pbs-host\n", "")
+    ]
     (target,) = await room.started([scheduler()])
     assert target.handle == "1234.pbs-host"
     room.replay.canned["qsub"] = [(0, "ok\n", "")]
@@ -321,5 +373,7 @@ async def test_a_refused_deletion_is_told(room: Room) -> None:
     await room.until([target], Phase.RUNNING)
     refused = case("507-qdel-other-users")
     room.replay.canned["qdel"] = [(159, refused.out, refused.err)]
-    with pytest.raises(BackendUnavailable, match="qdel failed with code 159: qdel: Unauthorized Request"):
+    with pytest.raises(
+        BackendUnavailable, match="qdel failed with code 159: qdel: Unauthorized Request"
+    ):
         await room.backend.stop([target])

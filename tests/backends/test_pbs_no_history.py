@@ -1,4 +1,5 @@
-"""PBS without a job history, the server's default, or with one that is lost: what has ended is told as such, and nothing else is."""
+"""PBS without a job history, the server's default, or with one that is lost: what has ended is told
+as such, and nothing else is."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from tests.parts.pbs_replay import PbsReplay
 
 __all__ = ["replay"]  # a fixture
 
-FIRST_FAILS = (sys.executable, "-c", "import os, time; time.sleep(600 * int(os.environ['PBS_ARRAY_INDEX'])); raise SystemExit(3)")
+FIRST_FAILS = (
+    sys.executable,
+    "-c",
+    "import os, time; time.sleep(600 * int(os.environ['PBS_ARRAY_INDEX'])); raise SystemExit(3)",
+)
 
 
 @pytest.fixture
@@ -38,7 +43,9 @@ async def ended(room: Room, *others: Target) -> Target:
     (target,) = await room.started([worker(0)])
     await room.until([target, *others], Phase.RUNNING)
     room.replay.machine.end(*room.replay.find(target.handle), 3, "")
-    room.replay.machine.wait_for(lambda: int(target.handle.partition(".")[0]) not in room.replay.machine.jobs)
+    room.replay.machine.wait_for(
+        lambda: int(target.handle.partition(".")[0]) not in room.replay.machine.jobs
+    )
     return target
 
 
@@ -49,7 +56,9 @@ async def test_a_worker_that_its_scheduler_saw_leave_is_gone_after_two_looks(roo
     assert target.instance not in await room.look([left(target), other])
     seen = (await room.look([left(target), other]))[target.instance]
     assert (seen.phase, seen.presumed) == (Phase.GONE, False)
-    assert seen.message.startswith("its scheduler saw it leave, and the batch system lists its job no more")
+    assert seen.message.startswith(
+        "its scheduler saw it leave, and the batch system lists its job no more"
+    )
 
 
 async def test_one_that_nobody_saw_leave_is_waited_for(room: Room) -> None:
@@ -68,7 +77,9 @@ async def test_a_worker_that_left_and_is_listed_is_where_it_is_listed(room: Room
         assert (await room.look([left(target)]))[target.instance].phase is Phase.RUNNING
 
 
-async def test_a_stop_of_what_has_ended_already_takes_two_looks_and_not_the_grace(room: Room) -> None:
+async def test_a_stop_of_what_has_ended_already_takes_two_looks_and_not_the_grace(
+    room: Room,
+) -> None:
     room.replay.machine.history = False
     (other,) = await room.started([scheduler()])
     target = await ended(room, other)
@@ -84,12 +95,16 @@ async def test_that_it_is_gone_is_told_before_the_next_look_at_the_interval(room
     target = await ended(room)
     room.pushed.clear()
     await room.backend.stop([target])
-    while not any(seen.instance == target.instance and seen.phase is Phase.GONE for seen in room.pushed):
+    while not any(
+        seen.instance == target.instance and seen.phase is Phase.GONE for seen in room.pushed
+    ):
         await room.change()
 
 
 @pytest.mark.parametrize("server", ["state_count", "nothing"])
-async def test_a_listing_of_nothing_counts_for_nothing_unless_the_server_has_nothing(room: Room, server: str) -> None:
+async def test_a_listing_of_nothing_counts_for_nothing_unless_the_server_has_nothing(
+    room: Room, server: str
+) -> None:
     room.replay.machine.history = False
     (target,) = await room.started([worker(0)])
     await room.until([target], Phase.RUNNING)
@@ -141,14 +156,19 @@ async def test_a_history_that_is_no_more_is_noticed_by_its_answer(room: Room) ->
     assert not room.backend.system._facts.history  # type: ignore[attr-defined]
 
 
-async def test_whole_jobs_are_deleted_together_only_as_long_as_there_is_a_history(room: Room, replay: PbsReplay) -> None:
-    """Without one, what has ended meanwhile is unknown, and beside a known one it has crashed servers."""
+async def test_whole_jobs_are_deleted_together_only_as_long_as_there_is_a_history(
+    room: Room, replay: PbsReplay
+) -> None:
+    """Without one, what has ended meanwhile is unknown, and beside a known one it has crashed
+    servers."""
     targets = await room.started([scheduler("c" + letter * 20) for letter in "efg"])
     await room.until(targets, Phase.RUNNING)
     replay.machine.history = False
     room.backend.system._facts_at -= 60.0  # type: ignore[attr-defined]
     await room.backend.stop(targets)
-    assert sorted(call.argv for call in replay.commands("qdel")) == sorted((target.handle,) for target in targets)
+    assert sorted(call.argv for call in replay.commands("qdel")) == sorted(
+        (target.handle,) for target in targets
+    )
 
 
 async def test_a_part_that_ended_says_that_nobody_knows_how(room: Room) -> None:
@@ -156,4 +176,7 @@ async def test_a_part_that_ended_says_that_nobody_knows_how(room: Room) -> None:
     room.replay.machine.history = False
     first, _ = await room.started([worker(number, FIRST_FAILS) for number in range(2)])
     seen = (await room.until([first], Phase.GONE))[first.instance]
-    assert (seen.exit_code, seen.message) == (None, "it ended; PBS keeps no job history and does not know how")
+    assert (seen.exit_code, seen.message) == (
+        None,
+        "it ended; PBS keeps no job history and does not know how",
+    )

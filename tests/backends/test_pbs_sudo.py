@@ -18,7 +18,8 @@ from gateway.backends.pbs.backend import PbsBackend
 from tests.parts import missing, program
 from tests.parts.pbs_replay import PbsReplay
 
-ACCOUNT, OTHER = "games", "news"  # of every Debian; jobs that run as a user need no more than that it exists
+# of every Debian; jobs that run as a user need no more than that it exists
+ACCOUNT, OTHER = "games", "news"
 PYTHON = "/usr/bin/python3"  # one that every account may run
 
 
@@ -48,7 +49,11 @@ def by_sudo(site: pathlib.Path, replay: PbsReplay, **more: object) -> PbsBackend
     allowed = site / "as-user.path"
     allowed.write_text(f"{replay.bin}\n")
     copy = site / "as_user.py"
-    copy.write_text(pathlib.Path(as_user.__file__).read_text().replace(f'CONFIG = "{as_user.CONFIG}"', f'CONFIG = "{allowed}"'))
+    copy.write_text(
+        pathlib.Path(as_user.__file__)
+        .read_text()
+        .replace(f'CONFIG = "{as_user.CONFIG}"', f'CONFIG = "{allowed}"')
+    )
     copy.chmod(0o644)
     launcher = site / "daskgateway-as-user"
     launcher.write_text(f'#!/bin/sh\nexec {PYTHON} -I {copy} "$@"\n')
@@ -87,7 +92,15 @@ class TestConformance(Conformance):
             finally:
                 replay.restart()
 
-        made = Room(await again(), user=ACCOUNT, python=PYTHON, again=again, stranger=stranger, refused={"queue": "nosuch"}, outage=outage)
+        made = Room(
+            await again(),
+            user=ACCOUNT,
+            python=PYTHON,
+            again=again,
+            stranger=stranger,
+            refused={"queue": "nosuch"},
+            outage=outage,
+        )
         made.shown = replay.shown
         made.lose_files = lambda uid: shutil.rmtree(site / "daskgateway" / ACCOUNT / uid / "logs")
         await made.open()
@@ -102,7 +115,9 @@ async def test_jobs_are_their_users_and_nobody_elses(site: pathlib.Path, replay:
     room.user = OTHER
     theirs = await room.start(room.launch("scheduler", uid="c" + "b" * 20))
     await room.until([*ours, *theirs], Phase.RUNNING)
-    assert [(job.owner, job.name.split("-")[1]) for job in replay.submitted()] == [(ACCOUNT, UID)] * 2 + [(OTHER, "c" + "b" * 20)]
+    assert [(job.owner, job.name.split("-")[1]) for job in replay.submitted()] == [
+        (ACCOUNT, UID)
+    ] * 2 + [(OTHER, "c" + "b" * 20)]
     room.user = ACCOUNT
     assert (await room.log_with(ours[0], "here")).startswith("here is scheduler")
     (log,) = (site / "daskgateway" / ACCOUNT / UID / "logs").glob("scheduler*")
@@ -110,7 +125,9 @@ async def test_jobs_are_their_users_and_nobody_elses(site: pathlib.Path, replay:
     await room.close()
 
 
-async def test_where_users_see_their_own_jobs_only_each_is_asked_for(site: pathlib.Path, replay: PbsReplay) -> None:
+async def test_where_users_see_their_own_jobs_only_each_is_asked_for(
+    site: pathlib.Path, replay: PbsReplay
+) -> None:
     replay.everybody = False
     room = Room(by_sudo(site, replay), user=ACCOUNT, python=PYTHON)
     await room.open()
@@ -124,7 +141,9 @@ async def test_where_users_see_their_own_jobs_only_each_is_asked_for(site: pathl
 
 
 @pytest.mark.parametrize("user", ["root", "-u root", "a;b", "../x", ""])
-async def test_root_and_what_is_no_name_are_refused(site: pathlib.Path, replay: PbsReplay, user: str) -> None:
+async def test_root_and_what_is_no_name_are_refused(
+    site: pathlib.Path, replay: PbsReplay, user: str
+) -> None:
     room = Room(by_sudo(site, replay), user=user, python=PYTHON)
     await room.open()
     (outcome,) = (await room.backend.start([room.launch()])).values()

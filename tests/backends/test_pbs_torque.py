@@ -1,4 +1,5 @@
-"""Torque's dialect, with the real qsub, qstat and qdel of slurm-wlm-torque on a real Slurm: as far as these wrappers go."""
+"""Torque's dialect, with the real qsub, qstat and qdel of slurm-wlm-torque on a real Slurm: as far
+as these wrappers go."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.backends.conformance import Conformance, Room
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Phase, Role, Started, StartFailed, Target
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Phase,
+    Role,
+    Started,
+    StartFailed,
+    Target,
+)
 from gateway.backends.pbs.backend import PbsBackend
 from tests.parts import program
 from tests.parts.slurm import INSTALL, Slurm, running
@@ -30,14 +40,19 @@ def slurm() -> Iterator[Slurm]:
 
 
 async def opened(tmp_path: pathlib.Path) -> PbsBackend:
-    """Return an open backend; its tag is that of the test's directory, so that no test sees the jobs of another."""
-    backend = PbsBackend(root=str(tmp_path / "root"), dialect="torque", observe_interval_s=0.2, absent_grace_s=5.0)
+    """Return an open backend; its tag is that of the test's directory, so that no test sees the
+    jobs of another."""
+    backend = PbsBackend(
+        root=str(tmp_path / "root"), dialect="torque", observe_interval_s=0.2, absent_grace_s=5.0
+    )
     await backend.open(lambda observations: None)
     return backend
 
 
 @pytest.fixture
-async def backend(slurm: Slurm, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PbsBackend]:
+async def backend(
+    slurm: Slurm, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[PbsBackend]:
     """A backend that speaks to it as to Torque."""
     monkeypatch.setenv("SLURM_CONF", str(slurm.conf))
     made = await opened(tmp_path)
@@ -55,7 +70,11 @@ async def started(backend: PbsBackend, launches: list[Launch]) -> list[Target]:
     """Start, and return what was started."""
     outcomes = await backend.start(launches)
     assert all(isinstance(outcome, Started) for outcome in outcomes.values()), outcomes
-    return [Target(instance, outcome.handle, "alice") for instance, outcome in outcomes.items() if isinstance(outcome, Started)]
+    return [
+        Target(instance, outcome.handle, "alice")
+        for instance, outcome in outcomes.items()
+        if isinstance(outcome, Started)
+    ]
 
 
 async def until(backend: PbsBackend, targets: list[Target], phase: Phase) -> None:
@@ -69,7 +88,9 @@ async def until(backend: PbsBackend, targets: list[Target], phase: Phase) -> Non
             await asyncio.sleep(0.2)
 
 
-async def test_workers_run_a_job_each_and_stop_and_keep_their_logs(backend: PbsBackend, slurm: Slurm) -> None:
+async def test_workers_run_a_job_each_and_stop_and_keep_their_logs(
+    backend: PbsBackend, slurm: Slurm
+) -> None:
     targets = await started(backend, [worker(number) for number in range(3)])
     assert len({target.handle for target in targets}) == 3
     await until(backend, targets, Phase.RUNNING)
@@ -86,7 +107,9 @@ async def test_workers_run_a_job_each_and_stop_and_keep_their_logs(backend: PbsB
 async def test_a_second_start_adopts(backend: PbsBackend, tmp_path: pathlib.Path) -> None:
     before = await started(backend, [worker(0), worker(1)])
     again = await opened(tmp_path)
-    assert sorted(target.handle for target in await started(again, [worker(0), worker(1)])) == sorted(target.handle for target in before)
+    assert sorted(
+        target.handle for target in await started(again, [worker(0), worker(1)])
+    ) == sorted(target.handle for target in before)
     assert len(await again.find()) == 2
     await again.close()
 
@@ -99,7 +122,9 @@ async def test_a_wait_has_its_place_and_a_refusal_sbatchs_words(backend: PbsBack
     await until(backend, targets, Phase.QUEUED)
     seen = await backend.observations(targets)
     # The place is counted among the jobs of all tests here, which end in their own time.
-    assert re.fullmatch(r"waiting in queue p; position \d+ in the queue", seen[targets[0].instance].message)
+    assert re.fullmatch(
+        r"waiting in queue p; position \d+ in the queue", seen[targets[0].instance].message
+    )
 
 
 async def test_a_controller_that_is_down_kills_nobody(backend: PbsBackend, slurm: Slurm) -> None:
@@ -116,7 +141,9 @@ async def test_a_controller_that_is_down_kills_nobody(backend: PbsBackend, slurm
     await until(backend, targets, Phase.RUNNING)
 
 
-async def test_scripts_are_laid_down_for_the_submission_only(backend: PbsBackend, tmp_path: pathlib.Path) -> None:
+async def test_scripts_are_laid_down_for_the_submission_only(
+    backend: PbsBackend, tmp_path: pathlib.Path
+) -> None:
     """They may hold secrets; the wrapper takes no script from standard input."""
     targets = await started(backend, [worker(0, files={"key.pem": b"s3cret"})])
     await until(backend, targets, Phase.RUNNING)
@@ -124,21 +151,45 @@ async def test_scripts_are_laid_down_for_the_submission_only(backend: PbsBackend
 
 
 class TestConformance(Conformance):
-    """The promise that every backend keeps, as far as the wrappers can tell: how a job ended they do not say."""
+    """The promise that every backend keeps, as far as the wrappers can tell: how a job ended they
+    do not say."""
 
     @pytest.fixture
-    async def room(self, slurm: Slurm, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
+    async def room(
+        self, slurm: Slurm, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Room]:
         monkeypatch.setenv("SLURM_CONF", str(slurm.conf))
 
         async def again() -> PbsBackend:
-            return PbsBackend(root=str(tmp_path / "root"), dialect="torque", observe_interval_s=0.3, absent_grace_s=3.0)
+            return PbsBackend(
+                root=str(tmp_path / "root"),
+                dialect="torque",
+                observe_interval_s=0.3,
+                absent_grace_s=3.0,
+            )
 
         async def stranger() -> PbsBackend:
-            return PbsBackend(root=str(tmp_path / "another"), dialect="torque", observe_interval_s=0.3, absent_grace_s=3.0)
+            return PbsBackend(
+                root=str(tmp_path / "another"),
+                dialect="torque",
+                observe_interval_s=0.3,
+                absent_grace_s=3.0,
+            )
 
-        cannot = {"outage": "the controller is shared by the module's tests; test_slurm.py stops one"}
-        made = Room(await again(), again=again, stranger=stranger, refused={"queue": "nosuch"}, look_s=0.2, patience_s=60.0, cannot=cannot)
-        made.lag_s = 10.0  # the wrappers tell a cancelled job as ended (C) while Slurm is still at killing it
+        cannot = {
+            "outage": "the controller is shared by the module's tests; test_slurm.py stops one"
+        }
+        made = Room(
+            await again(),
+            again=again,
+            stranger=stranger,
+            refused={"queue": "nosuch"},
+            look_s=0.2,
+            patience_s=60.0,
+            cannot=cannot,
+        )
+        # the wrappers tell a cancelled job as ended (C) while Slurm is still at killing it
+        made.lag_s = 10.0
         made.shown = lambda: slurm.command("scontrol", "show", "job", "--details")
         made.lose_files = lambda uid: shutil.rmtree(tmp_path / "root" / "logs" / uid)
         await made.open()
@@ -146,7 +197,10 @@ class TestConformance(Conformance):
         await made.close()
 
     async def test_a_failure_is_told_with_its_code_and_last_words(self, room: Room) -> None:
-        program = "import sys, time; time.sleep(0.3); print('no module named numpy', file=sys.stderr); sys.exit(3)"
+        program = (
+            "import sys, time; time.sleep(0.3); print('no module named numpy',"
+            " file=sys.stderr); sys.exit(3)"
+        )
         targets = await room.start(room.launch(code=program))
         seen = (await room.until_gone(targets))[targets[0].instance]
         assert seen.exit_code is None

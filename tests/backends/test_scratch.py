@@ -1,4 +1,5 @@
-"""Dask's scratch: in a directory of the process's own on every backend, wherever others have laid out something in the shared place."""
+"""Dask's scratch: in a directory of the process's own on every backend, wherever others have laid
+out something in the shared place."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ import pytest
 
 from gateway.backends.conformance import UID, Room
 from gateway.backends.contract import Launch, Resources, Target
-from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
+from gateway.backends.launch import (
+    AgentEndpoint,
+    LaunchCredentials,
+    scheduler_launch,
+    worker_launch,
+)
 from gateway.backends.local.backend import LocalBackend
 from gateway.server.security.certificates import make_cluster_credentials
 from tests.backends.pretend import PretendBackend, PretendSystem
@@ -23,7 +29,8 @@ TEXT = "what the victim has written\n"
 
 @pytest.fixture
 def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """The place that Dask would take: with links of somebody else's to a file, under the names that it would lock and truncate."""
+    """The place that Dask would take: with links of somebody else's to a file, under the names that
+    it would lock and truncate."""
     (tmp_path / "victim").write_text(TEXT)
     place = tmp_path / "shared"
     place.mkdir()
@@ -32,7 +39,8 @@ def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
         for lock in ("global.lock", "purge.lock"):
             (place / name / lock).symlink_to(tmp_path / "victim")
     monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(place))  # of the gateway itself, which its clusters do not inherit
+    # of the gateway itself, which its clusters do not inherit
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(place))
     return place
 
 
@@ -41,7 +49,11 @@ async def room(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncI
     """A backend that runs processes here."""
     system = PretendSystem()
     given = {"root": str(tmp_path / "root")}
-    backend = LocalBackend(**given) if request.param == "local" else PretendBackend(system, tag="dgw", observe_interval_s=0.1, **given)
+    backend = (
+        LocalBackend(**given)
+        if request.param == "local"
+        else PretendBackend(system, tag="dgw", observe_interval_s=0.1, **given)
+    )
     made = Room(backend)
     await made.open()
     yield made
@@ -58,15 +70,22 @@ def launches(nanny: bool = False) -> tuple[Launch, Launch]:
         "settings": {"scheduler_host": "127.0.0.1", "worker_nanny": nanny},
         "resources": Resources(1, 2**28),
     }
-    keys = LaunchCredentials(secrets.ca_certificate, secrets.scheduler_certificate, secrets.scheduler_key, "token")
-    scheduler = scheduler_launch(**common, credentials=keys, agent=AgentEndpoint("https://127.0.0.1:1", b"ca"))  # type: ignore[arg-type]
+    keys = LaunchCredentials(
+        secrets.ca_certificate, secrets.scheduler_certificate, secrets.scheduler_key, "token"
+    )
+    scheduler = scheduler_launch(
+        **common, credentials=keys, agent=AgentEndpoint("https://127.0.0.1:1", b"ca")
+    )  # type: ignore[arg-type]
     keys = LaunchCredentials(secrets.ca_certificate, secrets.worker_certificate, secrets.worker_key)
-    worker = worker_launch(**common, credentials=keys, name="default-0", scheduler_address="tls://127.0.0.1:1")  # type: ignore[arg-type]
+    worker = worker_launch(
+        **common, credentials=keys, name="default-0", scheduler_address="tls://127.0.0.1:1"
+    )  # type: ignore[arg-type]
     return scheduler, worker
 
 
 def scratches(place: pathlib.Path) -> list[pathlib.Path]:
-    """Return where schedulers, workers and nannies have their scratch, below a directory; each within one of its instance's own."""
+    """Return where schedulers, workers and nannies have their scratch, below a directory; each
+    within one of its instance's own."""
     found = [path for path in place.glob("**/scratch/dask-scratch-space") if path.is_dir()]
     assert all(path.parents[1].stat().st_mode & 0o777 == 0o700 for path in found)
     return found
@@ -93,7 +112,9 @@ async def test_what_others_have_laid_out_in_the_shared_place_is_not_touched(
     await comes(lambda: scratches(tmp_path) == [] and not list(shared.glob("daskgateway-*")))
 
 
-async def test_scratch_is_gone_after_the_end_by_force_too(room: Room, shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+async def test_scratch_is_gone_after_the_end_by_force_too(
+    room: Room, shared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     if not isinstance(room.backend, LocalBackend):
         return  # a job whose shell is killed leaves its directory to the node's own cleaning
     (target,) = await room.start(launches()[0])

@@ -21,7 +21,9 @@ from tests.backends.pretend import PretendBackend, PretendSystem
 UID = "c" + "a" * 20
 
 
-async def test_what_fails_is_tried_ever_more_seldom_and_at_once_again_when_it_has_been_done(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_fails_is_tried_ever_more_seldom_and_at_once_again_when_it_has_been_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now, tries, fails = [0.0], [], [True]
     monkeypatch.setattr(setbacks, "monotonic", lambda: now[0])
 
@@ -62,7 +64,9 @@ async def test_what_is_remembered_of_failures_is_bounded(monkeypatch: pytest.Mon
 async def test_what_a_batch_system_left_and_cannot_be_removed_is_tried_seldom(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", staging_directory="{root}/staged/{uid}")
+    backend = PretendBackend(
+        PretendSystem(), root=str(tmp_path), tag="dgw", staging_directory="{root}/staged/{uid}"
+    )
     await backend.open(lambda _: None)
     await backend._own(UID, "nobody")
     for place in ("staged", "logs"):
@@ -84,10 +88,15 @@ async def test_what_a_batch_system_left_and_cannot_be_removed_is_tried_seldom(
 
 @pytest.mark.parametrize("call", ["cleanup", "purge"])
 async def test_files_of_an_account_that_is_gone_are_left_to_the_site(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
 ) -> None:
     home = "{home}/.daskgateway/{uid}"
-    backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", staging_directory=home, log_directory=home)
+    backend = PretendBackend(
+        PretendSystem(), root=str(tmp_path), tag="dgw", staging_directory=home, log_directory=home
+    )
     await backend.open(lambda _: None)
     await backend._own(UID, "gone")
 
@@ -102,7 +111,9 @@ async def test_files_of_an_account_that_is_gone_are_left_to_the_site(
     await backend.close()
 
 
-async def test_removals_take_no_thread_of_others(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_removals_take_no_thread_of_others(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun, goes_on = asyncio.Semaphore(0), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -111,7 +122,9 @@ async def test_removals_take_no_thread_of_others(tmp_path: pathlib.Path, monkeyp
         asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result()
 
     monkeypatch.setattr(files, "remove_tree", endless)
-    removals = [asyncio.create_task(files.remove(str(tmp_path / str(number)))) for number in range(50)]
+    removals = [
+        asyncio.create_task(files.remove(str(tmp_path / str(number)))) for number in range(50)
+    ]
     async with asyncio.timeout(20):
         for _ in range(files.REMOVERS):
             await begun.acquire()

@@ -1,4 +1,5 @@
-"""Every setting of a backend does something: a setting without effect is a promise that nobody keeps."""
+"""Every setting of a backend does something: a setting without effect is a promise that nobody
+keeps."""
 
 from __future__ import annotations
 
@@ -24,12 +25,17 @@ from gateway.backends.pbs.commands import Dialect, qsub
 from gateway.backends.slurm import words as slurm_words
 from gateway.backends.slurm.backend import SlurmBackend
 
-READ_BY_THE_SERVER = {"observe_interval_s", "local"}  # server/reconcile/sweep.py, server/boot/reach.py
+# server/reconcile/sweep.py, server/boot/reach.py
+READ_BY_THE_SERVER = {"observe_interval_s", "local"}
 
 
 @pytest.mark.parametrize("backend", [LocalBackend, NoopBackend, SlurmBackend, PbsBackend])
 def test_every_setting_is_read_by_its_backend(backend: type[BaseBackend]) -> None:
-    modules = {sys.modules[one.__module__] for one in backend.__mro__ if one.__module__.startswith("gateway.")}
+    modules = {
+        sys.modules[one.__module__]
+        for one in backend.__mro__
+        if one.__module__.startswith("gateway.")
+    }
     source = "\n".join(pathlib.Path(str(module.__file__)).read_text() for module in modules)
     read = set(re.findall(r"self\.(\w+)\b(?! = )", source)) | READ_BY_THE_SERVER
     read |= set(getattr(backend, "setting_names", ()))  # words of submissions, below
@@ -38,9 +44,20 @@ def test_every_setting_is_read_by_its_backend(backend: type[BaseBackend]) -> Non
 
 def test_every_setting_of_a_job_reaches_sbatch_and_slurmrestd() -> None:
     values = dict.fromkeys(slurm_words.OPTIONS, "VALUE") | {"time_limit": "12:00:00"}
-    order = Order(JobName("dgw", UID, "default"), "a", Role.WORKER, "", (), Resources(), values | {"requeue": True}, "alice")
+    order = Order(
+        JobName("dgw", UID, "default"),
+        "a",
+        Role.WORKER,
+        "",
+        (),
+        Resources(),
+        values | {"requeue": True},
+        "alice",
+    )
     said = slurm_words.submit_words("sbatch", order)
-    assert {f"{option}={values[name]}" for name, (option, _) in slurm_words.OPTIONS.items()} <= set(said)
+    assert {f"{option}={values[name]}" for name, (option, _) in slurm_words.OPTIONS.items()} <= set(
+        said
+    )
     job: Any = slurm_words.submit_body(order, "v0.0.38", "", {"burst_buffer": "x"})["job"]
     told = {name: job[field] for name, (_, field) in slurm_words.OPTIONS.items()}
     assert told == values | {"time_limit": 720}
@@ -49,19 +66,40 @@ def test_every_setting_of_a_job_reaches_sbatch_and_slurmrestd() -> None:
 
 
 def test_options_of_sbatch_that_slurmrestd_does_not_take_are_refused_not_dropped() -> None:
-    order = Order(JobName("dgw", UID, "default"), "a", Role.WORKER, "", settings={"directives": ["--exclusive"]})
+    order = Order(
+        JobName("dgw", UID, "default"),
+        "a",
+        Role.WORKER,
+        "",
+        settings={"directives": ["--exclusive"]},
+    )
     with pytest.raises(SubmitRefused, match=r"^directives: not with identity user-token"):
         slurm_words.submit_body(order, "v0.0.38", "", {})
-    backend = SlurmBackend(identity="user-token", rest_url="http://x", scheduler_settings={"directives": ["--exclusive"]})
-    assert backend.problems() == ["c.SlurmBackend.directives: not with identity user-token; use rest_job"]
+    backend = SlurmBackend(
+        identity="user-token",
+        rest_url="http://x",
+        scheduler_settings={"directives": ["--exclusive"]},
+    )
+    assert backend.problems() == [
+        "c.SlurmBackend.directives: not with identity user-token; use rest_job"
+    ]
 
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_every_setting_of_a_job_reaches_qsub(dialect: Dialect) -> None:
     values = {name: name.upper() for name in PbsBackend.setting_names if name != "setup"}
     lists = {"resource_list": ["RESOURCE=LIST"], "directives": ["-W", "DIREC=TIVES"]}
-    said = " ".join(qsub(Order(JobName("dgw", UID), "a", Role.SCHEDULER, "", settings=values | lists), dialect))
-    for words in ("-q QUEUE", "-A ACCOUNT", "-P PROJECT", "walltime=WALLTIME", "RESOURCE=LIST", "-W DIREC=TIVES"):
+    said = " ".join(
+        qsub(Order(JobName("dgw", UID), "a", Role.SCHEDULER, "", settings=values | lists), dialect)
+    )
+    for words in (
+        "-q QUEUE",
+        "-A ACCOUNT",
+        "-P PROJECT",
+        "walltime=WALLTIME",
+        "RESOURCE=LIST",
+        "-W DIREC=TIVES",
+    ):
         assert words in said
 
 
@@ -70,13 +108,53 @@ class Recorded(SlurmBackend):
 
     asked: list[tuple[Sequence[str], float, bytes]]
 
-    async def run(self, argv: Sequence[str], *, deadline_s: float, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Answer:
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline_s: float,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+    ) -> Answer:
         self.asked.append((argv, deadline_s, stdin))
-        mark = next((word.partition(":")[2].partition(",")[0] for word in argv if word.startswith("--Format=")), "")
-        row = ["7", "N/A", "PENDING", "0", "None", "N/A", "1", self.who.account("a"), "p", f"dgw-{OTHER_UID}-s"]
-        heads = ["ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "EXIT_CODE", "REASON", "START_TIME", "PRIORITY", "USER", "PARTITION", "NAME"]
+        mark = next(
+            (
+                word.partition(":")[2].partition(",")[0]
+                for word in argv
+                if word.startswith("--Format=")
+            ),
+            "",
+        )
+        row = [
+            "7",
+            "N/A",
+            "PENDING",
+            "0",
+            "None",
+            "N/A",
+            "1",
+            self.who.account("a"),
+            "p",
+            f"dgw-{OTHER_UID}-s",
+        ]
+        heads = [
+            "ARRAY_JOB_ID",
+            "ARRAY_TASK_ID",
+            "STATE",
+            "EXIT_CODE",
+            "REASON",
+            "START_TIME",
+            "PRIORITY",
+            "USER",
+            "PARTITION",
+            "NAME",
+        ]
         text = "\n".join("".join(cell + mark for cell in cells) for cells in (heads, row))
-        return Answer(0, "7" if argv[0].endswith("sbatch") else '{"jobs": []}' if "--json" in argv else text, "")
+        return Answer(
+            0,
+            "7" if argv[0].endswith("sbatch") else '{"jobs": []}' if "--json" in argv else text,
+            "",
+        )
 
     def said(self, name: str) -> list[Sequence[str]]:
         """Return the words of every command of one name."""
@@ -94,11 +172,17 @@ async def recorded(tmp_path: pathlib.Path, **settings: object) -> Recorded:
 async def test_settings_of_commands(tmp_path: pathlib.Path) -> None:
     plain = await recorded(tmp_path)
     await plain.listing(0.0)
-    assert [argv[0] for argv in plain.said("squeue")] == ["squeue"] * 2  # the second looks for the place in the queue
+    # the second looks for the place in the queue
+    assert [argv[0] for argv in plain.said("squeue")] == ["squeue"] * 2
     assert {deadline_s for _, deadline_s, _ in plain.asked} == {60.0}
     with pytest.raises(BackendUnavailable, match="sacct answered"):
         await plain.system.ended(["7"], ["a"])
-    given: dict[str, Any] = {"commands_directory": "/opt/bin", "accounting": False, "show_position": False, "command_timeout_s": 7.0}
+    given: dict[str, Any] = {
+        "commands_directory": "/opt/bin",
+        "accounting": False,
+        "show_position": False,
+        "command_timeout_s": 7.0,
+    }
     other = await recorded(tmp_path, **given)
     await other.listing(0.0)
     assert [argv[0] for argv in other.said("squeue")] == ["/opt/bin/squeue"]
@@ -122,9 +206,15 @@ async def test_settings_of_scripts_and_submissions(tmp_path: pathlib.Path) -> No
     workers = [Launch(Instance(UID, Role.WORKER, f"default-{n}"), "a", ("true",)) for n in range(4)]
     scheduler = Launch(Instance(UID, Role.SCHEDULER, "scheduler"), "a", ("true",))
     await backend.start([*workers, scheduler])
-    submitted = {next(w for w in argv if w.startswith("--job-name=")): (argv, text.decode()) for argv, _, text in backend.asked if text}
+    submitted = {
+        next(w for w in argv if w.startswith("--job-name=")): (argv, text.decode())
+        for argv, _, text in backend.asked
+        if text
+    }
     first, second = (submitted[f"--job-name=dgw-{UID}-w-default-{n}"] for n in (0, 2))
-    assert [next(w for w in argv if w.startswith("--array=")) for argv, _ in (first, second)] == ["--array=0-1"] * 2
+    assert [next(w for w in argv if w.startswith("--array=")) for argv, _ in (first, second)] == [
+        "--array=0-1"
+    ] * 2
     words, script = first
     assert {"--partition=cpu", "--requeue"} <= set(words)
     assert script.startswith("#!/bin/bash -l\n")
@@ -157,7 +247,14 @@ async def test_settings_of_slurmrestd(tmp_path: pathlib.Path) -> None:
         rest_version="v0.0.37",
         rest_job={"burst_buffer": "x"},
         rest_listing_user="lister",
-        token_command=["sh", "-c", f'echo "$@" >>{tmp_path}/tokens; echo a.b.c', "token", "{user}", "{lifespan_s}"],
+        token_command=[
+            "sh",
+            "-c",
+            f'echo "$@" >>{tmp_path}/tokens; echo a.b.c',
+            "token",
+            "{user}",
+            "{lifespan_s}",
+        ],
         token_lifespan_s=77,
         first_look_s=0,
     )
@@ -165,6 +262,9 @@ async def test_settings_of_slurmrestd(tmp_path: pathlib.Path) -> None:
     await backend.start([Launch(Instance(UID, Role.SCHEDULER, "scheduler"), "games", ("true",))])
     await backend.close()
     await runner.cleanup()
-    assert [(user, path) for user, path, _ in seen] == [("lister", "/slurm/v0.0.37/jobs"), ("games", "/slurm/v0.0.37/job/submit")]
+    assert [(user, path) for user, path, _ in seen] == [
+        ("lister", "/slurm/v0.0.37/jobs"),
+        ("games", "/slurm/v0.0.37/job/submit"),
+    ]
     assert seen[1][2]["job"]["burst_buffer"] == "x"
     assert (tmp_path / "tokens").read_text().split("\n") == ["lister 77", "games 77", ""]

@@ -1,4 +1,5 @@
-"""The Slurm backend with a real Slurm: by its commands, by slurmrestd with users' tokens, and by sudo."""
+"""The Slurm backend with a real Slurm: by its commands, by slurmrestd with users' tokens, and by
+sudo."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from tests.parts import program
 from tests.parts.slurm import INSTALL, Slurm, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-ACCOUNT, OTHER = "games", "news"  # of every Debian; jobs that run as a user need no more than that it exists
+# of every Debian; jobs that run as a user need no more than that it exists
+ACCOUNT, OTHER = "games", "news"
 PYTHON = "/usr/bin/python3"  # one that every account may run
 
 CANNOT = {
@@ -48,7 +50,13 @@ class SlurmRoom(Room):
 
 def room_of(slurm: Slurm, root: pathlib.Path, **settings: object) -> SlurmRoom:
     """Return a room; its backend is not open yet."""
-    given: dict[str, object] = {"root": str(root), "observe_interval_s": 0.3, "absent_grace_s": 2.0, "command_timeout_s": 4.0, **settings}
+    given: dict[str, object] = {
+        "root": str(root),
+        "observe_interval_s": 0.3,
+        "absent_grace_s": 2.0,
+        "command_timeout_s": 4.0,
+        **settings,
+    }
 
     async def again() -> Backend:
         return SlurmBackend(**given)
@@ -64,7 +72,14 @@ def room_of(slurm: Slurm, root: pathlib.Path, **settings: object) -> SlurmRoom:
     async def stranger() -> Backend:
         return SlurmBackend(**{**given, "root": f"{root}-another"})
 
-    room = SlurmRoom(SlurmBackend(**given), again=again, stranger=stranger, outage=outage, look_s=0.2, patience_s=60.0)
+    room = SlurmRoom(
+        SlurmBackend(**given),
+        again=again,
+        stranger=stranger,
+        outage=outage,
+        look_s=0.2,
+        patience_s=60.0,
+    )
     room.refused = {"partition": "nosuch"}
     room.shown = lambda: slurm.command("scontrol", "show", "job", "--details")
     room.lose_files = lambda uid: shutil.rmtree(root / "logs" / uid)
@@ -97,7 +112,13 @@ class TestByRest(Conformance):
     @pytest.fixture
     async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
         room = room_of(slurm, slurm.directory / "rest", **by_rest(slurm))
-        room.user, room.python, room.outage, room.lose_files, room.cannot = ACCOUNT, PYTHON, None, None, CANNOT
+        room.user, room.python, room.outage, room.lose_files, room.cannot = (
+            ACCOUNT,
+            PYTHON,
+            None,
+            None,
+            CANNOT,
+        )
         await room.open()
         yield room
         await closed(room)
@@ -109,7 +130,13 @@ class TestBySudo(Conformance):
     @pytest.fixture
     async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
         room = room_of(slurm, slurm.directory / "sudo", **by_sudo(slurm))
-        room.user, room.python, room.outage, room.lose_files, room.cannot = ACCOUNT, PYTHON, None, None, CANNOT
+        room.user, room.python, room.outage, room.lose_files, room.cannot = (
+            ACCOUNT,
+            PYTHON,
+            None,
+            None,
+            CANNOT,
+        )
         await room.open()
         yield room
         await closed(room)
@@ -126,20 +153,32 @@ def shared(slurm: Slurm) -> pathlib.Path:
 
 def by_rest(slurm: Slurm) -> dict[str, object]:
     """Return the settings of an administrator whose site has slurmrestd."""
-    return {"identity": "user-token", "rest_url": slurm.rest_url, "log_directory": f"{shared(slurm)}/{{user}}"}
+    return {
+        "identity": "user-token",
+        "rest_url": slurm.rest_url,
+        "log_directory": f"{shared(slurm)}/{{user}}",
+    }
 
 
 def by_sudo(slurm: Slurm) -> dict[str, object]:
-    """Return the settings of an administrator who permits the launcher. It runs with a Python that every account may run."""
+    """Return the settings of an administrator who permits the launcher. It runs with a Python that
+    every account may run."""
     program("sudo", INSTALL)
     launcher = slurm.directory / "daskgateway-as-user"
     copy = slurm.directory / "as_user.py"
     shutil.copy(as_user.__file__, copy)
     copy.chmod(0o644)
-    launcher.write_text(f'#!/bin/sh\nexport SLURM_CONF={slurm.conf}\nexec {PYTHON} -I {copy} "$@"\n')
+    launcher.write_text(
+        f'#!/bin/sh\nexport SLURM_CONF={slurm.conf}\nexec {PYTHON} -I {copy} "$@"\n'
+    )
     launcher.chmod(0o755)
     place = f"{shared(slurm)}/{{user}}/{{uid}}"
-    return {"identity": "sudo", "launcher": str(launcher), "log_directory": f"{place}/logs", "staging_directory": f"{place}/staged"}
+    return {
+        "identity": "sudo",
+        "launcher": str(launcher),
+        "log_directory": f"{place}/logs",
+        "staging_directory": f"{place}/staged",
+    }
 
 
 async def test_json_and_text_of_squeue_say_the_same(slurm: Slurm, tmp_path: pathlib.Path) -> None:
@@ -148,18 +187,29 @@ async def test_json_and_text_of_squeue_say_the_same(slurm: Slurm, tmp_path: path
     runs, held = room.launch("scheduler"), room.launch("held-0", options={"directives": ["--hold"]})
     ends, fails = room.launch("ends-0", "pass"), room.launch("fails-0", "raise SystemExit(7)")
     array = [room.launch(f"many-{number}") for number in range(3)]
-    waiting = [room.launch(f"waits-{number}", options={"directives": ["--begin=now+1hour"]}) for number in range(2)]
+    waiting = [
+        room.launch(f"waits-{number}", options={"directives": ["--begin=now+1hour"]})
+        for number in range(2)
+    ]
     (first,) = await room.start(runs)
     targets = [first, *await room.start(held, ends, fails, *array, *waiting)]
     by_name = {target.instance.name: target for target in targets}
-    await room.until([target for name, target in by_name.items() if name.startswith(("scheduler", "many"))], Phase.RUNNING)
+    await room.until(
+        [target for name, target in by_name.items() if name.startswith(("scheduler", "many"))],
+        Phase.RUNNING,
+    )
     await room.until([by_name["ends-0"], by_name["fails-0"]], Phase.GONE)
     told = {}
     for output in ("text", "json"):
-        backend = SlurmBackend(root=str(tmp_path), squeue_output=output, absent_grace_s=60.0, show_position=False)
+        backend = SlurmBackend(
+            root=str(tmp_path), squeue_output=output, absent_grace_s=60.0, show_position=False
+        )
         await backend.open(lambda _: None)
         seen = await backend.observations(targets)
-        told[output] = {instance.name: (one.phase, one.handle, one.exit_code, one.message, one.user) for instance, one in seen.items()}
+        told[output] = {
+            instance.name: (one.phase, one.handle, one.exit_code, one.message, one.user)
+            for instance, one in seen.items()
+        }
         await backend.close()
     assert told["json"] == told["text"]
     assert {name: fields[0] for name, fields in told["text"].items()} == {

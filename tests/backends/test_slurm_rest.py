@@ -32,12 +32,17 @@ async def test_listings_go_on_without_who_has_no_token_and_an_outage_is_still_on
         await rest.jobs(["gone"])
 
 
-async def test_a_version_that_slurmrestd_does_not_have_is_told_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_version_that_slurmrestd_does_not_have_is_told_with_its_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rest = SlurmRest("http://x", "v0.0.99", Tokens([], 60, 1.0, None), 1.0, listing_user="", job={})  # type: ignore[arg-type]
 
     async def nowhere(*_: object) -> tuple[int, str]:
         return 404, ""
 
     monkeypatch.setattr(rest, "_call", nowhere)
-    with pytest.raises(BackendUnavailable, match=r"http://x has no API v0\.0\.99; see c\.SlurmBackend\.rest_version"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=r"http://x has no API v0\.0\.99; see c\.SlurmBackend\.rest_version",
+    ):
         await rest.jobs(["alice"])

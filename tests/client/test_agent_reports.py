@@ -35,8 +35,15 @@ def test_what_does_not_fit_is_sent_in_parts_and_only_the_first_is_a_snapshot() -
     assert [part.snapshot for part in sent] == [True, False, False, False]
     assert all(len(part.workers) + len(part.left) + len(part.retired) <= MAX_NAMES for part in sent)
     assert all((part.idle_ms, part.targets["default"]) == (-1, 7) for part in sent)
-    assert [bool(part.versions or part.scheduler_address) for part in sent] == [True, False, False, False]
+    assert [bool(part.versions or part.scheduler_address) for part in sent] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     for kind in ("workers", "left", "retired"):
-        assert [name for part in sent for name in getattr(part, kind)] == list(getattr(report, kind))
+        assert [name for part in sent for name in getattr(part, kind)] == list(
+            getattr(report, kind)
+        )
     longest = pb.AgentReport(workers=["g" * 32 + "-" + "9" * 20] * MAX_NAMES)
     assert longest.ByteSize() < 600 * 1024

@@ -15,7 +15,11 @@ SERVICES = [
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"],
     credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"],
 ]
-METHODS: dict[str, MethodDescriptor] = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
+METHODS: dict[str, MethodDescriptor] = {
+    f"/{service.full_name}/{method.name}": method
+    for service in SERVICES
+    for method in service.methods
+}
 NAMED = {rpc.path: rpc for rpc in vars(api).values() if isinstance(rpc, api.Rpc)}
 
 
@@ -23,7 +27,10 @@ def test_every_rpc_of_the_public_services_is_named_once_with_its_messages() -> N
     assert set(NAMED) == set(METHODS)
     for path, method in METHODS.items():
         rpc = NAMED[path]
-        assert (method.input_type, method.output_type) == (rpc.request.DESCRIPTOR, rpc.answer.DESCRIPTOR), path
+        assert (method.input_type, method.output_type) == (
+            rpc.request.DESCRIPTOR,
+            rpc.answer.DESCRIPTOR,
+        ), path
         assert isinstance(rpc, api.Streaming) == method.server_streaming, path
 
 
@@ -38,6 +45,9 @@ def test_nothing_else_of_the_client_names_an_rpc_or_a_service() -> None:
     said = re.compile(rf"""["'](/?daskgateway\.v1\.|({names})["'])""")
     home = pathlib.Path(gateway.client.__file__).parent
     found = [
-        f"{path.name}: {match[0]}" for path in home.rglob("*.py") if path.name != "api.py" for match in said.finditer(path.read_text())
+        f"{path.name}: {match[0]}"
+        for path in home.rglob("*.py")
+        if path.name != "api.py"
+        for match in said.finditer(path.read_text())
     ]
     assert found == []

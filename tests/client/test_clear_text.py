@@ -1,4 +1,5 @@
-"""Passwords and tokens do not travel in clear text unless that was asked for, and go nowhere that they were not sent to."""
+"""Passwords and tokens do not travel in clear text unless that was asked for, and go nowhere that
+they were not sent to."""
 
 from __future__ import annotations
 
@@ -33,7 +34,17 @@ def nobody_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-HERE = ["localhost", "LOCALHOST", "localhost.", "127.0.0.1", "127.8.8.8", "127.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]"]
+HERE = [
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "127.0.0.1",
+    "127.8.8.8",
+    "127.1",
+    "2130706433",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+]
 ELSEWHERE = [
     "gateway.example.org",
     "10.0.0.7",
@@ -47,7 +58,11 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("host", HERE)
 def test_what_stays_on_this_machine_is_sent(host: str) -> None:
-    assert settings.load(f"http://{host}:8000", ("alice", "secret")).authorization().startswith("Basic ")
+    assert (
+        settings.load(f"http://{host}:8000", ("alice", "secret"))
+        .authorization()
+        .startswith("Basic ")
+    )
 
 
 @pytest.mark.parametrize("host", ELSEWHERE)
@@ -59,13 +74,18 @@ def test_what_leaves_it_without_tls_is_not(host: str) -> None:
 
 
 @pytest.mark.parametrize("address", [AFAR, "gateway.example.org", "dgw://gateway.example.org:8000"])
-def test_whatever_way_credentials_come_they_are_held_back(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_whatever_way_credentials_come_they_are_held_back(
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
     for given in ("dgw_api_x_y", ("alice", "secret"), BasicAuth("alice", "secret"), TokenAuth("t")):
         with pytest.raises(errors.InsecureAddress):
             Gateway(address, auth=given)
         with pytest.raises(errors.InsecureAddress):
             GatewayCluster(gateway=address, auth=given)
-    with dask.config.set({"gateway.auth.user": "alice", "gateway.auth.password": "secret"}), pytest.raises(errors.InsecureAddress):
+    with (
+        dask.config.set({"gateway.auth.user": "alice", "gateway.auth.password": "secret"}),
+        pytest.raises(errors.InsecureAddress),
+    ):
         Gateway(address)
     monkeypatch.setenv("DASKGATEWAY_TOKEN", "t")
     with pytest.raises(errors.InsecureAddress):
@@ -120,11 +140,15 @@ def test_the_command_line_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DASKGATEWAY_TOKEN", "dgw_api_x_y")
     done = CliRunner().invoke(main, ["clusters", "list", "--address", AFAR])
     assert done.exit_code != 0
-    assert done.output.startswith("daskgateway: http://gateway.example.org:8000 is reached without TLS")
+    assert done.output.startswith(
+        "daskgateway: http://gateway.example.org:8000 is reached without TLS"
+    )
     assert "dgw_api" not in done.output
 
 
-async def test_a_scheduler_by_its_address_alone_is_not_reached_with_credentials_in_clear_text(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_scheduler_by_its_address_alone_is_not_reached_with_credentials_in_clear_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DASKGATEWAY_TOKEN", "dgw_api_x_y")
     with pytest.raises(OSError, match="DASKGATEWAY_INSECURE_OK"):
         await Client(f"dgw://gateway.example.org:8000/{UID}", asynchronous=True, timeout=5)
@@ -168,14 +192,20 @@ def places() -> Iterator[tuple[type[Elsewhere], type[Elsewhere], str]]:
         server.server_close()
 
 
-async def test_credentials_are_carried_nowhere_else_by_a_redirect(places: tuple[type[Elsewhere], type[Elsewhere], str]) -> None:
+async def test_credentials_are_carried_nowhere_else_by_a_redirect(
+    places: tuple[type[Elsewhere], type[Elsewhere], str],
+) -> None:
     first, second, address = places
     there = Settings(address, BasicAuth("alice", "secret"), transport="http", retry_s=0.0)
     headers = {"authorization": there.authorization()}
     with pytest.raises(errors.GatewayError):
-        await asyncio.to_thread(http_calls.unary, there, api.GET_CLUSTER, pb.GetClusterRequest(), headers, 5.0)
+        await asyncio.to_thread(
+            http_calls.unary, there, api.GET_CLUSTER, pb.GetClusterRequest(), headers, 5.0
+        )
     with pytest.raises(errors.GatewayError):
-        await asyncio.to_thread(http_calls.EventStream, there, api.WATCH_CLUSTERS, pb.WatchClustersRequest(), headers)
+        await asyncio.to_thread(
+            http_calls.EventStream, there, api.WATCH_CLUSTERS, pb.WatchClustersRequest(), headers
+        )
     with pytest.raises(OSError, match="302"):
         await open_tunnel(Connection(there), UID)
     assert ["authorization" in brought for brought in first.brought] == [True] * 3
@@ -191,5 +221,7 @@ def test_no_proxy_of_the_environment_sees_what_has_no_tls(
     for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(errors.GatewayError):
-        Connection(Settings("http://127.0.0.1:1", TokenAuth("t"), timeout_s=2.0, retry_s=0.0)).call(api.GET_CLUSTER, pb.GetClusterRequest())
+        Connection(Settings("http://127.0.0.1:1", TokenAuth("t"), timeout_s=2.0, retry_s=0.0)).call(
+            api.GET_CLUSTER, pb.GetClusterRequest()
+        )
     assert first.brought == []

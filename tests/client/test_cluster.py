@@ -62,7 +62,9 @@ def test_it_shows_itself_in_a_notebook_without_any_call(cluster: GatewayCluster)
 
 def test_waiting_for_more_than_the_limits_grant_ends_at_once(cluster: GatewayCluster) -> None:
     cluster.scale(50)
-    with pytest.raises(errors.LimitReached, match="6 of 50 workers, by the limit of 6 workers for one cluster"):
+    with pytest.raises(
+        errors.LimitReached, match="6 of 50 workers, by the limit of 6 workers for one cluster"
+    ):
         cluster.wait_for_workers(50, timeout=60)
 
 
@@ -85,7 +87,9 @@ def test_an_end_that_another_wished_closes_the_object_and_its_client(gateway: Ga
     client.close()
 
 
-def test_closing_while_the_way_to_the_scheduler_is_broken_does_not_wait_for_it(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_while_the_way_to_the_scheduler_is_broken_does_not_wait_for_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster = GatewayCluster(gateway=gateway)
     asked = threading.Event()
 
@@ -100,7 +104,9 @@ def test_closing_while_the_way_to_the_scheduler_is_broken_does_not_wait_for_it(g
     assert cluster.status is Status.closed
 
 
-def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again(cluster: GatewayCluster) -> None:
+def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again(
+    cluster: GatewayCluster,
+) -> None:
     first = cluster._watch_worker_status_comm
     cluster.status = Status.starting  # as it is while Dask asks for more, once it follows
     cluster.loop.add_callback(first.abort)
@@ -108,17 +114,22 @@ def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again
     cluster.status = Status.running
 
 
-def test_workers_are_followed_again_while_the_server_is_away(cluster: GatewayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_followed_again_while_the_server_is_away(
+    cluster: GatewayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = cluster._watch_worker_status_comm
     away = Connection(replace(cluster.gateway.connection.settings, address="http://127.0.0.1:9"))
     with monkeypatch.context() as patched:
         patched.setattr(cluster, "_connection", away)
         cluster.loop.add_callback(first.abort)
-        until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
+        until(
+            lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20
+        )
 
 
 def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
-    """Also found: Dask keeps a plugin of a cluster object that has gone, which was counted as a client for ever."""
+    """Also found: Dask keeps a plugin of a cluster object that has gone, which was counted as a
+    client for ever."""
     cluster = GatewayCluster(gateway=gateway, idle_timeout="1s")
     cluster.close(shutdown=False)
     ended = gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
@@ -126,11 +137,15 @@ def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
     assert "it was idle for 1 s" in ended.status.message
 
 
-def test_a_lifetime_ends_a_cluster_under_its_client(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lifetime_ends_a_cluster_under_its_client(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     cluster = GatewayCluster(gateway=gateway, max_lifetime="1 day")
     shorter = pb.Cluster(name=f"users/{USER}/clusters/{cluster.uid}")
     shorter.spec.lifecycle.max_lifetime.seconds = 1
-    request = service_pb.UpdateClusterRequest(cluster=shorter, update_mask=FieldMask(paths=["spec.lifecycle"]))
+    request = service_pb.UpdateClusterRequest(
+        cluster=shorter, update_mask=FieldMask(paths=["spec.lifecycle"])
+    )
     gateway.connection.call(api.UPDATE_CLUSTER, request)
     until(lambda: cluster.status is Status.closed, "the object is closed")
     assert "it lived for 1 s" in caplog.text
@@ -138,9 +153,14 @@ def test_a_lifetime_ends_a_cluster_under_its_client(gateway: Gateway, caplog: py
 
 def test_groups_of_workers_differ(gateway: Gateway) -> None:
     groups = {"big": {"n_workers": 1, "worker_memory": "3 GiB"}}
-    with GatewayCluster(gateway=gateway, n_workers=1, worker_groups=groups, options={"worker_memory": "1 GiB"}) as cluster:
+    with GatewayCluster(
+        gateway=gateway, n_workers=1, worker_groups=groups, options={"worker_memory": "1 GiB"}
+    ) as cluster:
         cluster.wait_for_workers(2, timeout=60)
-        limits = {worker["name"]: worker["memory_limit"] for worker in cluster.scheduler_info["workers"].values()}
+        limits = {
+            worker["name"]: worker["memory_limit"]
+            for worker in cluster.scheduler_info["workers"].values()
+        }
         assert limits == {"default-0": 2**30, "big-0": 3 * 2**30}
         cluster.scale(0, group="big")
         until(lambda: cluster.observed == {"default-0"}, "the group is empty")
@@ -158,7 +178,12 @@ def test_an_adaptive_of_ones_own_runs_in_the_client(cluster: GatewayCluster) -> 
 
 def test_wrong_wishes_are_told_with_their_fields_before_anything_starts(gateway: Gateway) -> None:
     with pytest.raises(errors.InvalidRequest) as wrong:
-        GatewayCluster(gateway=gateway, worker_cores=1000, colour="red", worker_groups={"Big": {"n_workers": -1}})
+        GatewayCluster(
+            gateway=gateway,
+            worker_cores=1000,
+            colour="red",
+            worker_groups={"Big": {"n_workers": -1}},
+        )
     assert {violation.field for violation in wrong.value.violations} == {
         "spec.options.worker_cores",
         "spec.options.colour",
@@ -167,6 +192,8 @@ def test_wrong_wishes_are_told_with_their_fields_before_anything_starts(gateway:
     }
 
 
-def test_a_scheduler_that_cannot_start_is_told_with_the_last_lines_of_its_log(gateway: Gateway) -> None:
+def test_a_scheduler_that_cannot_start_is_told_with_the_last_lines_of_its_log(
+    gateway: Gateway,
+) -> None:
     with pytest.raises(errors.ClusterFailed, match=r"(?s)No module named 'encodings'"):
         GatewayCluster(gateway=gateway, environment={"PYTHONHOME": "/nowhere"})

@@ -1,4 +1,5 @@
-"""What a client meets at the other end of a connection that is not, or no longer, its scheduler: each an OSError that Dask tries again."""
+"""What a client meets at the other end of a connection that is not, or no longer, its scheduler:
+each an OSError that Dask tries again."""
 
 from __future__ import annotations
 
@@ -71,7 +72,9 @@ async def listens_and_resets(accepted: socket.socket) -> None:
 async def speaks_http(accepted: socket.socket) -> None:
     """Answer a ClientHello as a web server without TLS does."""
     await listens_and_ends(accepted)
-    await asyncio.get_running_loop().sock_sendall(accepted, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    await asyncio.get_running_loop().sock_sendall(
+        accepted, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+    )
 
 
 async def directly(target: wire.SchedulerAddress) -> Any:
@@ -88,7 +91,8 @@ async def test_a_peer_that_goes_away_is_tried_again(answer: Answer) -> None:
 
 
 async def connected_until(target: wire.SchedulerAddress, happened: Callable[[Any], bool]) -> Any:
-    """Return a connected stream to which something has happened before anybody looks at it again."""
+    """Return a connected stream to which something has happened before anybody looks at it
+    again."""
     stream = await BaseTCPConnector.client.connect(target.host, target.port)
     stream._maybe_add_error_listener()  # as the loop itself does once it gets its turn
     await comes(lambda: happened(stream))
@@ -129,17 +133,25 @@ def threads_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(channel._pools, (os.getpid(), False), over)
 
 
-async def test_a_process_that_ends_is_told_so_in_words_that_dask_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_ends_is_told_so_in_words_that_dask_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     threads_are_no_more(monkeypatch)
     async with peer(ends) as target:
-        for given in ({"ssl_context": ssl.create_default_context()}, {}):  # to ask whether it has ended, and for a certificate
-            with dask.config.set({"gateway.tunnel": "never"}), pytest.raises(OSError, match=r"closed|ended|process is ending"):
+        # to ask whether it has ended, and for a certificate
+        for given in ({"ssl_context": ssl.create_default_context()}, {}):
+            with (
+                dask.config.set({"gateway.tunnel": "never"}),
+                pytest.raises(OSError, match=r"closed|ended|process is ending"),
+            ):
                 await GatewayConnector().connect(str(target).removeprefix("dgw://"), **given)
         with pytest.raises(OSError, match="process is ending"):
             await GatewayConnector()._tunnelled(target, ssl.create_default_context())
 
 
-async def test_a_name_that_is_not_looked_up_as_the_process_ends_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_is_not_looked_up_as_the_process_ends_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def over(*_: object, **__: object) -> None:
         raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 

@@ -35,25 +35,43 @@ def received(error: told.ServiceError) -> errors.GatewayError:
 
 
 def test_every_reason_of_the_protocol_has_a_class() -> None:
-    reasons = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
+    reasons = {
+        name.removeprefix("ERROR_REASON_") for name in list(error_reason_pb2.ErrorReason.keys())
+    } - {"UNSPECIFIED"}
     assert set(errors.BY_REASON) == reasons
 
 
 def test_everything_that_the_server_says_arrives() -> None:
-    wrong = received(told.FieldInvalid([Violation("spec.options.worker_cores", "must be at most 64")]))
+    wrong = received(
+        told.FieldInvalid([Violation("spec.options.worker_cores", "must be at most 64")])
+    )
     assert isinstance(wrong, errors.InvalidRequest | ValueError)
-    assert wrong.violations == (errors.FieldViolation("spec.options.worker_cores", "must be at most 64"),)
-    quota = received(told.QuotaExceeded("alice", "alice has 100 clusters, and no more are granted", retry_after_s=1.5))
+    assert wrong.violations == (
+        errors.FieldViolation("spec.options.worker_cores", "must be at most 64"),
+    )
+    quota = received(
+        told.QuotaExceeded(
+            "alice", "alice has 100 clusters, and no more are granted", retry_after_s=1.5
+        )
+    )
     assert isinstance(quota, errors.QuotaExceeded)
     assert isinstance(quota, errors.Overloaded)
-    assert (quota.code, quota.reason, quota.retry_after_s) == ("RESOURCE_EXHAUSTED", "OVERLOADED", 1.5)
-    assert quota.quotas == (errors.QuotaViolation("users/alice", "alice has 100 clusters, and no more are granted"),)
+    assert (quota.code, quota.reason, quota.retry_after_s) == (
+        "RESOURCE_EXHAUSTED",
+        "OVERLOADED",
+        1.5,
+    )
+    assert quota.quotas == (
+        errors.QuotaViolation("users/alice", "alice has 100 clusters, and no more are granted"),
+    )
     assert type(received(told.Overloaded(metadata={"what": "too much"}))) is errors.Overloaded
     assert type(received(told.TokenNotFound(metadata={"id": "x"}))) is errors.TokenNotFound
 
 
 def test_a_fault_of_the_server_has_the_id_that_its_log_explains() -> None:
-    info = error_details_pb2.ErrorInfo(domain=ERROR_DOMAIN, reason="INTERNAL", metadata={"correlation_id": "abc"})
+    info = error_details_pb2.ErrorInfo(
+        domain=ERROR_DOMAIN, reason="INTERNAL", metadata={"correlation_id": "abc"}
+    )
     error = errors.make("INTERNAL", "the server failed", packed(info))
     assert isinstance(error, errors.ServerFailed)
     assert error.metadata["correlation_id"] == "abc"
@@ -71,4 +89,9 @@ def test_an_error_can_be_sent_elsewhere() -> None:
     retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=2))
     error = errors.make("RESOURCE_EXHAUSTED", "later", packed(retry))
     again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), again.code, again.retry_after_s) == (errors.Overloaded, "later", "RESOURCE_EXHAUSTED", 2.0)
+    assert (type(again), str(again), again.code, again.retry_after_s) == (
+        errors.Overloaded,
+        "later",
+        "RESOURCE_EXHAUSTED",
+        2.0,
+    )

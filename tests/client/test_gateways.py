@@ -10,7 +10,16 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from gateway import AsyncGateway, AsyncGatewayCluster, Cluster, ClusterState, Gateway, GatewayCluster, Scope, WatchEvent
+from gateway import (
+    AsyncGateway,
+    AsyncGatewayCluster,
+    Cluster,
+    ClusterState,
+    Gateway,
+    GatewayCluster,
+    Scope,
+    WatchEvent,
+)
 from gateway.client.calls import errors
 from gateway.client.model import Bookmark, FloatField, IntField, Page, StringField
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
@@ -28,7 +37,9 @@ def gateway(served: GatewayProcess) -> Gateway:
 def idle(served: GatewayProcess) -> Iterator[Cluster]:
     """A cluster without workers."""
     gateway = Gateway(served.address, auth=(USER, PASSWORD))
-    gateway.submit("idle", idle_timeout=timedelta(hours=1), max_lifetime="1 day", labels={"for": "tests"})
+    gateway.submit(
+        "idle", idle_timeout=timedelta(hours=1), max_lifetime="1 day", labels={"for": "tests"}
+    )
     yield gateway.wait("idle", timeout_s=60)
     gateway.stop_cluster("idle")
 
@@ -42,7 +53,12 @@ async def awaited(served: GatewayProcess) -> AsyncIterator[AsyncGateway]:
 
 def test_a_cluster_is_told_in_types_of_python(gateway: Gateway, idle: Cluster) -> None:
     found = gateway.get_cluster("idle")
-    assert (found.id, found.owner, found.state, found.state.finished) == ("idle", USER, ClusterState.ACTIVE, False)
+    assert (found.id, found.owner, found.state, found.state.finished) == (
+        "idle",
+        USER,
+        ClusterState.ACTIVE,
+        False,
+    )
     assert found.create_time is not None
     assert found.start_time is not None
     assert abs(datetime.now(timezone.utc) - found.create_time) < timedelta(minutes=10)
@@ -116,7 +132,9 @@ def test_a_dashboard_ticket_expires(gateway: Gateway, idle: Cluster) -> None:
     assert gateway.dashboard_url("idle").partition("?")[0] == ticket.url.partition("?")[0]
 
 
-def test_a_watch_begins_with_what_there_is_and_ends_from_elsewhere(gateway: Gateway, idle: Cluster) -> None:
+def test_a_watch_begins_with_what_there_is_and_ends_from_elsewhere(
+    gateway: Gateway, idle: Cluster
+) -> None:
     with gateway.watch(clusters=["idle"]) as changes:
         first = next(changes)
         assert isinstance(first, WatchEvent)
@@ -157,12 +175,17 @@ async def test_an_event_loop_watches_and_follows_logs(awaited: AsyncGateway, idl
 async def test_who_waits_in_an_event_loop_hears_there_of_changes(awaited: AsyncGateway) -> None:
     made = await awaited.submit("waited-for")
     heard: list[tuple[ClusterState, bool]] = []
-    active = await awaited.wait(made.name, told=lambda cluster: heard.append((cluster.state, asyncio.get_running_loop().is_running())))
+    active = await awaited.wait(
+        made.name,
+        told=lambda cluster: heard.append((cluster.state, asyncio.get_running_loop().is_running())),
+    )
     assert active.state is ClusterState.ACTIVE
     await asyncio.sleep(0)
     assert heard[-1] == (ClusterState.ACTIVE, True)
     await awaited.stop_cluster(made.name)
-    assert (await awaited.wait(f"{USER}/{made.uid}", ClusterState.STOPPED)).status.reason == "STOP_REQUESTED"
+    assert (
+        await awaited.wait(f"{USER}/{made.uid}", ClusterState.STOPPED)
+    ).status.reason == "STOP_REQUESTED"
 
 
 async def test_a_cluster_is_awaited(awaited: AsyncGateway) -> None:

@@ -1,4 +1,5 @@
-"""JupyterLab's Dask sidebar drives a GatewayCluster: its own factory and cluster model, without the browser."""
+"""JupyterLab's Dask sidebar drives a GatewayCluster: its own factory and cluster model, without the
+browser."""
 
 from __future__ import annotations
 
@@ -22,11 +23,17 @@ FACTORY = {
 
 async def test_the_sidebar_makes_scales_adapts_and_closes_a_cluster(served: GatewayProcess) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the extension and what it imports warn of their own affairs
+        # the extension and what it imports warn of their own affairs
+        warnings.simplefilter("ignore")
         from dask_labextension.manager import DaskClusterManager
     gateway = {"address": served.address, "auth": {"user": USER, "password": PASSWORD}}
     factory = {"factory": FACTORY, "default": {"workers": 1, "adapt": None}, "initial": []}
-    with dask.config.set({"gateway": dask.config.merge(dask.config.get("gateway", {}), gateway), "labextension": factory}):
+    with dask.config.set(
+        {
+            "gateway": dask.config.merge(dask.config.get("gateway", {}), gateway),
+            "labextension": factory,
+        }
+    ):
         async with await DaskClusterManager() as sidebar:
             model = await sidebar.start_cluster()
             key = model["id"]
@@ -44,5 +51,7 @@ async def test_the_sidebar_makes_scales_adapts_and_closes_a_cluster(served: Gate
             assert cluster.spec.lifecycle.idle_timeout == timedelta(hours=1)
             closed = await sidebar.close_cluster(key)
             assert closed["workers"] == 0
-    ended = Gateway(served.address, auth=(USER, PASSWORD)).wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
+    ended = Gateway(served.address, auth=(USER, PASSWORD)).wait(
+        f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60
+    )
     assert ended.status.reason == "STOP_REQUESTED"

@@ -15,7 +15,8 @@ from gateway.client.calls.errors import GatewayError
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *pages: Any) -> list[str]:
-    """Let a gateway answer these pages, the last again and again; return the tokens that it is asked for."""
+    """Let a gateway answer these pages, the last again and again; return the tokens that it is
+    asked for."""
     asked: list[str] = []
 
     def call(_: Connection, rpc: Any, request: Any) -> Any:
@@ -28,11 +29,22 @@ def answers(monkeypatch: pytest.MonkeyPatch, *pages: Any) -> list[str]:
 
 def named(*names: str, token: str = "", revision: int = 0) -> pb.ListClustersResponse:
     """Return a page of clusters."""
-    return pb.ListClustersResponse(clusters=[cluster_pb2.Cluster(name=name) for name in names], next_page_token=token, revision=revision)
+    return pb.ListClustersResponse(
+        clusters=[cluster_pb2.Cluster(name=name) for name in names],
+        next_page_token=token,
+        revision=revision,
+    )
 
 
-def test_all_pages_are_one_list_and_a_watch_from_its_revision_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answers(monkeypatch, named("a", "b", token="1", revision=7), named(token="2", revision=8), named("c", revision=9))
+def test_all_pages_are_one_list_and_a_watch_from_its_revision_misses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = answers(
+        monkeypatch,
+        named("a", "b", token="1", revision=7),
+        named(token="2", revision=8),
+        named("c", revision=9),
+    )
     found = Gateway("http://127.0.0.1:9").list_clusters()
     assert [cluster.name for cluster in found] == ["a", "b", "c"]
     assert found.revision == 7
@@ -47,7 +59,9 @@ def test_events_beyond_one_page_are_not_dropped(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("tokens", [["1", "1"], None], ids=["the same again", "ever new ones"])
-def test_a_list_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch, tokens: list[str] | None) -> None:
+def test_a_list_that_does_not_end_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tokens: list[str] | None
+) -> None:
     monkeypatch.setattr(paging, "MAX_PAGES", 5)
     pages = [named("a", token=token) for token in tokens or map(str, range(10))]
     asked = answers(monkeypatch, *pages)

@@ -1,4 +1,5 @@
-"""Who blocks and who awaits have the same methods, with the same parameters and the same results."""
+"""Who blocks and who awaits have the same methods, with the same parameters and the same
+results."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ SAME = {"over", "blocking", "adapt", "get_client", "from_name"}  # the same in b
 def public(kind: type[Any]) -> dict[str, Any]:
     """Return what a class of ours has to offer, its bases of ours included."""
     ours = [base for base in reversed(kind.__mro__) if base.__module__.startswith("gateway.")]
-    return {name: one for base in ours for name, one in vars(base).items() if not name.startswith("_")}
+    return {
+        name: one for base in ours for name, one in vars(base).items() if not name.startswith("_")
+    }
 
 
 def functions(kind: type[Any]) -> dict[str, Any]:
@@ -62,8 +65,16 @@ def test_both_take_the_same_and_answer_the_same(blocks: type[Any], awaits: type[
             assert result == str(mine.return_annotation), name
         else:
             assert result == f"Awaitable[{mine.return_annotation}]", name
-        if blocks is Gateway and name not in SAME | {"new_cluster", "connect", "watch", "stream_logs", "over"}:
-            assert inspect.iscoroutinefunction(other) or isinstance(public(blocks)[name], property), name
+        if blocks is Gateway and name not in SAME | {
+            "new_cluster",
+            "connect",
+            "watch",
+            "stream_logs",
+            "over",
+        }:
+            assert inspect.iscoroutinefunction(other) or isinstance(
+                public(blocks)[name], property
+            ), name
 
 
 def test_every_public_method_says_what_it_does() -> None:
@@ -91,7 +102,11 @@ def test_a_gateway_is_asynchronous_by_class_or_by_keyword() -> None:
     assert isinstance(by_keyword, AsyncGateway)
     assert (by_keyword.asynchronous, by_keyword.address) == (True, "http://127.0.0.1:9")
     blocking = by_keyword.blocking()
-    assert (type(blocking), blocking.asynchronous, blocking.connection) == (Gateway, False, by_keyword.connection)
+    assert (type(blocking), blocking.asynchronous, blocking.connection) == (
+        Gateway,
+        False,
+        by_keyword.connection,
+    )
     assert repr(by_keyword) == "AsyncGateway<http://127.0.0.1:9>"
     assert repr(Gateway("http://127.0.0.1:9", auth="token")) == "Gateway<http://127.0.0.1:9>"
 
@@ -116,5 +131,10 @@ def test_what_is_exported_is_what_a_type_checker_sees() -> None:
 
     tree = ast.parse(inspect.getsource(sys.modules["gateway"]))
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    seen = {
+        alias.name
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert seen == set(gateway.__all__) - {"__version__"} == set(gateway._HOMES)

@@ -17,7 +17,11 @@ from gateway.client.model import Cluster
 
 @pytest.mark.parametrize(
     ("given", "full"),
-    [("etl", "users/-/clusters/etl"), ("alice/etl", "users/alice/clusters/etl"), ("users/a/clusters/b", "users/a/clusters/b")],
+    [
+        ("etl", "users/-/clusters/etl"),
+        ("alice/etl", "users/alice/clusters/etl"),
+        ("users/a/clusters/b", "users/a/clusters/b"),
+    ],
 )
 def test_people_write_short_names(given: str, full: str) -> None:
     assert requests.full_name(given) == full
@@ -41,13 +45,23 @@ def test_the_narrowest_bounds_hold() -> None:
 
 def test_a_request_says_groups_and_lifecycle() -> None:
     made = requests.create(
-        "x", workers=(0, 3), worker_groups={"gpu": {"n_workers": 2, "worker_cores": 4}}, max_lifetime_s=90.5, no_client_timeout_s=0
+        "x",
+        workers=(0, 3),
+        worker_groups={"gpu": {"n_workers": 2, "worker_cores": 4}},
+        max_lifetime_s=90.5,
+        no_client_timeout_s=0,
     )
     spec = made.cluster.spec
-    assert (spec.worker_groups["default"].adaptive.minimum, spec.worker_groups["default"].adaptive.maximum) == (0, 3)
+    assert (
+        spec.worker_groups["default"].adaptive.minimum,
+        spec.worker_groups["default"].adaptive.maximum,
+    ) == (0, 3)
     assert spec.worker_groups["gpu"].count == 2
     assert spec.worker_groups["gpu"].options["worker_cores"] == 4
-    assert (spec.lifecycle.max_lifetime.seconds, spec.lifecycle.max_lifetime.nanos) == (90, 500_000_000)
+    assert (spec.lifecycle.max_lifetime.seconds, spec.lifecycle.max_lifetime.nanos) == (
+        90,
+        500_000_000,
+    )
     assert spec.lifecycle.HasField("no_client_timeout")
     assert not spec.lifecycle.HasField("idle_timeout")
 
@@ -75,12 +89,24 @@ def offered() -> Options:
     return Options(
         service_pb.GetClusterOptionsResponse(
             fields=[
-                service_pb.OptionField(name="cores", int_field=service_pb.IntField(default=1, minimum=1, maximum=4)),
-                service_pb.OptionField(name="memory", string_field=service_pb.StringField(default="2 GiB", max_length=10)),
+                service_pb.OptionField(
+                    name="cores", int_field=service_pb.IntField(default=1, minimum=1, maximum=4)
+                ),
+                service_pb.OptionField(
+                    name="memory",
+                    string_field=service_pb.StringField(default="2 GiB", max_length=10),
+                ),
                 service_pb.OptionField(name="gpu", bool_field=service_pb.BoolField()),
-                service_pb.OptionField(name="queue", select_field=service_pb.SelectField(default="a", choices=["a", "b"])),
-                service_pb.OptionField(name="env", mapping_field=service_pb.MappingField(max_entries=1)),
-                service_pb.OptionField(name="rows", int_field=service_pb.IntField(default=1, maximum=12_345_678)),
+                service_pb.OptionField(
+                    name="queue",
+                    select_field=service_pb.SelectField(default="a", choices=["a", "b"]),
+                ),
+                service_pb.OptionField(
+                    name="env", mapping_field=service_pb.MappingField(max_entries=1)
+                ),
+                service_pb.OptionField(
+                    name="rows", int_field=service_pb.IntField(default=1, maximum=12_345_678)
+                ),
             ]
         )
     )
@@ -128,7 +154,9 @@ def test_options_say_what_they_take_and_mean() -> None:
         "env": "texts by name, at most 1",
         "rows": "a whole number up to 12345678",
     }
-    field = service_pb.OptionField(name="time", label="Minutes", description="of a run", per_group=True)
+    field = service_pb.OptionField(
+        name="time", label="Minutes", description="of a run", per_group=True
+    )
     assert Options(service_pb.GetClusterOptionsResponse(fields=[field])).described("time") == (
         "a text",
         "Minutes: of a run (also for one worker group)",
@@ -146,7 +174,13 @@ def test_a_list_shows_of_a_failed_cluster_the_first_line_and_not_the_log_behind_
 
 
 def test_variables_of_the_environment_say_what_has_hyphens() -> None:
-    told = dask.config.collect_env({"DASK_GATEWAY__CA_FILE": "/ca.pem", "DASK_GATEWAY__RETRY_FOR": "3s", "DASK_GATEWAY__ADDRESS": "h"})
+    told = dask.config.collect_env(
+        {
+            "DASK_GATEWAY__CA_FILE": "/ca.pem",
+            "DASK_GATEWAY__RETRY_FOR": "3s",
+            "DASK_GATEWAY__ADDRESS": "h",
+        }
+    )
     config = dask.config.update(told, settings.DEFAULTS, priority="new-defaults", defaults=[])
     kept = dask.config.config.pop("gateway")
     try:
@@ -157,13 +191,20 @@ def test_variables_of_the_environment_say_what_has_hyphens() -> None:
     assert (found.ca_file, found.retry_s) == ("/ca.pem", 3)
 
 
-def test_a_certificate_that_is_not_trusted_is_told_at_once_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_that_is_not_trusted_is_told_at_once_with_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refused(*_: object) -> None:
-        raise errors.Unavailable("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: self signed certificate", code="UNAVAILABLE")
+        raise errors.Unavailable(
+            "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: self signed certificate",
+            code="UNAVAILABLE",
+        )
 
     connection = Connection(settings.Settings("https://dask.example.org:443", settings.Auth()))
     monkeypatch.setattr(connection, "_grpc", refused)
     monkeypatch.setattr(connection, "_http", refused)
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it is tried again"))
-    with pytest.raises(errors.Unavailable, match=r"is not trusted; name the CA that signed it.* gateway.ca-file"):
+    with pytest.raises(
+        errors.Unavailable, match=r"is not trusted; name the CA that signed it.* gateway.ca-file"
+    ):
         connection.call(api.GET_CLUSTER, service_pb.GetClusterRequest())

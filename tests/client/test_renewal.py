@@ -1,4 +1,5 @@
-"""Certificates live for a day, Dask's clients for longer: what it was given at first is not what it must go on with."""
+"""Certificates live for a day, Dask's clients for longer: what it was given at first is not what it
+must go on with."""
 
 from __future__ import annotations
 
@@ -50,18 +51,34 @@ def now() -> int:
 def signed(secrets: ClusterSecrets, ttl_s: float, renew_in_s: float) -> ClusterCredentials:
     """Return a client's credentials as the gateway signs them."""
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    certificate, _ = certificates.sign_client(secrets, public.decode(), user="alice", now=now(), ttl_s=ttl_s)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    certificate, _ = certificates.sign_client(
+        secrets, public.decode(), user="alice", now=now(), ttl_s=ttl_s
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     authority = secrets.ca_certificate.decode()
     began = time.time()
-    return ClusterCredentials(certificate, private.decode(), authority, wire.server_name(UID), began + renew_in_s, began + ttl_s)
+    return ClusterCredentials(
+        certificate,
+        private.decode(),
+        authority,
+        wire.server_name(UID),
+        began + renew_in_s,
+        began + ttl_s,
+    )
 
 
 @asynccontextmanager
 async def scheduler(secrets: ClusterSecrets, directory: pathlib.Path) -> AsyncIterator[str]:
-    """Something that greets whoever proves to be a client of the cluster; its address, as Dask gives it to a connector."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=secrets.ca_certificate.decode())
+    """Something that greets whoever proves to be a client of the cluster; its address, as Dask
+    gives it to a connector."""
+    context = ssl.create_default_context(
+        ssl.Purpose.CLIENT_AUTH, cadata=secrets.ca_certificate.decode()
+    )
     context.verify_mode = ssl.CERT_REQUIRED
     file = directory / "scheduler.pem"
     file.write_bytes(secrets.scheduler_certificate + secrets.scheduler_key)
@@ -95,7 +112,8 @@ async def test_a_client_that_outlives_its_certificate_connects_with_a_new_one(
     credentials.remember(UID, given)
     async with scheduler(secrets, tmp_path) as address:
         assert await greeted(address, given) == b"hello"
-        assert await greeted(address, given) == b"hello"  # renewed is what was renewed, Dask's own still is not
+        # renewed is what was renewed, Dask's own still is not
+        assert await greeted(address, given) == b"hello"
 
 
 async def test_a_certificate_that_is_due_serves_on_while_the_gateway_gives_no_other(
@@ -153,6 +171,7 @@ async def test_credentials_that_are_not_to_be_had_are_told_in_words_that_dask_kn
         raise error
 
     monkeypatch.setattr(credentials, "obtain", fails)
-    with pytest.raises(OSError, match=str(error)) as told:  # Dask lets everything else through to the user, and ends its own loops
+    # Dask lets everything else through to the user, and ends its own loops
+    with pytest.raises(OSError, match=str(error)) as told:
         await GatewayConnector().connect(f"127.0.0.1:9/{UID}")
     assert isinstance(told.value, FatalCommClosedError) is final

@@ -1,4 +1,5 @@
-"""How answers show themselves: a line or lines on a terminal, a table in a notebook, and nothing that acts or tells a secret."""
+"""How answers show themselves: a line or lines on a terminal, a table in a notebook, and nothing
+that acts or tells a secret."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def test_clusters_are_a_line_each_under_headings_and_a_table_in_a_notebook() -> 
     page = Page(Cluster, [cluster(default=4), cluster("long-name", message="why", default=12)])
     assert repr(page).splitlines() == [
         "NAME             STATE   WORKERS  CLIENTS  CREATED               MESSAGE",
-        "alice/etl        ACTIVE  1/4      0        2026-11-27 10:00:00Z  the server gave no reason",
+        "alice/etl        ACTIVE  1/4      0        2026-11-27 10:00:00Z  the server gave no"
+        " reason",
         "alice/long-name  ACTIVE  1/12     0        2026-11-27 10:00:00Z  why",
     ]
     html = page._repr_html_()
@@ -67,11 +69,17 @@ def test_wish_and_fact_are_told_apart() -> None:
 
 def test_nothing_that_a_server_says_acts_on_a_terminal_or_in_a_notebook() -> None:
     made = cluster(message=HOSTILE, default=1)
-    event = Event.from_proto(cluster_service_pb2.Event(reason="X", instance=HOSTILE, message=HOSTILE))
-    change = WatchEvent.from_proto(
-        cluster_service_pb2.WatchClustersResponse(event=cluster_service_pb2.WatchEvent(type="WATCH_EVENT_TYPE_ADDED", cluster=made.proto))  # type: ignore[arg-type]
+    event = Event.from_proto(
+        cluster_service_pb2.Event(reason="X", instance=HOSTILE, message=HOSTILE)
     )
-    caller = Caller.from_proto(credential_service_pb2.WhoAmIResponse(user=HOSTILE, groups=[HOSTILE]))
+    change = WatchEvent.from_proto(
+        cluster_service_pb2.WatchClustersResponse(
+            event=cluster_service_pb2.WatchEvent(type="WATCH_EVENT_TYPE_ADDED", cluster=made.proto)
+        )  # type: ignore[arg-type]
+    )
+    caller = Caller.from_proto(
+        credential_service_pb2.WhoAmIResponse(user=HOSTILE, groups=[HOSTILE])
+    )
     token = Token.from_proto(credential_service_pb2.Token(display_name=HOSTILE))
     for shown in (made, event, change, caller, token, Page(Cluster, [made]), Page(Event, [event])):
         text, html = repr(shown), shown._repr_html_()
@@ -82,8 +90,12 @@ def test_nothing_that_a_server_says_acts_on_a_terminal_or_in_a_notebook() -> Non
 
 
 def test_secrets_are_not_shown() -> None:
-    made = NewToken.from_proto(credential_service_pb2.CreateTokenResponse(secret="dgw_u_id_secret", token={"id": "id"}))  # type: ignore[arg-type]
-    ticket = DashboardTicket.from_proto(credential_service_pb2.CreateDashboardTicketResponse(url="https://h/?ticket=secret"))
+    made = NewToken.from_proto(
+        credential_service_pb2.CreateTokenResponse(secret="dgw_u_id_secret", token={"id": "id"})
+    )  # type: ignore[arg-type]
+    ticket = DashboardTicket.from_proto(
+        credential_service_pb2.CreateDashboardTicketResponse(url="https://h/?ticket=secret")
+    )
     for shown in (made, ticket, [made]):
         assert "secret" not in repr(shown)
     assert "secret" not in made._repr_html_() + ticket._repr_html_()
@@ -92,7 +104,14 @@ def test_secrets_are_not_shown() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (90, "1 min 30 s"), (3600, "1 h"), (86400 * 2 + 60, "2 d 1 min"), (0.5, "0.5 s"), (-60, "-1 min")],
+    [
+        (0, "0 s"),
+        (90, "1 min 30 s"),
+        (3600, "1 h"),
+        (86400 * 2 + 60, "2 d 1 min"),
+        (0.5, "0.5 s"),
+        (-60, "-1 min"),
+    ],
 )
 def test_durations_are_words(seconds: float, words: str) -> None:
     assert show.span(timedelta(seconds=seconds)) == words
@@ -102,6 +121,8 @@ def test_a_lifecycle_says_what_is_set() -> None:
     proto = cluster_pb2.Lifecycle()
     proto.idle_timeout.seconds = 3600
     assert (
-        repr(Lifecycle.from_proto(proto)) == "Lifecycle(idle_timeout=1 h, max_lifetime=None, no_client_timeout=None, ignore_clients=False)"
+        repr(Lifecycle.from_proto(proto))
+        == "Lifecycle(idle_timeout=1 h, max_lifetime=None, no_client_timeout=None,"
+        " ignore_clients=False)"
     )
     assert "max lifetime" not in Lifecycle.from_proto(proto)._repr_html_()

@@ -1,4 +1,5 @@
-"""Watches and logs, told by a gateway that is not there: resumed, ended from elsewhere, and iterated in an event loop."""
+"""Watches and logs, told by a gateway that is not there: resumed, ended from elsewhere, and
+iterated in an event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ BROKEN = errors.Unavailable("the way broke", code="UNAVAILABLE")
 
 
 class Script:
-    """A stream that tells what it is given: messages, errors, and functions that it calls; None waits until it is closed."""
+    """A stream that tells what it is given: messages, errors, and functions that it calls; None
+    waits until it is closed."""
 
     def __init__(self, *told: Any) -> None:
         self._told: Iterator[Any] = iter(told)
@@ -65,12 +67,16 @@ class Gateway:
 
 def changed(revision: int) -> pb.WatchClustersResponse:
     """Return a change."""
-    return pb.WatchClustersResponse(revision=revision, event=pb.WatchEvent(type=pb.WATCH_EVENT_TYPE_MODIFIED))
+    return pb.WatchClustersResponse(
+        revision=revision, event=pb.WatchEvent(type=pb.WATCH_EVENT_TYPE_MODIFIED)
+    )
 
 
 def goodbye(revision: int, seconds: int) -> pb.WatchClustersResponse:
     """Return a goodbye."""
-    return pb.WatchClustersResponse(revision=revision, goodbye=pb.Goodbye(retry_delay=Duration(seconds=seconds)))
+    return pb.WatchClustersResponse(
+        revision=revision, goodbye=pb.Goodbye(retry_delay=Duration(seconds=seconds))
+    )
 
 
 def streaming() -> list[threading.Thread]:
@@ -92,7 +98,10 @@ def watch(gateway: Gateway, start_revision: int = 0) -> Changes:
 
 
 def test_a_watch_goes_on_where_it_broke_off(paused: list[float]) -> None:
-    first, second = Script(changed(5), BROKEN), Script(pb.WatchClustersResponse(revision=7, bookmark=pb.Bookmark()), changed(9), None)
+    first, second = (
+        Script(changed(5), BROKEN),
+        Script(pb.WatchClustersResponse(revision=7, bookmark=pb.Bookmark()), changed(9), None),
+    )
     gateway = Gateway(BROKEN, first, second)
     changes = watch(gateway, 3)
     told = [next(changes), next(changes), next(changes)]
@@ -107,7 +116,9 @@ def test_a_watch_goes_on_where_it_broke_off(paused: list[float]) -> None:
 
 
 def test_a_watch_obeys_a_goodbye_though_not_for_ever(paused: list[float]) -> None:
-    gateway = Gateway(Script(changed(1), goodbye(4, 2)), Script(goodbye(6, 10**9)), Script(changed(8)))
+    gateway = Gateway(
+        Script(changed(1), goodbye(4, 2)), Script(goodbye(6, 10**9)), Script(changed(8))
+    )
     changes = watch(gateway)
     assert [next(changes).revision, next(changes).revision] == [1, 8]
     assert [asked.start_revision for asked in gateway.asked] == [0, 4, 6]
@@ -115,7 +126,9 @@ def test_a_watch_obeys_a_goodbye_though_not_for_ever(paused: list[float]) -> Non
 
 
 def test_a_watch_from_a_forgotten_revision_begins_anew(paused: list[float]) -> None:
-    gateway = Gateway(errors.RevisionCompacted("forgotten", code="OUT_OF_RANGE"), Script(changed(8)))
+    gateway = Gateway(
+        errors.RevisionCompacted("forgotten", code="OUT_OF_RANGE"), Script(changed(8))
+    )
     assert next(watch(gateway, 3)).revision == 8
     assert [asked.start_revision for asked in gateway.asked] == [3, 0]
 
@@ -149,7 +162,10 @@ def test_a_watch_is_ended_from_another_thread_also_while_it_pauses_or_opens() ->
         (watch(Gateway(opened)), opening.is_set),
     ):
         found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        thread = threading.Thread(target=lambda changes=changes, found=found: found.put(next(changes, "the end")), daemon=True)
+        thread = threading.Thread(
+            target=lambda changes=changes, found=found: found.put(next(changes, "the end")),
+            daemon=True,
+        )
         thread.start()
         until(ready, "it waits")
         changes.close()
@@ -161,9 +177,15 @@ def test_a_watch_is_ended_from_another_thread_also_while_it_pauses_or_opens() ->
 
 
 def test_logs_end_and_close_what_they_were_read_from() -> None:
-    script = Script(pb.StreamLogsResponse(instance="scheduler", text="a\n"), pb.StreamLogsResponse(instance="default-0", text="b\n"))
+    script = Script(
+        pb.StreamLogsResponse(instance="scheduler", text="a\n"),
+        pb.StreamLogsResponse(instance="default-0", text="b\n"),
+    )
     pieces = LogPieces(Gateway(script), pb.StreamLogsRequest(name="n"))  # type: ignore[arg-type]
-    assert [(instance, text) for instance, text in pieces] == [("scheduler", "a\n"), ("default-0", "b\n")]
+    assert [(instance, text) for instance, text in pieces] == [
+        ("scheduler", "a\n"),
+        ("default-0", "b\n"),
+    ]
     assert script.closed.is_set()
     assert next(pieces, None) is None
     broken = LogPieces(Gateway(Script(BROKEN)), pb.StreamLogsRequest(name="n"))  # type: ignore[arg-type]
@@ -210,7 +232,9 @@ async def test_the_end_and_errors_reach_the_event_loop() -> None:
     pieces = LogPieces(Gateway(Script(pb.StreamLogsResponse(text="a"))), pb.StreamLogsRequest())  # type: ignore[arg-type]
     assert [piece.text async for piece in stepped(pieces)] == ["a"]
     with pytest.raises(errors.PermissionDenied):
-        await anext(stepped(watch(Gateway(errors.PermissionDenied("no", code="PERMISSION_DENIED")))))
+        await anext(
+            stepped(watch(Gateway(errors.PermissionDenied("no", code="PERMISSION_DENIED"))))
+        )
 
 
 def test_a_loop_that_is_closed_under_a_watch_leaves_no_thread() -> None:

@@ -1,4 +1,5 @@
-"""Whatever a gateway says, no command lets it act on the terminal; and what goes to a pipe or is JSON is as it was said."""
+"""Whatever a gateway says, no command lets it act on the terminal; and what goes to a pipe or is
+JSON is as it was said."""
 
 from __future__ import annotations
 
@@ -58,7 +59,10 @@ def commands(group: click.Group, before: str = "") -> Iterator[str]:
 def filled(message: Message, depth: int = 0) -> Message:
     """Return a message that says something hostile wherever it can."""
     for field in message.DESCRIPTOR.fields:
-        if field.containing_oneof is not None and field.containing_oneof.fields[0].name not in (field.name, "null_value"):
+        if field.containing_oneof is not None and field.containing_oneof.fields[0].name not in (
+            field.name,
+            "null_value",
+        ):
             continue
         _fill(message, field, depth)
     return message
@@ -73,16 +77,32 @@ def _fill(message: Message, field: FieldDescriptor, depth: int) -> None:
         else:
             held[HOSTILE] = HOSTILE if kind.fields_by_name["value"].type == field.TYPE_STRING else 1
     elif kind is not None and kind.full_name == "google.protobuf.Value":
-        (getattr(message, name).add() if _repeated(field) else getattr(message, name)).string_value = HOSTILE
-    elif kind is not None and kind.full_name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
+        (
+            getattr(message, name).add() if _repeated(field) else getattr(message, name)
+        ).string_value = HOSTILE
+    elif kind is not None and kind.full_name in (
+        "google.protobuf.Timestamp",
+        "google.protobuf.Duration",
+    ):
         getattr(message, name).seconds = 1_800_000_000
     elif kind is not None:
         if depth < 5:
-            filled(getattr(message, name).add() if _repeated(field) else getattr(message, name), depth + 1)
+            filled(
+                getattr(message, name).add() if _repeated(field) else getattr(message, name),
+                depth + 1,
+            )
     elif _repeated(field):
         getattr(message, name).extend([HOSTILE if field.type == field.TYPE_STRING else 1] * 2)
     elif name not in ("next_page_token", "null_value"):
-        setattr(message, name, HOSTILE if field.type == field.TYPE_STRING else b"x" if field.type == field.TYPE_BYTES else 1)
+        setattr(
+            message,
+            name,
+            HOSTILE
+            if field.type == field.TYPE_STRING
+            else b"x"
+            if field.type == field.TYPE_BYTES
+            else 1,
+        )
 
 
 def _repeated(field: FieldDescriptor) -> bool:
@@ -98,17 +118,32 @@ class Hostile(grpc.GenericRpcHandler):
     def service(self, details: Any) -> Any:
         _, service, name = details.method.split("/")
         method: MethodDescriptor = SERVICES[service.rpartition(".")[2]].methods_by_name[name]
-        request, answer = (message_factory.GetMessageClass(one) for one in (method.input_type, method.output_type))
-        coders = {"request_deserializer": request.FromString, "response_serializer": answer.SerializeToString}
+        request, answer = (
+            message_factory.GetMessageClass(one) for one in (method.input_type, method.output_type)
+        )
+        coders = {
+            "request_deserializer": request.FromString,
+            "response_serializer": answer.SerializeToString,
+        }
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(lambda _, context: self.stream(answer(), context), **coders)
-        return grpc.unary_unary_rpc_method_handler(lambda _, context: self.answer(answer(), context), **coders)
+            return grpc.unary_stream_rpc_method_handler(
+                lambda _, context: self.stream(answer(), context), **coders
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            lambda _, context: self.answer(answer(), context), **coders
+        )
 
     def answer(self, message: Message, context: grpc.ServicerContext) -> Message:
         if self.refuses:
             status = status_pb2.Status(code=self.code.value[0], message=HOSTILE)
-            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[{"field": HOSTILE, "description": HOSTILE}]))  # type: ignore[list-item]
-            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+            status.details.add().Pack(
+                error_details_pb2.BadRequest(
+                    field_violations=[{"field": HOSTILE, "description": HOSTILE}]
+                )
+            )  # type: ignore[list-item]
+            context.set_trailing_metadata(
+                (("grpc-status-details-bin", status.SerializeToString()),)
+            )
             context.abort(self.code, HOSTILE.encode("ascii", "replace").decode())
         return filled(message)
 
@@ -140,15 +175,22 @@ def hostile() -> Iterator[tuple[Hostile, str]]:
     server.stop(None).wait()
 
 
-def run(monkeypatch: pytest.MonkeyPatch, address: str, command: str, *words: str, terminal: bool = True) -> tuple[str, str]:
-    """Run a command of the command line; return what it prints to standard output and standard error."""
+def run(
+    monkeypatch: pytest.MonkeyPatch, address: str, command: str, *words: str, terminal: bool = True
+) -> tuple[str, str]:
+    """Run a command of the command line; return what it prints to standard output and standard
+    error."""
     out, err = Terminal(terminal), Terminal(terminal)
     monkeypatch.setenv("TERM", "dumb")  # so that rich itself sends nothing but text
     monkeypatch.setenv("DASKGATEWAY_TOKEN", "dgw_api_x_y")
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     try:
-        main.main([*command.split(), "--address", address, *words], prog_name="daskgateway", standalone_mode=False)
+        main.main(
+            [*command.split(), "--address", address, *words],
+            prog_name="daskgateway",
+            standalone_mode=False,
+        )
     except SystemExit:
         pass
     finally:
@@ -172,10 +214,17 @@ def test_what_a_command_shows_does_nothing_to_the_terminal(
     assert "red]" in out + err  # it is no markup, and may be wrapped
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT], ids=lambda code: code.name)
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT],
+    ids=lambda code: code.name,
+)
 @pytest.mark.parametrize("command", WORDS)
 def test_what_a_command_fails_with_does_nothing_to_the_terminal(
-    hostile: tuple[Hostile, str], monkeypatch: pytest.MonkeyPatch, command: str, code: grpc.StatusCode
+    hostile: tuple[Hostile, str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    code: grpc.StatusCode,
 ) -> None:
     monkeypatch.setattr(Hostile, "refuses", True)
     monkeypatch.setattr(Hostile, "code", code)
@@ -187,7 +236,9 @@ def test_what_a_command_fails_with_does_nothing_to_the_terminal(
 
 
 @pytest.mark.parametrize("command", WORDS)
-def test_json_says_all_of_it_and_is_plain_text(hostile: tuple[Hostile, str], monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_json_says_all_of_it_and_is_plain_text(
+    hostile: tuple[Hostile, str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     out, _ = run(monkeypatch, hostile[1], command, *WORDS[command], "--output", "json")
     assert harmless(out), ascii(out)
     said: list[str] = []
@@ -207,12 +258,16 @@ def test_json_says_all_of_it_and_is_plain_text(hostile: tuple[Hostile, str], mon
     assert HOSTILE in said or command == "token revoke"
 
 
-def test_a_log_in_a_pipe_is_as_it_was_written(hostile: tuple[Hostile, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_in_a_pipe_is_as_it_was_written(
+    hostile: tuple[Hostile, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, _ = run(monkeypatch, hostile[1], "clusters logs", "etl", terminal=False)
     assert out == HOSTILE
 
 
-def test_what_a_starting_cluster_waits_for_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_starting_cluster_waits_for_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from daskgateway.v1 import cluster_pb2
 
     from gateway.client.model import Cluster
@@ -220,7 +275,9 @@ def test_what_a_starting_cluster_waits_for_is_shown_as_it_is(monkeypatch: pytest
     err = Terminal(True)
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setenv("TERM", "xterm")
-    cluster = Cluster.from_proto(cluster_pb2.Cluster(name=HOSTILE, status=cluster_pb2.ClusterStatus(message=HOSTILE)))
+    cluster = Cluster.from_proto(
+        cluster_pb2.Cluster(name=HOSTILE, status=cluster_pb2.ClusterStatus(message=HOSTILE))
+    )
     with cli._Progress(cluster) as told:
         told(cluster)
     monkeypatch.undo()
@@ -238,11 +295,17 @@ def test_what_an_exception_says_is_harmless() -> None:
     assert harmless(str(errors.ClusterFailed(HOSTILE)))
 
 
-def test_what_the_servers_own_commands_quote_is_harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_what_the_servers_own_commands_quote_is_harmless(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    told = {"path": HOSTILE, "why": HOSTILE, "clusters": [{"uid": HOSTILE, "user": HOSTILE, "backend": HOSTILE, "processes": 1}]}
+    told = {
+        "path": HOSTILE,
+        "why": HOSTILE,
+        "clusters": [{"uid": HOSTILE, "user": HOSTILE, "backend": HOSTILE, "processes": 1}],
+    }
     (state / "database-doubt.json").write_text(json.dumps(told))
     for words in (
         ["confirm-database", f"--DaskGateway.state_dir={state}", "--yes"],
@@ -260,5 +323,8 @@ def test_what_the_servers_own_commands_quote_is_harmless(monkeypatch: pytest.Mon
                 main.main(words, prog_name="daskgateway", standalone_mode=False)
             except SystemExit:
                 pass
-        assert harmless(out.getvalue() + err.getvalue()), (words, ascii(out.getvalue() + err.getvalue()))
+        assert harmless(out.getvalue() + err.getvalue()), (
+            words,
+            ascii(out.getvalue() + err.getvalue()),
+        )
         assert "\\x1b" in out.getvalue() + err.getvalue(), words

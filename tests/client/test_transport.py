@@ -1,4 +1,5 @@
-"""Over what calls go: gRPC, and HTTP where gRPC is seen not to pass; not where the gateway was only away for a moment."""
+"""Over what calls go: gRPC, and HTTP where gRPC is seen not to pass; not where the gateway was only
+away for a moment."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def _forget() -> Iterator[None]:
 
 
 class Ways(Connection):
-    """Calls that pass over gRPC only while told so, and always over HTTP; over what each went is noted."""
+    """Calls that pass over gRPC only while told so, and always over HTTP; over what each went is
+    noted."""
 
     def __init__(self) -> None:
         super().__init__(SETTINGS)
@@ -50,7 +52,9 @@ class Ways(Connection):
 def test_an_edge_that_starts_again_does_not_turn_its_clients_to_http() -> None:
     ways = Ways()
     assert ways.go() == "grpc"
-    ways.grpc_passes = False  # the edge was away when gRPC was tried, and back when HTTP was; gRPC waits before it connects again
+    # the edge was away when gRPC was tried, and back when HTTP was; gRPC waits before it connects
+    # again
+    ways.grpc_passes = False
     assert [ways.go(), ways.go()] == ["grpc http", "grpc http"]
     ways.grpc_passes = True
     assert ways.go() == "grpc"

@@ -1,4 +1,5 @@
-"""What a tunnel meets on its way that is not the edge's answer, or comes when nobody waits for it any more."""
+"""What a tunnel meets on its way that is not the edge's answer, or comes when nobody waits for it
+any more."""
 
 from __future__ import annotations
 
@@ -40,9 +41,15 @@ def switched(head: bytes) -> bytes:
     """Return the answer that opens a WebSocket."""
     fields = dict(line.partition(": ")[::2] for line in head.decode().lower().split("\r\n"))
     assert fields["upgrade"] == "websocket"
-    key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")).partition(b": ")[2]
+    key = next(
+        line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
+    ).partition(b": ")[2]
     accepted = base64.b64encode(hashlib.sha1(key + MAGIC).digest())
-    return b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accepted + b"\r\n\r\n"
+    return (
+        b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + accepted
+        + b"\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,9 @@ async def test_what_is_no_answer_of_the_edge_is_an_error_that_dask_knows(said: b
 async def test_a_tunnel_that_opens_when_nobody_waits_for_it_any_more_is_closed() -> None:
     asked, given_up, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def answer(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(
+        head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         asked.set()
         await given_up.wait()
         writer.write(switched(head))

@@ -1,4 +1,5 @@
-"""What a type checker tells a user of the client, under --strict and for the oldest Python that the client supports."""
+"""What a type checker tells a user of the client, under --strict and for the oldest Python that the
+client supports."""
 
 from __future__ import annotations
 
@@ -10,24 +11,37 @@ from mypy import api
 
 USERS = pathlib.Path(__file__).parent / "users"
 EXPECTED = re.compile(r"#\s*error: ([\w-]+)$")
-TOLD = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: (?P<words>.*?)(  \[(?P<code>[\w-]+)\])?$")
+TOLD = re.compile(
+    r"^(?P<file>[^:]+):(?P<line>\d+): error: (?P<words>.*?)(  \[(?P<code>[\w-]+)\])?$"
+)
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, tuple[str, str]]]:
     """Return what mypy finds in the users' files: by file and line, code and words."""
     directory = tmp_path_factory.mktemp("mypy")
-    for name in ("right.py", "wrong.txt"):  # as text, where no tool of this repository minds the wrong uses
+    # as text, where no tool of this repository minds the wrong uses
+    for name in ("right.py", "wrong.txt"):
         (directory / name).with_suffix(".py").write_text((USERS / name).read_text())
     with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(directory)  # as a user has it: the package is found where it is installed, not by its sources
-        words = ["--strict", "--python-version=3.10", "--config-file=", f"--cache-dir={directory}/cache", "--hide-error-context"]
+        # as a user has it: the package is found where it is installed, not by its sources
+        patched.chdir(directory)
+        words = [
+            "--strict",
+            "--python-version=3.10",
+            "--config-file=",
+            f"--cache-dir={directory}/cache",
+            "--hide-error-context",
+        ]
         out, wrong, _ = api.run([*words, "--no-error-summary", "right.py", "wrong.py"])
     assert wrong == ""
     found: dict[str, dict[int, tuple[str, str]]] = {"right.py": {}, "wrong.py": {}}
     for line in out.splitlines():
         if match := TOLD.match(line):
-            found[pathlib.Path(match["file"]).name][int(match["line"])] = (match["code"] or "", match["words"])
+            found[pathlib.Path(match["file"]).name][int(match["line"])] = (
+                match["code"] or "",
+                match["words"],
+            )
     return found
 
 
@@ -39,5 +53,9 @@ def test_right_uses_are_right(told: dict[str, dict[int, tuple[str, str]]]) -> No
 @pytest.mark.slow
 def test_every_wrong_use_is_found(told: dict[str, dict[int, tuple[str, str]]]) -> None:
     lines = (USERS / "wrong.txt").read_text().splitlines()
-    expected = {number: match[1] for number, line in enumerate(lines, 1) if (match := EXPECTED.search(line))}
-    assert {number: code for number, (code, _) in told["wrong.py"].items()} == expected, told["wrong.py"]
+    expected = {
+        number: match[1] for number, line in enumerate(lines, 1) if (match := EXPECTED.search(line))
+    }
+    assert {number: code for number, (code, _) in told["wrong.py"].items()} == expected, told[
+        "wrong.py"
+    ]

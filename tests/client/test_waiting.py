@@ -36,7 +36,9 @@ def gateway_that_tells(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, int,
     def call(*_: Any, **__: Any) -> cluster_pb2.Cluster:
         seconds, state, reason = next(answers)
         clock.now += seconds
-        return cluster_pb2.Cluster(name="users/a/clusters/b", status=cluster_pb2.ClusterStatus(state=state, reason=reason))
+        return cluster_pb2.Cluster(
+            name="users/a/clusters/b", status=cluster_pb2.ClusterStatus(state=state, reason=reason)
+        )
 
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Connection, "call", call)
@@ -45,22 +47,35 @@ def gateway_that_tells(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, int,
 
 def test_time_in_a_batch_systems_queue_is_no_start_time(monkeypatch: pytest.MonkeyPatch) -> None:
     hours = (3600.0, CREATING, "SCHEDULER_QUEUED")
-    gateway = gateway_that_tells(monkeypatch, hours, hours, hours, (8.0, CREATING, ""), (1.0, ACTIVE, ""))
+    gateway = gateway_that_tells(
+        monkeypatch, hours, hours, hours, (8.0, CREATING, ""), (1.0, ACTIVE, "")
+    )
     assert gateway.wait("b", timeout_s=10.0).state is ClusterState.ACTIVE
 
 
-def test_a_scheduler_that_runs_and_does_not_report_is_waited_for_until_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway = gateway_that_tells(monkeypatch, (3600.0, CREATING, "SCHEDULER_QUEUED"), (8.0, CREATING, ""), (8.0, CREATING, ""))
+def test_a_scheduler_that_runs_and_does_not_report_is_waited_for_until_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway = gateway_that_tells(
+        monkeypatch,
+        (3600.0, CREATING, "SCHEDULER_QUEUED"),
+        (8.0, CREATING, ""),
+        (8.0, CREATING, ""),
+    )
     with pytest.raises(errors.DeadlineExceeded, match="is CREATING after 10 s"):
         gateway.wait("b", timeout_s=10.0)
 
 
-async def test_those_who_wait_do_not_keep_others_from_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_those_who_wait_do_not_keep_others_from_the_gateway(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     over = threading.Event()
     monkeypatch.setattr(module, "wait", lambda *_: over.wait(60))
     monkeypatch.setattr(Connection, "call", lambda *_, **__: cluster_pb2.Cluster(uid="answered"))
     gateway = Gateway("http://127.0.0.1:9", auth="token", asynchronous=True)
-    waits_for = [asyncio.create_task(gateway.wait(f"queued-{number}")) for number in range(channel.THREADS)]
+    waits_for = [
+        asyncio.create_task(gateway.wait(f"queued-{number}")) for number in range(channel.THREADS)
+    ]
     await asyncio.sleep(0)  # they begin
     try:
         async with asyncio.timeout(10):

@@ -1,4 +1,5 @@
-"""How the `dgw://` scheme finds its way: directly, through a tunnel where that does not pass, or as Dask's configuration wishes."""
+"""How the `dgw://` scheme finds its way: directly, through a tunnel where that does not pass, or as
+Dask's configuration wishes."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ class Ways(GatewayConnector):
 
 
 @pytest.mark.parametrize("failed", [REFUSED, FOREIGN])
-async def test_a_tunnel_is_taken_where_nothing_else_passes_and_then_at_once(failed: NoDirectWay) -> None:
+async def test_a_tunnel_is_taken_where_nothing_else_passes_and_then_at_once(
+    failed: NoDirectWay,
+) -> None:
     ways = Ways(failed, None)
     for _ in range(2):  # the first time the edge may have been away for a moment
         assert await ways.go("auto") == "tunnel"
@@ -84,7 +87,8 @@ async def test_what_was_remembered_wears_off(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_an_edge_that_was_away_does_not_turn_its_clients_to_tunnels() -> None:
-    ways = Ways(REFUSED, None)  # when the direct connections were tried it was away, and back when the tunnels were
+    # when the direct connections were tried it was away, and back when the tunnels were
+    ways = Ways(REFUSED, None)
     assert await asyncio.gather(ways.go("auto"), ways.go("auto"), ways.go("auto")) == ["tunnel"] * 3
     ways.direct = None
     assert await ways.go("auto") == "direct"
@@ -103,7 +107,10 @@ async def test_the_wish_is_kept_to() -> None:
     for wish, wanted in (("never", "never"), (None, "auto"), ("ALWAYS", "always")):
         with dask.config.set({"gateway.tunnel": wish}):
             assert comm.wished_way() == wanted
-    with dask.config.set({"gateway.tunnel": "perhaps"}), pytest.raises(ValueError, match=r"gateway\.tunnel must be auto, always or never"):
+    with (
+        dask.config.set({"gateway.tunnel": "perhaps"}),
+        pytest.raises(ValueError, match=r"gateway\.tunnel must be auto, always or never"),
+    ):
         comm.wished_way()
 
 
@@ -127,7 +134,9 @@ def test_an_address_may_have_a_prefix() -> None:
     text = f"dgw://gateway.example.org:443/services/daskgateway/{TARGET.uid}"
     assert str(TARGET) == text
     assert wire.parse_scheduler_address(text) == TARGET
-    assert wire.parse_scheduler_address(f"dgw://h/{TARGET.uid}/") == wire.SchedulerAddress("h", 8000, TARGET.uid)
+    assert wire.parse_scheduler_address(f"dgw://h/{TARGET.uid}/") == wire.SchedulerAddress(
+        "h", 8000, TARGET.uid
+    )
     for wrong in ("dgw://h", "dgw://h/x", f"dgw://h/{TARGET.uid}/x", f"tcp://h/{TARGET.uid}"):
         with pytest.raises(ValueError, match="not a scheduler's address"):
             wire.parse_scheduler_address(wrong)

@@ -1,6 +1,8 @@
-"""The server, killed while it starts its edge: `DASKGATEWAY_TEST_FAILPOINT` is `told` or `ready`, of the edge.
+"""The server, killed while it starts its edge: `DASKGATEWAY_TEST_FAILPOINT` is `told` or `ready`,
+of the edge.
 
-`told`: right after the edge was told its settings. `ready`: right after the edge has said that it listens, before that is written down.
+`told`: right after the edge was told its settings. `ready`: right after the edge has said that it
+listens, before that is written down.
 """
 
 from __future__ import annotations

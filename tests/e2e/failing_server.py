@@ -1,4 +1,5 @@
-"""The server, killed at a chosen point: `DASKGATEWAY_TEST_FAILPOINT=start.after` is right after the local backend has started something."""
+"""The server, killed at a chosen point: `DASKGATEWAY_TEST_FAILPOINT=start.after` is right after the
+local backend has started something."""
 
 from __future__ import annotations
 

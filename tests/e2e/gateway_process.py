@@ -29,19 +29,41 @@ class GatewayProcess:
             f"c.DaskGateway.disk_reserve_bytes = {2**20}\n"
             f"c.Proxy.address = '127.0.0.1:0'\n"
             f"c.LocalBackend.root = {str(self.local)!r}\n"
-            f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob': {hash_password('builder')!r}}}\n"
+            f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob':"
+            f" {hash_password('builder')!r}}}\n"
             f"c.ClusterConfig.max_workers = 6\n" + "".join(f"{line}\n" for line in settings)
         )
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *settings: str, module: str = "gateway", environment: dict[str, str] | None = None, before: Sequence[str] = ()) -> None:
-        """Serve; settings are words such as --Class.trait=value, `before` those of a program that runs the server."""
-        words = [*before, sys.executable, "-m", module, "serve", "--config", str(self.config), *settings]
+    def start(
+        self,
+        *settings: str,
+        module: str = "gateway",
+        environment: dict[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> None:
+        """Serve; settings are words such as --Class.trait=value, `before` those of a program that
+        runs the server."""
+        words = [
+            *before,
+            sys.executable,
+            "-m",
+            module,
+            "serve",
+            "--config",
+            str(self.config),
+            *settings,
+        ]
         log = (self.directory / "server.log").open("a")
         with log:
             self.process = subprocess.Popen(
-                words, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=os.environ | (environment or {})
+                words,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                env=os.environ | (environment or {}),
             )
         assert self.process.stdout is not None
         found = re.search(r"serves on (\S+) ", self.process.stdout.readline())
@@ -67,7 +89,11 @@ class GatewayProcess:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a user's process."""
-        user = {"DASKGATEWAY_ADDRESS": self.address, "DASKGATEWAY_USER": USER, "DASKGATEWAY_PASSWORD": PASSWORD}
+        user = {
+            "DASKGATEWAY_ADDRESS": self.address,
+            "DASKGATEWAY_USER": USER,
+            "DASKGATEWAY_PASSWORD": PASSWORD,
+        }
         return os.environ | user
 
     def processes(self) -> list[int]:

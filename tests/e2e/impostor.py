@@ -1,4 +1,5 @@
-"""A real impostor: it takes a port that the server has left, plays the server as well as anybody can, and records what it is told."""
+"""A real impostor: it takes a port that the server has left, plays the server as well as anybody
+can, and records what it is told."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from gateway.server.security.authority import Authority
 from gateway.server.security.listener_certificate import OwnCertificate
 from tests.security.test_listener import now_ms
 
-SETTINGS = b"\0\0\0\x04\0\0\0\0\0"  # an empty SETTINGS frame: what an HTTP/2 server says first (RFC 9113, 3.4)
+# an empty SETTINGS frame: what an HTTP/2 server says first (RFC 9113, 3.4)
+SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
 TLS_RECORD = b"\x16"
 
 
 class Impostor:
-    """On one port: HTTP/2 in clear text, and TLS with a certificate of the right names, signed by an authority of the right name."""
+    """On one port: HTTP/2 in clear text, and TLS with a certificate of the right names, signed by
+    an authority of the right name."""
 
     def __init__(self, port: int, directory: pathlib.Path, host: str = "127.0.0.1") -> None:
         directory.mkdir()

@@ -1,4 +1,5 @@
-"""SIGKILL of the server loses nothing that was answered OK, doubles nothing, and leaves nothing running that nobody wants."""
+"""SIGKILL of the server loses nothing that was answered OK, doubles nothing, and leaves nothing
+running that nobody wants."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 CREATORS = 6
 KILLS = 4
 BETWEEN_KILLS = (5, 40)  # creates that are answered before the next kill
-UNBOUNDED = ("max_ended_per_user", "max_clusters_per_user", "max_creates_per_minute")  # what is purged early is not lost
+# what is purged early is not lost
+UNBOUNDED = ("max_ended_per_user", "max_clusters_per_user", "max_creates_per_minute")
 ALONE = "--DaskGateway.start_proxy=False"
 NOOP = "--DaskGateway.backends=['noop', 'local']"  # the first is the default
 METADATA = (("authorization", basic_credentials(USER, PASSWORD)),)
-PATIENTLY: dict[str, Any] = {"metadata": METADATA, "timeout": 60, "wait_for_ready": True}  # while a server may be starting
+# while a server may be starting
+PATIENTLY: dict[str, Any] = {"metadata": METADATA, "timeout": 60, "wait_for_ready": True}
 LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -47,20 +50,29 @@ def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
 def channel_to(gateway: GatewayProcess) -> grpc.Channel:
     """Return a channel to the server's own socket, which is at the same place after restarts."""
     return grpc.insecure_channel(
-        f"unix:{gateway.directory}/state/server.sock", [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)]
+        f"unix:{gateway.directory}/state/server.sock",
+        [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)],
     )
 
 
 def request() -> service_pb.CreateClusterRequest:
     """Return a request whose effect can be told from all others."""
     request_id = str(uuid.uuid4())
-    return service_pb.CreateClusterRequest(cluster=pb.Cluster(labels={"request": request_id}), request_id=request_id)
+    return service_pb.CreateClusterRequest(
+        cluster=pb.Cluster(labels={"request": request_id}), request_id=request_id
+    )
 
 
 class Creator(threading.Thread):
-    """Creates clusters one after the other, each again and again with the same request until it is answered."""
+    """Creates clusters one after the other, each again and again with the same request until it is
+    answered."""
 
-    def __init__(self, stub: cluster_service_pb2_grpc.ClusterServiceStub, ended: threading.Event, answered: threading.Semaphore) -> None:
+    def __init__(
+        self,
+        stub: cluster_service_pb2_grpc.ClusterServiceStub,
+        ended: threading.Event,
+        answered: threading.Semaphore,
+    ) -> None:
         super().__init__(daemon=True)
         self._stub, self._ended, self._answered = stub, ended, answered
         self.answers: list[tuple[service_pb.CreateClusterRequest, str]] = []
@@ -123,7 +135,8 @@ def test_a_kill_of_the_server_loses_nothing_that_was_answered_ok(gateway: Gatewa
             creator.join(30)
             assert not creator.is_alive()
             assert creator.refusal is None
-        assert sum(creator.repeats for creator in creators) >= KILLS  # calls were under way when the server went
+        # calls were under way when the server went
+        assert sum(creator.repeats for creator in creators) >= KILLS
         clusters = every_cluster(stub)
         uids = Counter(cluster.labels["request"] for cluster in clusters)
         assert [label for label, count in uids.items() if count > 1] == []
@@ -137,7 +150,11 @@ def test_a_kill_of_the_server_loses_nothing_that_was_answered_ok(gateway: Gatewa
         assert len(every_cluster(stub)) == len(clusters)
 
 
-def wait_for(stub: cluster_service_pb2_grpc.ClusterServiceStub, cluster: pb.Cluster, state: pb.ClusterState.ValueType) -> pb.Cluster:
+def wait_for(
+    stub: cluster_service_pb2_grpc.ClusterServiceStub,
+    cluster: pb.Cluster,
+    state: pb.ClusterState.ValueType,
+) -> pb.Cluster:
     """Return a cluster once it is in a state, or finished."""
     wish = service_pb.WaitClusterRequest(name=f"users/-/clusters/{cluster.uid}", states=[state])
     wish.timeout.seconds = 50
@@ -146,8 +163,12 @@ def wait_for(stub: cluster_service_pb2_grpc.ClusterServiceStub, cluster: pb.Clus
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("point", "left"), [("start.before", 0), ("start.after", 1)])
-def test_a_kill_around_the_backends_start_makes_one_scheduler(gateway: GatewayProcess, point: str, left: int) -> None:
-    gateway.start(ALONE, module="tests.e2e.failing_server", environment={"DASKGATEWAY_TEST_FAILPOINT": point})
+def test_a_kill_around_the_backends_start_makes_one_scheduler(
+    gateway: GatewayProcess, point: str, left: int
+) -> None:
+    gateway.start(
+        ALONE, module="tests.e2e.failing_server", environment={"DASKGATEWAY_TEST_FAILPOINT": point}
+    )
     wish = request()
     with channel_to(gateway) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
@@ -167,25 +188,37 @@ def test_a_kill_around_the_backends_start_makes_one_scheduler(gateway: GatewayPr
         assert len(gateway.processes()) == 1
         assert set(before) <= set(gateway.processes())
         stub.StopCluster(service_pb.StopClusterRequest(name=made.name), **PATIENTLY)
-        assert wait_for(stub, made, pb.CLUSTER_STATE_STOPPED).status.state == pb.CLUSTER_STATE_STOPPED
+        assert (
+            wait_for(stub, made, pb.CLUSTER_STATE_STOPPED).status.state == pb.CLUSTER_STATE_STOPPED
+        )
         assert gateway.processes() == []
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("point", ["stop.before", "stop.after", "cleanup.after"])
-def test_a_kill_around_the_backends_stop_forgets_no_stop(gateway: GatewayProcess, point: str) -> None:
-    gateway.start(ALONE, module="tests.e2e.failing_server", environment={"DASKGATEWAY_TEST_FAILPOINT": point})
+def test_a_kill_around_the_backends_stop_forgets_no_stop(
+    gateway: GatewayProcess, point: str
+) -> None:
+    gateway.start(
+        ALONE, module="tests.e2e.failing_server", environment={"DASKGATEWAY_TEST_FAILPOINT": point}
+    )
     with channel_to(gateway) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
         made = stub.CreateCluster(request(), **PATIENTLY)
         assert wait_for(stub, made, pb.CLUSTER_STATE_ACTIVE).status.state == pb.CLUSTER_STATE_ACTIVE
-        stopping = stub.StopCluster.future(service_pb.StopClusterRequest(name=made.name), **PATIENTLY)
-        assert stopping.exception() is None or stopping.code() in LOST  # it may be killed before the answer has left
+        stopping = stub.StopCluster.future(
+            service_pb.StopClusterRequest(name=made.name), **PATIENTLY
+        )
+        # it may be killed before the answer has left
+        assert stopping.exception() is None or stopping.code() in LOST
         assert gateway.process is not None
         assert gateway.process.wait(30) == -signal.SIGKILL
         gateway.kill()
         gateway.start(ALONE)
         stopped = wait_for(stub, made, pb.CLUSTER_STATE_STOPPED)
-        assert (stopped.status.state, stopped.status.reason) == (pb.CLUSTER_STATE_STOPPED, "STOP_REQUESTED")
+        assert (stopped.status.state, stopped.status.reason) == (
+            pb.CLUSTER_STATE_STOPPED,
+            "STOP_REQUESTED",
+        )
         assert gateway.processes() == []
         assert not (gateway.local / "clusters" / made.uid).exists()

@@ -1,4 +1,5 @@
-"""Streams that are cut, whoever cuts them and however they came, leave one line of the call log and no traceback anywhere."""
+"""Streams that are cut, whoever cuts them and however they came, leave one line of the call log and
+no traceback anywhere."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def over_http(gateway: GatewayProcess, path: str) -> socket.socket:
     parts = urlsplit(gateway.address)
     connection = socket.create_connection((parts.hostname, parts.port), 20)
     user = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Basic {user}\r\n\r\n".encode())
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Basic {user}\r\n\r\n".encode()  # noqa: E501
+    )
     received = b""
     while b"data:" not in received:
         piece = connection.recv(65536)
@@ -66,22 +69,40 @@ def over_http(gateway: GatewayProcess, path: str) -> socket.socket:
 
 @pytest.mark.timeout(180)
 def test_streams_that_are_cut(gateway: GatewayProcess) -> None:
-    watch, logs = over_http(gateway, "/v1/watch"), over_http(gateway, f"/v1/logs?name={FULL}&follow=1")
+    watch, logs = (
+        over_http(gateway, "/v1/watch"),
+        over_http(gateway, f"/v1/logs?name={FULL}&follow=1"),
+    )
     watch.close()
     logs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
     logs.close()
-    until(lambda: codes(gateway, "WatchClusters") == ["CANCELLED"] and codes(gateway, "StreamLogs") == ["CANCELLED"], "their lines")
+    until(
+        lambda: (
+            codes(gateway, "WatchClusters") == ["CANCELLED"]
+            and codes(gateway, "StreamLogs") == ["CANCELLED"]
+        ),
+        "their lines",
+    )
     with grpc.insecure_channel(urlsplit(gateway.address).netloc) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
-        late = stub.StreamLogs(service_pb.StreamLogsRequest(name=FULL, follow=True), metadata=METADATA, timeout=2)
+        late = stub.StreamLogs(
+            service_pb.StreamLogsRequest(name=FULL, follow=True), metadata=METADATA, timeout=2
+        )
         with pytest.raises(grpc.RpcError):
             list(late)
-        cut = stub.StreamLogs(service_pb.StreamLogsRequest(name=FULL, follow=True), metadata=METADATA)
+        cut = stub.StreamLogs(
+            service_pb.StreamLogsRequest(name=FULL, follow=True), metadata=METADATA
+        )
         next(cut)
         cut.cancel()
-        until(lambda: codes(gateway, "StreamLogs")[1:] == ["DEADLINE_EXCEEDED", "CANCELLED"], "their lines")
+        until(
+            lambda: codes(gateway, "StreamLogs")[1:] == ["DEADLINE_EXCEEDED", "CANCELLED"],
+            "their lines",
+        )
     words = [sys.executable, "-m", "gateway", "clusters", "logs", "-f", NAME]
-    with subprocess.Popen(words, env=gateway.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+    with subprocess.Popen(
+        words, env=gateway.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
         assert following.stdout is not None
         following.stdout.readline()
         following.send_signal(signal.SIGINT)

@@ -1,4 +1,5 @@
-"""A server that was started as root has its edge run as an account of its own, which can do nothing but be an edge."""
+"""A server that was started as root has its edge run as an account of its own, which can do nothing
+but be an edge."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def status(pid: int) -> dict[str, str]:
 
 
 def rights(pid: int) -> tuple[set[int], list[str], int, str]:
-    """Return user and group of a process, its other groups, all its capabilities, and whether it can get new ones."""
+    """Return user and group of a process, its other groups, all its capabilities, and whether it
+    can get new ones."""
     told = status(pid)
     ids = {int(word) for word in (*told["Uid"].split(), *told["Gid"].split())}
     capabilities = 0
@@ -109,22 +111,33 @@ def test_the_edge_is_an_account_of_its_own_without_rights(room: pathlib.Path) ->
 
 
 @pytest.mark.timeout(120)
-def test_who_takes_the_edge_over_reads_nothing_of_the_servers_and_gets_no_further_than_its_socket(room: pathlib.Path) -> None:
+def test_who_takes_the_edge_over_reads_nothing_of_the_servers_and_gets_no_further_than_its_socket(
+    room: pathlib.Path,
+) -> None:
     served = GatewayProcess(room)
     served.start()
     try:
         (uid,) = rights(edge_pid(served))[0]
         state = room / "state"
         state.chmod(0o711)  # even if somebody opened it
-        for name in ("encryption.key", "gateway.db", "gateway.db-wal", "authority.key", "edge.token", "edge.json"):
+        for name in (
+            "encryption.key",
+            "gateway.db",
+            "gateway.db-wal",
+            "authority.key",
+            "edge.token",
+            "edge.json",
+        ):
             assert reads(uid, state / name) is False, name
         assert reads(uid, state / "door" / "edge.token") is True
-        assert reads(uid, served.config) is True  # which holds hashes, and is open here: the test's own
+        # which holds hashes, and is open here: the test's own
+        assert reads(uid, served.config) is True
         for target in (state / "door" / "server.sock", state / "door" / "x", state / "x"):
             assert writes(uid, target) is False, target
         assert connects(uid, state / "door" / "server.sock") is True
         assert connects(uid, state / "server.sock") is False
-        assert as_user(uid + 1, f"open({str(state / 'door' / 'edge.token')!r})", group=uid) is False  # nor who shares its group
+        # nor who shares its group
+        assert as_user(uid + 1, f"open({str(state / 'door' / 'edge.token')!r})", group=uid) is False
         for stranger in (uid + 1, 65534):
             assert reads(stranger, state / "door" / "edge.token") is False
             assert connects(stranger, state / "door" / "server.sock") is False
@@ -140,7 +153,12 @@ def as_user(uid: int, program: str, *words: str, group: int | None = None) -> bo
         if os.path.exists("/usr/bin/python3")
         else shutil.which("python3", path="/usr/local/bin") or missing("python3", "")
     )
-    done = subprocess.run([*as_account(uid, group or uid), python, "-I", "-c", program, *words], capture_output=True, text=True, cwd="/")
+    done = subprocess.run(
+        [*as_account(uid, group or uid), python, "-I", "-c", program, *words],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
     if done.returncode and "PermissionError" not in done.stderr:
         raise AssertionError(done.stderr)
     return done.returncode == 0
@@ -154,12 +172,19 @@ def reads(uid: int, path: pathlib.Path) -> bool:
 
 def writes(uid: int, path: pathlib.Path) -> bool:
     """Whether an account may put a file in a place, instead of what is there."""
-    return as_user(uid, "import sys, os; os.path.lexists(sys.argv[1]) and os.unlink(sys.argv[1]); open(sys.argv[1], 'w')", str(path))
+    return as_user(
+        uid,
+        "import sys, os; os.path.lexists(sys.argv[1]) and os.unlink(sys.argv[1]);"
+        " open(sys.argv[1], 'w')",
+        str(path),
+    )
 
 
 def connects(uid: int, path: pathlib.Path) -> bool:
     """Whether an account may connect to a socket."""
-    return as_user(uid, "import sys, socket; socket.socket(socket.AF_UNIX).connect(sys.argv[1])", str(path))
+    return as_user(
+        uid, "import sys, socket; socket.socket(socket.AF_UNIX).connect(sys.argv[1])", str(path)
+    )
 
 
 def presented(port: int) -> str:
@@ -170,7 +195,9 @@ def presented(port: int) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_port_below_1024_a_key_for_root_alone_and_its_renewal(room: pathlib.Path, processes: int) -> None:
+def test_a_port_below_1024_a_key_for_root_alone_and_its_renewal(
+    room: pathlib.Path, processes: int
+) -> None:
     port = low_port()
     keys = room / "keys"
     keys.mkdir(mode=0o700)
@@ -179,7 +206,8 @@ def test_a_port_below_1024_a_key_for_root_alone_and_its_renewal(room: pathlib.Pa
     served = GatewayProcess(
         room,
         f"c.Proxy.address = '127.0.0.1:{port}'",
-        f"c.Proxy.tls_cert, c.Proxy.tls_key = {str(keys / 'cert.pem')!r}, {str(keys / 'key.pem')!r}",
+        f"c.Proxy.tls_cert, c.Proxy.tls_key = {str(keys / 'cert.pem')!r},"
+        f" {str(keys / 'key.pem')!r}",
         f"c.Proxy.processes = {processes}",
     )
     served.start()
@@ -198,8 +226,12 @@ def test_a_port_below_1024_a_key_for_root_alone_and_its_renewal(room: pathlib.Pa
         until(lambda: presented(port) == second, "the new certificate is shown")
         victim = everybody[-1]  # the edge, or one of several
         os.kill(victim, signal.SIGKILL)
-        gone = pathlib.Path(f"/proc/{victim}")  # all its threads have ended then, and its sockets are closed
-        until(lambda: not gone.exists() and len(tree(edge_pid(served))) == len(everybody), "another edge is there")
+        # all its threads have ended then, and its sockets are closed
+        gone = pathlib.Path(f"/proc/{victim}")
+        until(
+            lambda: not gone.exists() and len(tree(edge_pid(served))) == len(everybody),
+            "another edge is there",
+        )
         until(lambda: listens(port), "the edge listens again")
         for pid in tree(edge_pid(served)):
             assert rights(pid)[1:] == ([], BIND, "1")
@@ -212,7 +244,9 @@ def test_a_port_below_1024_a_key_for_root_alone_and_its_renewal(room: pathlib.Pa
 
 
 @pytest.mark.timeout(120)
-def test_an_account_that_is_configured_is_taken_and_what_another_had_is_not_trusted(room: pathlib.Path) -> None:
+def test_an_account_that_is_configured_is_taken_and_what_another_had_is_not_trusted(
+    room: pathlib.Path,
+) -> None:
     served = GatewayProcess(room)
     served.start()
     (earlier,) = rights(edge_pid(served))[0]
@@ -257,11 +291,24 @@ def test_what_an_edge_that_ran_as_root_left_is_handed_on(room: pathlib.Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("user", "words"), [("no-such-user", "no user 'no-such-user'"), ("root", "root's rights"), ("'0'", "root's rights")]
+    ("user", "words"),
+    [
+        ("no-such-user", "no user 'no-such-user'"),
+        ("root", "root's rights"),
+        ("'0'", "root's rights"),
+    ],
 )
 def test_an_account_that_cannot_be_is_told(room: pathlib.Path, user: str, words: str) -> None:
     served = GatewayProcess(room)
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(served.config), f"--Proxy.user={user}"]
+    command = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "serve",
+        "--config",
+        str(served.config),
+        f"--Proxy.user={user}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert f"c.Proxy.user: {'this machine has ' if 'no user' in words else ''}" in done.stderr

@@ -41,7 +41,10 @@ def handshake(port: int, uid: str) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection(("127.0.0.1", port), 1.0) as raw, context.wrap_socket(raw, server_hostname=server_name(uid)):
+        with (
+            socket.create_connection(("127.0.0.1", port), 1.0) as raw,
+            context.wrap_socket(raw, server_hostname=server_name(uid)),
+        ):
             return True
     except (OSError, ssl.SSLError):
         return False
@@ -50,7 +53,9 @@ def handshake(port: int, uid: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.filterwarnings("ignore")  # Dask's own, while its connections break
-def test_clients_are_back_soon_after_the_edge_was_killed_and_after_the_server_too(tmp_path: pathlib.Path) -> None:
+def test_clients_are_back_soon_after_the_edge_was_killed_and_after_the_server_too(
+    tmp_path: pathlib.Path,
+) -> None:
     served = GatewayProcess(tmp_path)
     served.start()
     try:
@@ -67,13 +72,22 @@ def test_clients_are_back_soon_after_the_edge_was_killed_and_after_the_server_to
             until(lambda: computes(client), "the client computes again")
             assert time.monotonic() - began < 15  # 0.6 s where nothing else runs
             assert edge_pid(served) != first
-            assert client.get_dataset("kept").result(timeout=20) == 42  # what the scheduler keeps is there still
+            # what the scheduler keeps is there still
+            assert client.get_dataset("kept").result(timeout=20) == 42
             cluster.scale(2)
-            until(lambda: len(cluster.scheduler_info["workers"]) == 2, "the cluster object follows its workers again")
+            until(
+                lambda: len(cluster.scheduler_info["workers"]) == 2,
+                "the cluster object follows its workers again",
+            )
 
             served.kill()  # the server is down
             assert client.submit(lambda: 2, pure=False).result(timeout=20) == 2
-            with Client(cluster.scheduler_address, security=cluster.security, timeout=20, set_as_default=False) as another:
+            with Client(
+                cluster.scheduler_address,
+                security=cluster.security,
+                timeout=20,
+                set_as_default=False,
+            ) as another:
                 assert another.submit(sum, [1, 2]).result(timeout=20) == 3
             cold_edge_answers(served, cluster.uid)
             assert client.submit(lambda: 3, pure=False).result(timeout=20) == 3
@@ -98,7 +112,13 @@ def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
         "token_file": state / "edge.token",
         "server_address": f"unix:{state}/server.sock",
     }
-    command = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in words.items())]
+    command = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "proxy",
+        *(f"--Proxy.{name}={value}" for name, value in words.items()),
+    ]
     began = time.monotonic()
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as cold:
         try:
@@ -122,19 +142,31 @@ def edges_of(directory: pathlib.Path) -> set[int]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("when", ["told", "ready"])
-def test_an_edge_whose_server_was_killed_while_it_started_is_not_in_the_next_ones_way(tmp_path: pathlib.Path, when: str) -> None:
+def test_an_edge_whose_server_was_killed_while_it_started_is_not_in_the_next_ones_way(
+    tmp_path: pathlib.Path, when: str
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     served = GatewayProcess(tmp_path, f"c.Proxy.address = '127.0.0.1:{port}'")
     marked = {"DASKGATEWAY_TEST_ROOM": str(tmp_path)}  # by which the test finds the edges
-    words = [sys.executable, "-m", "tests.e2e.dying_server", "serve", "--config", str(served.config)]
+    words = [
+        sys.executable,
+        "-m",
+        "tests.e2e.dying_server",
+        "serve",
+        "--config",
+        str(served.config),
+    ]
     environment = os.environ | marked | {"DASKGATEWAY_TEST_FAILPOINT": when}
     try:
-        with (tmp_path / "died.out").open("w") as out, (tmp_path / "server.log").open("a") as log:  # no pipes: the edge has them too
+        # no pipes: the edge has them too
+        with (tmp_path / "died.out").open("w") as out, (tmp_path / "server.log").open("a") as log:
             died = subprocess.run(words, env=environment, stdout=out, stderr=log, timeout=60)
         assert died.returncode == -signal.SIGKILL
-        assert (tmp_path / "died.out").read_text() == (f"ready 127.0.0.1:{port}\n" if when == "ready" else "")
+        assert (tmp_path / "died.out").read_text() == (
+            f"ready 127.0.0.1:{port}\n" if when == "ready" else ""
+        )
         if when == "ready":
             assert len(edges_of(tmp_path)) == 1  # it runs, and holds the port
         served.start(environment=marked)
@@ -171,14 +203,20 @@ def test_a_server_that_is_down_for_a_minute_disturbs_no_computation(tmp_path: pa
             began = time.monotonic()
             newcomers = 0
             while time.monotonic() - began < DOWN_S - 5:
-                with Client(cluster.scheduler_address, security=cluster.security, timeout=20, set_as_default=False) as another:
+                with Client(
+                    cluster.scheduler_address,
+                    security=cluster.security,
+                    timeout=20,
+                    set_as_default=False,
+                ) as another:
                     assert another.submit(sum, [1, 2], priority=10).result(timeout=20) == 3
                 newcomers += 1
                 time.sleep(4)  # a newcomer every few seconds; nothing is awaited
             results = client.gather(work)
             assert time.monotonic() - began >= DOWN_S - 2
             assert [number for number, _ in results] == list(range(DOWN_S))
-            assert len({process for _, process in results}) == 1  # the worker is the same from first to last
+            # the worker is the same from first to last
+            assert len({process for _, process in results}) == 1
             assert newcomers >= 10
             served.start()
             gateway.wait(f"{USER}/stays", ("ACTIVE",), timeout_s=60)

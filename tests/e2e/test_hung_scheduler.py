@@ -1,4 +1,5 @@
-"""A scheduler that hangs is told as silent, its workers are not replaced meanwhile, and it goes on where it was."""
+"""A scheduler that hangs is told as silent, its workers are not replaced meanwhile, and it goes on
+where it was."""
 
 from __future__ import annotations
 
@@ -51,15 +52,21 @@ def condition(client: Gateway, name: str) -> str:
 @pytest.mark.parametrize("how", ["suspended", "held up"])
 def test_a_scheduler_that_hangs(gateway: GatewayProcess, how: str) -> None:
     client = Gateway(gateway.address, auth=(USER, PASSWORD))
-    with GatewayCluster(gateway=client, name="etl", n_workers=2) as cluster, Client(cluster) as dask:
+    with (
+        GatewayCluster(gateway=client, name="etl", n_workers=2) as cluster,
+        Client(cluster) as dask,
+    ):
         cluster.wait_for_workers(2)
         assert dask.submit(sum, [1, 2]).result(timeout=40) == 3
         (scheduler,), workers = pids(gateway, "scheduler"), pids(gateway, "worker")
         if how == "suspended":
             os.kill(scheduler, signal.SIGSTOP)
         else:
-            # Python's lock is free meanwhile: threads of the scheduler's process go on, and its connection stays open.
-            holding = threading.Thread(target=lambda: dask.run_on_scheduler(lambda: time.sleep(HANGS_S)), daemon=True)
+            # Python's lock is free meanwhile: threads of the scheduler's process go on, and its
+            # connection stays open.
+            holding = threading.Thread(
+                target=lambda: dask.run_on_scheduler(lambda: time.sleep(HANGS_S)), daemon=True
+            )
             holding.start()
         os.kill(workers[0], signal.SIGKILL)
         try:

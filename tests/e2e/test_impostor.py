@@ -1,4 +1,5 @@
-"""The server is down and somebody else has its port: nobody tells that one anything, and all goes on when the server is back."""
+"""The server is down and somebody else has its port: nobody tells that one anything, and all goes
+on when the server is back."""
 
 from __future__ import annotations
 
@@ -46,8 +47,14 @@ def by_grpc(address: str) -> str:
 
 def by_http(address: str) -> int:
     """Return with which status the same ends over HTTP."""
-    headers = {"Authorization": CREDENTIALS, "Content-Type": "application/json", "Connect-Timeout-Ms": "5000"}
-    request = urllib.request.Request(f"{address}/daskgateway.v1.CredentialService/WhoAmI", data=b"{}", headers=headers)
+    headers = {
+        "Authorization": CREDENTIALS,
+        "Content-Type": "application/json",
+        "Connect-Timeout-Ms": "5000",
+    }
+    request = urllib.request.Request(
+        f"{address}/daskgateway.v1.CredentialService/WhoAmI", data=b"{}", headers=headers
+    )
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return int(answer.status)
@@ -60,7 +67,9 @@ async def by_tunnel(address: str, uid: str) -> int:
     """Return with which status a tunnel with a password is answered; 101 if it is opened."""
     async with aiohttp.ClientSession(headers={"Authorization": CREDENTIALS}) as session:
         try:
-            async with session.ws_connect(f"{address}{TUNNEL_PATH}{uid}", protocols=[TUNNEL_PROTOCOL]):
+            async with session.ws_connect(
+                f"{address}{TUNNEL_PATH}{uid}", protocols=[TUNNEL_PROTOCOL]
+            ):
                 return 101
         except aiohttp.WSServerHandshakeError as error:
             return error.status
@@ -70,7 +79,9 @@ def by_login(address: str, uid: str) -> int:
     """Return with which status a login at a dashboard ends."""
     form = f"user={USER}&password={PASSWORD}".encode()
     try:
-        with urllib.request.urlopen(f"{address}/clusters/{uid}/login", data=form, timeout=30) as answer:
+        with urllib.request.urlopen(
+            f"{address}/clusters/{uid}/login", data=form, timeout=30
+        ) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -82,11 +93,17 @@ def secrets_of(served: GatewayProcess) -> list[bytes]:
     tokens = [path.read_bytes() for path in served.local.rglob("agent.token")]
     assert tokens
     state = served.directory / "state"
-    return [*tokens, (state / "edge.token").read_bytes(), PASSWORD.encode(), CREDENTIALS.removeprefix("Basic ").encode()]
+    return [
+        *tokens,
+        (state / "edge.token").read_bytes(),
+        PASSWORD.encode(),
+        CREDENTIALS.removeprefix("Basic ").encode(),
+    ]
 
 
 def told_nothing(impostor: Impostor, served: GatewayProcess) -> None:
-    """Assert that an impostor has heard no secret, and indeed nothing but attempts that were given up."""
+    """Assert that an impostor has heard no secret, and indeed nothing but attempts that were given
+    up."""
     for secret in secrets_of(served):
         assert secret not in impostor.heard
     assert impostor.heard == b""
@@ -106,7 +123,9 @@ def served(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_who_takes_the_servers_port_gets_no_password_and_no_token(served: GatewayProcess, tmp_path: pathlib.Path) -> None:
+def test_who_takes_the_servers_port_gets_no_password_and_no_token(
+    served: GatewayProcess, tmp_path: pathlib.Path
+) -> None:
     client = Gateway(served.address, auth=(USER, PASSWORD))
     made = client.submit("goes-on", workers=1)
     client.wait(made.name, timeout_s=60)
@@ -127,13 +146,17 @@ def test_who_takes_the_servers_port_gets_no_password_and_no_token(served: Gatewa
     assert listener(served) == impostor.port
     client = Gateway(served.address, auth=(USER, PASSWORD))
     client.scale_cluster(made.name, 2)
-    until(lambda: client.get_cluster(made.name).status.worker_groups["default"].running == 2, "the agent tells of another worker")
+    until(
+        lambda: client.get_cluster(made.name).status.worker_groups["default"].running == 2,
+        "the agent tells of another worker",
+    )
     client.stop_cluster(made.name)
     client.wait(made.name, ("STOPPED",), timeout_s=60)
 
 
 class EdgeElsewhere:
-    """An edge that a server did not start, as on another machine: it has two files of the server's."""
+    """An edge that a server did not start, as on another machine: it has two files of the
+    server's."""
 
     def __init__(self, served: GatewayProcess, directory: pathlib.Path, **settings: str) -> None:
         directory.mkdir()
@@ -170,13 +193,22 @@ def test_an_edge_elsewhere_knows_the_server_by_one_file_and_tells_nobody_else(
     served: GatewayProcess, tmp_path: pathlib.Path, name: str
 ) -> None:
     served.stop()
-    served.start("--DaskGateway.address=0.0.0.0:0" if name != "127.0.0.1" else "--DaskGateway.address=127.0.0.1:0")
+    served.start(
+        "--DaskGateway.address=0.0.0.0:0"
+        if name != "127.0.0.1"
+        else "--DaskGateway.address=127.0.0.1:0"
+    )
     client = Gateway(served.address, auth=(USER, PASSWORD))
     made = client.submit("afar")
     client.wait(made.name, timeout_s=60)
-    edge = EdgeElsewhere(served, tmp_path / "elsewhere", server_address=f"https://{name}:{listener(served)}")
+    edge = EdgeElsewhere(
+        served, tmp_path / "elsewhere", server_address=f"https://{name}:{listener(served)}"
+    )
     try:
-        until(lambda: "the server answers; 1 clusters are known" in edge.log.read_text(), "the edge follows the server")
+        until(
+            lambda: "the server answers; 1 clusters are known" in edge.log.read_text(),
+            "the edge follows the server",
+        )
         assert by_grpc(edge.address) == "OK"
         assert by_http(edge.address) == 200
         assert asyncio.run(by_tunnel(edge.address, made.uid)) == 101
@@ -198,14 +230,30 @@ def test_an_edge_elsewhere_knows_the_server_by_one_file_and_tells_nobody_else(
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("http://127.0.0.1:8001", "c.Proxy.server_address: must be unix:/path or https://host:port"),
+        (
+            "http://127.0.0.1:8001",
+            "c.Proxy.server_address: must be unix:/path or https://host:port",
+        ),
         ("127.0.0.1:8001", "c.Proxy.server_address: must be unix:/path or https://host:port"),
     ],
 )
-def test_an_edge_calls_nobody_in_clear_text(tmp_path: pathlib.Path, address: str, words: str) -> None:
+def test_an_edge_calls_nobody_in_clear_text(
+    tmp_path: pathlib.Path, address: str, words: str
+) -> None:
     (tmp_path / "token").write_text("t")
-    settings = {"server_address": address, "token_file": tmp_path / "token", "state_dir": tmp_path / "edge", "address": "127.0.0.1:0"}
-    command = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in settings.items())]
+    settings = {
+        "server_address": address,
+        "token_file": tmp_path / "token",
+        "state_dir": tmp_path / "edge",
+        "address": "127.0.0.1:0",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "proxy",
+        *(f"--Proxy.{name}={value}" for name, value in settings.items()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr

@@ -1,4 +1,5 @@
-"""What an earlier run left in the state directory never decides where is listened, and never keeps the next from starting."""
+"""What an earlier run left in the state directory never decides where is listened, and never keeps
+the next from starting."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ RECORDS = ("edge.json", "listener.port", "edge.token", "edge/routes.json", "edge
 
 
 def listens(pid: int) -> set[str]:
-    """Return the IPv4 addresses, as host:port, on which a process listens (proc(5), /proc/net/tcp)."""
-    sockets = {os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    """Return the IPv4 addresses, as host:port, on which a process listens (proc(5),
+    /proc/net/tcp)."""
+    sockets = {
+        os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()
+    }
     found = set()
     for line in pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -42,8 +46,11 @@ def end_edge(served: GatewayProcess) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_edge_listens_where_it_is_configured_after_a_run_that_was_killed_elsewhere(tmp_path: pathlib.Path) -> None:
-    """A run whose edge listened on another of this machine's addresses, which stands for any other."""
+def test_the_edge_listens_where_it_is_configured_after_a_run_that_was_killed_elsewhere(
+    tmp_path: pathlib.Path,
+) -> None:
+    """A run whose edge listened on another of this machine's addresses, which stands for any
+    other."""
     served = GatewayProcess(tmp_path)
     served.start("--Proxy.address=127.0.0.2:0")
     served.kill()
@@ -52,7 +59,8 @@ def test_the_edge_listens_where_it_is_configured_after_a_run_that_was_killed_els
     served.start()
     try:
         assert {address.partition(":")[0] for address in listens(edge_pid(served))} == {"127.0.0.1"}
-        assert served.address.rpartition(":")[2] == next(iter(earlier)).partition(":")[2]  # the port is kept, as clients know it
+        # the port is kept, as clients know it
+        assert served.address.rpartition(":")[2] == next(iter(earlier)).partition(":")[2]
         assert Gateway(served.address, auth=(USER, PASSWORD)).list_clusters() == []
     finally:
         served.stop()
@@ -61,7 +69,15 @@ def test_the_edge_listens_where_it_is_configured_after_a_run_that_was_killed_els
 @pytest.mark.timeout(120)
 def test_a_start_that_was_refused_does_not_spoil_the_next(tmp_path: pathlib.Path) -> None:
     served = GatewayProcess(tmp_path)
-    words = [sys.executable, "-m", "gateway", "serve", "--config", str(served.config), "--Proxy.address=0.0.0.0:0"]
+    words = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "serve",
+        "--config",
+        str(served.config),
+        "--Proxy.address=0.0.0.0:0",
+    ]
     refused = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
     assert "reachable from elsewhere" in refused.stderr
@@ -73,11 +89,16 @@ def test_a_start_that_was_refused_does_not_spoil_the_next(tmp_path: pathlib.Path
 
 
 @pytest.mark.timeout(120)
-def test_ports_of_an_earlier_run_that_others_have_taken_are_given_up(tmp_path: pathlib.Path) -> None:
+def test_ports_of_an_earlier_run_that_others_have_taken_are_given_up(
+    tmp_path: pathlib.Path,
+) -> None:
     served = GatewayProcess(tmp_path)
     served.start()
     served.kill()
-    edge, listener = int(served.address.rpartition(":")[2]), int((tmp_path / "state" / "listener.port").read_text())
+    edge, listener = (
+        int(served.address.rpartition(":")[2]),
+        int((tmp_path / "state" / "listener.port").read_text()),
+    )
     end_edge(served)
     with socket.create_server(("127.0.0.1", edge)), socket.create_server(("127.0.0.1", listener)):
         served.start()
@@ -92,17 +113,23 @@ def test_ports_of_an_earlier_run_that_others_have_taken_are_given_up(tmp_path: p
 
 BROKEN: dict[str, Callable[[pathlib.Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
-    "cut short": lambda path: path.write_bytes(path.read_bytes()[:20] if path.exists() else b'{"ticket_keys": ['),
+    "cut short": lambda path: path.write_bytes(
+        path.read_bytes()[:20] if path.exists() else b'{"ticket_keys": ['
+    ),
     "binary": lambda path: path.write_bytes(bytes(range(256)) * 8),
     "nested": lambda path: path.write_bytes(b"[" * 20_000),
     "digits": lambda path: path.write_bytes(b"9" * 6000),
-    "other": lambda path: path.write_text(json.dumps({"pid": -1, "started": "", "routes": [7], "ticket_keys": [7], "version": 99})),
+    "other": lambda path: path.write_text(
+        json.dumps({"pid": -1, "started": "", "routes": [7], "ticket_keys": [7], "version": 99})
+    ),
 }
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", BROKEN)
-def test_records_that_are_broken_keep_nobody_from_starting(tmp_path: pathlib.Path, how: str) -> None:
+def test_records_that_are_broken_keep_nobody_from_starting(
+    tmp_path: pathlib.Path, how: str
+) -> None:
     served = GatewayProcess(tmp_path)
     served.start()
     served.kill()
@@ -126,7 +153,8 @@ def test_a_process_that_has_the_edges_pid_by_now_is_left_alone(tmp_path: pathlib
     with subprocess.Popen(["/bin/sleep", "600"]) as stranger:
         try:
             record.write_text(json.dumps({**json.loads(record.read_text()), "pid": stranger.pid}))
-            served.start("--Proxy.session_s=61")  # other settings, with which an edge is not adopted but ended
+            # other settings, with which an edge is not adopted but ended
+            served.start("--Proxy.session_s=61")
             try:
                 assert edge_pid(served) != stranger.pid
                 assert stranger.poll() is None

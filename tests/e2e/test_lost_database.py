@@ -46,7 +46,15 @@ def log(gateway: GatewayProcess) -> str:
 
 def confirm(gateway: GatewayProcess) -> str:
     """Give the administrator's word; return what was shown."""
-    words = [sys.executable, "-m", "gateway", "confirm-database", "--config", str(gateway.config), "--yes"]
+    words = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "confirm-database",
+        "--config",
+        str(gateway.config),
+        "--yes",
+    ]
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
@@ -57,7 +65,9 @@ def _empty(gateway: GatewayProcess) -> None:
 
 def _restore_database(gateway: GatewayProcess) -> None:
     _empty(gateway)
-    shutil.copy(gateway.directory / "backup" / "gateway.db", gateway.directory / "state" / "gateway.db")
+    shutil.copy(
+        gateway.directory / "backup" / "gateway.db", gateway.directory / "state" / "gateway.db"
+    )
 
 
 def _restore_everything(gateway: GatewayProcess) -> None:
@@ -67,7 +77,11 @@ def _restore_everything(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("lose", [_empty, _restore_database, _restore_everything], ids=lambda lose: lose.__name__.strip("_"))
+@pytest.mark.parametrize(
+    "lose",
+    [_empty, _restore_database, _restore_everything],
+    ids=lambda lose: lose.__name__.strip("_"),
+)
 def test_what_a_lost_or_older_database_does_not_know_runs_on_until_the_administrator_says_so(
     gateway: GatewayProcess, lose: Callable[[GatewayProcess], None]
 ) -> None:
@@ -78,7 +92,10 @@ def test_what_a_lost_or_older_database_does_not_know_runs_on_until_the_administr
     until(lambda: "clusters run that it does not know" in log(gateway), "the error in the log")
     gateway.kill()
     gateway.start()  # a second look, which is the first of that server
-    until(lambda: log(gateway).count("clusters run that it does not know") == 2, "the error in the log again")
+    until(
+        lambda: log(gateway).count("clusters run that it does not know") == 2,
+        "the error in the log again",
+    )
     assert gateway.processes() == running
     client = Gateway(gateway.address, auth=(USER, PASSWORD))
     with pytest.raises(errors.ClusterNotFound):
@@ -111,14 +128,19 @@ def test_with_the_right_database_back_everything_is_as_it_was(gateway: GatewayPr
     gateway.start()
     client = Gateway(gateway.address, auth=(USER, PASSWORD))
     assert client.wait("etl", timeout_s=60).status.state == client.get_cluster("etl").status.state
-    until(lambda: client.get_cluster("etl").status.worker_groups["default"].running == 1, "the worker is known again")
+    until(
+        lambda: client.get_cluster("etl").status.worker_groups["default"].running == 1,
+        "the worker is known again",
+    )
     assert gateway.processes() == running
     assert " E " not in log(gateway).removeprefix(before)
     assert gateway.stop() == 0
 
 
 @pytest.mark.timeout(180)
-def test_a_database_that_is_deleted_under_the_server_is_told_and_nothing_is_answered_ok(gateway: GatewayProcess) -> None:
+def test_a_database_that_is_deleted_under_the_server_is_told_and_nothing_is_answered_ok(
+    gateway: GatewayProcess,
+) -> None:
     running = gateway.processes()
     _empty(gateway)
     client = Gateway(gateway.address, auth=(USER, PASSWORD))

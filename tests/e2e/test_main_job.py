@@ -35,7 +35,8 @@ def test_the_main_job(served: GatewayProcess) -> None:
         assert (adaptive.minimum, adaptive.maximum) == (0, 3)
         assert sum(client.gather(client.map(lambda x: x + 1, range(10)), errors="raise")) == 55
         served.kill()
-        assert client.submit(lambda: 1, pure=False).result(timeout=30) == 1  # the data plane does not need the server
+        # the data plane does not need the server
+        assert client.submit(lambda: 1, pure=False).result(timeout=30) == 1
         served.start()
         assert Gateway(served.address, auth=(USER, PASSWORD)).get_cluster("etl").uid == cluster.uid
         cluster.scale(2)
@@ -55,13 +56,20 @@ def test_the_main_job(served: GatewayProcess) -> None:
 @pytest.fixture(scope="module")
 def shared(served: GatewayProcess) -> str:
     """A cluster with a worker, for tests that only use one; return its scheduler's address."""
-    cluster = GatewayCluster("shared", gateway=Gateway(served.address, auth=(USER, PASSWORD)), n_workers=1, shutdown_on_close=False)
+    cluster = GatewayCluster(
+        "shared",
+        gateway=Gateway(served.address, auth=(USER, PASSWORD)),
+        n_workers=1,
+        shutdown_on_close=False,
+    )
     with cluster, cluster.get_client() as client:
         client.wait_for_workers(1, timeout=40)
         return str(cluster.scheduler_address)
 
 
-def test_a_plain_client_computes_in_a_process_that_imports_nothing_of_ours(served: GatewayProcess, shared: str) -> None:
+def test_a_plain_client_computes_in_a_process_that_imports_nothing_of_ours(
+    served: GatewayProcess, shared: str
+) -> None:
     program = (
         "import sys\n"
         "from distributed import Client\n"
@@ -69,12 +77,20 @@ def test_a_plain_client_computes_in_a_process_that_imports_nothing_of_ours(serve
         f"with Client({shared!r}, timeout=20) as client:\n"
         "    print(client.submit(sum, [1, 2, 3]).result(timeout=20))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=served.environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=served.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "6"
 
 
-def test_a_forked_child_goes_on_after_the_parent_has_used_grpc(served: GatewayProcess, shared: str) -> None:
+def test_a_forked_child_goes_on_after_the_parent_has_used_grpc(
+    served: GatewayProcess, shared: str
+) -> None:
     program = (
         "import os, sys\n"
         "from gateway import Gateway\n"
@@ -87,7 +103,13 @@ def test_a_forked_child_goes_on_after_the_parent_has_used_grpc(served: GatewayPr
         "assert os.waitpid(pid, 0)[1] == 0\n"
         "print(gateway.whoami().user)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=served.environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=served.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "alice"
 
@@ -127,7 +149,11 @@ def test_a_foreign_cluster_is_not_there(served: GatewayProcess, shared: str) -> 
 def test_a_scale_beyond_the_limit_is_clamped_and_says_so(served: GatewayProcess) -> None:
     gateway = Gateway(served.address, auth=(USER, PASSWORD))
     made = gateway.submit("clamped", workers=100)
-    (condition,) = [c for c in gateway.wait(made.name, ("ACTIVE",), timeout_s=40).status.conditions if c.type == "WithinLimits"]
+    (condition,) = [
+        c
+        for c in gateway.wait(made.name, ("ACTIVE",), timeout_s=40).status.conditions
+        if c.type == "WithinLimits"
+    ]
     assert "6 of 100 workers" in condition.message
     gateway.stop_cluster("clamped")
 
@@ -135,7 +161,9 @@ def test_a_scale_beyond_the_limit_is_clamped_and_says_so(served: GatewayProcess)
 def test_the_command_line(served: GatewayProcess) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gateway", *words]
-        return subprocess.run(command, env=served.environment(), capture_output=True, text=True, timeout=90)
+        return subprocess.run(
+            command, env=served.environment(), capture_output=True, text=True, timeout=90
+        )
 
     made = run("clusters", "create", "shell", "-n", "1", "-o", "worker_memory=1 GiB")
     assert made.returncode == 0, made.stderr
@@ -154,22 +182,42 @@ def test_the_command_line(served: GatewayProcess) -> None:
 def test_curl_like_calls_reach_the_same_api(served: GatewayProcess) -> None:
     def curl(method: str, body: str, *more: str) -> subprocess.CompletedProcess[str]:
         url = f"{served.address}/daskgateway.v1.ClusterService/{method}"
-        words = ["curl", "-s", "-m", "20", "-u", f"{USER}:{PASSWORD}", "-H", "content-type: application/json", "-d", body, *more, url]
+        words = [
+            "curl",
+            "-s",
+            "-m",
+            "20",
+            "-u",
+            f"{USER}:{PASSWORD}",
+            "-H",
+            "content-type: application/json",
+            "-d",
+            body,
+            *more,
+            url,
+        ]
         return subprocess.run(words, capture_output=True, text=True, timeout=30)
 
-    assert '"state": "CLUSTER_STATE_PENDING"' in curl("CreateCluster", '{"clusterId": "by-curl"}').stdout
+    assert (
+        '"state": "CLUSTER_STATE_PENDING"'
+        in curl("CreateCluster", '{"clusterId": "by-curl"}').stdout
+    )
     assert "users/alice/clusters/by-curl" in curl("ListClusters", "{}").stdout
     wrong = curl("CreateCluster", '{"clusterId": ', "-w", " %{http_code}").stdout
     assert '"code": "invalid_argument"' in wrong
     assert wrong.endswith(" 400")
-    assert '"code": "not_found"' in curl("GetCluster", '{"name": "users/-/clusters/nothing"}').stdout
+    assert (
+        '"code": "not_found"' in curl("GetCluster", '{"name": "users/-/clusters/nothing"}').stdout
+    )
 
 
 def test_a_client_that_knows_only_reflection_lists_clusters(served: GatewayProcess) -> None:
     import grpc
     from google.protobuf import message_factory
     from google.protobuf.descriptor_pool import DescriptorPool
-    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+        ProtoReflectionDescriptorDatabase,
+    )
 
     from gateway.wire import basic_credentials
 
@@ -185,5 +233,7 @@ def test_a_client_that_knows_only_reflection_lists_clusters(served: GatewayProce
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        listed = call(request, metadata=(("authorization", basic_credentials(USER, PASSWORD)),), timeout=10)
+        listed = call(
+            request, metadata=(("authorization", basic_credentials(USER, PASSWORD)),), timeout=10
+        )
         assert listed.clusters

@@ -1,4 +1,5 @@
-"""The main story on PBS, from end to end, over the stand-in: jobs are processes, and a client computes through the edge."""
+"""The main story on PBS, from end to end, over the stand-in: jobs are processes, and a client
+computes through the edge."""
 
 from __future__ import annotations
 
@@ -32,14 +33,25 @@ class PbsGateway(GatewayProcess):
     """A gateway whose machine room is a stand-in for PBS."""
 
     def __init__(self, directory: pathlib.Path, replay: PbsReplay) -> None:
-        settings = {"root": str(directory / "room"), "commands_directory": str(replay.bin), "observe_interval_s": 0.5, "absent_grace_s": 30}
-        super().__init__(directory, GENERAL + "".join(f"c.PbsBackend.{name} = {value!r}\n" for name, value in settings.items()))
+        settings = {
+            "root": str(directory / "room"),
+            "commands_directory": str(replay.bin),
+            "observe_interval_s": 0.5,
+            "absent_grace_s": 30,
+        }
+        super().__init__(
+            directory,
+            GENERAL
+            + "".join(f"c.PbsBackend.{name} = {value!r}\n" for name, value in settings.items()),
+        )
         self.replay = replay
 
     def living(self) -> list[tuple[Job, Part]]:
         """Return the jobs and parts that have not ended."""
         with self.replay.machine.lock:
-            return [(job, part) for job, part in self.replay.machine.parts() if part.state not in ENDED]
+            return [
+                (job, part) for job, part in self.replay.machine.parts() if part.state not in ENDED
+            ]
 
     def wait_for(self, holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until something holds of the jobs."""
@@ -76,7 +88,8 @@ def test_the_main_story(served: PbsGateway) -> None:
         client.wait_for_workers(8, timeout=90)
         arrays = [call for call in served.replay.commands("qsub") if "-J" in call.argv]
         assert [call.argv[call.argv.index("-J") + 1] for call in arrays] == ["0-7"]
-        assert {job.queue for job, _ in served.living()} == {"long"}  # as the user chose among what the administrator offers
+        # as the user chose among what the administrator offers
+        assert {job.queue for job, _ in served.living()} == {"long"}
         assert client.submit(sum, range(101)).result(timeout=30) == 5050
         cluster.scale(3)
         served.wait_for(lambda: len(served.living()) == 4)
@@ -90,7 +103,10 @@ def test_the_main_story(served: PbsGateway) -> None:
         with machine.lock:
             machine.delete(job, [part], "alice", False)  # somebody's qdel by hand
         served.wait_for(lambda: part.state in ENDED)
-        until(lambda: running(cluster) == 3 and (job, part) not in served.living(), "the worker is replaced")
+        until(
+            lambda: running(cluster) == 3 and (job, part) not in served.living(),
+            "the worker is replaced",
+        )
 
         job, part = next((job, part) for job, part in served.living() if job.array)
         machine.requeue(job, part)
@@ -99,7 +115,9 @@ def test_the_main_story(served: PbsGateway) -> None:
         assert client.submit(sum, [20, 22]).result(timeout=60) == 42
     uid = cluster.uid
     cluster.close()
-    assert gateway.wait(f"{USER}/{uid}", ("STOPPED",), timeout_s=60).status.reason == "STOP_REQUESTED"
+    assert (
+        gateway.wait(f"{USER}/{uid}", ("STOPPED",), timeout_s=60).status.reason == "STOP_REQUESTED"
+    )
     assert served.living() == []
     assert not served.replay.crashed
     logs = gateway.get_logs(f"{USER}/{uid}")
@@ -107,7 +125,9 @@ def test_the_main_story(served: PbsGateway) -> None:
     assert "default-0" in logs
 
 
-def test_a_scheduler_that_is_killed_fails_its_cluster_with_the_reason_and_its_logs_stay(served: PbsGateway) -> None:
+def test_a_scheduler_that_is_killed_fails_its_cluster_with_the_reason_and_its_logs_stay(
+    served: PbsGateway,
+) -> None:
     gateway = Gateway(served.address, auth=(USER, PASSWORD))
     cluster = GatewayCluster("doomed", gateway=gateway, shutdown_on_close=False)
     cluster.scale(2)
@@ -127,7 +147,11 @@ def test_a_full_queue_is_waited_for_and_the_user_sees_why(served: PbsGateway) ->
     cluster = GatewayCluster("waits", gateway=gateway)
     cluster.scale(3)
     until(
-        lambda: "Not enough free nodes available" in reasons(cluster) or "waiting in queue workq" in reasons(cluster), "the reason is shown"
+        lambda: (
+            "Not enough free nodes available" in reasons(cluster)
+            or "waiting in queue workq" in reasons(cluster)
+        ),
+        "the reason is shown",
     )
     until(lambda: "position 1 in the queue" in reasons(cluster), "the place is shown")
     with served.replay.machine.lock:
@@ -138,7 +162,9 @@ def test_a_full_queue_is_waited_for_and_the_user_sees_why(served: PbsGateway) ->
     cluster.close()
 
 
-def test_killed_between_submission_and_record_nothing_is_doubled_and_nothing_left(served: PbsGateway) -> None:
+def test_killed_between_submission_and_record_nothing_is_doubled_and_nothing_left(
+    served: PbsGateway,
+) -> None:
     gateway = Gateway(served.address, auth=(USER, PASSWORD))
     served.replay.losing.add("qsub")  # it submits, and its answer never comes
     asked = threading.Thread(target=lambda: gateway.submit("crashed", workers=2))
@@ -172,8 +198,16 @@ def test_a_server_that_is_down_or_lies_kills_nobodys_cluster(served: PbsGateway)
         looks = len(served.replay.calls)
         until(lambda: len(served.replay.calls) >= looks + 3, "the server was asked in vain")
         served.replay.restart()
-        served.replay.foreign = [block for name in ("371-json-name-inf", "379-json-account-backslash") for block in case(name).blocks]
-        served.replay.canned["qstat"] = [(0, case("651-qstat-no-jobs").out, ""), (0, "garbage", ""), (139, "", "")]
+        served.replay.foreign = [
+            block
+            for name in ("371-json-name-inf", "379-json-account-backslash")
+            for block in case(name).blocks
+        ]
+        served.replay.canned["qstat"] = [
+            (0, case("651-qstat-no-jobs").out, ""),
+            (0, "garbage", ""),
+            (139, "", ""),
+        ]
         until(lambda: not served.replay.canned["qstat"], "the wrong answers were taken")
         looks = len(served.replay.calls)
         until(lambda: len(served.replay.calls) >= looks + 3, "it was asked again")

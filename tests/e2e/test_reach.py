@@ -30,11 +30,20 @@ def test_a_cluster_that_the_edge_never_connects_to_says_why(tmp_path: pathlib.Pa
         with pytest.raises(OSError, match=said):
             GatewayCluster.from_name("afar", gateway=gateway)
         command = [sys.executable, "-m", "gateway", "clusters", "show", "afar"]
-        shown = subprocess.run(command, env=served.environment() | {"COLUMNS": "300"}, capture_output=True, text=True, timeout=60)
+        shown = subprocess.run(
+            command,
+            env=served.environment() | {"COLUMNS": "300"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert re.search(said, " ".join(shown.stdout.split())), shown
         gateway.scale_cluster(made.name, 0)  # further steps tell it no more
-        assert [event.reason for event in gateway.events(made.name)].count("ADDRESS_NOT_PERMITTED") == 1
-        assert gateway.get_cluster(made.name).status.state == found.status.state  # it is not stopped by it
+        assert [event.reason for event in gateway.events(made.name)].count(
+            "ADDRESS_NOT_PERMITTED"
+        ) == 1
+        # it is not stopped by it
+        assert gateway.get_cluster(made.name).status.state == found.status.state
         log = (tmp_path / "server.log").read_text()
         assert len(re.findall(f"nobody reaches cluster {made.uid}: .*{said}", log)) == 1
         gateway.stop_cluster(made.name)

@@ -1,4 +1,5 @@
-"""What somebody may no longer do, they can no longer do: tokens of removed admins and users, tokens made by tokens."""
+"""What somebody may no longer do, they can no longer do: tokens of removed admins and users, tokens
+made by tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +23,12 @@ from daskgateway.v1 import cluster_service_pb2_grpc
 
 from gateway import GatewayCluster
 from gateway.authenticators.password import hash_password
-from gateway.client.calls.errors import AuthenticationFailed, GatewayError, InvalidRequest, PermissionDenied
+from gateway.client.calls.errors import (
+    AuthenticationFailed,
+    GatewayError,
+    InvalidRequest,
+    PermissionDenied,
+)
 from gateway.client.gateway import Gateway
 from gateway.wire import basic_credentials
 from tests.e2e.gateway_process import GatewayProcess
@@ -74,10 +80,22 @@ def test_the_token_of_a_removed_admin_is_that_of_an_ordinary_user(gateway: Gatew
 
 def test_a_removed_users_token_lets_nobody_in(gateway: GatewayProcess) -> None:
     gateway.start("--PasswordAuthenticator.identity_kept_s=0.2")
-    tokens = {name: Gateway(gateway.address, (name, "secret")).create_token().secret for name in ("carol", "dave")}
+    tokens = {
+        name: Gateway(gateway.address, (name, "secret")).create_token().secret
+        for name in ("carol", "dave")
+    }
     users = gateway.directory / "users"
-    users.write_text("".join(line for line in users.read_text().splitlines(keepends=True) if not line.startswith("carol")))
-    with Gateway(gateway.address, tokens["carol"]) as gone, Gateway(gateway.address, tokens["dave"]) as stays:
+    users.write_text(
+        "".join(
+            line
+            for line in users.read_text().splitlines(keepends=True)
+            if not line.startswith("carol")
+        )
+    )
+    with (
+        Gateway(gateway.address, tokens["carol"]) as gone,
+        Gateway(gateway.address, tokens["dave"]) as stays,
+    ):
         until(lambda: refused(gone.list_clusters, AuthenticationFailed))
         assert stays.list_clusters() == []
 
@@ -103,7 +121,9 @@ def test_a_token_made_by_a_token_outlives_it_by_nothing(gateway: GatewayProcess)
         assert alice.list_tokens() == []
 
 
-def test_a_link_to_a_dashboard_opens_once_whichever_edge_it_comes_to(gateway: GatewayProcess) -> None:
+def test_a_link_to_a_dashboard_opens_once_whichever_edge_it_comes_to(
+    gateway: GatewayProcess,
+) -> None:
     gateway.start("--Proxy.processes=2")
     carol = Gateway(gateway.address, ("carol", "secret"))
     with GatewayCluster("etl", gateway=carol):
@@ -111,7 +131,8 @@ def test_a_link_to_a_dashboard_opens_once_whichever_edge_it_comes_to(gateway: Ga
 
         def opens(_: int) -> int:
             parts = urlsplit(address)
-            connection = http.client.HTTPConnection(parts.netloc, timeout=20)  # a new one, which the kernel gives to either edge
+            # a new one, which the kernel gives to either edge
+            connection = http.client.HTTPConnection(parts.netloc, timeout=20)
             connection.request("GET", f"{parts.path}?{parts.query}")
             with contextlib.closing(connection):
                 return connection.getresponse().status
@@ -167,12 +188,22 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
     stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
     watch_all, follow = pb.WatchClustersRequest(), pb.StreamLogsRequest(name=name, follow=True)
     threads = {
-        "a watch by token": lambda: list(stub.WatchClusters(watch_all, metadata=(("authorization", bearer),))),
-        "a watch by password": lambda: list(stub.WatchClusters(watch_all, metadata=(("authorization", basic),))),
-        "followed logs": lambda: list(stub.StreamLogs(follow, metadata=(("authorization", basic),))),
+        "a watch by token": lambda: list(
+            stub.WatchClusters(watch_all, metadata=(("authorization", bearer),))
+        ),
+        "a watch by password": lambda: list(
+            stub.WatchClusters(watch_all, metadata=(("authorization", basic),))
+        ),
+        "followed logs": lambda: list(
+            stub.StreamLogs(follow, metadata=(("authorization", basic),))
+        ),
         "events over HTTP": lambda: lines(f"{gateway.address}/v1/watch", {"Authorization": bearer}),
-        "logs over HTTP": lambda: lines(f"{gateway.address}/v1/logs?follow=1&name={name}", {"Authorization": basic}),
-        "the dashboard": lambda: refused_page(opener, f"{gateway.address}/clusters/{cluster.uid}/status"),
+        "logs over HTTP": lambda: lines(
+            f"{gateway.address}/v1/logs?follow=1&name={name}", {"Authorization": basic}
+        ),
+        "the dashboard": lambda: refused_page(
+            opener, f"{gateway.address}/clusters/{cluster.uid}/status"
+        ),
         "the tunnel": lambda: until(lambda: tunnel.closed(), 90),
     }
     running = {what: ending(do) for what, do in threads.items()}
@@ -180,7 +211,13 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
     assert [what for what, (thread, _) in running.items() if not thread.is_alive()] == []
     removed_at = time.monotonic()
     users = gateway.directory / "users"
-    users.write_text("".join(line for line in users.read_text().splitlines(keepends=True) if not line.startswith("carol")))
+    users.write_text(
+        "".join(
+            line
+            for line in users.read_text().splitlines(keepends=True)
+            if not line.startswith("carol")
+        )
+    )
     lasted_s = {}
     for what, (thread, at) in running.items():
         thread.join(max(0.0, removed_at + 60 - time.monotonic()))

@@ -1,4 +1,5 @@
-"""What an administrator meets: mistakes told in one message, ports in use, files that cannot be used, a clean end."""
+"""What an administrator meets: mistakes told in one message, ports in use, files that cannot be
+used, a clean end."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ SLURM = "c.DaskGateway.backends = ['slurm']; c.SlurmBackend."
 
 def daskgateway(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run([sys.executable, "-m", "gateway", *words], capture_output=True, text=True, timeout=60, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,26 +35,52 @@ def daskgateway(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[s
     [
         ("c.ClusterConfig.worker_memry = '4 GiB'", "did you mean worker_memory?"),
         ("c.ClusterConfg.worker_memory = '4 GiB'", "did you mean ClusterConfig?"),
-        ("c.ClusterConfig.worker_memory = 'much'", "c.ClusterConfig.worker_memory: must be an amount of memory"),
+        (
+            "c.ClusterConfig.worker_memory = 'much'",
+            "c.ClusterConfig.worker_memory: must be an amount of memory",
+        ),
         ("c.DaskGateway.backends = ['lokal']", "did you mean local?"),
         ("c.PasswordAuthenticator.users = {'alice': 'secret'}", "daskgateway hash-password"),
         ("c.DaskGateway.address = '0.0.0.0'", "c.DaskGateway.address: must be host:port"),
-        ("c.DaskGateway.agent_address = 'http://gateway:8001'", "c.DaskGateway.agent_address: must be https://host:port"),
-        ("c.DaskGateway.agent_address = 'gateway:8001'", "c.DaskGateway.agent_address: must be https://host:port"),
-        ("c.DaskGateway.tls_cert = '/tmp/cert.pem'", "c.DaskGateway.tls_cert and tls_key: set both or none"),
+        (
+            "c.DaskGateway.agent_address = 'http://gateway:8001'",
+            "c.DaskGateway.agent_address: must be https://host:port",
+        ),
+        (
+            "c.DaskGateway.agent_address = 'gateway:8001'",
+            "c.DaskGateway.agent_address: must be https://host:port",
+        ),
+        (
+            "c.DaskGateway.tls_cert = '/tmp/cert.pem'",
+            "c.DaskGateway.tls_cert and tls_key: set both or none",
+        ),
         ("c.Proxy.max_connections = 'many'", "c.Proxy.max_connections"),
         (f"{SLURM}identity = 'user-token'", "c.SlurmBackend.rest_url: identity user-token needs"),
         (f"{SLURM}tag = 'a-b'", "c.SlurmBackend.tag: must match"),
-        (f"{SLURM}scheduler_settings = {{'tme_limit': '7-0'}}", "'tme_limit' of a job; did you mean time_limit?"),
-        (f"{SLURM}scheduler_settings = {{'time_limit': 'long'}}", "c.SlurmBackend.scheduler_settings: time_limit: 'long' is no time"),
+        (
+            f"{SLURM}scheduler_settings = {{'tme_limit': '7-0'}}",
+            "'tme_limit' of a job; did you mean time_limit?",
+        ),
+        (
+            f"{SLURM}scheduler_settings = {{'time_limit': 'long'}}",
+            "c.SlurmBackend.scheduler_settings: time_limit: 'long' is no time",
+        ),
         (f"{SLURM}time_limit = '2hours'", "c.SlurmBackend.time_limit: '2hours' is no time"),
-        (f"{SLURM}directives = ['--job-name=x']", "c.SlurmBackend.directives: --job-name is set by the gateway itself"),
-        (f"{SLURM}log_directory = '/x/{{usr}}'", "c.SlurmBackend.log_directory: {usr} is replaced by nothing"),
+        (
+            f"{SLURM}directives = ['--job-name=x']",
+            "c.SlurmBackend.directives: --job-name is set by the gateway itself",
+        ),
+        (
+            f"{SLURM}log_directory = '/x/{{usr}}'",
+            "c.SlurmBackend.log_directory: {usr} is replaced by nothing",
+        ),
         ("raise ValueError('oops')", "line 2: ValueError: oops"),
         ("c.Proxy.address = (", "line 2"),
     ],
 )
-def test_a_mistake_in_the_configuration_is_told_and_ends_with_code_2(tmp_path: pathlib.Path, line: str, words: str) -> None:
+def test_a_mistake_in_the_configuration_is_told_and_ends_with_code_2(
+    tmp_path: pathlib.Path, line: str, words: str
+) -> None:
     (tmp_path / "daskgateway_config.py").write_text(f"c = get_config()\n{line}\n")
     for command in ("check-config", "serve"):
         done = daskgateway(command, f"--DaskGateway.state_dir={tmp_path}/state", cwd=tmp_path)
@@ -98,17 +131,30 @@ def test_ports_in_use_and_unusable_databases_are_told(tmp_path: pathlib.Path) ->
             assert "Traceback" not in done.stderr
 
 
-def test_too_few_descriptors_are_told_with_the_number_that_is_needed(tmp_path: pathlib.Path) -> None:
+def test_too_few_descriptors_are_told_with_the_number_that_is_needed(
+    tmp_path: pathlib.Path,
+) -> None:
     gateway = GatewayProcess(tmp_path)
     words = [sys.executable, "-m", "gateway", "serve", "--config", str(gateway.config)]
     limited = ["/bin/sh", "-c", 'ulimit -n $1; shift; exec "$@"', "sh"]
     done = subprocess.run([*limited, "256", *words], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "the limit on open files is 256; c.DaskGateway.max_clusters = 10000 takes 20256, and with less than 384 nothing" in done.stderr
+    assert (
+        "the limit on open files is 256; c.DaskGateway.max_clusters = 10000 takes 20256, and with"
+        " less than 384 nothing" in done.stderr
+    )
     assert "Traceback" not in done.stderr
-    done = subprocess.run([*limited, "300", *words, "--DaskGateway.max_clusters=1"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*limited, "300", *words, "--DaskGateway.max_clusters=1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
-    assert "the limit on open files is 300; c.Proxy.max_connections = 15000 takes 30256, and with less than 384 nothing" in done.stderr
+    assert (
+        "the limit on open files is 300; c.Proxy.max_connections = 15000 takes 30256, and with"
+        " less than 384 nothing" in done.stderr
+    )
 
 
 def test_few_descriptors_are_told_while_it_serves(tmp_path: pathlib.Path) -> None:
@@ -116,8 +162,14 @@ def test_few_descriptors_are_told_while_it_serves(tmp_path: pathlib.Path) -> Non
     gateway.start(before=["/bin/sh", "-c", 'ulimit -n 1000; exec "$@"', "sh"])
     assert gateway.stop() == 0
     log = (tmp_path / "server.log").read_text()
-    assert "the limit on open files, 1000, permits 372 clusters; c.DaskGateway.max_clusters = 10000 takes 20256: raise it" in log
-    assert "the limit on open files, 1000, permits 372 connections; c.Proxy.max_connections = 15000 takes 30256: raise it" in log
+    assert (
+        "the limit on open files, 1000, permits 372 clusters; c.DaskGateway.max_clusters = 10000"
+        " takes 20256: raise it" in log
+    )
+    assert (
+        "the limit on open files, 1000, permits 372 connections; c.Proxy.max_connections = 15000"
+        " takes 30256: raise it" in log
+    )
 
 
 def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathlib.Path) -> None:
@@ -126,7 +178,8 @@ def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathli
 
     gateway = GatewayProcess(tmp_path)
     (tmp_path / "state").mkdir(mode=0o700)
-    (tmp_path / "state" / "listener.port").touch()  # cut short, as when the machine went down while it was written
+    # cut short, as when the machine went down while it was written
+    (tmp_path / "state" / "listener.port").touch()
     gateway.start()
     made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("lives-on")
     Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
@@ -174,13 +227,25 @@ def test_an_edge_run_by_hand_serves_as_well(tmp_path: pathlib.Path) -> None:
         f"--Proxy.state_dir={tmp_path}/edge",
     ]
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "gateway", "proxy", "--config", str(gateway.config), "--ready-fd", str(writing), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "proxy",
+        "--config",
+        str(gateway.config),
+        "--ready-fd",
+        str(writing),
+        *words,
+    ]
     edge = subprocess.Popen(command, pass_fds=[writing])
     os.close(writing)
     with os.fdopen(reading) as ready:
         assert ready.readline() == f"ready 127.0.0.1:{port}\n"
     with (
-        GatewayCluster(gateway=Gateway(f"http://127.0.0.1:{port}", auth=(USER, PASSWORD)), n_workers=1) as cluster,
+        GatewayCluster(
+            gateway=Gateway(f"http://127.0.0.1:{port}", auth=(USER, PASSWORD)), n_workers=1
+        ) as cluster,
         Client(cluster) as client,
     ):
         assert client.submit(sum, [1, 2]).result(timeout=40) == 3
@@ -198,11 +263,16 @@ def test_an_edge_that_was_begun_early_and_is_not_needed_ends_by_itself() -> None
 
 def test_a_server_that_starts_no_edge_leaves_none_behind(tmp_path: pathlib.Path) -> None:
     gateway = GatewayProcess(tmp_path)
-    gateway.config.write_text(gateway.config.read_text() + "c.DaskGateway.start_proxy = False\nc.Proxy.address = '127.0.0.1:1'\n")
+    gateway.config.write_text(
+        gateway.config.read_text()
+        + "c.DaskGateway.start_proxy = False\nc.Proxy.address = '127.0.0.1:1'\n"
+    )
     gateway.start()
     try:
         assert gateway.process is not None
-        children = pathlib.Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text()
+        children = pathlib.Path(
+            f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children"
+        ).read_text()
         assert children == ""
     finally:
         gateway.stop()

@@ -1,4 +1,5 @@
-"""The main job from end to end on a real Slurm: jobs really run schedulers and workers, and clients compute through the edge."""
+"""The main job from end to end on a real Slurm: jobs really run schedulers and workers, and clients
+compute through the edge."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ c.ClusterConfig.worker_memory = '500 MiB'
 c.ClusterConfig.max_workers = 40
 from gateway.options import Integer, Select
 c.ClusterConfig.options = [Select('partition', ('p', 'down'), 'p'), Integer('time_limit', 600, minimum=1, maximum=6000)]
-"""
+"""  # noqa: E501
 # A command that does its work and is slow to say so, while a file says it should be.
 SLOW = '#!/bin/sh\n{command} "$@"; code=$?\n[ -e {switch} ] && sleep 60\nexit $code\n'
 
@@ -59,9 +60,13 @@ def slow(slurm: Slurm) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def served(slurm: Slurm, slow: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def served(
+    slurm: Slurm, slow: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
     """A gateway that serves clusters on Slurm."""
-    more = SETTINGS.format(root=str(slurm.directory / "gateway"), commands=str(slow.parent / "commands"))
+    more = SETTINGS.format(
+        root=str(slurm.directory / "gateway"), commands=str(slow.parent / "commands")
+    )
     gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), *more.splitlines())
     gateway.start()
     yield gateway
@@ -87,9 +92,20 @@ def elements(slurm: Slurm, uid: str, *states: str) -> list[str]:
 
 def block(slurm: Slurm) -> None:
     """Take every CPU, and let another job wait for them."""
-    words = ["sbatch", "--parsable", "--job-name=blocker", "--output=/dev/null", "--chdir=/", "--mem=10", f"--cpus-per-task={CPUS}"]
+    words = [
+        "sbatch",
+        "--parsable",
+        "--job-name=blocker",
+        "--output=/dev/null",
+        "--chdir=/",
+        "--mem=10",
+        f"--cpus-per-task={CPUS}",
+    ]
     slurm.command(*words, f"--array=1-{NODES}", "--wrap", "sleep 600")
-    until(lambda: sum("blocker" in line for line in slurm.jobs("RUNNING")) == NODES, "every node is taken")
+    until(
+        lambda: sum("blocker" in line for line in slurm.jobs("RUNNING")) == NODES,
+        "every node is taken",
+    )
     slurm.command(*words, "--priority=4000", "--wrap", "sleep 600")
 
 
@@ -115,10 +131,18 @@ def test_the_main_job_on_slurm(served: GatewayProcess, slurm: Slurm, user: Gatew
         client.wait_for_workers(2, timeout=30)
         victim, survivor = elements(slurm, uid)
         slurm.command("scancel", victim)
-        until(lambda: victim not in elements(slurm, uid) and len(elements(slurm, uid, "RUNNING")) == 2, "a killed worker is replaced")
+        until(
+            lambda: (
+                victim not in elements(slurm, uid) and len(elements(slurm, uid, "RUNNING")) == 2
+            ),
+            "a killed worker is replaced",
+        )
         slurm.command("scontrol", "requeue", survivor)
         until(lambda: elements(slurm, uid, "PENDING") == [survivor], "it is back in the queue")
-        until(lambda: "1 worker waits in the queue" in show(served, "etl"), "its user sees that it waits")
+        until(
+            lambda: "1 worker waits in the queue" in show(served, "etl"),
+            "its user sees that it waits",
+        )
         assert len(elements(slurm, uid)) == 2  # it is waited for, not replaced
         slurm.command("scontrol", "update", f"JobId={survivor}", "StartTime=now")
         client.wait_for_workers(2, timeout=60)
@@ -140,10 +164,14 @@ def test_the_main_job_on_slurm(served: GatewayProcess, slurm: Slurm, user: Gatew
 def show(served: GatewayProcess, name: str) -> str:
     """Return what the command shows a user of a cluster."""
     words = [sys.executable, "-m", "gateway", "clusters", "show", name]
-    return subprocess.run(words, env=served.environment(), capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        words, env=served.environment(), capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
-def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(served: GatewayProcess, slurm: Slurm, user: Gateway) -> None:
+def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(
+    served: GatewayProcess, slurm: Slurm, user: Gateway
+) -> None:
     block(slurm)
     made = user.submit("patient", workers=1)
     seen: list[str] = []
@@ -170,7 +198,11 @@ def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(served: Ga
         "cluster.close()\n"
     )
     waiting = subprocess.Popen(
-        [sys.executable, "-u", "-c", program], env=served.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-c", program],
+        env=served.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert waiting.stdout is not None
     assert "position 2 in the queue" in waiting.stdout.readline()
@@ -202,15 +234,23 @@ def test_a_server_killed_between_submission_and_record_finds_its_jobs_again(
     slow.unlink()
     served.start()
     again = Gateway(served.address, auth=(USER, PASSWORD))
-    until(lambda: again.get_cluster("adopted").status.worker_groups["default"].running == 3, "all workers are known")
+    until(
+        lambda: again.get_cluster("adopted").status.worker_groups["default"].running == 3,
+        "all workers are known",
+    )
     assert len(submitted(f"-{made.uid}-s")) == 1
     assert len(submitted(f"-{made.uid}-w-")) == 3
     shutil.rmtree(slurm.directory / "gateway" / "logs" / made.uid)  # stopping needs no directory
     again.stop_cluster("adopted")
-    assert again.wait(f"{USER}/{made.uid}", ("STOPPED",), timeout_s=60).status.reason == "STOP_REQUESTED"
+    assert (
+        again.wait(f"{USER}/{made.uid}", ("STOPPED",), timeout_s=60).status.reason
+        == "STOP_REQUESTED"
+    )
 
 
-def test_slurm_that_does_not_answer_fails_nobody(served: GatewayProcess, slurm: Slurm, user: Gateway) -> None:
+def test_slurm_that_does_not_answer_fails_nobody(
+    served: GatewayProcess, slurm: Slurm, user: Gateway
+) -> None:
     with GatewayCluster("steady", gateway=user, n_workers=1) as cluster, Client(cluster) as client:
         client.wait_for_workers(1, timeout=60)
         slurm.stop_controller()
@@ -225,10 +265,19 @@ def test_slurm_that_does_not_answer_fails_nobody(served: GatewayProcess, slurm: 
         assert len(elements(slurm, cluster.uid)) == 2
 
 
-def test_options_of_the_administrator_reach_slurm_and_refusals_reach_the_user(served: GatewayProcess, slurm: Slurm, user: Gateway) -> None:
+def test_options_of_the_administrator_reach_slurm_and_refusals_reach_the_user(
+    served: GatewayProcess, slurm: Slurm, user: Gateway
+) -> None:
     made = user.submit("waits", options={"partition": "down", "time_limit": 17})
-    until(lambda: "the partition is down (PartitionDown)" in " ".join(show(served, "waits").split()), "the reason is shown")
-    (line,) = [line for line in slurm.command("squeue", "-h", "-o", "%l %P %k %j").splitlines() if made.uid in line]
+    until(
+        lambda: "the partition is down (PartitionDown)" in " ".join(show(served, "waits").split()),
+        "the reason is shown",
+    )
+    (line,) = [
+        line
+        for line in slurm.command("squeue", "-h", "-o", "%l %P %k %j").splitlines()
+        if made.uid in line
+    ]
     assert line.startswith(f"17:00 down dask for {USER} ")
     user.stop_cluster("waits")
     user.wait(f"{USER}/{made.uid}", ("STOPPED",), timeout_s=30)
@@ -236,7 +285,9 @@ def test_options_of_the_administrator_reach_slurm_and_refusals_reach_the_user(se
     assert plain["partition"] == "p"
 
 
-def test_a_worker_that_outgrows_its_memory_says_so(served: GatewayProcess, slurm: Slurm, user: Gateway) -> None:
+def test_a_worker_that_outgrows_its_memory_says_so(
+    served: GatewayProcess, slurm: Slurm, user: Gateway
+) -> None:
     with GatewayCluster("greedy", gateway=user, n_workers=1) as cluster, Client(cluster) as client:
         client.wait_for_workers(1, timeout=60)
 
@@ -248,6 +299,9 @@ def test_a_worker_that_outgrows_its_memory_says_so(served: GatewayProcess, slurm
         client.submit(grow, retries=0)
 
         def told() -> bool:
-            return any(event.reason == "WORKER_LOST" and "killed for memory" in event.message for event in user.events(cluster.uid))
+            return any(
+                event.reason == "WORKER_LOST" and "killed for memory" in event.message
+                for event in user.events(cluster.uid)
+            )
 
         until(told, "the end is told with its reason")

@@ -11,7 +11,10 @@ from typing import NoReturn
 import pytest
 
 _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-PATH = os.environ.get("PATH", "") + f":/usr/sbin:/sbin:/usr/local/sbin:{_CACHE}/daskgateway/parts/node_modules/.bin"
+PATH = (
+    os.environ.get("PATH", "")
+    + f":/usr/sbin:/sbin:/usr/local/sbin:{_CACHE}/daskgateway/parts/node_modules/.bin"
+)
 
 
 def program(name: str, install: str) -> str:
@@ -30,8 +33,8 @@ def missing(what: str, install: str) -> NoReturn:
 def executable(path: pathlib.Path, text: str) -> None:
     """Make a program that can be run at once; one that is there is replaced.
 
-    Not by this process itself: what another thread forks meanwhile would have the file open for a moment too, and what is open for writing
-    cannot be run ("Text file busy").
+    Not by this process itself: what another thread forks meanwhile would have the file open for a
+    moment too, and what is open for writing cannot be run ("Text file busy").
     """
     words = ["/bin/sh", "-c", 'rm -f "$1" && cat >"$1" && chmod 755 "$1"', "sh", str(path)]
     subprocess.run(words, input=text, text=True, check=True)
@@ -40,6 +43,7 @@ def executable(path: pathlib.Path, text: str) -> None:
 def as_account(uid: int, gid: int) -> list[str]:
     """Return the words before a command that is to run as an account.
 
-    Not subprocess's own `user`: with it a child is forked, not vforked, and gRPC's fork handlers crash children while its threads work.
+    Not subprocess's own `user`: with it a child is forked, not vforked, and gRPC's fork handlers
+    crash children while its threads work.
     """
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--"]

@@ -1,4 +1,5 @@
-"""Recorded cases of a real OpenPBS 23.06: what a command was, and what came of it. tests/parts/pbs_cases/ holds those that tests use."""
+"""Recorded cases of a real OpenPBS 23.06: what a command was, and what came of it.
+tests/parts/pbs_cases/ holds those that tests use."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Case:
 
     @property
     def blocks(self) -> list[str]:
-        """The jobs of any answer of the release, each as the text that was printed for it, without the comma behind."""
+        """The jobs of any answer of the release, each as the text that was printed for it, without
+        the comma behind."""
         found: list[list[str]] = []
         for line in self.out.split("\n"):
             if line.startswith('        "'):
@@ -48,7 +50,9 @@ def case(name: str) -> Case:
     told: Mapping[str, Any] = json.loads((DIRECTORY / f"{name}.json").read_text())
     raw = told.get("stdout_base64")
     out = base64.b64decode(raw).decode(errors="replace") if raw else told["stdout"]
-    return Case(name, tuple(told["cmd"]), told["rc"], out, told["stderr"], bool(told.get("server_died")))
+    return Case(
+        name, tuple(told["cmd"]), told["rc"], out, told["stderr"], bool(told.get("server_died"))
+    )
 
 
 def names(prefix: str = "") -> list[str]:

@@ -1,4 +1,5 @@
-"""What `qsub`, `qstat` and `qdel` of the stand-in are: a script that asks the stand-in's server and prints what it says.
+"""What `qsub`, `qstat` and `qdel` of the stand-in are: a script that asks the stand-in's server and
+prints what it says.
 
 Runs without site packages; the first line and SOCKET are filled in by pbs_replay.
 """
@@ -26,7 +27,9 @@ def main() -> int:
         try:
             connection.connect(SOCKET)
         except OSError:
-            sys.stderr.write(f"Connection refused\n{command}: cannot connect to server pbs-hos (errno=15010)\n")
+            sys.stderr.write(
+                f"Connection refused\n{command}: cannot connect to server pbs-hos (errno=15010)\n"
+            )
             return 255
         connection.sendall(json.dumps(asked).encode() + b"\n")
         with connection.makefile("rb") as stream:

@@ -1,7 +1,9 @@
-"""A stand-in for OpenPBS made of recorded cases: its own qsub, qstat and qdel, whose jobs really run on this machine.
+"""A stand-in for OpenPBS made of recorded cases: its own qsub, qstat and qdel, whose jobs really
+run on this machine.
 
-It answers as release 23.06 was recorded to, and when told to also wrongly, slowly, never, or as when its server has crashed. No real
-server stands behind it: what was never recorded is not known here.
+It answers as release 23.06 was recorded to, and when told to also wrongly, slowly, never, or as
+when its server has crashed. No real server stands behind it: what was never recorded is not known
+here.
 """
 
 from __future__ import annotations
@@ -25,7 +27,18 @@ from typing import Any
 from tests.parts import executable
 from tests.parts.pbs_cases import case
 from tests.parts.pbs_state import SERVER, Job, Machine, Part
-from tests.parts.pbs_words import Reply, block, hours, kept_by_client, parse, parse_range, plain, printed, recorded, records
+from tests.parts.pbs_words import (
+    Reply,
+    block,
+    hours,
+    kept_by_client,
+    parse,
+    parse_range,
+    plain,
+    printed,
+    recorded,
+    records,
+)
 
 CLIENT = pathlib.Path(__file__).with_name("pbs_client.py")
 ID = re.compile(r"(\d+)(?:\[([\d,:-]*)\])?(?:\.([\w.-]+))?")
@@ -54,19 +67,23 @@ class PbsReplay:
         self.delays_s: dict[str, float] = {}  # command → how long it takes
         self.hanging: set[str] = set()  # commands that do nothing and never answer
         self.losing: set[str] = set()  # commands that do what they are told, and never answer
-        self.canned: dict[str, list[Reply]] = {}  # command → answers that are given first, instead of its own
+        # command → answers that are given first, instead of its own
+        self.canned: dict[str, list[Reply]] = {}
         self.fixed: dict[str, Reply] = {}  # command → what it answers, as long as it is set
         self.foreign: list[str] = []  # other users' jobs, as the text that was printed for them
-        self.liars: dict[str, list[str]] = {}  # the same by identifier, with what they make qstat tell of other jobs behind them
+        # the same by identifier, with what they make qstat tell of other jobs behind them
+        self.liars: dict[str, list[str]] = {}
         self.crashed = False
         self.max_array_size = 10000
         self.everybody = True  # query_other_jobs: whether users see the jobs of others
         self.tells = True  # whether users may ask how the server is set up
-        self.empty = False  # lists no job, as a server does that has not read them yet, though it counts them
+        # lists no job, as a server does that has not read them yet, though it counts them
+        self.empty = False
         self.accounts: dict[int, str] = {}  # uid → name, where the machine's own is not meant
         self.roots = True  # whether root may submit: no server allows it unless acl_roots is set
         self._released = threading.Event()
-        self._socket = pathlib.Path(tempfile.mkdtemp(prefix="pbs-")) / "s"  # elsewhere: its path must be short
+        # elsewhere: its path must be short
+        self._socket = pathlib.Path(tempfile.mkdtemp(prefix="pbs-")) / "s"
         self._socket.parent.chmod(0o755)
         self.bin = directory / "bin"
         self._install()
@@ -79,11 +96,14 @@ class PbsReplay:
         self._server = socketserver.ThreadingUnixStreamServer(str(self._socket), Handler)
         self._server.daemon_threads = True
         self._socket.chmod(0o777)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def _install(self) -> None:
         self.bin.mkdir()
-        python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable  # rather one that every account may run
+        # rather one that every account may run
+        python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
         text = CLIENT.read_text().replace('SOCKET = ""', f"SOCKET = {str(self._socket)!r}")
         for command in ("qsub", "qstat", "qdel"):
             path = self.bin / command
@@ -98,7 +118,8 @@ class PbsReplay:
         shutil.rmtree(self._socket.parent)
 
     def restart(self) -> None:
-        """Come back after a crash: waiting jobs are there still, and the next numbers jump to the next thousand."""
+        """Come back after a crash: waiting jobs are there still, and the next numbers jump to the
+        next thousand."""
         self.crashed = False
         self.machine.next_number = -(-(self.machine.next_number + 1) // 1000) * 1000
 
@@ -124,9 +145,14 @@ class PbsReplay:
         return job, job.parts[int(match[2]) if match[2] else None]
 
     def shown(self) -> str:
-        """Return what every user sees: the words and variables of commands, and what qstat tells of all jobs."""
+        """Return what every user sees: the words and variables of commands, and what qstat tells of
+        all jobs."""
         with self.machine.lock:
-            told = [block(*one) for job in self.machine.jobs.values() for one in records(job, parts=True)]
+            told = [
+                block(*one)
+                for job in self.machine.jobs.values()
+                for one in records(job, parts=True)
+            ]
         return "\n".join([*(f"{call.argv} {call.environment}" for call in self.calls), *told])
 
     def commands(self, name: str) -> list[Call]:
@@ -136,7 +162,9 @@ class PbsReplay:
     def _handle(self, line: bytes, stream: Any) -> None:
         asked = json.loads(line)
         command, argv = asked["command"], asked["argv"]
-        self.calls.append(Call(command, tuple(argv), asked["environment"], asked["uid"], asked["stdin"]))
+        self.calls.append(
+            Call(command, tuple(argv), asked["environment"], asked["uid"], asked["stdin"])
+        )
         if command in self.hanging:
             self._released.wait()
             return
@@ -146,7 +174,13 @@ class PbsReplay:
         elif command in self.fixed:
             reply = self.fixed[command]
         elif self.crashed:
-            reply = recorded({"qstat": "690-qstat-server-down", "qsub": "692-qsub-server-down", "qdel": "693-qdel-server-down"}[command])
+            reply = recorded(
+                {
+                    "qstat": "690-qstat-server-down",
+                    "qsub": "692-qsub-server-down",
+                    "qdel": "693-qdel-server-down",
+                }[command]
+            )
         else:
             user = self.accounts.get(asked["uid"]) or pwd.getpwuid(asked["uid"]).pw_name
             with self.machine.lock:
@@ -159,7 +193,9 @@ class PbsReplay:
         except (BrokenPipeError, ConnectionResetError):
             return  # whoever asked has lost patience
 
-    def _answer(self, command: str, argv: Sequence[str], asked: Mapping[str, Any], user: str) -> Reply:
+    def _answer(
+        self, command: str, argv: Sequence[str], asked: Mapping[str, Any], user: str
+    ) -> Reply:
         if command == "qsub":
             return self._qsub(argv, asked, user)
         return self._qstat(argv, user) if command == "qstat" else self._qdel(argv, user)
@@ -175,13 +211,24 @@ class PbsReplay:
         number = self.machine.next_number
         self.machine.next_number += 1
         script = self.machine.spool / f"{number}.SC"
-        script.write_text(pathlib.Path(asked["cwd"], operands[0]).read_text() if operands else asked["stdin"])
+        script.write_text(
+            pathlib.Path(asked["cwd"], operands[0]).read_text() if operands else asked["stdin"]
+        )
         script.chmod(0o700)
         if os.getuid() == 0:
             os.chown(script, asked["uid"], -1)
         indices = parse_range(options["J"][-1]) if "J" in options else [None]
-        job = Job(number, "J" in options, name, user, queue, " ".join(argv), str(script), asked["uid"])
-        job.cpus = next((int(found[1]) for text in options.get("l", []) if (found := re.search(r"ncpus=(\d+)", text))), 1)
+        job = Job(
+            number, "J" in options, name, user, queue, " ".join(argv), str(script), asked["uid"]
+        )
+        job.cpus = next(
+            (
+                int(found[1])
+                for text in options.get("l", [])
+                if (found := re.search(r"ncpus=(\d+)", text))
+            ),
+            1,
+        )
         job.output = options.get("o", [""])[-1]
         job.parts = {index: Part(index) for index in indices}
         self.machine.add(job)
@@ -191,9 +238,15 @@ class PbsReplay:
         if "?" in options:
             return recorded("122-qsub-unknown-option")
         if not NAME.fullmatch(name):
-            return recorded("14b-qsub-name-chars") if len(name) < 231 else recorded("133-qsub-name-len-231")
+            return (
+                recorded("14b-qsub-name-chars")
+                if len(name) < 231
+                else recorded("133-qsub-name-len-231")
+            )
         if queue not in self.machine.queues:
-            return recorded("118-qsub-queue-not-enabled" if queue == "closed" else "104-qsub-unknown-queue")
+            return recorded(
+                "118-qsub-queue-not-enabled" if queue == "closed" else "104-qsub-unknown-queue"
+            )
         if any("foo=" in text for text in options.get("l", [])):
             return recorded("106-qsub-unknown-resource-in-select")
         if queue == "short" and any(hours(text) > 1 for text in options.get("l", [])):
@@ -218,13 +271,29 @@ class PbsReplay:
         if "-B" in flags and not self.tells:
             return 159, "", "qstat: Unauthorized Request\n"
         if "-B" in flags:
-            text = case("657-qstat-B" if self.machine.history else "910-qstat-B-history-never-set").out
-            text = re.sub(r'"state_count":"[^"]*"', f'"state_count":"{self.machine.counts()}"', text)
-            return 0, text.replace('"query_other_jobs":"True"', f'"query_other_jobs":"{self.everybody}"'), ""
+            text = case(
+                "657-qstat-B" if self.machine.history else "910-qstat-B-history-never-set"
+            ).out
+            text = re.sub(
+                r'"state_count":"[^"]*"', f'"state_count":"{self.machine.counts()}"', text
+            )
+            return (
+                0,
+                text.replace('"query_other_jobs":"True"', f'"query_other_jobs":"{self.everybody}"'),
+                "",
+            )
         if "-Q" in flags:
-            queues = re.findall(r'^        "(\w+)":\{.*?^        \}', case("654-qstat-Q").out, re.MULTILINE | re.DOTALL)
+            queues = re.findall(
+                r'^        "(\w+)":\{.*?^        \}',
+                case("654-qstat-Q").out,
+                re.MULTILINE | re.DOTALL,
+            )
             if operands != ["short"]:
-                return recorded("656-qstat-Q-unknown") if not set(operands) <= {*queues, *self.machine.queues} else (0, "{}", "")
+                return (
+                    recorded("656-qstat-Q-unknown")
+                    if not set(operands) <= {*queues, *self.machine.queues}
+                    else (0, "{}", "")
+                )
             return recorded("655-qstat-Q-one")
         if "-f" not in flags:
             return recorded("235-qstat-F-json-without-f")
@@ -244,7 +313,12 @@ class PbsReplay:
         code = errors[-1][0] if errors else 0
         complaints = "".join(f"{words}\n" for _, words in errors)
         foreign = [] if operands else list(self.foreign)
-        foreign += [text for word, texts in self.liars.items() if word in operands or not operands for text in texts]
+        foreign += [
+            text
+            for word, texts in self.liars.items()
+            if word in operands or not operands
+            for text in texts
+        ]
         if json_wished:
             return code, printed([block(*told) for told in blocks] + foreign), complaints
         return code, "".join(plain(*told) for told in blocks), complaints
@@ -267,7 +341,13 @@ class PbsReplay:
         if job is None or job.array != (match[2] is not None):
             errors.append((153, f"qstat: Unknown Job Id {full}"))
         elif job.over and not old:
-            errors.append((35, f"qstat: {full} Job has finished, use -x or -H to obtain historical job information"))
+            errors.append(
+                (
+                    35,
+                    f"qstat: {full} Job has finished, use -x or -H to obtain historical job"
+                    f" information",
+                )
+            )
         elif self.everybody or job.owner == user:  # else rc 0 and no job (case 240)
             blocks += records(job, parts)
 
@@ -289,14 +369,17 @@ class PbsReplay:
             elif job.owner != user:
                 return recorded("507-qdel-other-users")
             elif match[2]:
-                known.append((word, job, [job.parts[index] for index in parse_range(match[2])], False))
+                known.append(
+                    (word, job, [job.parts[index] for index in parse_range(match[2])], False)
+                )
             else:
                 known.append((word, job, job.remaining(), True))
         for _, job, parts, whole in known:
             self.machine.delete(job, parts, user, whole)
         mixed = len({(job.number if job.array else 0, whole) for _, job, _, whole in known}) > 1
         if (unknown and len(argv) > 1) or len(set(argv)) != len(argv) or mixed:
-            self.crashed = True  # cases 466 and 503; what nobody has tried counts as what has crashed
+            # cases 466 and 503; what nobody has tried counts as what has crashed
+            self.crashed = True
             return recorded("503-qdel-many-one-unknown")
         if unknown:
             return 153, "", f"qdel: Unknown Job Id {unknown[0]}\n"

@@ -1,6 +1,8 @@
-"""The jobs of the stand-in for a PBS server: they run as processes of this machine, and end as those of a real server do.
+"""The jobs of the stand-in for a PBS server: they run as processes of this machine, and end as
+those of a real server do.
 
-What it knows of real servers are the recorded cases: comments, substates and exit statuses are theirs. Knows no command line.
+What it knows of real servers are the recorded cases: comments, substates and exit statuses are
+theirs. Knows no command line.
 """
 
 from __future__ import annotations
@@ -84,7 +86,13 @@ class Machine:
         self.jobs: dict[int, Job] = {}
         self.history = True
         self.scheduling = True
-        self.queues: dict[str, bool] = {"workq": True, "long": True, "short": True, "stopped": False}  # name → started
+        # name → started
+        self.queues: dict[str, bool] = {
+            "workq": True,
+            "long": True,
+            "short": True,
+            "stopped": False,
+        }
         self.kill_delay_s = 2.0
         self.next_number = 1000
         self.environment: dict[str, str] = {}  # added to that of every job
@@ -102,10 +110,18 @@ class Machine:
                 yield job, part
 
     def counts(self) -> str:
-        """Return how many there are in each state, as the server says it; what its history has is not counted."""
+        """Return how many there are in each state, as the server says it; what its history has is
+        not counted."""
         states = [part.state for job, part in self.parts() if not job.over]
         begun = sum(1 for job in self.jobs.values() if job.began and not job.over)
-        numbers = {"Transit": 0, "Queued": states.count("Q"), "Held": 0, "Waiting": 0, "Running": states.count("R"), "Exiting": 0}
+        numbers = {
+            "Transit": 0,
+            "Queued": states.count("Q"),
+            "Held": 0,
+            "Waiting": 0,
+            "Running": states.count("R"),
+            "Exiting": 0,
+        }
         return "".join(f"{name}:{number} " for name, number in {**numbers, "Begun": begun}.items())
 
     def free(self) -> int:
@@ -121,7 +137,10 @@ class Machine:
             if part.state != "Q" or job.held:
                 continue
             if job.cpus > self.cpus:
-                why = f"Can Never Run: Insufficient amount of resource: ncpus (R: {job.cpus} A: {self.cpus} T: {self.cpus})"
+                why = (
+                    f"Can Never Run: Insufficient amount of resource: ncpus (R: {job.cpus} A:"
+                    f" {self.cpus} T: {self.cpus})"
+                )
             elif not self.queues[job.queue]:
                 why = "Not Running: Queue not started."
             elif job.cpus > self.free():
@@ -185,7 +204,13 @@ class Machine:
 
     def _ended(self, job: Job, part: Part, code: int) -> None:
         if part.requeued and not part.deleting:
-            part.state, part.substate, part.status, part.comment, part.requeued = "Q", 10, -11, job.began, False
+            part.state, part.substate, part.status, part.comment, part.requeued = (
+                "Q",
+                10,
+                -11,
+                job.began,
+                False,
+            )
             if part.lost:
                 part.status, part.comment, part.lost = None, "", False
                 part.runs = 0 if job.array else part.runs
@@ -197,17 +222,21 @@ class Machine:
         elif part.deleting:
             part.status, part.substate, words = 271, 91, ""
         else:
-            part.substate, words = (92, " and finished") if part.status == 0 else (93, " and failed")
+            part.substate, words = (
+                (92, " and finished") if part.status == 0 else (93, " and failed")
+            )
         part.comment += words
         part.state = "X" if job.array else "F"
-        if job.array and not self.history:  # case 912: the server has forgotten the part, and how it ended
+        # case 912: the server has forgotten the part, and how it ended
+        if job.array and not self.history:
             part.comment, part.substate, part.status, part.runs = "Subjob finished", 70, 1, 0
         if job.output and job.output != "/dev/null":
             (self.spool / f"{job.id(part)}.OU").rename(job.output)
         self._settle(job)
 
     def _settle(self, job: Job) -> None:
-        """End a job of which nothing is left. The parts of an array that was deleted lose what they ended with (case 447)."""
+        """End a job of which nothing is left. The parts of an array that was deleted lose what they
+        ended with (case 447)."""
         if job.remaining():
             return
         job.over = True
@@ -234,7 +263,11 @@ class Machine:
                 timer.start()
             elif part.process is None and part.state not in ENDED:
                 part.state, part.substate = ("X", 70) if job.array else ("F", 91)
-                part.comment = "Subjob finished" if job.array else part.comment and f"{part.comment} and terminated"
+                part.comment = (
+                    "Subjob finished"
+                    if job.array
+                    else part.comment and f"{part.comment} and terminated"
+                )
         self._settle(job)
         self.schedule()
 
@@ -253,9 +286,11 @@ class Machine:
             _signal(part.process, signal.SIGKILL)
 
     def restart_while_starting(self, *jobs: Job) -> None:
-        """Put jobs back as a server does that is killed just after it sent them to their node, and started again (cases 920 to 922).
+        """Put jobs back as a server does that is killed just after it sent them to their node, and
+        started again (cases 920 to 922).
 
-        Whether they may be rerun or not; parts of arrays are then told of as if they had never been sent.
+        Whether they may be rerun or not; parts of arrays are then told of as if they had never been
+        sent.
         """
         with self.lock:
             self.scheduling = False
@@ -269,7 +304,9 @@ class Machine:
     def wait_for(self, holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until something holds of the jobs."""
         with self.lock:
-            assert self.changed.wait_for(holds, timeout_s), [(job.id(part), part.state, part.comment) for job, part in self.parts()]
+            assert self.changed.wait_for(holds, timeout_s), [
+                (job.id(part), part.state, part.comment) for job, part in self.parts()
+            ]
 
     def wait_change(self, timeout_s: float = 0.2) -> None:
         """Wait until something changes, but not for long."""
@@ -290,12 +327,25 @@ class Machine:
 def _words(script: str) -> list[str]:
     """Return the words that run a script, by what its first line names.
 
-    It is read, not run: whatever was forked while it was written has it open for a moment, and what is open for writing cannot be run.
+    It is read, not run: whatever was forked while it was written has it open for a moment, and what
+    is open for writing cannot be run.
     """
     with open(script) as file:
         first = file.readline()
-    interpreter, _, argument = first.removeprefix("#!").strip().partition(" ") if first.startswith("#!") else ("/bin/sh", "", "")
-    return ["/bin/sh", "-c", 'exec "$@"', "sh", interpreter, *([argument] if argument else []), script]
+    interpreter, _, argument = (
+        first.removeprefix("#!").strip().partition(" ")
+        if first.startswith("#!")
+        else ("/bin/sh", "", "")
+    )
+    return [
+        "/bin/sh",
+        "-c",
+        'exec "$@"',
+        "sh",
+        interpreter,
+        *([argument] if argument else []),
+        script,
+    ]
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -1,4 +1,5 @@
-"""What the stand-in for PBS reads and prints: words of commands, and what qstat tells of jobs, out of recorded cases."""
+"""What the stand-in for PBS reads and prints: words of commands, and what qstat tells of jobs, out
+of recorded cases."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ WITH_VALUE = "aAcCeJjklMmNoPpqrSuvW"  # options of qsub that take a value
 
 
 def kept_by_client(argv: Sequence[str]) -> list[str]:
-    """Return what qdel's own client leaves of its words: it joins the ranges of one array, and loses some (cases 901 to 909).
+    """Return what qdel's own client leaves of its words: it joins the ranges of one array, and
+    loses some (cases 901 to 909).
 
-    Of three it keeps two. One that stands before a range with a step is lost; any other with a step nobody has tried, so it counts as lost.
+    Of three it keeps two. One that stands before a range with a step is lost; any other with a step
+    nobody has tried, so it counts as lost.
     """
     ranges: dict[str, list[str]] = {}
     for word in argv:
@@ -27,7 +30,9 @@ def kept_by_client(argv: Sequence[str]) -> list[str]:
             ranges.setdefault(array, []).append(word)
     lost: set[str] = set()
     for words in ranges.values():
-        lost |= set(words[:-1] if len(words) > 1 and any(":" in word for word in words) else words[2:])
+        lost |= set(
+            words[:-1] if len(words) > 1 and any(":" in word for word in words) else words[2:]
+        )
     return [word for word in argv if word not in lost]
 
 
@@ -68,7 +73,8 @@ def parse_range(text: str) -> list[int | None]:
 
 
 def records(job: Job, parts: bool) -> list[tuple[str, dict[str, Any]]]:
-    """Return what qstat tells of a job, with the parts of an array if wished: recorded jobs with this one's values."""
+    """Return what qstat tells of a job, with the parts of an array if wished: recorded jobs with
+    this one's values."""
     if not job.array:
         return [_record(job, part, _template(job, part)) for part in job.parts.values()]
     array = dict(case("421-qstat-array-t").jobs["0[].pbs-host"])
@@ -78,36 +84,68 @@ def records(job: Job, parts: bool) -> list[tuple[str, dict[str, Any]]]:
     array |= _common(job, job.id())
     array |= {
         "job_state": "F" if job.over else "H" if job.held else "B" if began else "Q",
-        "substate": (91 if job.deleted else 93 if any(codes) else 92) if job.over else 70 if began else 10,
-        "comment": job.began + (" and terminated" if job.over and job.deleted else "") or next(iter(job.parts.values())).comment,
-        "array_state_count": f"Queued:{states.count('Q')} Running:{states.count('R')} Exiting:0 Expired:{states.count('X')}",
+        "substate": (91 if job.deleted else 93 if any(codes) else 92)
+        if job.over
+        else 70
+        if began
+        else 10,
+        "comment": job.began + (" and terminated" if job.over and job.deleted else "")
+        or next(iter(job.parts.values())).comment,
+        "array_state_count": f"Queued:{states.count('Q')} Running:{states.count('R')} Exiting:0"
+        f" Expired:{states.count('X')}",
         "array_indices_submitted": f"0-{len(states) - 1}",
     }
     if codes:
         array["Exit_status"] = 1 if any(codes) else 0
     told = [(job.id(), {key: value for key, value in array.items() if value != ""})]
-    return told + [_record(job, part, _template(job, part)) for part in job.parts.values()] if parts else told
+    return (
+        told + [_record(job, part, _template(job, part)) for part in job.parts.values()]
+        if parts
+        else told
+    )
 
 
 def _template(job: Job, part: Part) -> dict[str, Any]:
     if not job.array:
-        running, ended, waiting = ("202-qstat-running", "38"), ("206-qstat-finished-exit1", "42"), ("201-qstat-queued-insufficient", "37")
+        running, ended, waiting = (
+            ("202-qstat-running", "38"),
+            ("206-qstat-finished-exit1", "42"),
+            ("201-qstat-queued-insufficient", "37"),
+        )
     else:
         running, ended = ("421-qstat-array-t", "0[0]"), ("444-qstat-array-mixed-exits", "1[1]")
         waiting = ("421-qstat-array-t", "0[2]")
-    name, number = running if part.state in ("R", "S", "E") else ended if part.state in ENDED and part.runs else waiting
+    name, number = (
+        running
+        if part.state in ("R", "S", "E")
+        else ended
+        if part.state in ENDED and part.runs
+        else waiting
+    )
     return case(name).jobs[f"{number}.pbs-host"]
 
 
 def _common(job: Job, identity: str) -> dict[str, Any]:
     at = time.ctime(job.submitted)
     times = dict.fromkeys(("ctime", "qtime", "etime", "mtime"), at)
-    return {"Job_Name": job.name, "Job_Owner": f"{job.owner}@{SERVER}", "queue": job.queue, "Submit_arguments": job.arguments, **times}
+    return {
+        "Job_Name": job.name,
+        "Job_Owner": f"{job.owner}@{SERVER}",
+        "queue": job.queue,
+        "Submit_arguments": job.arguments,
+        **times,
+    }
 
 
 def _record(job: Job, part: Part, template: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     state = "H" if part.state == "Q" and job.held and not job.array else part.state
-    told = {**template, **_common(job, job.id(part)), "job_state": state, "substate": part.substate, "comment": part.comment}
+    told = {
+        **template,
+        **_common(job, job.id(part)),
+        "job_state": state,
+        "substate": part.substate,
+        "comment": part.comment,
+    }
     told |= {"Hold_Types": job.held or "n", "Exit_status": part.status, "run_count": part.runs}
     if "array_index" in template:
         told |= {"array_id": job.id(), "array_index": part.index}
@@ -124,7 +162,11 @@ def block(identity: str, record: Mapping[str, Any]) -> str:
 
 def printed(blocks: Sequence[str], at: object = None) -> str:
     """Return a whole answer in JSON, of jobs as they are printed."""
-    head = {"timestamp": int(time.time()) if at is None else at, "pbs_version": "23.06.06", "pbs_server": SERVER}
+    head = {
+        "timestamp": int(time.time()) if at is None else at,
+        "pbs_version": "23.06.06",
+        "pbs_server": SERVER,
+    }
     text = json.dumps(head, indent=4, separators=(",", ":"))
     if not blocks:
         return text + "\n"
@@ -136,7 +178,9 @@ def plain(identity: str, record: Mapping[str, Any]) -> str:
     lines = [f"Job Id: {identity}"]
     for key, value in record.items():
         if key == "Variable_List":
-            lines.append("    Variable_List = " + ",".join(f"{name}={word}" for name, word in value.items()))
+            lines.append(
+                "    Variable_List = " + ",".join(f"{name}={word}" for name, word in value.items())
+            )
         elif isinstance(value, dict):
             lines += [f"    {key}.{name} = {word}" for name, word in value.items()]
         else:

@@ -1,6 +1,8 @@
-"""A real Slurm in a private directory: munge, accounting, REST and several virtual nodes on this machine, on free ports of 127.0.0.1.
+"""A real Slurm in a private directory: munge, accounting, REST and several virtual nodes on this
+machine, on free ports of 127.0.0.1.
 
-Debian's packages, as root, with no systemd and no cgroups. Everything is started in the foreground and ended by its pid.
+Debian's packages, as root, with no systemd and no cgroups. Everything is started in the foreground
+and ended by its pid.
 """
 
 from __future__ import annotations
@@ -21,12 +23,23 @@ from typing import Any
 from tests.parts import PATH, as_account, missing, program
 
 INSTALL = (
-    "apt-get install --no-install-recommends slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
+    "apt-get install --no-install-recommends slurm-wlm slurmdbd slurmrestd"
+    " slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
 )
 NODES = 4
 CPUS = 8  # of each node; more than the machine has
 START_S = 60.0
-PROGRAMS = ("munged", "mariadbd", "mariadb", "slurmdbd", "slurmctld", "slurmd", "slurmrestd", "sbatch", "sacctmgr")
+PROGRAMS = (
+    "munged",
+    "mariadbd",
+    "mariadb",
+    "slurmdbd",
+    "slurmctld",
+    "slurmd",
+    "slurmrestd",
+    "sbatch",
+    "sacctmgr",
+)
 
 
 def free_ports(count: int) -> list[int]:
@@ -45,14 +58,17 @@ def free_ports(count: int) -> list[int]:
 
 
 def last_core() -> int:
-    """Return the core that a Slurm that is apart has; who measures beside it keeps to the others."""
+    """Return the core that a Slurm that is apart has; who measures beside it keeps to the
+    others."""
     return max(os.sched_getaffinity(0))
 
 
 class Slurm:
     """A batch system that is ours alone."""
 
-    def __init__(self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS, apart: bool = False) -> None:
+    def __init__(
+        self, *, accounting: bool = True, rest: bool = True, cpus: int = CPUS, apart: bool = False
+    ) -> None:
         for name in PROGRAMS:
             program(name, INSTALL)
         if os.geteuid() != 0:
@@ -62,7 +78,8 @@ class Slurm:
         self.conf = self.directory / "slurm.conf"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._accounting, self._rest, self._cpus = accounting, rest, cpus
-        # As if it were on other machines: it has the last core, and does not watch the memory of jobs, for which each would read all of
+        # As if it were on other machines: it has the last core, and does not watch the memory of
+        # jobs, for which each would read all of
         # /proc once a second.
         self._apart, self._core = apart, last_core()
         ports = free_ports(4 + NODES)
@@ -88,7 +105,10 @@ class Slurm:
         for number, port in enumerate(self._node_ports, 1):
             self._spawn("slurmd", "-D", "-f", str(self.conf), "-N", f"n{number}")
             del port
-        self._until(lambda: self.command("sinfo", "-h", "-t", "idle", "-o", "%D").strip() == str(NODES), "all nodes are idle")
+        self._until(
+            lambda: self.command("sinfo", "-h", "-t", "idle", "-o", "%D").strip() == str(NODES),
+            "all nodes are idle",
+        )
         if self._rest:
             self._start_rest()
 
@@ -109,7 +129,8 @@ class Slurm:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _end_steps(self) -> None:
-        """End what daemons that were killed have left: every process with this configuration in its environment."""
+        """End what daemons that were killed have left: every process with this configuration in its
+        environment."""
         mark = f"SLURM_CONF={self.conf}".encode()
         for entry in pathlib.Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -117,12 +138,19 @@ class Slurm:
                     if mark in (entry / "environ").read_bytes().split(b"\0"):
                         os.kill(int(entry.name), signal.SIGKILL)
 
-    def _spawn(self, name: str, *words: str, user: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, name: str, *words: str, user: str | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
         log = (self.directory / "log" / f"{name}-{len(self._processes)}.out").open("wb")
         account = as_account(pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid) if user else []
         with log:
             process = subprocess.Popen(
-                [*(("taskset", "-c", str(self._core)) if self._apart else ()), *account, program(name, INSTALL), *words],
+                [
+                    *(("taskset", "-c", str(self._core)) if self._apart else ()),
+                    *account,
+                    program(name, INSTALL),
+                    *words,
+                ],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -137,7 +165,10 @@ class Slurm:
         deadline = time.monotonic() + START_S
         while not holds():
             if time.monotonic() > deadline:
-                logs = {path.name: path.read_text(errors="replace")[-1500:] for path in (self.directory / "log").iterdir()}
+                logs = {
+                    path.name: path.read_text(errors="replace")[-1500:]
+                    for path in (self.directory / "log").iterdir()
+                }
                 raise AssertionError(f"not within {START_S:g} s: {what}\n{logs}")
             time.sleep(0.1)
 
@@ -146,8 +177,20 @@ class Slurm:
         munge.mkdir(mode=0o700)
         (munge / "key").write_bytes(os.urandom(1024))
         (munge / "key").chmod(0o400)
-        files = {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
-        self._spawn("munged", "--foreground", "--force", "--num-threads=10", *(f"--{key}={munge / name}" for key, name in files.items()))
+        files = {
+            "key-file": "key",
+            "socket": "sock",
+            "pid-file": "pid",
+            "log-file": "log",
+            "seed-file": "seed",
+        }
+        self._spawn(
+            "munged",
+            "--foreground",
+            "--force",
+            "--num-threads=10",
+            *(f"--{key}={munge / name}" for key, name in files.items()),
+        )
         self._until((munge / "sock").exists, "munge answers")
         munge.chmod(0o711)  # users' commands reach the socket
 
@@ -159,15 +202,32 @@ class Slurm:
         install = ["mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={data}/data"]
         install += ["--auth-root-authentication-method=normal", "--skip-test-db"]
         subprocess.run(install, check=True, capture_output=True, env=self.environment)
-        words = [f"--datadir={data}/data", f"--socket={data}/sock", f"--pid-file={data}/pid", f"--port={self._db_port}"]
-        words += ["--bind-address=127.0.0.1", "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0"]
+        words = [
+            f"--datadir={data}/data",
+            f"--socket={data}/sock",
+            f"--pid-file={data}/pid",
+            f"--port={self._db_port}",
+        ]
+        words += [
+            "--bind-address=127.0.0.1",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
         self._spawn("mariadbd", "--no-defaults", "--user=mysql", *words)
         self._until((data / "sock").exists, "the database answers")
-        statements = "CREATE DATABASE slurm_acct; CREATE USER 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm'; "
+        statements = (
+            "CREATE DATABASE slurm_acct; CREATE USER 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm'; "
+        )
         statements += "GRANT ALL ON slurm_acct.* TO 'slurm'@'127.0.0.1';"
-        subprocess.run(["mariadb", f"--socket={data}/sock", "-uroot", "-e", statements], check=True, env=self.environment)
+        subprocess.run(
+            ["mariadb", f"--socket={data}/sock", "-uroot", "-e", statements],
+            check=True,
+            env=self.environment,
+        )
         self._spawn("slurmdbd", "-D")
-        self._until(lambda: self._try("sacctmgr", "-i", "add", "cluster", "t"), "accounting answers")
+        self._until(
+            lambda: self._try("sacctmgr", "-i", "add", "cluster", "t"), "accounting answers"
+        )
 
     def start_controller(self) -> None:
         """Start the controller, or start it again."""
@@ -182,7 +242,15 @@ class Slurm:
 
     def _start_rest(self) -> None:
         port = self.rest_url.rpartition(":")[2]
-        self._spawn("slurmrestd", "-a", "rest_auth/jwt", f"127.0.0.1:{port}", user="nobody", SLURM_JWT="daemon", SLURM_BITSTR_LEN="0")
+        self._spawn(
+            "slurmrestd",
+            "-a",
+            "rest_auth/jwt",
+            f"127.0.0.1:{port}",
+            user="nobody",
+            SLURM_JWT="daemon",
+            SLURM_BITSTR_LEN="0",
+        )
 
         def answers() -> bool:
             with socket.socket() as probe:
@@ -232,10 +300,12 @@ class Slurm:
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
             "JobCompType=jobcomp/none",
-            f"NodeName=n[1-{NODES}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self._node_ports[0]}-{self._node_ports[-1]}]"
+            f"NodeName=n[1-{NODES}] NodeHostname={host} NodeAddr=127.0.0.1"
+            f" Port=[{self._node_ports[0]}-{self._node_ports[-1]}]"
             f" CPUs={self._cpus} RealMemory=20000 State=UNKNOWN Feature=fast",
             "PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1",
-            "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
+            "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10"
+            " PreemptMode=OFF",
             "PartitionName=down Nodes=ALL MaxTime=INFINITE State=DOWN",
         ]
         if self._accounting:
@@ -258,24 +328,46 @@ class Slurm:
 
     def command(self, *words: str, check: bool = True) -> str:
         """Run one of Slurm's commands as root and return what it said."""
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, env={**os.environ, **self.environment})
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **self.environment},
+        )
         assert not check or done.returncode == 0, f"{words}: {done.stderr}{done.stdout}"
         return done.stdout
 
     def _said(self, *words: str) -> str:
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, env={**os.environ, **self.environment}).stdout
+        return subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **self.environment},
+        ).stdout
 
     def _try(self, *words: str) -> bool:
-        return subprocess.run(words, capture_output=True, timeout=60, env={**os.environ, **self.environment}).returncode == 0
+        return (
+            subprocess.run(
+                words, capture_output=True, timeout=60, env={**os.environ, **self.environment}
+            ).returncode
+            == 0
+        )
 
     def jobs(self, *states: str) -> list[str]:
-        """Return id and name of every job or element that is in one of the states (default: pending or running)."""
+        """Return id and name of every job or element that is in one of the states (default: pending
+        or running)."""
         wanted = ",".join(states) or "PENDING,RUNNING"
         return self.command("squeue", "-h", "-r", "-t", wanted, "-o", "%i %j").splitlines()
 
     def token(self, user: str, lifespan_s: int = 600) -> str:
         """Return a JWT of a user."""
-        return self.command("scontrol", "token", f"username={user}", f"lifespan={lifespan_s}").strip().partition("=")[2]
+        return (
+            self.command("scontrol", "token", f"username={user}", f"lifespan={lifespan_s}")
+            .strip()
+            .partition("=")[2]
+        )
 
 
 @contextlib.contextmanager

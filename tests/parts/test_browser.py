@@ -1,4 +1,5 @@
-"""A real dashboard in a real browser: logged in it draws and updates, not logged in it asks, to another user it shows nothing."""
+"""A real dashboard in a real browser: logged in it draws and updates, not logged in it asks, to
+another user it shows nothing."""
 
 from __future__ import annotations
 
@@ -40,15 +41,21 @@ function all(root, found) { for (const one of root.querySelectorAll('*')) {
     found.push(one); if (one.shadowRoot) all(one.shadowRoot, found); } return found; }
 const everything = all(document, []);
 """
-REFUSAL = "return document.querySelector('p.error')?.textContent"  # in one go: an element may be gone before its text is asked for
-CANVASES = DEEP + "return everything.filter(one => one.tagName === 'CANVAS' && one.width > 50).length;"
-TITLES = "return Bokeh.documents[0].all_models ? [...Bokeh.documents[0].all_models].map(one => one.text || one.title || '').join(' ') : '';"
+# in one go: an element may be gone before its text is asked for
+REFUSAL = "return document.querySelector('p.error')?.textContent"
+CANVASES = (
+    DEEP + "return everything.filter(one => one.tagName === 'CANVAS' && one.width > 50).length;"
+)
+TITLES = (
+    "return Bokeh.documents[0].all_models ? [...Bokeh.documents[0].all_models].map(one =>"
+    " one.text || one.title || '').join(' ') : '';"
+)
 POINTS = """
 let count = 0;
 for (const one of Bokeh.documents[0].all_models)
     if (one.type === 'ColumnDataSource') for (const key of Object.keys(one.data)) count += one.data[key].length;
 return count;
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,9 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayPr
     port = fronts.free_port()
     address = f"http://127.0.0.1:{port}{PREFIX}"
     with a_gateway(tmp_path_factory.mktemp("gateway"), address) as (gateway, edge):
-        with fronts.nginx(tmp_path_factory.mktemp("front"), fronts.nginx_http(edge, strip=False, port=port), port):
+        with fronts.nginx(
+            tmp_path_factory.mktemp("front"), fronts.nginx_http(edge, strip=False, port=port), port
+        ):
             yield gateway, address
 
 
@@ -93,40 +102,70 @@ def log_in(browser: Any, user: str, password: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_dashboard_in_a_browser(behind: tuple[GatewayProcess, str], browser: Any, tmp_path: pathlib.Path) -> None:
+def test_a_dashboard_in_a_browser(
+    behind: tuple[GatewayProcess, str], browser: Any, tmp_path: pathlib.Path
+) -> None:
     _, address = behind
-    with GatewayCluster("seen", gateway=Gateway(address, auth=(USER, PASSWORD)), n_workers=1) as cluster, Client(cluster) as client:
+    with (
+        GatewayCluster(
+            "seen", gateway=Gateway(address, auth=(USER, PASSWORD)), n_workers=1
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         client.wait_for_workers(1, timeout=60)
         browser.get(cluster.dashboard_link)
         assert browser.find_element(By.TAG_NAME, "h1").text == "Dask dashboard"
         log_in(browser, "bob", "builder")
-        assert until(browser, lambda it: it.execute_script(REFUSAL)) == "That did not open this dashboard."
+        assert (
+            until(browser, lambda it: it.execute_script(REFUSAL))
+            == "That did not open this dashboard."
+        )
         assert browser.execute_script(CANVASES) == 0
 
         log_in(browser, USER, PASSWORD)
-        until(browser, lambda it: it.current_url == cluster.dashboard_link and it.execute_script(CANVASES) > 0)
+        until(
+            browser,
+            lambda it: it.current_url == cluster.dashboard_link and it.execute_script(CANVASES) > 0,
+        )
         browser.get(cluster.dashboard_link.replace("/status", "/individual-task-stream"))
-        until(browser, lambda it: it.execute_script("return typeof Bokeh !== 'undefined' && Bokeh.documents.length > 0"))
+        until(
+            browser,
+            lambda it: it.execute_script(
+                "return typeof Bokeh !== 'undefined' && Bokeh.documents.length > 0"
+            ),
+        )
         before = browser.execute_script(POINTS)
-        assert client.gather(client.map(lambda number: number + 1, range(50), pure=False)) == list(range(1, 51))
-        until(browser, lambda it: it.execute_script(POINTS) >= before + 50)  # the WebSocket brings what has happened since
+        assert client.gather(client.map(lambda number: number + 1, range(50), pure=False)) == list(
+            range(1, 51)
+        )
+        # the WebSocket brings what has happened since
+        until(browser, lambda it: it.execute_script(POINTS) >= before + 50)
         browser.get(cluster.dashboard_link)
         until(browser, lambda it: it.execute_script(CANVASES) > 2)
         assert browser.get_screenshot_as_file(str(tmp_path / "dashboard.png"))
         keep = os.environ.get("DASKGATEWAY_SCREENSHOT")
         if keep:
             pathlib.Path(keep).write_bytes((tmp_path / "dashboard.png").read_bytes())
-        severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "favicon" not in entry["message"]]
+        severe = [
+            entry
+            for entry in browser.get_log("browser")
+            if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
+        ]
         assert [entry for entry in severe if "401" not in entry["message"]] == []
 
 
 @pytest.mark.timeout(300)
-def test_a_link_with_a_ticket_opens_at_once_and_only_what_it_is_for(behind: tuple[GatewayProcess, str], browser: Any) -> None:
+def test_a_link_with_a_ticket_opens_at_once_and_only_what_it_is_for(
+    behind: tuple[GatewayProcess, str], browser: Any
+) -> None:
     _, address = behind
     alice, bob = Gateway(address, auth=(USER, PASSWORD)), Gateway(address, auth=("bob", "builder"))
     with GatewayCluster("hers", gateway=alice) as hers, GatewayCluster("his", gateway=bob) as his:
         browser.get(alice.dashboard_url("hers"))
-        until(browser, lambda it: it.current_url == hers.dashboard_link and it.execute_script(CANVASES) > 0)
+        until(
+            browser,
+            lambda it: it.current_url == hers.dashboard_link and it.execute_script(CANVASES) > 0,
+        )
         browser.get(his.dashboard_link)
         assert browser.find_element(By.TAG_NAME, "h1").text == "Dask dashboard"
         assert browser.execute_script(CANVASES) == 0

@@ -40,26 +40,54 @@ class Front:
 
 
 def _nginx(strip: bool) -> Callable[[pathlib.Path, int, int], Any]:
-    return lambda directory, edge, port: fronts.nginx(directory, fronts.nginx_http(edge, strip=strip, port=port), port)
+    return lambda directory, edge, port: fronts.nginx(
+        directory, fronts.nginx_http(edge, strip=strip, port=port), port
+    )
 
 
-# How each is started, and the path it serves the gateway below. Those with a path pass nothing but HTTP/1.1.
+# How each is started, and the path it serves the gateway below. Those with a path pass nothing but
+# HTTP/1.1.
 FRONTS: dict[str, tuple[Callable[[pathlib.Path, int, int], Any], str]] = {
     "nginx": (_nginx(False), PREFIX),
     "nginx-stripping": (_nginx(True), PREFIX),
     "jupyterhub-proxy": (fronts.configurable_http_proxy, PREFIX),
-    "nginx-stream": (lambda directory, edge, port: fronts.nginx(directory, fronts.nginx_stream(edge, port), port), ""),
-    "haproxy-tcp": (lambda directory, edge, port: fronts.haproxy(directory, fronts.haproxy_tcp(edge, port), port), ""),
+    "nginx-stream": (
+        lambda directory, edge, port: fronts.nginx(
+            directory, fronts.nginx_stream(edge, port), port
+        ),
+        "",
+    ),
+    "haproxy-tcp": (
+        lambda directory, edge, port: fronts.haproxy(
+            directory, fronts.haproxy_tcp(edge, port), port
+        ),
+        "",
+    ),
 }
 
 
 @contextlib.contextmanager
-def a_gateway(directory: pathlib.Path, address: str, *settings: str) -> Iterator[tuple[GatewayProcess, int]]:
-    """Serve a gateway that its users know by another address than its edge's; yield it and the edge's port."""
-    gateway = GatewayProcess(directory, f"c.DaskGateway.public_url = {address!r}", "c.Proxy.trusted_proxies = ['127.0.0.1']", *settings)
+def a_gateway(
+    directory: pathlib.Path, address: str, *settings: str
+) -> Iterator[tuple[GatewayProcess, int]]:
+    """Serve a gateway that its users know by another address than its edge's; yield it and the
+    edge's port."""
+    gateway = GatewayProcess(
+        directory,
+        f"c.DaskGateway.public_url = {address!r}",
+        "c.Proxy.trusted_proxies = ['127.0.0.1']",
+        *settings,
+    )
     gateway.start()
     try:
-        yield gateway, int(json.loads((directory / "state" / "edge.json").read_text())["address"].rpartition(":")[2])
+        yield (
+            gateway,
+            int(
+                json.loads((directory / "state" / "edge.json").read_text())["address"].rpartition(
+                    ":"
+                )[2]
+            ),
+        )
     finally:
         gateway.stop()
         for pid in gateway.processes():
@@ -67,7 +95,9 @@ def a_gateway(directory: pathlib.Path, address: str, *settings: str) -> Iterator
 
 
 @pytest.fixture(scope="module", params=FRONTS)
-def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+def front(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
     """A gateway behind each of them."""
     start, prefix = FRONTS[request.param]
     port = fronts.free_port()
@@ -90,21 +120,31 @@ def test_it_computes(front: Front, cluster: GatewayCluster) -> None:
         client.wait_for_workers(1, timeout=60)
         assert client.submit(sum, range(101)).result(timeout=30) == 5050
         data = b"x" * 20_000_000
-        assert client.submit(lambda piece: piece + b"!", client.scatter(data)).result(timeout=60) == data + b"!"
+        assert (
+            client.submit(lambda piece: piece + b"!", client.scatter(data)).result(timeout=60)
+            == data + b"!"
+        )
         assert uses_http(cluster.gateway.connection.settings) is front.only_http
         place = comm.wire.parse_scheduler_address(cluster.scheduler_address)
         assert ((place.host, place.port) in comm._tunnel_until) is front.only_http
 
 
-def test_a_plain_client_computes_in_a_process_that_imports_nothing_of_ours(front: Front, cluster: GatewayCluster) -> None:
+def test_a_plain_client_computes_in_a_process_that_imports_nothing_of_ours(
+    front: Front, cluster: GatewayCluster
+) -> None:
     program = (
         "import sys\n"
         "from distributed import Client\n"
         f"with Client({cluster.scheduler_address!r}, timeout=30) as client:\n"
         "    print(client.submit(sum, [1, 2, 3]).result(timeout=30))\n"
     )
-    environment = front.gateway.environment() | {"DASKGATEWAY_ADDRESS": "", "PYTHONWARNINGS": "error::ResourceWarning"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=90)
+    environment = front.gateway.environment() | {
+        "DASKGATEWAY_ADDRESS": "",
+        "PYTHONWARNINGS": "error::ResourceWarning",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=90
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "6"
     assert done.stderr == ""
@@ -138,13 +178,23 @@ def test_logs_and_watches_come_through(front: Front, cluster: GatewayCluster) ->
 def test_the_command_line(front: Front, cluster: GatewayCluster) -> None:
     words = [sys.executable, "-m", "gateway", "clusters"]
     environment = front.gateway.environment() | {"DASKGATEWAY_ADDRESS": front.address}
-    listed = subprocess.run([*words, "list"], env=environment, capture_output=True, text=True, timeout=60)
+    listed = subprocess.run(
+        [*words, "list"], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert "alice/behind" in listed.stdout, listed.stderr
-    logs = subprocess.run([*words, "logs", "behind", "scheduler"], env=environment, capture_output=True, text=True, timeout=60)
+    logs = subprocess.run(
+        [*words, "logs", "behind", "scheduler"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert "Scheduler at:" in logs.stdout, logs.stderr
 
 
-async def test_a_dashboard_and_its_websocket_come_through(front: Front, cluster: GatewayCluster) -> None:
+async def test_a_dashboard_and_its_websocket_come_through(
+    front: Front, cluster: GatewayCluster
+) -> None:
     link = await asyncio.to_thread(cluster.gateway.dashboard_url, "behind")
     assert link.startswith(f"{front.address}/clusters/{cluster.uid}/status?ticket=")
     assert cluster.dashboard_link == f"{front.address}/clusters/{cluster.uid}/status"
@@ -152,13 +202,18 @@ async def test_a_dashboard_and_its_websocket_come_through(front: Front, cluster:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
         async with browser.get(cluster.dashboard_link, headers={"Accept": "text/html"}) as answer:
             assert answer.status == 401
-            assert f'action="{link.partition("?")[0].removeprefix(origin).removesuffix("status")}login"' in await answer.text()
+            assert (
+                f'action="{link.partition("?")[0].removeprefix(origin).removesuffix("status")}login"'
+                in await answer.text()
+            )
         async with browser.get(link) as answer:
             assert answer.status == 200
             page = await answer.text()
             assert str(answer.url) == cluster.dashboard_link
         assert "Bokeh" in page
-        async with browser.get(cluster.dashboard_link.replace("status", "static/js/bokeh.min.js")) as answer:
+        async with browser.get(
+            cluster.dashboard_link.replace("status", "static/js/bokeh.min.js")
+        ) as answer:
             assert answer.status == 200
             assert len(await answer.read()) > 100_000
         token = page.partition('"token":"')[2].partition('"')[0]
@@ -168,12 +223,15 @@ async def test_a_dashboard_and_its_websocket_come_through(front: Front, cluster:
                 while "ACK" not in str((await talk.receive()).data):
                     pass
         with pytest.raises(aiohttp.WSServerHandshakeError):
-            await browser.ws_connect(socket, protocols=["bokeh", token], origin="https://evil.example")
+            await browser.ws_connect(
+                socket, protocols=["bokeh", token], origin="https://evil.example"
+            )
 
 
 @pytest.mark.parametrize("strip", [False, True])
 def test_behind_tls_that_a_front_proxy_ends(tmp_path: pathlib.Path, strip: bool) -> None:
-    """A direct connection meets the proxy's certificate, which is not the scheduler's; cookies are for https alone."""
+    """A direct connection meets the proxy's certificate, which is not the scheduler's; cookies are
+    for https alone."""
     port = fronts.free_port()
     address = f"https://127.0.0.1:{port}{PREFIX}"
     certificate = fronts.self_signed(tmp_path)
@@ -181,9 +239,18 @@ def test_behind_tls_that_a_front_proxy_ends(tmp_path: pathlib.Path, strip: bool)
         (tmp_path / name).mkdir()
     with a_gateway(tmp_path / "gateway", address) as (_, edge):
         configuration = fronts.nginx_http(edge, strip=strip, port=port, certificate=certificate)
-        with fronts.nginx(tmp_path / "front", configuration, port), dask.config.set({"gateway.ca-file": str(certificate[0])}):
-            with GatewayCluster("tls", gateway=Gateway(address, auth=AUTH), n_workers=1) as cluster, Client(cluster) as client:
+        with (
+            fronts.nginx(tmp_path / "front", configuration, port),
+            dask.config.set({"gateway.ca-file": str(certificate[0])}),
+        ):
+            with (
+                GatewayCluster("tls", gateway=Gateway(address, auth=AUTH), n_workers=1) as cluster,
+                Client(cluster) as client,
+            ):
                 assert client.submit(sum, [20, 22]).result(timeout=60) == 42
                 ticket = cluster.gateway.dashboard_url("tls")
                 asked = ["curl", "-s", "-i", "-m", "20", "--cacert", str(certificate[0]), ticket]
-                assert "; Secure" in subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout
+                assert (
+                    "; Secure"
+                    in subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout
+                )

@@ -16,9 +16,22 @@ GREETING = PREFACE + settings({})
 LIST = "/daskgateway.v1.ClusterService/ListClusters"
 
 
-def head(path: str = LIST, authorization: str = "", kind: str = "application/grpc", more: Iterable[tuple[str, str]] = ()) -> bytes:
-    """Return the header block of a call, which leaves nothing in HPACK's memory, so that any may follow any."""
-    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"), ("content-type", kind), ("te", "trailers")]
+def head(
+    path: str = LIST,
+    authorization: str = "",
+    kind: str = "application/grpc",
+    more: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """Return the header block of a call, which leaves nothing in HPACK's memory, so that any may
+    follow any."""
+    fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "x"),
+        ("content-type", kind),
+        ("te", "trailers"),
+    ]
     fields += [("authorization", authorization)] if authorization else []
     encoded = b""
     for name, value in [*fields, *more]:
@@ -33,7 +46,12 @@ def _number(value: int) -> bytes:
 
 def opening(stream: int, block: bytes | None = None, *, ends: bool = False) -> bytes:
     """Return the frame that opens a stream."""
-    return frame(HEADERS, END_HEADERS | (END_STREAM if ends else 0), stream, head() if block is None else block)
+    return frame(
+        HEADERS,
+        END_HEADERS | (END_STREAM if ends else 0),
+        stream,
+        head() if block is None else block,
+    )
 
 
 def message(size: int = 0) -> bytes:
@@ -43,7 +61,9 @@ def message(size: int = 0) -> bytes:
 
 def body(stream: int, content: bytes | None = None, *, ends: bool = True) -> bytes:
     """Return the DATA of a call."""
-    return frame(DATA_FRAME, END_STREAM if ends else 0, stream, message() if content is None else content)
+    return frame(
+        DATA_FRAME, END_STREAM if ends else 0, stream, message() if content is None else content
+    )
 
 
 def call(stream: int, authorization: str = "", path: str = LIST) -> bytes:
@@ -61,7 +81,9 @@ class Client:
     async def connect(cls, port: int, context: ssl.SSLContext | None = None) -> Client:
         """Connect, and say nothing yet."""
         name = "127.0.0.1" if context is not None else None
-        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name))
+        return cls(
+            *await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
+        )
 
     def send(self, *pieces: bytes) -> None:
         """Send bytes."""
@@ -71,9 +93,16 @@ class Client:
         """Return the next frame: kind, flags, stream, payload. IncompleteReadError at the end."""
         start = await self.reader.readexactly(9)
         size = int.from_bytes(start[:3], "big")
-        return start[3], start[4], int.from_bytes(start[5:], "big"), await self.reader.readexactly(size)
+        return (
+            start[3],
+            start[4],
+            int.from_bytes(start[5:], "big"),
+            await self.reader.readexactly(size),
+        )
 
-    async def until(self, kind: int, stream: int | None = None, within_s: float = 20.0) -> tuple[int, int, int, bytes]:
+    async def until(
+        self, kind: int, stream: int | None = None, within_s: float = 20.0
+    ) -> tuple[int, int, int, bytes]:
         """Return the next frame of a kind, and of a stream if one is told."""
         async with asyncio.timeout(within_s):
             while True:

@@ -26,10 +26,17 @@ class Answer:
 class Browser:
     """One connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lax: bool) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lax: bool
+    ) -> None:
         self._reader, self._writer = reader, writer
-        checks: dict[str, Any] = {"validate_outbound_headers": not lax, "normalize_outbound_headers": not lax}
-        self._frames = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8", **checks))
+        checks: dict[str, Any] = {
+            "validate_outbound_headers": not lax,
+            "normalize_outbound_headers": not lax,
+        }
+        self._frames = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, header_encoding="utf-8", **checks)
+        )
         self._frames.initiate_connection()
         self._answers: dict[int, Answer] = {}
         self._room = asyncio.Event()
@@ -37,20 +44,37 @@ class Browser:
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
-    async def connect(cls, port: int, context: ssl.SSLContext | None = None, *, lax: bool = False) -> Browser:
+    async def connect(
+        cls, port: int, context: ssl.SSLContext | None = None, *, lax: bool = False
+    ) -> Browser:
         """Connect; `lax`: heads are sent as they are told, right or not."""
         name = "127.0.0.1" if context is not None else None
-        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name), lax)
+        return cls(
+            *await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name),
+            lax,
+        )
 
     async def get(self, path: str, cookie: str = "") -> Answer:
         """Get a page."""
         return await self.request("GET", path, cookie=cookie)
 
     async def request(
-        self, method: str, path: str, body: bytes = b"", cookie: str = "", authorization: str = "", kind: str = "text/plain"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        cookie: str = "",
+        authorization: str = "",
+        kind: str = "text/plain",
     ) -> Answer:
         """Make a request."""
-        fields = [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path), ("content-type", kind)]
+        fields = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "localhost"),
+            (":path", path),
+            ("content-type", kind),
+        ]
         fields += [("cookie", cookie)] if cookie else []
         fields += [("authorization", authorization)] if authorization else []
         return await self._exchange(fields, body)
@@ -58,7 +82,12 @@ class Browser:
     async def exchange(self, fields: list[tuple[bytes, bytes]]) -> Answer:
         """Make a request whose head is told in part."""
         told = dict(fields)
-        usual = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"localhost"), (b":path", b"/healthz")]
+        usual = [
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":authority", b"localhost"),
+            (b":path", b"/healthz"),
+        ]
         whole: list[Any] = [(name, told.pop(name, value)) for name, value in usual]
         return await self._exchange([*whole, *told.items()], b"")
 
@@ -68,7 +97,11 @@ class Browser:
         self._frames.send_headers(number, fields, end_stream=not body)
         self._send()
         while body and not answer.over.is_set():
-            size = min(self._frames.local_flow_control_window(number), self._frames.max_outbound_frame_size, len(body))
+            size = min(
+                self._frames.local_flow_control_window(number),
+                self._frames.max_outbound_frame_size,
+                len(body),
+            )
             if not size:
                 self._room.clear()
                 await self._room.wait()

@@ -1,4 +1,5 @@
-"""`make fuzz`: a million damaged hellos, judged by the edge and by OpenSSL. Ends with code 1 at the first that they disagree on."""
+"""`make fuzz`: a million damaged hellos, judged by the edge and by OpenSSL. Ends with code 1 at the
+first that they disagree on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""OpenSSL as the judge of the judge of first bytes: which server name it takes out of them, and whether the two may differ so."""
+"""OpenSSL as the judge of the judge of first bytes: which server name it takes out of them, and
+whether the two may differ so."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _context.sni_callback = _hear
 
 
 def openssl_name(data: bytes) -> str | None:
-    """Return the name that OpenSSL finds in first bytes, None for none, NOT_ASKED if it does not get so far."""
+    """Return the name that OpenSSL finds in first bytes, None for none, NOT_ASKED if it does not
+    get so far."""
     _heard.clear()
     incoming = ssl.MemoryBIO()
     incoming.write(data)
@@ -45,15 +47,20 @@ def openssl_name(data: bytes) -> str | None:
 def disagreement(data: bytes) -> str:
     """Return how the two disagree on where a connection goes, "" if they do not.
 
-    What is taken here is taken by OpenSSL with the same name, or refused by it for what is none of the edge's business (ciphers, keys).
-    What is refused here may be taken there: this is the stricter one.
+    What is taken here is taken by OpenSSL with the same name, or refused by it for what is none of
+    the edge's business (ciphers, keys). What is refused here may be taken there: this is the
+    stricter one.
     """
     verdict, name, quick = judge(data), openssl_name(data), _shapes.find(data)
     if quick is not None and quick != verdict:
         return f"{verdict!r} when read, {quick!r} by its shape"
     if isinstance(verdict, Hello):
         _shapes.learn(data, verdict)
-    if isinstance(verdict, Hello) and name != NOT_ASKED and (name or "").lower() != verdict.server_name:
+    if (
+        isinstance(verdict, Hello)
+        and name != NOT_ASKED
+        and (name or "").lower() != verdict.server_name
+    ):
         return f"{verdict.server_name!r} here, {name!r} there"
     if isinstance(verdict, NeedMore) and name != NOT_ASKED:
         return f"more is waited for here, {name!r} there"
@@ -62,10 +69,22 @@ def disagreement(data: bytes) -> str:
     return ""
 
 
-def made_hello(extensions: Sequence[tuple[int, bytes]], *, session_id: bytes = b"s" * 32, suites: bytes = b"\x13\x01\x13\x02") -> bytes:
+def made_hello(
+    extensions: Sequence[tuple[int, bytes]],
+    *,
+    session_id: bytes = b"s" * 32,
+    suites: bytes = b"\x13\x01\x13\x02",
+) -> bytes:
     """Return a ClientHello with these extensions, in one record."""
     block = b"".join(kind.to_bytes(2, "big") + _vector(2, content) for kind, content in extensions)
-    body = b"\x03\x03" + b"r" * 32 + _vector(1, session_id) + _vector(2, suites) + b"\x01\x00" + _vector(2, block)
+    body = (
+        b"\x03\x03"
+        + b"r" * 32
+        + _vector(1, session_id)
+        + _vector(2, suites)
+        + b"\x01\x00"
+        + _vector(2, block)
+    )
     message = b"\x01" + _vector(3, body)
     return b"\x16\x03\x01" + _vector(2, message)
 
@@ -87,10 +106,15 @@ def in_records(hello: bytes, size: int) -> bytes:
 
 
 def mutated(chance: random.Random, hello: bytes) -> bytes:
-    """Return a hello with a few things wrong, mostly with lengths made right again so that more of it is looked at."""
+    """Return a hello with a few things wrong, mostly with lengths made right again so that more of
+    it is looked at."""
     data = bytearray(hello)
     for _ in range(chance.choice((0, 1, 1, 2, 4))):
-        at = chance.randrange(len(data)) if chance.random() < 0.5 else chance.randrange(min(len(data), 160))
+        at = (
+            chance.randrange(len(data))
+            if chance.random() < 0.5
+            else chance.randrange(min(len(data), 160))
+        )
         how = chance.randrange(5)
         if how == 0:
             data[at] = chance.randrange(256)

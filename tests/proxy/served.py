@@ -1,4 +1,5 @@
-"""An edge in this process, with a server behind it that knows two users and two clusters, and a dashboard; all on free ports."""
+"""An edge in this process, with a server behind it that knows two users and two clusters, and a
+dashboard; all on free ports."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ from typing import Any
 import grpc
 from aiohttp import web
 from daskgateway.internal.v1 import access_pb2, access_pb2_grpc, route_pb2
-from daskgateway.v1 import cluster_pb2, cluster_service_pb2, cluster_service_pb2_grpc, credential_service_pb2, credential_service_pb2_grpc
+from daskgateway.v1 import (
+    cluster_pb2,
+    cluster_service_pb2,
+    cluster_service_pb2_grpc,
+    credential_service_pb2,
+    credential_service_pb2_grpc,
+)
 
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
@@ -47,7 +54,9 @@ class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
         uid = request.name.rpartition("/")[2]
         if OWNERS.get(uid) != user:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is none")
-        return credential_service_pb2.CreateDashboardTicketResponse(url=f"http://gateway/x?ticket={ticket(uid, user=str(user))}")
+        return credential_service_pb2.CreateDashboardTicketResponse(
+            url=f"http://gateway/x?ticket={ticket(uid, user=str(user))}"
+        )
 
 
 class Access(access_pb2_grpc.AccessServiceServicer):
@@ -67,13 +76,18 @@ class Access(access_pb2_grpc.AccessServiceServicer):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
         assert read is not None
         self.used.add(read.id)
-        told = access_pb2.Access(uid=read.uid, user=read.user, token_id=read.token_id, expires_at_ms=read.holds_until)
+        told = access_pb2.Access(
+            uid=read.uid, user=read.user, token_id=read.token_id, expires_at_ms=read.holds_until
+        )
         return access_pb2.RedeemTicketResponse(access=told)
 
     async def CheckAccess(self, request: Any, context: Any) -> Any:
         await self._begin(context)
         self.asked.append(list(request.accesses))
-        verdicts = [0 if self.unknown else 2 if self.denied & {one.user, one.session_id} else 1 for one in request.accesses]
+        verdicts = [
+            0 if self.unknown else 2 if self.denied & {one.user, one.session_id} else 1
+            for one in request.accesses
+        ]
         return access_pb2.CheckAccessResponse(verdicts=verdicts)
 
     async def EndSession(self, request: Any, context: Any) -> Any:
@@ -88,7 +102,8 @@ class Access(access_pb2_grpc.AccessServiceServicer):
 
 
 class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
-    """Streams what it is told to; None is a pause of half a second, a status code is an end with it."""
+    """Streams what it is told to; None is a pause of half a second, a status code is an end with
+    it."""
 
     def __init__(self) -> None:
         self.script: list[Any] = []
@@ -111,7 +126,9 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def ListClusters(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         self.callers.append((context.peer(), dict(context.invocation_metadata())))
-        return cluster_service_pb2.ListClustersResponse(clusters=self.clusters, next_page_token="more")
+        return cluster_service_pb2.ListClustersResponse(
+            clusters=self.clusters, next_page_token="more"
+        )
 
 
 @dataclass
@@ -144,14 +161,19 @@ class Served:
             if dashboard:
                 route.dashboard_address = f"{host}:{dashboard}"
             routes.append(route)
-        self.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=routes, ticket_keys=[SIGNER.public_key]))
+        self.edge.routes.apply(
+            route_pb2.RouteUpdate(snapshot=True, routes=routes, ticket_keys=[SIGNER.public_key])
+        )
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: pathlib.Path, distant: tuple[pathlib.Path, pathlib.Path] | None = None, **settings: Any
+    directory: pathlib.Path,
+    distant: tuple[pathlib.Path, pathlib.Path] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
-    """Serve an edge whose server answers about credentials, watches and lists; a `distant` one, by TLS with this certificate and key."""
+    """Serve an edge whose server answers about credentials, watches and lists; a `distant` one, by
+    TLS with this certificate and key."""
     (directory / "token").write_text("t")
     server = grpc.aio.server()
     asked, clusters, access = Credentials(), Clusters(), Access()
@@ -162,7 +184,10 @@ async def serving(
     if distant is not None:
         chain, key = (path.read_bytes() for path in distant)
         there = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
-        settings = {"server_address": f"https://127.0.0.1:{there}", "server_ca": str(distant[0])} | settings
+        settings = {
+            "server_address": f"https://127.0.0.1:{there}",
+            "server_ca": str(distant[0]),
+        } | settings
     await server.start()
     usual: dict[str, Any] = {
         "address": "127.0.0.1:0",
@@ -185,7 +210,8 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def a_dashboard(served: Served, routes: list[Any]) -> AsyncIterator[int]:
-    """Serve a dashboard with these routes, and tell the edge of it; its port. What it is asked stands in `served.seen`."""
+    """Serve a dashboard with these routes, and tell the edge of it; its port. What it is asked
+    stands in `served.seen`."""
 
     @web.middleware
     async def note(request: web.Request, handler: Any) -> web.StreamResponse:

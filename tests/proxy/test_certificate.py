@@ -1,4 +1,5 @@
-"""The certificate that HTTP is served with: taken up again on SIGHUP or when its files change, and never lost to a broken one."""
+"""The certificate that HTTP is served with: taken up again on SIGHUP or when its files change, and
+never lost to a broken one."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ async def test_files_that_change_are_taken_up_and_broken_ones_are_not(
     async with serving(tmp_path, tls_cert=str(chain), tls_key=str(key)) as served:
         first = await asyncio.to_thread(shown, served.port)
         assert first == chain.read_text()
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=ssl.create_default_context(cafile=str(chain)))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", served.port, ssl=ssl.create_default_context(cafile=str(chain))
+        )
         key.write_text("rubbish")
         await logged("the old one stays", 1)
         assert await asyncio.to_thread(shown, served.port) == first
@@ -50,21 +53,28 @@ async def test_files_that_change_are_taken_up_and_broken_ones_are_not(
         second = await asyncio.to_thread(shown, served.port)
         assert second == chain.read_text()
         assert second != first
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")  # what was begun before goes on
+        # what was begun before goes on
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert (await reader.read(-1)).startswith(b"HTTP/1.1 200 ")
         writer.close()
         context = ssl.create_default_context(cafile=str(chain))
         async with aiohttp.ClientSession() as caller:
             address = served.dashboard.replace("http://", "https://")
-            async with caller.get(f"{address}/x?ticket={ticket()}", ssl=context, allow_redirects=False) as answer:
+            async with caller.get(
+                f"{address}/x?ticket={ticket()}", ssl=context, allow_redirects=False
+            ) as answer:
                 assert "; Secure" in answer.headers["Set-Cookie"]
 
 
-async def test_a_certificate_that_cannot_be_used_at_the_start_is_told(tmp_path: pathlib.Path) -> None:
+async def test_a_certificate_that_cannot_be_used_at_the_start_is_told(
+    tmp_path: pathlib.Path,
+) -> None:
     (tmp_path / "key.pem").touch(mode=0o600)
     (tmp_path / "key.pem").write_text("rubbish")
     with pytest.raises(ConfigurationError, match=r"c\.Proxy\.tls_cert, tls_key: "):
-        async with serving(tmp_path, tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")):
+        async with serving(
+            tmp_path, tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")
+        ):
             pass
 
 
@@ -82,7 +92,9 @@ async def test_sighup_takes_up_a_new_certificate(tmp_path: pathlib.Path) -> None
     }
     words = [f"--Proxy.{name}={value}" for name, value in settings.items()]
     command = [sys.executable, "-m", "gateway", "proxy", f"--ready-fd={writing}", *words]
-    process = await asyncio.create_subprocess_exec(*command, pass_fds=[writing], stderr=asyncio.subprocess.PIPE, cwd=tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        *command, pass_fds=[writing], stderr=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
     os.close(writing)
     assert process.stderr is not None
     try:
@@ -104,18 +116,23 @@ async def test_sighup_takes_up_a_new_certificate(tmp_path: pathlib.Path) -> None
     assert process.returncode == 0
 
 
-async def test_a_sighup_that_comes_while_the_edge_still_loads_does_not_end_it(tmp_path: pathlib.Path) -> None:
+async def test_a_sighup_that_comes_while_the_edge_still_loads_does_not_end_it(
+    tmp_path: pathlib.Path,
+) -> None:
     (tmp_path / "token").write_text("t")
     (tmp_path / "daskgateway_config.py").write_text(
         "import os, signal\n"
         "os.kill(os.getpid(), signal.SIGHUP)  # the file is read long before the handler stands\n"
         "c = get_config()\n"
         f"c.Proxy.address, c.Proxy.state_dir = '127.0.0.1:0', {str(tmp_path / 'edge')!r}\n"
-        f"c.Proxy.token_file, c.Proxy.server_address = {str(tmp_path / 'token')!r}, 'unix:{tmp_path}/no.sock'\n"
+        f"c.Proxy.token_file, c.Proxy.server_address = {str(tmp_path / 'token')!r},"
+        f" 'unix:{tmp_path}/no.sock'\n"
     )
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "gateway", "proxy", f"--ready-fd={writing}"]
-    process = await asyncio.create_subprocess_exec(*command, pass_fds=[writing], stderr=asyncio.subprocess.DEVNULL, cwd=tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        *command, pass_fds=[writing], stderr=asyncio.subprocess.DEVNULL, cwd=tmp_path
+    )
     os.close(writing)
     with os.fdopen(reading) as ready:
         line = await asyncio.to_thread(ready.readline)

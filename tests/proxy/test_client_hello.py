@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.door.client_hello import MAX_HELLO_BYTES, Hello, Http1, Http2, Junk, NeedMore, judge
+from gateway.proxy.door.client_hello import (
+    MAX_HELLO_BYTES,
+    Hello,
+    Http1,
+    Http2,
+    Junk,
+    NeedMore,
+    judge,
+)
 
 
 def real_hello(name: str, protocols: tuple[str, ...] = ()) -> bytes:
@@ -57,7 +65,9 @@ def test_no_bytes_break_it(data: bytes) -> None:
 
 @given(st.integers(5, len(HELLO) - 1), st.binary(min_size=1, max_size=4))
 def test_a_damaged_hello_breaks_nothing(position: int, bytes_: bytes) -> None:
-    assert isinstance(judge(HELLO[:position] + bytes_ + HELLO[position + len(bytes_) :]), NeedMore | Hello | Junk)
+    assert isinstance(
+        judge(HELLO[:position] + bytes_ + HELLO[position + len(bytes_) :]), NeedMore | Hello | Junk
+    )
 
 
 def test_an_endless_hello_is_junk() -> None:
@@ -66,7 +76,9 @@ def test_an_endless_hello_is_junk() -> None:
     assert isinstance(judge(data), Junk)
 
 
-@pytest.mark.parametrize("text", [b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n"])
+@pytest.mark.parametrize(
+    "text", [b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n"]
+)
 def test_http_1_is_told(text: bytes) -> None:
     assert judge(text) == Http1()
 

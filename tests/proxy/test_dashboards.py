@@ -1,4 +1,5 @@
-"""Dashboards through the edge: who is let in, what passes and how, with a prefix and behind other proxies."""
+"""Dashboards through the edge: who is let in, what passes and how, with a prefix and behind other
+proxies."""
 
 from __future__ import annotations
 
@@ -12,7 +13,18 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from tests.proxy.served import ALICE, BOB, NOBODYS, OTHER, UID, Served, a_dashboard, raw, serving, ticket
+from tests.proxy.served import (
+    ALICE,
+    BOB,
+    NOBODYS,
+    OTHER,
+    UID,
+    Served,
+    a_dashboard,
+    raw,
+    serving,
+    ticket,
+)
 
 PREFIX = "/services/daskgateway"
 
@@ -37,7 +49,8 @@ async def away(_: web.Request) -> web.Response:
 
 
 async def echo(request: web.Request) -> web.WebSocketResponse:
-    """Answer what it is told, with the first protocol it is offered, and close with a code of its own when told so."""
+    """Answer what it is told, with the first protocol it is offered, and close with a code of its
+    own when told so."""
     talk = web.WebSocketResponse(protocols=["bokeh"])
     await talk.prepare(request)
     async for message in talk:
@@ -78,7 +91,9 @@ ROUTES = [
 @pytest.fixture(params=["", PREFIX])
 async def served(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     """An edge with a dashboard, below a prefix or not."""
-    async with serving(tmp_path, prefix=request.param, answer_timeout_s=0.5, body_timeout_s=0.5) as made:
+    async with serving(
+        tmp_path, prefix=request.param, answer_timeout_s=0.5, body_timeout_s=0.5
+    ) as made:
         async with a_dashboard(made, ROUTES):
             yield made
 
@@ -94,7 +109,9 @@ async def test_a_ticket_becomes_a_session_for_this_dashboard_alone(served: Serve
         address = f"{served.dashboard}/status?b=%2F%20+&ticket={ticket()}&a=1"
         async with caller.get(URL(address, encoded=True), allow_redirects=False) as answer:
             assert answer.status == 303
-            assert answer.headers["Location"] == f"{served.prefix}/clusters/{UID}/status?b=%2F%20+&a=1"
+            assert (
+                answer.headers["Location"] == f"{served.prefix}/clusters/{UID}/status?b=%2F%20+&a=1"
+            )
             (cookie,) = answer.headers.getall("Set-Cookie")
             assert f"Path={served.prefix}/clusters/{UID}/;" in cookie
             assert "HttpOnly" in cookie
@@ -109,7 +126,12 @@ async def test_a_ticket_becomes_a_session_for_this_dashboard_alone(served: Serve
 async def test_paths_and_queries_pass_as_they_were_sent(served: Served) -> None:
     async with browser() as caller:
         await enter(caller, served)
-        for target in ("/a%2Fb/%C3%A9%20c?x=%2B+%20&x=2&&y=&z", "/", "/a//b/?", "/a;b=c/@:!$&'()*,"):
+        for target in (
+            "/a%2Fb/%C3%A9%20c?x=%2B+%20&x=2&&y=&z",
+            "/",
+            "/a//b/?",
+            "/a;b=c/@:!$&'()*,",
+        ):
             async with caller.get(URL(served.dashboard + target, encoded=True)) as answer:
                 assert await answer.text() == f"GET {target.removesuffix('?')} 0"
         async with caller.post(f"{served.dashboard}/form", data=b"x" * 1000) as answer:
@@ -121,9 +143,17 @@ async def test_paths_and_queries_pass_as_they_were_sent(served: Served) -> None:
 async def test_neither_side_is_told_what_is_not_its_own(served: Served) -> None:
     async with browser() as caller:
         await enter(caller, served)
-        headers = {"Authorization": "Bearer secret", "X-Forwarded-For": "1.1.1.1", "Connection": "X-Hop", "X-Hop": "1", "Cookie2": "x"}
+        headers = {
+            "Authorization": "Bearer secret",
+            "X-Forwarded-For": "1.1.1.1",
+            "Connection": "X-Hop",
+            "X-Hop": "1",
+            "Cookie2": "x",
+        }
         async with caller.get(f"{served.dashboard}/x", headers=headers) as answer:
-            assert answer.headers.getall("Set-Cookie") == [f"theme=dark; Path={served.prefix}/clusters/{UID}/"]
+            assert answer.headers.getall("Set-Cookie") == [
+                f"theme=dark; Path={served.prefix}/clusters/{UID}/"
+            ]
             assert "Service-Worker-Allowed" not in answer.headers
         async with caller.get(f"{served.dashboard}/x") as answer:
             assert answer.status == 200
@@ -135,7 +165,10 @@ async def test_neither_side_is_told_what_is_not_its_own(served: Served) -> None:
         async with caller.get(f"{served.dashboard}/away", allow_redirects=False) as answer:
             assert answer.headers["Location"] == f"{served.prefix}/clusters/{UID}/status?a=%2F"
         async with caller.get(served.dashboard, allow_redirects=False) as answer:
-            assert (answer.status, answer.headers["Location"]) == (308, f"{served.prefix}/clusters/{UID}/")
+            assert (answer.status, answer.headers["Location"]) == (
+                308,
+                f"{served.prefix}/clusters/{UID}/",
+            )
 
 
 async def test_a_form_opens_what_is_the_users_and_nothing_else(served: Served) -> None:
@@ -150,7 +183,9 @@ async def test_a_form_opens_what_is_the_users_and_nothing_else(served: Served) -
         ({}, UID, 401),
     ):
         async with browser() as caller:
-            async with caller.post(f"{served.dashboard.replace(UID, uid)}/login", data=form) as answer:
+            async with caller.post(
+                f"{served.dashboard.replace(UID, uid)}/login", data=form
+            ) as answer:
                 assert answer.status == status, form
                 page = await answer.text()
                 if status == 401:
@@ -165,7 +200,9 @@ async def test_a_form_opens_what_is_the_users_and_nothing_else(served: Served) -
 async def test_what_another_site_begins_is_refused(served: Served, origin: str) -> None:
     async with browser() as caller:
         await enter(caller, served)
-        async with caller.post(f"{served.dashboard}/login", data={"user": "a"}, headers={"Origin": origin}) as answer:
+        async with caller.post(
+            f"{served.dashboard}/login", data={"user": "a"}, headers={"Origin": origin}
+        ) as answer:
             assert answer.status == 403
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await caller.ws_connect(f"{served.dashboard}/ws", origin=origin)
@@ -177,8 +214,12 @@ async def test_foreign_unknown_and_stopped_clusters_look_the_same(served: Served
         answers = set()
         for uid in (OTHER, NOBODYS):
             for headers in ({"Authorization": ALICE}, {}, {"Authorization": "Bearer rubbish"}):
-                async with caller.get(f"{served.dashboard.replace(UID, uid)}/x", headers=headers) as answer:
-                    answers.add((answer.status, await answer.text(), answer.headers.get("WWW-Authenticate")))
+                async with caller.get(
+                    f"{served.dashboard.replace(UID, uid)}/x", headers=headers
+                ) as answer:
+                    answers.add(
+                        (answer.status, await answer.text(), answer.headers.get("WWW-Authenticate"))
+                    )
         assert answers == {(401, "log in first\n", 'Bearer realm="daskgateway"')}
         async with caller.get(f"{served.dashboard}/x", headers={"Authorization": ALICE}) as answer:
             assert answer.status == 200
@@ -190,7 +231,11 @@ async def test_websockets_pass_with_their_protocol_query_and_close_code(served: 
     async with browser() as caller:
         await enter(caller, served)
         own = f"http://127.0.0.1:{served.port}"
-        async with caller.ws_connect(URL(f"{served.dashboard}/ws?a=%2F", encoded=True), protocols=["bokeh", "secret"], origin=own) as talk:
+        async with caller.ws_connect(
+            URL(f"{served.dashboard}/ws?a=%2F", encoded=True),
+            protocols=["bokeh", "secret"],
+            origin=own,
+        ) as talk:
             assert talk.protocol == "bokeh"
             await talk.send_str("hello")
             assert await talk.receive_str() == "hello /ws?a=%2F"
@@ -208,7 +253,9 @@ async def test_websockets_pass_with_their_protocol_query_and_close_code(served: 
         assert caught.value.status == 401
 
 
-async def test_a_dashboard_that_fails_is_told_and_nothing_half_passes_for_whole(served: Served) -> None:
+async def test_a_dashboard_that_fails_is_told_and_nothing_half_passes_for_whole(
+    served: Served,
+) -> None:
     async with browser() as caller:
         await enter(caller, served)
         async with caller.get(f"{served.dashboard}/silent") as answer:
@@ -226,11 +273,17 @@ async def test_a_dashboard_that_fails_is_told_and_nothing_half_passes_for_whole(
             assert answer.status == 404
 
 
-@pytest.mark.parametrize(("networks", "status"), [(["127.0.0.0/8", "::1/128"], 200), (["10.0.0.0/8"], 502)])
+@pytest.mark.parametrize(
+    ("networks", "status"), [(["127.0.0.0/8", "::1/128"], 200), (["10.0.0.0/8"], 502)]
+)
 async def test_a_dashboard_known_by_name_is_looked_up_and_must_be_where_it_may(
     tmp_path: pathlib.Path, networks: list[str], status: int
 ) -> None:
-    async with serving(tmp_path, scheduler_networks=networks) as served, a_dashboard(served, ROUTES) as port, browser() as caller:
+    async with (
+        serving(tmp_path, scheduler_networks=networks) as served,
+        a_dashboard(served, ROUTES) as port,
+        browser() as caller,
+    ):
         served.add_routes(dashboard=port, host="localhost")
         async with caller.get(f"{served.dashboard}/x?ticket={ticket()}") as answer:
             assert answer.status == status
@@ -244,19 +297,28 @@ async def test_a_dashboard_known_by_name_is_looked_up_and_must_be_where_it_may(
 async def test_a_body_must_come_in_time_and_within_bounds(served: Served) -> None:
     async with browser() as caller:
         await enter(caller, served)
-        async with caller.post(f"{served.dashboard}/x", data=io.BytesIO(b"x" * 2_000_000)) as answer:
+        async with caller.post(
+            f"{served.dashboard}/x", data=io.BytesIO(b"x" * 2_000_000)
+        ) as answer:
             assert answer.status == 413
-    head = f"POST /clusters/{UID}/x HTTP/1.1\r\nHost: a\r\nAuthorization: {ALICE}\r\nContent-Length: 5\r\n\r\nhi"
+    head = (
+        f"POST /clusters/{UID}/x HTTP/1.1\r\nHost: a\r\nAuthorization:"
+        f" {ALICE}\r\nContent-Length: 5\r\n\r\nhi"
+    )
     answer_bytes = await raw(served.port, head.encode())
     assert answer_bytes.startswith(b"HTTP/1.1 408 ")
     assert answer_bytes.endswith(b"the request's body is too slow\n")
 
 
-async def test_a_head_must_come_in_time_at_the_beginning_and_after_an_answer(tmp_path: pathlib.Path) -> None:
+async def test_a_head_must_come_in_time_at_the_beginning_and_after_an_answer(
+    tmp_path: pathlib.Path,
+) -> None:
     async with serving(tmp_path, header_timeout_s=0.4, keepalive_timeout_s=1.2) as served:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        assert (await raw(served.port, b"GET / HTTP/1.1\r\nHost: a\r\nX-A:")).startswith(b"HTTP/1.1 408 ")
+        assert (await raw(served.port, b"GET / HTTP/1.1\r\nHost: a\r\nX-A:")).startswith(
+            b"HTTP/1.1 408 "
+        )
         assert loop.time() - began >= 0.4
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -271,12 +333,21 @@ async def test_a_head_must_come_in_time_at_the_beginning_and_after_an_answer(tmp
 
 
 async def test_a_front_proxys_word_counts_only_where_it_is_trusted(tmp_path: pathlib.Path) -> None:
-    told = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "hub.example.org", "X-Forwarded-For": "192.0.2.1"}
+    told = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "hub.example.org",
+        "X-Forwarded-For": "192.0.2.1",
+    }
     for trusted in (["127.0.0.0/8"], ["10.0.0.0/8"]):
-        async with serving(tmp_path, trusted_proxies=trusted) as served, a_dashboard(served, ROUTES):
+        async with (
+            serving(tmp_path, trusted_proxies=trusted) as served,
+            a_dashboard(served, ROUTES),
+        ):
             believed = trusted == ["127.0.0.0/8"]
             async with browser() as caller:
-                async with caller.get(f"{served.dashboard}/x?ticket={ticket()}", headers=told, allow_redirects=False) as answer:
+                async with caller.get(
+                    f"{served.dashboard}/x?ticket={ticket()}", headers=told, allow_redirects=False
+                ) as answer:
                     cookie = answer.headers["Set-Cookie"]
                     assert ("Secure" in cookie) is believed
                 headers = told | {"Cookie": cookie.partition(";")[0]}
@@ -292,10 +363,15 @@ async def test_a_front_proxys_word_counts_only_where_it_is_trusted(tmp_path: pat
 
 
 async def test_another_origin_may_be_allowed(tmp_path: pathlib.Path) -> None:
-    async with serving(tmp_path, allowed_origins=["https://hub.example.org"]) as served, a_dashboard(served, ROUTES):
+    async with (
+        serving(tmp_path, allowed_origins=["https://hub.example.org"]) as served,
+        a_dashboard(served, ROUTES),
+    ):
         async with browser() as caller:
             await enter(caller, served)
-            async with caller.ws_connect(f"{served.dashboard}/ws", origin="https://hub.example.org") as talk:
+            async with caller.ws_connect(
+                f"{served.dashboard}/ws", origin="https://hub.example.org"
+            ) as talk:
                 await talk.send_str("hello")
                 assert await talk.receive_str() == "hello /ws"
 
@@ -303,10 +379,13 @@ async def test_another_origin_may_be_allowed(tmp_path: pathlib.Path) -> None:
 async def test_a_second_cookie_of_our_name_locks_nobody_out(served: Served) -> None:
     """A dashboard's script can set one of the same name for a longer path, which is sent first."""
     async with browser() as caller:
-        async with caller.get(f"{served.dashboard}/x?ticket={ticket()}", allow_redirects=False) as answer:
+        async with caller.get(
+            f"{served.dashboard}/x?ticket={ticket()}", allow_redirects=False
+        ) as answer:
             good = answer.headers["Set-Cookie"].partition(";")[0]
     async with aiohttp.ClientSession() as caller:
         async with caller.get(
-            f"{served.dashboard}/x", headers={"Cookie": f"daskgateway_session=evil; {good}; daskgateway_session=x"}
+            f"{served.dashboard}/x",
+            headers={"Cookie": f"daskgateway_session=evil; {good}; daskgateway_session=x"},
         ) as answer:
             assert answer.status == 200

@@ -59,7 +59,9 @@ def add_route(edge: Edge, scheduler: int, dashboard: int = 0) -> None:
     route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"127.0.0.1:{scheduler}")
     if dashboard:
         route.dashboard_address = f"127.0.0.1:{dashboard}"
-    edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key]))
+    edge.routes.apply(
+        route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key])
+    )
 
 
 async def echo_until_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,7 +96,13 @@ async def test_an_unknown_name_is_refused_by_a_tls_alert(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"\x00\x01\x02", b"SSH-2.0-OpenSSH_9\r\n", b"\x16\x03\x01\x00\x00", b"\x16\x03\x01\x40\x00" + b"\x02" * 100]
+    "junk",
+    [
+        b"\x00\x01\x02",
+        b"SSH-2.0-OpenSSH_9\r\n",
+        b"\x16\x03\x01\x00\x00",
+        b"\x16\x03\x01\x40\x00" + b"\x02" * 100,
+    ],
 )
 async def test_junk_is_closed_on(edge: Edge, junk: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(edge))
@@ -161,7 +169,9 @@ async def dashboard(edge: Edge, tmp_path: pathlib.Path) -> AsyncIterator[str]:
     await server.start()
 
     async def status(request: web.Request) -> web.Response:
-        return web.json_response({"headers": dict(request.headers), "path": request.path, "query": dict(request.query)})
+        return web.json_response(
+            {"headers": dict(request.headers), "path": request.path, "query": dict(request.query)}
+        )
 
     async def away(_: web.Request) -> web.Response:
         return web.Response(status=302, headers={"Location": "/status"})
@@ -190,7 +200,9 @@ def ticket(uid: str = UID, lasts_ms: int = 60_000) -> str:
     return SIGNER.issue(Ticket(uid, "alice", now_ms() + lasts_ms, secrets.token_hex(8)))
 
 
-async def test_a_dashboard_opens_with_a_ticket_and_keeps_credentials_to_itself(dashboard: str) -> None:
+async def test_a_dashboard_opens_with_a_ticket_and_keeps_credentials_to_itself(
+    dashboard: str,
+) -> None:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
         async with browser.get(f"{dashboard}/status?ticket={ticket()}&theme=dark") as answer:
             assert answer.status == 200
@@ -207,7 +219,9 @@ async def test_a_dashboard_opens_with_a_ticket_and_keeps_credentials_to_itself(d
             assert await talk.receive_str() == "hello!"
 
 
-@pytest.mark.parametrize("bad", ["", "junk", "a.b", ticket(OTHER), ticket(lasts_ms=-1), ticket()[:-4] + "AAAA"])
+@pytest.mark.parametrize(
+    "bad", ["", "junk", "a.b", ticket(OTHER), ticket(lasts_ms=-1), ticket()[:-4] + "AAAA"]
+)
 async def test_a_dashboard_stays_shut_without_a_good_ticket(dashboard: str, bad: str) -> None:
     async with aiohttp.ClientSession() as browser:
         async with browser.get(f"{dashboard}/status", params={"ticket": bad}) as answer:
@@ -220,13 +234,17 @@ async def test_a_dashboard_stays_shut_without_a_good_ticket(dashboard: str, bad:
 
 async def test_a_login_from_another_site_is_refused(dashboard: str) -> None:
     async with aiohttp.ClientSession() as browser:
-        async with browser.post(f"{dashboard}/login", data={"user": "a"}, headers={"Origin": "https://evil.example"}) as answer:
+        async with browser.post(
+            f"{dashboard}/login", data={"user": "a"}, headers={"Origin": "https://evil.example"}
+        ) as answer:
             assert answer.status == 403
 
 
 async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(edge: Edge) -> None:
     base = f"http://127.0.0.1:{port_of(edge)}"
-    async with aiohttp.ClientSession(headers={"Authorization": basic_credentials("alice", "wonderland")}) as caller:
+    async with aiohttp.ClientSession(
+        headers={"Authorization": basic_credentials("alice", "wonderland")}
+    ) as caller:
         url = f"{base}/daskgateway.v1.ClusterService/ListClusters"
         async with caller.post(url, json={}) as answer:
             assert answer.status == 503
@@ -235,8 +253,13 @@ async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(ed
             assert answer.status == 400
             told = await answer.json()
             assert told["code"] == "invalid_argument"
-            assert {detail["type"] for detail in told["details"]} == {"google.rpc.ErrorInfo", "google.rpc.BadRequest"}
-        async with caller.post(url, data=io.BytesIO(b"x" * 2_000_000), headers={"Content-Type": "application/json"}) as answer:
+            assert {detail["type"] for detail in told["details"]} == {
+                "google.rpc.ErrorInfo",
+                "google.rpc.BadRequest",
+            }
+        async with caller.post(
+            url, data=io.BytesIO(b"x" * 2_000_000), headers={"Content-Type": "application/json"}
+        ) as answer:
             assert (await answer.json())["code"] == "resource_exhausted"
         async with caller.get(url) as answer:
             assert answer.status == 405
@@ -254,8 +277,19 @@ def test_a_state_directory_that_somebody_else_made_first_is_refused(tmp_path: pa
     place.mkdir(mode=0o700)
     os.chown(place, 65533, 65533)
     (tmp_path / "token").write_text("t")
-    settings = {"address": "127.0.0.1:0", "state_dir": place, "token_file": tmp_path / "token", "server_address": f"unix:{tmp_path}/no"}
-    words = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in settings.items())]
+    settings = {
+        "address": "127.0.0.1:0",
+        "state_dir": place,
+        "token_file": tmp_path / "token",
+        "server_address": f"unix:{tmp_path}/no",
+    }
+    words = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "proxy",
+        *(f"--Proxy.{name}={value}" for name, value in settings.items()),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert f"c.Proxy.state_dir: {place}: it is the user's with number 65533" in done.stderr

@@ -22,10 +22,25 @@ def x(**values: str) -> dict[str, list[str]]:
     ("peer", "headers", "kind", "wanted"),
     [
         (PEER, {}, "x-forwarded", PEER),
-        (Seen("192.0.2.9", "http", "h"), x(**{"for": "1.1.1.1", "proto": "https"}), "x-forwarded", Seen("192.0.2.9", "http", "h")),
-        (PEER, x(**{"for": "192.0.2.1", "proto": "https", "host": "hub"}), "x-forwarded", Seen("192.0.2.1", "https", "hub")),
+        (
+            Seen("192.0.2.9", "http", "h"),
+            x(**{"for": "1.1.1.1", "proto": "https"}),
+            "x-forwarded",
+            Seen("192.0.2.9", "http", "h"),
+        ),
+        (
+            PEER,
+            x(**{"for": "192.0.2.1", "proto": "https", "host": "hub"}),
+            "x-forwarded",
+            Seen("192.0.2.1", "https", "hub"),
+        ),
         # The caller wrote the left entry: what the proxy added on the right counts.
-        (PEER, x(**{"for": "6.6.6.6, 192.0.2.1", "proto": "https,http"}), "x-forwarded", Seen("192.0.2.1", "http", "edge:8000")),
+        (
+            PEER,
+            x(**{"for": "6.6.6.6, 192.0.2.1", "proto": "https,http"}),
+            "x-forwarded",
+            Seen("192.0.2.1", "http", "edge:8000"),
+        ),
         # Two proxies of ours in a row: nginx with TLS before JupyterHub's proxy, which appends.
         (
             PEER,
@@ -34,14 +49,39 @@ def x(**values: str) -> dict[str, list[str]]:
             Seen("192.0.2.1", "https", "hub"),
         ),
         # The same where the second passes the first's word on without adding to it.
-        (PEER, x(**{"for": "192.0.2.1, 10.1.1.1", "proto": "https"}), "x-forwarded", Seen("192.0.2.1", "https", "edge:8000")),
-        (PEER, x(**{"for": "192.0.2.1", "proto": "gopher"}), "x-forwarded", Seen("192.0.2.1", "http", "edge:8000")),
+        (
+            PEER,
+            x(**{"for": "192.0.2.1, 10.1.1.1", "proto": "https"}),
+            "x-forwarded",
+            Seen("192.0.2.1", "https", "edge:8000"),
+        ),
+        (
+            PEER,
+            x(**{"for": "192.0.2.1", "proto": "gopher"}),
+            "x-forwarded",
+            Seen("192.0.2.1", "http", "edge:8000"),
+        ),
         (PEER, x(proto="https"), "x-forwarded", Seen("127.0.0.1", "https", "edge:8000")),
-        (PEER, x(**{"for": "rubbish, 192.0.2.1:99"}), "x-forwarded", Seen("192.0.2.1", "http", "edge:8000")),
+        (
+            PEER,
+            x(**{"for": "rubbish, 192.0.2.1:99"}),
+            "x-forwarded",
+            Seen("192.0.2.1", "http", "edge:8000"),
+        ),
         # Forwarded is believed only where it is what the proxies write, and X-Forwarded-* then not.
         (PEER, {"forwarded": ["for=192.0.2.1;proto=https"]}, "x-forwarded", PEER),
-        (PEER, {"forwarded": ["for=192.0.2.1;proto=https"], **x(proto="http")}, "forwarded", Seen("192.0.2.1", "https", "edge:8000")),
-        (PEER, {"forwarded": ['for="[2001:db8::1]:4711";host="hub"', "for=10.0.0.1"]}, "forwarded", Seen("2001:db8::1", "http", "hub")),
+        (
+            PEER,
+            {"forwarded": ["for=192.0.2.1;proto=https"], **x(proto="http")},
+            "forwarded",
+            Seen("192.0.2.1", "https", "edge:8000"),
+        ),
+        (
+            PEER,
+            {"forwarded": ['for="[2001:db8::1]:4711";host="hub"', "for=10.0.0.1"]},
+            "forwarded",
+            Seen("2001:db8::1", "http", "hub"),
+        ),
         (PEER, {"forwarded": [";;,=,"]}, "forwarded", PEER),
     ],
 )
@@ -50,7 +90,15 @@ def test_who_calls(peer: Seen, headers: dict[str, list[str]], kind: str, wanted:
 
 
 def test_proxies_are_followed_only_so_far() -> None:
-    assert seen(PEER, x(**{"for": ", ".join(["192.0.2.1"] + ["10.0.0.1"] * 1000)}), PROXIES, "x-forwarded").address == "10.0.0.1"
+    assert (
+        seen(
+            PEER,
+            x(**{"for": ", ".join(["192.0.2.1"] + ["10.0.0.1"] * 1000)}),
+            PROXIES,
+            "x-forwarded",
+        ).address
+        == "10.0.0.1"
+    )
 
 
 def test_networks_hold_mapped_addresses_and_no_rubbish() -> None:
@@ -82,7 +130,9 @@ def test_networks_hold_mapped_addresses_and_no_rubbish() -> None:
         ("https://lab.example.org", "hub", True),
     ],
 )
-def test_only_pages_of_the_edge_itself_are_of_the_same_site(origin: str | None, host: str, wanted: bool) -> None:
+def test_only_pages_of_the_edge_itself_are_of_the_same_site(
+    origin: str | None, host: str, wanted: bool
+) -> None:
     headers = {} if origin is None else {"origin": [origin]}
     assert same_site(headers, "https", host, {"https://lab.example.org"}) is wanted
 
@@ -98,8 +148,15 @@ def test_a_page_in_clear_text_is_of_an_edge_in_clear_text() -> None:
     [
         ({"prefix": "services"}, "c.Proxy.prefix: must look like /services/daskgateway"),
         ({"prefix": "/a b"}, "c.Proxy.prefix"),
-        ({"trusted_proxies": ["10.0.0.1/8"]}, "c.Proxy.trusted_proxies: 10.0.0.1/8 has host bits set; a network looks like 10.0.0.0/8"),
-        ({"allowed_origins": ["hub.example.org"]}, "c.Proxy.allowed_origins: must look like https://host"),
+        (
+            {"trusted_proxies": ["10.0.0.1/8"]},
+            "c.Proxy.trusted_proxies: 10.0.0.1/8 has host bits set; a network looks like"
+            " 10.0.0.0/8",
+        ),
+        (
+            {"allowed_origins": ["hub.example.org"]},
+            "c.Proxy.allowed_origins: must look like https://host",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_told(setting: dict[str, object], words: str) -> None:

@@ -1,4 +1,5 @@
-"""What an HTTP/2 client may send, judged: whole calls pass untouched, in whatever pieces; floods wait or end the connection."""
+"""What an HTTP/2 client may send, judged: whole calls pass untouched, in whatever pieces; floods
+wait or end the connection."""
 
 from __future__ import annotations
 
@@ -78,7 +79,10 @@ def ending(made: Guard, sent: bytes) -> Abuse:
 
 
 def test_a_call_passes_untouched_and_the_edges_own_greeting_is_not_answered_for_it() -> None:
-    sent = [call(1) + call(3), frame(PING, 0, 0, b"12345678") + frame(RST_STREAM, 0, 3, struct.pack(">I", 8))]
+    sent = [
+        call(1) + call(3),
+        frame(PING, 0, 0, b"12345678") + frame(RST_STREAM, 0, 3, struct.pack(">I", 8)),
+    ]
     assert passed(guard(), *sent) == GREETING + b"".join(sent)
 
 
@@ -114,7 +118,9 @@ def test_a_block_is_passed_on_whole_or_not_at_all() -> None:
     start = frame(HEADERS, 0, 1, head())
     assert passed(made, start) == GREETING
     assert made.block_since == NOW
-    assert passed(made, frame(CONTINUATION, END_HEADERS, 1)) == start + frame(CONTINUATION, END_HEADERS, 1)
+    assert passed(made, frame(CONTINUATION, END_HEADERS, 1)) == start + frame(
+        CONTINUATION, END_HEADERS, 1
+    )
     assert made.block_since == 0.0
 
 
@@ -125,7 +131,10 @@ def test_the_first_request_decides_and_nothing_goes_on_before() -> None:
     assert made.unsettled
     first = made.next()
     assert first.head is not None
-    assert (first.head.kind, first.head.path) == ("application/grpc", "/daskgateway.v1.ClusterService/ListClusters")
+    assert (first.head.kind, first.head.path) == (
+        "application/grpc",
+        "/daskgateway.v1.ClusterService/ListClusters",
+    )
     assert made.take() == GREETING
     made.settle(web=False)
     assert passed(made, b"") == call(1) + call(3)
@@ -142,11 +151,16 @@ def test_pings_before_there_is_a_server_are_the_edges_to_answer() -> None:
 def test_for_pages_everything_passes_as_it_comes() -> None:
     made = Guard(Bounds(), NOW)
     trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, head())
-    sent = opening(1, head("/", kind="text/html")) + body(1, b"no message of gRPC", ends=False) + trailers
+    sent = (
+        opening(1, head("/", kind="text/html"))
+        + body(1, b"no message of gRPC", ends=False)
+        + trailers
+    )
     made.receive(GREETING + OWN_ACK + sent)
     made.run(NOW)
     made.settle(web=True)
-    assert passed(made, b"") == GREETING + sent  # the acknowledgement that came first was of the edge's own settings
+    # the acknowledgement that came first was of the edge's own settings
+    assert passed(made, b"") == GREETING + sent
     assert passed(made, OWN_ACK) == OWN_ACK
     assert not made.requests
 
@@ -173,7 +187,9 @@ def test_a_request_waits_for_its_turn_and_what_others_send_does_not() -> None:
 
 def test_so_much_is_held_and_then_nothing_more_is_read() -> None:
     made = guard(Bounds(held_bytes=10_000))
-    made.receive(b"".join(opening(stream, head(more=[("x", "y" * 900)])) for stream in range(1, 101, 2)))
+    made.receive(
+        b"".join(opening(stream, head(more=[("x", "y" * 900)])) for stream in range(1, 101, 2))
+    )
     assert made.run(NOW) is None
     assert made.full
     assert made.held_bytes < 12_000
@@ -243,7 +259,9 @@ def test_an_answer_that_nobody_takes_shows() -> None:
     passed(made, call(1))
     request = made.requests[1]
     answers = Answers(made)
-    answers.receive(frame(HEADERS, END_HEADERS, 1, b"\x88") + frame(DATA, 0, 1, message(100)[:10])[:14], NOW + 2)
+    answers.receive(
+        frame(HEADERS, END_HEADERS, 1, b"\x88") + frame(DATA, 0, 1, message(100)[:10])[:14], NOW + 2
+    )
     assert request.untaken
     assert request.answered_at == NOW + 2
     assert not answers.between
@@ -261,16 +279,35 @@ FLOODS: dict[str, tuple[bytes, int]] = {
     "unknown": (frame(0x55, 0, 0, b"x") * 1000, ENHANCE_YOUR_CALM),
     "goaways": (frame(GOAWAY, 0, 0, bytes(8)) * 1000, ENHANCE_YOUR_CALM),
     "empty": (opening(1) + frame(DATA, 0, 1) * 1000, ENHANCE_YOUR_CALM),
-    "padding alone": (opening(1) + frame(DATA, PADDED, 1, b"\xff" + bytes(255)) * 1000, ENHANCE_YOUR_CALM),
-    "resets": (b"".join(opening(n) + frame(RST_STREAM, 0, n, bytes(4)) for n in range(1, 4001, 2)), ENHANCE_YOUR_CALM),
+    "padding alone": (
+        opening(1) + frame(DATA, PADDED, 1, b"\xff" + bytes(255)) * 1000,
+        ENHANCE_YOUR_CALM,
+    ),
+    "resets": (
+        b"".join(opening(n) + frame(RST_STREAM, 0, n, bytes(4)) for n in range(1, 4001, 2)),
+        ENHANCE_YOUR_CALM,
+    ),
     "streams": (b"".join(opening(n) for n in range(1, 4001, 2)), ENHANCE_YOUR_CALM),
     "heads of what is over": (call(1) + opening(1, ends=True), PROTOCOL_ERROR),
-    "continuations": (frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, b"") * 1000, ENHANCE_YOUR_CALM),
-    "large continuations": (frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, bytes(16000)) * 1000, ENHANCE_YOUR_CALM),
+    "continuations": (
+        frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, b"") * 1000,
+        ENHANCE_YOUR_CALM,
+    ),
+    "large continuations": (
+        frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, bytes(16000)) * 1000,
+        ENHANCE_YOUR_CALM,
+    ),
     "a large head": (opening(1, head(more=[("x", "y" * 4000)] * 4)), -1),
-    "a message without end": (opening(1) + body(1, message(2**31 - 1)[:0] + b"\0\x7f\xff\xff\xff" + bytes(9_000_000), ends=False), -1),
+    "a message without end": (
+        opening(1)
+        + body(1, message(2**31 - 1)[:0] + b"\0\x7f\xff\xff\xff" + bytes(9_000_000), ends=False),
+        -1,
+    ),
     "a large frame": (frame(HEADERS, END_HEADERS, 1, bytes(16_385)), FRAME_SIZE_ERROR),
-    "a huge frame of DATA": (opening(1) + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01", FRAME_SIZE_ERROR),
+    "a huge frame of DATA": (
+        opening(1) + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
+        FRAME_SIZE_ERROR,
+    ),
     "a push": (frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4)), PROTOCOL_ERROR),
     "an even stream": (opening(2), PROTOCOL_ERROR),
     "an older stream": (opening(5) + opening(3), -1),
@@ -278,10 +315,19 @@ FLOODS: dict[str, tuple[bytes, int]] = {
     "DATA on no stream": (frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
     "DATA after the end": (call(1) + body(1), PROTOCOL_ERROR),
     "padding too long": (opening(1) + frame(DATA, PADDED, 1, b"\x09abc"), PROTOCOL_ERROR),
-    "padding of a head too long": (frame(HEADERS, END_HEADERS | PADDED, 1, b"\xff\x88"), PROTOCOL_ERROR),
+    "padding of a head too long": (
+        frame(HEADERS, END_HEADERS | PADDED, 1, b"\xff\x88"),
+        PROTOCOL_ERROR,
+    ),
     "padding of nothing": (frame(HEADERS, END_HEADERS | PADDED, 1), PROTOCOL_ERROR),
-    "an interrupted head": (frame(HEADERS, 0, 1, head()) + frame(PING, 0, 0, bytes(8)), PROTOCOL_ERROR),
-    "another's continuation": (frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 3), PROTOCOL_ERROR),
+    "an interrupted head": (
+        frame(HEADERS, 0, 1, head()) + frame(PING, 0, 0, bytes(8)),
+        PROTOCOL_ERROR,
+    ),
+    "another's continuation": (
+        frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 3),
+        PROTOCOL_ERROR,
+    ),
     "a continuation of nothing": (frame(CONTINUATION, END_HEADERS, 1), PROTOCOL_ERROR),
     "a reset of nothing": (frame(RST_STREAM, 0, 1, bytes(4)), PROTOCOL_ERROR),
     "a short reset": (opening(1) + frame(RST_STREAM, 0, 1, bytes(3)), PROTOCOL_ERROR),
@@ -320,11 +366,20 @@ def test_heads_that_unpack_to_much_more_are_refused() -> None:
     import hpack
 
     encoder = hpack.Encoder()
-    block = encoder.encode([(b"x", b"y" * 3000)]) + b"\xbe" * 1000  # the same field a thousand times, a byte each
+    # the same field a thousand times, a byte each
+    block = encoder.encode([(b"x", b"y" * 3000)]) + b"\xbe" * 1000
     assert "cannot be read" in str(ending(guard(), opening(1, block)))
 
 
-@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", PREFACE + opening(1), PREFACE + frame(PING, 0, 0, bytes(8))])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        PREFACE + opening(1),
+        PREFACE + frame(PING, 0, 0, bytes(8)),
+    ],
+)
 def test_who_does_not_greet_is_not_heard(first: bytes) -> None:
     made = Guard(Bounds(), NOW)
     made.receive(first)
@@ -340,7 +395,9 @@ def test_much_said_and_nothing_asked_ends_it() -> None:
     assert "nothing asked" in str(ending(made, frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 1000))
 
 
-@pytest.mark.parametrize("small", [frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"), frame(DATA, 0, 1, b"x")])
+@pytest.mark.parametrize(
+    "small", [frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"), frame(DATA, 0, 1, b"x")]
+)
 def test_of_what_calls_are_made_of_more_than_can_be_borne_waits(small: bytes) -> None:
     made = guard(Bounds(frames=(100.0, 50.0)))
     made.receive(opening(1) + small * 80)
@@ -415,13 +472,29 @@ def _frames_of(stream: bytes) -> list[bytes]:
 @pytest.mark.parametrize("block", range(20))
 def test_whatever_is_sent_what_passes_is_frames_and_memory_is_bounded(block: int) -> None:
     makers: list[Callable[[random.Random], bytes]] = [
-        lambda dice: opening(dice.randint(0, 40), head() if dice.random() < 0.8 else dice.randbytes(20), ends=dice.random() < 0.3),
-        lambda dice: body(dice.randint(0, 40), dice.randbytes(dice.choice([0, 1, 5, 300])), ends=dice.random() < 0.3),
+        lambda dice: opening(
+            dice.randint(0, 40),
+            head() if dice.random() < 0.8 else dice.randbytes(20),
+            ends=dice.random() < 0.3,
+        ),
+        lambda dice: body(
+            dice.randint(0, 40),
+            dice.randbytes(dice.choice([0, 1, 5, 300])),
+            ends=dice.random() < 0.3,
+        ),
         lambda dice: frame(
-            dice.randint(0, 12), dice.randint(0, 255), dice.randint(0, 40), dice.randbytes(dice.choice([0, 1, 4, 5, 6, 8, 40]))
+            dice.randint(0, 12),
+            dice.randint(0, 255),
+            dice.randint(0, 40),
+            dice.randbytes(dice.choice([0, 1, 4, 5, 6, 8, 40])),
         ),
         lambda dice: frame(HEADERS, dice.choice([0, END_STREAM]), dice.randint(0, 40), head()),
-        lambda dice: frame(CONTINUATION, dice.choice([0, END_HEADERS]), dice.randint(0, 40), dice.randbytes(dice.randint(0, 50))),
+        lambda dice: frame(
+            CONTINUATION,
+            dice.choice([0, END_HEADERS]),
+            dice.randint(0, 40),
+            dice.randbytes(dice.randint(0, 50)),
+        ),
         lambda dice: call(dice.randrange(1, 60, 2)),
     ]
     for seed in range(block * 100, block * 100 + 100):
@@ -441,7 +514,9 @@ def test_whatever_is_sent_what_passes_is_frames_and_memory_is_bounded(block: int
                 elif made.waiting and dice.random() < 0.7:
                     made.pass_on()
                 out += made.take()
-                assert made.held_bytes == sum(len(part) for request in made.waiting for part in request.held or [])
+                assert made.held_bytes == sum(
+                    len(part) for request in made.waiting for part in request.held or []
+                )
                 assert made.unsent_bytes >= 0
         except Abuse:
             continue

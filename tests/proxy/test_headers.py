@@ -1,4 +1,5 @@
-"""What passes between a browser and a dashboard: no credentials one way, nothing that holds for the whole origin the other."""
+"""What passes between a browser and a dashboard: no credentials one way, nothing that holds for the
+whole origin the other."""
 
 from __future__ import annotations
 
@@ -34,7 +35,12 @@ def test_a_dashboard_is_told_nothing_of_the_callers_credentials_or_of_hops() -> 
         ("X-Own", "a"),
         ("x-own", "b"),
     ]
-    passed = [("Accept", "*/*"), ("X-Own", "a"), ("x-own", "b"), ("Cookie", "theme=dark; jupyterhub-user=1")]
+    passed = [
+        ("Accept", "*/*"),
+        ("X-Own", "a"),
+        ("x-own", "b"),
+        ("Cookie", "theme=dark; jupyterhub-user=1"),
+    ]
     assert to_dashboard(given) == passed
 
 
@@ -107,5 +113,7 @@ def test_a_redirect_never_leaves_the_dashboard(location: str, wanted: str) -> No
         ("__Secure-a=1; Secure", None),
     ],
 )
-def test_a_cookie_holds_for_the_dashboard_alone_and_is_never_ours(cookie: str, wanted: str | None) -> None:
+def test_a_cookie_holds_for_the_dashboard_alone_and_is_never_ours(
+    cookie: str, wanted: str | None
+) -> None:
     assert recookied(cookie, ROOT) == wanted

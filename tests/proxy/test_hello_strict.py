@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from gateway.proxy.door.client_hello import MAX_HELLO_BYTES, Hello, Junk, NeedMore, judge
 from gateway.proxy.door.hello_shapes import Shapes
 from tests.proxy.hello_fuzz import SEEDS
-from tests.proxy.hello_oracle import NOT_ASKED, disagreement, in_records, made_hello, mutated, name_extension, openssl_name
+from tests.proxy.hello_oracle import (
+    NOT_ASKED,
+    disagreement,
+    in_records,
+    made_hello,
+    mutated,
+    name_extension,
+    openssl_name,
+)
 from tests.proxy.test_client_hello import real_hello
 
 KEY_SHARE = (51, bytes(1250))  # as large as X25519MLKEM768 makes it
@@ -26,7 +34,10 @@ GREASE = [(0x0A0A, b""), (0xFAFA, b"\0")]
         ([*GREASE, name_extension(b"greased.example")], "greased.example"),
         ([KEY_SHARE, name_extension(b"quantum.example")], "quantum.example"),
         ([name_extension(b"xn--bcher-kva.example")], "xn--bcher-kva.example"),
-        ([name_extension(b".".join([b"a" * 63] * 3) + b"." + b"b" * 61)], ".".join(["a" * 63] * 3) + "." + "b" * 61),
+        (
+            [name_extension(b".".join([b"a" * 63] * 3) + b"." + b"b" * 61)],
+            ".".join(["a" * 63] * 3) + "." + "b" * 61,
+        ),
         ([(43, b"\x02\x03\x04")], ""),
         ([], ""),
     ],

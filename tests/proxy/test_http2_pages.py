@@ -1,4 +1,5 @@
-"""Pages over HTTP/2 whose connection ends while they are made: whoever makes them writes on, and nothing comes of it."""
+"""Pages over HTTP/2 whose connection ends while they are made: whoever makes them writes on, and
+nothing comes of it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,16 @@ from typing import Any
 import hpack
 import pytest
 
-from gateway.proxy.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, WINDOW_UPDATE, frame, settings
+from gateway.proxy.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    WINDOW_UPDATE,
+    frame,
+    settings,
+)
 from gateway.proxy.http2.pages import PagesConnection
 
 FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "x")]

@@ -1,4 +1,5 @@
-"""Who is let in: limits in all, of an address, to a cluster, of newcomers, of descriptors; and where connections may lead."""
+"""Who is let in: limits in all, of an address, to a cluster, of newcomers, of descriptors; and
+where connections may lead."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def echoes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within_s: float = 10.0) -> bool:
+async def echoes(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within_s: float = 10.0
+) -> bool:
     """Whether a byte comes back."""
     writer.write(b"x")
     try:
@@ -50,7 +53,9 @@ async def echoes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wit
         return False
 
 
-async def test_at_the_limit_those_inside_go_on_and_others_wait_until_some_leave(start: Start) -> None:
+async def test_at_the_limit_those_inside_go_on_and_others_wait_until_some_leave(
+    start: Start,
+) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     edge = await start(port_of(server), max_connections=20)
     inside = [await greet(edge) for _ in range(20)]
@@ -74,9 +79,15 @@ async def test_at_the_limit_those_inside_go_on_and_others_wait_until_some_leave(
 
 
 @pytest.mark.parametrize(
-    ("limit", "counted"), [("max_connections_per_address", "refused_address"), ("max_connections_per_cluster", "refused_cluster")]
+    ("limit", "counted"),
+    [
+        ("max_connections_per_address", "refused_address"),
+        ("max_connections_per_cluster", "refused_cluster"),
+    ],
 )
-async def test_who_has_its_share_is_refused_and_served_again_later(start: Start, limit: str, counted: str) -> None:
+async def test_who_has_its_share_is_refused_and_served_again_later(
+    start: Start, limit: str, counted: str
+) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     edge = await start(port_of(server), **{limit: 3})
     inside = [await greet(edge) for _ in range(3)]
@@ -106,7 +117,9 @@ async def test_http_connections_count_as_long_as_they_last(start: Start) -> None
     await comes(lambda: not edge.admission.present)
 
 
-async def test_a_newcomer_that_ends_in_the_middle_of_its_hello_is_let_go_at_once(start: Start) -> None:
+async def test_a_newcomer_that_ends_in_the_middle_of_its_hello_is_let_go_at_once(
+    start: Start,
+) -> None:
     edge = await start(1)
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(edge))
     writer.write(HELLO[:100])
@@ -157,16 +170,25 @@ async def main(state, cluster_port):
     await edge.stop()
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.run(main(sys.argv[1], sys.argv[2]))
-"""
+"""  # noqa: E501
 
 
-async def test_without_descriptors_accepting_pauses_without_spinning_and_recovers(tmp_path: pathlib.Path) -> None:
+async def test_without_descriptors_accepting_pauses_without_spinning_and_recovers(
+    tmp_path: pathlib.Path,
+) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     (tmp_path / "token").write_text("t")
     routes = [[UID, "a", "b", ["127.0.0.1", port_of(server)], None, True]]
     (tmp_path / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, str(tmp_path), "0", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(tmp_path),
+        "0",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -221,12 +243,16 @@ class Failing:
         return self._listening._accept()
 
 
-async def test_those_accepted_before_accepting_fails_are_served_and_it_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+async def test_those_accepted_before_accepting_fails_are_served_and_it_goes_on(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     edge = await start(port_of(server))
     listener: Any = edge.listener
     edge.poller.release(listener._listening.fileno())
-    listener._listening = Failing(listener._listening, [errno.EPROTO, errno.EPROTO, errno.EACCES, errno.EPROTO])
+    listener._listening = Failing(
+        listener._listening, [errno.EPROTO, errno.EPROTO, errno.EACCES, errno.EPROTO]
+    )
     talks = [await greet(edge) for _ in range(3)]
     edge.poller.watch(listener._listening.fileno(), IN, listener._accept)
     for talk in talks:
@@ -239,7 +265,9 @@ async def test_those_accepted_before_accepting_fails_are_served_and_it_goes_on(s
     server.close()
 
 
-async def test_one_who_cannot_be_sorted_holds_none_up_who_came_with_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_who_cannot_be_sorted_holds_none_up_who_came_with_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     edge = await start(port_of(server))
     listener: Any = edge.listener
@@ -272,20 +300,47 @@ def test_limits_fit_the_descriptors() -> None:
     assert wanted.fitting(30_256) == (15_000, "")
     fits, words = wanted.fitting(20_000)
     assert fits == (20_000 - 256) // 2
-    assert words.startswith("the limit on open files, 20000, permits 9872 connections; c.Proxy.max_connections = 15000 takes 30256: raise")
-    assert descriptors_wanted(Proxy(max_connections=15_000, max_pipes=1024)).fitting(20_000)[0] == (20_000 - 192 - 2048) // 2
+    assert words.startswith(
+        "the limit on open files, 20000, permits 9872 connections; c.Proxy.max_connections = 15000"
+        " takes 30256: raise"
+    )
+    assert (
+        descriptors_wanted(Proxy(max_connections=15_000, max_pipes=1024)).fitting(20_000)[0]
+        == (20_000 - 192 - 2048) // 2
+    )
     for limit in (0, 100, 256, 383):
-        with pytest.raises(ConfigurationError, match=f"open files is {limit}; .* takes 30256, and with less than 384 nothing is served"):
+        with pytest.raises(
+            ConfigurationError,
+            match=f"open files is {limit}; .* takes 30256, and with less than 384 nothing is"
+            f" served",
+        ):
             wanted.fitting(limit)
     assert wanted.fitting(384)[0] == 64
-    assert descriptors_wanted(Proxy(max_connections=3)).fitting(262) == (3, "")  # who wishes for no more needs no more
+    # who wishes for no more needs no more
+    assert descriptors_wanted(Proxy(max_connections=3)).fitting(262) == (3, "")
 
 
 @pytest.mark.timeout(60)
-def test_an_edge_with_too_few_descriptors_does_not_start_and_tells_the_number(tmp_path: pathlib.Path) -> None:
-    settings = {"address": "127.0.0.1:0", "state_dir": tmp_path, "token_file": tmp_path / "token", "server_address": f"unix:{tmp_path}/no"}
-    words = [sys.executable, "-m", "gateway", "proxy", *(f"--Proxy.{name}={value}" for name, value in settings.items())]
-    for limit, code, told in ((256, 2, "with less than 384 nothing is served"), (600, 0, "permits 172 connections; c.Proxy.max_connect")):
+def test_an_edge_with_too_few_descriptors_does_not_start_and_tells_the_number(
+    tmp_path: pathlib.Path,
+) -> None:
+    settings = {
+        "address": "127.0.0.1:0",
+        "state_dir": tmp_path,
+        "token_file": tmp_path / "token",
+        "server_address": f"unix:{tmp_path}/no",
+    }
+    words = [
+        sys.executable,
+        "-m",
+        "gateway",
+        "proxy",
+        *(f"--Proxy.{name}={value}" for name, value in settings.items()),
+    ]
+    for limit, code, told in (
+        (256, 2, "with less than 384 nothing is served"),
+        (600, 0, "permits 172 connections; c.Proxy.max_connect"),
+    ):
         limited = ["/bin/sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *words]
         with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as edge:
             assert edge.stderr is not None
@@ -324,7 +379,12 @@ def test_admission_forgets_who_has_left() -> None:
 async def test_a_route_that_may_not_be_is_as_one_that_is_not(start: Start) -> None:
     edge = await start(1)
     for where in ("169.254.169.254:80", f"127.0.0.1:{port_of(edge)}", "8.8.8.8:53"):
-        edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, local=True, scheduler_address=where)]))
+        edge.routes.apply(
+            route_pb2.RouteUpdate(
+                snapshot=True,
+                routes=[route_pb2.Route(uid=UID, local=True, scheduler_address=where)],
+            )
+        )
         reader, writer = await greet(edge)
         async with asyncio.timeout(5):
             assert await reader.read(-1) == bytes([21, 3, 3, 0, 2, 2, 112])
@@ -338,7 +398,9 @@ async def test_a_route_that_may_not_be_is_as_one_that_is_not(start: Start) -> No
 async def test_thousands_of_slow_hellos_are_closed_in_time_and_hold_nobody_up(start: Start) -> None:
     count = 5_000
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    edge = await start(port_of(server), max_connections_per_address=100_000, max_connections=100_000)
+    edge = await start(
+        port_of(server), max_connections_per_address=100_000, max_connections=100_000
+    )
     count = min(count, edge.admission.limits.connections // 3)  # both ends are in this process
     loop = asyncio.get_running_loop()
 

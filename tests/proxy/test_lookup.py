@@ -1,4 +1,5 @@
-"""Names of schedulers and dashboards: one that is never answered is nobody else's trouble, and answers are kept for a while."""
+"""Names of schedulers and dashboards: one that is never answered is nobody else's trouble, and
+answers are kept for a while."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ ANYWHERE = Targets(parse_networks(["0.0.0.0/0"]), ())
 
 
 class Resolving:
-    """The system's resolver: names that begin with `slow` are not answered before the end, others by the book."""
+    """The system's resolver: names that begin with `slow` are not answered before the end, others
+    by the book."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -50,7 +52,9 @@ class Resolving:
         found = self.book.get(name, socket.gaierror(socket.EAI_NONAME, "no such name"))
         if isinstance(found, BaseException):
             raise found
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0)) for address in found]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0)) for address in found
+        ]
 
 
 @pytest.fixture
@@ -78,7 +82,9 @@ async def answer(edge: Edge, uid: str) -> bytes:
         writer.close()
 
 
-async def test_a_name_that_is_never_answered_keeps_nobody_elses_cluster_away(start: Start, resolving: Resolving) -> None:
+async def test_a_name_that_is_never_answered_keeps_nobody_elses_cluster_away(
+    start: Start, resolving: Resolving
+) -> None:
     async def here(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"here")
         await reader.read(-1)
@@ -109,7 +115,10 @@ async def test_a_fault_of_a_look_up_refuses_the_client_and_is_logged(
     edge = await start(1)
     resolving.book["odd.test"] = ZeroDivisionError("odd")
     edge.routes.apply(
-        route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, local=True, scheduler_address="odd.test:8786")])
+        route_pb2.RouteUpdate(
+            snapshot=True,
+            routes=[route_pb2.Route(uid=UID, local=True, scheduler_address="odd.test:8786")],
+        )
     )
     async with asyncio.timeout(5):
         assert await answer(edge, UID) == ALERT
@@ -117,7 +126,9 @@ async def test_a_fault_of_a_look_up_refuses_the_client_and_is_logged(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_answers_are_kept_and_failures_for_less_long(resolving: Resolving, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answers_are_kept_and_failures_for_less_long(
+    resolving: Resolving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [1000.0]
     names = Names(lambda: now[0])
     resolving.book["good.test"] = ["10.0.0.1", "10.0.0.2"]
@@ -147,10 +158,15 @@ async def test_kept_addresses_are_judged_at_every_use(resolving: Resolving) -> N
     names = Names()
     resolving.book["both.test"] = ["10.0.0.1", "169.254.169.254", "127.0.0.1"]
     targets = Targets(parse_networks(["10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16"]), (8001,))
-    for port, hosts in ((80, ["10.0.0.1", "127.0.0.1"]), (8001, ["10.0.0.1"]), (80, ["10.0.0.1", "127.0.0.1"])):
+    for port, hosts in (
+        (80, ["10.0.0.1", "127.0.0.1"]),
+        (8001, ["10.0.0.1"]),
+        (80, ["10.0.0.1", "127.0.0.1"]),
+    ):
         found = await names.look_up(Target.of("both.test", port, local=True), targets)
         assert [(one.host, one.port) for one in found] == [(host, port) for host in hosts]
-        (only,) = await names.look_up(Target.of("both.test", port), targets)  # of a cluster that does not run here
+        # of a cluster that does not run here
+        (only,) = await names.look_up(Target.of("both.test", port), targets)
         assert only.host == "10.0.0.1"
     assert await names.look_up(Target.of("both.test", 80), Targets((), ())) == []
     assert resolving.asked["both.test"] == 1
@@ -159,7 +175,9 @@ async def test_kept_addresses_are_judged_at_every_use(resolving: Resolving) -> N
     names.close()
 
 
-async def test_look_ups_that_hang_do_not_pile_up(resolving: Resolving, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_look_ups_that_hang_do_not_pile_up(
+    resolving: Resolving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lookup, "MOST_AT_A_TIME", 2)
     monkeypatch.setattr(lookup, "MOST_WAITING", 3)
     names = Names()
@@ -180,7 +198,9 @@ async def test_look_ups_that_hang_do_not_pile_up(resolving: Resolving, monkeypat
     await comes(lambda: not threads())
 
 
-async def test_dashboards_and_tunnels_have_the_same_look_ups(tmp_path: pathlib.Path, resolving: Resolving) -> None:
+async def test_dashboards_and_tunnels_have_the_same_look_ups(
+    tmp_path: pathlib.Path, resolving: Resolving
+) -> None:
     resolving.book["good.test"] = ["127.0.0.1"]
     async with serving(tmp_path) as served, aiohttp.ClientSession() as caller:
 
@@ -188,10 +208,24 @@ async def test_dashboards_and_tunnels_have_the_same_look_ups(tmp_path: pathlib.P
             return web.Response(text="shown")
 
         async with a_dashboard(served, [web.get("/status", shown)]) as port:
-            route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"good.test:{port}", dashboard_address=f"good.test:{port}")
-            served.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key]))
-            head = f"GET /clusters/{UID}/status HTTP/1.1\r\nHost: x\r\nAuthorization: {ALICE}\r\nConnection: close\r\n\r\n"
+            route = route_pb2.Route(
+                uid=UID,
+                local=True,
+                scheduler_address=f"good.test:{port}",
+                dashboard_address=f"good.test:{port}",
+            )
+            served.edge.routes.apply(
+                route_pb2.RouteUpdate(
+                    snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key]
+                )
+            )
+            head = (
+                f"GET /clusters/{UID}/status HTTP/1.1\r\nHost: x\r\nAuthorization:"
+                f" {ALICE}\r\nConnection: close\r\n\r\n"
+            )
             assert (await raw(served.port, head.encode())).endswith(b"shown")
-            async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}):
+            async with caller.ws_connect(
+                f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+            ):
                 pass
     assert resolving.asked["good.test"] == 1

@@ -54,14 +54,28 @@ from gateway.networks import DEFAULT_NETWORKS, Target, Targets, parse_networks
     ],
 )
 def test_where_routes_may_lead(host: str, port: int, permitted: bool) -> None:
-    targets = Targets(parse_networks(DEFAULT_NETWORKS), {8000}, here=lambda address: address.is_loopback)
+    targets = Targets(
+        parse_networks(DEFAULT_NETWORKS), {8000}, here=lambda address: address.is_loopback
+    )
     assert targets.permit(Target.of(host, port, local=True)) is permitted
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "2130706433", "127.1", "10.20.30.40", "fd12:3456::1"]
+    "host",
+    [
+        "127.0.0.1",
+        "127.8.9.10",
+        "::1",
+        "::ffff:127.0.0.1",
+        "2130706433",
+        "127.1",
+        "10.20.30.40",
+        "fd12:3456::1",
+    ],
 )
-def test_this_machines_own_addresses_are_for_clusters_that_run_on_it_and_for_no_others(host: str) -> None:
+def test_this_machines_own_addresses_are_for_clusters_that_run_on_it_and_for_no_others(
+    host: str,
+) -> None:
     own = {ipaddress.ip_address("10.20.30.40"), ipaddress.ip_address("fd12:3456::1")}
 
     def here(address: networks.Address) -> bool:
@@ -71,16 +85,21 @@ def test_this_machines_own_addresses_are_for_clusters_that_run_on_it_and_for_no_
     beside, afar = Targets(everywhere, (), here), Targets(everywhere, (), here, beside=False)
     assert beside.permit(Target.of(host, 4321, local=True))
     assert not beside.permit(Target.of(host, 4321))
-    assert not afar.permit(Target.of(host, 4321, local=True))  # what runs on the server's machine is not on this one
+    # what runs on the server's machine is not on this one
+    assert not afar.permit(Target.of(host, 4321, local=True))
     assert "the edge's own machine" in beside.objection(host, 4321, local=False)
     for local in (True, False):
         assert beside.permit(Target.of("10.20.30.41", 4321, local=local))
 
 
-def test_whether_an_address_is_here_is_not_asked_for_every_route(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whether_an_address_is_here_is_not_asked_for_every_route(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(networks, "MOST_ASKED", 3)
     asked: list[str] = []
-    targets = Targets(parse_networks(["10.0.0.0/8"]), (), lambda address: bool(asked.append(str(address))))
+    targets = Targets(
+        parse_networks(["10.0.0.0/8"]), (), lambda address: bool(asked.append(str(address)))
+    )
     for number in [1, 1, 1, 2, 2, 3, 4, 5, 1]:
         assert targets.permit(Target.of(f"10.0.0.{number}", 4321))
     assert asked == [f"10.0.0.{number}" for number in (1, 2, 3, 4, 5, 1)]
@@ -98,7 +117,9 @@ def test_link_local_addresses_are_never_permitted_whatever_is_configured() -> No
         parse_networks(["10.0.0.1/8"])
 
 
-@pytest.mark.parametrize(("code", "here"), [(errno.EAFNOSUPPORT, False), (errno.EMFILE, True), (errno.ENFILE, True)])
+@pytest.mark.parametrize(
+    ("code", "here"), [(errno.EAFNOSUPPORT, False), (errno.EMFILE, True), (errno.ENFILE, True)]
+)
 def test_an_address_is_here_if_that_cannot_be_told_but_not_if_its_family_is_unknown(
     monkeypatch: pytest.MonkeyPatch, code: int, here: bool
 ) -> None:
@@ -110,16 +131,22 @@ def test_an_address_is_here_if_that_cannot_be_told_but_not_if_its_family_is_unkn
 
 
 def test_what_is_here_is_told_also_when_there_are_no_descriptors_left() -> None:
-    """All routes to other machines would be dropped, and their clusters cut off, because the edge is busy."""
+    """All routes to other machines would be dropped, and their clusters cut off, because the edge
+    is busy."""
     assert not networks.is_here(ipaddress.ip_address("192.0.2.1"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     hoard = [os.open(os.devnull, os.O_RDONLY)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, hard)
+    )
     try:
         with contextlib.suppress(OSError):
             while True:
                 hoard.append(os.dup(hoard[0]))
-        found = [networks.is_here(ipaddress.ip_address(text)) for text in ("198.51.100.1", "198.51.100.2", "198.51.100.1")]
+        found = [
+            networks.is_here(ipaddress.ip_address(text))
+            for text in ("198.51.100.1", "198.51.100.2", "198.51.100.1")
+        ]
     finally:
         for descriptor in hoard:
             os.close(descriptor)

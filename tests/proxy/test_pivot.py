@@ -1,4 +1,5 @@
-"""The edge is nobody's way to other services: what it carries to a scheduler begins as TLS for that cluster, and targets are judged."""
+"""The edge is nobody's way to other services: what it carries to a scheduler begins as TLS for that
+cluster, and targets are judged."""
 
 from __future__ import annotations
 
@@ -56,10 +57,13 @@ async def service(served: Served) -> AsyncIterator[Service]:
 
 
 async def said(served: Served, *pieces: bytes, silent_s: float = 5.0) -> bytes:
-    """Say something into a tunnel; return all that comes out of it until it is closed, or nothing more comes."""
+    """Say something into a tunnel; return all that comes out of it until it is closed, or nothing
+    more comes."""
     received = b""
     async with aiohttp.ClientSession() as caller:
-        async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:
+        async with caller.ws_connect(
+            f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+        ) as talk:
             for piece in pieces:
                 await talk.send_bytes(piece)
             try:
@@ -80,8 +84,10 @@ async def said(served: Served, *pieces: bytes, silent_s: float = 5.0) -> bytes:
         (real_hello(server_name(OTHER)),),  # another cluster's name
         (real_hello("localhost"),),
         (real_hello(f"{UID}.daskgateway.example.org"),),
-        (HELLO[:3] + (len(HELLO) - 4).to_bytes(2, "big") + HELLO[5:] + b"x",),  # with more in its record than itself
-        (b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + b"x" * MAX_HELLO_BYTES,),  # longer than any is read
+        # with more in its record than itself
+        (HELLO[:3] + (len(HELLO) - 4).to_bytes(2, "big") + HELLO[5:] + b"x",),
+        # longer than any is read
+        (b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + b"x" * MAX_HELLO_BYTES,),
         (*(bytes([number]) for number in HELLO[:200]), b""),  # the end in its middle
         (),  # nothing at all
         (HELLO[:100],),  # its beginning, and then silence
@@ -99,9 +105,13 @@ async def test_what_is_no_hello_for_that_cluster_reaches_no_service_and_hears_no
 
 
 @pytest.mark.parametrize("cut", [1, 5, 9, 44, len(HELLO) - 1, len(HELLO)])
-async def test_a_hello_for_that_cluster_and_all_that_follows_passes_untouched(served: Served, service: Service, cut: int) -> None:
+async def test_a_hello_for_that_cluster_and_all_that_follows_passes_untouched(
+    served: Served, service: Service, cut: int
+) -> None:
     rest = bytes(range(256)) * 2000
-    received = await said(served, HELLO[:cut], HELLO[cut:] + rest[:10], rest[10:], b"", silent_s=2.0)
+    received = await said(
+        served, HELLO[:cut], HELLO[cut:] + rest[:10], rest[10:], b"", silent_s=2.0
+    )
     async with asyncio.timeout(10):
         await service.ended.wait()
     assert service.heard == HELLO + rest
@@ -110,8 +120,12 @@ async def test_a_hello_for_that_cluster_and_all_that_follows_passes_untouched(se
 
 def routes_without_a_word_of_where(served: Served, port: int, host: str) -> None:
     """Tell the edge of alice's cluster, which no backend of this machine runs."""
-    route = route_pb2.Route(uid=UID, scheduler_address=f"{host}:{port}", dashboard_address=f"{host}:{port}")
-    served.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key]))
+    route = route_pb2.Route(
+        uid=UID, scheduler_address=f"{host}:{port}", dashboard_address=f"{host}:{port}"
+    )
+    served.edge.routes.apply(
+        route_pb2.RouteUpdate(snapshot=True, routes=[route], ticket_keys=[SIGNER.public_key])
+    )
 
 
 async def page(_: web.Request) -> web.Response:
@@ -120,13 +134,20 @@ async def page(_: web.Request) -> web.Response:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"])
-async def test_this_machines_own_addresses_are_only_for_clusters_that_run_on_it(tmp_path: pathlib.Path, host: str) -> None:
+async def test_this_machines_own_addresses_are_only_for_clusters_that_run_on_it(
+    tmp_path: pathlib.Path, host: str
+) -> None:
     everywhere = ["0.0.0.0/0", "::/0"]
-    async with serving(tmp_path, scheduler_networks=everywhere) as served, a_dashboard(served, [web.get("/{path:.*}", page)]) as port:
+    async with (
+        serving(tmp_path, scheduler_networks=everywhere) as served,
+        a_dashboard(served, [web.get("/{path:.*}", page)]) as port,
+    ):
         routes_without_a_word_of_where(served, port, host)
         async with aiohttp.ClientSession() as caller:
             headers: Any = {"Authorization": ALICE}
-            async with caller.get(f"{served.dashboard}/x?ticket={ticket()}", headers=headers) as answer:
+            async with caller.get(
+                f"{served.dashboard}/x?ticket={ticket()}", headers=headers
+            ) as answer:
                 assert answer.status in (404, 502)
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers=headers)

@@ -1,4 +1,5 @@
-"""A process that began as root gives its rights up for good, and still finds the modules it needs later."""
+"""A process that began as root gives its rights up for good, and still finds the modules it needs
+later."""
 
 from __future__ import annotations
 
@@ -25,8 +26,15 @@ def as_root() -> None:
 
 def run(program: str, *words: str, prelude: str = "") -> str:
     """Run a program that gives its rights up first; return what it prints."""
-    head = f"import os, sys, pathlib\n{prelude}\nfrom gateway.proxy import privileges, late_imports\n"
-    done = subprocess.run([sys.executable, "-c", head + textwrap.dedent(program), *words], capture_output=True, text=True, timeout=30)
+    head = (
+        f"import os, sys, pathlib\n{prelude}\nfrom gateway.proxy import privileges, late_imports\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(program), *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -75,7 +83,7 @@ def test_there_is_no_way_back(tmp_path: pathlib.Path) -> None:
             fails(lambda: low.bind(("127.0.0.2", 811)))
         sys.stdout.flush()
         os.execv("/bin/cat", ["cat", "/proc/self/status"])
-        """
+        """  # noqa: E501
     )
     assert told.split("Name:")[0].split() == ["refused"] * 6 + ["done"]
     assert "CapEff:\t0000000000000000" in told  # programs that are run then have not even the one
@@ -130,7 +138,10 @@ def test_modules_in_closed_directories_are_found_later(tmp_path: pathlib.Path) -
     (closed / "lib" / "late_package" / "__init__.py").touch()
     (closed / "lib" / "late_package" / "inner.py").write_text("VALUE = 2\n")
     closed.chmod(0o700)
-    assert run(LATE, prelude=f"sys.path.append({str(closed / 'lib')!r})") == "closed\nclosed\n1 2\nNo module named 'late_nothing'\n"
+    assert (
+        run(LATE, prelude=f"sys.path.append({str(closed / 'lib')!r})")
+        == "closed\nclosed\n1 2\nNo module named 'late_nothing'\n"
+    )
 
 
 def test_where_everything_may_be_read_nothing_is_kept_open(tmp_path: pathlib.Path) -> None:
@@ -142,6 +153,6 @@ def test_where_everything_may_be_read_nothing_is_kept_open(tmp_path: pathlib.Pat
         late_imports.keep_finding(directories)
         print(list(directories), [finder for finder in sys.meta_path if isinstance(finder, late_imports._Finder)])
         print([fd for fd in os.listdir("/proc/self/fd") if int(fd) >= late_imports.FIRST_FD])
-        """
+        """  # noqa: E501
     )
     assert told == "['/usr/lib'] []\n[]\n"

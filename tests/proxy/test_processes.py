@@ -1,4 +1,5 @@
-"""Several edges on one port, as a program: ready together, counted together, started again, ended together."""
+"""Several edges on one port, as a program: ready together, counted together, started again, ended
+together."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ while tie.recv(100): pass
 
 def children(pid: int) -> list[int]:
     """Return the children of a process, whichever of its threads started them."""
-    return [int(word) for told in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for word in told.read_text().split()]
+    return [
+        int(word)
+        for told in pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+        for word in told.read_text().split()
+    ]
 
 
 def edges_of(pid: int) -> list[int]:
@@ -46,7 +51,11 @@ def began_by(code: str) -> Begin:
     async def begin(_: object, tie: int) -> Child:
         words = [sys.executable, "-c", code, str(tie)]
         inherited = [(os.POSIX_SPAWN_DUP2, tie, tie)]
-        return Child(await asyncio.to_thread(lambda: os.posix_spawn(sys.executable, words, os.environ, file_actions=inherited)))
+        return Child(
+            await asyncio.to_thread(
+                lambda: os.posix_spawn(sys.executable, words, os.environ, file_actions=inherited)
+            )
+        )
 
     return begin
 
@@ -54,7 +63,10 @@ def began_by(code: str) -> Begin:
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent does not."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in (
+            "Z",
+            "X",
+        )
     except OSError:
         return False
 
@@ -77,7 +89,9 @@ class Program:
         ]
         self.log = directory / "log"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "gateway", "proxy", *words], pass_fds=[writing], stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "proxy", *words], pass_fds=[writing], stderr=log
+            )
         os.close(writing)
         with os.fdopen(reading) as ready:
             word, _, self.address = ready.readline().strip().partition(" ")
@@ -87,7 +101,11 @@ class Program:
 
     def metrics(self) -> str:
         """Return what Prometheus would read."""
-        (url,) = [line.split()[-1] for line in self.log.read_text().splitlines() if "metrics are at" in line]
+        (url,) = [
+            line.split()[-1]
+            for line in self.log.read_text().splitlines()
+            if "metrics are at" in line
+        ]
         with urllib.request.urlopen(url, timeout=10) as answer:
             return str(answer.read().decode())
 
@@ -121,17 +139,28 @@ async def junk(address: str) -> None:
 
 
 @pytest.mark.slow
-async def test_edges_share_a_port_are_started_again_and_end_with_their_supervisor(three: Program) -> None:
+async def test_edges_share_a_port_are_started_again_and_end_with_their_supervisor(
+    three: Program,
+) -> None:
     first = await asyncio.to_thread(edges_of, three.process.pid)
     assert len(first) == 3
     for _ in range(30):
         await junk(three.address)
     text = await asyncio.to_thread(three.metrics)
-    seen = [line for line in text.splitlines() if line.startswith('daskgateway_edge_sorted_connections_total{kind="junk"')]
+    seen = [
+        line
+        for line in text.splitlines()
+        if line.startswith('daskgateway_edge_sorted_connections_total{kind="junk"')
+    ]
     assert sum(float(line.split()[-1]) for line in seen) == 30
     assert len(seen) == 3
     os.kill(first[0], signal.SIGKILL)
-    await comes(lambda: len(edges_of(three.process.pid)) == 3 and first[0] not in edges_of(three.process.pid), 20)
+    await comes(
+        lambda: (
+            len(edges_of(three.process.pid)) == 3 and first[0] not in edges_of(three.process.pid)
+        ),
+        20,
+    )
     assert await asyncio.to_thread(three.stop) == 0
     assert not any(map(alive, first))
 
@@ -163,19 +192,33 @@ async def test_one_edge_counts_too(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-async def test_no_cluster_leads_to_where_the_metrics_are(tmp_path: pathlib.Path, processes: int) -> None:
+async def test_no_cluster_leads_to_where_the_metrics_are(
+    tmp_path: pathlib.Path, processes: int
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         admin = free.getsockname()[1]
     (tmp_path / "edge").mkdir(mode=0o700)
-    routes = [[UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port], True] for port in (admin, 7)]
+    routes = [
+        [UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port], True] for port in (admin, 7)
+    ]
     routes[1][0] = OTHER
-    (tmp_path / "edge" / "routes.json").write_text(json.dumps({"ticket_keys": [], "routes": routes}))
-    words = [f"--Proxy.processes={processes}", f"--Proxy.admin_address=127.0.0.1:{admin}", "--Proxy.own_ports=[7]"]
+    (tmp_path / "edge" / "routes.json").write_text(
+        json.dumps({"ticket_keys": [], "routes": routes})
+    )
+    words = [
+        f"--Proxy.processes={processes}",
+        f"--Proxy.admin_address=127.0.0.1:{admin}",
+        "--Proxy.own_ports=[7]",
+    ]
     program = Program(tmp_path, *words)
     try:
         text = await asyncio.to_thread(program.metrics)
-        told = [line.split()[-1] for line in text.splitlines() if line.startswith("daskgateway_edge_forbidden_routes_total{")]
+        told = [
+            line.split()[-1]
+            for line in text.splitlines()
+            if line.startswith("daskgateway_edge_forbidden_routes_total{")
+        ]
         assert told == ["2.0"] * processes
     finally:
         program.stop()
@@ -186,7 +229,11 @@ async def test_an_edge_is_started_again_though_that_fails_for_a_while(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
     monkeypatch.setattr(processes, "RESTART_S", (0.01, 0.02))
-    what, name = {"process": (os, "posix_spawn"), "descriptors": (socket, "socketpair"), "watch": (os, "pidfd_open")}[missing]
+    what, name = {
+        "process": (os, "posix_spawn"),
+        "descriptors": (socket, "socketpair"),
+        "watch": (os, "pidfd_open"),
+    }[missing]
     failures, real = 0, getattr(what, name)
 
     def fails(*words: object, **more: object) -> object:
@@ -231,7 +278,9 @@ async def test_a_late_answer_is_not_taken_for_the_next(monkeypatch: pytest.Monke
         one.close()
 
 
-async def test_a_reload_that_comes_while_an_edge_starts_is_made_up_for(tmp_path: pathlib.Path) -> None:
+async def test_a_reload_that_comes_while_an_edge_starts_is_made_up_for(
+    tmp_path: pathlib.Path,
+) -> None:
     read, go_on = tmp_path / "read", tmp_path / "go on"
     code = f"""
 import pathlib, signal, socket, sys, time
@@ -244,7 +293,9 @@ while tie.recv(100): pass
     edges = Edges(1, "127.0.0.1:0", began_by(code))
     starting = asyncio.ensure_future(edges.start())
     for _ in range(2):  # at first, and when it is started again
-        await comes(lambda: edges._edges[0].process is not None and edges._edges[0].process.poll() is None)
+        await comes(
+            lambda: edges._edges[0].process is not None and edges._edges[0].process.poll() is None
+        )
         edges.reload()
         go_on.touch()
         await comes(read.exists)
@@ -277,12 +328,14 @@ state = sys.argv[1]
 config = Config()
 config.Proxy.update(address="127.0.0.1:0", state_dir=state, token_file=state + "/token", server_address=f"unix:{state}/no", drain_s=0.1)
 sys.exit(serve.run(config))
-"""
+"""  # noqa: E501
 
 
 def test_a_hangup_while_an_edge_starts_does_not_end_it(tmp_path: pathlib.Path) -> None:
     (tmp_path / "token").write_text("t")
-    done = subprocess.run([sys.executable, "-c", HUNG_UP, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG_UP, str(tmp_path)], capture_output=True, text=True, timeout=30
+    )
     assert (done.returncode, done.stdout) == (0, "reloaded\n"), done.stderr
 
 

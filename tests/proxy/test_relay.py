@@ -1,4 +1,5 @@
-"""What relays carry, and how they end: bytes whole both ways, back-pressure, half-closes, peers that break off."""
+"""What relays carry, and how they end: bytes whole both ways, back-pressure, half-closes, peers
+that break off."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ async def start(tmp_path: pathlib.Path) -> AsyncIterator[Start]:
 
 def port_of(listening: asyncio.Server | Edge) -> int:
     """Return where something listens."""
-    return int(listening.port if isinstance(listening, Edge) else listening.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+    return int(
+        listening.port if isinstance(listening, Edge) else listening.sockets[0].getsockname()[1]
+    )  # type: ignore[attr-defined]
 
 
 async def greet(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -72,9 +75,12 @@ async def gone(edge: Edge) -> None:
 @pytest.mark.parametrize("pipes", [0, 1, 8])
 async def test_bytes_arrive_whole_in_both_directions_at_once(start: Start, pipes: int) -> None:
     size, seed = 24 * 2**20, random.Random(pipes)
-    sums: asyncio.Queue[str] = asyncio.Queue()  # of what schedulers have read, which they may do after the relay is over
+    # of what schedulers have read, which they may do after the relay is over
+    sums: asyncio.Queue[str] = asyncio.Queue()
 
-    async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes, skip: int = 0) -> str:
+    async def exchange(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes, skip: int = 0
+    ) -> str:
         async def send() -> None:
             at = 0
             while at < len(data):
@@ -104,7 +110,9 @@ async def test_bytes_arrive_whole_in_both_directions_at_once(start: Start, pipes
     edge = await start(port_of(server), max_pipes=pipes)
     async with asyncio.timeout(60):
         clients = [await greet(edge) for _ in range(3)]
-        received = await asyncio.gather(*(exchange(reader, writer, up) for reader, writer in clients))
+        received = await asyncio.gather(
+            *(exchange(reader, writer, up) for reader, writer in clients)
+        )
         assert received == [hashlib.sha256(down).hexdigest()] * 3
         await gone(edge)
         assert [await sums.get() for _ in range(3)] == [hashlib.sha256(up).hexdigest()] * 3
@@ -123,7 +131,9 @@ def rss_bytes() -> int:
 
 
 @pytest.mark.parametrize("pipes", [0, 8])
-async def test_a_stalled_reader_stops_its_sender_and_costs_no_memory(start: Start, pipes: int) -> None:
+async def test_a_stalled_reader_stops_its_sender_and_costs_no_memory(
+    start: Start, pipes: int
+) -> None:
     total, sent = 4 * 2**30, 0
     block = bytes(2**20)
 
@@ -179,7 +189,9 @@ async def test_a_client_that_breaks_off_takes_its_relay_with_it(start: Start) ->
     _, writer = await greet(edge)
     await comes(lambda: edge.carrier.relays)
     async with asyncio.timeout(10):
-        writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        writer.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
+        )
         writer.transport.abort()
         await ended.wait()
     await gone(edge)
@@ -207,7 +219,9 @@ async def test_a_half_closed_relay_lives_as_long_as_something_moves(start: Start
 
 
 @pytest.mark.parametrize("pipes", [0, 8])
-async def test_a_slow_reader_has_the_whole_answer_after_it_ended_its_own_side(start: Start, pipes: int) -> None:
+async def test_a_slow_reader_has_the_whole_answer_after_it_ended_its_own_side(
+    start: Start, pipes: int
+) -> None:
     size, slow_s = 12 * 2**20, 2.5
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -238,7 +252,9 @@ async def test_a_slow_reader_has_the_whole_answer_after_it_ended_its_own_side(st
 
 
 @pytest.mark.parametrize("pipes", [0, 8])
-async def test_a_reader_that_takes_nothing_after_it_ended_its_own_side_is_ended(start: Start, pipes: int) -> None:
+async def test_a_reader_that_takes_nothing_after_it_ended_its_own_side_is_ended(
+    start: Start, pipes: int
+) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
         writer.write(bytes(32 * 2**20))
@@ -257,8 +273,12 @@ async def test_a_reader_that_takes_nothing_after_it_ended_its_own_side_is_ended(
 
 
 @pytest.mark.parametrize("why", ["silence", "the edge stops"])
-async def test_what_is_cut_from_here_is_reset_for_both_peers_and_everything_is_given_back(start: Start, why: str) -> None:
-    came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.get_running_loop().create_future()
+async def test_what_is_cut_from_here_is_reset_for_both_peers_and_everything_is_given_back(
+    start: Start, why: str
+) -> None:
+    came: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = (
+        asyncio.get_running_loop().create_future()
+    )
     server = await asyncio.start_server(lambda *talk: came.set_result(talk), "127.0.0.1", 0)
     edge = await start(port_of(server), linger_s=0.4 if why == "silence" else 60.0)
     client, scheduler = await greet(edge), await came
@@ -273,7 +293,8 @@ async def test_what_is_cut_from_here_is_reset_for_both_peers_and_everything_is_g
     async with asyncio.timeout(10):
         with pytest.raises(ConnectionResetError):
             await client[0].read(1)
-        if why == "silence":  # who has heard an end already reads no more: the kernel's own state tells
+        # who has heard an end already reads no more: the kernel's own state tells
+        if why == "silence":
             end = scheduler[1].get_extra_info("socket")
             await comes(lambda: end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSED)
         else:
@@ -325,16 +346,23 @@ async def test_peers_are_probed_for_life_and_small_writes_do_not_wait(start: Sta
     server.close()
 
 
-async def test_a_scheduler_known_by_name_is_looked_up_and_must_be_where_it_may(start: Start) -> None:
+async def test_a_scheduler_known_by_name_is_looked_up_and_must_be_where_it_may(
+    start: Start,
+) -> None:
     async def hello_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"here")
         await reader.read(-1)
         writer.close()
 
     server = await asyncio.start_server(hello_back, "127.0.0.1", 0)
-    for networks, answer in ((["127.0.0.0/8"], b"here"), (["10.0.0.0/8"], bytes([21, 3, 3, 0, 2, 2, 112]))):
+    for networks, answer in (
+        (["127.0.0.0/8"], b"here"),
+        (["10.0.0.0/8"], bytes([21, 3, 3, 0, 2, 2, 112])),
+    ):
         edge = await start(1, scheduler_networks=networks)
-        route = route_pb2.Route(uid=UID, local=True, scheduler_address=f"localhost:{port_of(server)}")
+        route = route_pb2.Route(
+            uid=UID, local=True, scheduler_address=f"localhost:{port_of(server)}"
+        )
         edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route]))
         reader, writer = await greet(edge)
         writer.write_eof()
@@ -346,10 +374,19 @@ async def test_a_scheduler_known_by_name_is_looked_up_and_must_be_where_it_may(s
     server.close()
 
 
-@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", ".", "no-such-host.invalid", "\u00fc" * 60])
-async def test_a_scheduler_whose_name_cannot_be_looked_up_is_refused_and_nothing_is_held(start: Start, host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["a" * 64 + ".example", "a..example", ".", "no-such-host.invalid", "\u00fc" * 60]
+)
+async def test_a_scheduler_whose_name_cannot_be_looked_up_is_refused_and_nothing_is_held(
+    start: Start, host: str
+) -> None:
     edge = await start(1)
-    edge.routes.apply(route_pb2.RouteUpdate(snapshot=True, routes=[route_pb2.Route(uid=UID, local=True, scheduler_address=f"{host}:8786")]))
+    edge.routes.apply(
+        route_pb2.RouteUpdate(
+            snapshot=True,
+            routes=[route_pb2.Route(uid=UID, local=True, scheduler_address=f"{host}:8786")],
+        )
+    )
     reader, writer = await greet(edge)
     async with asyncio.timeout(10):
         assert await reader.read(-1) == bytes([21, 3, 3, 0, 2, 2, 112])

@@ -1,4 +1,5 @@
-"""Whose turn it is, and what is whose: bulk without a pipe, pipes of the idle, numbers of sockets that are closed."""
+"""Whose turn it is, and what is whose: bulk without a pipe, pipes of the idle, numbers of sockets
+that are closed."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ async def test_a_flow_that_gets_no_pipe_lets_others_have_their_turn_and_waits_fo
     server.close()
 
 
-async def test_who_goes_on_costs_one_turn_of_the_event_loop_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_goes_on_costs_one_turn_of_the_event_loop_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     turns, left, turn = 0, 50 * ROUNDS, Poller._turn
 
     def counted(poller: Poller) -> None:
@@ -81,7 +84,9 @@ async def test_who_goes_on_costs_one_turn_of_the_event_loop_a_time(monkeypatch: 
     assert turns <= 52
 
 
-async def test_an_idle_connection_gives_its_pipe_back_and_bulk_takes_one_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_gives_its_pipe_back_and_bulk_takes_one_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(carrier, "CALM_S", 0.1, raising=False)
     taken = 0
 
@@ -112,7 +117,9 @@ async def test_an_idle_connection_gives_its_pipe_back_and_bulk_takes_one_again(s
 
 
 @pytest.mark.parametrize("answers", [False, True])
-async def test_an_event_of_a_socket_that_is_closed_is_not_taken_for_a_connection(start: Start, answers: bool) -> None:
+async def test_an_event_of_a_socket_that_is_closed_is_not_taken_for_a_connection(
+    start: Start, answers: bool
+) -> None:
     refused: list[Place] = []
 
     def refuse(client: SocketType, place: Place) -> None:

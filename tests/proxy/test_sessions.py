@@ -1,4 +1,5 @@
-"""Tickets and sessions: a ticket opens once, a session lasts as long as it was given and as what it rests on holds."""
+"""Tickets and sessions: a ticket opens once, a session lasts as long as it was given and as what it
+rests on holds."""
 
 from __future__ import annotations
 
@@ -42,7 +43,10 @@ async def test_a_ticket_opens_once(served: Served) -> None:
 
 async def test_of_many_who_come_at_a_time_with_one_ticket_one_gets_in(served: Served) -> None:
     text = ticket()
-    assert sorted(await asyncio.gather(*(opened(served, text) for _ in range(10)))) == [200] + [401] * 9
+    assert (
+        sorted(await asyncio.gather(*(opened(served, text) for _ in range(10))))
+        == [200] + [401] * 9
+    )
 
 
 async def test_a_ticket_that_the_server_cannot_take_now_can_be_shown_again(served: Served) -> None:
@@ -52,18 +56,24 @@ async def test_a_ticket_that_the_server_cannot_take_now_can_be_shown_again(serve
     assert await opened(served, text) == 200
 
 
-async def test_a_ticket_is_not_used_up_by_what_looks_at_links_before_people_do(served: Served) -> None:
+async def test_a_ticket_is_not_used_up_by_what_looks_at_links_before_people_do(
+    served: Served,
+) -> None:
     text = ticket()
     async with browser() as caller:
         async with caller.head(f"{served.dashboard}/x?ticket={text}") as answer:
             assert answer.status == 503
-        async with caller.get(f"{served.dashboard}/x?ticket={text}", headers={"Sec-Purpose": "prefetch;prerender"}) as answer:
+        async with caller.get(
+            f"{served.dashboard}/x?ticket={text}", headers={"Sec-Purpose": "prefetch;prerender"}
+        ) as answer:
             assert answer.status == 503
     assert await opened(served, text) == 200
 
 
 async def test_a_session_lasts_no_longer_than_what_was_shown_for_the_ticket(served: Served) -> None:
-    text = SIGNER.issue(Ticket(UID, "alice", now_ms() + 60_000, "nonce", holds_until=now_ms() + 700))
+    text = SIGNER.issue(
+        Ticket(UID, "alice", now_ms() + 60_000, "nonce", holds_until=now_ms() + 700)
+    )
     async with browser() as caller:
         async with caller.get(f"{served.dashboard}/x?ticket={text}") as answer:
             assert answer.status == 200
@@ -85,7 +95,7 @@ async def seen(caller: aiohttp.ClientSession, served: Served) -> int:
         return answer.status
 
 
-async def test_a_session_is_asked_about_after_a_while_and_a_revoked_one_stays_shut_also_while_the_server_is_away(
+async def test_a_session_is_asked_about_after_a_while_and_a_revoked_one_stays_shut_also_while_the_server_is_away(  # noqa: E501
     served: Served, soon: None
 ) -> None:
     async with browser() as caller, browser() as other:
@@ -166,7 +176,11 @@ async def test_a_dashboards_endless_answer_ends_with_what_it_rests_on(
         await asyncio.Event().wait()
         return answer
 
-    async with serving(tmp_path) as served, a_dashboard(served, [web.get("/x", endless)]), browser() as caller:
+    async with (
+        serving(tmp_path) as served,
+        a_dashboard(served, [web.get("/x", endless)]),
+        browser() as caller,
+    ):
         async with caller.get(f"{served.dashboard}/x?ticket={ticket()}") as answer:
             assert await answer.content.readline() == b"first\n"
             if why == "denied":
@@ -191,7 +205,8 @@ HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "dask.example.org"}
         ({"Referer": "https://dask.example.org/clusters/x/login"}, 303),
         ({"Sec-Fetch-Site": "same-origin"}, 303),
         ({"Sec-Fetch-Site": "none"}, 303),
-        ({"Origin": "https://hub.example.org", "Sec-Fetch-Site": "same-site"}, 303),  # an allowed one
+        # an allowed one
+        ({"Origin": "https://hub.example.org", "Sec-Fetch-Site": "same-site"}, 303),
         ({"Origin": "http://dask.example.org"}, 403),  # what is not encrypted may be anybody's
         ({"Origin": "https://dask.example.org:8443"}, 403),
         ({"Origin": "https://evil.example"}, 403),
@@ -207,17 +222,23 @@ HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "dask.example.org"}
         ({"Referer": "https://dask.example.org/", "Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
-async def test_a_form_of_another_site_logs_nobody_in(tmp_path: pathlib.Path, shown: dict[str, str], status: int) -> None:
+async def test_a_form_of_another_site_logs_nobody_in(
+    tmp_path: pathlib.Path, shown: dict[str, str], status: int
+) -> None:
     settings = {"trusted_proxies": ["127.0.0.1"], "allowed_origins": ["https://hub.example.org"]}
     async with serving(tmp_path, **settings) as served, browser() as caller:
         form = {"user": "alice", "password": "wonderland"}
-        async with caller.post(f"{served.dashboard}/login", data=form, headers=HTTPS | shown, allow_redirects=False) as answer:
+        async with caller.post(
+            f"{served.dashboard}/login", data=form, headers=HTTPS | shown, allow_redirects=False
+        ) as answer:
             assert answer.status == status
             assert ("Set-Cookie" in answer.headers) is (status == 303)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_what_another_site_sends_to_a_dashboard_does_not_reach_it(served: Served, method: str) -> None:
+async def test_what_another_site_sends_to_a_dashboard_does_not_reach_it(
+    served: Served, method: str
+) -> None:
     """Of a sibling host, say, whose requests carry the cookie: SameSite knows sites, not hosts."""
     async with browser() as caller:
         await enter(caller, served)
@@ -226,25 +247,41 @@ async def test_what_another_site_sends_to_a_dashboard_does_not_reach_it(served: 
             async with caller.request(method, f"{served.dashboard}/x", headers=headers) as answer:
                 assert answer.status == 403
         assert len(served.seen) == before
-        async with caller.request(method, f"{served.dashboard}/x", headers={"Origin": served.address}) as answer:
+        async with caller.request(
+            method, f"{served.dashboard}/x", headers={"Origin": served.address}
+        ) as answer:
             assert answer.status == 200
-        async with caller.get(f"{served.dashboard}/x", headers={"Sec-Fetch-Site": "cross-site"}) as answer:  # a link
+        # a link
+        async with caller.get(
+            f"{served.dashboard}/x", headers={"Sec-Fetch-Site": "cross-site"}
+        ) as answer:
             assert answer.status == 200
 
 
 @pytest.mark.parametrize("by", ["a trusted proxy", "the public address"])
 async def test_a_session_over_https_is_for_https_alone(tmp_path: pathlib.Path, by: str) -> None:
-    settings: dict[str, object] = {"trusted_proxies": ["127.0.0.1"]} if by == "a trusted proxy" else {"allowed_origins": [ORIGIN]}
+    settings: dict[str, object] = (
+        {"trusted_proxies": ["127.0.0.1"]}
+        if by == "a trusted proxy"
+        else {"allowed_origins": [ORIGIN]}
+    )
     headers = HTTPS if by == "a trusted proxy" else {"Host": "dask.example.org"}
     async with serving(tmp_path, **settings) as served, a_dashboard(served, ROUTES):
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as caller:
-            async with caller.get(f"{served.dashboard}/x?ticket={ticket()}", headers=headers, allow_redirects=False) as answer:
+            async with caller.get(
+                f"{served.dashboard}/x?ticket={ticket()}", headers=headers, allow_redirects=False
+            ) as answer:
                 (cookie,) = answer.headers.getall("Set-Cookie")
             assert cookie.startswith("__Secure-daskgateway_session=")
-            assert {"Secure", "HttpOnly", "SameSite=Lax", f"Path=/clusters/{UID}/"} <= set(cookie.split("; "))
+            assert {"Secure", "HttpOnly", "SameSite=Lax", f"Path=/clusters/{UID}/"} <= set(
+                cookie.split("; ")
+            )
             text = cookie.partition(";")[0]
-            for shown, status in ((text, 200), (text.removeprefix("__Secure-"), 401)):  # a plain one may be anybody's
-                async with caller.get(f"{served.dashboard}/x", headers=headers | {"Cookie": shown}) as answer:
+            # a plain one may be anybody's
+            for shown, status in ((text, 200), (text.removeprefix("__Secure-"), 401)):
+                async with caller.get(
+                    f"{served.dashboard}/x", headers=headers | {"Cookie": shown}
+                ) as answer:
                     assert answer.status == status
             assert "Cookie" not in served.seen[-1].headers
 
@@ -256,15 +293,23 @@ async def test_who_logs_out_is_logged_out_everywhere(served: Served) -> None:
     async with browser() as caller, browser() as other:
         await enter(caller, served)
         await enter(other, served)
-        jar = {cookie.key: cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"}
+        jar = {
+            cookie.key: cookie.value
+            for cookie in caller.cookie_jar
+            if cookie.key == "daskgateway_session"
+        }
         async with caller.get(f"{served.dashboard}/logout") as answer:
             assert answer.status == 200
             assert '<form method="post"' in await answer.text()
-        async with caller.post(f"{served.dashboard}/logout", headers={"Origin": "https://evil.example"}) as answer:
+        async with caller.post(
+            f"{served.dashboard}/logout", headers={"Origin": "https://evil.example"}
+        ) as answer:
             assert answer.status == 403
         assert await seen(caller, served) == 200
         async with caller.ws_connect(f"{served.dashboard}/ws") as talk:
-            async with caller.post(f"{served.dashboard}/logout", headers={"Origin": served.address}) as answer:
+            async with caller.post(
+                f"{served.dashboard}/logout", headers={"Origin": served.address}
+            ) as answer:
                 assert answer.status == 200
                 assert "daskgateway_session=" in answer.headers["Set-Cookie"]
             assert (await talk.receive()).type is aiohttp.WSMsgType.CLOSE
@@ -278,7 +323,11 @@ async def test_who_logs_out_is_logged_out_everywhere(served: Served) -> None:
 async def test_who_logs_out_while_the_server_is_away_is_logged_out_here(served: Served) -> None:
     async with browser() as caller:
         await enter(caller, served)
-        jar = {cookie.key: cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"}
+        jar = {
+            cookie.key: cookie.value
+            for cookie in caller.cookie_jar
+            if cookie.key == "daskgateway_session"
+        }
         served.access.away = True
         async with caller.post(f"{served.dashboard}/logout") as answer:
             assert answer.status == 200
@@ -291,20 +340,36 @@ async def test_every_login_begins_a_session_of_its_own(served: Served) -> None:
     texts = set()
     async with browser() as caller:
         for _ in range(3):
-            async with caller.post(f"{served.dashboard}/login", data={"user": "alice", "password": "wonderland"}) as answer:
+            async with caller.post(
+                f"{served.dashboard}/login", data={"user": "alice", "password": "wonderland"}
+            ) as answer:
                 assert answer.status == 200
-            texts |= {cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"}
+            texts |= {
+                cookie.value for cookie in caller.cookie_jar if cookie.key == "daskgateway_session"
+            }
     assert len(texts) == 3
 
 
 async def test_the_login_page_is_shown_in_no_frame(served: Served) -> None:
-    async with browser() as caller, caller.get(f"{served.dashboard}/x", headers={"Accept": "text/html"}) as answer:
+    async with (
+        browser() as caller,
+        caller.get(f"{served.dashboard}/x", headers={"Accept": "text/html"}) as answer,
+    ):
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
         assert answer.headers["X-Frame-Options"] == "DENY"
 
 
 @pytest.mark.parametrize(
-    "rest", ["/", "//evil.example/", "/%2f%2fevil.example", "/%5c%5cevil.example", "/..//evil.example", "/.//evil", "/https://evil.example"]
+    "rest",
+    [
+        "/",
+        "//evil.example/",
+        "/%2f%2fevil.example",
+        "/%5c%5cevil.example",
+        "/..//evil.example",
+        "/.//evil",
+        "/https://evil.example",
+    ],
 )
 async def test_a_ticket_leads_nowhere_but_to_its_dashboard(served: Served, rest: str) -> None:
     async with browser() as caller:

@@ -1,4 +1,5 @@
-"""What stands open through the edge: tunnels and relays end with what they rest on, and not because the server is away."""
+"""What stands open through the edge: tunnels and relays end with what they rest on, and not because
+the server is away."""
 
 from __future__ import annotations
 
@@ -66,9 +67,13 @@ async def caller() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-async def tunnel(caller: aiohttp.ClientSession, served: Served, **headers: str) -> aiohttp.ClientWebSocketResponse:
+async def tunnel(
+    caller: aiohttp.ClientSession, served: Served, **headers: str
+) -> aiohttp.ClientWebSocketResponse:
     """Open a tunnel that works."""
-    talk = await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers=headers or {"Authorization": ALICE})
+    talk = await caller.ws_connect(
+        f"{served.address}/tunnel/{UID}", headers=headers or {"Authorization": ALICE}
+    )
     await talk.send_bytes(HELLO + b"hello")
     assert await talk.receive_bytes() == b"HELLO"
     return talk
@@ -107,7 +112,9 @@ async def test_a_tunnels_session_is_given_once_and_never_made_longer(
 
 
 @pytest.mark.parametrize("by", ["credentials", "session"])
-async def test_a_tunnel_ends_when_the_server_says_so(served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession, by: str) -> None:
+async def test_a_tunnel_ends_when_the_server_says_so(
+    served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession, by: str
+) -> None:
     shown = {"Authorization": ALICE} if by == "credentials" else {"Cookie": cookie_of(served, 60)}
     talk = await tunnel(caller, served, **shown)
     await served.edge._standing.check()
@@ -124,7 +131,10 @@ async def test_a_tunnel_ends_when_the_server_says_so(served: Served, scheduler: 
 
 
 async def test_the_edge_asks_by_itself_about_what_is_open(
-    served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    served: Served,
+    scheduler: Scheduler,
+    caller: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     talk = await tunnel(caller, served)
     monkeypatch.setattr(standing, "CHECK_S", 0.02)
@@ -135,7 +145,9 @@ async def test_the_edge_asks_by_itself_about_what_is_open(
     task.cancel()
 
 
-async def test_a_tunnel_of_a_stopped_cluster_ends(served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession) -> None:
+async def test_a_tunnel_of_a_stopped_cluster_ends(
+    served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession
+) -> None:
     talk = await tunnel(caller, served)
     served.edge.routes.apply(route_pb2.RouteUpdate(removed=[UID]))
     assert await ends(talk) == 1008
@@ -156,14 +168,19 @@ async def test_a_tunnel_goes_on_without_the_server_until_its_session_ends(
 async def test_a_tunnel_whose_caller_shows_credentials_outlasts_its_session_if_these_are_still_good(
     served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession
 ) -> None:
-    good, bad = [await tunnel(caller, served, Cookie=cookie_of(served, 0.7), Authorization=who) for who in (ALICE, "Bearer junk")]
+    good, bad = [
+        await tunnel(caller, served, Cookie=cookie_of(served, 0.7), Authorization=who)
+        for who in (ALICE, "Bearer junk")
+    ]
     assert await ends(bad) == 1008
     await works(good)
     assert served.credentials.asked == 2
     await good.close()
 
 
-async def test_a_direct_connection_to_a_stopped_cluster_is_reset(served: Served, scheduler: Scheduler) -> None:
+async def test_a_direct_connection_to_a_stopped_cluster_is_reset(
+    served: Served, scheduler: Scheduler
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(HELLO + b"hello")
     assert await reader.readexactly(5) == b"HELLO"
@@ -176,12 +193,13 @@ async def test_a_direct_connection_to_a_stopped_cluster_is_reset(served: Served,
     writer.close()
 
 
-async def test_a_cluster_that_a_snapshot_does_not_know_has_stopped_and_one_that_is_told_again_has_not(
+async def test_a_cluster_that_a_snapshot_does_not_know_has_stopped_and_one_that_is_told_again_has_not(  # noqa: E501
     served: Served, scheduler: Scheduler, caller: aiohttp.ClientSession
 ) -> None:
     talk = await tunnel(caller, served)
     port = served.edge.routes.snapshot[UID].scheduler[1]
-    served.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True))  # the first message of a large one, say
+    # the first message of a large one, say
+    served.edge.routes.apply(route_pb2.RouteUpdate(snapshot=True))
     served.add_routes(port)
     await asyncio.sleep(0.2)
     await works(talk)
@@ -203,7 +221,9 @@ class Checks:
         return [self.verdict] * len(grants)
 
 
-async def test_a_server_that_does_not_answer_is_not_asked_with_every_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_does_not_answer_is_not_asked_with_every_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     checks, clock = Checks(), [1000.0]
     checks.verdict = None
     made = Standing(checks, lambda: clock[0], lambda: 0)

@@ -32,7 +32,9 @@ async def served(tmp_path: pathlib.Path) -> AsyncIterator[Served]:
 def connection(served: Served, auth: Auth | None = None) -> Connection:
     """Return a client's connection to it."""
     client_tunnel._sessions.clear()
-    return Connection(Settings(f"{served.address}{PREFIX}", auth or BasicAuth("alice", "wonderland")))
+    return Connection(
+        Settings(f"{served.address}{PREFIX}", auth or BasicAuth("alice", "wonderland"))
+    )
 
 
 async def scheduler(served: Served, handle: Any) -> asyncio.Server:
@@ -69,17 +71,29 @@ async def test_only_who_may_gets_a_tunnel_and_no_cluster_shows_otherwise(served:
             for who in ("", ALICE, BOB, "Bearer rubbish"):
                 headers = {"Authorization": who} if who else {}
                 try:
-                    async with caller.ws_connect(f"{served.address}{PREFIX}/tunnel/{uid}", headers=headers):
+                    async with caller.ws_connect(
+                        f"{served.address}{PREFIX}/tunnel/{uid}", headers=headers
+                    ):
                         answers[uid, who] = 101
                 except aiohttp.WSServerHandshakeError as error:
                     answers[uid, who] = error.status
-        async with caller.get(f"{served.address}{PREFIX}/tunnel/{UID}", headers={"Authorization": ALICE}) as answer:
+        async with caller.get(
+            f"{served.address}{PREFIX}/tunnel/{UID}", headers={"Authorization": ALICE}
+        ) as answer:
             assert answer.status == 426
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-            await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}, origin="https://evil.example")
+            await caller.ws_connect(
+                f"{served.address}/tunnel/{UID}",
+                headers={"Authorization": ALICE},
+                origin="https://evil.example",
+            )
         assert caught.value.status == 403
     assert answers == {
-        (uid, who): 401 if who not in (ALICE, BOB) else 101 if (uid, who) in ((UID, ALICE), (OTHER, BOB)) else 404
+        (uid, who): 401
+        if who not in (ALICE, BOB)
+        else 101
+        if (uid, who) in ((UID, ALICE), (OTHER, BOB))
+        else 404
         for uid in (UID, OTHER, NOBODYS, "rubbish")
         for who in ("", ALICE, BOB, "Bearer rubbish")
     }
@@ -89,7 +103,9 @@ async def test_only_who_may_gets_a_tunnel_and_no_cluster_shows_otherwise(served:
 async def test_bytes_pass_both_ways_and_half_close_is_carried(served: Served) -> None:
     server = await scheduler(served, shout)
     async with aiohttp.ClientSession() as caller:
-        async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:
+        async with caller.ws_connect(
+            f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+        ) as talk:
             await talk.send_bytes(HELLO + b"hello")
             assert await talk.receive_bytes() == b"HELLO"
             await talk.send_bytes(b"")
@@ -102,46 +118,79 @@ async def test_bytes_pass_both_ways_and_half_close_is_carried(served: Served) ->
 async def test_there_are_only_so_many(served: Served) -> None:
     server = await scheduler(served, shout)
     async with aiohttp.ClientSession() as caller:
-        tunnels = [await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) for _ in range(2)]
-        tunnels.append(await caller.ws_connect(f"{served.address}/tunnel/{OTHER}", headers={"Authorization": BOB}))
+        tunnels = [
+            await caller.ws_connect(
+                f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+            )
+            for _ in range(2)
+        ]
+        tunnels.append(
+            await caller.ws_connect(
+                f"{served.address}/tunnel/{OTHER}", headers={"Authorization": BOB}
+            )
+        )
         for uid, who in ((UID, ALICE), (OTHER, BOB)):
             with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-                await caller.ws_connect(f"{served.address}/tunnel/{uid}", headers={"Authorization": who})
+                await caller.ws_connect(
+                    f"{served.address}/tunnel/{uid}", headers={"Authorization": who}
+                )
             assert caught.value.status == 503
         async with caller.get(f"{served.address}/healthz") as answer:
             assert (await answer.json())["tunnels"] == 3
         await tunnels.pop().close()
-        tunnels.append(await caller.ws_connect(f"{served.address}/tunnel/{OTHER}", headers={"Authorization": BOB}))
+        tunnels.append(
+            await caller.ws_connect(
+                f"{served.address}/tunnel/{OTHER}", headers={"Authorization": BOB}
+            )
+        )
         for tunnel in tunnels:
             await tunnel.close()
     server.close()
 
 
 async def test_a_tunnel_takes_up_its_clusters_share_of_connections(tmp_path: pathlib.Path) -> None:
-    async with serving(tmp_path, max_connections_per_cluster=1) as served, aiohttp.ClientSession() as caller:
+    async with (
+        serving(tmp_path, max_connections_per_cluster=1) as served,
+        aiohttp.ClientSession() as caller,
+    ):
         server = await scheduler(served, shout)
-        first = await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
+        first = await caller.ws_connect(
+            f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+        )
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-            await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
+            await caller.ws_connect(
+                f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+            )
         assert caught.value.status == 503
         assert served.edge.counts.refused_cluster == 1
         assert served.edge.numbers()["tunnels"] == 1
         await first.close()
         await comes(lambda: not served.edge.numbers()["tunnels"])
-        await (await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})).close()
+        await (
+            await caller.ws_connect(
+                f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+            )
+        ).close()
         server.close()
 
 
-@pytest.mark.parametrize(("networks", "outcome"), [(["127.0.0.0/8", "::1/128"], b"HERE"), (["10.0.0.0/8"], 502)])
+@pytest.mark.parametrize(
+    ("networks", "outcome"), [(["127.0.0.0/8", "::1/128"], b"HERE"), (["10.0.0.0/8"], 502)]
+)
 async def test_a_tunnel_to_a_name_leads_only_where_schedulers_may_be(
     tmp_path: pathlib.Path, networks: list[str], outcome: bytes | int
 ) -> None:
-    async with serving(tmp_path, scheduler_networks=networks) as served, aiohttp.ClientSession() as caller:
+    async with (
+        serving(tmp_path, scheduler_networks=networks) as served,
+        aiohttp.ClientSession() as caller,
+    ):
         server = await scheduler(served, shout)
         served.add_routes(server.sockets[0].getsockname()[1], host="localhost")
         found: bytes | int
         try:
-            async with caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}) as talk:
+            async with caller.ws_connect(
+                f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+            ) as talk:
                 await talk.send_bytes(HELLO + b"here")
                 found = await talk.receive_bytes()
         except aiohttp.WSServerHandshakeError as error:
@@ -157,7 +206,9 @@ async def test_a_scheduler_that_is_gone_is_told(served: Served) -> None:
     assert caught.value.status == 502
 
 
-async def test_a_stalled_scheduler_stalls_the_caller_and_memory_stays_bounded(served: Served) -> None:
+async def test_a_stalled_scheduler_stalls_the_caller_and_memory_stays_bounded(
+    served: Served,
+) -> None:
     go, ended = asyncio.Event(), asyncio.Event()
     taken = 0
 
@@ -178,7 +229,8 @@ async def test_a_stalled_scheduler_stalls_the_caller_and_memory_stays_bounded(se
         sending = asyncio.ensure_future(loop.sock_sendall(end, piece))
         blocked = not (await asyncio.wait([sending], timeout=2.0))[0]
         sent += len(piece)
-        assert sent < 64_000_000  # what kernel buffers, the WebSocket's and the edge's hold together
+        # what kernel buffers, the WebSocket's and the edge's hold together
+        assert sent < 64_000_000
     go.set()
     await sending
     end.close()
@@ -247,12 +299,17 @@ async def test_a_session_reopens_a_tunnel_without_the_server(served: Served) -> 
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_a_balancers_cookies_are_not_taken_for_the_session(served: Served, first: bool) -> None:
+async def test_a_balancers_cookies_are_not_taken_for_the_session(
+    served: Served, first: bool
+) -> None:
     async def balance(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         edge, to_edge = await asyncio.open_connection("127.0.0.1", served.port)
         to_edge.write(await reader.readuntil(b"\r\n\r\n"))
         lines = (await edge.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        lines.insert(1 if first else -2, b"Set-Cookie: lb=node1; Expires=Wed, 25 Nov 2099 08:00:00 GMT; Path=/")
+        lines.insert(
+            1 if first else -2,
+            b"Set-Cookie: lb=node1; Expires=Wed, 25 Nov 2099 08:00:00 GMT; Path=/",
+        )
         writer.write(b"\r\n".join(lines))
         await writer.drain()
         for end in (writer, to_edge):
@@ -263,7 +320,11 @@ async def test_a_balancers_cookies_are_not_taken_for_the_session(served: Served,
     client_tunnel._sessions.clear()
     address = f"http://127.0.0.1:{balancer.sockets[0].getsockname()[1]}{PREFIX}"
     for _ in range(2):
-        (await client_tunnel.open_tunnel(Connection(Settings(address, BasicAuth("alice", "wonderland"))), UID)).close()
+        (
+            await client_tunnel.open_tunnel(
+                Connection(Settings(address, BasicAuth("alice", "wonderland"))), UID
+            )
+        ).close()
         async with asyncio.timeout(10):
             await asyncio.gather(*client_tunnel._carrying)
     assert served.credentials.asked == 1
@@ -289,7 +350,9 @@ async def test_a_refusal_is_told_in_words(served: Served, auth: Auth, uid: str, 
 async def test_a_caller_who_vanishes_frees_the_tunnel(served: Served) -> None:
     server = await scheduler(served, shout)
     async with aiohttp.ClientSession() as caller:
-        talk = await caller.ws_connect(f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE})
+        talk = await caller.ws_connect(
+            f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
+        )
         assert talk._response.connection is not None
         talk._response.connection.transport.abort()
         async with asyncio.timeout(10):

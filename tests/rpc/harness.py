@@ -1,4 +1,5 @@
-"""A server in this process: real gRPC, real use cases and reconciler, the memory store, and a machine room that only pretends."""
+"""A server in this process: real gRPC, real use cases and reconciler, the memory store, and a
+machine room that only pretends."""
 
 from __future__ import annotations
 
@@ -13,7 +14,17 @@ import grpc
 from daskgateway.internal.v1 import access_pb2_grpc, agent_pb2, agent_pb2_grpc, route_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
-from gateway.backends.contract import Instance, Launch, Observation, Observe, Phase, Resources, Started, StartOutcome, Target
+from gateway.backends.contract import (
+    Instance,
+    Launch,
+    Observation,
+    Observe,
+    Phase,
+    Resources,
+    Started,
+    StartOutcome,
+    Target,
+)
 from gateway.server.core.admission import MAX_OPTIONS_BYTES, Offer
 from gateway.server.core.errors import CredentialsInvalid, ServiceError
 from gateway.server.core.facts import Patience
@@ -26,7 +37,11 @@ from gateway.server.rpc.access_service import AccessServicer
 from gateway.server.rpc.agent_service import AgentServicer, Switchboard
 from gateway.server.rpc.cluster_service import ClusterServicer
 from gateway.server.rpc.credential_service import CredentialServicer
-from gateway.server.rpc.interceptors import AuthenticationInterceptor, ContextInterceptor, ErrorInterceptor
+from gateway.server.rpc.interceptors import (
+    AuthenticationInterceptor,
+    ContextInterceptor,
+    ErrorInterceptor,
+)
 from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
 from gateway.server.rpc.route_service import RouteServicer
 from gateway.server.store.memory import MemoryStore
@@ -86,7 +101,12 @@ class PretendBackend:
         self.push([Observation(target.instance, Phase.GONE) for target in targets])
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
-        return {t.instance: Observation(t.instance, Phase.RUNNING if t.instance in self.running else Phase.GONE) for t in targets}
+        return {
+            t.instance: Observation(
+                t.instance, Phase.RUNNING if t.instance in self.running else Phase.GONE
+            )
+            for t in targets
+        }
 
     async def find(self) -> Sequence[Observation]:
         return [Observation(instance, Phase.RUNNING) for instance in self.running]
@@ -97,7 +117,9 @@ class PretendBackend:
     async def purge(self, uid: str) -> None:
         """Nothing is kept."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         if target.instance.name in self.texts:
             yield self.texts[target.instance.name]
 
@@ -111,7 +133,9 @@ class PretendCredentials:
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         return b"sealed"
 
-    async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
+    async def sign_client(
+        self, sealed: bytes, public_key: str, user: str, ttl_s: float
+    ) -> tuple[str, str, int]:
         if "PUBLIC KEY" not in public_key:
             raise ValueError("must be a PEM public key")
         return f"certificate of {user}", "authority", 1_000_000 + int(ttl_s)
@@ -134,7 +158,8 @@ class PretendDoors:
     """A token is the name of a principal."""
 
     def __init__(self) -> None:
-        self.held: list[tuple[str, Callable[[ServiceError], None]]] = []  # whose, and what ends the stream
+        # whose, and what ends the stream
+        self.held: list[tuple[str, Callable[[ServiceError], None]]] = []
 
     def hold(self, principal: Principal, end: Callable[[ServiceError], None]) -> Callable[[], None]:
         entry = (principal.user, end)
@@ -207,7 +232,12 @@ class Harness:
         self.draining = asyncio.Event()
         self.doors = self.make_doors(self.store)
         self.reconciler = Reconciler(
-            self.store, {"pretend": self.backend}, self._launches, self.now_ms, lambda: self.patience, most_ended=self.quotas.ended
+            self.store,
+            {"pretend": self.backend},
+            self._launches,
+            self.now_ms,
+            lambda: self.patience,
+            most_ended=self.quotas.ended,
         )
         await self.backend.open(self.reconciler.observed)
         services = Services(
@@ -222,7 +252,9 @@ class Harness:
             draining=self.draining.wait,
             person=self.doors.person,
             quotas=self.quotas,
-            creations=Rates(self.quotas.creates_per_minute, lambda: time.monotonic() + self.ahead_ms / 1000),
+            creations=Rates(
+                self.quotas.creates_per_minute, lambda: time.monotonic() + self.ahead_ms / 1000
+            ),
             present=self.doors.present,
             doubted=lambda: self.doubted,
             max_clusters=600,
@@ -231,19 +263,39 @@ class Harness:
         view = self.store.view
         self.switchboard = Switchboard(view)
         self._switching = asyncio.create_task(self.switchboard.run())
-        agents = AgentServicer(view, self.reconciler, self.switchboard, self.now_ms, self.draining.is_set, self.local_backends)
-        self.route_servicer = RouteServicer(view, [b"k" * 32], self.draining.is_set, self.local_backends)
+        agents = AgentServicer(
+            view,
+            self.reconciler,
+            self.switchboard,
+            self.now_ms,
+            self.draining.is_set,
+            self.local_backends,
+        )
+        self.route_servicer = RouteServicer(
+            view, [b"k" * 32], self.draining.is_set, self.local_backends
+        )
         interceptors = [
             ContextInterceptor(lambda token: token == "edge"),
             ErrorInterceptor(),
             AuthenticationInterceptor(self.doors),
-            LimitsInterceptor(CallLimits(self.max_calls, self.max_calls_per_user, 1000, self.max_streams_per_user), self.draining.is_set),
+            LimitsInterceptor(
+                CallLimits(
+                    self.max_calls, self.max_calls_per_user, 1000, self.max_streams_per_user
+                ),
+                self.draining.is_set,
+            ),
         ]
         self.server, self.healthy = host.build(
             interceptors,
             [
-                (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterServicer(services)),
-                (credential_service_pb2_grpc.add_CredentialServiceServicer_to_server, CredentialServicer(services)),
+                (
+                    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server,
+                    ClusterServicer(services),
+                ),
+                (
+                    credential_service_pb2_grpc.add_CredentialServiceServicer_to_server,
+                    CredentialServicer(services),
+                ),
                 (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
                 (
                     route_pb2_grpc.add_RouteServiceServicer_to_server,
@@ -280,9 +332,15 @@ class Harness:
         """Return the present instant, as the server sees it."""
         return now_ms() + self.ahead_ms
 
-    async def _launches(self, cluster: Cluster, workers: Sequence[Worker] | None) -> Sequence[Launch]:
+    async def _launches(
+        self, cluster: Cluster, workers: Sequence[Worker] | None
+    ) -> Sequence[Launch]:
         if workers is None:
-            return [Launch(cluster.scheduler_instance, cluster.owner, ("scheduler",), resources=Resources())]
+            return [
+                Launch(
+                    cluster.scheduler_instance, cluster.owner, ("scheduler",), resources=Resources()
+                )
+            ]
         return [Launch(worker.instance, cluster.owner, ("worker",)) for worker in workers]
 
 

@@ -33,9 +33,16 @@ NUMBERS = (0, 1, -1, 2, 500, 10**6, 2**31 - 1, -(2**31))
 FLOATS = (0.0, -1.0, 1e308, float("inf"), float("-inf"), float("nan"))
 MAX_DEPTH = 6
 
-_TEXT, _BYTES, _BOOL = FieldDescriptor.CPPTYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.CPPTYPE_BOOL
+_TEXT, _BYTES, _BOOL = (
+    FieldDescriptor.CPPTYPE_STRING,
+    FieldDescriptor.TYPE_BYTES,
+    FieldDescriptor.CPPTYPE_BOOL,
+)
 _REAL = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
-_LONG, _UNSIGNED = FieldDescriptor.CPPTYPE_INT64, (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
+_LONG, _UNSIGNED = (
+    FieldDescriptor.CPPTYPE_INT64,
+    (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64),
+)
 
 
 def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
@@ -58,7 +65,11 @@ def fill(message: Message, rng: random.Random, depth: int = 0) -> Message:
     for field in message.DESCRIPTOR.fields:
         if rng.random() < 0.4 or depth > MAX_DEPTH:
             continue
-        if field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry:
+        if (
+            field.is_repeated
+            and field.message_type is not None
+            and field.message_type.GetOptions().map_entry
+        ):
             _fill_map(getattr(message, field.name), field, rng, depth)
         elif field.is_repeated:
             for _ in range(rng.choice((1, 3))):

@@ -1,4 +1,5 @@
-"""Whatever is sent: one clear, typed error, never INTERNAL; nothing is changed and nothing leaks. Over every RPC there is."""
+"""Whatever is sent: one clear, typed error, never INTERNAL; nothing is changed and nothing leaks.
+Over every RPC there is."""
 
 from __future__ import annotations
 
@@ -25,15 +26,33 @@ from tests.rpc.random_messages import fill
 from tests.rpc.test_clusters import active, create, details, fields, reason
 
 METHODS = [
-    method for file in (service_pb, credential_pb) for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
+    method
+    for file in (service_pb, credential_pb)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
 ]
-EXPECTED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "ALREADY_EXISTS", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"}
+EXPECTED = {
+    "OK",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "PERMISSION_DENIED",
+    "ALREADY_EXISTS",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+}
 TRIES = 150
 GET = next(method for method in METHODS if method.name == "GetCluster")
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: str(method.name))
 
 
-def call(harness: Harness, method: MethodDescriptor, raw: bytes, metadata: Any, timeout: float | None = None) -> Any:
+def call(
+    harness: Harness,
+    method: MethodDescriptor,
+    raw: bytes,
+    metadata: Any,
+    timeout: float | None = None,
+) -> Any:
     """Begin a call with bytes as its request."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     make = harness.channel.unary_stream if method.server_streaming else harness.channel.unary_unary
@@ -63,15 +82,21 @@ async def test_no_message_breaks_the_server(harness: Harness, method: MethodDesc
             message.timeout.Clear()
         if "follow" in method.input_type.fields_by_name:
             message.follow = False
-        code, error = await outcome(call(harness, method, message.SerializeToString(), as_("alice"), timeout=20), method)
+        code, error = await outcome(
+            call(harness, method, message.SerializeToString(), as_("alice"), timeout=20), method
+        )
         assert code in EXPECTED, f"seed {seed}: {error}"
         if error is not None:
             assert details(error)["ErrorInfo"].reason, f"seed {seed}"
 
 
 @each_method
-@pytest.mark.parametrize("raw", [b"\xff" * 50, b"\x0a\xff\xff\xff\xff\x0f", b"\x0f"], ids=["junk", "length", "type"])
-async def test_what_is_no_message_is_an_invalid_argument(harness: Harness, method: MethodDescriptor, raw: bytes) -> None:
+@pytest.mark.parametrize(
+    "raw", [b"\xff" * 50, b"\x0a\xff\xff\xff\xff\x0f", b"\x0f"], ids=["junk", "length", "type"]
+)
+async def test_what_is_no_message_is_an_invalid_argument(
+    harness: Harness, method: MethodDescriptor, raw: bytes
+) -> None:
     code, error = await outcome(call(harness, method, raw, as_("alice"), timeout=20), method)
     assert code == "INVALID_ARGUMENT"
     assert error is not None
@@ -80,8 +105,12 @@ async def test_what_is_no_message_is_an_invalid_argument(harness: Harness, metho
 
 
 @each_method
-async def test_a_body_that_is_too_large_is_refused(harness: Harness, method: MethodDescriptor) -> None:
-    code, error = await outcome(call(harness, method, b"\x0a" * (1024 * 1024 + 1), as_("alice"), timeout=20), method)
+async def test_a_body_that_is_too_large_is_refused(
+    harness: Harness, method: MethodDescriptor
+) -> None:
+    code, error = await outcome(
+        call(harness, method, b"\x0a" * (1024 * 1024 + 1), as_("alice"), timeout=20), method
+    )
     assert code == "INVALID_ARGUMENT"
     assert error is not None
     assert f"at most {MAX_BYTES} bytes" in (error.details() or "")
@@ -101,16 +130,24 @@ CREDENTIALS: dict[str, tuple[tuple[str, str], ...]] = {
 
 @each_method
 @pytest.mark.parametrize("credentials", CREDENTIALS)
-async def test_nobody_is_let_in_who_proves_nothing(harness: Harness, method: MethodDescriptor, credentials: str) -> None:
+async def test_nobody_is_let_in_who_proves_nothing(
+    harness: Harness, method: MethodDescriptor, credentials: str
+) -> None:
     before = harness.store.view.revision
-    code, error = await outcome(call(harness, method, b"", CREDENTIALS[credentials], timeout=20), method)
+    code, error = await outcome(
+        call(harness, method, b"", CREDENTIALS[credentials], timeout=20), method
+    )
     assert code == "UNAUTHENTICATED"
     assert error is not None
     assert reason(error) == "CREDENTIALS_INVALID"
     assert harness.store.view.revision == before
 
 
-NAMED = [method for method in METHODS if {"name", "parent", "cluster"} & set(method.input_type.fields_by_name)]
+NAMED = [
+    method
+    for method in METHODS
+    if {"name", "parent", "cluster"} & set(method.input_type.fields_by_name)
+]
 
 
 def request_about(method: MethodDescriptor, name: str) -> bytes:
@@ -130,21 +167,36 @@ def request_about(method: MethodDescriptor, name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in NAMED if m.name not in ("CreateCluster", "ListClusters", "WatchClusters")], ids=lambda m: m.name
+    "method",
+    [m for m in NAMED if m.name not in ("CreateCluster", "ListClusters", "WatchClusters")],
+    ids=lambda m: m.name,
 )
-async def test_anothers_cluster_and_none_are_the_same_to_the_byte(harness: Harness, method: MethodDescriptor) -> None:
+async def test_anothers_cluster_and_none_are_the_same_to_the_byte(
+    harness: Harness, method: MethodDescriptor
+) -> None:
     cluster, _ = await active(harness)
     answers = []
-    for name in (cluster.name, f"users/alice/clusters/{cluster.uid}", "users/alice/clusters/nothing"):
-        code, error = await outcome(call(harness, method, request_about(method, name), as_("bob"), timeout=20), method)
+    for name in (
+        cluster.name,
+        f"users/alice/clusters/{cluster.uid}",
+        "users/alice/clusters/nothing",
+    ):
+        code, error = await outcome(
+            call(harness, method, request_about(method, name), as_("bob"), timeout=20), method
+        )
         assert error is not None
-        answers.append((code, error.details(), dict(error.trailing_metadata())["grpc-status-details-bin"]))
+        answers.append(
+            (code, error.details(), dict(error.trailing_metadata())["grpc-status-details-bin"])
+        )
     assert answers[0][0] == "PERMISSION_DENIED"
     assert answers[0] == answers[1] == answers[2]
     uid = f"users/bob/clusters/{cluster.uid}"  # as if it were one's own
     none = f"users/bob/clusters/c{'a' * 20}"
     first, second = [
-        await outcome(call(harness, method, request_about(method, name), as_("bob"), timeout=20), method) for name in (uid, none)
+        await outcome(
+            call(harness, method, request_about(method, name), as_("bob"), timeout=20), method
+        )
+        for name in (uid, none)
     ]
     assert first[0] == second[0] == "NOT_FOUND"
     assert harness.store.view.cluster(cluster.uid).labels == {}
@@ -153,44 +205,70 @@ async def test_anothers_cluster_and_none_are_the_same_to_the_byte(harness: Harne
 async def test_a_page_token_of_anothers_query_shows_nothing_of_it(harness: Harness) -> None:
     for number in range(3):
         await harness.clusters.CreateCluster(create(f"a{number}"), metadata=as_("alice"))
-    page = await harness.clusters.ListClusters(service_pb.ListClustersRequest(page_size=1), metadata=as_("alice"))
+    page = await harness.clusters.ListClusters(
+        service_pb.ListClustersRequest(page_size=1), metadata=as_("alice")
+    )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await harness.clusters.ListClusters(service_pb.ListClustersRequest(page_token=page.next_page_token), metadata=as_("bob"))
+        await harness.clusters.ListClusters(
+            service_pb.ListClustersRequest(page_token=page.next_page_token), metadata=as_("bob")
+        )
     assert fields(refused.value) == {"page_token"}
 
 
 @pytest.mark.parametrize("forged", [10**30, -1, "\ud800", "x" * 1000, 1.5, None, {}])
-async def test_a_forged_page_token_is_an_invalid_argument(tmp_path: pathlib.Path, forged: object) -> None:
+async def test_a_forged_page_token_is_an_invalid_argument(
+    tmp_path: pathlib.Path, forged: object
+) -> None:
     harness = Harness(store=SqliteStore(tmp_path / "gateway.db"))
     await harness.start()
     try:
         cluster = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
-        for token in (encode_token([cluster.uid, forged]), encode_token([forged, "x"]), encode_token([1, forged])):
+        for token in (
+            encode_token([cluster.uid, forged]),
+            encode_token([forged, "x"]),
+            encode_token([1, forged]),
+        ):
             for call in (
-                harness.clusters.ListEvents(service_pb.ListEventsRequest(parent=cluster.name, page_token=token), metadata=as_("alice")),
-                harness.clusters.ListClusters(service_pb.ListClustersRequest(page_token=token), metadata=as_("alice")),
-                harness.credentials.ListTokens(credential_pb.ListTokensRequest(page_token=token), metadata=as_("alice")),
+                harness.clusters.ListEvents(
+                    service_pb.ListEventsRequest(parent=cluster.name, page_token=token),
+                    metadata=as_("alice"),
+                ),
+                harness.clusters.ListClusters(
+                    service_pb.ListClustersRequest(page_token=token), metadata=as_("alice")
+                ),
+                harness.credentials.ListTokens(
+                    credential_pb.ListTokensRequest(page_token=token), metadata=as_("alice")
+                ),
             ):
                 (error,) = await asyncio.gather(call, return_exceptions=True)
-                if isinstance(error, grpc.aio.AioRpcError):  # what looks like a token of this query may be one
+                # what looks like a token of this query may be one
+                if isinstance(error, grpc.aio.AioRpcError):
                     assert fields(error) == {"page_token"}, error.details()
     finally:
         await harness.stop()
 
 
 async def test_one_user_who_waits_for_much_keeps_nobody_out() -> None:
-    """A wait lasts for a minute: as many as there may be calls would close the gateway to everybody."""
+    """A wait lasts for a minute: as many as there may be calls would close the gateway to
+    everybody."""
     harness = Harness(max_calls=20, max_streams_per_user=10)
     await harness.start()
     try:
         cluster = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
         wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_FAILED])
         wait.timeout.seconds = 30
-        waiting = [asyncio.ensure_future(harness.clusters.WaitCluster(wait, metadata=as_("alice"))) for _ in range(25)]
+        waiting = [
+            asyncio.ensure_future(harness.clusters.WaitCluster(wait, metadata=as_("alice")))
+            for _ in range(25)
+        ]
         done: set[Any] = set()
         async with asyncio.timeout(20):
             while len(done) < 15:
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED if not done else asyncio.ALL_COMPLETED, timeout=1)
+                done, _ = await asyncio.wait(
+                    waiting,
+                    return_when=asyncio.FIRST_COMPLETED if not done else asyncio.ALL_COMPLETED,
+                    timeout=1,
+                )
         refused = [one.exception() for one in done]
         assert {reason(error) for error in refused} == {"OVERLOADED"}
         await harness.clusters.CreateCluster(create("b"), metadata=as_("bob"))
@@ -218,7 +296,9 @@ async def test_an_agents_token_opens_no_more_streams_than_an_agent_needs(harness
 
 async def test_who_does_not_sign_in_cannot_use_up_the_streams(harness: Harness) -> None:
     stub = health_pb2_grpc.HealthStub(harness.channel)
-    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_OPEN_STREAMS_PER_ADDRESS)]
+    watches = [
+        stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_OPEN_STREAMS_PER_ADDRESS)
+    ]
     for watch in watches:
         await watch.read()
     with pytest.raises(grpc.aio.AioRpcError) as refused:

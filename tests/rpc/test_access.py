@@ -1,4 +1,5 @@
-"""What an edge asks of those whom it lets in: tickets are taken once, and accesses last as long as what they rest on."""
+"""What an edge asks of those whom it lets in: tickets are taken once, and accesses last as long as
+what they rest on."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ from tests.rpc.test_rights import RealTokens, Room, by, people_room, refusal
 from tests.security.people import Unasked
 
 EDGE = as_("edge")
-ALLOWED, DENIED, UNKNOWN = pb.ACCESS_VERDICT_ALLOWED, pb.ACCESS_VERDICT_DENIED, pb.ACCESS_VERDICT_UNSPECIFIED
+ALLOWED, DENIED, UNKNOWN = (
+    pb.ACCESS_VERDICT_ALLOWED,
+    pb.ACCESS_VERDICT_DENIED,
+    pb.ACCESS_VERDICT_UNSPECIFIED,
+)
 SIGNER = TicketSigner(b"s" * 32)
 
 
@@ -61,13 +66,17 @@ async def ticket(room: Room, cluster: cluster_pb2.Cluster, who: str = "alice") -
 
 async def redeem(room: Room, text: str) -> pb.Access:
     """Take a ticket for what it permits."""
-    answer = await room.harness.access.RedeemTicket(pb.RedeemTicketRequest(ticket=text), metadata=EDGE)
+    answer = await room.harness.access.RedeemTicket(
+        pb.RedeemTicketRequest(ticket=text), metadata=EDGE
+    )
     return answer.access  # type: ignore[no-any-return]
 
 
 async def check(room: Room, *accesses: pb.Access) -> list[int]:
     """Return the verdicts."""
-    answer = await room.harness.access.CheckAccess(pb.CheckAccessRequest(accesses=accesses), metadata=EDGE)
+    answer = await room.harness.access.CheckAccess(
+        pb.CheckAccessRequest(accesses=accesses), metadata=EDGE
+    )
     return list(answer.verdicts)
 
 
@@ -79,25 +88,44 @@ def forget(room: Room) -> None:
 async def test_a_ticket_is_taken_once_however_many_come_with_it(room: Room) -> None:
     cluster = await active(room)
     text = await ticket(room, cluster)
-    outcomes = await asyncio.gather(*(redeem(room, text) for _ in range(10)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(redeem(room, text) for _ in range(10)), return_exceptions=True
+    )
     (found,) = [one for one in outcomes if isinstance(one, pb.Access)]
-    assert (found.uid, found.user, found.token_id, found.expires_at_ms) == (cluster.uid, "alice", "", 0)
-    assert {reason(one) for one in outcomes if isinstance(one, grpc.aio.AioRpcError)} == {"CREDENTIALS_INVALID"}
+    assert (found.uid, found.user, found.token_id, found.expires_at_ms) == (
+        cluster.uid,
+        "alice",
+        "",
+        0,
+    )
+    assert {reason(one) for one in outcomes if isinstance(one, grpc.aio.AioRpcError)} == {
+        "CREDENTIALS_INVALID"
+    }
     await redeem(room, await ticket(room, cluster))  # another is another
 
 
-@pytest.mark.parametrize("text", ["", "x", "a.b", "e30.e30", SIGNER.issue(Ticket("c" + "a" * 20, "alice", 10**15))])
+@pytest.mark.parametrize(
+    "text", ["", "x", "a.b", "e30.e30", SIGNER.issue(Ticket("c" + "a" * 20, "alice", 10**15))]
+)
 async def test_what_is_no_ticket_of_this_server_is_taken_for_nothing(room: Room, text: str) -> None:
     assert reason(await refusal(redeem(room, text))) == "CREDENTIALS_INVALID"
-    forged = TicketSigner(b"t" * 32).issue(Ticket((await active(room)).uid, "alice", 10**15, "nonce"))
+    forged = TicketSigner(b"t" * 32).issue(
+        Ticket((await active(room)).uid, "alice", 10**15, "nonce")
+    )
     assert reason(await refusal(redeem(room, forged))) == "CREDENTIALS_INVALID"
 
 
-async def test_a_ticket_is_worth_nothing_once_its_time_or_what_it_rests_on_is_over(room: Room) -> None:
+async def test_a_ticket_is_worth_nothing_once_its_time_or_what_it_rests_on_is_over(
+    room: Room,
+) -> None:
     cluster = await active(room)
     token = await room.token("alice")
-    by_token, by_password, foreign = [await ticket(room, cluster, who) for who in (token.secret, "alice", "root")]
-    await room.harness.credentials.RevokeToken(credential_pb.RevokeTokenRequest(id=token.token.id), metadata=by("alice"))
+    by_token, by_password, foreign = [
+        await ticket(room, cluster, who) for who in (token.secret, "alice", "root")
+    ]
+    await room.harness.credentials.RevokeToken(
+        credential_pb.RevokeTokenRequest(id=token.token.id), metadata=by("alice")
+    )
     room.people.people["root"] = Principal("root")
     forget(room)
     for text in (by_token, foreign):
@@ -113,23 +141,36 @@ async def test_a_ticket_is_worth_nothing_once_its_time_or_what_it_rests_on_is_ov
     assert reason(await refusal(redeem(room, late))) == "CREDENTIALS_INVALID"
 
 
-async def test_an_access_ends_with_its_token_its_user_its_right_its_session_and_its_cluster(room: Room) -> None:
+async def test_an_access_ends_with_its_token_its_user_its_right_its_session_and_its_cluster(
+    room: Room,
+) -> None:
     cluster = await active(room)
     token = await room.token("alice", ttl_s=600)
-    accesses = {who: await redeem(room, await ticket(room, cluster, who)) for who in (token.secret, "alice", "root")}
+    accesses = {
+        who: await redeem(room, await ticket(room, cluster, who))
+        for who in (token.secret, "alice", "root")
+    }
     by_token, by_password, admins = accesses.values()
     assert by_token.token_id == token.token.id
     assert 0 < by_token.expires_at_ms <= token.token.expire_time.ToMilliseconds()
-    session, other = [pb.Access(uid=cluster.uid, user="alice", session_id=name) for name in ("one", "other")]
+    session, other = [
+        pb.Access(uid=cluster.uid, user="alice", session_id=name) for name in ("one", "other")
+    ]
     everything = [by_token, by_password, admins, session, other]
-    nothing = [pb.Access(uid=cluster.uid, user="bob"), pb.Access(uid="c" + "z" * 20, user="alice"), pb.Access(uid=cluster.uid, user="x")]
+    nothing = [
+        pb.Access(uid=cluster.uid, user="bob"),
+        pb.Access(uid="c" + "z" * 20, user="alice"),
+        pb.Access(uid=cluster.uid, user="x"),
+    ]
     assert await check(room, *everything, *nothing) == [ALLOWED] * 5 + [DENIED] * 3
     await room.harness.access.EndSession(pb.EndSessionRequest(access=session), metadata=EDGE)
     assert await check(room, *everything) == [ALLOWED, ALLOWED, ALLOWED, DENIED, ALLOWED]
     room.people.people["root"] = Principal("root")
     forget(room)
     assert await check(room, *everything) == [ALLOWED, ALLOWED, DENIED, DENIED, ALLOWED]
-    await room.harness.credentials.RevokeToken(credential_pb.RevokeTokenRequest(id=token.token.id), metadata=by("alice"))
+    await room.harness.credentials.RevokeToken(
+        credential_pb.RevokeTokenRequest(id=token.token.id), metadata=by("alice")
+    )
     assert await check(room, *everything) == [DENIED, ALLOWED, DENIED, DENIED, ALLOWED]
     room.people.people["alice"] = Principal("alice", stamp="another password's")
     forget(room)
@@ -137,15 +178,22 @@ async def test_an_access_ends_with_its_token_its_user_its_right_its_session_and_
     room.people.people["alice"] = Principal("alice")
     forget(room)
     assert await check(room, by_password) == [ALLOWED]
-    await room.harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=by("alice"))
-    wait = service_pb.WaitClusterRequest(name=cluster.name, states=[cluster_pb2.CLUSTER_STATE_STOPPED])
+    await room.harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=cluster.name), metadata=by("alice")
+    )
+    wait = service_pb.WaitClusterRequest(
+        name=cluster.name, states=[cluster_pb2.CLUSTER_STATE_STOPPED]
+    )
     await room.harness.clusters.WaitCluster(wait, metadata=by("alice"))
     assert await check(room, by_password) == [DENIED]
 
 
 async def test_what_cannot_be_told_is_said_so(room: Room) -> None:
     cluster = await active(room)
-    mine, unknown = pb.Access(uid=cluster.uid, user="alice"), pb.Access(uid="c" + "z" * 20, user="alice")
+    mine, unknown = (
+        pb.Access(uid=cluster.uid, user="alice"),
+        pb.Access(uid="c" + "z" * 20, user="alice"),
+    )
     room.people.away = True
     forget(room)
     assert await check(room, mine, unknown) == [UNKNOWN, UNKNOWN]
@@ -156,7 +204,9 @@ async def test_what_cannot_be_told_is_said_so(room: Room) -> None:
 
 
 async def test_an_admin_who_cannot_be_asked_about_stays_one_as_long_as_the_sign_in_holds() -> None:
-    async with people_room(Tickets(), Unasked(Principal("root", admin=True), Principal("alice"), sign_in_holds_s=600.0)) as room:
+    async with people_room(
+        Tickets(), Unasked(Principal("root", admin=True), Principal("alice"), sign_in_holds_s=600.0)
+    ) as room:
         cluster = await active(room)
         found = await redeem(room, await ticket(room, cluster, "root"))
         assert found.admin
@@ -166,7 +216,9 @@ async def test_an_admin_who_cannot_be_asked_about_stays_one_as_long_as_the_sign_
         assert await check(room, found) == [DENIED]
 
 
-async def test_one_users_used_tickets_and_ended_sessions_are_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_users_used_tickets_and_ended_sessions_are_bounded(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(usecase, "MAX_SPENT", 5)
     cluster = await active(room)
     for _ in range(5):
@@ -193,8 +245,12 @@ async def test_only_an_edge_may_ask(room: Room, who: str) -> None:
 
 async def test_what_an_edge_asks_is_bounded(room: Room) -> None:
     for call in (
-        room.harness.access.CheckAccess(pb.CheckAccessRequest(accesses=[pb.Access()] * 501), metadata=EDGE),
+        room.harness.access.CheckAccess(
+            pb.CheckAccessRequest(accesses=[pb.Access()] * 501), metadata=EDGE
+        ),
         room.harness.access.EndSession(pb.EndSessionRequest(), metadata=EDGE),
-        room.harness.access.EndSession(pb.EndSessionRequest(access=pb.Access(session_id="x" * 57)), metadata=EDGE),
+        room.harness.access.EndSession(
+            pb.EndSessionRequest(access=pb.Access(session_id="x" * 57)), metadata=EDGE
+        ),
     ):
         assert reason(await refusal(call)) == "FIELD_INVALID"

@@ -1,4 +1,5 @@
-"""Every field of a request that can be repeated has a bound, and what is beyond is refused by name before anything is made of it."""
+"""Every field of a request that can be repeated has a bound, and what is beyond is refused by name
+before anything is made of it."""
 
 from __future__ import annotations
 
@@ -29,14 +30,27 @@ from tests.rpc.turns import field
 
 def files_with_services() -> list[FileDescriptor]:
     """Return the files of every service that the server answers."""
-    modules = [name for _, name, _ in pkgutil.walk_packages(daskgateway.__path__, "daskgateway.") if name.endswith("_pb2")]
+    modules = [
+        name
+        for _, name, _ in pkgutil.walk_packages(daskgateway.__path__, "daskgateway.")
+        if name.endswith("_pb2")
+    ]
     found = [importlib.import_module(name).DESCRIPTOR for name in modules]
-    return [file for file in (*found, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR) if file.services_by_name]
+    return [
+        file
+        for file in (*found, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+        if file.services_by_name
+    ]
 
 
 def requests() -> list[Descriptor]:
     """Return the kind of every request there is."""
-    return [m.input_type for file in files_with_services() for service in file.services_by_name.values() for m in service.methods]
+    return [
+        m.input_type
+        for file in files_with_services()
+        for service in file.services_by_name.values()
+        for m in service.methods
+    ]
 
 
 def reachable() -> dict[str, Descriptor]:
@@ -57,12 +71,19 @@ def repeated() -> Iterator[FieldDescriptor]:
         yield from (one for one in kind.fields if one.is_repeated)
 
 
-def test_every_field_that_can_be_repeated_has_a_bound_and_no_bound_is_of_a_field_that_is_gone() -> None:
+def test_every_field_that_can_be_repeated_has_a_bound_and_no_bound_is_of_a_field_that_is_gone() -> (
+    None
+):
     assert {one.full_name for one in repeated()} == set(bounds.COUNTS)
 
 
 def test_other_bounds_are_of_what_there_is() -> None:
-    texts = {one.full_name for kind in reachable().values() for one in kind.fields if one.cpp_type == FieldDescriptor.CPPTYPE_STRING}
+    texts = {
+        one.full_name
+        for kind in reachable().values()
+        for one in kind.fields
+        if one.cpp_type == FieldDescriptor.CPPTYPE_STRING
+    }
     assert texts.issuperset(bounds.LENGTHS)
     assert {kind.full_name for kind in requests()}.issuperset(bounds.ENTRIES)
 
@@ -96,7 +117,9 @@ def fill(holder: Any, one: FieldDescriptor, count: int) -> None:
 
 
 @pytest.mark.parametrize("one", list(repeated()), ids=lambda one: str(one.full_name))
-def test_as_many_as_the_bound_are_within_and_one_more_is_not(one: FieldDescriptor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_as_the_bound_are_within_and_one_more_is_not(
+    one: FieldDescriptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bounds, "MAX_ENTRIES", 10**9)
     monkeypatch.setattr(bounds, "ENTRIES", {})
     holder = message_factory.GetMessageClass(one.containing_type)()
@@ -115,9 +138,15 @@ def test_long_texts_are_beyond(kind: Descriptor) -> None:
             continue
         message: Any = message_factory.GetMessageClass(kind)()
         most = bounds.LENGTHS.get(one.full_name, bounds.MAX_LENGTH)
-        setattr(message, one.name, "x" * most if one.type != FieldDescriptor.TYPE_BYTES else b"x" * most)
+        setattr(
+            message, one.name, "x" * most if one.type != FieldDescriptor.TYPE_BYTES else b"x" * most
+        )
         assert bounds.excess(message) is None
-        setattr(message, one.name, "x" * (most + 1) if one.type != FieldDescriptor.TYPE_BYTES else b"x" * (most + 1))
+        setattr(
+            message,
+            one.name,
+            "x" * (most + 1) if one.type != FieldDescriptor.TYPE_BYTES else b"x" * (most + 1),
+        )
         violation = bounds.excess(message)
         assert violation is not None
         assert violation.field == one.name
@@ -143,11 +172,17 @@ def wide(count: int) -> Struct:
         (deep(30), "spec.options.a", "nested"),
         (wide(200), "spec.options.o", "together"),
         (Struct(fields={"x" * 2000: Value(bool_value=True)}), "spec.options", "keys"),
-        (Struct(fields={"memory": Value(string_value="x" * 70_000)}), "spec.options.memory", "characters"),
+        (
+            Struct(fields={"memory": Value(string_value="x" * 70_000)}),
+            "spec.options.memory",
+            "characters",
+        ),
     ],
     ids=["deep", "wide", "key", "text"],
 )
-async def test_what_is_beyond_is_refused_by_the_name_that_people_write(harness: Harness, options: Struct, field: str, words: str) -> None:
+async def test_what_is_beyond_is_refused_by_the_name_that_people_write(
+    harness: Harness, options: Struct, field: str, words: str
+) -> None:
     request = create()
     request.cluster.spec.options.CopyFrom(options)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -171,7 +206,9 @@ async def test_an_agents_report_is_counted_too(harness: Harness) -> None:
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     agent = PretendAgent(harness, made.uid)
     await agent.directive()
-    await agent.call.write(agent_pb2.AgentReport(snapshot=True, versions={str(n): "1" for n in range(300)}))
+    await agent.call.write(
+        agent_pb2.AgentReport(snapshot=True, versions={str(n): "1" for n in range(300)})
+    )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await agent.directive()
     assert fields(refused.value) == {"versions"}
@@ -184,10 +221,14 @@ async def test_it_is_refused_before_anybody_is_asked_who_calls(harness: Harness)
     assert fields(refused.value) == {"scopes"}
 
 
-async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_answer_the_rest(harness: Harness) -> None:
+async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_answer_the_rest(
+    harness: Harness,
+) -> None:
     """Whoever asks them has not signed in."""
     check = harness.channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
-    told = harness.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", None, None)
+    told = harness.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", None, None
+    )
     for raw in (
         b"\xff" * 50,
         b"\x0a" + b"\xff" * 3 + b"\x3f" + b"x" * (2**20 + 1),
@@ -201,11 +242,16 @@ async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stream.read()
         assert reason(refused.value) == "FIELD_INVALID"
-    assert health_pb2.HealthCheckResponse.FromString(await check(b"")).status == health_pb2.HealthCheckResponse.SERVING
+    assert (
+        health_pb2.HealthCheckResponse.FromString(await check(b"")).status
+        == health_pb2.HealthCheckResponse.SERVING
+    )
     stream = told()
     await stream.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
     answer = reflection_pb2.ServerReflectionResponse.FromString(await stream.read())
-    assert "daskgateway.v1.ClusterService" in [service.name for service in answer.list_services_response.service]
+    assert "daskgateway.v1.ClusterService" in [
+        service.name for service in answer.list_services_response.service
+    ]
     stream.cancel()
 
 
@@ -229,7 +275,8 @@ async def _last_of(call: Any) -> None:
 
 
 async def test_what_is_refused_as_too_much_is_kept_by_nobody(harness: Harness) -> None:
-    """gRPC keeps a call's end with the call, and each with the other: 500 such reports had taken 1.9 GB."""
+    """gRPC keeps a call's end with the call, and each with the other: 500 such reports had taken
+    1.9 GB."""
     cluster, agent = await active(harness)
     paths, names = field(2, field(1, b"") * 100_000), field(2, b"") * 100_000
     credentials = {"metadata": (("authorization", "Bearer agent"), ("dgw-uid", cluster.uid))}
@@ -237,17 +284,35 @@ async def test_what_is_refused_as_too_much_is_kept_by_nobody(harness: Harness) -
     gc.collect()
     gc.disable()
     try:
-        before = [_kept(kind) for kind in (service_pb.UpdateClusterRequest, service_pb.StreamLogsRequest, agent_pb2.AgentReport)]
+        before = [
+            _kept(kind)
+            for kind in (
+                service_pb.UpdateClusterRequest,
+                service_pb.StreamLogsRequest,
+                agent_pb2.AgentReport,
+            )
+        ]
         for _ in range(5):
             with pytest.raises(grpc.aio.AioRpcError, match="at most 256 entries"):
-                await harness.channel.unary_unary(f"{service}/UpdateCluster")(paths, metadata=as_("alice"))
+                await harness.channel.unary_unary(f"{service}/UpdateCluster")(
+                    paths, metadata=as_("alice")
+                )
             with pytest.raises(grpc.aio.AioRpcError, match="at most 10000 entries"):
-                await harness.channel.unary_stream(f"{service}/StreamLogs")(names, metadata=as_("alice")).read()
+                await harness.channel.unary_stream(f"{service}/StreamLogs")(
+                    names, metadata=as_("alice")
+                ).read()
             call = harness.channel.stream_stream(f"{internal}/Connect")(**credentials)
             await call.write(field(6, b"") * 200_000)
             with pytest.raises(grpc.aio.AioRpcError, match="at most 20000 entries"):
                 await _last_of(call)
-        after = [_kept(kind) for kind in (service_pb.UpdateClusterRequest, service_pb.StreamLogsRequest, agent_pb2.AgentReport)]
+        after = [
+            _kept(kind)
+            for kind in (
+                service_pb.UpdateClusterRequest,
+                service_pb.StreamLogsRequest,
+                agent_pb2.AgentReport,
+            )
+        ]
     finally:
         gc.enable()
     assert after == before

@@ -17,13 +17,20 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.server.core.facts import Patience
 from tests.rpc.harness import Harness, PretendAgent, as_
 
-DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo, error_details_pb2.QuotaFailure)
+DETAILS = (
+    error_details_pb2.ErrorInfo,
+    error_details_pb2.BadRequest,
+    error_details_pb2.RetryInfo,
+    error_details_pb2.QuotaFailure,
+)
 
 
 def create(cluster_id: str = "etl", **spec: Any) -> service_pb.CreateClusterRequest:
     """Return a request."""
     return service_pb.CreateClusterRequest(
-        cluster_id=cluster_id, cluster=pb.Cluster(spec=pb.ClusterSpec(**spec)), request_id=str(uuid.uuid4())
+        cluster_id=cluster_id,
+        cluster=pb.Cluster(spec=pb.ClusterSpec(**spec)),
+        request_id=str(uuid.uuid4()),
     )
 
 
@@ -53,7 +60,9 @@ def fields(error: grpc.aio.AioRpcError) -> set[str]:
     return {violation.field for violation in details(error)["BadRequest"].field_violations}
 
 
-async def active(harness: Harness, cluster_id: str = "etl", **spec: Any) -> tuple[pb.Cluster, PretendAgent]:
+async def active(
+    harness: Harness, cluster_id: str = "etl", **spec: Any
+) -> tuple[pb.Cluster, PretendAgent]:
     """Return an active cluster and its agent."""
     made = await harness.clusters.CreateCluster(create(cluster_id, **spec), metadata=as_("alice"))
     agent = PretendAgent(harness, made.uid)
@@ -67,7 +76,9 @@ async def test_a_cluster_is_created_becomes_active_and_stops(harness: Harness) -
     assert cluster.name == "users/alice/clusters/etl"
     assert cluster.status.state == pb.CLUSTER_STATE_ACTIVE
     assert cluster.status.endpoints.scheduler == f"dgw://edge.example:8000/{cluster.uid}"
-    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice")
+    )
     wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_STOPPED])
     stopped = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
     assert stopped.status.state == pb.CLUSTER_STATE_STOPPED
@@ -77,12 +88,15 @@ async def test_a_cluster_is_created_becomes_active_and_stops(harness: Harness) -
     agent.call.cancel()
 
 
-async def test_scaling_reaches_backend_and_agent_and_workers_become_visible(harness: Harness) -> None:
+async def test_scaling_reaches_backend_and_agent_and_workers_become_visible(
+    harness: Harness,
+) -> None:
     cluster, agent = await active(harness)
     await agent.directive()
     spec = pb.ClusterSpec(worker_groups={"default": pb.WorkerGroup(count=3)})
     update = service_pb.UpdateClusterRequest(
-        cluster=pb.Cluster(name=cluster.name, spec=spec), update_mask=FieldMask(paths=["spec.worker_groups.default"])
+        cluster=pb.Cluster(name=cluster.name, spec=spec),
+        update_mask=FieldMask(paths=["spec.worker_groups.default"]),
     )
     updated = await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
     assert updated.generation == cluster.generation + 1
@@ -103,7 +117,8 @@ async def test_a_retired_worker_is_stopped_and_goes(harness: Harness) -> None:
     watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
     async for told in watch:
         names = {instance.name for instance in harness.backend.running}
-        if "default-1" in names and "default-0" not in names:  # one was retired, and the wish is still one
+        # one was retired, and the wish is still one
+        if "default-1" in names and "default-0" not in names:
             break
         assert told is not None
     watch.cancel()
@@ -112,8 +127,21 @@ async def test_a_retired_worker_is_stopped_and_goes(harness: Harness) -> None:
 
 async def test_every_violation_is_told_at_once(harness: Harness) -> None:
     options = Struct()
-    options.update({"worker_cores": 99, "retries": 1.5, "queue": "middle", "colour": "red", "worker_memory": "much"})
-    request = create("Not An Id", options=options, backend="moon", worker_groups={"default": pb.WorkerGroup(count=-1)})
+    options.update(
+        {
+            "worker_cores": 99,
+            "retries": 1.5,
+            "queue": "middle",
+            "colour": "red",
+            "worker_memory": "much",
+        }
+    )
+    request = create(
+        "Not An Id",
+        options=options,
+        backend="moon",
+        worker_groups={"default": pb.WorkerGroup(count=-1)},
+    )
     request.request_id = "no uuid"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
@@ -129,16 +157,21 @@ async def test_every_violation_is_told_at_once(harness: Harness) -> None:
         "spec.options.colour",
         "spec.worker_groups.default.count",
     }
-    listed = await harness.clusters.ListClusters(service_pb.ListClustersRequest(show_finished=True), metadata=as_("alice"))
+    listed = await harness.clusters.ListClusters(
+        service_pb.ListClustersRequest(show_finished=True), metadata=as_("alice")
+    )
     assert not listed.clusters
 
 
 async def test_a_very_long_list_of_violations_still_arrives(harness: Harness) -> None:
-    """gRPC's clients refuse trailers beyond 8 KiB, at random, and the whole error was lost with them."""
+    """gRPC's clients refuse trailers beyond 8 KiB, at random, and the whole error was lost with
+    them."""
     groups = {"\u202e" * 60 + str(number): pb.WorkerGroup(count=-1) for number in range(200)}
     for _ in range(20):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await harness.clusters.CreateCluster(create(worker_groups=groups), metadata=as_("alice"))
+            await harness.clusters.CreateCluster(
+                create(worker_groups=groups), metadata=as_("alice")
+            )
         assert reason(refused.value) == "FIELD_INVALID"
         *_, last = details(refused.value)["BadRequest"].field_violations
         assert last.description.startswith("and ")
@@ -163,7 +196,9 @@ async def test_a_request_id_has_one_effect_even_when_that_was_purged() -> None:
         request = create("short")
         request.request_id = str(uuid.uuid4())
         made = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
-        await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+        await harness.clusters.StopCluster(
+            service_pb.StopClusterRequest(name=made.name), metadata=as_("alice")
+        )
         subscription = harness.store.view.subscribe()
         async with asyncio.timeout(20):
             while harness.store.view.cluster(made.uid) is not None:
@@ -181,12 +216,22 @@ async def test_another_users_cluster_and_none_look_the_same(harness: Harness) ->
     seen = []
     for name in (made.name, "users/alice/clusters/nothing", f"users/alice/clusters/{made.uid}"):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=name), metadata=as_("bob"))
-        seen.append((caught.value.code(), caught.value.details(), dict(caught.value.trailing_metadata())["grpc-status-details-bin"]))
+            await harness.clusters.GetCluster(
+                service_pb.GetClusterRequest(name=name), metadata=as_("bob")
+            )
+        seen.append(
+            (
+                caught.value.code(),
+                caught.value.details(),
+                dict(caught.value.trailing_metadata())["grpc-status-details-bin"],
+            )
+        )
     assert len(set(seen)) == 1
     assert seen[0][0] is grpc.StatusCode.PERMISSION_DENIED
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=f"users/bob/clusters/{made.uid}"), metadata=as_("bob"))
+        await harness.clusters.GetCluster(
+            service_pb.GetClusterRequest(name=f"users/bob/clusters/{made.uid}"), metadata=as_("bob")
+        )
     assert reason(caught.value) == "CLUSTER_NOT_FOUND"
 
 
@@ -195,12 +240,16 @@ async def test_a_living_clusters_id_is_taken_and_free_again_after_its_end(harnes
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     assert reason(caught.value) == "CLUSTER_EXISTS"
-    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice")
+    )
     wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_STOPPED])
     await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
     again = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     assert again.uid != cluster.uid
-    found = await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=cluster.name), metadata=as_("alice"))
+    found = await harness.clusters.GetCluster(
+        service_pb.GetClusterRequest(name=cluster.name), metadata=as_("alice")
+    )
     assert found.uid == again.uid
     agent.call.cancel()
 
@@ -208,7 +257,8 @@ async def test_a_living_clusters_id_is_taken_and_free_again_after_its_end(harnes
 async def test_an_old_etag_is_refused(harness: Harness) -> None:
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     update = service_pb.UpdateClusterRequest(
-        cluster=pb.Cluster(name=made.name, labels={"a": "b"}, etag=made.etag), update_mask=FieldMask(paths=["labels"])
+        cluster=pb.Cluster(name=made.name, labels={"a": "b"}, etag=made.etag),
+        update_mask=FieldMask(paths=["labels"]),
     )
     await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
     update.cluster.labels["a"] = "c"
@@ -257,11 +307,15 @@ async def test_validate_only_stores_nothing(harness: Harness) -> None:
     request.validate_only = True
     answer = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     assert answer.spec.options["worker_cores"] == 1.0
-    assert not (await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=as_("alice"))).clusters
+    assert not (
+        await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=as_("alice"))
+    ).clusters
 
 
 async def test_the_offer_has_typed_fields(harness: Harness) -> None:
-    offer = await harness.clusters.GetClusterOptions(service_pb.GetClusterOptionsRequest(), metadata=as_("alice"))
+    offer = await harness.clusters.GetClusterOptions(
+        service_pb.GetClusterOptionsRequest(), metadata=as_("alice")
+    )
     kinds = {option.name: option.WhichOneof("kind") for option in offer.fields}
     assert kinds == {
         "worker_cores": "float_field",
@@ -286,7 +340,9 @@ async def test_a_page_of_large_clusters_ends_before_other_clients_would_refuse_i
     found: list[str] = []
     token, pages = "", 0
     while token or not pages:
-        page = await harness.clusters.ListClusters(service_pb.ListClustersRequest(page_size=1000, page_token=token), metadata=as_("alice"))
+        page = await harness.clusters.ListClusters(
+            service_pb.ListClustersRequest(page_size=1000, page_token=token), metadata=as_("alice")
+        )
         assert page.ByteSize() < 4500
         found += [cluster.name.rpartition("-")[2] for cluster in page.clusters]
         token, pages = page.next_page_token, pages + 1

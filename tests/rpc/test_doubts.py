@@ -26,7 +26,10 @@ from gateway.server.store.contract import Last
 from gateway.server.store.memory import MemoryStore
 from tests.rpc.harness import PretendBackend
 
-ENDED, LOST = Cluster("c" + "a" * 20, "alice", "etl", Spec("pretend"), state=State.STOPPED), "c" + "b" * 20
+ENDED, LOST = (
+    Cluster("c" + "a" * 20, "alice", "etl", Spec("pretend"), state=State.STOPPED),
+    "c" + "b" * 20,
+)
 
 
 def scheduler(uid: str) -> Instance:
@@ -35,7 +38,8 @@ def scheduler(uid: str) -> Instance:
 
 
 class Room:
-    """A backend in which a scheduler of a cluster that has ended runs, and one of a cluster that the database lacks."""
+    """A backend in which a scheduler of a cluster that has ended runs, and one of a cluster that
+    the database lacks."""
 
     def __init__(self, directory: pathlib.Path, strange: str = "") -> None:
         self.directory, self.strange = directory, strange
@@ -52,7 +56,9 @@ class Room:
         await self.doubts.open()
 
     def begin(self, backends: Sequence[str] = ("pretend",)) -> None:
-        self.doubts = Doubts(self.directory, pathlib.Path("/srv/gateway.db"), self.store, self.strange, backends)
+        self.doubts = Doubts(
+            self.directory, pathlib.Path("/srv/gateway.db"), self.store, self.strange, backends
+        )
         self.watcher = Watcher(self.store, "pretend", self.backend, lambda _: None, self.doubts)
 
     def running(self) -> set[str]:
@@ -65,7 +71,9 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_leftover_is_ended_and_what_has_no_record_is_not(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_leftover_is_ended_and_what_has_no_record_is_not(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     room = Room(tmp_path)
     await room.open()
     assert errors(caplog) == []
@@ -78,14 +86,17 @@ async def test_a_leftover_is_ended_and_what_has_no_record_is_not(tmp_path: pathl
     assert room.doubts.holds()
 
 
-async def test_by_a_strange_database_nothing_is_ended_at_all(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_by_a_strange_database_nothing_is_ended_at_all(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     room = Room(tmp_path, "is older than it was")
     await room.open()
     assert "is older than it was" in errors(caplog)[0]
     await room.watcher.sweep()
     await room.watcher.sweep()
     assert room.running() == {ENDED.uid, LOST}
-    assert len(errors(caplog)) == 2  # what is strange at once, and what runs unknown when it was found
+    # what is strange at once, and what runs unknown when it was found
+    assert len(errors(caplog)) == 2
     await room.doubts.close()
     assert witness.Witness(tmp_path).last() is None  # what was written down of the right one stays
 
@@ -121,7 +132,9 @@ async def test_the_administrators_word_ends_what_was_shown_and_nothing_else(
 
 async def test_a_word_about_another_database_means_nothing(tmp_path: pathlib.Path) -> None:
     room = Room(tmp_path, "is another")
-    (tmp_path / doubts.WORD_FILE).write_text(json.dumps({"database": "of yesterday", "clusters": [{"uid": LOST}]}))
+    (tmp_path / doubts.WORD_FILE).write_text(
+        json.dumps({"database": "of yesterday", "clusters": [{"uid": LOST}]})
+    )
     await room.open()
     await room.watcher.sweep()
     assert room.running() == {ENDED.uid, LOST}
@@ -146,7 +159,8 @@ async def test_while_it_is_doubted_no_agent_is_turned_away_for_good(tmp_path: pa
     await room.open()
     doors = Doors(Authenticator(), room.store, None, b"", lambda: 0, room.doubts.holds)  # type: ignore[arg-type]
     for uid in (LOST, ENDED.uid):
-        with pytest.raises(StoreUnavailable):  # nobody has looked yet whether something runs unknown
+        # nobody has looked yet whether something runs unknown
+        with pytest.raises(StoreUnavailable):
             await doors.agent(uid, "token")
     room.backend.running = {}
     await room.watcher.sweep()
@@ -155,18 +169,26 @@ async def test_while_it_is_doubted_no_agent_is_turned_away_for_good(tmp_path: pa
             await doors.agent(uid, "token")
 
 
-async def test_while_it_is_doubted_the_edge_forgets_no_way_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_it_is_doubted_the_edge_forgets_no_way_to_a_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(route_service, "HEARTBEAT_S", 0.01)
     store, doubted = MemoryStore(), True
     await store.open()
     scheduler = Scheduler(Launching.RUNNING, address="tls://10.0.0.7:8786")
-    await store.transact(lambda tx: tx.put_cluster(replace(ENDED, state=State.ACTIVE, scheduler=scheduler)))
-    current.set(Caller("id", edge=True))
-    updates = route_service.RouteServicer(store.view, [b"key"], lambda: False, (), lambda: doubted).WatchRoutes(
-        pb.WatchRoutesRequest(), None
+    await store.transact(
+        lambda tx: tx.put_cluster(replace(ENDED, state=State.ACTIVE, scheduler=scheduler))
     )
+    current.set(Caller("id", edge=True))
+    updates = route_service.RouteServicer(
+        store.view, [b"key"], lambda: False, (), lambda: doubted
+    ).WatchRoutes(pb.WatchRoutesRequest(), None)
     first = await anext(updates)
-    assert (first.snapshot, [one.uid for one in first.routes], first.ticket_keys) == (False, [ENDED.uid], [b"key"])
+    assert (first.snapshot, [one.uid for one in first.routes], first.ticket_keys) == (
+        False,
+        [ENDED.uid],
+        [b"key"],
+    )
     assert not (await anext(updates)).routes  # a sign of life
     doubted = False
     while not (told := await anext(updates)).snapshot:
@@ -176,15 +198,37 @@ async def test_while_it_is_doubted_the_edge_forgets_no_way_to_a_cluster(monkeypa
     await updates.aclose()
 
 
-async def test_what_a_witness_says_is_read_whatever_it_is(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_witness_says_is_read_whatever_it_is(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     seen, store = witness.Witness(tmp_path), MemoryStore()
     assert seen.last() is None
     await seen.note(store)
     assert witness.Witness(tmp_path).last() == Last("memory", 0)
     assert caplog.records == []
-    numbers = ("1e400", "-1e400", "NaN", "-5", "1.5", "true", '"12"', "[1]", str(10**30), str(2**63 - 10), str(2**62), "1" * 5000)
+    numbers = (
+        "1e400",
+        "-1e400",
+        "NaN",
+        "-5",
+        "1.5",
+        "true",
+        '"12"',
+        "[1]",
+        str(10**30),
+        str(2**63 - 10),
+        str(2**62),
+        "1" * 5000,
+    )
     wrong = [f'{{"identity": "x", "revision": {number}}}' for number in numbers]
-    for text in ("", "[]", '{"identity": "x"}', '{"identity": "x", "revision": "many"}', '{"identity": 7, "revision": 7}', *wrong):
+    for text in (
+        "",
+        "[]",
+        '{"identity": "x"}',
+        '{"identity": "x", "revision": "many"}',
+        '{"identity": 7, "revision": 7}',
+        *wrong,
+    ):
         caplog.clear()
         (tmp_path / witness.FILE).write_text(text)
         assert witness.Witness(tmp_path).last() is None
@@ -201,24 +245,33 @@ async def test_what_a_witness_says_is_read_whatever_it_is(tmp_path: pathlib.Path
 
 
 def test_names_of_unknown_processes_cannot_break_what_is_shown(tmp_path: pathlib.Path) -> None:
-    (tmp_path / doubts.DOUBT_FILE).write_text(json.dumps({"path": "p", "why": "w", "clusters": [{}, 7, {"uid": 3}], "count": 2}))
+    (tmp_path / doubts.DOUBT_FILE).write_text(
+        json.dumps({"path": "p", "why": "w", "clusters": [{}, 7, {"uid": 3}], "count": 2})
+    )
     assert confirm.find(tmp_path) is not None
     (tmp_path / doubts.DOUBT_FILE).write_text("[]")
     assert confirm.find(tmp_path) is None
 
 
 def test_observations_are_told_by_cluster() -> None:
-    found = [Observation(Instance(LOST, Role.WORKER, f"w-{n}"), Phase.RUNNING, user="bob") for n in range(3)]
+    found = [
+        Observation(Instance(LOST, Role.WORKER, f"w-{n}"), Phase.RUNNING, user="bob")
+        for n in range(3)
+    ]
     assert doubts._clusters({"slurm": found}) == [("slurm", LOST, "bob", 3)]
 
 
-@pytest.mark.parametrize("clusters", [[1], [["x"]], "abc", 5, True, {"uid": 1}, [None], [{}], [{"uid": 7}], None])
+@pytest.mark.parametrize(
+    "clusters", [[1], [["x"]], "abc", 5, True, {"uid": 1}, [None], [{}], [{"uid": 7}], None]
+)
 async def test_a_word_that_cannot_be_read_ends_nothing_and_hinders_nothing(
     clusters: object, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     room = Room(tmp_path)
     await room.open()
-    (tmp_path / doubts.WORD_FILE).write_text(json.dumps({"database": room.store.identity, "clusters": clusters}))
+    (tmp_path / doubts.WORD_FILE).write_text(
+        json.dumps({"database": room.store.identity, "clusters": clusters})
+    )
     room.begin()
     await room.doubts.open()
     await room.watcher.sweep()
@@ -227,10 +280,20 @@ async def test_a_word_that_cannot_be_read_ends_nothing_and_hinders_nothing(
     assert not (tmp_path / doubts.WORD_FILE).exists()
 
 
-@pytest.mark.parametrize("wrong", [[1], "abc", "1e5", -5, 1.5, True, {"uid": 1}, [None], 10**400, math.inf, math.nan, None])
+@pytest.mark.parametrize(
+    "wrong",
+    [[1], "abc", "1e5", -5, 1.5, True, {"uid": 1}, [None], 10**400, math.inf, math.nan, None],
+)
 @pytest.mark.parametrize("field", ["clusters", "count", "processes"])
-def test_a_doubt_that_was_not_written_by_us_can_be_shown(field: str, wrong: object, tmp_path: pathlib.Path) -> None:
-    told: dict[str, object] = {"path": "p", "why": "w", "clusters": [{"uid": LOST, "processes": wrong}], "count": 1}
+def test_a_doubt_that_was_not_written_by_us_can_be_shown(
+    field: str, wrong: object, tmp_path: pathlib.Path
+) -> None:
+    told: dict[str, object] = {
+        "path": "p",
+        "why": "w",
+        "clusters": [{"uid": LOST, "processes": wrong}],
+        "count": 1,
+    }
     if field != "processes":
         told[field] = wrong
     (tmp_path / doubts.DOUBT_FILE).write_text(json.dumps(told))

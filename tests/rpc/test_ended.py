@@ -1,4 +1,5 @@
-"""What has ended does not pile up: of each user so many are kept, and little of each, in memory, on disk and in the machine room."""
+"""What has ended does not pile up: of each user so many are kept, and little of each, in memory, on
+disk and in the machine room."""
 
 from __future__ import annotations
 
@@ -41,21 +42,31 @@ async def keeping(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Asy
 def large(seed: int) -> dict[str, Any]:
     """Return options of about 56 KB that no compression makes small."""
     rng = random.Random(seed)
-    return {"environment": {f"V{n}": "".join(rng.choices(string.printable[:90], k=7000)) for n in range(8)}}
+    return {
+        "environment": {
+            f"V{n}": "".join(rng.choices(string.printable[:90], k=7000)) for n in range(8)
+        }
+    }
 
 
-async def ended(harness: Harness, caller: str = "alice", options: dict[str, Any] | None = None) -> pb.Cluster:
+async def ended(
+    harness: Harness, caller: str = "alice", options: dict[str, Any] | None = None
+) -> pb.Cluster:
     """Return a cluster that was made and stopped."""
     request = create("")
     request.cluster.spec.options.update(options or {})
     made = await harness.clusters.CreateCluster(request, metadata=as_(caller))
-    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_(caller))
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=made.name), metadata=as_(caller)
+    )
     name = f"users/{caller}/clusters/{made.uid}"
     wait = service_pb.WaitClusterRequest(name=name, states=[pb.CLUSTER_STATE_STOPPED])
     return await harness.clusters.WaitCluster(wait, metadata=as_(caller))
 
 
-async def test_of_many_that_have_ended_the_last_are_kept(keeping: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_many_that_have_ended_the_last_are_kept(
+    keeping: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     purged: list[str] = []
 
     async def purge(uid: str) -> None:
@@ -89,21 +100,29 @@ async def test_a_server_that_is_to_keep_fewer_purges_at_its_start(tmp_path: path
     await first.start()
     uids = [(await ended(first)).uid for _ in range(6)]
     await first.stop()
-    again = Harness(store=SqliteStore(tmp_path / "gateway.db"), backend=first.backend, quotas=Quotas(ended=2))
+    again = Harness(
+        store=SqliteStore(tmp_path / "gateway.db"), backend=first.backend, quotas=Quotas(ended=2)
+    )
     await again.start()
     try:
-        await comes(lambda: [cluster.uid for cluster in again.store.view.clusters()] == uids[:-3:-1])
+        await comes(
+            lambda: [cluster.uid for cluster in again.store.view.clusters()] == uids[:-3:-1]
+        )
     finally:
         await again.stop()
 
 
-async def test_what_an_ended_cluster_needs_no_more_is_gone_and_what_was_cut_says_so(keeping: Harness) -> None:
+async def test_what_an_ended_cluster_needs_no_more_is_gone_and_what_was_cut_says_so(
+    keeping: Harness,
+) -> None:
     stopped = await ended(keeping, options=large(1) | {"worker_cores": 2})
     record: Cluster = keeping.store.view.cluster(stopped.uid)
     assert record.spec.settings == record.spec.groups["default"].settings == {}
     assert record.scheduler.handle == record.scheduler.address == ""
     assert await keeping.store.read(lambda tx: tx.secrets(stopped.uid)) is None
-    found = await keeping.clusters.GetCluster(service_pb.GetClusterRequest(name=stopped.name), metadata=as_("alice"))
+    found = await keeping.clusters.GetCluster(
+        service_pb.GetClusterRequest(name=stopped.name), metadata=as_("alice")
+    )
     MessageToJson(found)
     assert found.ByteSize() < 4096
     assert found.spec.options["worker_cores"] == 2.0
@@ -115,7 +134,9 @@ async def test_of_an_ended_clusters_events_the_last_are_kept(keeping: Harness) -
     made = await keeping.clusters.CreateCluster(create(), metadata=as_("alice"))
     events = [Event(made.uid, keeping.now_ms(), "NOISE", str(n)) for n in range(500)]
     await keeping.store.transact(lambda tx: tx.add_events(events))
-    await keeping.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+    await keeping.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=made.name), metadata=as_("alice")
+    )
     wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_STOPPED])
     await keeping.clusters.WaitCluster(wait, metadata=as_("alice"))
     told = await keeping.store.read(lambda tx: tx.events(made.uid, limit=1000))
@@ -143,7 +164,9 @@ async def test_a_spec_is_written_when_it_is_wished_and_at_the_end_and_not_with_e
         wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_ACTIVE])
         active = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
         assert active.revision > made.revision + 1
-        await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+        await harness.clusters.StopCluster(
+            service_pb.StopClusterRequest(name=made.name), metadata=as_("alice")
+        )
         wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_STOPPED])
         await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
         assert written == [made.uid, made.uid]
@@ -153,8 +176,11 @@ async def test_a_spec_is_written_when_it_is_wished_and_at_the_end_and_not_with_e
 
 
 @pytest.mark.slow
-async def test_memory_and_disk_of_ended_clusters_are_small_and_bounded(tmp_path: pathlib.Path) -> None:
-    """216 that were made and stopped within seconds had taken 190 MiB of memory and 96 MB of disk, for a day."""
+async def test_memory_and_disk_of_ended_clusters_are_small_and_bounded(
+    tmp_path: pathlib.Path,
+) -> None:
+    """216 that were made and stopped within seconds had taken 190 MiB of memory and 96 MB of disk,
+    for a day."""
     most = 30
     harness = Harness(store=SqliteStore(tmp_path / "gateway.db"), quotas=Quotas(ended=most))
     await harness.start()

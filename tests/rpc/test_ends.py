@@ -34,12 +34,18 @@ class Kept(logging.Handler):
 
     def codes(self, method: str) -> list[str]:
         """Return how calls of a method ended."""
-        said = [record.getMessage() for record in self.records if record.name == "gateway.server.calls"]
+        said = [
+            record.getMessage() for record in self.records if record.name == "gateway.server.calls"
+        ]
         return [words.split()[1] for words in said if words.split()[0].endswith(f"/{method}")]
 
     def trouble(self) -> list[str]:
         """Return all that should not have been said."""
-        return [record.getMessage() for record in self.records if record.levelno >= logging.WARNING or record.exc_info]
+        return [
+            record.getMessage()
+            for record in self.records
+            if record.levelno >= logging.WARNING or record.exc_info
+        ]
 
 
 @pytest.fixture
@@ -50,7 +56,9 @@ async def kept() -> AsyncIterator[Kept]:
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: handler.emit(logging.LogRecord("loop", logging.ERROR, "", 0, repr(context), None, None))
+        lambda _, context: handler.emit(
+            logging.LogRecord("loop", logging.ERROR, "", 0, repr(context), None, None)
+        )
     )
     yield handler
     root.removeHandler(handler)
@@ -71,27 +79,37 @@ async def _silent(*_: Any, **__: Any) -> AsyncIterator[str]:
 
 
 def _watch(harness: Harness, stub: Any, name: str, **options: Any) -> Stream:
-    return stub.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"), **options)
+    return stub.clusters.WatchClusters(
+        service_pb.WatchClustersRequest(), metadata=as_("alice"), **options
+    )
 
 
 def _logs(harness: Harness, stub: Any, name: str, **options: Any) -> Stream:
     harness.backend.logs = _endless  # type: ignore[method-assign]
-    return stub.clusters.StreamLogs(service_pb.StreamLogsRequest(name=name, follow=True), metadata=as_("alice"), **options)
+    return stub.clusters.StreamLogs(
+        service_pb.StreamLogsRequest(name=name, follow=True), metadata=as_("alice"), **options
+    )
 
 
 def _quiet_logs(harness: Harness, stub: Any, name: str, **options: Any) -> Stream:
     harness.backend.logs = _silent  # type: ignore[method-assign]
-    return stub.clusters.StreamLogs(service_pb.StreamLogsRequest(name=name, follow=True), metadata=as_("alice"), **options)
+    return stub.clusters.StreamLogs(
+        service_pb.StreamLogsRequest(name=name, follow=True), metadata=as_("alice"), **options
+    )
 
 
 def _whole_logs(harness: Harness, stub: Any, name: str, **options: Any) -> Stream:
     harness.backend.logs = _endless  # type: ignore[method-assign]
-    return stub.clusters.StreamLogs(service_pb.StreamLogsRequest(name=name), metadata=as_("alice"), **options)
+    return stub.clusters.StreamLogs(
+        service_pb.StreamLogsRequest(name=name), metadata=as_("alice"), **options
+    )
 
 
 def _agent(harness: Harness, stub: Any, name: str, **options: Any) -> Stream:
     uid = harness.store.view.named("alice", name.rpartition("/")[2]).uid
-    return stub.agents.Connect(metadata=(("authorization", "Bearer agent"), ("dgw-uid", uid)), **options)
+    return stub.agents.Connect(
+        metadata=(("authorization", "Bearer agent"), ("dgw-uid", uid)), **options
+    )
 
 
 def _routes(harness: Harness, stub: Any, name: str, **options: Any) -> Stream:
@@ -112,7 +130,9 @@ class Stubs:
     """A connection of its own."""
 
     def __init__(self, harness: Harness) -> None:
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{harness.port}", [("grpc.use_local_subchannel_pool", 1)])
+        self.channel = grpc.aio.insecure_channel(
+            f"127.0.0.1:{harness.port}", [("grpc.use_local_subchannel_pool", 1)]
+        )
         self.clusters = type(harness.clusters)(self.channel)
         self.agents = type(harness.agents)(self.channel)
         self.routes = type(harness.routes)(self.channel)
@@ -135,7 +155,9 @@ async def stop(harness: Harness, stubs: Stubs, call: Stream) -> None:
     await harness.server.stop(0)
 
 
-async def opened(harness: Harness, name: str, stream: str, **options: Any) -> tuple[str, Stubs, Stream]:
+async def opened(
+    harness: Harness, name: str, stream: str, **options: Any
+) -> tuple[str, Stubs, Stream]:
     """Return a stream that has brought its first message."""
     method, begin = STREAMS[stream]
     stubs = Stubs(harness)
@@ -170,11 +192,18 @@ async def name(harness: Harness) -> AsyncIterator[str]:
 
 
 # What agents and edges were let in by is not revoked: their cluster ends, or the server.
-CUTS = [(stream, end) for stream in STREAMS for end in ENDS if end != "revoked" or stream not in ("agent", "routes")]
+CUTS = [
+    (stream, end)
+    for stream in STREAMS
+    for end in ENDS
+    if end != "revoked" or stream not in ("agent", "routes")
+]
 
 
 @pytest.mark.parametrize(("stream", "end"), CUTS)
-async def test_a_stream_that_is_cut_is_told_so_and_leaves_nothing(harness: Harness, name: str, kept: Kept, stream: str, end: str) -> None:
+async def test_a_stream_that_is_cut_is_told_so_and_leaves_nothing(
+    harness: Harness, name: str, kept: Kept, stream: str, end: str
+) -> None:
     how, code = ENDS[end]
     method, stubs, call = await opened(harness, name, stream)
     before = len(kept.codes(method))
@@ -189,7 +218,9 @@ async def test_a_stream_that_is_cut_is_told_so_and_leaves_nothing(harness: Harne
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-async def test_a_stream_that_ends_at_its_deadline_is_told_so(harness: Harness, name: str, kept: Kept, stream: str) -> None:
+async def test_a_stream_that_ends_at_its_deadline_is_told_so(
+    harness: Harness, name: str, kept: Kept, stream: str
+) -> None:
     method, stubs, call = await opened(harness, name, stream, timeout=0.5)
     assert await ended(call) == "DEADLINE_EXCEEDED"
     await comes(lambda: kept.codes(method))
@@ -199,7 +230,9 @@ async def test_a_stream_that_ends_at_its_deadline_is_told_so(harness: Harness, n
 
 
 @pytest.mark.parametrize("stream", ["watch", "logs", "quiet logs", "routes", "agent"])
-async def test_a_stream_that_a_drain_ends_has_ended_well(harness: Harness, name: str, kept: Kept, stream: str) -> None:
+async def test_a_stream_that_a_drain_ends_has_ended_well(
+    harness: Harness, name: str, kept: Kept, stream: str
+) -> None:
     method, stubs, call = await opened(harness, name, stream)
     harness.draining.set()
     harness.switchboard.wake_all()
@@ -211,11 +244,18 @@ async def test_a_stream_that_a_drain_ends_has_ended_well(harness: Harness, name:
     await stubs.channel.close()
 
 
-@pytest.mark.parametrize(("end", "code"), [("cancelled", "CANCELLED"), ("deadline", "DEADLINE_EXCEEDED"), ("stopped", "CANCELLED")])
-async def test_a_wait_that_is_cut_is_told_so(harness: Harness, name: str, kept: Kept, end: str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("cancelled", "CANCELLED"), ("deadline", "DEADLINE_EXCEEDED"), ("stopped", "CANCELLED")],
+)
+async def test_a_wait_that_is_cut_is_told_so(
+    harness: Harness, name: str, kept: Kept, end: str, code: str
+) -> None:
     stubs = Stubs(harness)
     request = service_pb.WaitClusterRequest(name=name, states=[pb.CLUSTER_STATE_STOPPED])
-    call = stubs.clusters.WaitCluster(request, metadata=as_("alice"), timeout=0.5 if end == "deadline" else 30)
+    call = stubs.clusters.WaitCluster(
+        request, metadata=as_("alice"), timeout=0.5 if end == "deadline" else 30
+    )
     await asyncio.sleep(0.2)
     if end == "cancelled":
         call.cancel()
@@ -227,7 +267,9 @@ async def test_a_wait_that_is_cut_is_told_so(harness: Harness, name: str, kept: 
     await stubs.channel.close()
 
 
-async def test_an_agent_that_reports_what_cannot_be_is_told_with_that_code(harness: Harness, name: str, kept: Kept) -> None:
+async def test_an_agent_that_reports_what_cannot_be_is_told_with_that_code(
+    harness: Harness, name: str, kept: Kept
+) -> None:
     method, stubs, call = await opened(harness, name, "agent")
     await call.write(agent_pb2.AgentReport(sequence=1))
     assert await ended(call) == "INVALID_ARGUMENT"

@@ -1,4 +1,5 @@
-"""Whatever a field holds: the call is refused with the field's name, or what it made can be shown to everybody, in JSON too."""
+"""Whatever a field holds: the call is refused with the field's name, or what it made can be shown
+to everybody, in JSON too."""
 
 from __future__ import annotations
 
@@ -27,13 +28,36 @@ from tests.rpc.test_clusters import create, fields, reason
 from tests.unit.test_bounds import OPEN, SETTINGS
 
 WHOLE = (0, 1, -1, 2**31 - 1, -(2**31), 2**53, 2**63 - 1, -(2**63))
-REAL = (0.0, -0.0, 1e308, -1e308, 5e-324, 2.0**53, 2.0**64, math.inf, -math.inf, math.nan, 0.01, 1.0)
+REAL = (
+    0.0,
+    -0.0,
+    1e308,
+    -1e308,
+    5e-324,
+    2.0**53,
+    2.0**64,
+    math.inf,
+    -math.inf,
+    math.nan,
+    0.01,
+    1.0,
+)
 TEXTS = (
     *("", "x", "x" * 5000, "a\0b", "\u202e\x1b[2J", "\U0010ffff" * 300),
     *("10000 PiB", "1024 PiB", "1 MiB", "1e400", "NaN", "Infinity", "-1 GiB", "0"),
 )
-FREE = ("name", "uid", "etag", "owner", "status", "generation", "revision")  # of a cluster: told by the server; in requests passed over
-OTHERWISE = {reason: set[str]() for reason in ("NOT_PERMITTED", "CLUSTER_NOT_FOUND", "CLUSTER_EXISTS", "TOKEN_NOT_FOUND", "ETAG_MISMATCH")}
+# of a cluster: told by the server; in requests passed over
+FREE = ("name", "uid", "etag", "owner", "status", "generation", "revision")
+OTHERWISE = {
+    reason: set[str]()
+    for reason in (
+        "NOT_PERMITTED",
+        "CLUSTER_NOT_FOUND",
+        "CLUSTER_EXISTS",
+        "TOKEN_NOT_FOUND",
+        "ETAG_MISMATCH",
+    )
+}
 OPTIONS = tuple(option.name for option in OPEN)
 
 
@@ -47,8 +71,11 @@ class OpenOffers(Offers):
         return replace(super().offer(principal), fields=OPEN, settings=SETTINGS, most=Lifecycle())
 
 
-def leaves(kind: Descriptor, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldDescriptor | None]]:
-    """Yield the path of every scalar of a message; an entry of a map is named as one may be. None: an option's value."""
+def leaves(
+    kind: Descriptor, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldDescriptor | None]]:
+    """Yield the path of every scalar of a message; an entry of a map is named as one may be. None:
+    an option's value."""
     for one in kind.fields:
         here = (*path, one.name)
         if one.message_type is None:
@@ -70,7 +97,14 @@ def scalars(one: FieldDescriptor | None) -> st.SearchStrategy[Any]:
     """Return what a field may hold."""
     if one is None:
         table = st.dictionaries(st.sampled_from(TEXTS), st.sampled_from(TEXTS), max_size=3)
-        return st.one_of(st.sampled_from(REAL), st.sampled_from(WHOLE), st.sampled_from(TEXTS), st.booleans(), st.none(), table)
+        return st.one_of(
+            st.sampled_from(REAL),
+            st.sampled_from(WHOLE),
+            st.sampled_from(TEXTS),
+            st.booleans(),
+            st.none(),
+            table,
+        )
     match one.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING:
             return st.sampled_from(TEXTS)
@@ -87,7 +121,11 @@ def put(message: Any, path: tuple[str, ...], value: Any) -> None:
     """Set what a path names."""
     *way, last = path
     for step in way:
-        message = message[step] if not isinstance(message, Message) or not hasattr(message, step) else getattr(message, step)
+        message = (
+            message[step]
+            if not isinstance(message, Message) or not hasattr(message, step)
+            else getattr(message, step)
+        )
     if hasattr(message, "fields"):  # a Struct
         message[last] = value
     elif isinstance(message, Message):
@@ -99,16 +137,25 @@ def put(message: Any, path: tuple[str, ...], value: Any) -> None:
 
 def changes(kind: type[Message]) -> st.SearchStrategy[list[tuple[tuple[str, ...], Any]]]:
     """Return a few changes of fields of a message."""
-    told = [leaf for leaf in leaves(kind.DESCRIPTOR) if leaf[0][0] == "cluster" and leaf[0][1] in FREE]
+    told = [
+        leaf for leaf in leaves(kind.DESCRIPTOR) if leaf[0][0] == "cluster" and leaf[0][1] in FREE
+    ]
     paths = [leaf for leaf in leaves(kind.DESCRIPTOR) if leaf not in told]
-    one = st.sampled_from(paths).flatmap(lambda leaf: scalars(leaf[1]).map(lambda value: (leaf[0], value)))
+    one = st.sampled_from(paths).flatmap(
+        lambda leaf: scalars(leaf[1]).map(lambda value: (leaf[0], value))
+    )
     return st.lists(one, min_size=1, max_size=3, unique_by=lambda change: change[0])
 
 
 def named(told: set[str], changed: list[tuple[tuple[str, ...], Any]]) -> bool:
-    """Whether what is refused is among what was changed, as far as the two fields' names go together."""
+    """Whether what is refused is among what was changed, as far as the two fields' names go
+    together."""
     paths = [".".join(path).removeprefix("cluster.") for path, _ in changed]
-    return any(path.startswith(name) or name.startswith(path.rpartition(".")[0] or path) for path in paths for name in told)
+    return any(
+        path.startswith(name) or name.startswith(path.rpartition(".")[0] or path)
+        for path in paths
+        for name in told
+    )
 
 
 async def refusal(call: Any) -> tuple[Any, set[str] | None]:
@@ -124,17 +171,23 @@ async def everybody_sees(harness: Harness, made: pb.Cluster) -> None:
     assert made.status.reason != "UNSHOWABLE"
     MessageToJson(made)
     for token, parent in (("alice", ""), ("root", "users/*")):
-        listed = await harness.clusters.ListClusters(service_pb.ListClustersRequest(parent=parent, show_finished=True), metadata=as_(token))
+        listed = await harness.clusters.ListClusters(
+            service_pb.ListClustersRequest(parent=parent, show_finished=True), metadata=as_(token)
+        )
         MessageToJson(listed)
         assert made.uid in [cluster.uid for cluster in listed.clusters]
-        watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(parent=parent), metadata=as_(token))
+        watch = harness.clusters.WatchClusters(
+            service_pb.WatchClustersRequest(parent=parent), metadata=as_(token)
+        )
         seen = set()
         while not (told := await watch.read()).HasField("bookmark"):
             MessageToJson(told)
             seen.add(told.event.cluster.uid)
         watch.cancel()
         assert made.uid in seen
-    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=made.name), metadata=as_("alice")
+    )
     wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_STOPPED])
     stopped = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
     assert stopped.status.state == pb.CLUSTER_STATE_STOPPED
@@ -159,7 +212,9 @@ def served(runner: asyncio.Runner) -> Iterator[Harness]:
     runner.run(harness.stop())
 
 
-many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @many
@@ -183,7 +238,9 @@ def test_a_creation_is_refused_by_name_or_shown(
 
 @many
 @given(changed=changes(service_pb.UpdateClusterRequest))
-def test_an_update_is_refused_by_name_or_shown(runner: asyncio.Runner, served: Harness, changed: list[tuple[tuple[str, ...], Any]]) -> None:
+def test_an_update_is_refused_by_name_or_shown(
+    runner: asyncio.Runner, served: Harness, changed: list[tuple[tuple[str, ...], Any]]
+) -> None:
     async def attempt() -> None:
         made = await served.clusters.CreateCluster(create(""), metadata=as_("alice"))
         request = service_pb.UpdateClusterRequest()
@@ -216,7 +273,9 @@ ASKING: dict[str, tuple[str, type[Message]]] = {
 
 
 @pytest.mark.parametrize("method", ASKING)
-def test_what_is_asked_is_refused_by_name_or_answered_in_json_too(runner: asyncio.Runner, served: Harness, method: str) -> None:
+def test_what_is_asked_is_refused_by_name_or_answered_in_json_too(
+    runner: asyncio.Runner, served: Harness, method: str
+) -> None:
     service, kind = ASKING[method]
 
     @settings(max_examples=60, deadline=None)
@@ -225,13 +284,19 @@ def test_what_is_asked_is_refused_by_name_or_answered_in_json_too(runner: asynci
         async def attempt() -> None:
             request: Any = kind()
             for name in ("name", "parent"):
-                if name in kind.DESCRIPTOR.fields_by_name and method not in ("ListClusters", "WatchClusters"):
+                if name in kind.DESCRIPTOR.fields_by_name and method not in (
+                    "ListClusters",
+                    "WatchClusters",
+                ):
                     setattr(request, name, "users/alice/clusters/asked")
             for path, value in changed:
                 put(request, path, value)
             if method == "WaitCluster":
                 request.states.append(pb.CLUSTER_STATE_CREATING)
-                request.timeout.seconds, request.timeout.nanos = min(request.timeout.seconds, 0), min(request.timeout.nanos, 1)
+                request.timeout.seconds, request.timeout.nanos = (
+                    min(request.timeout.seconds, 0),
+                    min(request.timeout.nanos, 1),
+                )
                 request.timeout.nanos = request.timeout.nanos or 1
             call = getattr(getattr(served, service), method)(request, metadata=as_("alice"))
             streaming = method in ("WatchClusters", "StreamLogs")
@@ -254,7 +319,8 @@ def test_what_is_asked_is_refused_by_name_or_answered_in_json_too(runner: asynci
 async def test_an_end_beyond_the_year_9999_is_refused_where_it_is_asked_for() -> None:
     """JSON of protobuf tells no later instants."""
     harness = Harness(offers=OpenOffers())
-    harness.ahead_ms = messages.LAST_AT - harness.now_ms() - 5 * 365 * 86_400_000  # it has five years to go
+    # it has five years to go
+    harness.ahead_ms = messages.LAST_AT - harness.now_ms() - 5 * 365 * 86_400_000
     await harness.start()
     try:
         request = create("late")
@@ -268,7 +334,11 @@ async def test_an_end_beyond_the_year_9999_is_refused_where_it_is_asked_for() ->
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await harness.credentials.CreateToken(token, metadata=as_("alice"))
         assert fields(refused.value) == {"ttl"}
-        assert not (await harness.credentials.ListTokens(credential_pb.ListTokensRequest(), metadata=as_("alice"))).tokens
+        assert not (
+            await harness.credentials.ListTokens(
+                credential_pb.ListTokensRequest(), metadata=as_("alice")
+            )
+        ).tokens
         await harness.clusters.CreateCluster(create("late"), metadata=as_("alice"))
     finally:
         await harness.stop()

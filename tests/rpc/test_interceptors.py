@@ -44,11 +44,15 @@ class EndedContext:
 
 async def test_a_stream_that_was_cut_off_is_logged_without_asking_grpc_for_its_peer() -> None:
     context = EndedContext()
-    async with ContextInterceptor().around(None, context, "/daskgateway.v1.ClusterService/WatchClusters"):
+    async with ContextInterceptor().around(
+        None, context, "/daskgateway.v1.ClusterService/WatchClusters"
+    ):
         context.ended = True
 
 
-async def test_a_methods_interceptors_are_composed_once_and_unknown_methods_are_not_remembered() -> None:
+async def test_a_methods_interceptors_are_composed_once_and_unknown_methods_are_not_remembered() -> (  # noqa: E501
+    None
+):
     asked: list[str] = []
 
     class Details:
@@ -71,7 +75,9 @@ async def test_a_methods_interceptors_are_composed_once_and_unknown_methods_are_
     assert asked == ["/known", "/unknown", "/unknown"]
 
 
-async def test_waiting_for_a_cluster_fills_no_log_but_its_failures_are_told(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+async def test_waiting_for_a_cluster_fills_no_log_but_its_failures_are_told(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "gateway.server.calls")
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     for name in (made.name, "users/alice/clusters/nobodys"):

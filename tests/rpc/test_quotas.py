@@ -1,4 +1,5 @@
-"""What one user may have, and how that is told. An admin who acts for a user counts for that user."""
+"""What one user may have, and how that is told. An admin who acts for a user counts for that
+user."""
 
 from __future__ import annotations
 
@@ -51,7 +52,10 @@ def subjects(error: grpc.aio.AioRpcError) -> list[str]:
 
 
 async def test_a_user_has_so_many_living_clusters_whoever_asks_for_them(limited: Harness) -> None:
-    made = [await limited.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice")) for n in range(2)]
+    made = [
+        await limited.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice"))
+        for n in range(2)
+    ]
     request = create("c2")
     request.parent = "users/alice"
     made.append(await limited.clusters.CreateCluster(request, metadata=as_("root")))
@@ -62,8 +66,11 @@ async def test_a_user_has_so_many_living_clusters_whoever_asks_for_them(limited:
         assert subjects(error) == ["users/alice"]
         assert "3 clusters" in (error.details() or "")
     await limited.clusters.CreateCluster(create("of-bob"), metadata=as_("bob"))
-    await limited.clusters.CreateCluster(create("of-root"), metadata=as_("root"))  # who has none of these
-    await limited.clusters.StopCluster(service_pb.StopClusterRequest(name=made[0].name), metadata=as_("alice"))
+    # who has none of these
+    await limited.clusters.CreateCluster(create("of-root"), metadata=as_("root"))
+    await limited.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=made[0].name), metadata=as_("alice")
+    )
     wait = service_pb.WaitClusterRequest(name=made[0].name, states=[pb.CLUSTER_STATE_STOPPED])
     await limited.clusters.WaitCluster(wait, metadata=as_("alice"))
     limited.ahead_ms = 60_000
@@ -71,17 +78,23 @@ async def test_a_user_has_so_many_living_clusters_whoever_asks_for_them(limited:
 
 
 async def test_of_many_that_come_at_once_no_more_are_taken(limited: Harness) -> None:
-    calls = [limited.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice")) for n in range(5)]
+    calls = [
+        limited.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice")) for n in range(5)
+    ]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert len([answer for answer in answers if isinstance(answer, pb.Cluster)]) == 3
 
 
-async def test_a_user_makes_so_many_a_minute_and_is_told_when_there_is_room(limited: Harness) -> None:
+async def test_a_user_makes_so_many_a_minute_and_is_told_when_there_is_room(
+    limited: Harness,
+) -> None:
     async def make(caller: str = "alice", parent: str = "") -> None:
         request = create("")
         request.parent = parent
         cluster = await limited.clusters.CreateCluster(request, metadata=as_(caller))
-        await limited.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_(caller))
+        await limited.clusters.StopCluster(
+            service_pb.StopClusterRequest(name=cluster.name), metadata=as_(caller)
+        )
         wait = service_pb.WaitClusterRequest(name=cluster.name, states=[pb.CLUSTER_STATE_STOPPED])
         await limited.clusters.WaitCluster(wait, metadata=as_(caller))
 
@@ -101,7 +114,9 @@ async def test_a_user_makes_so_many_a_minute_and_is_told_when_there_is_room(limi
     await refusal(limited.clusters.CreateCluster(create(""), metadata=as_("alice")))
 
 
-async def test_what_is_refused_or_only_checked_or_repeated_counts_for_nothing(limited: Harness) -> None:
+async def test_what_is_refused_or_only_checked_or_repeated_counts_for_nothing(
+    limited: Harness,
+) -> None:
     request = create("once")
     for _ in range(20):
         await limited.clusters.CreateCluster(request, metadata=as_("alice"))
@@ -113,9 +128,13 @@ async def test_what_is_refused_or_only_checked_or_repeated_counts_for_nothing(li
     await limited.clusters.CreateCluster(create(""), metadata=as_("alice"))
 
 
-async def test_who_repeats_a_call_gets_its_answer_though_there_is_no_room_for_another(limited: Harness) -> None:
+async def test_who_repeats_a_call_gets_its_answer_though_there_is_no_room_for_another(
+    limited: Harness,
+) -> None:
     requests = [create("") for _ in range(3)]
-    made = [await limited.clusters.CreateCluster(request, metadata=as_("alice")) for request in requests]
+    made = [
+        await limited.clusters.CreateCluster(request, metadata=as_("alice")) for request in requests
+    ]
     for _ in range(2):  # use up the minute
         await refusal(limited.clusters.CreateCluster(create(""), metadata=as_("alice")))
     again = await limited.clusters.CreateCluster(requests[0], metadata=as_("alice"))
@@ -124,7 +143,9 @@ async def test_who_repeats_a_call_gets_its_answer_though_there_is_no_room_for_an
 
 async def test_a_user_has_so_many_tokens_and_expired_ones_make_room(limited: Harness) -> None:
     def ask(display_name: str, seconds: int = 3600) -> Any:
-        request = credential_pb.CreateTokenRequest(display_name=display_name, request_id=str(uuid.uuid4()))
+        request = credential_pb.CreateTokenRequest(
+            display_name=display_name, request_id=str(uuid.uuid4())
+        )
         request.ttl.seconds = seconds
         return limited.credentials.CreateToken(request, metadata=as_("alice"))
 
@@ -134,7 +155,9 @@ async def test_a_user_has_so_many_tokens_and_expired_ones_make_room(limited: Har
     assert subjects(error) == ["users/alice"]
     limited.ahead_ms = 61_000
     await ask("later")
-    listed = await limited.credentials.ListTokens(credential_pb.ListTokensRequest(), metadata=as_("alice"))
+    listed = await limited.credentials.ListTokens(
+        credential_pb.ListTokensRequest(), metadata=as_("alice")
+    )
     assert {token.display_name for token in listed.tokens} == {"long", "later"}
 
 
@@ -144,7 +167,8 @@ def environment(count: int, size: int, character: str = "x") -> dict[str, str]:
 
 
 async def test_the_options_of_one_cluster_have_so_many_bytes_together(harness: Harness) -> None:
-    """Each may be within its own bounds: 64 variables of 8 KiB were half a megabyte, in every record of a cluster."""
+    """Each may be within its own bounds: 64 variables of 8 KiB were half a megabyte, in every
+    record of a cluster."""
     request = create("large")
     request.cluster.spec.options.update({"environment": environment(12, 8000)})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -153,21 +177,28 @@ async def test_the_options_of_one_cluster_have_so_many_bytes_together(harness: H
     request.cluster.spec.options.update({"environment": environment(7, 8000)})
     await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     request = create("wide")
-    request.cluster.spec.options.update({"environment": environment(5, 8000, "\u00e9")})  # bytes, not characters
+    # bytes, not characters
+    request.cluster.spec.options.update({"environment": environment(5, 8000, "\u00e9")})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     assert fields(refused.value) == {"spec.options"}
 
 
-async def test_groups_added_one_by_one_do_not_pass_by_the_bounds(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_groups_added_one_by_one_do_not_pass_by_the_bounds(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.server.core.options.MAX_TEXT", 40)
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     harness.offers.max_options_bytes = 100
     refused: list[set[str]] = []
     for n in range(10):
-        update = service_pb.UpdateClusterRequest(update_mask=FieldMask(paths=[f"spec.worker_groups.g{n}"]))
+        update = service_pb.UpdateClusterRequest(
+            update_mask=FieldMask(paths=[f"spec.worker_groups.g{n}"])
+        )
         update.cluster.name = made.name
-        update.cluster.spec.worker_groups[f"g{n}"].options.update({"worker_memory": "1.0000000000000000 GiB"})
+        update.cluster.spec.worker_groups[f"g{n}"].options.update(
+            {"worker_memory": "1.0000000000000000 GiB"}
+        )
         try:
             await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
         except grpc.aio.AioRpcError as error:
@@ -180,7 +211,9 @@ async def test_the_names_that_groups_of_one_cluster_ever_had_are_bounded(harness
     cluster, agent = await active(harness)
     refused: set[str] = set()
     for n in range(100):
-        update = service_pb.UpdateClusterRequest(update_mask=FieldMask(paths=["spec.worker_groups"]))
+        update = service_pb.UpdateClusterRequest(
+            update_mask=FieldMask(paths=["spec.worker_groups"])
+        )
         update.cluster.name = cluster.name
         update.cluster.spec.worker_groups[f"g{n}"].count = 1
         try:
@@ -236,7 +269,9 @@ def test_buckets_are_bounded_and_full_ones_are_forgotten() -> None:
 class Talking(PretendBackend):
     """A machine room whose logs never end."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         yield "begun\n"
         if follow:
             await asyncio.Event().wait()
@@ -247,10 +282,14 @@ async def test_a_user_follows_so_many_logs_at_a_time() -> None:
     await harness.start()
     try:
         cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=3)})
-        await comes(lambda: harness.store.view.cluster(cluster.uid).groups["default"].next_sequence == 3)
+        await comes(
+            lambda: harness.store.view.cluster(cluster.uid).groups["default"].next_sequence == 3
+        )
 
         def follow(*instances: str) -> Any:
-            request = service_pb.StreamLogsRequest(name=cluster.name, instances=instances, follow=True)
+            request = service_pb.StreamLogsRequest(
+                name=cluster.name, instances=instances, follow=True
+            )
             return harness.clusters.StreamLogs(request, metadata=as_("alice"))
 
         first = follow()  # all four
@@ -259,15 +298,20 @@ async def test_a_user_follows_so_many_logs_at_a_time() -> None:
         await second.read()
         error = await refusal(follow("default-0").read())
         assert subjects(error) == ["users/alice"]
-        as_admin = harness.clusters.StreamLogs(service_pb.StreamLogsRequest(name=cluster.name, follow=True), metadata=as_("root"))
+        as_admin = harness.clusters.StreamLogs(
+            service_pb.StreamLogsRequest(name=cluster.name, follow=True), metadata=as_("root")
+        )
         await as_admin.read()  # who follows them counts, not whose they are
-        whole = harness.clusters.StreamLogs(service_pb.StreamLogsRequest(name=cluster.name), metadata=as_("alice"))
+        whole = harness.clusters.StreamLogs(
+            service_pb.StreamLogsRequest(name=cluster.name), metadata=as_("alice")
+        )
         assert (await whole.read()).text == "begun\n"
         second.cancel()
         async with asyncio.timeout(20):
             while True:
                 third = follow("default-0")
-                with contextlib.suppress(grpc.aio.AioRpcError):  # until the second's end was noticed
+                # until the second's end was noticed
+                with contextlib.suppress(grpc.aio.AioRpcError):
                     await third.read()
                     break
         for call in (first, third, whole, as_admin, agent.call):
@@ -276,15 +320,31 @@ async def test_a_user_follows_so_many_logs_at_a_time() -> None:
         await harness.stop()
 
 
-async def test_instances_that_never_were_are_refused_by_name_and_very_many_are_looked_for_in_turns(harness: Harness) -> None:
+async def test_instances_that_never_were_are_refused_by_name_and_very_many_are_looked_for_in_turns(
+    harness: Harness,
+) -> None:
     cluster, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=2)})
-    await comes(lambda: harness.store.view.cluster(cluster.uid).groups["default"].next_sequence == 2)
-    for name in ("default-2", "default-00", "default-", "other-0", "default-x", "default-" + "9" * 400, "", "-1", "Scheduler"):
+    await comes(
+        lambda: harness.store.view.cluster(cluster.uid).groups["default"].next_sequence == 2
+    )
+    for name in (
+        "default-2",
+        "default-00",
+        "default-",
+        "other-0",
+        "default-x",
+        "default-" + "9" * 400,
+        "",
+        "-1",
+        "Scheduler",
+    ):
         request = service_pb.StreamLogsRequest(name=cluster.name, instances=["scheduler", name])
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await harness.clusters.StreamLogs(request, metadata=as_("alice")).read()
         assert fields(refused.value) == {"instances"}
-    request = service_pb.StreamLogsRequest(name=cluster.name, instances=["scheduler", "default-1", "default-1"])
+    request = service_pb.StreamLogsRequest(
+        name=cluster.name, instances=["scheduler", "default-1", "default-1"]
+    )
     async for _ in harness.clusters.StreamLogs(request, metadata=as_("alice")):
         pass
     agent.call.cancel()

@@ -1,4 +1,5 @@
-"""The reconciler loses nothing that it was told, whatever it is busy with; and it says of trouble that lasts what is new of it."""
+"""The reconciler loses nothing that it was told, whatever it is busy with; and it says of trouble
+that lasts what is new of it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Observation, StartOutcome, Target
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Observation,
+    StartOutcome,
+    Target,
+)
 from gateway.server.core.facts import AgentNews, Patience
 from gateway.server.core.model import Cluster, State
 from gateway.server.reconcile import loop, sweep
@@ -46,7 +54,10 @@ async def test_news_that_come_while_many_workers_are_started_are_not_lost() -> N
         await agent.hello()
         subscription = harness.store.view.subscribe()
         async with asyncio.timeout(20):
-            while harness.store.view.cluster(made.uid).activity.clients != 7 or backend.starts < ROUNDS + 4:
+            while (
+                harness.store.view.cluster(made.uid).activity.clients != 7
+                or backend.starts < ROUNDS + 4
+            ):
                 await subscription.next()
         agent.call.cancel()
     finally:
@@ -56,9 +67,13 @@ async def test_news_that_come_while_many_workers_are_started_are_not_lost() -> N
 HOUR_MS = 3_600_000
 
 
-async def test_a_clock_that_jumps_ends_no_cluster_that_was_not_idle_for_so_long(harness: Harness) -> None:
+async def test_a_clock_that_jumps_ends_no_cluster_that_was_not_idle_for_so_long(
+    harness: Harness,
+) -> None:
     lifecycle = pb.Lifecycle(idle_timeout=Duration(seconds=3600))
-    request = service_pb.CreateClusterRequest(cluster_id="kept", cluster=pb.Cluster(spec=pb.ClusterSpec(lifecycle=lifecycle)))
+    request = service_pb.CreateClusterRequest(
+        cluster_id="kept", cluster=pb.Cluster(spec=pb.ClusterSpec(lifecycle=lifecycle))
+    )
     made = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     agent = PretendAgent(harness, made.uid)
     await agent.hello()
@@ -74,10 +89,12 @@ async def test_a_clock_that_jumps_ends_no_cluster_that_was_not_idle_for_so_long(
     idle_since_at = harness.store.view.cluster(made.uid).activity.idle_since_at
     harness.ahead_ms = 2 * HOUR_MS
     call = service_pb.UpdateClusterRequest(
-        cluster=pb.Cluster(name="users/alice/clusters/kept", labels={"looked": "at"}), update_mask={"paths": ["labels"]}
+        cluster=pb.Cluster(name="users/alice/clusters/kept", labels={"looked": "at"}),
+        update_mask={"paths": ["labels"]},
     )
     await harness.clusters.UpdateCluster(call, metadata=as_("alice"))
-    await seen(lambda cluster: cluster.observed_generation == 2)  # a step was made, and ended nothing
+    # a step was made, and ended nothing
+    await seen(lambda cluster: cluster.observed_generation == 2)
     assert harness.store.view.cluster(made.uid).state is State.ACTIVE
     await agent.report(idle_ms=61_000)
     await seen(lambda cluster: cluster.activity.idle_since_at > idle_since_at + HOUR_MS)
@@ -111,7 +128,9 @@ class MutedBackend(PretendBackend):
 class Trusting:
     """Believes the database whatever it lacks."""
 
-    async def permitted(self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]) -> Sequence[Observation]:
+    async def permitted(
+        self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]
+    ) -> Sequence[Observation]:
         return [*left_over, *unknown]
 
 
@@ -160,7 +179,7 @@ SAID = [
 ]
 
 
-async def test_a_start_that_is_tried_again_and_again_is_told_once_for_each_reason_and_once_when_it_is_over(
+async def test_a_start_that_is_tried_again_and_again_is_told_once_for_each_reason_and_once_when_it_is_over(  # noqa: E501
     monkeypatch: pytest.MonkeyPatch, heard: Heard
 ) -> None:
     monkeypatch.setattr(loop, "RETRY_S", (0.01, 0.01))
@@ -168,14 +187,16 @@ async def test_a_start_that_is_tried_again_and_again_is_told_once_for_each_reaso
     harness = Harness(backend=MutedBackend(*REASONS))
     await harness.start()
     try:
-        request = service_pb.CreateClusterRequest(cluster_id="muted", cluster=pb.Cluster(spec=pb.ClusterSpec()))
+        request = service_pb.CreateClusterRequest(
+            cluster_id="muted", cluster=pb.Cluster(spec=pb.ClusterSpec())
+        )
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
         assert await heard.count(len(SAID)) == SAID
     finally:
         await harness.stop()
 
 
-async def test_a_machine_room_that_cannot_be_looked_at_is_told_once_for_each_reason_and_once_when_it_is_over(
+async def test_a_machine_room_that_cannot_be_looked_at_is_told_once_for_each_reason_and_once_when_it_is_over(  # noqa: E501
     monkeypatch: pytest.MonkeyPatch, heard: Heard
 ) -> None:
     monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.0)
@@ -184,7 +205,9 @@ async def test_a_machine_room_that_cannot_be_looked_at_is_told_once_for_each_rea
     backend.observe_interval_s = 0.01
     store = MemoryStore()
     await store.open()
-    watching = asyncio.create_task(sweep.Watcher(store, "pretend", backend, lambda _: None, Trusting()).run())
+    watching = asyncio.create_task(
+        sweep.Watcher(store, "pretend", backend, lambda _: None, Trusting()).run()
+    )
     try:
         assert await heard.count(len(SAID)) == SAID
     finally:
@@ -211,7 +234,8 @@ class Unstoppable(PretendBackend):
 async def test_a_stop_is_asked_for_until_it_was_answered_and_the_outage_is_over_no_sooner(
     monkeypatch: pytest.MonkeyPatch, heard: Heard
 ) -> None:
-    """The step after one that failed used to have nothing to do, as the stop stood as asked, and counted as an answer."""
+    """The step after one that failed used to have nothing to do, as the stop stood as asked, and
+    counted as an answer."""
     monkeypatch.setattr(loop, "RETRY_S", (0.01, 0.01))
     heard.key = "cluster "
     backend = Unstoppable()
@@ -219,16 +243,27 @@ async def test_a_stop_is_asked_for_until_it_was_answered_and_the_outage_is_over_
     await harness.start()
     try:
         made = await harness.clusters.CreateCluster(
-            service_pb.CreateClusterRequest(cluster_id="held", cluster=pb.Cluster(spec=pb.ClusterSpec())), metadata=as_("alice")
+            service_pb.CreateClusterRequest(
+                cluster_id="held", cluster=pb.Cluster(spec=pb.ClusterSpec())
+            ),
+            metadata=as_("alice"),
         )
         agent = PretendAgent(harness, made.uid)
         await agent.hello()
-        await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+        await harness.clusters.StopCluster(
+            service_pb.StopClusterRequest(name=made.name), metadata=as_("alice")
+        )
         said = await heard.count(5)
-        assert said == [(logging.WARNING, "down; trying again"), *[(logging.DEBUG, "down; trying again")] * (len(said) - 1)]
+        assert said == [
+            (logging.WARNING, "down; trying again"),
+            *[(logging.DEBUG, "down; trying again")] * (len(said) - 1),
+        ]
         assert backend.asked >= 5
         conditions = {one.type: one for one in harness.store.view.cluster(made.uid).conditions}
-        assert (conditions["BackendAvailable"].holds, conditions["BackendAvailable"].message) == (False, "down; trying again")
+        assert (conditions["BackendAvailable"].holds, conditions["BackendAvailable"].message) == (
+            False,
+            "down; trying again",
+        )
         backend.answers = True
         subscription = harness.store.view.subscribe(start_revision=0)
         async with asyncio.timeout(20):

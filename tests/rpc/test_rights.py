@@ -1,4 +1,5 @@
-"""Rights that are taken away, over the wire: tokens made by tokens, what an admin does in another's name, streams that stand open."""
+"""Rights that are taken away, over the wire: tokens made by tokens, what an admin does in another's
+name, streams that stand open."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class OffersByUser(Offers):
         self.asked = principal
         most = 100 if principal.admin else 2
         own = [Integer(f"of_{group}", 0, minimum=0, maximum=9) for group in principal.groups]
-        return dataclasses.replace(super().offer(principal), fields=(Integer("cores", 1, minimum=1, maximum=most), *own))
+        return dataclasses.replace(
+            super().offer(principal), fields=(Integer("cores", 1, minimum=1, maximum=most), *own)
+        )
 
 
 @dataclasses.dataclass
@@ -59,14 +62,20 @@ class Room:
     harness: Harness
     people: People
 
-    async def token(self, who: str, ttl_s: int | None = None, **fields: Any) -> credential_pb.CreateTokenResponse:
+    async def token(
+        self, who: str, ttl_s: int | None = None, **fields: Any
+    ) -> credential_pb.CreateTokenResponse:
         """Make a token; `who` is what stands in an authorization header."""
-        request = credential_pb.CreateTokenRequest(ttl=None if ttl_s is None else Duration(seconds=ttl_s), **fields)
+        request = credential_pb.CreateTokenRequest(
+            ttl=None if ttl_s is None else Duration(seconds=ttl_s), **fields
+        )
         return await self.harness.credentials.CreateToken(request, metadata=by(who))  # type: ignore[no-any-return]
 
     async def whoami(self, who: str) -> credential_pb.WhoAmIResponse:
         """Ask who that is."""
-        return await self.harness.credentials.WhoAmI(credential_pb.WhoAmIRequest(), metadata=by(who))  # type: ignore[no-any-return]
+        return await self.harness.credentials.WhoAmI(
+            credential_pb.WhoAmIRequest(), metadata=by(who)
+        )  # type: ignore[no-any-return]
 
 
 def by(who: str) -> Sequence[tuple[str, str]]:
@@ -89,7 +98,11 @@ class EdgeToo(Doors):
 @asynccontextmanager
 async def people_room(port: RealTokens, people: Any = None) -> AsyncIterator[Room]:
     """Serve for people that can change, with real doors."""
-    people = people or People(Principal("root", admin=True, groups=("staff",)), Principal("alice", groups=("physics",)), Principal("bob"))
+    people = people or People(
+        Principal("root", admin=True, groups=("staff",)),
+        Principal("alice", groups=("physics",)),
+        Principal("bob"),
+    )
     harness = Harness(
         make_doors=lambda store: EdgeToo(people, store, None, b"", lambda: harness.now_ms()),  # type: ignore[arg-type]
         credentials_port=port,
@@ -134,11 +147,15 @@ async def test_a_child_of_a_sign_in_that_ends_ends_with_it(room: Room) -> None:
     assert made.token.expire_time.ToMilliseconds() <= ends_at
 
 
-async def test_a_revoked_token_takes_all_with_it_that_were_made_by_it_and_no_other(room: Room) -> None:
+async def test_a_revoked_token_takes_all_with_it_that_were_made_by_it_and_no_other(
+    room: Room,
+) -> None:
     first, other = await room.token("alice"), await room.token("alice")
     second = await room.token(first.secret)
     third, sibling = await room.token(second.secret), await room.token(first.secret)
-    watch = room.harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=by(third.secret))
+    watch = room.harness.clusters.WatchClusters(
+        service_pb.WatchClustersRequest(), metadata=by(third.secret)
+    )
     await watch.read()
     request = credential_pb.RevokeTokenRequest(id=second.token.id)
     told = await room.harness.credentials.RevokeToken(request, metadata=by("alice"))
@@ -148,11 +165,15 @@ async def test_a_revoked_token_takes_all_with_it_that_were_made_by_it_and_no_oth
         assert reason(await refusal(room.whoami(secret))) == "CREDENTIALS_INVALID"
     for secret in (first.secret, other.secret, sibling.secret):
         assert (await room.whoami(secret)).user == "alice"
-    refused = room.harness.credentials.RevokeToken(credential_pb.RevokeTokenRequest(id=first.token.id), metadata=by("bob"))
+    refused = room.harness.credentials.RevokeToken(
+        credential_pb.RevokeTokenRequest(id=first.token.id), metadata=by("bob")
+    )
     assert reason(await refusal(refused)) == "TOKEN_NOT_FOUND"
 
 
-async def test_a_token_revoked_while_it_makes_another_makes_none(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_revoked_while_it_makes_another_makes_none(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parent = await room.token("alice")
     mint = RealTokens.mint_token
 
@@ -174,7 +195,10 @@ async def test_tokens_made_by_tokens_go_so_deep(room: Room) -> None:
 
 async def test_an_admin_acts_in_an_owners_name_by_the_owners_rights(room: Room) -> None:
     harness = room.harness
-    for options, wrong in (({"cores": 50}, "spec.options.cores"), ({"of_staff": 1}, "spec.options.of_staff")):
+    for options, wrong in (
+        ({"cores": 50}, "spec.options.cores"),
+        ({"of_staff": 1}, "spec.options.of_staff"),
+    ):
         request = create()
         request.parent = "users/alice"
         request.cluster.spec.options.update(options)
@@ -184,20 +208,29 @@ async def test_an_admin_acts_in_an_owners_name_by_the_owners_rights(room: Room) 
     request.parent = "users/alice"
     request.cluster.spec.options.update({"cores": 2, "of_physics": 3})
     made = await harness.clusters.CreateCluster(request, metadata=by("root"))
-    update = service_pb.UpdateClusterRequest(cluster=pb.Cluster(name=made.name, labels={"a": "b"}), update_mask=FieldMask(paths=["labels"]))
+    update = service_pb.UpdateClusterRequest(
+        cluster=pb.Cluster(name=made.name, labels={"a": "b"}),
+        update_mask=FieldMask(paths=["labels"]),
+    )
     await harness.clusters.UpdateCluster(update, metadata=by("root"))
     assert harness.offers.asked == Principal("alice", groups=("physics",))  # type: ignore[attr-defined]
     room.people.people.pop("alice")
     harness.doors.identities._known.clear()
-    await harness.clusters.UpdateCluster(update, metadata=by("root"))  # of one who is gone what there is can still be changed
+    # of one who is gone what there is can still be changed
+    await harness.clusters.UpdateCluster(update, metadata=by("root"))
     assert harness.offers.asked == Principal("alice")  # type: ignore[attr-defined]
 
 
 async def test_nothing_is_made_for_who_does_not_exist_or_cannot_be_asked_about(room: Room) -> None:
     request = create()
     request.parent = "users/nobody"
-    assert fields(await refusal(room.harness.clusters.CreateCluster(request, metadata=by("root")))) == {"parent"}
-    assert reason(await refusal(room.harness.clusters.CreateCluster(request, metadata=by("alice")))) == "NOT_PERMITTED"
+    assert fields(
+        await refusal(room.harness.clusters.CreateCluster(request, metadata=by("root")))
+    ) == {"parent"}
+    assert (
+        reason(await refusal(room.harness.clusters.CreateCluster(request, metadata=by("alice"))))
+        == "NOT_PERMITTED"
+    )
     room.people.away = True
     request.parent = "users/bob"
     refused = await refusal(room.harness.clusters.CreateCluster(request, metadata=by("root")))
@@ -208,7 +241,9 @@ async def test_nothing_is_made_for_who_does_not_exist_or_cannot_be_asked_about(r
 async def test_an_admins_watch_of_all_ends_with_the_right_to_it(room: Room, how: str) -> None:
     token = (await room.token("root")).secret
     watches = {
-        who: room.harness.clusters.WatchClusters(service_pb.WatchClustersRequest(parent=parent), metadata=by(who))
+        who: room.harness.clusters.WatchClusters(
+            service_pb.WatchClustersRequest(parent=parent), metadata=by(who)
+        )
         for who, parent in ((token, "users/*"), ("root", "users/*"), ("bob", ""))
     }
     for watch in watches.values():
@@ -221,8 +256,12 @@ async def test_an_admins_watch_of_all_ends_with_the_right_to_it(room: Room, how:
     for who in (token, "root"):
         refused = await refusal(watches[who].read())
         assert reason(refused) == ("RIGHTS_CHANGED" if how == "demoted" else "CREDENTIALS_INVALID")
-        again = room.harness.clusters.WatchClusters(service_pb.WatchClustersRequest(parent="users/*"), metadata=by(who))
-        assert reason(await refusal(again.read())) == ("NOT_PERMITTED" if how == "demoted" else "CREDENTIALS_INVALID")
+        again = room.harness.clusters.WatchClusters(
+            service_pb.WatchClustersRequest(parent="users/*"), metadata=by(who)
+        )
+        assert reason(await refusal(again.read())) == (
+            "NOT_PERMITTED" if how == "demoted" else "CREDENTIALS_INVALID"
+        )
     await room.harness.clusters.CreateCluster(create(), metadata=by("bob"))
     assert (await watches["bob"].read()).event.cluster.name == "users/bob/clusters/etl"
     watches["bob"].cancel()
@@ -233,20 +272,26 @@ async def test_a_former_admin_is_answered_nothing_of_what_the_admin_did(room: Ro
     request.parent = "users/alice"
     await room.harness.clusters.CreateCluster(request, metadata=by("root"))
     room.people.people["root"] = Principal("root")
-    refused = await refusal(room.harness.clusters.CreateCluster(request, metadata=by("root")))  # a repetition, by its request_id
+    # a repetition, by its request_id
+    refused = await refusal(room.harness.clusters.CreateCluster(request, metadata=by("root")))
     assert reason(refused) == "NOT_PERMITTED"
     assert set(details(refused)) == {"ErrorInfo"}
 
 
-async def test_a_certificate_lasts_no_longer_than_the_credentials_and_for_anothers_cluster_an_hour(room: Room) -> None:
+async def test_a_certificate_lasts_no_longer_than_the_credentials_and_for_anothers_cluster_an_hour(
+    room: Room,
+) -> None:
     made = await room.harness.clusters.CreateCluster(create(), metadata=by("alice"))
     token = (await room.token("alice", ttl_s=1800)).secret
 
     async def lasts_s(who: str, ttl_s: int | None = None) -> int:
         ttl = None if ttl_s is None else Duration(seconds=ttl_s)
-        request = credential_pb.GenerateClientCertificateRequest(name=made.name, public_key=PUBLIC_KEY, ttl=ttl)
+        request = credential_pb.GenerateClientCertificateRequest(
+            name=made.name, public_key=PUBLIC_KEY, ttl=ttl
+        )
         answer = await room.harness.credentials.GenerateClientCertificate(request, metadata=by(who))
-        return int(answer.expire_time.ToMilliseconds()) - 1_000_000  # as the pretended signer has it
+        # as the pretended signer has it
+        return int(answer.expire_time.ToMilliseconds()) - 1_000_000
 
     assert await lasts_s("alice") == 86400
     assert 1700 < await lasts_s(token) <= 1800

@@ -33,11 +33,16 @@ async def test_a_full_disk_keeps_new_clusters_out_and_lets_old_ones_end(harness:
         await harness.clusters.CreateCluster(create("second"), metadata=as_("alice"))
     assert reason(caught.value) == "OVERLOADED"
     assert "disk is nearly full" in (caught.value.details() or "")
-    again = await harness.clusters.CreateCluster(first, metadata=as_("alice"))  # it was accepted before
+    # it was accepted before
+    again = await harness.clusters.CreateCluster(first, metadata=as_("alice"))
     assert again.uid == made.uid
-    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=made.name), metadata=as_("alice"))
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=made.name), metadata=as_("alice")
+    )
     wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_STOPPED])
-    assert (await harness.clusters.WaitCluster(wait, metadata=as_("alice"))).status.state == pb.CLUSTER_STATE_STOPPED
+    assert (
+        await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    ).status.state == pb.CLUSTER_STATE_STOPPED
     harness.full = False
     await harness.clusters.CreateCluster(create("second"), metadata=as_("alice"))
 
@@ -47,7 +52,9 @@ def test_too_little_room_is_told_when_it_begins_and_when_it_is_over(
 ) -> None:
     caplog.set_level(logging.INFO)
     free_mib = [300]
-    monkeypatch.setattr(room.os, "statvfs", lambda _: SimpleNamespace(f_bavail=free_mib[0] * 256, f_frsize=4096))
+    monkeypatch.setattr(
+        room.os, "statvfs", lambda _: SimpleNamespace(f_bavail=free_mib[0] * 256, f_frsize=4096)
+    )
     found = Room(tmp_path, 256 * MIB, nothing)
     for free_mib[0], full in ((300, False), (255, True), (100, True), (256, False)):
         found.look()

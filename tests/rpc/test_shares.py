@@ -41,12 +41,19 @@ class Slow:
         monkeypatch.setattr(harness.store, "transact", slow)
 
 
-async def test_one_user_takes_no_more_than_a_share_and_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_user_takes_no_more_than_a_share_and_others_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     harness = Harness(max_calls=20, max_calls_per_user=5)
     await harness.start()
     try:
         database = Slow(harness, monkeypatch)
-        begun = [asyncio.ensure_future(harness.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice"))) for n in range(15)]
+        begun = [
+            asyncio.ensure_future(
+                harness.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice"))
+            )
+            for n in range(15)
+        ]
         await comes(lambda: sum(one.done() for one in begun) == 5)  # five are worked on, five wait
         assert database.asked == 5
         refusals = [one.exception() for one in begun if one.done()]
@@ -68,9 +75,16 @@ async def test_when_all_places_are_taken_users_take_turns(monkeypatch: pytest.Mo
     await harness.start()
     try:
         database = Slow(harness, monkeypatch)
-        greedy = [asyncio.ensure_future(harness.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice"))) for n in range(8)]
+        greedy = [
+            asyncio.ensure_future(
+                harness.clusters.CreateCluster(create(f"c{n}"), metadata=as_("alice"))
+            )
+            for n in range(8)
+        ]
         await comes(lambda: database.asked == 4)
-        modest = asyncio.ensure_future(harness.clusters.ListClusters(WHO, metadata=as_("bob"), timeout=30))
+        modest = asyncio.ensure_future(
+            harness.clusters.ListClusters(WHO, metadata=as_("bob"), timeout=30)
+        )
         await asyncio.sleep(0)
         assert not modest.done()
         database.answers.set()
@@ -80,7 +94,9 @@ async def test_when_all_places_are_taken_users_take_turns(monkeypatch: pytest.Mo
         await harness.stop()
 
 
-async def test_an_address_that_does_not_sign_in_cannot_use_up_what_there_is_for_all_who_do_not(harness: Harness) -> None:
+async def test_an_address_that_does_not_sign_in_cannot_use_up_what_there_is_for_all_who_do_not(
+    harness: Harness,
+) -> None:
     stub = health_pb2_grpc.HealthStub(harness.channel)
     request = health_pb2.HealthCheckRequest()
 
@@ -93,12 +109,20 @@ async def test_an_address_that_does_not_sign_in_cannot_use_up_what_there_is_for_
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await watch("192.0.2.1").read()
     assert reason(refused.value) == "OVERLOADED"
-    more = [watch(f"198.51.100.{n}") for n in range(MAX_OPEN_STREAMS - MAX_OPEN_STREAMS_PER_ADDRESS)]
+    more = [
+        watch(f"198.51.100.{n}") for n in range(MAX_OPEN_STREAMS - MAX_OPEN_STREAMS_PER_ADDRESS)
+    ]
     for one in more:
         await one.read()
-    another = grpc.aio.insecure_channel(f"127.0.0.1:{harness.port}", [("grpc.use_local_subchannel_pool", 1)])
+    another = grpc.aio.insecure_channel(
+        f"127.0.0.1:{harness.port}", [("grpc.use_local_subchannel_pool", 1)]
+    )
     with pytest.raises(grpc.aio.AioRpcError):
-        await health_pb2_grpc.HealthStub(another).Watch(request, metadata=((EDGE_TOKEN, "edge"), (EDGE_CALLER, "203.0.113.1"))).read()
+        await (
+            health_pb2_grpc.HealthStub(another)
+            .Watch(request, metadata=((EDGE_TOKEN, "edge"), (EDGE_CALLER, "203.0.113.1")))
+            .read()
+        )
     await another.close()
     for one in [*watches, *more]:
         one.cancel()
@@ -114,21 +138,41 @@ async def test_an_address_that_does_not_sign_in_cannot_use_up_what_there_is_for_
         ("ipv6:%5B2001:db8::7%5D:4711", {}, Peer("[2001:db8::7]:4711", "2001:db8::/64")),
         ("ipv6:[2001:db8::7]:4711", {}, Peer("[2001:db8::7]:4711", "2001:db8::/64")),
         ("unix:", {}, Peer(HERE, HERE)),
-        ("unix-abstract:daskgateway-edge/a-1/203.0.113.7/99", {}, Peer("203.0.113.7:99", "203.0.113.7")),
-        ("unix-abstract:daskgateway-edge/a-1/2001:db8::7/99", {}, Peer("[2001:db8::7]:99", "2001:db8::/64")),
+        (
+            "unix-abstract:daskgateway-edge/a-1/203.0.113.7/99",
+            {},
+            Peer("203.0.113.7:99", "203.0.113.7"),
+        ),
+        (
+            "unix-abstract:daskgateway-edge/a-1/2001:db8::7/99",
+            {},
+            Peer("[2001:db8::7]:99", "2001:db8::/64"),
+        ),
         ("unix-abstract:something/else", {}, Peer(HERE, HERE)),
         ("unix-abstract:daskgateway-edge/a-1//", {}, Peer(HERE, HERE)),
-        ("unix:", {EDGE_TOKEN: "good", EDGE_CALLER: "203.0.113.7"}, Peer("203.0.113.7", "203.0.113.7")),
+        (
+            "unix:",
+            {EDGE_TOKEN: "good", EDGE_CALLER: "203.0.113.7"},
+            Peer("203.0.113.7", "203.0.113.7"),
+        ),
         ("unix:", {EDGE_TOKEN: "good", EDGE_CALLER: "junk"}, Peer(HERE, HERE)),
-        ("ipv4:192.0.2.1:1", {EDGE_TOKEN: "bad", EDGE_CALLER: "203.0.113.7"}, Peer("192.0.2.1:1", "192.0.2.1")),
+        (
+            "ipv4:192.0.2.1:1",
+            {EDGE_TOKEN: "bad", EDGE_CALLER: "203.0.113.7"},
+            Peer("192.0.2.1:1", "192.0.2.1"),
+        ),
         ("ipv4:192.0.2.1:1", {EDGE_CALLER: "203.0.113.7"}, Peer("192.0.2.1:1", "192.0.2.1")),
     ],
 )
-def test_a_caller_is_where_the_kernel_or_an_edge_says(told: str, metadata: dict[str, str], peer: Peer) -> None:
+def test_a_caller_is_where_the_kernel_or_an_edge_says(
+    told: str, metadata: dict[str, str], peer: Peer
+) -> None:
     assert peer_of(told, metadata, lambda token: token == "good") == peer
 
 
-@pytest.mark.parametrize("host_port", [("203.0.113.7", 99), ("2001:db8::7", 65535), ("::ffff:10.0.0.1", 1)])
+@pytest.mark.parametrize(
+    "host_port", [("203.0.113.7", 99), ("2001:db8::7", 65535), ("::ffff:10.0.0.1", 1)]
+)
 def test_the_name_of_an_edges_end_tells_the_caller(host_port: tuple[str, int]) -> None:
     name = relayed_peer("0123abcd-1000000", *host_port)
     assert len(name.encode()) <= 107
@@ -144,7 +188,9 @@ async def reached(tmp_path: pathlib.Path) -> AsyncIterator[Harness]:
     await made.stop()
 
 
-async def test_the_true_peer_stands_in_the_log(reached: Harness, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_true_peer_stands_in_the_log(
+    reached: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
     harness = reached
     caplog.set_level(logging.INFO, "gateway.server.calls")
     end = socket.socket(socket.AF_UNIX)

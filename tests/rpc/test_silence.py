@@ -1,4 +1,5 @@
-"""An agent's open stream is no sign of life; the server's own standstill is no silence of others."""
+"""An agent's open stream is no sign of life; the server's own standstill is no silence of
+others."""
 
 from __future__ import annotations
 
@@ -45,10 +46,16 @@ def stored(harness: Harness) -> Cluster:
 
 def reachable(cluster: Cluster) -> str:
     """Return the reason of the condition."""
-    return next(condition.reason for condition in cluster.conditions if condition.type == "SchedulerReachable")
+    return next(
+        condition.reason
+        for condition in cluster.conditions
+        if condition.type == "SchedulerReachable"
+    )
 
 
-async def test_an_agent_that_hangs_is_told_as_silent_and_as_heard_again(harness: Harness, agent: PretendAgent) -> None:
+async def test_an_agent_that_hangs_is_told_as_silent_and_as_heard_again(
+    harness: Harness, agent: PretendAgent
+) -> None:
     assert reachable(stored(harness)) == "REPORTING"
     await comes(lambda: reachable(stored(harness)) == "AGENT_SILENT")
     request = service_pb.GetClusterRequest(name=f"users/alice/clusters/{stored(harness).uid}")
@@ -58,11 +65,15 @@ async def test_an_agent_that_hangs_is_told_as_silent_and_as_heard_again(harness:
     await comes(lambda: reachable(stored(harness)) == "REPORTING")
 
 
-async def test_beats_keep_an_agent_heard_and_cost_no_step(harness: Harness, agent: PretendAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beats_keep_an_agent_heard_and_cost_no_step(
+    harness: Harness, agent: PretendAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await asyncio.sleep(0.3)  # until the steps of its start are over
     taken: list[str] = []
     take = harness.reconciler.inbox.take
-    monkeypatch.setattr(harness.reconciler.inbox, "take", lambda uid, now: taken.append(uid) or take(uid, now))
+    monkeypatch.setattr(
+        harness.reconciler.inbox, "take", lambda uid, now: taken.append(uid) or take(uid, now)
+    )
     for _ in range(20):
         await agent.report(beat=True)
         await asyncio.sleep(0.1)
@@ -87,7 +98,9 @@ async def test_a_server_that_stood_still_holds_that_against_nobody(
     await comes(lambda: reachable(stored(harness)) == "AGENT_SILENT")
 
 
-async def test_a_worker_that_ends_while_its_scheduler_hangs_is_not_replaced(harness: Harness) -> None:
+async def test_a_worker_that_ends_while_its_scheduler_hangs_is_not_replaced(
+    harness: Harness,
+) -> None:
     made, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=2)})
     harness.uid = made.uid  # type: ignore[attr-defined]
     await comes(lambda: len(harness.backend.running) == 3)

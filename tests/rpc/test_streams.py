@@ -43,7 +43,9 @@ async def test_a_watch_tells_the_present_then_a_bookmark_then_changes(harness: H
 
 async def test_a_watch_resumes_after_a_revision_and_misses_nothing(harness: Harness) -> None:
     await harness.clusters.CreateCluster(create("one"), metadata=as_("alice"))
-    page = await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=as_("alice"))
+    page = await harness.clusters.ListClusters(
+        service_pb.ListClustersRequest(), metadata=as_("alice")
+    )
     await harness.clusters.CreateCluster(create("two"), metadata=as_("alice"))
     request = service_pb.WatchClustersRequest(start_revision=page.revision)
     watch = harness.clusters.WatchClusters(request, metadata=as_("alice"))
@@ -56,7 +58,9 @@ async def test_a_watch_resumes_after_a_revision_and_misses_nothing(harness: Harn
 
 
 async def test_a_future_revision_is_refused(harness: Harness) -> None:
-    watch = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(start_revision=10**9), metadata=as_("alice"))
+    watch = harness.clusters.WatchClusters(
+        service_pb.WatchClustersRequest(start_revision=10**9), metadata=as_("alice")
+    )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await watch.read()
     assert fields(caught.value) == {"start_revision"}
@@ -82,10 +86,15 @@ async def test_a_drain_says_goodbye_and_ends_at_once(harness: Harness) -> None:
 
 
 async def test_streams_of_one_user_are_bounded(harness: Harness) -> None:
-    watches = [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice")) for _ in range(50)]
+    watches = [
+        harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+        for _ in range(50)
+    ]
     for watch in watches:
         await watch.read()
-    beyond = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    beyond = harness.clusters.WatchClusters(
+        service_pb.WatchClustersRequest(), metadata=as_("alice")
+    )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await beyond.read()
     assert reason(caught.value) == "OVERLOADED"
@@ -96,7 +105,10 @@ async def test_streams_of_one_user_are_bounded(harness: Harness) -> None:
 
 
 async def test_a_stream_ends_with_the_credentials_it_was_opened_with(harness: Harness) -> None:
-    mine, other = [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_(user)) for user in ("alice", "bob")]
+    mine, other = [
+        harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_(user))
+        for user in ("alice", "bob")
+    ]
     for watch in (mine, other):
         await watch.read()
     for token, end in tuple(harness.doors.held):
@@ -120,7 +132,10 @@ async def test_logs_of_all_or_some_instances(harness: Harness) -> None:
     while len(harness.backend.running) < 3:
         wait = service_pb.WaitClusterRequest(name=cluster.name, after_revision=cluster.revision)
         cluster = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
-    pieces = [(p.instance, p.text) async for p in harness.clusters.StreamLogs(request, metadata=as_("alice"))]
+    pieces = [
+        (p.instance, p.text)
+        async for p in harness.clusters.StreamLogs(request, metadata=as_("alice"))
+    ]
     assert pieces == [("scheduler", "s\n"), ("default-1", "w\n")]
     request.instances.append("default-9")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -129,7 +144,9 @@ async def test_logs_of_all_or_some_instances(harness: Harness) -> None:
     agent.call.cancel()
 
 
-async def test_logs_of_a_machine_room_that_does_not_answer_are_unavailable_not_a_fault(harness: Harness) -> None:
+async def test_logs_of_a_machine_room_that_does_not_answer_are_unavailable_not_a_fault(
+    harness: Harness,
+) -> None:
     async def unanswered(*_: Any, **__: Any) -> AsyncIterator[str]:
         raise BackendUnavailable("sacct did not answer")
         yield ""
@@ -137,7 +154,9 @@ async def test_logs_of_a_machine_room_that_does_not_answer_are_unavailable_not_a
     cluster, _ = await active(harness)
     harness.backend.logs = unanswered  # type: ignore[method-assign]
     with pytest.raises(grpc.aio.AioRpcError) as told:
-        await harness.clusters.StreamLogs(service_pb.StreamLogsRequest(name=cluster.name), metadata=as_("alice")).read()
+        await harness.clusters.StreamLogs(
+            service_pb.StreamLogsRequest(name=cluster.name), metadata=as_("alice")
+        ).read()
     assert told.value.code() is grpc.StatusCode.UNAVAILABLE
     assert reason(told.value) == "BACKEND_UNAVAILABLE"
     assert "sacct" not in (told.value.details() or "")
@@ -177,12 +196,24 @@ async def test_an_agents_malformed_address_is_refused(harness: Harness) -> None:
     assert fields(caught.value) == {"scheduler_address"}
 
 
-INWARD = ["127.0.0.1", "127.1", "2130706433", "0", "[::1]", "[::ffff:127.0.0.1]", "localhost", "localhost.", "169.254.169.254", "0.0.0.0"]
+INWARD = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "localhost",
+    "localhost.",
+    "169.254.169.254",
+    "0.0.0.0",
+]
 
 
 @pytest.mark.parametrize("host", INWARD)
 async def test_an_agent_elsewhere_cannot_point_the_edge_at_its_own_machine(host: str) -> None:
-    """Its connection may well come from here: from the edge, which passes it on. Nor does a setting that users choose say where it is."""
+    """Its connection may well come from here: from the edge, which passes it on. Nor does a setting
+    that users choose say where it is."""
     harness = Harness(local_backends=())
     await harness.start()
     harness.offers.settings = {**harness.offers.settings, "scheduler_host": "127.0.0.1"}
@@ -198,9 +229,19 @@ async def test_an_agent_elsewhere_cannot_point_the_edge_at_its_own_machine(host:
 
 
 @pytest.mark.parametrize(
-    "address", ["--preload:80", "tls://--host=x:80", "-h:1", "tls://a b:1", "tls://user@10.0.0.1:1", "tls://10.0.0.1:1/x"]
+    "address",
+    [
+        "--preload:80",
+        "tls://--host=x:80",
+        "-h:1",
+        "tls://a b:1",
+        "tls://user@10.0.0.1:1",
+        "tls://10.0.0.1:1/x",
+    ],
 )
-async def test_an_address_that_a_command_would_take_for_a_flag_is_refused(harness: Harness, address: str) -> None:
+async def test_an_address_that_a_command_would_take_for_a_flag_is_refused(
+    harness: Harness, address: str
+) -> None:
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     agent = PretendAgent(harness, made.uid)
     await agent.directive()
@@ -211,8 +252,16 @@ async def test_an_address_that_a_command_would_take_for_a_flag_is_refused(harnes
 
 
 def test_names_that_no_worker_ever_had_are_not_kept() -> None:
-    """They come from a user's scheduler, as many as it likes, and are kept until the cluster's next step."""
-    made_up = [f"default-{n}" for n in range(1000)] + ["other-0", "default-x", "default", "-1", "default-²", "default-" + "9" * 5000]
+    """They come from a user's scheduler, as many as it likes, and are kept until the cluster's next
+    step."""
+    made_up = [f"default-{n}" for n in range(1000)] + [
+        "other-0",
+        "default-x",
+        "default",
+        "-1",
+        "default-²",
+        "default-" + "9" * 5000,
+    ]
     report = agent_pb2.AgentReport(workers=made_up, left=made_up, retired=made_up)
     news = news_of(report, 0, {"default": GroupStatus(next_sequence=2)}, local=True)
     assert news.workers == news.left == news.retired == {"default-0", "default-1"}
@@ -226,8 +275,12 @@ async def test_routes_come_and_go_with_clusters(harness: Harness) -> None:
     assert list(first.ticket_keys) == [b"k" * 32]
     cluster, agent = await active(harness)
     update = await watch.read()
-    assert [(route.uid, route.scheduler_address, route.local) for route in update.routes] == [(cluster.uid, "127.0.0.1:9", True)]
-    await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice"))
+    assert [(route.uid, route.scheduler_address, route.local) for route in update.routes] == [
+        (cluster.uid, "127.0.0.1:9", True)
+    ]
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=cluster.name), metadata=as_("alice")
+    )
     assert list((await watch.read()).removed) == [cluster.uid]
     watch.cancel()
     agent.call.cancel()
@@ -251,16 +304,21 @@ async def test_a_route_says_whether_its_backend_runs_on_this_machine() -> None:
 async def test_the_edge_is_told_that_the_server_lives_while_what_changes_are_no_routes(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as clusters that wait in a queue: whatever is told of them came in place of the sign of life."""
+    """Such as clusters that wait in a queue: whatever is told of them came in place of the sign of
+    life."""
     monkeypatch.setattr(route_service, "HEARTBEAT_S", 0.3)
-    watch = harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=(("authorization", "Bearer edge"),))
+    watch = harness.routes.WatchRoutes(
+        route_pb2.WatchRoutesRequest(), metadata=(("authorization", "Bearer edge"),)
+    )
     assert (await watch.read()).snapshot
     cluster = await harness.clusters.CreateCluster(create("waits"), metadata=as_("alice"))
 
     async def change() -> None:
         for turn in itertools.count():
             changed = pb.Cluster(name=cluster.name, labels={"turn": str(turn)})
-            request = service_pb.UpdateClusterRequest(cluster=changed, update_mask=FieldMask(paths=["labels"]))
+            request = service_pb.UpdateClusterRequest(
+                cluster=changed, update_mask=FieldMask(paths=["labels"])
+            )
             await harness.clusters.UpdateCluster(request, metadata=as_("alice"))
 
     changing = asyncio.ensure_future(change())
@@ -279,21 +337,30 @@ async def test_the_edge_is_told_that_the_server_lives_while_what_changes_are_no_
 
 async def test_routes_are_for_edges_only(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=as_("root")).read()
+        await harness.routes.WatchRoutes(
+            route_pb2.WatchRoutesRequest(), metadata=as_("root")
+        ).read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_snapshots_that_an_agent_sends_one_after_the_other_are_taken_in_together(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each was stored at once: fifty changes a second for as long as its user liked, which all watches were told of."""
+    """Each was stored at once: fifty changes a second for as long as its user liked, which all
+    watches were told of."""
     monkeypatch.setattr("gateway.server.reconcile.loop.NEWS_DELAY_S", 0.5)
     cluster, agent = await active(harness)
     before = harness.store.view.revision
     for number in range(20):
         await agent.report(
-            snapshot=True, scheduler_address="tls://127.0.0.1:9", versions={"dask": str(number)}, idle_ms=-1, no_client_ms=-1
+            snapshot=True,
+            scheduler_address="tls://127.0.0.1:9",
+            versions={"dask": str(number)},
+            idle_ms=-1,
+            no_client_ms=-1,
         )
-    await comes(lambda: harness.store.view.cluster(cluster.uid).scheduler.versions == {"dask": "19"})
+    await comes(
+        lambda: harness.store.view.cluster(cluster.uid).scheduler.versions == {"dask": "19"}
+    )
     assert harness.store.view.revision - before < 15
     agent.call.cancel()

@@ -1,4 +1,5 @@
-"""Nothing that a caller sends holds the server's event loop for long, neither the worst that is right nor the worst that is wrong.
+"""Nothing that a caller sends holds the server's event loop for long, neither the worst that is
+right nor the worst that is wrong.
 
 Measured is the time of the loop's own thread: what the machine gives to others does not count.
 """
@@ -25,8 +26,15 @@ from tests.rpc.test_bounds import files_with_services
 from tests.rpc.turns import Served, field
 
 LONGEST_S = 0.05
-METHODS = [method for file in files_with_services() for service in file.services_by_name.values() for method in service.methods]
-each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.containing_service.name}.{method.name}")
+METHODS = [
+    method
+    for file in files_with_services()
+    for service in file.services_by_name.values()
+    for method in service.methods
+]
+each_method = pytest.mark.parametrize(
+    "method", METHODS, ids=lambda method: f"{method.containing_service.name}.{method.name}"
+)
 ROOM_BYTES = 1024  # for what is right in it
 TEXT = FieldDescriptor.CPPTYPE_STRING
 MESSAGE = FieldDescriptor.CPPTYPE_MESSAGE
@@ -34,8 +42,11 @@ STRUCT_FIELDS = Struct.DESCRIPTOR.fields_by_name["fields"]
 DEEP = 6  # messages in messages that are looked into for fields to fill; Struct goes on for ever
 
 
-def ways(kind: Descriptor, depth: int = 0) -> Iterator[tuple[list[FieldDescriptor], FieldDescriptor]]:
-    """Yield every field of a message that can be repeated or long, with the fields that lead to it."""
+def ways(
+    kind: Descriptor, depth: int = 0
+) -> Iterator[tuple[list[FieldDescriptor], FieldDescriptor]]:
+    """Yield every field of a message that can be repeated or long, with the fields that lead to
+    it."""
     for one in kind.fields:
         if one.is_repeated or one.cpp_type == TEXT:
             yield [], one
@@ -45,7 +56,8 @@ def ways(kind: Descriptor, depth: int = 0) -> Iterator[tuple[list[FieldDescripto
 
 
 def filled(way: list[FieldDescriptor], last: FieldDescriptor, size: int) -> bytes:
-    """Return a message whose one field is filled with as much as fits: many small entries, each another, or one long text."""
+    """Return a message whose one field is filled with as much as fits: many small entries, each
+    another, or one long text."""
     if not last.is_repeated:
         body = field(last.number, b"x" * size)
     elif last.cpp_type not in (TEXT, MESSAGE):
@@ -55,7 +67,12 @@ def filled(way: list[FieldDescriptor], last: FieldDescriptor, size: int) -> byte
         for number in itertools.count():
             text = b"%x" % number
             entry = field(
-                last.number, text if last.cpp_type == TEXT else field(1, text) if last.message_type.GetOptions().map_entry else b""
+                last.number,
+                text
+                if last.cpp_type == TEXT
+                else field(1, text)
+                if last.message_type.GetOptions().map_entry
+                else b"",
             )
             if used + len(entry) > size:
                 break
@@ -64,13 +81,18 @@ def filled(way: list[FieldDescriptor], last: FieldDescriptor, size: int) -> byte
         body = b"".join(parts)
     for one in reversed(way):
         # The key of an entry, where there is one: a short text.
-        body = field(one.number, (field(1, b"a") if one.message_type.GetOptions().map_entry else b"") + body)
+        body = field(
+            one.number, (field(1, b"a") if one.message_type.GetOptions().map_entry else b"") + body
+        )
     return body
 
 
 def nested(kind: Descriptor) -> Iterator[bytes]:
     """Yield messages with values in values, as deep and as wide as protobuf reads them."""
-    if kind.full_name not in ("daskgateway.v1.CreateClusterRequest", "daskgateway.v1.UpdateClusterRequest"):
+    if kind.full_name not in (
+        "daskgateway.v1.CreateClusterRequest",
+        "daskgateway.v1.UpdateClusterRequest",
+    ):
         return
     number = 3 if kind.name == "CreateClusterRequest" else 1
     full = most_bytes(kind) - ROOM_BYTES
@@ -80,7 +102,10 @@ def nested(kind: Descriptor) -> Iterator[bytes]:
     yield field(number, field(10, field(2, deep)))
     wide = field(1, field(1, b"a") + field(2, field(6, field(1, b"") * (full // 2))))
     yield field(number, field(10, field(2, wide)))
-    groups = b"".join(field(3, field(1, b"g%d" % n) + field(2, field(1, filled([], STRUCT_FIELDS, 1000)))) for n in range(200))
+    groups = b"".join(
+        field(3, field(1, b"g%d" % n) + field(2, field(1, filled([], STRUCT_FIELDS, 1000))))
+        for n in range(200)
+    )
     yield field(number, field(10, groups))
 
 
@@ -114,7 +139,9 @@ def served(server: tuple[Served, Harness]) -> Iterator[tuple[Served, Harness, pb
     thread, harness = server
 
     async def cluster() -> pb.Cluster:
-        made = await harness.clusters.CreateCluster(service_pb.CreateClusterRequest(), metadata=as_("alice"))
+        made = await harness.clusters.CreateCluster(
+            service_pb.CreateClusterRequest(), metadata=as_("alice")
+        )
         agent = PretendAgent(harness, made.uid)
         await agent.hello()
         wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_ACTIVE])
@@ -122,7 +149,9 @@ def served(server: tuple[Served, Harness]) -> Iterator[tuple[Served, Harness, pb
         agent.call.cancel()
 
         def grown(tx: Any) -> None:
-            groups = {f"g{n}": GroupStatus(next_sequence=100_000) for n in range(15)} | {"default": GroupStatus(next_sequence=100_000)}
+            groups = {f"g{n}": GroupStatus(next_sequence=100_000) for n in range(15)} | {
+                "default": GroupStatus(next_sequence=100_000)
+            }
             tx.put_cluster(replace(tx.cluster(made.uid), groups=groups))
 
         await harness.store.transact(grown)
@@ -163,7 +192,9 @@ def metadata_of(method: MethodDescriptor, uid: str, caller: str) -> Any:
     return as_("edge" if service in ("RouteService", "AccessService") else caller)
 
 
-def send(channel: grpc.Channel, method: MethodDescriptor, raw: bytes, uid: str, caller: str = "alice") -> str:
+def send(
+    channel: grpc.Channel, method: MethodDescriptor, raw: bytes, uid: str, caller: str = "alice"
+) -> str:
     """Send bytes as a request and wait for an answer, or its first message; return the code."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     metadata = metadata_of(method, uid, caller)
@@ -185,7 +216,9 @@ def send(channel: grpc.Channel, method: MethodDescriptor, raw: bytes, uid: str, 
 
 
 @each_method
-def test_the_worst_that_is_wrong_holds_nobody_up(served: tuple[Served, Harness, pb.Cluster], method: MethodDescriptor) -> None:
+def test_the_worst_that_is_wrong_holds_nobody_up(
+    served: tuple[Served, Harness, pb.Cluster], method: MethodDescriptor
+) -> None:
     thread, harness, cluster = served
     slow = {}
     with grpc.insecure_channel(f"127.0.0.1:{harness.port}") as channel:
@@ -204,21 +237,29 @@ def longest_right(method: MethodDescriptor, cluster: pb.Cluster) -> Iterator[Any
     variables = {f"V{n}": "x" * 900 for n in range(60)}
     match method.name:
         case "CreateCluster":
-            request.cluster.spec.options.update({"environment": variables, "worker_memory": "1 GiB"})
+            request.cluster.spec.options.update(
+                {"environment": variables, "worker_memory": "1 GiB"}
+            )
             _fill_groups(request.cluster)
         case "UpdateCluster":
             _fill_groups(request.cluster)
         case "ListClusters":
             for parent in ("", "users/*"):
-                request = service_pb.ListClustersRequest(parent=parent, page_size=1000, show_finished=True)
+                request = service_pb.ListClustersRequest(
+                    parent=parent, page_size=1000, show_finished=True
+                )
                 yield request
         case "WatchClusters":
             yield service_pb.WatchClustersRequest()
-            yield service_pb.WatchClustersRequest(clusters=[f"users/alice/clusters/c{n}" for n in range(100)])
+            yield service_pb.WatchClustersRequest(
+                clusters=[f"users/alice/clusters/c{n}" for n in range(100)]
+            )
         case "StreamLogs":
             names = [f"g{n % 16}-{n}" for n in range(9_999)]
             yield service_pb.StreamLogsRequest(name=cluster.name, instances=[*names, "scheduler"])
-            yield service_pb.StreamLogsRequest(name=cluster.name, instances=names[:256], follow=True)
+            yield service_pb.StreamLogsRequest(
+                name=cluster.name, instances=names[:256], follow=True
+            )
         case "Connect":
             names = [f"g{n % 16}-{n}" for n in range(10_000)]
             request.workers.extend(names)
@@ -231,7 +272,13 @@ def longest_right(method: MethodDescriptor, cluster: pb.Cluster) -> Iterator[Any
             request.public_key += "x" * 16_000
         case "CheckAccess":
             for n in range(500):
-                request.accesses.add(uid=cluster.uid, user=f"user{n}", token_id="x" * 64, stamp="x" * 256, session_id=str(n))
+                request.accesses.add(
+                    uid=cluster.uid,
+                    user=f"user{n}",
+                    token_id="x" * 64,
+                    stamp="x" * 256,
+                    session_id=str(n),
+                )
         case "EndSession":
             request.access.session_id = "x" * 64
     yield request
@@ -248,7 +295,9 @@ ANSWERED = {
 
 def _fill_groups(cluster: pb.Cluster) -> None:
     for n in range(15):
-        cluster.spec.worker_groups[f"g{n}"].options.update({"worker_cores": 1, "worker_memory": f"{n + 1} GiB"})
+        cluster.spec.worker_groups[f"g{n}"].options.update(
+            {"worker_cores": 1, "worker_memory": f"{n + 1} GiB"}
+        )
         cluster.spec.worker_groups[f"g{n}"].count = 5000
     for n in range(32):
         cluster.labels[f"{n:063}"] = "x" * 255
@@ -265,21 +314,39 @@ def crowd(server: tuple[Served, Harness]) -> None:
             labels = {f"{m:063}": "x" * 255 for m in range(32 if n % 3 == 0 else 0)}
             uid = "c" + f"{n:020}".translate(str.maketrans("0123456789", "abcdefghij"))
             status = {"default": GroupStatus()}
-            tx.put_cluster(Cluster(uid, "alice", f"c{n}", spec, labels, State.STOPPED, created_at=1, stopped_at=1, groups=status))
+            tx.put_cluster(
+                Cluster(
+                    uid,
+                    "alice",
+                    f"c{n}",
+                    spec,
+                    labels,
+                    State.STOPPED,
+                    created_at=1,
+                    stopped_at=1,
+                    groups=status,
+                )
+            )
         for n in range(600):
-            tx.put_token(Token(f"t{n}", "alice", b"hash", "x" * 100, created_at=1, expires_at=2**40))
+            tx.put_token(
+                Token(f"t{n}", "alice", b"hash", "x" * 100, created_at=1, expires_at=2**40)
+            )
 
     thread.run(harness.store.transact(come))
 
 
 @each_method
 @pytest.mark.usefixtures("crowd")
-def test_the_worst_that_is_right_holds_nobody_up(served: tuple[Served, Harness, pb.Cluster], method: MethodDescriptor) -> None:
+def test_the_worst_that_is_right_holds_nobody_up(
+    served: tuple[Served, Harness, pb.Cluster], method: MethodDescriptor
+) -> None:
     thread, harness, cluster = served
     events = [Event(cluster.uid, 1, "R", "\u20ac" * 4096) for _ in range(600)]
     thread.run(harness.store.transact(lambda tx: tx.add_events(events)))
     slow, codes = {}, set()
-    with grpc.insecure_channel(f"127.0.0.1:{harness.port}", (("grpc.max_receive_message_length", 2**24),)) as channel:
+    with grpc.insecure_channel(
+        f"127.0.0.1:{harness.port}", (("grpc.max_receive_message_length", 2**24),)
+    ) as channel:
         for number, request in enumerate(longest_right(method, cluster)):
             for caller in ("alice", "root"):
                 with thread.longest_turn() as longest:

@@ -1,4 +1,5 @@
-"""A record that cannot be shown harms nobody else: lists, watches, waits, routes and the reconciler pass it over, and it can be stopped."""
+"""A record that cannot be shown harms nobody else: lists, watches, waits, routes and the reconciler
+pass it over, and it can be stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +19,19 @@ from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf.json_format import MessageToJson
 
 from gateway.backends.contract import Resources
-from gateway.server.core.model import Activity, Cluster, Count, Event, GroupStatus, Lifecycle, Scheduler, Spec, State, Token, WorkerGroup
+from gateway.server.core.model import (
+    Activity,
+    Cluster,
+    Count,
+    Event,
+    GroupStatus,
+    Lifecycle,
+    Scheduler,
+    Spec,
+    State,
+    Token,
+    WorkerGroup,
+)
 from gateway.server.store.sqlite.store import SqliteStore
 from tests.rpc.harness import Harness, as_
 from tests.rpc.test_clusters import active, create
@@ -39,7 +52,8 @@ def _cluster(**fields: Any) -> Callable[[Cluster], Cluster]:
     return lambda c: replace(c, **fields)
 
 
-# What an older version, a backend or a disk may have left behind; none of it can be told as protobuf, or as JSON of it.
+# What an older version, a backend or a disk may have left behind; none of it can be told as
+# protobuf, or as JSON of it.
 SPOILT: dict[str, Callable[[Cluster], Cluster]] = {
     "memory beyond 64 bits": _group(resources=Resources(1.0, 10_000 * 2**50)),
     "workers beyond 32 bits": _group(size=Count(2**40)),
@@ -60,11 +74,18 @@ SPOILT: dict[str, Callable[[Cluster], Cluster]] = {
 }
 
 
-async def plant(harness: Harness, spoil: Callable[[Cluster], Cluster], uid: str = "cspoilt" + "a" * 14, owner: str = "alice") -> str:
+async def plant(
+    harness: Harness,
+    spoil: Callable[[Cluster], Cluster],
+    uid: str = "cspoilt" + "a" * 14,
+    owner: str = "alice",
+) -> str:
     """Store what no call of today would."""
     spec = Spec("pretend", groups={"default": WorkerGroup()})
     now = harness.now_ms()
-    sound = Cluster(uid, owner, uid[1:8], spec, created_at=now, state_at=now, groups={"default": GroupStatus()})
+    sound = Cluster(
+        uid, owner, uid[1:8], spec, created_at=now, state_at=now, groups={"default": GroupStatus()}
+    )
     await harness.store.transact(lambda tx: tx.put_cluster(spoil(sound)))
     harness.reconciler.wake(uid)
     return uid
@@ -88,22 +109,32 @@ async def test_a_record_that_cannot_be_shown_is_passed_over_by_everybody_else(
     kind: str, harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     good, agent = await active(harness)
-    watches = [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))]
-    watches += [harness.clusters.WatchClusters(service_pb.WatchClustersRequest(parent="users/*"), metadata=as_("root"))]
+    watches = [
+        harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+    ]
+    watches += [
+        harness.clusters.WatchClusters(
+            service_pb.WatchClustersRequest(parent="users/*"), metadata=as_("root")
+        )
+    ]
     for watch in watches:
         while not (await watch.read()).HasField("bookmark"):
             pass
     with caplog.at_level(logging.WARNING):
         bad = await plant(harness, SPOILT[kind])
         for _ in range(3):
-            assert await uids(harness, service_pb.ListClustersRequest(page_size=1), "alice") == {good.uid}
+            assert await uids(harness, service_pb.ListClustersRequest(page_size=1), "alice") == {
+                good.uid
+            }
             assert await uids(harness, EVERYBODY, "root") == {good.uid}
         other = await harness.clusters.CreateCluster(create("other"), metadata=as_("alice"))
         for watch in watches:  # those that are open go on, and do not show it
             async with asyncio.timeout(20):
                 while (told := await watch.read()).event.cluster.uid != other.uid:
                     assert told.event.cluster.uid != bad
-        fresh = harness.clusters.WatchClusters(service_pb.WatchClustersRequest(), metadata=as_("alice"))
+        fresh = harness.clusters.WatchClusters(
+            service_pb.WatchClustersRequest(), metadata=as_("alice")
+        )
         shown = set()
         async with asyncio.timeout(20):
             while not (told := await fresh.read()).HasField("bookmark"):
@@ -111,25 +142,37 @@ async def test_a_record_that_cannot_be_shown_is_passed_over_by_everybody_else(
         assert shown == {good.uid, other.uid}
         wait = service_pb.WaitClusterRequest(name=good.name, states=[pb.CLUSTER_STATE_ACTIVE])
         assert (await harness.clusters.WaitCluster(wait, metadata=as_("alice"))).uid == good.uid
-    lines = [record for record in caplog.records if bad in record.getMessage() and "shown" in record.getMessage()]
+    lines = [
+        record
+        for record in caplog.records
+        if bad in record.getMessage() and "shown" in record.getMessage()
+    ]
     assert len(lines) == 1, [record.getMessage() for record in caplog.records]
     for call in [*watches, fresh, agent.call]:
         call.cancel()
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-async def test_a_record_that_cannot_be_shown_can_be_asked_for_and_stopped(kind: str, harness: Harness) -> None:
+async def test_a_record_that_cannot_be_shown_can_be_asked_for_and_stopped(
+    kind: str, harness: Harness
+) -> None:
     """Or it would run for ever. What can be told of it is told."""
     bad = await plant(harness, SPOILT[kind])
     name = f"users/alice/clusters/{bad}"
-    told = await harness.clusters.GetCluster(service_pb.GetClusterRequest(name=name), metadata=as_("alice"))
+    told = await harness.clusters.GetCluster(
+        service_pb.GetClusterRequest(name=name), metadata=as_("alice")
+    )
     assert (told.uid, told.owner, told.status.reason) == (bad, "alice", "UNSHOWABLE")
     assert told.status.message
-    stopped = await harness.clusters.StopCluster(service_pb.StopClusterRequest(name=name), metadata=as_("alice"))
+    stopped = await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=name), metadata=as_("alice")
+    )
     assert stopped.uid == bad
     wait = service_pb.WaitClusterRequest(name=name, states=[pb.CLUSTER_STATE_STOPPED])
     async with asyncio.timeout(20):
-        assert (await harness.clusters.WaitCluster(wait, metadata=as_("alice"))).status.state == pb.CLUSTER_STATE_STOPPED
+        assert (
+            await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+        ).status.state == pb.CLUSTER_STATE_STOPPED
 
 
 async def test_a_step_that_always_fails_is_told_once_and_others_are_worked_on(
@@ -147,11 +190,17 @@ async def test_a_step_that_always_fails_is_told_once_and_others_are_worked_on(
 async def test_an_end_that_is_far_beyond_all_time_stops_no_reconciling(harness: Harness) -> None:
     for number in range(40):  # more than there are workers of the loop
         uid = f"cfar{number:02d}".ljust(21, "a").replace("0", "o").replace("1", "l")
-        await plant(harness, _cluster(purge_at=10**400, state=State.STOPPED), uid.replace("8", "x").replace("9", "y"))
+        await plant(
+            harness,
+            _cluster(purge_at=10**400, state=State.STOPPED),
+            uid.replace("8", "x").replace("9", "y"),
+        )
     await active(harness)
 
 
-async def test_a_route_that_cannot_be_told_ends_no_stream_of_routes(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_route_that_cannot_be_told_ends_no_stream_of_routes(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         spoilt = _cluster(state=State.ACTIVE, scheduler=Scheduler(address="tls://\udcff:1"))
         bad = await plant(harness, spoilt)
@@ -164,36 +213,66 @@ async def test_a_route_that_cannot_be_told_ends_no_stream_of_routes(harness: Har
         await plant(harness, spoilt, "canother" + "a" * 13)
         second = harness.routes.WatchRoutes(route_pb2.WatchRoutesRequest(), metadata=metadata)
         assert [route.uid for route in (await second.read()).routes] == [good.uid]
-    assert len([record for record in caplog.records if bad in record.getMessage() and "route" in record.getMessage()]) == 1
+    assert (
+        len(
+            [
+                record
+                for record in caplog.records
+                if bad in record.getMessage() and "route" in record.getMessage()
+            ]
+        )
+        == 1
+    )
     for call in (watch, second, agent.call):
         call.cancel()
 
 
-async def test_events_and_tokens_that_cannot_be_shown_are_passed_over(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+async def test_events_and_tokens_that_cannot_be_shown_are_passed_over(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     now = harness.now_ms()
-    events = [Event(made.uid, 10**18, "LATE", "x"), Event(made.uid, now, "HALF", "\ud800"), Event(made.uid, now, "GOOD", "x")]
-    tokens = [Token("late", "alice", b"", expires_at=10**18), Token("half", "alice", b"", "\ud800"), Token("good", "alice", b"")]
-    await harness.store.transact(lambda tx: (tx.add_events(events), [tx.put_token(token) for token in tokens]))
+    events = [
+        Event(made.uid, 10**18, "LATE", "x"),
+        Event(made.uid, now, "HALF", "\ud800"),
+        Event(made.uid, now, "GOOD", "x"),
+    ]
+    tokens = [
+        Token("late", "alice", b"", expires_at=10**18),
+        Token("half", "alice", b"", "\ud800"),
+        Token("good", "alice", b""),
+    ]
+    await harness.store.transact(
+        lambda tx: (tx.add_events(events), [tx.put_token(token) for token in tokens])
+    )
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            listed = await harness.clusters.ListEvents(service_pb.ListEventsRequest(parent=made.name), metadata=as_("alice"))
+            listed = await harness.clusters.ListEvents(
+                service_pb.ListEventsRequest(parent=made.name), metadata=as_("alice")
+            )
             assert "GOOD" in [event.reason for event in listed.events]
             assert not {"LATE", "HALF"} & {event.reason for event in listed.events}
-            found = await harness.credentials.ListTokens(credential_pb.ListTokensRequest(), metadata=as_("alice"))
+            found = await harness.credentials.ListTokens(
+                credential_pb.ListTokensRequest(), metadata=as_("alice")
+            )
             assert [token.id for token in found.tokens] == ["good"]
     lines = [record.getMessage() for record in caplog.records if "shown" in record.getMessage()]
     assert len(lines) == 3, lines  # one of the cluster's events, one each of the tokens
 
 
-async def test_what_a_machine_room_says_can_be_stored_and_shown_whatever_its_bytes(harness: Harness, tmp_path: pathlib.Path) -> None:
+async def test_what_a_machine_room_says_can_be_stored_and_shown_whatever_its_bytes(
+    harness: Harness, tmp_path: pathlib.Path
+) -> None:
     """Such as a file name that is no UTF-8, in the words of an error."""
     from gateway.backends.contract import StartFailed
 
     harness = Harness(store=SqliteStore(tmp_path / "gateway.db"))
 
     async def start(launches: Any) -> Any:
-        return {launch.instance: StartFailed("no room in /tmp/\udcff", permanent=True) for launch in launches}
+        return {
+            launch.instance: StartFailed("no room in /tmp/\udcff", permanent=True)
+            for launch in launches
+        }
 
     harness.backend.start = start  # type: ignore[method-assign]
     await harness.start()
@@ -208,8 +287,11 @@ async def test_what_a_machine_room_says_can_be_stored_and_shown_whatever_its_byt
         await harness.stop()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SPOILT if kind != "half a character in its id"])  # which no database takes
-async def test_a_server_starts_with_records_that_cannot_be_shown(kind: str, tmp_path: pathlib.Path) -> None:
+# which no database takes
+@pytest.mark.parametrize("kind", [kind for kind in SPOILT if kind != "half a character in its id"])
+async def test_a_server_starts_with_records_that_cannot_be_shown(
+    kind: str, tmp_path: pathlib.Path
+) -> None:
     first = Harness(store=SqliteStore(tmp_path / "gateway.db"))
     await first.start()
     made = await first.clusters.CreateCluster(create(), metadata=as_("alice"))
@@ -219,10 +301,16 @@ async def test_a_server_starts_with_records_that_cannot_be_shown(kind: str, tmp_
     await again.start()
     try:
         assert await uids(again, EVERYBODY, "root") == {made.uid}
-        await again.clusters.StopCluster(service_pb.StopClusterRequest(name=f"users/alice/clusters/{bad}"), metadata=as_("alice"))
-        wait = service_pb.WaitClusterRequest(name=f"users/alice/clusters/{bad}", states=[pb.CLUSTER_STATE_STOPPED])
+        await again.clusters.StopCluster(
+            service_pb.StopClusterRequest(name=f"users/alice/clusters/{bad}"), metadata=as_("alice")
+        )
+        wait = service_pb.WaitClusterRequest(
+            name=f"users/alice/clusters/{bad}", states=[pb.CLUSTER_STATE_STOPPED]
+        )
         async with asyncio.timeout(20):
-            assert (await again.clusters.WaitCluster(wait, metadata=as_("alice"))).status.state == pb.CLUSTER_STATE_STOPPED
+            assert (
+                await again.clusters.WaitCluster(wait, metadata=as_("alice"))
+            ).status.state == pb.CLUSTER_STATE_STOPPED
     finally:
         await again.stop()
 

@@ -1,4 +1,5 @@
-"""How long one turn of an event loop takes of its own thread's time: nobody else is served meanwhile. Other threads do not count."""
+"""How long one turn of an event loop takes of its own thread's time: nobody else is served
+meanwhile. Other threads do not count."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class MeasuredLoop(asyncio.SelectorEventLoop):
 
 
 class Served:
-    """A loop in a thread of its own, where a server runs; callers are elsewhere, so that what they do is not measured."""
+    """A loop in a thread of its own, where a server runs; callers are elsewhere, so that what they
+    do is not measured."""
 
     def __init__(self) -> None:
         self.loop = MeasuredLoop()

@@ -1,4 +1,5 @@
-"""Who people are now: asked anew, kept for a while, bridged while nobody answers; and what is open in their names."""
+"""Who people are now: asked anew, kept for a while, bridged while nobody answers; and what is open
+in their names."""
 
 from __future__ import annotations
 
@@ -13,7 +14,12 @@ import pytest
 from gateway.authenticators import users_file
 from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials
 from gateway.authenticators.password import PasswordAuthenticator, hash_password
-from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, RightsChanged, ServiceError
+from gateway.server.core.errors import (
+    CredentialsInvalid,
+    IdentityUnavailable,
+    RightsChanged,
+    ServiceError,
+)
 from gateway.server.core.model import Principal, Scope, Token
 from gateway.server.security import identities, tokens
 from gateway.server.security.doors import Doors
@@ -49,7 +55,9 @@ async def doors_of(authenticator: Authenticator, clock: Clock) -> tuple[Doors, M
     return doors, store
 
 
-async def a_token(store: MemoryStore, user: str = "alice", expires_at: int = 10**12, **fields: object) -> str:
+async def a_token(
+    store: MemoryStore, user: str = "alice", expires_at: int = 10**12, **fields: object
+) -> str:
     """Return the text of a new token."""
     minted = tokens.mint("api")
     token = Token(minted.id, user, minted.secret_hash, expires_at=expires_at, **fields)  # type: ignore[arg-type]
@@ -57,7 +65,9 @@ async def a_token(store: MemoryStore, user: str = "alice", expires_at: int = 10*
     return minted.text
 
 
-async def test_what_a_token_may_do_is_asked_of_the_authenticator_and_not_remembered_for_longer_than_a_minute() -> None:
+async def test_what_a_token_may_do_is_asked_of_the_authenticator_and_not_remembered_for_longer_than_a_minute() -> (  # noqa: E501
+    None
+):
     people, clock = People(ADMIN), Clock()
     doors, store = await doors_of(people, clock)
     text = await a_token(store)
@@ -97,7 +107,10 @@ async def test_whatever_an_authenticator_stamps_a_sign_in_with_travels(stamp: st
 
 
 async def test_a_token_has_no_scope_that_its_user_has_not() -> None:
-    people, clock = People(Principal("alice", scopes=frozenset({Scope.CLUSTERS_READ, Scope.TOKENS}))), Clock()
+    people, clock = (
+        People(Principal("alice", scopes=frozenset({Scope.CLUSTERS_READ, Scope.TOKENS}))),
+        Clock(),
+    )
     doors, store = await doors_of(people, clock)
     text = await a_token(store, scopes=frozenset({Scope.CLUSTERS_READ, Scope.CLUSTERS_WRITE}))
     assert (await doors.principal("bearer", text, "")).scopes == {Scope.CLUSTERS_READ}
@@ -116,7 +129,9 @@ async def test_a_user_whose_account_has_ended_is_nobody() -> None:
             await doors.principal(scheme, value, "")
 
 
-async def test_while_the_authenticator_does_not_answer_what_was_known_holds_and_then_nobody_is_told_that_the_token_is_wrong() -> None:
+async def test_while_the_authenticator_does_not_answer_what_was_known_holds_and_then_nobody_is_told_that_the_token_is_wrong() -> (  # noqa: E501
+    None
+):
     people, clock = People(ADMIN, identity_outage_s=600.0), Clock()
     doors, store = await doors_of(people, clock)
     text, never_seen = await a_token(store), await a_token(store, "bob")
@@ -138,8 +153,12 @@ async def test_while_the_authenticator_does_not_answer_what_was_known_holds_and_
     assert (await doors.principal("bearer", text, "")).admin
 
 
-@pytest.mark.parametrize("fault", [RuntimeError("a fault of a plugin"), TimeoutError(), OSError("no route")])
-async def test_a_fault_of_the_authenticator_is_an_outage_and_no_verdict(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("a fault of a plugin"), TimeoutError(), OSError("no route")]
+)
+async def test_a_fault_of_the_authenticator_is_an_outage_and_no_verdict(
+    fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     class Faulty(People):
         async def identity(self, user: str) -> Principal | None:
             raise fault
@@ -150,7 +169,9 @@ async def test_a_fault_of_the_authenticator_is_an_outage_and_no_verdict(fault: E
     assert "the authenticator" in caplog.text
 
 
-async def test_an_authenticator_that_hangs_holds_up_nobody_who_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_authenticator_that_hangs_holds_up_nobody_who_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(identities, "ASK_S", 0.05)
     people, clock = People(ADMIN), Clock()
     doors, store = await doors_of(people, clock)
@@ -163,7 +184,8 @@ async def test_an_authenticator_that_hangs_holds_up_nobody_who_is_known(monkeypa
     await comes(lambda: not doors.identities._asking)
     assert people.asked == ["alice", "alice"]  # once for all who wanted to know
     clock.s += 300
-    assert (await doors.principal("bearer", text, "")).admin  # after a wait of ASK_S: longer than a minute nothing is believed unasked
+    # after a wait of ASK_S: longer than a minute nothing is believed unasked
+    assert (await doors.principal("bearer", text, "")).admin
 
 
 async def test_who_is_asked_about_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,11 +202,17 @@ async def test_who_is_asked_about_fills_no_memory(monkeypatch: pytest.MonkeyPatc
     assert known._asking == {}
 
 
-async def test_of_a_user_who_cannot_be_asked_about_a_token_is_an_ordinary_users_and_lives_no_longer_than_the_sign_in_holds() -> None:
+async def test_of_a_user_who_cannot_be_asked_about_a_token_is_an_ordinary_users_and_lives_no_longer_than_the_sign_in_holds() -> (  # noqa: E501
+    None
+):
     clock = Clock()
     doors, store = await doors_of(Unasked(ADMIN, sign_in_holds_s=3600.0), clock)
     signed_in = await doors.principal("basic", "alice", "")
-    assert (signed_in.admin, signed_in.groups, signed_in.expires_at) == (True, ("physics",), clock.ms() + 3_600_000)
+    assert (signed_in.admin, signed_in.groups, signed_in.expires_at) == (
+        True,
+        ("physics",),
+        clock.ms() + 3_600_000,
+    )
     found = await doors.principal("bearer", await a_token(store), "")
     assert (found.admin, found.groups) == (False, ())
     assert await doors.present(signed_in) == signed_in  # what it opened goes on
@@ -215,11 +243,15 @@ class Held:
         self.let_go = doors.hold(principal, self.why.append)
 
 
-async def test_what_is_open_ends_with_its_token_or_its_user_or_its_right_and_nothing_else_does() -> None:
+async def test_what_is_open_ends_with_its_token_or_its_user_or_its_right_and_nothing_else_does() -> (  # noqa: E501
+    None
+):
     people, clock = People(ADMIN, Principal("bob"), Principal("carol")), Clock()
     doors, store = await doors_of(people, clock)
     texts = {user: await a_token(store, user) for user in ("alice", "bob", "carol")}
-    held = {user: Held(doors, await doors.principal("bearer", text, "")) for user, text in texts.items()}
+    held = {
+        user: Held(doors, await doors.principal("bearer", text, "")) for user, text in texts.items()
+    }
     held["alice by password"] = Held(doors, await doors.principal("basic", "alice", ""))
     held["closed"] = Held(doors, await doors.principal("bearer", texts["bob"], ""))
     held["closed"].let_go()
@@ -232,7 +264,8 @@ async def test_what_is_open_ends_with_its_token_or_its_user_or_its_right_and_not
     kinds = {name: [type(why) for why in one.why] for name, one in held.items()}
     assert kinds == {
         "alice": [RightsChanged],
-        "bob": [CredentialsInvalid, CredentialsInvalid],  # at once, and as long as it does not let go
+        # at once, and as long as it does not let go
+        "bob": [CredentialsInvalid, CredentialsInvalid],
         "carol": [CredentialsInvalid],
         "alice by password": [RightsChanged],
         "closed": [],
@@ -252,12 +285,17 @@ async def test_what_is_open_ends_when_its_token_was_revoked_elsewhere_or_expires
     await store.transact(lambda tx: tx.delete_token(tokens.parse(revoked)[1]))  # type: ignore[index]
     doors._api_tokens.forget(tokens.parse(revoked)[1])  # type: ignore[index]  # as it is after five seconds
     await doors.holds.check()
-    assert [type(why) for why in ended.why + expired.why[:1]] == [CredentialsInvalid, CredentialsInvalid]
+    assert [type(why) for why in ended.why + expired.why[:1]] == [
+        CredentialsInvalid,
+        CredentialsInvalid,
+    ]
 
 
 async def test_what_was_let_go_is_not_ended_when_its_token_expires() -> None:
     doors, store = await doors_of(People(ADMIN), Clock())
-    held = Held(doors, await doors.principal("bearer", await a_token(store, expires_at=1_000_030), ""))
+    held = Held(
+        doors, await doors.principal("bearer", await a_token(store, expires_at=1_000_030), "")
+    )
     held.let_go()
     await asyncio.sleep(0.1)
     assert held.why == []
@@ -266,7 +304,10 @@ async def test_what_was_let_go_is_not_ended_when_its_token_expires() -> None:
 async def test_what_is_open_ends_with_a_scope_that_its_user_has_no_more() -> None:
     people, clock = People(ADMIN), Clock()
     doors, store = await doors_of(people, clock)
-    held = [Held(doors, await doors.principal(*who, "")) for who in (("bearer", await a_token(store)), ("basic", "alice"))]
+    held = [
+        Held(doors, await doors.principal(*who, ""))
+        for who in (("bearer", await a_token(store)), ("basic", "alice"))
+    ]
     people.people["alice"] = dataclasses.replace(ADMIN, scopes=frozenset({Scope.TOKENS}))
     clock.s += 21
     await doors.holds.check()
@@ -287,7 +328,10 @@ async def test_what_is_open_goes_on_through_an_outage_as_long_as_calls_do() -> N
 
 
 async def test_what_a_password_opened_ends_when_it_is_changed() -> None:
-    authenticator, clock = PasswordAuthenticator(users={"alice": hash_password("one")}, admins={"alice"}), Clock()
+    authenticator, clock = (
+        PasswordAuthenticator(users={"alice": hash_password("one")}, admins={"alice"}),
+        Clock(),
+    )
     await authenticator.open()
     doors, _ = await doors_of(authenticator, clock)
     value = basic_credentials("alice", "one").removeprefix("Basic ")
@@ -303,7 +347,9 @@ async def test_what_a_password_opened_ends_when_it_is_changed() -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False])
-async def test_who_is_in_the_users_file_is_somebody(tmp_path_factory: pytest.TempPathFactory, gone: bool) -> None:
+async def test_who_is_in_the_users_file_is_somebody(
+    tmp_path_factory: pytest.TempPathFactory, gone: bool
+) -> None:
     path = tmp_path_factory.mktemp("users") / "users"
     path.write_text(f"alice:{hash_password('one')}\nbob:{hash_password('two')}\n")
     authenticator = PasswordAuthenticator(users_file=str(path), groups={"bob": ["physics"]})
@@ -331,7 +377,9 @@ def revoking(store: MemoryStore, doors: Doors, token_id: str) -> Callable[..., o
     return read
 
 
-async def test_a_token_revoked_while_it_is_read_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_revoked_while_it_is_read_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     doors, store = await doors_of(People(ADMIN), Clock())
     text = await a_token(store)
     with monkeypatch.context() as patched:
@@ -367,7 +415,10 @@ HASH = hash_password("one")
 
 @pytest.mark.parametrize("fault", ["gone", "a line that is none", "no text", "a directory"])
 async def test_a_users_file_that_cannot_be_read_is_told_once_and_bridged_for_so_long(
-    tmp_path: pathlib.Path, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: pathlib.Path,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path, clock = tmp_path / "users", Clock()
     authenticator = await users_of(path, identity_outage_s=600.0, users={"carol": HASH})
@@ -396,7 +447,9 @@ async def test_a_users_file_that_cannot_be_read_is_told_once_and_bridged_for_so_
     await authenticator.close()
 
 
-async def test_a_users_file_that_is_just_being_written_removes_nobody(tmp_path: pathlib.Path) -> None:
+async def test_a_users_file_that_is_just_being_written_removes_nobody(
+    tmp_path: pathlib.Path,
+) -> None:
     path = tmp_path / "users"
     authenticator = await users_of(path)
     path.write_text("")  # as an editor leaves it for a moment
@@ -410,7 +463,9 @@ async def test_a_users_file_that_is_just_being_written_removes_nobody(tmp_path: 
     await authenticator.close()
 
 
-async def test_a_users_file_whose_time_was_set_back_is_read_all_the_same(tmp_path: pathlib.Path) -> None:
+async def test_a_users_file_whose_time_was_set_back_is_read_all_the_same(
+    tmp_path: pathlib.Path,
+) -> None:
     path = tmp_path / "users"
     authenticator = await users_of(path)
     before = path.stat()

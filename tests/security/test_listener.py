@@ -1,4 +1,5 @@
-"""Whom agents and distant edges talk to: the installation's own authority, the listener's certificate, and who is turned away."""
+"""Whom agents and distant edges talk to: the installation's own authority, the listener's
+certificate, and who is turned away."""
 
 from __future__ import annotations
 
@@ -44,14 +45,18 @@ def read(pem: bytes) -> x509.Certificate:
 # The authority
 
 
-def test_an_authority_is_made_once_and_its_key_is_for_its_owner_alone(tmp_path: pathlib.Path) -> None:
+def test_an_authority_is_made_once_and_its_key_is_for_its_owner_alone(
+    tmp_path: pathlib.Path,
+) -> None:
     umask = os.umask(0)
     try:
         made = Authority.load(tmp_path).certificate(now_ms())
     finally:
         os.umask(umask)
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert Authority.load(tmp_path).certificate(now_ms()) == made == (tmp_path / CA_FILE).read_bytes()
+    assert (
+        Authority.load(tmp_path).certificate(now_ms()) == made == (tmp_path / CA_FILE).read_bytes()
+    )
     key = serialization.load_pem_private_key((tmp_path / KEY_FILE).read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     assert isinstance(key.curve, ec.SECP256R1)
@@ -79,8 +84,12 @@ def test_a_clock_that_was_wrong_when_it_was_made_is_outlived(tmp_path: pathlib.P
     assert found.not_valid_before_utc < datetime.datetime.now(datetime.timezone.utc)
 
 
-@pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\nMIGH", bytes(range(256)), b"other curve"])
-def test_a_broken_key_is_made_anew_and_that_is_told(tmp_path: pathlib.Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"-----BEGIN PRIVATE KEY-----\nMIGH", bytes(range(256)), b"other curve"]
+)
+def test_a_broken_key_is_made_anew_and_that_is_told(
+    tmp_path: pathlib.Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     first = Authority.load(tmp_path).certificate(now_ms())
     if content == b"other curve":
         content = certificates.key_pem(ec.generate_private_key(ec.SECP384R1()))
@@ -92,7 +101,9 @@ def test_a_broken_key_is_made_anew_and_that_is_told(tmp_path: pathlib.Path, cont
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"of another key"])
-def test_a_broken_certificate_is_made_anew_with_the_same_key(tmp_path: pathlib.Path, content: bytes) -> None:
+def test_a_broken_certificate_is_made_anew_with_the_same_key(
+    tmp_path: pathlib.Path, content: bytes
+) -> None:
     first = Authority.load(tmp_path).certificate(now_ms())
     if content == b"of another key":
         (tmp_path / "other").mkdir()
@@ -102,10 +113,14 @@ def test_a_broken_certificate_is_made_anew_with_the_same_key(tmp_path: pathlib.P
     assert read(again).public_key() == read(first).public_key()
 
 
-def test_a_key_that_others_can_read_or_that_leads_elsewhere_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_key_that_others_can_read_or_that_leads_elsewhere_is_refused(
+    tmp_path: pathlib.Path,
+) -> None:
     Authority.load(tmp_path)
     (tmp_path / KEY_FILE).chmod(0o640)
-    with pytest.raises(ConfigurationError, match=r"authority\.key: others can read it; chmod 600 it"):
+    with pytest.raises(
+        ConfigurationError, match=r"authority\.key: others can read it; chmod 600 it"
+    ):
         Authority.load(tmp_path)
     (tmp_path / KEY_FILE).rename(tmp_path / "real")
     (tmp_path / KEY_FILE).symlink_to(tmp_path / "real")
@@ -116,20 +131,38 @@ def test_a_key_that_others_can_read_or_that_leads_elsewhere_is_refused(tmp_path:
 # The certificate
 
 
-def test_our_own_is_made_anew_at_half_its_life_and_when_the_clock_was_set(tmp_path: pathlib.Path) -> None:
+def test_our_own_is_made_anew_at_half_its_life_and_when_the_clock_was_set(
+    tmp_path: pathlib.Path,
+) -> None:
     start = now_ms()
     clock = [start]
-    own = OwnCertificate(Authority.load(tmp_path), ["10.0.0.7", "gw.example.org", "gäteway"], lambda: clock[0])
+    own = OwnCertificate(
+        Authority.load(tmp_path), ["10.0.0.7", "gw.example.org", "gäteway"], lambda: clock[0]
+    )
     first = own.shown()
-    names = read(first.certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert set(names.get_values_for_type(x509.DNSName)) == {LISTENER_NAME, "localhost", "gw.example.org"}
-    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1", "10.0.0.7"]
+    names = (
+        read(first.certificate)
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value
+    )
+    assert set(names.get_values_for_type(x509.DNSName)) == {
+        LISTENER_NAME,
+        "localhost",
+        "gw.example.org",
+    }
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == [
+        "127.0.0.1",
+        "::1",
+        "10.0.0.7",
+    ]
     clock[0] = start + 44 * DAY_MS
     assert own.shown() is first
     clock[0] = start + 46 * DAY_MS
     second = own.shown()
     assert second != first
-    assert read(second.certificate).not_valid_after_utc > certificates.instant(clock[0] + 89 * DAY_MS)
+    assert read(second.certificate).not_valid_after_utc > certificates.instant(
+        clock[0] + 89 * DAY_MS
+    )
     clock[0] = start - 400 * DAY_MS
     third = own.shown()
     assert read(third.certificate).not_valid_before_utc < certificates.instant(clock[0])
@@ -137,7 +170,8 @@ def test_our_own_is_made_anew_at_half_its_life_and_when_the_clock_was_set(tmp_pa
 
 
 def write_pair(directory: pathlib.Path, host: str, now: int | None = None) -> bytes:
-    """Write cert.pem and key.pem of a new authority into a directory; return the authority's certificate."""
+    """Write cert.pem and key.pem of a new authority into a directory; return the authority's
+    certificate."""
     (directory / "ca").mkdir(exist_ok=True)
     (directory / "ca" / KEY_FILE).unlink(missing_ok=True)
     authority = Authority.load(directory / "ca")
@@ -157,20 +191,27 @@ def write_pair(directory: pathlib.Path, host: str, now: int | None = None) -> by
         (lambda path: (path / "key.pem").write_bytes(b"x"), r"key\.pem holds no private key"),
         (lambda path: (path / "ca.pem").write_bytes(b"x"), r"ca\.pem holds no certificate"),
         (
-            lambda path: (path / "key.pem").write_bytes(certificates.key_pem(ec.generate_private_key(ec.SECP256R1()))),
+            lambda path: (path / "key.pem").write_bytes(
+                certificates.key_pem(ec.generate_private_key(ec.SECP256R1()))
+            ),
             r"key\.pem is not the key of the first certificate in .*cert\.pem",
         ),
     ],
 )
 def test_a_given_certificate_that_cannot_be_used_is_told_at_the_start_and_changes_nothing_later(
-    tmp_path: pathlib.Path, break_it: Callable[[pathlib.Path], object], words: str, caplog: pytest.LogCaptureFixture
+    tmp_path: pathlib.Path,
+    break_it: Callable[[pathlib.Path], object],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "ca.pem").write_bytes(write_pair(tmp_path, "localhost"))
     paths = [str(tmp_path / name) for name in ("cert.pem", "key.pem", "ca.pem")]
     given = GivenCertificate(*paths)
     before = given.shown(), given.ca()
     break_it(tmp_path)
-    with pytest.raises(ConfigurationError, match=rf"c\.DaskGateway\.tls_cert, tls_key, tls_ca: .*{words}"):
+    with pytest.raises(
+        ConfigurationError, match=rf"c\.DaskGateway\.tls_cert, tls_key, tls_ca: .*{words}"
+    ):
         GivenCertificate(*paths)
     assert (given.shown(), given.ca()) == before
     assert (given.shown(), given.ca()) == before
@@ -185,18 +226,29 @@ class Served:
 
     def __init__(self, directory: pathlib.Path, **settings: str) -> None:
         self.now = now_ms()
-        self.certificate = listening.certificate(DaskGateway(**settings), directory, lambda: self.now)
+        self.certificate = listening.certificate(
+            DaskGateway(**settings), directory, lambda: self.now
+        )
         self.server = grpc.aio.server()
         self.port = listening.bind(self.server, "127.0.0.1:0", self.certificate, directory)
 
-    def setup(self, *, ca: bytes | None = None, host: str = "127.0.0.1", name: str | None = None) -> Setup:
+    def setup(
+        self, *, ca: bytes | None = None, host: str = "127.0.0.1", name: str | None = None
+    ) -> Setup:
         """Return the set-up of an agent."""
         name = self.certificate.server_name if name is None else name
-        return Setup("u", f"https://{host}:{self.port}", "token", self.certificate.ca() if ca is None else ca, name)
+        return Setup(
+            "u",
+            f"https://{host}:{self.port}",
+            "token",
+            self.certificate.ca() if ca is None else ca,
+            name,
+        )
 
 
 async def reached(setup: Setup) -> bool:
-    """Whether an agent with this set-up comes as far as the server's answer, that it knows no such call."""
+    """Whether an agent with this set-up comes as far as the server's answer, that it knows no such
+    call."""
 
     def ask() -> grpc.StatusCode:
         with setup.channel() as channel:
@@ -220,10 +272,13 @@ async def own(tmp_path: pathlib.Path) -> AsyncIterator[Served]:
     await served.server.stop(None)
 
 
-async def test_an_agent_knows_the_server_by_its_own_authority_whatever_the_address(own: Served, tmp_path: pathlib.Path) -> None:
+async def test_an_agent_knows_the_server_by_its_own_authority_whatever_the_address(
+    own: Served, tmp_path: pathlib.Path
+) -> None:
     assert own.certificate.server_name == LISTENER_NAME
     assert await reached(own.setup())
-    assert await reached(own.setup(name="", host="localhost"))  # this name is in the certificate too
+    # this name is in the certificate too
+    assert await reached(own.setup(name="", host="localhost"))
     (tmp_path / "other").mkdir()
     assert not await reached(own.setup(ca=Authority.load(tmp_path / "other").certificate(now_ms())))
     assert not await reached(own.setup(name="other.daskgateway"))
@@ -240,16 +295,23 @@ async def test_a_renewal_is_taken_up_by_a_listener_that_runs(tmp_path: pathlib.P
         served.now += 46 * DAY_MS
         assert await reached(early)
         second = served.certificate.shown()
-        assert read(second.certificate).not_valid_before_utc > read(first.certificate).not_valid_before_utc
+        assert (
+            read(second.certificate).not_valid_before_utc
+            > read(first.certificate).not_valid_before_utc
+        )
         shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", served.port))
         assert shown.encode() == second.certificate
     finally:
         await served.server.stop(None)
 
 
-async def test_the_administrators_certificate_is_taken_up_again_when_its_files_change(tmp_path: pathlib.Path) -> None:
+async def test_the_administrators_certificate_is_taken_up_again_when_its_files_change(
+    tmp_path: pathlib.Path,
+) -> None:
     first = write_pair(tmp_path, "localhost")
-    served = Served(tmp_path, tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+    served = Served(
+        tmp_path, tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")
+    )
     await served.server.start()
     try:
         assert served.certificate.server_name == ""
@@ -274,7 +336,17 @@ async def test_nothing_is_answered_in_plain_tcp(own: Served) -> None:
 # What an agent takes
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "127.0.0.1:1", "dns:127.0.0.1:1", "", "HTTPS://127.0.0.1:1", "unix-abstract:x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1",
+        "127.0.0.1:1",
+        "dns:127.0.0.1:1",
+        "",
+        "HTTPS://127.0.0.1:1",
+        "unix-abstract:x",
+    ],
+)
 def test_an_agent_sends_its_token_to_no_address_in_clear_text(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -299,17 +371,22 @@ def test_an_agent_sends_its_token_to_no_address_in_clear_text(
 # The socket
 
 
-async def test_a_socket_in_a_directory_however_deep_is_reached_by_its_owner_alone(tmp_path: pathlib.Path) -> None:
+async def test_a_socket_in_a_directory_however_deep_is_reached_by_its_owner_alone(
+    tmp_path: pathlib.Path,
+) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    (deep / listening.SOCKET_NAME).symlink_to("/etc/passwd")  # what an earlier run, or anybody, left
+    # what an earlier run, or anybody, left
+    (deep / listening.SOCKET_NAME).symlink_to("/etc/passwd")
     directory = os.open(deep, os.O_PATH | os.O_DIRECTORY)
     server = grpc.aio.server()
     try:
         listening.bind_socket(server, directory)
         await server.start()
         assert (deep / listening.SOCKET_NAME).lstat().st_mode & 0o777 == 0o600
-        async with grpc.aio.insecure_channel(f"unix:/proc/self/fd/{directory}/{listening.SOCKET_NAME}") as channel:
+        async with grpc.aio.insecure_channel(
+            f"unix:/proc/self/fd/{directory}/{listening.SOCKET_NAME}"
+        ) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await channel.unary_unary("/no/call")(b"", timeout=5)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -322,17 +399,24 @@ async def test_what_cannot_be_made_way_for_is_told(tmp_path: pathlib.Path) -> No
     (tmp_path / listening.SOCKET_NAME).mkdir()
     directory = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
     server = grpc.aio.server()
-    with pytest.raises(ConfigurationError, match=r"c\.DaskGateway\.state_dir: server\.sock cannot be made there"):
+    with pytest.raises(
+        ConfigurationError, match=r"c\.DaskGateway\.state_dir: server\.sock cannot be made there"
+    ):
         listening.bind_socket(server, directory)
     os.close(directory)
 
 
-def test_a_link_in_the_place_of_a_directory_of_the_edges_is_not_followed(tmp_path: pathlib.Path) -> None:
+def test_a_link_in_the_place_of_a_directory_of_the_edges_is_not_followed(
+    tmp_path: pathlib.Path,
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "edge.token").touch()
     for name in ("edge", "door"):
         (tmp_path / name).symlink_to(tmp_path / "elsewhere")
         room = EdgeRoom(tmp_path, Account(os.geteuid(), os.getegid()), "", "")
-        with pytest.raises(ConfigurationError, match=r"c\.DaskGateway\.state_dir: .*(Not a directory|symbolic links)"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"c\.DaskGateway\.state_dir: .*(Not a directory|symbolic links)",
+        ):
             room.make()
         (tmp_path / name).unlink()

@@ -61,10 +61,20 @@ def secrets() -> ClusterSecrets:
 
 def public_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
     """Return a key's public half."""
-    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
 
 
-def handshake(tmp_path: pathlib.Path, server: tuple[bytes, bytes], client: tuple[bytes, bytes], ca: bytes, name: str) -> str:
+def handshake(
+    tmp_path: pathlib.Path,
+    server: tuple[bytes, bytes],
+    client: tuple[bytes, bytes],
+    ca: bytes,
+    name: str,
+) -> str:
     """Return the server's words over mutual TLS."""
 
     def context(purpose: ssl.Purpose, pair: tuple[bytes, bytes]) -> ssl.SSLContext:
@@ -77,7 +87,10 @@ def handshake(tmp_path: pathlib.Path, server: tuple[bytes, bytes], client: tuple
         return made
 
     left, right = socket.socketpair()
-    accepting, dialling = context(ssl.Purpose.CLIENT_AUTH, server), context(ssl.Purpose.SERVER_AUTH, client)
+    accepting, dialling = (
+        context(ssl.Purpose.CLIENT_AUTH, server),
+        context(ssl.Purpose.SERVER_AUTH, client),
+    )
 
     def serve() -> None:
         try:
@@ -96,16 +109,24 @@ def handshake(tmp_path: pathlib.Path, server: tuple[bytes, bytes], client: tuple
         thread.join()
 
 
-def test_a_signed_client_reaches_its_scheduler_and_checks_its_name(secrets: ClusterSecrets, tmp_path: pathlib.Path) -> None:
+def test_a_signed_client_reaches_its_scheduler_and_checks_its_name(
+    secrets: ClusterSecrets, tmp_path: pathlib.Path
+) -> None:
     import time
 
     key = ec.generate_private_key(ec.SECP256R1())
-    signed, expires_at = certificates.sign_client(secrets, public_pem(key), user="alice", now=int(time.time() * 1000), ttl_s=600)
+    signed, expires_at = certificates.sign_client(
+        secrets, public_pem(key), user="alice", now=int(time.time() * 1000), ttl_s=600
+    )
     assert expires_at > time.time() * 1000
-    own = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    own = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     scheduler = (secrets.scheduler_certificate, secrets.scheduler_key)
     client = (signed.encode(), own)
-    assert handshake(tmp_path, scheduler, client, secrets.ca_certificate, server_name(UID)) == "hello"
+    assert (
+        handshake(tmp_path, scheduler, client, secrets.ca_certificate, server_name(UID)) == "hello"
+    )
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(tmp_path, scheduler, client, secrets.ca_certificate, server_name(OTHER))
     worker = (secrets.worker_certificate, secrets.worker_key)
@@ -113,7 +134,10 @@ def test_a_signed_client_reaches_its_scheduler_and_checks_its_name(secrets: Clus
         handshake(tmp_path, worker, client, secrets.ca_certificate, server_name(UID))
 
 
-@pytest.mark.parametrize("text", ["", "junk", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "x" * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "junk", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "x" * 20_000],
+)
 def test_what_is_no_key_is_told_so(secrets: ClusterSecrets, text: str) -> None:
     with pytest.raises(ValueError, match="must"):
         certificates.sign_client(secrets, text, user="alice", now=NOW, ttl_s=600)
@@ -158,7 +182,10 @@ def test_a_ticket_is_good_for_its_cluster_and_its_time_only() -> None:
     assert good_ticket(ticket[:-2] + "AA", UID, keys, NOW) is None
 
 
-@pytest.mark.parametrize("contents", [b'{"c":"x","u":"y","e":1e999}', b'{"c":"x","u":"y","e":NaN}', b"[" * 700, b'"x"', b"{}"])
+@pytest.mark.parametrize(
+    "contents",
+    [b'{"c":"x","u":"y","e":1e999}', b'{"c":"x","u":"y","e":NaN}', b"[" * 700, b'"x"', b"{}"],
+)
 def test_what_is_no_ticket_inside_is_none(contents: bytes) -> None:
     text = base64.urlsafe_b64encode(contents).rstrip(b"=").decode() + ".AAAA"
     assert good_ticket(text, UID, [TicketSigner(b"s" * 32).public_key], NOW) is None
@@ -169,7 +196,9 @@ def test_digits_are_a_number(text: str, number: int) -> None:
     assert decimal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1_0", "²", "٣", "９", "1.0", "9" * 19, "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", " 1", "1_0", "²", "٣", "９", "1.0", "9" * 19, "9" * 5000]
+)
 def test_what_is_not_digits_alone_is_no_number(text: str) -> None:
     assert decimal(text) is None
     assert parse_address(f"host:{text}") is None
@@ -196,9 +225,17 @@ def test_a_session_is_good_for_its_cluster_and_its_time_only() -> None:
     assert sessions.grant(cookie, UID) is None
 
 
-@pytest.mark.parametrize(("holds_until", "expires_at"), [(0, NOW + 60_000), (NOW + 5, NOW + 5), (NOW + 10**9, NOW + 60_000)])
+@pytest.mark.parametrize(
+    ("holds_until", "expires_at"),
+    [(0, NOW + 60_000), (NOW + 5, NOW + 5), (NOW + 10**9, NOW + 60_000)],
+)
 def test_a_session_lasts_no_longer_than_what_it_rests_on(holds_until: int, expires_at: int) -> None:
-    assert Sessions(b"k" * 32, 60, lambda: NOW).begin(Ticket(UID, "alice", 0, holds_until=holds_until)).expires_at == expires_at
+    assert (
+        Sessions(b"k" * 32, 60, lambda: NOW)
+        .begin(Ticket(UID, "alice", 0, holds_until=holds_until))
+        .expires_at
+        == expires_at
+    )
 
 
 def test_what_was_signed_for_something_else_is_no_session() -> None:
@@ -207,15 +244,24 @@ def test_what_was_signed_for_something_else_is_no_session() -> None:
 
     sessions = Sessions(b"k" * 32, 60, lambda: NOW)
     body = json.dumps([UID, "alice", NOW + 1000, "id", "", "", False]).encode()
-    text = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (body, hmac.digest(b"k" * 32, body, "sha256"))]
+    text = [
+        base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+        for part in (body, hmac.digest(b"k" * 32, body, "sha256"))
+    ]
     assert sessions.grant(".".join(text), UID) is None
 
 
 async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
     real = password.check_password
-    monkeypatch.setattr(password, "check_password", lambda text, stored: checked.append(stored) or real(text, stored))
-    authenticator = password.PasswordAuthenticator(users={"alice": password.hash_password("right")}, admins={"alice"})
+    monkeypatch.setattr(
+        password,
+        "check_password",
+        lambda text, stored: checked.append(stored) or real(text, stored),
+    )
+    authenticator = password.PasswordAuthenticator(
+        users={"alice": password.hash_password("right")}, admins={"alice"}
+    )
     await authenticator.open()
 
     async def let_in(user: str, text: str) -> bool:
@@ -228,7 +274,8 @@ async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) 
     assert not await let_in("alice", "wrong")
     assert not await let_in("nobody", "right")  # costs a check all the same
     assert not await let_in("Not A Name", "right")
-    for unreadable in ("%%%", "é", "\udcff", "//8="):  # no base64, not ASCII, no text at all, no UTF-8 within
+    # no base64, not ASCII, no text at all, no UTF-8 within
+    for unreadable in ("%%%", "é", "\udcff", "//8="):
         assert await authenticator.authenticate(Credentials("basic", unreadable, "")) is None
     assert len(checked) == 8
     authenticator.users = {"alice": password.hash_password("changed")}
@@ -270,7 +317,9 @@ async def test_nobody_to_let_in_is_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("torn", ["", "\n", "dgw_edge_", "dgw_api_" + "a" * 16 + "_" + "b" * 43])
-async def test_a_torn_file_of_the_edges_token_lets_nobody_in(tmp_path: pathlib.Path, torn: str) -> None:
+async def test_a_torn_file_of_the_edges_token_lets_nobody_in(
+    tmp_path: pathlib.Path, torn: str
+) -> None:
     path = tmp_path / "edge.token"
     path.write_text(torn)
     token = edge_token(path)
@@ -283,7 +332,9 @@ async def test_a_torn_file_of_the_edges_token_lets_nobody_in(tmp_path: pathlib.P
 
 
 @pytest.mark.parametrize("lifetime_s", [3600.0, None, 9 * 365 * 86400.0])
-async def test_a_clusters_certificates_outlive_a_lifetime_that_is_made_longer_later(lifetime_s: float | None) -> None:
+async def test_a_clusters_certificates_outlive_a_lifetime_that_is_made_longer_later(
+    lifetime_s: float | None,
+) -> None:
     """An update may turn an hour into years, and the certificates were made at the beginning."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -301,7 +352,9 @@ async def test_a_clusters_certificates_outlive_a_lifetime_that_is_made_longer_la
 
 
 @pytest.mark.parametrize("name", ["", "Alice", "al/ice", "\udcff", "a" * 64])
-async def test_an_authenticator_lets_in_only_who_can_be_named(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_authenticator_lets_in_only_who_can_be_named(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     class Careless(Authenticator):
         schemes = ("basic",)
 

@@ -45,7 +45,9 @@ class Sleep:
 
 @pytest.fixture
 async def desk() -> AsyncIterator[SignInDesk]:
-    authenticator = PasswordAuthenticator(users={"alice": hash_password("wonderland"), "bob": hash_password("builder")})
+    authenticator = PasswordAuthenticator(
+        users={"alice": hash_password("wonderland"), "bob": hash_password("builder")}
+    )
     await authenticator.open()
     yield SignInDesk(authenticator, Clock(), Sleep())
     await authenticator.close()
@@ -58,7 +60,9 @@ def basic(user: str, secret: str, peer: str = HERE) -> Credentials:
 
 async def guesses(desk: SignInDesk, count: int, user: str = "", peer: str = HERE) -> list[object]:
     """Guess so often at a time; return what came of it."""
-    tries = [desk.sign_in(basic(user or f"nobody{number}", "guess", peer)) for number in range(count)]
+    tries = [
+        desk.sign_in(basic(user or f"nobody{number}", "guess", peer)) for number in range(count)
+    ]
     return list(await asyncio.gather(*tries, return_exceptions=True))
 
 
@@ -71,13 +75,17 @@ async def crowd(desk: SignInDesk, addresses: int, user: str) -> list[object]:
     """Guess from so many addresses, ten times each."""
     return [
         one
-        for found in await asyncio.gather(*(guesses(desk, 10, user, f"10.0.{n // 250}.{n % 250}") for n in range(addresses)))
+        for found in await asyncio.gather(
+            *(guesses(desk, 10, user, f"10.0.{n // 250}.{n % 250}") for n in range(addresses))
+        )
         for one in found
     ]
 
 
 @pytest.mark.parametrize("guessed", ["", "alice", "bob"])
-async def test_however_many_addresses_guess_who_signed_in_before_waits_for_none_of_them(desk: SignInDesk, guessed: str) -> None:
+async def test_however_many_addresses_guess_who_signed_in_before_waits_for_none_of_them(
+    desk: SignInDesk, guessed: str
+) -> None:
     assert await desk.sign_in(basic("alice", "wonderland")) is not None
     authenticator = desk._authenticator
     assert isinstance(authenticator, PasswordAuthenticator)
@@ -92,7 +100,9 @@ async def test_however_many_addresses_guess_who_signed_in_before_waits_for_none_
 
 
 @pytest.mark.parametrize("guessed", ["", "alice", "bob"])
-async def test_somebody_new_waits_for_one_guess_of_each_address_and_not_for_all_they_make(desk: SignInDesk, guessed: str) -> None:
+async def test_somebody_new_waits_for_one_guess_of_each_address_and_not_for_all_they_make(
+    desk: SignInDesk, guessed: str
+) -> None:
     authenticator = desk._authenticator
     checked = Checked(authenticator)
     guessing = asyncio.ensure_future(crowd(desk, 30, guessed))
@@ -120,12 +130,16 @@ class Checked:
         """Answer."""
         self.count += 1
         await asyncio.sleep(0.001)
-        return Principal("alice") if credentials.value == basic("alice", "wonderland").value else None
+        return (
+            Principal("alice") if credentials.value == basic("alice", "wonderland").value else None
+        )
 
 
 @pytest.mark.parametrize("guessed", ["", "bob"])
 @pytest.mark.parametrize("peer", [HERE, THERE])
-async def test_seventy_wrong_passwords_at_a_time_keep_nobody_from_signing_in(desk: SignInDesk, guessed: str, peer: str) -> None:
+async def test_seventy_wrong_passwords_at_a_time_keep_nobody_from_signing_in(
+    desk: SignInDesk, guessed: str, peer: str
+) -> None:
     guessing = asyncio.ensure_future(guesses(desk, 70, guessed, peer))
     await asyncio.sleep(0)
     async with asyncio.timeout(30):
@@ -159,7 +173,9 @@ async def test_where_many_have_failed_refusals_come_late_and_right_passwords_do_
     desk: SignInDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check = password.check_password
-    monkeypatch.setattr(password, "check_password", lambda text, stored: text != "guess" and check(text, stored))
+    monkeypatch.setattr(
+        password, "check_password", lambda text, stored: text != "guess" and check(text, stored)
+    )
     sleep = desk._sleep
     assert isinstance(sleep, Sleep)
     for _ in range(4):
@@ -173,7 +189,9 @@ async def test_where_many_have_failed_refusals_come_late_and_right_passwords_do_
     assert sleep.slept == []
 
 
-async def test_of_one_address_so_many_refusals_come_late_at_a_time(desk: SignInDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_one_address_so_many_refusals_come_late_at_a_time(
+    desk: SignInDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(password, "check_password", lambda *_: False)
     monkeypatch.setattr(sign_in, "LATE", 10)
     for number in range(ADDRESS.free + 1):
@@ -181,7 +199,9 @@ async def test_of_one_address_so_many_refusals_come_late_at_a_time(desk: SignInD
     sleep = desk._sleep
     assert isinstance(sleep, Sleep)
     sleep.awake.clear()
-    late = [asyncio.ensure_future(desk.sign_in(basic(f"n{number}", "guess"))) for number in range(10)]
+    late = [
+        asyncio.ensure_future(desk.sign_in(basic(f"n{number}", "guess"))) for number in range(10)
+    ]
     await comes(lambda: len(sleep.slept) == 10)
     with pytest.raises(SignInsSlowed):
         await desk.sign_in(basic("another", "guess"))
@@ -191,7 +211,9 @@ async def test_of_one_address_so_many_refusals_come_late_at_a_time(desk: SignInD
     assert not desk._late
 
 
-async def test_who_signed_in_from_an_address_before_waits_for_none_of_the_strangers_there(desk: SignInDesk) -> None:
+async def test_who_signed_in_from_an_address_before_waits_for_none_of_the_strangers_there(
+    desk: SignInDesk,
+) -> None:
     assert await desk.sign_in(basic("alice", "wonderland")) is not None
     authenticator = desk._authenticator
     assert isinstance(authenticator, PasswordAuthenticator)
@@ -209,7 +231,9 @@ async def test_one_name_at_one_address_waits_in_small_numbers(desk: SignInDesk) 
 
 
 async def test_a_cancelled_sign_in_leaves_no_place_taken(desk: SignInDesk) -> None:
-    tries = [asyncio.ensure_future(desk.sign_in(basic(f"n{number}", "guess"))) for number in range(20)]
+    tries = [
+        asyncio.ensure_future(desk.sign_in(basic(f"n{number}", "guess"))) for number in range(20)
+    ]
     await asyncio.sleep(0)
     for one in tries[::2]:
         one.cancel()
@@ -233,5 +257,7 @@ async def test_any_authenticator_is_asked_about_so_many_at_a_time() -> None:
 
     counting = Counting()
     desk = SignInDesk(counting)
-    found = await asyncio.gather(*(desk.sign_in(Credentials("negotiate", f"{n}", f"10.0.0.{n}")) for n in range(50)))
+    found = await asyncio.gather(
+        *(desk.sign_in(Credentials("negotiate", f"{n}", f"10.0.0.{n}")) for n in range(50))
+    )
     assert (len(found), counting.most) == (50, 3)

@@ -17,7 +17,9 @@ from gateway.server.store.sqlite import reserve
 from gateway.server.store.sqlite.store import SqliteStore
 
 MIB = 2**20
-CLUSTERS = [Cluster(f"c{number:020d}", "alice", f"name-{number}", Spec("local")) for number in range(50)]
+CLUSTERS = [
+    Cluster(f"c{number:020d}", "alice", f"name-{number}", Spec("local")) for number in range(50)
+]
 
 
 @pytest.fixture
@@ -96,7 +98,10 @@ async def test_the_space_is_held_and_made_up_for_when_it_was_used(tmp_path: path
     assert await store.spare_bytes() == 0
     await store.reserve()
     assert 12 * MIB <= await store.spare_bytes() < 20 * MIB
-    blocks = {suffix: (tmp_path / f"gateway.db{suffix}").stat().st_blocks * 512 for suffix in ("", "-wal", "-shm")}
+    blocks = {
+        suffix: (tmp_path / f"gateway.db{suffix}").stat().st_blocks * 512
+        for suffix in ("", "-wal", "-shm")
+    }
     assert blocks[""] >= 10 * MIB  # some of it is in the log still
     assert blocks["-wal"] >= 4 * MIB
     assert blocks["-shm"] >= reserve.INDEX_BYTES

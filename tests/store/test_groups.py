@@ -1,4 +1,5 @@
-"""Whatever functions run as one group, SQLite answers and holds what a store that runs them one by one would."""
+"""Whatever functions run as one group, SQLite answers and holds what a store that runs them one by
+one would."""
 
 from __future__ import annotations
 
@@ -20,13 +21,17 @@ from gateway.server.store.sqlite.store import SqliteStore
 from tests.store.test_sqlite_writer import in_one_group
 
 GROUPS = 24
-CLUSTERS = [Cluster(f"c{number:020d}", "alice", f"name-{number % 2}", Spec("local")) for number in range(GROUPS // 3 + 4)]
+CLUSTERS = [
+    Cluster(f"c{number:020d}", "alice", f"name-{number % 2}", Spec("local"))
+    for number in range(GROUPS // 3 + 4)
+]
 Op = tuple[Any, ...]  # what to do, and with what
 
 
 @dataclass
 class Doing:
-    """Does what is drawn in transactions of one store. A uid that was ever purged is not used again, as in life."""
+    """Does what is drawn in transactions of one store. A uid that was ever purged is not used
+    again, as in life."""
 
     gone: set[str] = field(default_factory=set)
 
@@ -50,7 +55,9 @@ class Doing:
     def fill(self, tx: Tx, number: int, numbers: Sequence[int], at: int) -> None:
         uid = CLUSTERS[number].uid
         if tx.cluster(uid) is not None:
-            tx.put_workers([Worker(uid, f"w-{n}", "default", created_at=at + n % 2) for n in numbers])
+            tx.put_workers(
+                [Worker(uid, f"w-{n}", "default", created_at=at + n % 2) for n in numbers]
+            )
 
     def empty(self, tx: Tx, number: int, numbers: Sequence[int]) -> None:
         tx.delete_workers(CLUSTERS[number].uid, [f"w-{n}" for n in numbers])
@@ -87,7 +94,14 @@ class Doing:
         uid, name = CLUSTERS[number].uid, CLUSTERS[number].cluster_id
         named = tx.cluster_named("alice", name)
         living = tx.count_living(), tx.count_living("alice"), tx.count_living("bob")
-        return tx.cluster(uid), named and named.created_revision, living, tx.secrets(uid), tx.events(uid), tx.meta(f"key-{number}")
+        return (
+            tx.cluster(uid),
+            named and named.created_revision,
+            living,
+            tx.secrets(uid),
+            tx.events(uid),
+            tx.meta(f"key-{number}"),
+        )
 
     def tokens(self, tx: Tx, number: int) -> object:
         return tx.token(str(number)), tx.tokens("alice", limit=3)
@@ -97,10 +111,25 @@ class Doing:
 
     def everything(self, tx: Tx) -> object:
         numbers = range(len(CLUSTERS))
-        return [[look(tx, number) for look in (self.workers, self.recall, self.look, self.tokens)] for number in numbers]
+        return [
+            [look(tx, number) for look in (self.workers, self.recall, self.look, self.tokens)]
+            for number in numbers
+        ]
 
 
-WEIGHTS = {"put": 8, "fill": 6, "empty": 3, "tell": 3, "remember": 3, "mint": 2, "note": 1, "purge": 1, "revoke": 1, "forget": 1, "fail": 1}
+WEIGHTS = {
+    "put": 8,
+    "fill": 6,
+    "empty": 3,
+    "tell": 3,
+    "remember": 3,
+    "mint": 2,
+    "note": 1,
+    "purge": 1,
+    "revoke": 1,
+    "forget": 1,
+    "fail": 1,
+}
 WEIGHTS |= {"workers": 3, "recall": 2, "look": 1, "tokens": 1}
 
 
@@ -122,12 +151,18 @@ def draw_op(chance: random.Random, first: int) -> Op:
 
 def draw_group(chance: random.Random, first: int) -> list[list[Op]]:
     """Draw some functions."""
-    return [[draw_op(chance, first) for _ in range(chance.randint(1, 5))] for _ in range(chance.randint(1, 6))]
+    return [
+        [draw_op(chance, first) for _ in range(chance.randint(1, 5))]
+        for _ in range(chance.randint(1, 6))
+    ]
 
 
 async def one_by_one(store: MemoryStore, functions: Sequence[Callable[[Tx], Any]]) -> list[Any]:
     """Run functions each by itself; return what each returned or raised."""
-    return [(await asyncio.gather(store.transact(function), return_exceptions=True))[0] for function in functions]
+    return [
+        (await asyncio.gather(store.transact(function), return_exceptions=True))[0]
+        for function in functions
+    ]
 
 
 def told(results: Sequence[Any]) -> list[Any]:
@@ -141,7 +176,9 @@ def break_down(tx: Tx) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_group_is_what_its_functions_are_one_by_one(seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_group_is_what_its_functions_are_one_by_one(
+    seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if seed % 2:
         monkeypatch.setattr(mirror, "KEPT_WORKERS", 3)  # so that the writer has to read much again
     chance = random.Random(seed)
@@ -152,10 +189,18 @@ async def test_a_group_is_what_its_functions_are_one_by_one(seed: int, tmp_path:
         group = draw_group(chance, first // 3)  # those that were purged are left behind
         if chance.random() < 0.2:
             lost = [Doing(set(doings[0].gone)).function(ops) for ops in group]
-            assert all(isinstance(result, StoreUnreachable) for result in await in_one_group(sqlite, *lost, break_down))
+            assert all(
+                isinstance(result, StoreUnreachable)
+                for result in await in_one_group(sqlite, *lost, break_down)
+            )
         got = await in_one_group(sqlite, *[doings[0].function(ops) for ops in group])
-        assert told(got) == told(await one_by_one(memory, [doings[1].function(ops) for ops in group])), group
+        assert told(got) == told(
+            await one_by_one(memory, [doings[1].function(ops) for ops in group])
+        ), group
         assert await sqlite.read(Doing().everything) == await memory.read(Doing().everything), group
-        assert (list(sqlite.view.clusters()), sqlite.view.revision) == (list(memory.view.clusters()), memory.view.revision)
+        assert (list(sqlite.view.clusters()), sqlite.view.revision) == (
+            list(memory.view.clusters()),
+            memory.view.revision,
+        )
     assert await sqlite.transact(Doing().everything) == await memory.transact(Doing().everything)
     await sqlite.close()

@@ -1,4 +1,5 @@
-"""What clusters and users leave behind in the database is bounded: the newest of it is kept, whoever else is there."""
+"""What clusters and users leave behind in the database is bounded: the newest of it is kept,
+whoever else is there."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from gateway.server.store.sqlite.counts import MAX_KNOWN, RowCounts
 from gateway.server.store.sqlite.store import SqliteStore
 from tests.store.test_stores import a_cluster
 
-LITTLE = Keeping(events_per_cluster=100, events_per_ended=20, events_per_user=300, effects_per_user=100)
+LITTLE = Keeping(
+    events_per_cluster=100, events_per_ended=20, events_per_user=300, effects_per_user=100
+)
 
 
 @pytest.fixture
@@ -30,15 +33,26 @@ async def counted(store: SqliteStore, uid: str) -> int:
     return len(await store.read(lambda tx: tx.events(uid, limit=10_000)))
 
 
-async def test_events_of_a_cluster_and_of_all_clusters_of_a_user_are_bounded(store: SqliteStore) -> None:
+async def test_events_of_a_cluster_and_of_all_clusters_of_a_user_are_bounded(
+    store: SqliteStore,
+) -> None:
     others = a_cluster(99, "other", "bob")
-    await store.transact(lambda tx: (tx.put_cluster(others), tx.add_events([Event(others.uid, 1, "R", str(n)) for n in range(90)])))
+    await store.transact(
+        lambda tx: (
+            tx.put_cluster(others),
+            tx.add_events([Event(others.uid, 1, "R", str(n)) for n in range(90)]),
+        )
+    )
     uids = [a_cluster(n).uid for n in range(10)]
     for n in range(10):
         await store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c{n}")))  # type: ignore[misc]
     for number in range(60):
         for uid in uids:
-            await store.transact(lambda tx, u=uid, m=number: tx.add_events([Event(u, m, "R", f"{m} {i}") for i in range(5)]))  # type: ignore[misc]
+            await store.transact(
+                lambda tx, u=uid, m=number: tx.add_events(
+                    [Event(u, m, "R", f"{m} {i}") for i in range(5)]
+                )
+            )  # type: ignore[misc]
     mine = [await counted(store, uid) for uid in uids]
     assert max(mine) <= 150
     assert sum(mine) <= 330
@@ -57,7 +71,9 @@ async def test_bounds_hold_over_restarts(tmp_path: pathlib.Path) -> None:
             tx.put_cluster(tx.cluster(uid) or a_cluster())
             tx.add_events([Event(uid, 1, "R", str(n)) for n in range(10)])
             for n in range(10):
-                tx.remember(Remembered("alice", "CreateCluster", f"{start} {n}", b"digest", uid, start))
+                tx.remember(
+                    Remembered("alice", "CreateCluster", f"{start} {n}", b"digest", uid, start)
+                )
 
         await store.transact(write)
         if start == 39:
@@ -69,12 +85,20 @@ async def test_bounds_hold_over_restarts(tmp_path: pathlib.Path) -> None:
 async def effects(store: SqliteStore, starts: range) -> int:
     """Return how many effects of alice are remembered."""
     return await store.read(
-        lambda tx: sum(tx.remembered("alice", "CreateCluster", f"{start} {n}") is not None for start in starts for n in range(10))
+        lambda tx: sum(
+            tx.remembered("alice", "CreateCluster", f"{start} {n}") is not None
+            for start in starts
+            for n in range(10)
+        )
     )
 
 
-async def test_the_effects_of_a_user_are_bounded_and_those_of_others_stay(store: SqliteStore) -> None:
-    await store.transact(lambda tx: tx.remember(Remembered("bob", "CreateCluster", "first", b"digest", "uid", 0)))
+async def test_the_effects_of_a_user_are_bounded_and_those_of_others_stay(
+    store: SqliteStore,
+) -> None:
+    await store.transact(
+        lambda tx: tx.remember(Remembered("bob", "CreateCluster", "first", b"digest", "uid", 0))
+    )
     for start in range(50):
         for n in range(10):
             effect = Remembered("alice", "CreateCluster", f"{start} {n}", b"digest", "uid", start)
@@ -94,7 +118,9 @@ async def test_an_ended_cluster_keeps_its_last_events_and_no_secrets(store: Sqli
 
     await store.transact(live)
     await store.transact(lambda tx: tx.drop_remains(uid))
-    assert [event.message for _, event in await store.read(lambda tx: tx.events(uid, limit=100))] == [str(n) for n in range(59, 39, -1)]
+    assert [
+        event.message for _, event in await store.read(lambda tx: tx.events(uid, limit=100))
+    ] == [str(n) for n in range(59, 39, -1)]
     assert await store.read(lambda tx: tx.secrets(uid)) is None
 
 

@@ -1,4 +1,5 @@
-"""What is stored is never answered OK once the database's files are not those that were opened, whatever somebody did to them."""
+"""What is stored is never answered OK once the database's files are not those that were opened,
+whatever somebody did to them."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ class Place:
     """A database in use, and a backup that was made of it before its last cluster."""
 
     def __init__(self, directory: pathlib.Path) -> None:
-        self.directory, self.path, self.backup = directory, directory / "gateway.db", directory.parent / "backup.db"
+        self.directory, self.path, self.backup = (
+            directory,
+            directory / "gateway.db",
+            directory.parent / "backup.db",
+        )
         self.store = SqliteStore(self.path)
         self.other: int | None = None
 
@@ -135,7 +140,10 @@ def _write_over(place: Place) -> None:
 
 
 def _other_program_writes(place: Place) -> None:
-    code = f"import sqlite3; raw = sqlite3.connect({str(place.path)!r}); raw.execute('DELETE FROM cluster'); raw.commit(); raw.close()"
+    code = (
+        f"import sqlite3; raw = sqlite3.connect({str(place.path)!r}); raw.execute('DELETE FROM"
+        f" cluster'); raw.commit(); raw.close()"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -177,10 +185,13 @@ async def test_what_is_stored_after_the_files_were_lost_is_refused_and_one_error
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.levelname for record in told] == ["ERROR"]
     assert str(place.path) in told[0].getMessage()
-    assert "start" in told[0].getMessage() or "put" in told[0].getMessage()  # what the administrator is to do
+    # what the administrator is to do
+    assert "start" in told[0].getMessage() or "put" in told[0].getMessage()
 
 
-async def test_a_file_that_is_lost_while_a_commit_is_made_is_noticed_before_its_answer(place: Place) -> None:
+async def test_a_file_that_is_lost_while_a_commit_is_made_is_noticed_before_its_answer(
+    place: Place,
+) -> None:
     def lose(tx: object) -> None:
         place.path.unlink()
 
@@ -207,7 +218,8 @@ async def test_when_the_very_files_are_back_it_goes_on_and_says_so(
 
 
 async def test_a_lost_log_of_changes_takes_nothing_with_it(place: Place) -> None:
-    """Until the server is started again all there is would be in a file that has no name; a kill would lose it."""
+    """Until the server is started again all there is would be in a file that has no name; a kill
+    would lose it."""
     _unlink_log(place)
     with pytest.raises(StoreUnreachable):
         await place.put(3)
@@ -216,8 +228,12 @@ async def test_a_lost_log_of_changes_takes_nothing_with_it(place: Place) -> None
     assert {cluster(number).uid for number in (1, 2, 10)} <= place.stored()
 
 
-@pytest.mark.parametrize("lose", [_replace_by_backup, _copy_over], ids=["moved there", "copied over"])
-async def test_a_backup_that_was_put_there_while_it_ran_is_left_as_it_is(place: Place, lose: Callable[[Place], None]) -> None:
+@pytest.mark.parametrize(
+    "lose", [_replace_by_backup, _copy_over], ids=["moved there", "copied over"]
+)
+async def test_a_backup_that_was_put_there_while_it_ran_is_left_as_it_is(
+    place: Place, lose: Callable[[Place], None]
+) -> None:
     lose(place)
     with pytest.raises(StoreUnreachable):
         await place.put(3)
@@ -235,10 +251,12 @@ async def test_a_backup_moved_there_is_not_mixed_with_the_log_after_a_kill_eithe
     place: Place, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await place.put(3)
-    shutil.copytree(place.directory, tmp_path / "killed", copy_function=os.link)  # the very files, as a kill would leave them
+    # the very files, as a kill would leave them
+    shutil.copytree(place.directory, tmp_path / "killed", copy_function=os.link)
     killed = Place(tmp_path / "killed")
     os.rename(shutil.copy(place.backup, tmp_path / "killed" / "new.db"), killed.path)
-    killed.beside(".lock").unlink()  # which the first server holds; it is another's now, and says the same
+    # which the first server holds; it is another's now, and says the same
+    killed.beside(".lock").unlink()
     shutil.copy(place.beside(".lock"), killed.beside(".lock"))
     await killed.store.open()
     assert [one.uid for one in killed.store.view.clusters()] == [cluster(1).uid]
@@ -255,7 +273,8 @@ async def test_a_lock_that_was_removed_is_taken_again(place: Place) -> None:
 
 
 async def test_a_copy_that_undoes_nothing_is_no_loss(place: Place) -> None:
-    """The log has all that changed since the file was last written: a backup made since then lies below it."""
+    """The log has all that changed since the file was last written: a backup made since then lies
+    below it."""
     await place.put(3)
     raw = sqlite3.connect(place.path)
     with sqlite3.connect(place.backup) as copy:
@@ -267,29 +286,44 @@ async def test_a_copy_that_undoes_nothing_is_no_loss(place: Place) -> None:
     await place.put(5)
     await place.store.close()
     await place.store.open()
-    assert {one.uid for one in place.store.view.clusters()} == {cluster(number).uid for number in (1, 2, 3, 4, 5, 10)}
+    assert {one.uid for one in place.store.view.clusters()} == {
+        cluster(number).uid for number in (1, 2, 3, 4, 5, 10)
+    }
 
 
-async def test_another_program_may_read_and_tidy_up(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Backups read, replication moves the log of changes into the file; neither changes what is stored."""
-    code = f"import sqlite3; raw = sqlite3.connect({str(place.path)!r}); raw.execute('SELECT * FROM cluster').fetchall(); "
+async def test_another_program_may_read_and_tidy_up(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Backups read, replication moves the log of changes into the file; neither changes what is
+    stored."""
+    code = (
+        f"import sqlite3; raw = sqlite3.connect({str(place.path)!r}); raw.execute('SELECT *"
+        f" FROM cluster').fetchall(); "
+    )
     code += "print(raw.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchall()); raw.close()"
     for number in (3, 4):
-        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=True, capture_output=True)
+        await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", code], check=True, capture_output=True
+        )
         os.utime(place.path)
         await place.put(number)
     assert place.stored() == {cluster(number).uid for number in (1, 2, 3, 4, 10)}
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_our_own_tidying_up_is_no_other_program(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    await place.store.transact(lambda tx: tx.put_meta("large", os.urandom(8 * 2**20)))  # more than what is moved into the file at once
+async def test_our_own_tidying_up_is_no_other_program(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    # more than what is moved into the file at once
+    await place.store.transact(lambda tx: tx.put_meta("large", os.urandom(8 * 2**20)))
     for number in range(3, 30):
         await place.put(number)
     assert caplog.records == []
 
 
-async def test_a_full_disk_is_one_error_and_over_when_there_is_room(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_full_disk_is_one_error_and_over_when_there_is_room(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     pages = "PRAGMA max_page_count={}"  # beyond them SQLite answers as when the disk is full
     await place.store.transact(lambda tx: tx._connection.exec_driver_sql(pages.format(1)))  # type: ignore[attr-defined]
@@ -317,7 +351,9 @@ async def test_a_lock_that_another_program_holds_is_unavailable_and_over_when_it
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
-async def test_a_database_that_is_damaged_under_a_transaction_is_the_databases_fault_not_the_callers(place: Place) -> None:
+async def test_a_database_that_is_damaged_under_a_transaction_is_the_databases_fault_not_the_callers(  # noqa: E501
+    place: Place,
+) -> None:
     def damaged(tx: object) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
@@ -325,7 +361,9 @@ async def test_a_database_that_is_damaged_under_a_transaction_is_the_databases_f
         await place.store.transact(damaged)
 
 
-async def test_a_writer_that_cannot_even_undo_goes_on_answering(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_writer_that_cannot_even_undo_goes_on_answering(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sqlalchemy import Connection
 
     def broken(self: Connection) -> None:
@@ -342,7 +380,9 @@ async def test_a_writer_that_cannot_even_undo_goes_on_answering(place: Place, mo
     assert cluster(3).uid in place.stored()
 
 
-async def test_an_idle_servers_lost_file_is_noticed_when_it_looks(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_idle_servers_lost_file_is_noticed_when_it_looks(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     assert await place.store.healthy()
     place.path.unlink()
     assert not await place.store.healthy()
@@ -354,7 +394,9 @@ def test_the_examination_is_not_made_with_every_commit() -> None:
     assert files.EXAMINED_EVERY_S >= 60
 
 
-async def test_a_database_is_used_by_way_of_a_link_and_another_server_is_kept_out(place: Place) -> None:
+async def test_a_database_is_used_by_way_of_a_link_and_another_server_is_kept_out(
+    place: Place,
+) -> None:
     await place.store.close()
     store = SqliteStore(_way(place))
     await store.open()
@@ -373,7 +415,9 @@ def _way_by_directory(place: Place) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("by", [_way, _way_by_directory])
-async def test_a_link_that_leads_elsewhere_meanwhile_is_noticed(place: Place, by: Callable[[Place], pathlib.Path]) -> None:
+async def test_a_link_that_leads_elsewhere_meanwhile_is_noticed(
+    place: Place, by: Callable[[Place], pathlib.Path]
+) -> None:
     await place.store.close()
     way = by(place)
     store = SqliteStore(way)

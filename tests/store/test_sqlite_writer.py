@@ -48,7 +48,9 @@ async def store(tmp_path: pathlib.Path) -> AsyncIterator[SqliteStore]:
     await made.close()
 
 
-async def test_the_writer_and_a_reader_see_the_same_after_every_kind_of_write(store: SqliteStore) -> None:
+async def test_the_writer_and_a_reader_see_the_same_after_every_kind_of_write(
+    store: SqliteStore,
+) -> None:
     def change(tx: Tx) -> list[Worker]:
         tx.put_workers([worker(2), worker(0, connected=True)])
         tx.delete_workers(UID, ["default-1", "never-there"])
@@ -62,7 +64,9 @@ async def test_the_writer_and_a_reader_see_the_same_after_every_kind_of_write(st
         assert await look(lambda tx: tx.count_living()) == 1
 
 
-async def test_a_function_that_fails_leaves_nothing_in_the_writers_memory(store: SqliteStore) -> None:
+async def test_a_function_that_fails_leaves_nothing_in_the_writers_memory(
+    store: SqliteStore,
+) -> None:
     def fail(tx: Tx) -> None:
         tx.put_workers([worker(7)])
         tx.delete_workers(UID, ["default-0"])
@@ -75,7 +79,9 @@ async def test_a_function_that_fails_leaves_nothing_in_the_writers_memory(store:
     assert await store.transact(lambda tx: tx.count_living()) == 1
 
 
-async def test_after_a_commit_that_failed_the_writer_reads_its_file_anew(store: SqliteStore) -> None:
+async def test_after_a_commit_that_failed_the_writer_reads_its_file_anew(
+    store: SqliteStore,
+) -> None:
     def write_then_break(tx: Tx) -> None:
         tx.put_workers([worker(8)])
         tx.put_cluster(replace(CLUSTER, state=State.STOPPED))
@@ -96,7 +102,9 @@ async def test_a_purged_cluster_is_gone_for_the_writer_too(store: SqliteStore) -
         return tx.cluster(UID), tx.workers(UID)
 
     assert await store.transact(purge) == (None, [])
-    assert await store.transact(lambda tx: (tx.cluster(UID), tx.workers(UID), tx.count_living())) == (None, [], 0)
+    assert await store.transact(
+        lambda tx: (tx.cluster(UID), tx.workers(UID), tx.count_living())
+    ) == (None, [], 0)
 
 
 async def in_one_group(store: SqliteStore, *functions: Callable[[Tx], Any]) -> list[Any]:
@@ -121,11 +129,15 @@ async def in_one_group(store: SqliteStore, *functions: Callable[[Tx], Any]) -> l
 
 async def test_in_a_group_a_name_is_that_of_the_first_who_asked(store: SqliteStore) -> None:
     one, other = (replace(CLUSTER, uid=f"c{number:020d}", cluster_id="new") for number in (1, 2))
-    first, second = await in_one_group(store, lambda tx: tx.put_cluster(one), lambda tx: tx.put_cluster(other))
+    first, second = await in_one_group(
+        store, lambda tx: tx.put_cluster(one), lambda tx: tx.put_cluster(other)
+    )
     assert first.uid == one.uid
     assert isinstance(second, Conflict)
     ended, third = await in_one_group(
-        store, lambda tx: tx.put_cluster(replace(first, state=State.STOPPED)), lambda tx: tx.put_cluster(other)
+        store,
+        lambda tx: tx.put_cluster(replace(first, state=State.STOPPED)),
+        lambda tx: tx.put_cluster(other),
     )
     assert (ended.state, third.uid) == (State.STOPPED, other.uid)
     found = await store.read(lambda tx: tx.cluster_named("alice", "new"))
@@ -140,7 +152,9 @@ async def test_a_name_that_a_purge_freed_is_its_heirs(store: SqliteStore) -> Non
         tx.put_cluster(heir)
 
     await store.transact(hand_on)
-    other, late = await in_one_group(store, lambda tx: tx.put_meta("k", b"v"), lambda tx: tx.put_cluster(third))
+    other, late = await in_one_group(
+        store, lambda tx: tx.put_meta("k", b"v"), lambda tx: tx.put_cluster(third)
+    )
     assert other is None
     assert isinstance(late, Conflict)
 
@@ -198,10 +212,17 @@ async def test_what_fails_after_it_reached_the_database_is_undone_alone(store: S
         tx.add_events([Event(UID, 1, "NEVER", "was")])
         raise ValueError("no")
 
-    results = await in_one_group(store, lambda tx: tx.put_workers([worker(7)]), fail, lambda tx: tx.put_workers([worker(9)]))
+    results = await in_one_group(
+        store, lambda tx: tx.put_workers([worker(7)]), fail, lambda tx: tx.put_workers([worker(9)])
+    )
     assert isinstance(results[1], ValueError)
     for look in (store.read, store.transact):
-        assert names(await look(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-9"]
+        assert names(await look(lambda tx: tx.workers(UID))) == [
+            "default-0",
+            "default-1",
+            "default-7",
+            "default-9",
+        ]
         assert await look(lambda tx: tx.token("t")) is None
         assert await look(lambda tx: tx.events(UID)) == []
 
@@ -214,17 +235,28 @@ REFUSED: dict[str, Callable[[Tx], object]] = {
     "worker": lambda tx: tx.put_workers([worker(3), replace(worker(4), name="\udcff")]),
     "worker that was": lambda tx: tx.delete_workers(UID, ["\udcff"]),
     "secret": lambda tx: tx.put_secrets(UID, None),  # type: ignore[arg-type]
-    "effect": lambda tx: tx.remember(Remembered("\udcff", "CreateCluster", "id", b"digest", UID, 10)),
+    "effect": lambda tx: tx.remember(
+        Remembered("\udcff", "CreateCluster", "id", b"digest", UID, 10)
+    ),
 }
 
 
 @pytest.mark.parametrize("refused", REFUSED)
-async def test_what_the_driver_refuses_fails_who_wrote_it_and_no_other(store: SqliteStore, refused: str) -> None:
+async def test_what_the_driver_refuses_fails_who_wrote_it_and_no_other(
+    store: SqliteStore, refused: str
+) -> None:
     write = REFUSED[refused]
-    before, failed, after = await in_one_group(store, lambda tx: tx.put_workers([worker(7)]), write, lambda tx: tx.put_workers([worker(8)]))
+    before, failed, after = await in_one_group(
+        store, lambda tx: tx.put_workers([worker(7)]), write, lambda tx: tx.put_workers([worker(8)])
+    )
     assert isinstance(failed, UnicodeEncodeError | OverflowError | TypeError)
     assert (before, after) == (None, None)
-    assert names(await store.read(lambda tx: tx.workers(UID))) == ["default-0", "default-1", "default-7", "default-8"]
+    assert names(await store.read(lambda tx: tx.workers(UID))) == [
+        "default-0",
+        "default-1",
+        "default-7",
+        "default-8",
+    ]
 
 
 async def test_what_is_lost_on_the_way_to_the_database_fails_the_group_and_is_not_written_twice(
@@ -255,16 +287,20 @@ async def test_a_worker_deleted_and_put_again_has_its_new_age(store: SqliteStore
         assert names(await look(lambda tx: tx.workers(UID))) == ["default-1", "default-0"]
 
 
-async def test_a_cluster_put_as_if_it_were_new_keeps_its_workers(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cluster_put_as_if_it_were_new_keeps_its_workers(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mirror, "KEPT_WORKERS", 0)
-    await store.transact(lambda tx: tx.workers("c" + "b" * 20))  # so that the writer forgets those of the other
+    # so that the writer forgets those of the other
+    await store.transact(lambda tx: tx.workers("c" + "b" * 20))
     await store.transact(lambda tx: tx.put_cluster(CLUSTER))
     assert names(await store.transact(lambda tx: tx.workers(UID))) == ["default-0", "default-1"]
 
 
 async def test_a_reader_says_when_the_database_does_not_answer(store: SqliteStore) -> None:
     def fail(tx: Tx) -> None:
-        raise sqlite3.OperationalError("disk I/O error")  # as the driver does where no SQLAlchemy is between
+        # as the driver does where no SQLAlchemy is between
+        raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(StoreUnreachable, match="disk I/O error"):
         await store.read(fail)
@@ -286,7 +322,12 @@ async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> No
         tx.put_secrets(UID, b"sealed")
         tx.add_events([Event(UID, 1, "CAME", "here")])
         named, secrets, events = tx.cluster_named("alice", "new"), tx.secrets(UID), tx.events(UID)
-        return named.uid if named else "", secrets, [event.reason for _, event in events], tx.count_living()
+        return (
+            named.uid if named else "",
+            secrets,
+            [event.reason for _, event in events],
+            tx.count_living(),
+        )
 
     assert await store.transact(write_and_read) == ("c" + "b" * 20, b"sealed", ["CAME"], 2)
 
@@ -299,7 +340,9 @@ async def test_many_rows_are_written_and_deleted_whatever_their_number(store: Sq
     assert await store.read(lambda tx: tx.workers(UID)) == many[:3]
 
 
-async def test_workers_that_the_writer_forgot_within_a_group_are_found(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_workers_that_the_writer_forgot_within_a_group_are_found(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mirror, "KEPT_WORKERS", 2)
     other = replace(CLUSTER, uid="c" + "b" * 20, cluster_id="other")
 
@@ -307,11 +350,15 @@ async def test_workers_that_the_writer_forgot_within_a_group_are_found(store: Sq
         tx.put_cluster(other)
         tx.put_workers([replace(worker(number), uid=other.uid) for number in range(3)])
 
-    *_, found = await in_one_group(store, lambda tx: tx.put_workers([worker(2)]), crowd, lambda tx: tx.workers(UID))
+    *_, found = await in_one_group(
+        store, lambda tx: tx.put_workers([worker(2)]), crowd, lambda tx: tx.workers(UID)
+    )
     assert names(found) == ["default-0", "default-1", "default-2"]
 
 
-async def test_events_are_bounded_though_the_server_restarts_often(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_are_bounded_though_the_server_restarts_often(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "KEPT_EVENTS", 10)
     for _ in range(4):
         store = SqliteStore(tmp_path / "gateway.db")

@@ -34,7 +34,14 @@ from gateway.server.core.model import (
     WorkerGroup,
 )
 from gateway.server.store import feed
-from gateway.server.store.codec import decode, decode_cluster, decode_spec, encode, encode_cluster, encode_spec
+from gateway.server.store.codec import (
+    decode,
+    decode_cluster,
+    decode_spec,
+    encode,
+    encode_cluster,
+    encode_spec,
+)
 from gateway.server.store.contract import Conflict, Interest, StoreError, StoreUnreachable, Tx
 from gateway.server.store.memory import MemoryStore
 from gateway.server.store.sqlite import tx as sql
@@ -43,7 +50,9 @@ from gateway.server.store.sqlite.store import SqliteStore
 Store = SqliteStore | MemoryStore
 
 
-def a_cluster(number: int = 1, cluster_id: str = "etl", owner: str = "alice", **fields: Any) -> Cluster:
+def a_cluster(
+    number: int = 1, cluster_id: str = "etl", owner: str = "alice", **fields: Any
+) -> Cluster:
     """Return a cluster."""
     return Cluster(f"c{number:020d}", owner, cluster_id, Spec("local"), **fields)
 
@@ -51,7 +60,9 @@ def a_cluster(number: int = 1, cluster_id: str = "etl", owner: str = "alice", **
 @pytest.fixture(params=["sqlite", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[Store]:
     """An open store."""
-    made: Store = SqliteStore(tmp_path / "gateway.db") if request.param == "sqlite" else MemoryStore()
+    made: Store = (
+        SqliteStore(tmp_path / "gateway.db") if request.param == "sqlite" else MemoryStore()
+    )
     await made.open()
     yield made
     await made.close()
@@ -85,8 +96,12 @@ async def test_one_failure_in_a_group_harms_no_other(store: Store) -> None:
         tx.put_cluster(a_cluster(99, "bad"))
         raise KeyError("no")
 
-    jobs = [store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c-{n}"))) for n in range(20)]  # type: ignore[misc]
-    results = await asyncio.gather(*jobs[:10], store.transact(fail), *jobs[10:], return_exceptions=True)
+    jobs = [
+        store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c-{n}"))) for n in range(20)
+    ]  # type: ignore[misc]
+    results = await asyncio.gather(
+        *jobs[:10], store.transact(fail), *jobs[10:], return_exceptions=True
+    )
     good = [result for result in results if isinstance(result, Cluster)]
     assert len(good) == 20
     assert len({cluster.revision for cluster in good}) == 20
@@ -107,19 +122,27 @@ async def test_a_name_is_that_of_one_living_cluster(store: Store) -> None:
 async def test_workers_come_and_go(store: Store) -> None:
     workers = [Worker(a_cluster().uid, f"default-{n}", "default", created_at=n) for n in range(5)]
     await store.transact(lambda tx: tx.put_workers(workers))
-    await store.transact(lambda tx: tx.put_workers([replace(workers[2], launching=Launching.RUNNING)]))
+    await store.transact(
+        lambda tx: tx.put_workers([replace(workers[2], launching=Launching.RUNNING)])
+    )
     await store.transact(lambda tx: tx.delete_workers(workers[0].uid, ["default-0", "default-9"]))
     found = await store.read(lambda tx: tx.workers(workers[0].uid))
     assert [worker.name for worker in found] == ["default-1", "default-2", "default-3", "default-4"]
     assert found[1].launching is Launching.RUNNING
 
 
-async def test_events_are_paged_newest_first_and_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_are_paged_newest_first_and_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "KEPT_EVENTS", 100)
     monkeypatch.setattr("gateway.server.store.memory.KEPT_EVENTS", 100)
     uid = a_cluster().uid
     for start in range(0, 300, 50):
-        await store.transact(lambda tx, s=start: tx.add_events([Event(uid, n, "R", str(n)) for n in range(s, s + 50)]))  # type: ignore[misc]
+        await store.transact(
+            lambda tx, s=start: tx.add_events(
+                [Event(uid, n, "R", str(n)) for n in range(s, s + 50)]
+            )
+        )  # type: ignore[misc]
     first = await store.read(lambda tx: tx.events(uid, limit=3))
     assert [event.message for _, event in first] == ["299", "298", "297"]
     second = await store.read(lambda tx: tx.events(uid, before_sequence=first[-1][0], limit=1000))
@@ -127,12 +150,21 @@ async def test_events_are_paged_newest_first_and_bounded(store: Store, monkeypat
     assert len(second) == 97
 
 
-async def test_what_is_good_for_one_use_is_used_once_and_forgotten_when_it_has_expired(store: Store) -> None:
+async def test_what_is_good_for_one_use_is_used_once_and_forgotten_when_it_has_expired(
+    store: Store,
+) -> None:
     async def spend(name: str, user: str, expires_at: int, now: int = 0) -> bool:
         return await store.transact(lambda tx: tx.spend(name, user, expires_at, now))
 
     assert [
-        await spend(*one) for one in (("a", "alice", 10), ("a", "alice", 10), ("a", "bob", 99), ("b", "alice", 20), ("c", "bob", 10))
+        await spend(*one)
+        for one in (
+            ("a", "alice", 10),
+            ("a", "alice", 10),
+            ("a", "bob", 99),
+            ("b", "alice", 20),
+            ("c", "bob", 10),
+        )
     ] == [
         True,
         False,
@@ -141,12 +173,16 @@ async def test_what_is_good_for_one_use_is_used_once_and_forgotten_when_it_has_e
         True,
     ]
     assert await store.read(lambda tx: tx.spent(["a", "b", "x"])) == {"a", "b"}
-    assert await store.read(lambda tx: (tx.count_spent("alice"), tx.count_spent("bob"), tx.count_spent("carol"))) == (2, 1, 0)
+    assert await store.read(
+        lambda tx: (tx.count_spent("alice"), tx.count_spent("bob"), tx.count_spent("carol"))
+    ) == (2, 1, 0)
     assert await spend("d", "alice", 30, now=10)  # and what of hers has expired is forgotten
     assert await store.read(lambda tx: tx.spent(["a", "b", "c", "d"])) == {"b", "c", "d"}
     assert await store.transact(lambda tx: tx.forget(21)) == 2
     assert await store.read(lambda tx: tx.spent(["a", "b", "c", "d"])) == {"d"}
-    assert await store.transact(lambda tx: (tx.spend("e", "alice", 40, 0), tx.spend("e", "alice", 40, 0))) == (True, False)
+    assert await store.transact(
+        lambda tx: (tx.spend("e", "alice", 40, 0), tx.spend("e", "alice", 40, 0))
+    ) == (True, False)
 
 
 async def test_effects_and_tokens_are_remembered_and_forgotten(store: Store) -> None:
@@ -163,7 +199,9 @@ async def test_effects_and_tokens_are_remembered_and_forgotten(store: Store) -> 
     assert await store.read(lambda tx: tx.token("t3")) == tokens[3]
     page = await store.read(lambda tx: tx.tokens("alice", limit=2))
     assert [token.id for token in page] == ["t5", "t4"]
-    rest = await store.read(lambda tx: tx.tokens("alice", before=(page[-1].created_at, page[-1].id)))
+    rest = await store.read(
+        lambda tx: tx.tokens("alice", before=(page[-1].created_at, page[-1].id))
+    )
     assert [token.id for token in rest] == ["t3", "t2", "t1", "t0"]
     assert await store.transact(lambda tx: tx.forget(3)) == 3
     assert await store.transact(lambda tx: tx.delete_token("t5"))
@@ -214,7 +252,9 @@ async def test_a_purge_leaves_a_tombstone_that_watches_see(store: Store) -> None
     assert [(change.uid, change.cluster) for change in changes] == [(made.uid, None)]
 
 
-async def test_future_and_forgotten_revisions_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_future_and_forgotten_revisions_are_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feed, "MAX_TOMBSTONES", 2)
     monkeypatch.setattr(sql, "MAX_TOMBSTONES", 2)
     first = store.view.revision
@@ -265,15 +305,23 @@ async def test_unusable_files_are_told_in_one_line(tmp_path: pathlib.Path) -> No
         raw.execute("UPDATE meta SET value = CAST('99' AS BLOB) WHERE key = 'schema_version'")
     raw.close()
     junk.write_bytes(b"this is no database" * 100)
-    for path, words in ((newer, "schema version 99"), (junk, "not a database"), (tmp_path / "no" / "where.db", "No such file")):
+    for path, words in (
+        (newer, "schema version 99"),
+        (junk, "not a database"),
+        (tmp_path / "no" / "where.db", "No such file"),
+    ):
         with pytest.raises(StoreError, match=words) as caught:
             await SqliteStore(path).open()
         assert "\n" not in str(caught.value)
 
 
-sizes = st.one_of(st.builds(Count, st.integers(0, 9)), st.builds(Adaptive, st.integers(0, 3), st.integers(3, 9)))
+sizes = st.one_of(
+    st.builds(Count, st.integers(0, 9)), st.builds(Adaptive, st.integers(0, 3), st.integers(3, 9))
+)
 texts = st.text(max_size=8)
-settings = st.dictionaries(texts, st.one_of(texts, st.integers(), st.dictionaries(texts, texts)), max_size=2)
+settings = st.dictionaries(
+    texts, st.one_of(texts, st.integers(), st.dictionaries(texts, texts)), max_size=2
+)
 clusters = st.builds(
     Cluster,
     uid=texts,
@@ -285,15 +333,25 @@ clusters = st.builds(
         options=st.dictionaries(texts, st.one_of(texts, st.integers(), st.booleans())),
         settings=settings,
         groups=st.dictionaries(
-            texts, st.builds(WorkerGroup, sizes, settings=settings, resources=st.builds(Resources, st.floats(0, 9), st.integers(0, 9)))
+            texts,
+            st.builds(
+                WorkerGroup,
+                sizes,
+                settings=settings,
+                resources=st.builds(Resources, st.floats(0, 9), st.integers(0, 9)),
+            ),
         ),
         lifecycle=st.builds(Lifecycle, st.none() | st.floats(0, 9)),
     ),
     state=st.sampled_from(State),
     stop=st.none() | st.builds(StopWish, st.sampled_from(State), texts, texts, st.integers()),
-    scheduler=st.builds(Scheduler, st.none() | st.sampled_from(Launching), versions=st.dictionaries(texts, texts)),
+    scheduler=st.builds(
+        Scheduler, st.none() | st.sampled_from(Launching), versions=st.dictionaries(texts, texts)
+    ),
     groups=st.dictionaries(texts, st.builds(GroupStatus, st.integers())),
-    conditions=st.lists(st.builds(Condition, texts, st.booleans(), texts, texts, st.integers())).map(tuple),
+    conditions=st.lists(
+        st.builds(Condition, texts, st.booleans(), texts, texts, st.integers())
+    ).map(tuple),
 )
 
 
@@ -305,7 +363,9 @@ def test_what_is_encoded_is_decoded_the_same(cluster: Cluster) -> None:
 
 def test_settings_that_groups_share_with_their_cluster_are_written_and_kept_once() -> None:
     settings = {"environment": {"A": "x" * 1000}}
-    groups = {name: WorkerGroup(settings=dict(settings)) for name in ("default", "gpu")} | {"own": WorkerGroup(settings={"a": 1})}
+    groups = {name: WorkerGroup(settings=dict(settings)) for name in ("default", "gpu")} | {
+        "own": WorkerGroup(settings={"a": 1})
+    }
     written = encode_spec(Spec("local", settings=settings, groups=groups))
     assert written.count("x" * 1000) == 1
     found = decode_spec(written)

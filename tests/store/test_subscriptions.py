@@ -15,10 +15,19 @@ from gateway.server.store.feed import Feed
 
 def a_cluster(number: int, owner: str = "alice", name: str = "", revision: int = 0) -> Cluster:
     uid = f"c{number:020}"
-    return Cluster(uid, owner, name or f"n{number}", Spec("noop"), revision=revision or number, created_revision=number)
+    return Cluster(
+        uid,
+        owner,
+        name or f"n{number}",
+        Spec("noop"),
+        revision=revision or number,
+        created_revision=number,
+    )
 
 
-def a_feed(clusters: Iterable[Cluster], tombstones: Iterable[Tombstone] = (), revision: int = 100) -> Feed:
+def a_feed(
+    clusters: Iterable[Cluster], tombstones: Iterable[Tombstone] = (), revision: int = 100
+) -> Feed:
     feed = Feed()
     feed.load(clusters, tombstones, revision, 0)
     return feed
@@ -53,7 +62,10 @@ async def test_who_asked_is_told_once_and_nobody_else(interest: Interest, wanted
 
 @pytest.mark.parametrize(("interest", "wanted"), INTERESTS)
 async def test_who_comes_back_is_told_what_changed_since(interest: Interest, wanted: bool) -> None:
-    buried = [Tombstone(f"c{number:020}", "alice", "n1" if number == 51 else "m", number) for number in (50, 51, 52)]
+    buried = [
+        Tombstone(f"c{number:020}", "alice", "n1" if number == 51 else "m", number)
+        for number in (50, 51, 52)
+    ]
     feed = a_feed([a_cluster(1, revision=60), a_cluster(2, "bob", revision=10)], buried)
     changes, _ = await feed.subscribe(interest, start_revision=50).next(0)
     named = bool(interest.names) and interest.owner != "bob" and ("alice", "n1") in interest.names
@@ -64,7 +76,12 @@ async def test_who_comes_back_is_told_what_changed_since(interest: Interest, wan
 
 def test_what_a_name_was_given_to_before_is_found_and_the_newest_is_it() -> None:
     feed = a_feed([a_cluster(1, name="etl"), a_cluster(3, name="etl"), a_cluster(2, name="etl")])
-    assert [cluster.created_revision for cluster in feed.matching(Interest(uids=frozenset(), names=frozenset({("alice", "etl")})))] == [
+    assert [
+        cluster.created_revision
+        for cluster in feed.matching(
+            Interest(uids=frozenset(), names=frozenset({("alice", "etl")}))
+        )
+    ] == [
         3,
         2,
         1,
@@ -95,8 +112,11 @@ async def test_a_closed_subscription_wakes_its_reader_and_hears_nothing_more() -
 
 
 def test_a_change_asks_nobody_whom_it_does_not_concern() -> None:
-    """The price of a change does not grow with the watches of others, nor that of opening one with the clusters of others."""
-    feed = a_feed([a_cluster(number, f"user{number % 100}") for number in range(1, 10_001)], revision=20_000)
+    """The price of a change does not grow with the watches of others, nor that of opening one with
+    the clusters of others."""
+    feed = a_feed(
+        [a_cluster(number, f"user{number % 100}") for number in range(1, 10_001)], revision=20_000
+    )
     for number in range(2, 5_002):
         feed.subscribe(Interest(uids=frozenset({f"c{number:020}"})))
     with mock.patch.object(Interest, "wants", autospec=True, side_effect=Interest.wants) as asked:

@@ -1,4 +1,5 @@
-"""Who may import whom, as data. ARCHITECTURE.md shows this very table; `python -m tests.style.law` prints it."""
+"""Who may import whom, as data. ARCHITECTURE.md shows this very table; `python -m tests.style.law`
+prints it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rule:
-    """What the modules of one place may import: of ours by prefix, and of others' by package; the standard library but for some."""
+    """What the modules of one place may import: of ours by prefix, and of others' by package; the
+    standard library but for some."""
 
     place: str
     ours: tuple[str, ...] = ()
@@ -15,9 +17,26 @@ class Rule:
     never: tuple[str, ...] = ()  # of the standard library
 
 
-PURE = ("asyncio", "concurrent", "os", "random", "secrets", "signal", "socket", "sqlite3", "ssl", "subprocess", "threading", "time")
+PURE = (
+    "asyncio",
+    "concurrent",
+    "os",
+    "random",
+    "secrets",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+)
 STUBS = "daskgateway"
-CORE, STORE, CONTRACT = "gateway.server.core", "gateway.server.store.contract", "gateway.backends.contract"
+CORE, STORE, CONTRACT = (
+    "gateway.server.core",
+    "gateway.server.store.contract",
+    "gateway.backends.contract",
+)
 SHARES = ("gateway.fair", "gateway.turns")
 EVERYTHING = ("gateway", STUBS)
 
@@ -43,9 +62,24 @@ RULES = (
     Rule(
         "gateway.client",
         ("gateway.printable", "gateway.wire", STUBS),
-        ("IPython", "click", "cryptography", "dask", "distributed", "google", "grpc", "ipywidgets", "rich", "tornado"),
+        (
+            "IPython",
+            "click",
+            "cryptography",
+            "dask",
+            "distributed",
+            "google",
+            "grpc",
+            "ipywidgets",
+            "rich",
+            "tornado",
+        ),
     ),
-    Rule("gateway.client.model", ("gateway.printable", "gateway.wire", STUBS), ("google", "ipywidgets")),
+    Rule(
+        "gateway.client.model",
+        ("gateway.printable", "gateway.wire", STUBS),
+        ("google", "ipywidgets"),
+    ),
     Rule(
         "gateway.proxy",
         (
@@ -58,15 +92,35 @@ RULES = (
             STUBS,
             *SHARES,
         ),
-        ("aiohttp", "cryptography", "google", "grpc", "h2", "hpack", "multidict", "prometheus_client", "traitlets", "uvloop", "yarl"),
+        (
+            "aiohttp",
+            "cryptography",
+            "google",
+            "grpc",
+            "h2",
+            "hpack",
+            "multidict",
+            "prometheus_client",
+            "traitlets",
+            "uvloop",
+            "yarl",
+        ),
     ),
     Rule("gateway.proxy.sockets"),
     Rule("gateway.proxy.door.client_hello", never=PURE),
     Rule("gateway.proxy.relay", ("gateway.networks", "gateway.proxy")),
     Rule("gateway.proxy.http2", ("gateway.proxy", "gateway.wire", "gateway.fair"), ("h2", "hpack")),
     # Plugins
-    Rule("gateway.authenticators", ("gateway.configfile", "gateway.custody", "gateway.wire", CORE), ("traitlets",)),
-    Rule("gateway.backends", ("gateway.files", "gateway.variables", "gateway.wire"), ("aiohttp", "traitlets")),
+    Rule(
+        "gateway.authenticators",
+        ("gateway.configfile", "gateway.custody", "gateway.wire", CORE),
+        ("traitlets",),
+    ),
+    Rule(
+        "gateway.backends",
+        ("gateway.files", "gateway.variables", "gateway.wire"),
+        ("aiohttp", "traitlets"),
+    ),
     Rule("gateway.backends.contract", never=PURE),
     Rule("gateway.backends.as_user"),
     # The server
@@ -74,21 +128,64 @@ RULES = (
     Rule("gateway.server.boot", EVERYTHING, ("grpc", "traitlets")),
     Rule(
         "gateway.server.edge",
-        ("gateway.configfile", "gateway.files", "gateway.networks", "gateway.orders", "gateway.wire", "gateway.server.boot"),
+        (
+            "gateway.configfile",
+            "gateway.files",
+            "gateway.networks",
+            "gateway.orders",
+            "gateway.wire",
+            "gateway.server.boot",
+        ),
     ),
-    Rule("gateway.server.keeping", ("gateway.custody", "gateway.files", CONTRACT, CORE, "gateway.server.boot", "gateway.server.store")),
+    Rule(
+        "gateway.server.keeping",
+        (
+            "gateway.custody",
+            "gateway.files",
+            CONTRACT,
+            CORE,
+            "gateway.server.boot",
+            "gateway.server.store",
+        ),
+    ),
     Rule("gateway.server.core", (CONTRACT, "gateway.variables", "gateway.wire"), never=PURE),
-    Rule("gateway.server.usecases", (CORE, STORE, CONTRACT, "gateway.wire"), never=("socket", "ssl", "sqlite3", "subprocess")),
-    Rule("gateway.server.reconcile", (CORE, STORE, CONTRACT, "gateway.wire"), never=("socket", "ssl", "sqlite3", "subprocess")),
+    Rule(
+        "gateway.server.usecases",
+        (CORE, STORE, CONTRACT, "gateway.wire"),
+        never=("socket", "ssl", "sqlite3", "subprocess"),
+    ),
+    Rule(
+        "gateway.server.reconcile",
+        (CORE, STORE, CONTRACT, "gateway.wire"),
+        never=("socket", "ssl", "sqlite3", "subprocess"),
+    ),
     Rule("gateway.server.store", (CORE,), ("sqlalchemy",), never=("socket", "ssl", "subprocess")),
     Rule(
         "gateway.server.security",
-        ("gateway.authenticators", "gateway.configfile", "gateway.custody", "gateway.files", "gateway.wire", CORE, STORE, *SHARES),
+        (
+            "gateway.authenticators",
+            "gateway.configfile",
+            "gateway.custody",
+            "gateway.files",
+            "gateway.wire",
+            CORE,
+            STORE,
+            *SHARES,
+        ),
         ("cryptography",),
     ),
     Rule(
         "gateway.server.rpc",
-        (CORE, STORE, CONTRACT, "gateway.networks", "gateway.server.usecases", "gateway.wire", STUBS, *SHARES),
+        (
+            CORE,
+            STORE,
+            CONTRACT,
+            "gateway.networks",
+            "gateway.server.usecases",
+            "gateway.wire",
+            STUBS,
+            *SHARES,
+        ),
         ("google", "grpc", "grpc_health", "grpc_interceptor", "grpc_reflection"),
         never=("sqlite3", "subprocess"),
     ),
@@ -101,8 +198,13 @@ def within(module: str, place: str) -> bool:
 
 
 def rule_of(module: str) -> Rule | None:
-    """Return the most exact rule of a module; that of the package `gateway` is for its own file alone."""
-    found = [rule for rule in RULES if module == rule.place or (rule.place != "gateway" and within(module, rule.place))]
+    """Return the most exact rule of a module; that of the package `gateway` is for its own file
+    alone."""
+    found = [
+        rule
+        for rule in RULES
+        if module == rule.place or (rule.place != "gateway" and within(module, rule.place))
+    ]
     return max(found, key=lambda rule: len(rule.place), default=None)
 
 
@@ -110,10 +212,22 @@ def table() -> str:
     """Return the rules as Markdown."""
     lines = ["| place | may import of ours | of others | never |", "|---|---|---|---|"]
     for rule in RULES:
-        ours = "everything" if "gateway" in rule.ours else ", ".join(f"`{name.removeprefix('gateway.')}`" for name in rule.ours)
-        others, never = (", ".join(f"`{name}`" for name in names) for names in (rule.others, rule.never if rule.never != PURE else ()))
-        place = rule.place.removeprefix("gateway.") if rule.place != "gateway" else "gateway/__init__"
-        lines.append(f"| `{place}` | {ours or '–'} | {others or '–'} | {never or ('what touches the world' if rule.never else '–')} |")
+        ours = (
+            "everything"
+            if "gateway" in rule.ours
+            else ", ".join(f"`{name.removeprefix('gateway.')}`" for name in rule.ours)
+        )
+        others, never = (
+            ", ".join(f"`{name}`" for name in names)
+            for names in (rule.others, rule.never if rule.never != PURE else ())
+        )
+        place = (
+            rule.place.removeprefix("gateway.") if rule.place != "gateway" else "gateway/__init__"
+        )
+        lines.append(
+            f"| `{place}` | {ours or '–'} | {others or '–'} |"
+            f" {never or ('what touches the world' if rule.never else '–')} |"
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""The distribution's name is one that PyPI takes, and what it is called is told alike everywhere."""
+"""The distribution's name is one that PyPI takes, and what it is called is told alike
+everywhere."""
 
 from __future__ import annotations
 
@@ -12,13 +13,23 @@ from gateway.wire import DISTRIBUTION
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Distributions of PyPI, seen there on 2026-11-27, that ours could be taken for.
-TAKEN = ("dask-gateway", "dask-gateway-server", "dask-gateway-ctl", "dask-cloudprovider", "dask-jobqueue", "dask-yarn", "dask-kubernetes")
+TAKEN = (
+    "dask-gateway",
+    "dask-gateway-server",
+    "dask-gateway-ctl",
+    "dask-cloudprovider",
+    "dask-jobqueue",
+    "dask-yarn",
+    "dask-kubernetes",
+)
 
 
 def folded(name: str) -> str:
-    """Return a name as PyPI compares it with those that exist: without separators and case, look-alikes as one.
+    """Return a name as PyPI compares it with those that exist: without separators and case,
+    look-alikes as one.
 
-    PyPI's own rule is its database function ultranormalize_name: `.`, `_` and `-` go, `l` and `i` become 1, `o` becomes 0.
+    PyPI's own rule is its database function ultranormalize_name: `.`, `_` and `-` go, `l` and `i`
+    become 1, `o` becomes 0.
     """
     return re.sub("[lLiI]", "1", re.sub("[oO]", "0", re.sub(r"[._-]", "", name))).lower()
 
@@ -37,13 +48,27 @@ def test_the_name_is_not_taken_for_another(taken: str) -> None:
 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [("daskgateway", "dask-gateway"), ("Dask.Gateway", "dask-gateway"), ("dask_gateway_0", "dask-gateway-O"), ("l1I", "111")],
+    [
+        ("daskgateway", "dask-gateway"),
+        ("Dask.Gateway", "dask-gateway"),
+        ("dask_gateway_0", "dask-gateway-O"),
+        ("l1I", "111"),
+    ],
 )
 def test_what_pypi_takes_for_one_name_is_noticed(ours: str, theirs: str) -> None:
     assert folded(ours) == folded(theirs)
 
 
 def test_no_document_installs_a_name_that_is_not_ours() -> None:
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "gateway").rglob("*.py"), *(ROOT / "scripts").glob("*")]
-    wrong = [str(path.relative_to(ROOT)) for path in documents if re.search(r"pip install ['\"]?daskgateway\b", path.read_text())]
+    documents = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "gateway").rglob("*.py"),
+        *(ROOT / "scripts").glob("*"),
+    ]
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in documents
+        if re.search(r"pip install ['\"]?daskgateway\b", path.read_text())
+    ]
     assert wrong == []

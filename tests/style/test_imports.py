@@ -12,13 +12,16 @@ from tests.style import law
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(
+        ".__init__"
+    ): path.read_text()
     for path in sorted((ROOT / "gateway").rglob("*.py"))
 }
 
 
 def imported(text: str) -> set[str]:
-    """Return every module that a source imports, wherever in it; names out of a package with the package."""
+    """Return every module that a source imports, wherever in it; names out of a package with the
+    package."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -38,7 +41,9 @@ def offences(module: str, text: str) -> list[str]:
     for name in sorted(imported(text)):
         top = name.split(".")[0]
         if top in ("gateway", "daskgateway"):
-            allowed = name.startswith("gateway.__version__") or any(law.within(name, place) for place in (rule.place, *rule.ours))
+            allowed = name.startswith("gateway.__version__") or any(
+                law.within(name, place) for place in (rule.place, *rule.ours)
+            )
             if rule.place == "gateway":
                 allowed = law.within(name, "gateway.client")
         elif top in sys.stdlib_module_names:
@@ -93,7 +98,9 @@ def test_the_law_bites(module: str, line: str) -> None:
 
 
 def test_every_rule_has_modules() -> None:
-    assert {rule.place for rule in law.RULES} == {rule.place for module in SOURCES if (rule := law.rule_of(module))}
+    assert {rule.place for rule in law.RULES} == {
+        rule.place for module in SOURCES if (rule := law.rule_of(module))
+    }
 
 
 def test_architecture_shows_the_law() -> None:

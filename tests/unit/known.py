@@ -34,8 +34,24 @@ ACTIVE = Cluster(
     scheduler=Scheduler(Launching.RUNNING, "7", running_at=50, launched_at=40, address="tls://1:1"),
     groups={"default": GroupStatus(desired=1, next_sequence=1)},
 )
-CREATING = replace(ACTIVE, state=State.CREATING, reason="R", message="m", scheduler=Scheduler(Launching.STARTED, "7"))
-WORKER = Worker(UID, "default-0", "default", Launching.RUNNING, "8", created_at=10, since_at=20, connected=True, connected_at=15)
+CREATING = replace(
+    ACTIVE,
+    state=State.CREATING,
+    reason="R",
+    message="m",
+    scheduler=Scheduler(Launching.STARTED, "7"),
+)
+WORKER = Worker(
+    UID,
+    "default-0",
+    "default",
+    Launching.RUNNING,
+    "8",
+    created_at=10,
+    since_at=20,
+    connected=True,
+    connected_at=15,
+)
 
 
 def launched(launching: Launching | None, cluster: Cluster = ACTIVE, **changes: object) -> Cluster:
@@ -43,7 +59,9 @@ def launched(launching: Launching | None, cluster: Cluster = ACTIVE, **changes: 
     return replace(cluster, scheduler=replace(cluster.scheduler, launching=launching, **changes))  # type: ignore[arg-type]
 
 
-def taken(facts: Facts, *workers: Worker, cluster: Cluster = ACTIVE, patience: Patience | None = None) -> Known:
+def taken(
+    facts: Facts, *workers: Worker, cluster: Cluster = ACTIVE, patience: Patience | None = None
+) -> Known:
     """Return what is known once facts are taken in."""
     known = Known(cluster, {worker.name: worker for worker in workers}, NOW, patience or Patience())
     absorb(known, facts)

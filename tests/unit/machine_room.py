@@ -1,4 +1,5 @@
-"""A machine room and a scheduler that exist only in a test: they do what a step asks, late, wrongly or not at all."""
+"""A machine room and a scheduler that exist only in a test: they do what a step asks, late, wrongly
+or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ from dataclasses import replace
 from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.limits import grant
-from gateway.server.core.model import Adaptive, Cluster, Count, Spec, State, StopWish, Worker, WorkerGroup
+from gateway.server.core.model import (
+    Adaptive,
+    Cluster,
+    Count,
+    Spec,
+    State,
+    StopWish,
+    Worker,
+    WorkerGroup,
+)
 from gateway.server.core.plan import Cleanup, StartScheduler, StartWorkers, Step, Stop, step
 
 PATIENCE = Patience(backoff_s=0.1, backoff_max_s=1.0)
@@ -42,13 +52,18 @@ class MachineRoom:
     def wish(self, **groups: Count | Adaptive) -> None:
         """Change the wish, as an update does."""
         spec = self.cluster.spec
-        changed = {name: replace(spec.groups.get(name, WorkerGroup()), size=size) for name, size in groups.items()}
+        changed = {
+            name: replace(spec.groups.get(name, WorkerGroup()), size=size)
+            for name, size in groups.items()
+        }
         spec = replace(spec, groups={**spec.groups, **changed})
         self.cluster = replace(self.cluster, spec=spec, generation=self.cluster.generation + 1)
 
     def wish_end(self) -> None:
         """Ask for the end, as a stop does."""
-        self.cluster = replace(self.cluster, stop=StopWish(State.STOPPED, "STOP_REQUESTED", "asked", self.now))
+        self.cluster = replace(
+            self.cluster, stop=StopWish(State.STOPPED, "STOP_REQUESTED", "asked", self.now)
+        )
 
     def tick(self, ms: int = 200) -> Step:
         """One step: decide, store, do, and observe what came of it."""
@@ -65,7 +80,8 @@ class MachineRoom:
 
     def settle(self, ticks: int = 200) -> None:
         """Step until nothing changes any more, however long one waits."""
-        quiet = 0  # steps in a row: the first may have been made of what was seen before a fault was over
+        # steps in a row: the first may have been made of what was seen before a fault was over
+        quiet = 0
         for _ in range(ticks):
             before = (self.cluster, dict(self.workers))
             result = self.tick()
@@ -79,7 +95,9 @@ class MachineRoom:
                     return
                 continue
             self.now = max(self.now, result.wake_at)
-        raise AssertionError(f"it does not settle: {self.cluster.state} {self.cluster.groups} {self.events[-10:]}")
+        raise AssertionError(
+            f"it does not settle: {self.cluster.state} {self.cluster.groups} {self.events[-10:]}"
+        )
 
     def _do(self, result: Step) -> Facts:
         outcomes: dict[Instance, Started | StartFailed] = {}
@@ -89,7 +107,9 @@ class MachineRoom:
                 case StartScheduler(instance):
                     outcomes[instance] = self._start(instance)
                 case StartWorkers(workers):
-                    outcomes |= {worker.instance: self._start(worker.instance) for worker in workers}
+                    outcomes |= {
+                        worker.instance: self._start(worker.instance) for worker in workers
+                    }
                 case Stop(targets):
                     for target in targets:
                         if not self.bad():
@@ -99,7 +119,13 @@ class MachineRoom:
         if self.bad():
             outcomes = {}  # the server was restarted before it could take in what came of it
         if self.running and self.bad():
-            self.running.pop(self.random.choice([i for i in self.running if i.name != "scheduler"] or [Instance("", *[None] * 2)]), None)  # type: ignore[list-item,arg-type]
+            self.running.pop(
+                self.random.choice(
+                    [i for i in self.running if i.name != "scheduler"]
+                    or [Instance("", *[None] * 2)]
+                ),
+                None,
+            )  # type: ignore[list-item,arg-type]
         return Facts(
             observations=self._observe(),
             outcomes=outcomes,
@@ -117,8 +143,14 @@ class MachineRoom:
         return Started(f"handle-{instance.name}")
 
     def _observe(self) -> dict[Instance, Observation]:
-        known = [worker.instance for worker in self.workers.values()] + [self.cluster.scheduler_instance]
-        return {i: Observation(i, Phase.RUNNING if i in self.running else Phase.GONE) for i in known if not self.bad()}
+        known = [worker.instance for worker in self.workers.values()] + [
+            self.cluster.scheduler_instance
+        ]
+        return {
+            i: Observation(i, Phase.RUNNING if i in self.running else Phase.GONE)
+            for i in known
+            if not self.bad()
+        }
 
     def _agent(self) -> bool:
         return self.cluster.scheduler_instance in self.running
@@ -130,11 +162,16 @@ class MachineRoom:
         names = {i.name for i in self.running if i.name != "scheduler"}
         retired = set()
         for group in self.cluster.spec.groups:
-            mine = sorted((n for n in names if n.rpartition("-")[0] == group), key=lambda n: int(n.rpartition("-")[2]))
+            mine = sorted(
+                (n for n in names if n.rpartition("-")[0] == group),
+                key=lambda n: int(n.rpartition("-")[2]),
+            )
             connected = [n for n in mine if n in self.workers and self.workers[n].connected]
             retired |= set(connected[granted.desired[group] :])
         workers = frozenset(names - retired)
-        return AgentNews(snapshot=True, address="tls://127.0.0.1:1", workers=workers, retired=frozenset(retired))
+        return AgentNews(
+            snapshot=True, address="tls://127.0.0.1:1", workers=workers, retired=frozenset(retired)
+        )
 
     def names(self) -> list[str]:
         """Return the workers that run and are connected."""

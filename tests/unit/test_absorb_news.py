@@ -1,4 +1,5 @@
-"""What is known once an agent was heard or fell silent, and of what it tells of workers and of use."""
+"""What is known once an agent was heard or fell silent, and of what it tells of workers and of
+use."""
 
 from __future__ import annotations
 
@@ -23,8 +24,17 @@ from tests.unit.known import ACTIVE, CREATING, NOW, STOP, WORKER, launched, take
 def test_silence_counts_from_the_last_word_or_from_now() -> None:
     assert taken(Facts(heard_at=500)).cluster.scheduler.silent_since_at == 500
     known = taken(Facts())
-    assert (known.cluster.scheduler.silent_since_at, known.cluster.reason, told(known)) == (NOW, "", [])
-    assert taken(Facts(heard_at=900), cluster=launched(Launching.RUNNING, silent_since_at=90)).cluster.scheduler.silent_since_at == 90
+    assert (known.cluster.scheduler.silent_since_at, known.cluster.reason, told(known)) == (
+        NOW,
+        "",
+        [],
+    )
+    assert (
+        taken(
+            Facts(heard_at=900), cluster=launched(Launching.RUNNING, silent_since_at=90)
+        ).cluster.scheduler.silent_since_at
+        == 90
+    )
     for state in (State.PENDING, State.CREATING, State.STOPPING, State.STOPPED):
         cluster = replace(ACTIVE, state=state)
         assert taken(Facts(hushed=True), cluster=cluster).cluster == cluster
@@ -50,7 +60,9 @@ def test_that_a_connected_scheduler_is_silent_is_told_once_and_that_it_answers_a
 def test_an_agent_that_was_only_not_connected_comes_back_without_a_word() -> None:
     cluster = replace(launched(Launching.RUNNING, silent_since_at=90), reason="R", message="m")
     known = taken(Facts(agent_connected=True), cluster=cluster)
-    assert known.cluster == replace(cluster, scheduler=replace(cluster.scheduler, silent_since_at=0))
+    assert known.cluster == replace(
+        cluster, scheduler=replace(cluster.scheduler, silent_since_at=0)
+    )
     assert told(known) == []
     ending = replace(cluster, state=State.STOPPING, reason="AGENT_SILENT")
     known = taken(Facts(agent_connected=True), cluster=ending)
@@ -62,17 +74,31 @@ def test_an_agent_that_was_only_not_connected_comes_back_without_a_word() -> Non
 
 def news(**fields: object) -> Facts:
     """Return facts of news alone."""
-    names = {name: frozenset(value) if isinstance(value, set) else value for name, value in fields.items()}
+    names = {
+        name: frozenset(value) if isinstance(value, set) else value
+        for name, value in fields.items()
+    }
     return Facts(news=AgentNews(**names), agent_connected=True)  # type: ignore[arg-type]
 
 
 def test_the_first_report_makes_a_cluster_active() -> None:
-    first = news(snapshot=True, address="tls://2:2", dashboard_address="2:3", versions={"dask": "1"})
+    first = news(
+        snapshot=True, address="tls://2:2", dashboard_address="2:3", versions={"dask": "1"}
+    )
     known = taken(first, cluster=launched(Launching.STARTED, CREATING))
     assert known.cluster.scheduler == Scheduler(
-        Launching.RUNNING, "7", running_at=NOW, address="tls://2:2", dashboard_address="2:3", versions={"dask": "1"}
+        Launching.RUNNING,
+        "7",
+        running_at=NOW,
+        address="tls://2:2",
+        dashboard_address="2:3",
+        versions={"dask": "1"},
     )
-    assert (known.cluster.state, known.cluster.state_at, known.cluster.started_at) == (State.ACTIVE, NOW, NOW)
+    assert (known.cluster.state, known.cluster.state_at, known.cluster.started_at) == (
+        State.ACTIVE,
+        NOW,
+        NOW,
+    )
     assert (known.cluster.reason, known.cluster.message) == ("", "the scheduler answers")
     assert told(known) == [("ACTIVE", "the scheduler answers", "")]
 
@@ -80,27 +106,52 @@ def test_the_first_report_makes_a_cluster_active() -> None:
 def test_a_later_report_does_not_begin_it_anew() -> None:
     known = taken(news(snapshot=True, address="tls://2:2"))
     assert (known.cluster.started_at, known.cluster.state_at, told(known)) == (0, 0, [])
-    assert (known.cluster.scheduler.running_at, known.cluster.scheduler.address) == (50, "tls://2:2")
+    assert (known.cluster.scheduler.running_at, known.cluster.scheduler.address) == (
+        50,
+        "tls://2:2",
+    )
     assert taken(news(snapshot=True)).cluster.scheduler.address == "tls://1:1"
     waiting = taken(news(snapshot=True), cluster=launched(Launching.INTENDED, CREATING))
-    assert (waiting.cluster.state, waiting.cluster.scheduler.launching) == (State.CREATING, Launching.RUNNING)
+    assert (waiting.cluster.state, waiting.cluster.scheduler.launching) == (
+        State.CREATING,
+        Launching.RUNNING,
+    )
     assert taken(news(address="tls://2:2"), cluster=CREATING).cluster.state is State.CREATING
-    assert taken(news(snapshot=True), cluster=launched(Launching.STOPPING)).cluster.scheduler.launching is Launching.STOPPING
+    assert (
+        taken(news(snapshot=True), cluster=launched(Launching.STOPPING)).cluster.scheduler.launching
+        is Launching.STOPPING
+    )
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.FAILED])
 def test_of_a_cluster_that_has_ended_nothing_is_news(state: State) -> None:
     ended = replace(ACTIVE, state=state)
-    assert taken(news(snapshot=True, clients=3, workers={"default-0"}), cluster=ended).cluster == ended
+    assert (
+        taken(news(snapshot=True, clients=3, workers={"default-0"}), cluster=ended).cluster == ended
+    )
 
 
 @pytest.mark.parametrize("launching", [Launching.INTENDED, Launching.STARTED, Launching.RUNNING])
 @pytest.mark.parametrize("snapshot", [True, False])
-def test_a_worker_that_connects_runs_and_its_group_fails_no_more(launching: Launching, snapshot: bool) -> None:
-    cluster = replace(ACTIVE, groups={"default": GroupStatus(failures=2, failure="x", retry_at=9, next_sequence=1)})
+def test_a_worker_that_connects_runs_and_its_group_fails_no_more(
+    launching: Launching, snapshot: bool
+) -> None:
+    cluster = replace(
+        ACTIVE,
+        groups={"default": GroupStatus(failures=2, failure="x", retry_at=9, next_sequence=1)},
+    )
     worker = replace(WORKER, launching=launching, connected=False, connected_at=0, message="waits")
-    known = taken(news(snapshot=snapshot, workers={"default-0", "default-9"}), worker, cluster=cluster)
-    expected = replace(worker, launching=Launching.RUNNING, connected=True, connected_at=NOW, since_at=NOW, message="")
+    known = taken(
+        news(snapshot=snapshot, workers={"default-0", "default-9"}), worker, cluster=cluster
+    )
+    expected = replace(
+        worker,
+        launching=Launching.RUNNING,
+        connected=True,
+        connected_at=NOW,
+        since_at=NOW,
+        message="",
+    )
     assert known.workers == {WORKER.name: expected}
     assert known.cluster.groups["default"] == GroupStatus(next_sequence=1)
     back = taken(news(workers={"default-0"}), replace(worker, connected_at=15))
@@ -113,16 +164,23 @@ def test_what_is_known_already_or_is_to_go_is_no_news() -> None:
     assert (known.workers[WORKER.name], known.cluster) == (WORKER, failing)
     for launching in (Launching.STOPPING, Launching.LEAVING):
         going = replace(WORKER, launching=launching, connected=False)
-        known = taken(news(workers={"default-0"}, retired={"default-0"}, left={"default-0", "default-9"}), going, cluster=failing)
+        known = taken(
+            news(workers={"default-0"}, retired={"default-0"}, left={"default-0", "default-9"}),
+            going,
+            cluster=failing,
+        )
         assert (known.workers[WORKER.name], known.cluster) == (going, failing)
 
 
 def test_a_worker_that_leaves_or_is_retired() -> None:
     gone = replace(WORKER, connected=False, since_at=NOW)
     assert taken(news(left={"default-0", "x"}), WORKER).workers == {WORKER.name: gone}
-    assert taken(news(retired={"default-0", "x"}), WORKER).workers == {WORKER.name: replace(gone, launching=Launching.LEAVING)}
+    assert taken(news(retired={"default-0", "x"}), WORKER).workers == {
+        WORKER.name: replace(gone, launching=Launching.LEAVING)
+    }
     other = replace(WORKER, name="default-1")
-    known = taken(news(snapshot=True, workers={"default-1"}), WORKER, other)  # it is missing in a list of all
+    # it is missing in a list of all
+    known = taken(news(snapshot=True, workers={"default-1"}), WORKER, other)
     assert known.workers == {WORKER.name: gone, other.name: other}
     assert taken(news(workers={"default-1"}), WORKER, other).workers[WORKER.name] == WORKER
     unconnected = replace(WORKER, connected=False)
@@ -144,13 +202,21 @@ def test_a_worker_that_leaves_or_is_retired() -> None:
     ],
 )
 def test_use_is_told_and_its_instants_do_not_tremble(before: int, now: int, expected: int) -> None:
-    for name, other in (("idle_since_at", "no_client_since_at"), ("no_client_since_at", "idle_since_at")):
+    for name, other in (
+        ("idle_since_at", "no_client_since_at"),
+        ("no_client_since_at", "idle_since_at"),
+    ):
         cluster = replace(ACTIVE, activity=replace(Activity(), **{name: before}))  # type: ignore[arg-type]
         found = taken(news(clients=3, **{name: now}), cluster=cluster).cluster.activity
         assert (getattr(found, name), getattr(found, other), found.clients) == (expected, 0, 3)
 
 
 def test_the_same_use_told_twice_changes_nothing() -> None:
-    once = taken(news(clients=3, idle_since_at=9_000, targets={"default": 4, "gone": 2, "gpu": 0})).cluster
+    once = taken(
+        news(clients=3, idle_since_at=9_000, targets={"default": 4, "gone": 2, "gpu": 0})
+    ).cluster
     assert once.groups == {"default": GroupStatus(desired=1, next_sequence=1, target=4)}
-    assert taken(news(clients=3, idle_since_at=9_100, targets={"default": 4}), cluster=once).cluster is once
+    assert (
+        taken(news(clients=3, idle_since_at=9_100, targets={"default": 4}), cluster=once).cluster
+        is once
+    )

@@ -1,4 +1,5 @@
-"""Which wishes for a cluster are admitted, what each comes to, and how each field that is wrong is told."""
+"""Which wishes for a cluster are admitted, what each comes to, and how each field that is wrong is
+told."""
 
 from __future__ import annotations
 
@@ -42,7 +43,12 @@ FIELDS: tuple[Field, ...] = (
     Text("profile", "plain", per_group=True),
     Bool("fast"),
 )
-OFFER = Offer(("local", "slurm"), FIELDS, SETTINGS, backend_settings={"slurm": {"queue": "normal", "image": "dask"}})
+OFFER = Offer(
+    ("local", "slurm"),
+    FIELDS,
+    SETTINGS,
+    backend_settings={"slurm": {"queue": "normal", "image": "dask"}},
+)
 CORES = "must be a number between 0.01 and 65536"
 THREADS = "must be a whole number between 0 and 65536"
 SMALL = "must be 0 or at least 1 MiB"
@@ -62,7 +68,9 @@ def of_group(wish: GroupWish, offer: Offer = OFFER) -> list[Violation]:
     return refused(Wish(groups={"gpu": wish}), offer)
 
 
-def regroup_refused(spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer = OFFER, *, whole: bool = False) -> list[Violation]:
+def regroup_refused(
+    spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer = OFFER, *, whole: bool = False
+) -> list[Violation]:
     """Return what is wrong with an update of groups."""
     try:
         regroup(spec, wishes, offer, whole=whole)
@@ -76,7 +84,9 @@ def test_who_wishes_nothing_gets_the_first_backend_and_all_as_it_is_set() -> Non
     assert spec.backend == "local"
     assert spec.options == {option.name: option.default for option in FIELDS}
     assert spec.settings == {**SETTINGS, "worker_memory": 2 * GIB, "scheduler_memory": GIB}
-    assert spec.groups == {"default": WorkerGroup(Count(0), {}, spec.settings, Resources(1.0, 2 * GIB))}
+    assert spec.groups == {
+        "default": WorkerGroup(Count(0), {}, spec.settings, Resources(1.0, 2 * GIB))
+    }
     assert spec.scheduler == Resources(0.5, GIB)
     assert (spec.lifecycle, spec.limits) == (Lifecycle(), Limits())
 
@@ -89,13 +99,18 @@ def test_a_backends_own_settings_fill_what_was_left_empty() -> None:
 
 
 def test_a_backend_that_is_not_offered_is_refused() -> None:
-    assert refused(Wish(backend="pbs")) == [Violation("spec.backend", "must be one of local, slurm")]
+    assert refused(Wish(backend="pbs")) == [
+        Violation("spec.backend", "must be one of local, slurm")
+    ]
 
 
 def test_a_group_chooses_for_itself_what_it_may() -> None:
     wish = Wish(
         options={"worker_cores": 2, "fast": True, "environment": {"A": "1", "TZ": "CET"}},
-        groups={"gpu": GroupWish({"worker_memory": "8 GiB", "environment": {"B": "2"}}, Adaptive(0, 4)), "plain": GroupWish()},
+        groups={
+            "gpu": GroupWish({"worker_memory": "8 GiB", "environment": {"B": "2"}}, Adaptive(0, 4)),
+            "plain": GroupWish(),
+        },
     )
     spec = admit(wish, OFFER)
     assert list(spec.groups) == ["default", "gpu", "plain"]
@@ -105,7 +120,11 @@ def test_a_group_chooses_for_itself_what_it_may() -> None:
     assert gpu.options == {"worker_memory": "8 GiB", "environment": {"B": "2"}}
     assert gpu.resources == Resources(2.0, 8 * GIB)
     assert gpu.settings["environment"] == {"OMP_NUM_THREADS": "1", "TZ": "UTC", "B": "2"}
-    assert spec.groups["plain"] == spec.groups["default"] == WorkerGroup(Count(0), {}, spec.settings, Resources(2.0, 2 * GIB))
+    assert (
+        spec.groups["plain"]
+        == spec.groups["default"]
+        == WorkerGroup(Count(0), {}, spec.settings, Resources(2.0, 2 * GIB))
+    )
 
 
 def test_every_violation_is_found_at_once() -> None:
@@ -133,7 +152,10 @@ def test_every_violation_is_found_at_once() -> None:
         (Count(0), []),
         (Count(100_000), []),
         (Count(-1), [Violation("spec.worker_groups.gpu.count", "must be between 0 and 100000")]),
-        (Count(100_001), [Violation("spec.worker_groups.gpu.count", "must be between 0 and 100000")]),
+        (
+            Count(100_001),
+            [Violation("spec.worker_groups.gpu.count", "must be between 0 and 100000")],
+        ),
         (Adaptive(0, 1), []),
         (Adaptive(3, 3), []),
         (Adaptive(100_000, 100_000), []),
@@ -145,8 +167,16 @@ def test_every_violation_is_found_at_once() -> None:
     ],
 )
 def test_sizes(size: Count | Adaptive, wrong: list[Violation | str]) -> None:
-    words = {"minimum": "must be between 0 and 100000", "maximum": "must be between the minimum, at least 1, and 100000"}
-    expected = [Violation(f"spec.worker_groups.gpu.adaptive.{one}", words[one]) if isinstance(one, str) else one for one in wrong]
+    words = {
+        "minimum": "must be between 0 and 100000",
+        "maximum": "must be between the minimum, at least 1, and 100000",
+    }
+    expected = [
+        Violation(f"spec.worker_groups.gpu.adaptive.{one}", words[one])
+        if isinstance(one, str)
+        else one
+        for one in wrong
+    ]
     assert of_group(GroupWish(size=size)) == expected
 
 
@@ -157,7 +187,8 @@ def test_workers_of_all_groups_together_are_bounded() -> None:
     assert refused(Wish(groups={**half, "c": GroupWish(size=Count(1))})) == [together]
     assert refused(Wish(groups={**half, "b": GroupWish(size=Adaptive(0, 50_001))})) == [together]
     one_too_many = Violation("spec.worker_groups.a.count", "must be between 0 and 100000")
-    assert refused(Wish(groups={"a": GroupWish(size=Count(100_001))})) == [one_too_many]  # and not twice
+    # and not twice
+    assert refused(Wish(groups={"a": GroupWish(size=Count(100_001))})) == [one_too_many]
 
 
 def test_how_many_groups() -> None:
@@ -178,10 +209,21 @@ def test_only_one_group_is_adaptive() -> None:
         Violation("spec.worker_groups.m.adaptive", words),
         Violation("spec.worker_groups.z.adaptive", words),
     ]
-    assert check_adaptive({"z": Adaptive(0, 1), "a": Adaptive(0, 1)}) == [Violation("spec.worker_groups.z.adaptive", words)]
-    assert check_adaptive({"z": Adaptive(0, 1), "b": Count(1)}) == check_adaptive({"b": Count(1)}) == check_adaptive({}) == []
+    assert check_adaptive({"z": Adaptive(0, 1), "a": Adaptive(0, 1)}) == [
+        Violation("spec.worker_groups.z.adaptive", words)
+    ]
+    assert (
+        check_adaptive({"z": Adaptive(0, 1), "b": Count(1)})
+        == check_adaptive({"b": Count(1)})
+        == check_adaptive({})
+        == []
+    )
     wish = {name: GroupWish(size=size) for name, size in sizes.items()}
-    assert refused(Wish(groups=wish)) == check_adaptive(sizes) == regroup_refused(admit(Wish(), OFFER), wish)
+    assert (
+        refused(Wish(groups=wish))
+        == check_adaptive(sizes)
+        == regroup_refused(admit(Wish(), OFFER), wish)
+    )
 
 
 PAIRS = "must have at most 32 pairs"
@@ -217,12 +259,16 @@ TEN_YEARS_S = 315_360_000.0
 def test_durations(name: str) -> None:
     def told(asked: float) -> tuple[Lifecycle, list[Violation]]:
         violations: list[Violation] = []
-        return resolve_lifecycle(LifecycleWish(**{f"{name}_s": asked}), OFFER, violations), violations  # type: ignore[arg-type]
+        return resolve_lifecycle(
+            LifecycleWish(**{f"{name}_s": asked}), OFFER, violations
+        ), violations  # type: ignore[arg-type]
 
     assert told(0.0) == (Lifecycle(), [])
     assert told(TEN_YEARS_S) == (Lifecycle(**{f"{name}_s": TEN_YEARS_S}), [])  # type: ignore[arg-type]
     for asked in (-0.1, TEN_YEARS_S + 1):
-        assert told(asked)[1] == [Violation(f"spec.lifecycle.{name}", "must be 0 for never, or up to ten years")]
+        assert told(asked)[1] == [
+            Violation(f"spec.lifecycle.{name}", "must be 0 for never, or up to ten years")
+        ]
 
 
 def test_a_lifecycle_is_what_was_asked_else_the_default_and_never_more_than_the_most() -> None:
@@ -230,13 +276,19 @@ def test_a_lifecycle_is_what_was_asked_else_the_default_and_never_more_than_the_
     assert resolve_lifecycle(LifecycleWish(), offer, []) == Lifecycle(1.0, 2.0, 3.0)
     assert resolve_lifecycle(LifecycleWish(4.0, 5.0, 6.0), offer, []) == Lifecycle(4.0, 5.0, 6.0)
     assert resolve_lifecycle(LifecycleWish(0.0, 0.0, 0.0), offer, []) == Lifecycle(10.0, 20.0, 30.0)
-    assert resolve_lifecycle(LifecycleWish(99.0, 99.0, 99.0), offer, []) == Lifecycle(10.0, 20.0, 30.0)
+    assert resolve_lifecycle(LifecycleWish(99.0, 99.0, 99.0), offer, []) == Lifecycle(
+        10.0, 20.0, 30.0
+    )
 
 
-@pytest.mark.parametrize(("asked", "default"), [(True, False), (False, True), (True, True), (False, False)])
+@pytest.mark.parametrize(
+    ("asked", "default"), [(True, False), (False, True), (True, True), (False, False)]
+)
 def test_clients_are_ignored_if_user_or_administrator_say_so(asked: bool, default: bool) -> None:
     offer = replace(OFFER, lifecycle=Lifecycle(ignore_clients=default))
-    assert admit(Wish(lifecycle=LifecycleWish(ignore_clients=asked)), offer).lifecycle.ignore_clients is (asked or default)
+    assert admit(
+        Wish(lifecycle=LifecycleWish(ignore_clients=asked)), offer
+    ).lifecycle.ignore_clients is (asked or default)
     assert not admit(Wish(), OFFER).lifecycle.ignore_clients
 
 
@@ -246,7 +298,11 @@ def test_clients_are_ignored_if_user_or_administrator_say_so(asked: bool, defaul
         ("worker_memory", "1 MiB", ""),
         ("worker_memory", "1048575", SMALL),
         ("worker_memory", "0", ""),
-        ("worker_memory", "nonsense", "must be an amount of memory such as 4 GiB, 512 MB or 2000000000"),
+        (
+            "worker_memory",
+            "nonsense",
+            "must be an amount of memory such as 4 GiB, 512 MB or 2000000000",
+        ),
         ("worker_memory", "1025 PiB", "must be at most 1 EiB"),
         ("worker_cores", 0.01, ""),
         ("worker_cores", 0.0099, CORES),
@@ -256,12 +312,18 @@ def test_clients_are_ignored_if_user_or_administrator_say_so(asked: bool, defaul
         ("worker_threads", -1, THREADS),
         ("worker_threads", 65_536, ""),
         ("worker_threads", 65_537, THREADS),
-        ("environment", {"LD_PRELOAD": "x"}, "'LD_PRELOAD' would load code before Python has begun"),
+        (
+            "environment",
+            {"LD_PRELOAD": "x"},
+            "'LD_PRELOAD' would load code before Python has begun",
+        ),
         ("environment", {"FOO": "x"}, ""),
     ],
 )
 def test_amounts_that_users_choose(name: str, value: object, words: str) -> None:
-    assert refused(Wish(options={name: value})) == ([Violation(f"spec.options.{name}", words)] if words else [])
+    assert refused(Wish(options={name: value})) == (
+        [Violation(f"spec.options.{name}", words)] if words else []
+    )
     path = f"spec.worker_groups.gpu.options.{name}"
     assert of_group(GroupWish({name: value})) == ([Violation(path, words)] if words else [])
 
@@ -271,14 +333,22 @@ def test_amounts_that_users_choose(name: str, value: object, words: str) -> None
     [
         ("scheduler_cores", True, CORES),
         ("scheduler_cores", "2", CORES),
-        ("scheduler_memory", SMALL, "must be an amount of memory such as 4 GiB, 512 MB or 2000000000"),
+        (
+            "scheduler_memory",
+            SMALL,
+            "must be an amount of memory such as 4 GiB, 512 MB or 2000000000",
+        ),
         ("scheduler_memory", 1023, SMALL),
         ("worker_threads", 1.5, THREADS),
         ("worker_threads", True, THREADS),
     ],
 )
-def test_amounts_that_a_hook_of_the_administrators_returns(name: str, value: object, words: str) -> None:
-    assert refused(Wish(), replace(OFFER, apply=lambda values: {name: value})) == [Violation(f"spec.options.{name}", words)]
+def test_amounts_that_a_hook_of_the_administrators_returns(
+    name: str, value: object, words: str
+) -> None:
+    assert refused(Wish(), replace(OFFER, apply=lambda values: {name: value})) == [
+        Violation(f"spec.options.{name}", words)
+    ]
 
 
 def test_amounts_that_are_not_set_at_all_are_plain() -> None:
@@ -289,7 +359,9 @@ def test_amounts_that_are_not_set_at_all_are_plain() -> None:
 def test_no_memory_is_refused_only_where_it_is_limited_and_was_chosen() -> None:
     limited = replace(OFFER, limits=Limits(memory_bytes=64 * GIB))
     words = "must be more than 0: the memory of one cluster is limited"
-    assert refused(Wish(options={"worker_memory": "0"}), limited) == [Violation("spec.options.worker_memory", words)]
+    assert refused(Wish(options={"worker_memory": "0"}), limited) == [
+        Violation("spec.options.worker_memory", words)
+    ]
     assert refused(Wish(options={"worker_memory": "0"})) == []
     unnamed = replace(limited, settings={**SETTINGS, "worker_memory": 0}, fields=())
     assert refused(Wish(), unnamed) == []
@@ -300,14 +372,22 @@ def test_a_hook_makes_settings_of_options_for_the_cluster_and_for_each_group() -
         return {"image": f"{values['profile']}-{values['fast']}"}
 
     offer = replace(OFFER, apply=hook)
-    spec = admit(Wish(options={"fast": True}, groups={"gpu": GroupWish({"profile": "cuda"})}), offer)
+    spec = admit(
+        Wish(options={"fast": True}, groups={"gpu": GroupWish({"profile": "cuda"})}), offer
+    )
     assert spec.settings["image"] == spec.groups["default"].settings["image"] == "plain-True"
     assert spec.groups["gpu"].settings["image"] == "cuda-True"
 
 
 def test_a_hook_that_returns_what_is_no_setting_is_a_fault_of_the_server() -> None:
-    offer = replace(OFFER, settings={"image": "", "worker_cores": 1.0}, apply=lambda values: {"b": 1, "a": 2, "image": "x"})
-    with pytest.raises(ValueError, match=r"^apply_options returned a, b; it may return image, worker_cores$"):
+    offer = replace(
+        OFFER,
+        settings={"image": "", "worker_cores": 1.0},
+        apply=lambda values: {"b": 1, "a": 2, "image": "x"},
+    )
+    with pytest.raises(
+        ValueError, match=r"^apply_options returned a, b; it may return image, worker_cores$"
+    ):
         admit(Wish(), offer)
 
 
@@ -315,7 +395,9 @@ def test_a_hook_is_not_called_for_options_that_are_wrong() -> None:
     called: list[object] = []
     offer = replace(OFFER, apply=lambda values: called.append(values) or {})
     assert [one.field for one in refused(Wish(options={"fast": 7}), offer)] == ["spec.options.fast"]
-    assert [one.field for one in of_group(GroupWish({"worker_cores": "x"}), offer)] == ["spec.worker_groups.gpu.options.worker_cores"]
+    assert [one.field for one in of_group(GroupWish({"worker_cores": "x"}), offer)] == [
+        "spec.worker_groups.gpu.options.worker_cores"
+    ]
     assert len(called) == 1  # for the cluster of the second, whose options are right
 
 
@@ -328,19 +410,34 @@ def test_a_scheduler_that_exceeds_the_limits_alone_is_refused() -> None:
 
 def test_what_is_chosen_is_bounded_in_all_and_counts_only_what_differs() -> None:
     def told(offer: Offer, common: int, own: int) -> list[Violation]:
-        return refused(Wish(options={"profile": "x" * common}, groups={"gpu": GroupWish({"profile": "y" * own})}), offer)
+        return refused(
+            Wish(
+                options={"profile": "x" * common}, groups={"gpu": GroupWish({"profile": "y" * own})}
+            ),
+            offer,
+        )
 
     weight = 2 * (len("profile") + 4)
     offer = replace(OFFER, max_options_bytes=weight + 30)
     assert told(offer, 10, 20) == []
-    words = f"must have at most {weight + 30} bytes, those of all groups together; there are {weight + 31}"
+    words = (
+        f"must have at most {weight + 30} bytes, those of all groups together; there are"
+        f" {weight + 31}"
+    )
     assert told(offer, 11, 20) == told(offer, 10, 21) == [Violation("spec.options", words)]
-    assert refused(Wish(options={"profile": "plain", "fast": False}), replace(OFFER, max_options_bytes=0)) == []
+    assert (
+        refused(
+            Wish(options={"profile": "plain", "fast": False}), replace(OFFER, max_options_bytes=0)
+        )
+        == []
+    )
     many = tuple(Text(f"t{number}", max_length=2**16) for number in range(2))
     ample = Offer(("local",), many)
     fits = {"t0": "x" * 40_000, "t1": "y" * (65_536 - 40_000 - 2 * 6)}
     assert refused(Wish(options=fits), ample) == []
-    assert [one.field for one in refused(Wish(options={**fits, "t0": "x" * 40_001}), ample)] == ["spec.options"]
+    assert [one.field for one in refused(Wish(options={**fits, "t0": "x" * 40_001}), ample)] == [
+        "spec.options"
+    ]
 
 
 def test_what_a_cluster_had_before_a_bound_was_narrowed_it_may_keep() -> None:
@@ -350,18 +447,37 @@ def test_what_a_cluster_had_before_a_bound_was_narrowed_it_may_keep() -> None:
     assert regroup_refused(spec, {"gpu": GroupWish(size=Count(3))}, narrow) == []
     assert regroup_refused(spec, {"gpu": GroupWish({"profile": "y" * 50})}, narrow) == []
     words = f"must have at most 20 bytes, those of all groups together; there are {had_bytes + 1}"
-    assert regroup_refused(spec, {"gpu": GroupWish({"profile": "y" * 51})}, narrow) == [Violation("spec.options", words)]
+    assert regroup_refused(spec, {"gpu": GroupWish({"profile": "y" * 51})}, narrow) == [
+        Violation("spec.options", words)
+    ]
     bare = admit(Wish(), OFFER)
     assert regroup_refused(bare, {"gpu": GroupWish({"profile": "y" * 9})}, narrow) == []
-    assert [one.field for one in regroup_refused(bare, {"gpu": GroupWish({"profile": "y" * 10})}, narrow)] == ["spec.options"]
+    assert [
+        one.field
+        for one in regroup_refused(bare, {"gpu": GroupWish({"profile": "y" * 10})}, narrow)
+    ] == ["spec.options"]
 
 
 def test_an_update_of_some_groups_leaves_the_others_and_one_of_all_does_not() -> None:
-    spec = admit(Wish(groups={"default": GroupWish(size=Count(2)), "gpu": GroupWish({"worker_cores": 4.0}, Count(3))}), OFFER)
+    spec = admit(
+        Wish(
+            groups={
+                "default": GroupWish(size=Count(2)),
+                "gpu": GroupWish({"worker_cores": 4.0}, Count(3)),
+            }
+        ),
+        OFFER,
+    )
     some = regroup(spec, {"more": GroupWish(size=Count(1))}, OFFER, whole=False)
-    assert some == {**spec.groups, "more": WorkerGroup(Count(1), {}, spec.settings, Resources(1.0, 2 * GIB))}
+    assert some == {
+        **spec.groups,
+        "more": WorkerGroup(Count(1), {}, spec.settings, Resources(1.0, 2 * GIB)),
+    }
     whole = regroup(spec, {"gpu": GroupWish(size=Count(5))}, OFFER, whole=True)
-    assert whole == {"gpu": replace(spec.groups["gpu"], size=Count(5)), "default": replace(spec.groups["default"], size=Count(0))}
+    assert whole == {
+        "gpu": replace(spec.groups["gpu"], size=Count(5)),
+        "default": replace(spec.groups["default"], size=Count(0)),
+    }
 
 
 def test_a_group_keeps_the_settings_it_was_made_with_as_long_as_it_keeps_its_options() -> None:
@@ -369,10 +485,18 @@ def test_a_group_keeps_the_settings_it_was_made_with_as_long_as_it_keeps_its_opt
     today = replace(OFFER, settings={**SETTINGS, "worker_memory": "4 GiB"})
     made = spec.groups["gpu"]
     assert regroup(spec, {"gpu": GroupWish()}, today, whole=False)["gpu"] == made
-    assert regroup(spec, {"gpu": GroupWish({"worker_cores": 4.0}, Count(9))}, today, whole=False)["gpu"] == replace(made, size=Count(9))
-    assert regroup(spec, {"gpu": GroupWish(size=Count(0))}, today, whole=False)["gpu"] == replace(made, size=Count(0))
+    assert regroup(spec, {"gpu": GroupWish({"worker_cores": 4.0}, Count(9))}, today, whole=False)[
+        "gpu"
+    ] == replace(made, size=Count(9))
+    assert regroup(spec, {"gpu": GroupWish(size=Count(0))}, today, whole=False)["gpu"] == replace(
+        made, size=Count(0)
+    )
     changed = regroup(spec, {"gpu": GroupWish({"worker_cores": 2.0})}, today, whole=False)["gpu"]
-    assert (changed.size, changed.options, changed.resources.cores) == (Count(0), {"worker_cores": 2.0}, 2.0)
+    assert (changed.size, changed.options, changed.resources.cores) == (
+        Count(0),
+        {"worker_cores": 2.0},
+        2.0,
+    )
     assert changed.settings["worker_threads"] == 0
 
 
@@ -385,7 +509,9 @@ def test_an_update_is_refused_under_the_names_of_its_fields() -> None:
         "spec.worker_groups.G",
         "spec.worker_groups.G.options.fast",
     ]
-    assert [one.field for one in regroup_refused(spec, {"a": GroupWish(size=Count(99_998))})] == ["spec.worker_groups"]
+    assert [one.field for one in regroup_refused(spec, {"a": GroupWish(size=Count(99_998))})] == [
+        "spec.worker_groups"
+    ]
     assert regroup_refused(spec, {"a": GroupWish(size=Count(99_997))}) == []
 
 
@@ -396,5 +522,10 @@ def test_a_cluster_has_only_so_many_names_of_groups_in_its_life() -> None:
     words = "this cluster has had 63 groups; take a name that one of them had"
     assert check_group_names(["new", "newer"], known) == [Violation("spec.worker_groups", words)]
     over = [f"g{number}" for number in range(70)]  # of an older version that had no bound
-    assert check_group_names(["g1", "g2"], over) == check_group_names(over, over) == check_group_names([], over) == []
+    assert (
+        check_group_names(["g1", "g2"], over)
+        == check_group_names(over, over)
+        == check_group_names([], over)
+        == []
+    )
     assert [one.field for one in check_group_names(["g1", "new"], over)] == ["spec.worker_groups"]

@@ -1,4 +1,5 @@
-"""Every number and text that a cluster is asked for with has bounds; what is outside is refused with the name of its field."""
+"""Every number and text that a cluster is asked for with has bounds; what is outside is refused
+with the name of its field."""
 
 from __future__ import annotations
 
@@ -19,11 +20,27 @@ from gateway.server.core.admission import GroupWish, LifecycleWish, Offer, Wish,
 from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.limits import grant
 from gateway.server.core.model import Adaptive, Count, Lifecycle, Limits
-from gateway.server.core.options import Bool, Field, Float, Integer, Mapped, Select, Text, check_value, wrong_field
+from gateway.server.core.options import (
+    Bool,
+    Field,
+    Float,
+    Integer,
+    Mapped,
+    Select,
+    Text,
+    check_value,
+    wrong_field,
+)
 from gateway.server.core.quantities import MAX_MEMORY_BYTES, MAX_WHOLE, format_bytes, parse_bytes
 from gateway.server.core.texts import CUT, abridged, sound
 
-SETTINGS = {"worker_cores": 1.0, "worker_memory": "2 GiB", "scheduler_cores": 1.0, "scheduler_memory": "2 GiB", "worker_threads": 0}
+SETTINGS = {
+    "worker_cores": 1.0,
+    "worker_memory": "2 GiB",
+    "scheduler_cores": 1.0,
+    "scheduler_memory": "2 GiB",
+    "worker_threads": 0,
+}
 OPEN: tuple[Field, ...] = (  # as an administrator may offer them who thinks of no bounds
     Float("worker_cores", 1.0, per_group=True),
     Float("scheduler_cores", 1.0),
@@ -52,7 +69,21 @@ def refused(wish: Wish, of: Offer | None = None) -> set[str]:
     return set()
 
 
-MEMORY = ["10000 PiB", "9" * 38, "1e400", "1025 PiB", "-1 GiB", "NaN", "inf", "Infinity", "1 B", "1023 KiB", "٣ GiB", "2 GiB\0", "\ud800"]
+MEMORY = [
+    "10000 PiB",
+    "9" * 38,
+    "1e400",
+    "1025 PiB",
+    "-1 GiB",
+    "NaN",
+    "inf",
+    "Infinity",
+    "1 B",
+    "1023 KiB",
+    "٣ GiB",
+    "2 GiB\0",
+    "\ud800",
+]
 
 
 @pytest.mark.parametrize("memory", MEMORY)
@@ -69,11 +100,15 @@ def test_it_is_refused_for_a_group_under_its_own_name(memory: str) -> None:
 
 @pytest.mark.parametrize("value", FAR)
 @pytest.mark.parametrize("name", ["worker_cores", "scheduler_cores", "worker_threads", "many"])
-def test_numbers_beyond_their_bounds_are_refused_though_the_field_has_none(name: str, value: float) -> None:
+def test_numbers_beyond_their_bounds_are_refused_though_the_field_has_none(
+    name: str, value: float
+) -> None:
     assert f"spec.options.{name}" in refused(Wish(options={name: value}))
 
 
-@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 10**400, "\ud800", None, [1], {"a": math.nan}])
+@pytest.mark.parametrize(
+    "value", [math.inf, -math.inf, math.nan, 10**400, "\ud800", None, [1], {"a": math.nan}]
+)
 def test_what_is_no_finite_number_is_refused(value: object) -> None:
     assert refused(Wish(options={"ratio": value})) == {"spec.options.ratio"}
     assert refused(Wish(options={"many": value})) == {"spec.options.many"}
@@ -88,26 +123,49 @@ def test_text_that_no_process_can_be_given_is_refused(text: str) -> None:
 
 
 def test_the_greatest_and_least_of_what_is_right_is_taken() -> None:
-    options = {"worker_memory": "1024 PiB", "scheduler_memory": "1 MiB", "many": MAX_WHOLE, "ratio": 1e308}
-    spec = admit(Wish(options={**options, "worker_cores": 65_536, "worker_threads": 65_536}), offer())
+    options = {
+        "worker_memory": "1024 PiB",
+        "scheduler_memory": "1 MiB",
+        "many": MAX_WHOLE,
+        "ratio": 1e308,
+    }
+    spec = admit(
+        Wish(options={**options, "worker_cores": 65_536, "worker_threads": 65_536}), offer()
+    )
     assert spec.groups["default"].resources.memory_bytes == MAX_MEMORY_BYTES
     assert spec.scheduler.memory_bytes == 2**20
-    assert admit(Wish(options={"worker_memory": "0"}), offer()).groups["default"].resources.memory_bytes == 0
+    assert (
+        admit(Wish(options={"worker_memory": "0"}), offer())
+        .groups["default"]
+        .resources.memory_bytes
+        == 0
+    )
 
 
 def test_memory_of_nothing_does_not_pass_by_the_limit_of_a_cluster() -> None:
     limited = offer(limits=Limits(memory_bytes=2**34))
     for memory in ("0", "0 GiB", "0.4 B"):
-        assert refused(Wish(options={"worker_memory": memory}), limited) == {"spec.options.worker_memory"}
+        assert refused(Wish(options={"worker_memory": memory}), limited) == {
+            "spec.options.worker_memory"
+        }
     unnamed = {**SETTINGS, "worker_memory": 0}  # the administrator's own word
-    assert refused(Wish(), offer(limits=Limits(memory_bytes=2**34), settings=unnamed, fields=())) == set()
+    assert (
+        refused(Wish(), offer(limits=Limits(memory_bytes=2**34), settings=unnamed, fields=()))
+        == set()
+    )
 
 
 @pytest.mark.parametrize("value", [-1, 100_001, 2**31 - 1, -(2**31), 2**70])
 def test_sizes_are_bounded_below_and_above(value: int) -> None:
-    assert refused(Wish(groups={"default": GroupWish(size=Count(value))})) == {"spec.worker_groups.default.count"}
-    assert "spec.worker_groups.default.adaptive.maximum" in refused(Wish(groups={"default": GroupWish(size=Adaptive(0, value))}))
-    assert "spec.worker_groups.default.adaptive.minimum" in refused(Wish(groups={"default": GroupWish(size=Adaptive(value, 10))}))
+    assert refused(Wish(groups={"default": GroupWish(size=Count(value))})) == {
+        "spec.worker_groups.default.count"
+    }
+    assert "spec.worker_groups.default.adaptive.maximum" in refused(
+        Wish(groups={"default": GroupWish(size=Adaptive(0, value))})
+    )
+    assert "spec.worker_groups.default.adaptive.minimum" in refused(
+        Wish(groups={"default": GroupWish(size=Adaptive(value, 10))})
+    )
 
 
 @pytest.mark.parametrize("value", [-1.0, -1e-9, 3.2e8, 1e300, math.inf, -math.inf, math.nan])
@@ -123,16 +181,24 @@ def test_no_amount_of_memory_is_an_accident(written: float | str) -> None:
         assert 0 <= parse_bytes(written) <= MAX_MEMORY_BYTES
 
 
-@given(st.sampled_from(OPEN), st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+@given(
+    st.sampled_from(OPEN),
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists),
+)
 def test_no_value_of_an_option_is_an_accident(option: Field, value: object) -> None:
     found, wrong = check_value(option, value)
     assert wrong or isinstance(found, type(option.default))
 
 
 def test_limits_hold_for_records_of_any_size() -> None:
-    spec = admit(Wish(groups={"default": GroupWish(size=Count(5))}), offer(limits=Limits(cores=math.inf)))
+    spec = admit(
+        Wish(groups={"default": GroupWish(size=Count(5))}), offer(limits=Limits(cores=math.inf))
+    )
     assert grant(spec, {}).desired == {"default": 5}
-    huge = {name: replace(group, resources=replace(group.resources, cores=math.inf)) for name, group in spec.groups.items()}
+    huge = {
+        name: replace(group, resources=replace(group.resources, cores=math.inf))
+        for name, group in spec.groups.items()
+    }
     assert grant(replace(spec, groups=huge, limits=Limits(cores=8.0)), {}).desired == {"default": 0}
     full = grant(replace(spec, groups=huge, limits=Limits(workers=0, memory_bytes=10**400)), {})
     assert full.desired == {"default": 0}
@@ -190,7 +256,9 @@ def test_a_field_that_could_not_be_shown_is_an_error_of_the_configuration(kind: 
         (DaskGateway, "agent_silence_timeout_s", 1e300),
     ],
 )
-def test_a_setting_beyond_its_bounds_is_refused_at_the_start(cls: type[ClusterConfig | DaskGateway], name: str, value: object) -> None:
+def test_a_setting_beyond_its_bounds_is_refused_at_the_start(
+    cls: type[ClusterConfig | DaskGateway], name: str, value: object
+) -> None:
     with pytest.raises(ConfigurationError, match=rf"c\.{cls.__name__}\.{name}: "):
         configfile.check(Config({cls.__name__: {name: value}}), [cls])
 
@@ -202,7 +270,10 @@ def test_what_is_half_a_character_becomes_a_whole_one() -> None:
 
 
 def test_what_nobody_may_exceed_is_not_exceeded_by_never() -> None:
-    spec = admit(Wish(lifecycle=LifecycleWish(max_lifetime_s=0.0)), offer(most=Lifecycle(max_lifetime_s=60.0)))
+    spec = admit(
+        Wish(lifecycle=LifecycleWish(max_lifetime_s=0.0)),
+        offer(most=Lifecycle(max_lifetime_s=60.0)),
+    )
     assert spec.lifecycle.max_lifetime_s == 60.0
 
 

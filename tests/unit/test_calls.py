@@ -1,4 +1,5 @@
-"""Whose share a request is counted to: a user has one, however the credentials are spelled, and a guess has none."""
+"""Whose share a request is counted to: a user has one, however the credentials are spelled, and a
+guess has none."""
 
 from __future__ import annotations
 
@@ -11,7 +12,13 @@ from gateway.wire import basic_credentials
 
 RIGHT = basic_credentials("alice", "wonderland")
 VALUE = RIGHT.partition(" ")[2]
-SPELLINGS = [f"basic {VALUE}", f"BASIC {VALUE}", f"bAsIc    {VALUE}", f"Basic {VALUE} ", f"Basic {VALUE}\t"]
+SPELLINGS = [
+    f"basic {VALUE}",
+    f"BASIC {VALUE}",
+    f"bAsIc    {VALUE}",
+    f"Basic {VALUE} ",
+    f"Basic {VALUE}\t",
+]
 
 
 @pytest.mark.parametrize("spelled", SPELLINGS)
@@ -37,7 +44,10 @@ async def test_passwords_of_one_user_that_are_both_right_are_one_share() -> None
     assert calls.accepted(RIGHT) == calls.accepted(basic_credentials("alice", "other"))
 
 
-@pytest.mark.parametrize("value", [basic_credentials("alice", "guess"), f"Basic {VALUE[:-1]}", f"Bearer {VALUE}", "Basic", ""])
+@pytest.mark.parametrize(
+    "value",
+    [basic_credentials("alice", "guess"), f"Basic {VALUE[:-1]}", f"Bearer {VALUE}", "Basic", ""],
+)
 async def test_who_shows_anything_else_is_a_stranger(value: str) -> None:
     calls = Calls(Shares())
     calls.accepted(RIGHT)
@@ -47,4 +57,6 @@ async def test_who_shows_anything_else_is_a_stranger(value: str) -> None:
 async def test_a_user_and_a_token_of_the_same_letters_are_two() -> None:
     calls = Calls(Shares())
     user = base64.b64encode(b"a:b").decode()
-    assert calls.accepted(f"Basic {user}") != calls.accepted("Bearer a:b") != calls.accepted("user a")
+    assert (
+        calls.accepted(f"Basic {user}") != calls.accepted("Bearer a:b") != calls.accepted("user a")
+    )

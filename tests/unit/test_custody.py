@@ -41,7 +41,14 @@ def give_away(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "secret", "plain"),
-    [(0o600, "", ""), (0o400, "", ""), (0o644, "read", ""), (0o604, "read", ""), (0o660, "change", "change"), (0o606, "change", "change")],
+    [
+        (0o600, "", ""),
+        (0o400, "", ""),
+        (0o644, "read", ""),
+        (0o604, "read", ""),
+        (0o660, "change", "change"),
+        (0o606, "change", "change"),
+    ],
 )
 def test_a_files_mode(tmp_path: pathlib.Path, mode: int, secret: str, plain: str) -> None:
     path = made(tmp_path / "file", mode)
@@ -51,7 +58,9 @@ def test_a_files_mode(tmp_path: pathlib.Path, mode: int, secret: str, plain: str
     assert bool(file_problem(path, secret=False)) is bool(plain)
 
 
-def test_a_group_may_read_what_is_roots(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_may_read_what_is_roots(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As with keys in /etc/ssl/private, which programs share."""
     path = made(tmp_path / "key.pem", 0o640)
     if path.stat().st_uid == 0:
@@ -83,13 +92,16 @@ def test_a_directory_is_ours_alone(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_nobody_else_can_put_another_directory_in_its_place(tmp_path: pathlib.Path, exists: bool) -> None:
+def test_nobody_else_can_put_another_directory_in_its_place(
+    tmp_path: pathlib.Path, exists: bool
+) -> None:
     above = tmp_path / "above"
     place = above / "state"
     above.mkdir()
     if exists:
         place.mkdir(mode=0o700)
-    for mode, wrong in ((0o755, False), (0o1777, False), (0o777, True), (0o775, True)):  # a sticky one, such as /tmp, lets nobody
+    # a sticky one, such as /tmp, lets nobody
+    for mode, wrong in ((0o755, False), (0o1777, False), (0o777, True), (0o775, True)):
         above.chmod(mode)
         assert bool(directory_problem(place)) is wrong
     above.chmod(0o755)
@@ -113,40 +125,69 @@ def test_a_configuration_file_that_others_can_change_is_not_run(tmp_path: pathli
         configfile.load(str(path))
 
 
-def test_secrets_in_a_configuration_file_that_others_can_read_are_told(tmp_path: pathlib.Path) -> None:
+def test_secrets_in_a_configuration_file_that_others_can_read_are_told(
+    tmp_path: pathlib.Path,
+) -> None:
     text = f"c = get_config()\nc.DaskGateway.state_dir = {str(tmp_path / 'state')!r}\n"
     path = made(tmp_path / "own_config.py", 0o644, text.encode())
     done = CliRunner().invoke(main, ["check-config", "-f", str(path)])
-    assert (done.exit_code, "own_config.py" in done.output) == (0, False)  # there is no secret in it
+    # there is no secret in it
+    assert (done.exit_code, "own_config.py" in done.output) == (0, False)
     path.write_text(
-        text + f"c.PasswordAuthenticator.users = {{'alice': {password.hash_password('one')!r}}}\nc.DaskGateway.max_token_ttl_s = 60\n"
+        text + f"c.PasswordAuthenticator.users = {{'alice':"
+        f" {password.hash_password('one')!r}}}\nc.DaskGateway.max_token_ttl_s = 60\n"
     )
     done = CliRunner().invoke(main, ["check-config", "-f", str(path)])
-    assert f"note: {path}: others can read it (mode 644); chmod 600 it, or put c.PasswordAuthenticator.users elsewhere" in done.output
+    assert (
+        f"note: {path}: others can read it (mode 644); chmod 600 it, or put"
+        f" c.PasswordAuthenticator.users elsewhere" in done.output
+    )
     path.chmod(0o600)
     done = CliRunner().invoke(main, ["check-config", "-f", str(path)])
     assert (done.exit_code, "own_config.py" in done.output) == (0, False)
 
 
 LOOSE: dict[str, Callable[[pathlib.Path], list[str]]] = {
-    "c.DaskGateway.state_dir: {}/state: others can enter it": lambda place: [str((place / "state").chmod(0o755) or "")],
-    "c.DaskGateway.state_dir: {}/state/encryption.key": lambda place: [str(made(place / "state" / "encryption.key", 0o644) and "")],
-    "c.DaskGateway.state_dir: {}/state/edge.token": lambda place: [str(made(place / "state" / "edge.token", 0o640 | 0o004) and "")],
-    "c.DaskGateway.database: {}/state/gateway.db:": lambda place: [str(made(place / "state" / "gateway.db", 0o644) and "")],
-    "c.DaskGateway.database: {}/state/gateway.db-wal": lambda place: [str(made(place / "state" / "gateway.db-wal", 0o666) and "")],
-    "c.DaskGateway.database: {}/other.db": lambda place: [f"--DaskGateway.database=sqlite:///{made(place / 'other.db', 0o644)}"],
-    "c.Proxy.tls_key: {}/key.pem": lambda place: [f"--Proxy.tls_key={made(place / 'key.pem', 0o644)}", "--Proxy.tls_cert=c"],
+    "c.DaskGateway.state_dir: {}/state: others can enter it": lambda place: [
+        str((place / "state").chmod(0o755) or "")
+    ],
+    "c.DaskGateway.state_dir: {}/state/encryption.key": lambda place: [
+        str(made(place / "state" / "encryption.key", 0o644) and "")
+    ],
+    "c.DaskGateway.state_dir: {}/state/edge.token": lambda place: [
+        str(made(place / "state" / "edge.token", 0o640 | 0o004) and "")
+    ],
+    "c.DaskGateway.database: {}/state/gateway.db:": lambda place: [
+        str(made(place / "state" / "gateway.db", 0o644) and "")
+    ],
+    "c.DaskGateway.database: {}/state/gateway.db-wal": lambda place: [
+        str(made(place / "state" / "gateway.db-wal", 0o666) and "")
+    ],
+    "c.DaskGateway.database: {}/other.db": lambda place: [
+        f"--DaskGateway.database=sqlite:///{made(place / 'other.db', 0o644)}"
+    ],
+    "c.Proxy.tls_key: {}/key.pem": lambda place: [
+        f"--Proxy.tls_key={made(place / 'key.pem', 0o644)}",
+        "--Proxy.tls_cert=c",
+    ],
     "c.DaskGateway.tls_key: {}/key.pem": lambda place: [
         f"--DaskGateway.tls_key={made(place / 'key.pem', 0o644)}",
         "--DaskGateway.tls_cert=c",
     ],
-    "c.Proxy.tls_cert: {}/cert.pem": lambda place: [f"--Proxy.tls_cert={made(place / 'cert.pem', 0o666)}", "--Proxy.tls_key=k"],
-    "c.PasswordAuthenticator.users_file: {}/users": lambda place: [f"--PasswordAuthenticator.users_file={made(place / 'users', 0o644)}"],
+    "c.Proxy.tls_cert: {}/cert.pem": lambda place: [
+        f"--Proxy.tls_cert={made(place / 'cert.pem', 0o666)}",
+        "--Proxy.tls_key=k",
+    ],
+    "c.PasswordAuthenticator.users_file: {}/users": lambda place: [
+        f"--PasswordAuthenticator.users_file={made(place / 'users', 0o644)}"
+    ],
 }
 
 
 @pytest.mark.parametrize("words", LOOSE)
-def test_check_config_and_the_start_say_what_others_could_read_or_change(tmp_path: pathlib.Path, words: str) -> None:
+def test_check_config_and_the_start_say_what_others_could_read_or_change(
+    tmp_path: pathlib.Path, words: str
+) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     settings = [f"--DaskGateway.state_dir={tmp_path}/state", "--DaskGateway.start_proxy=False"]
     given = [word for word in LOOSE[words](tmp_path) if word.startswith("--")]
@@ -158,7 +199,11 @@ def test_check_config_and_the_start_say_what_others_could_read_or_change(tmp_pat
 
 
 def test_keys_and_tokens_that_others_can_read_are_none(tmp_path: pathlib.Path) -> None:
-    key, token, session = tmp_path / "encryption.key", tmp_path / "edge.token", tmp_path / "session.key"
+    key, token, session = (
+        tmp_path / "encryption.key",
+        tmp_path / "edge.token",
+        tmp_path / "session.key",
+    )
     Keyring.load(key)
     assert tokens.parse(edge_token(token)) is not None
     assert len(session_key(session)) == KEY_BYTES
@@ -198,5 +243,7 @@ async def test_a_users_file_that_becomes_others_to_read_or_change_is_not_read_ag
     assert not await lets_in("alice")
     await authenticator.close()
     path.chmod(0o644)
-    with pytest.raises(ConfigurationError, match=r"c\.PasswordAuthenticator\.users_file: .*others can read it"):
+    with pytest.raises(
+        ConfigurationError, match=r"c\.PasswordAuthenticator\.users_file: .*others can read it"
+    ):
         await password.PasswordAuthenticator(users_file=str(path)).open()

@@ -33,7 +33,9 @@ def test_a_number_follows_from_the_installation_and_is_nobodys(taken: set[int]) 
     taken.update((12, 13, 14))
     assert unused(numbers, 0, 7, ()) == 10
     assert unused(numbers, 0, 7, (10,)) == 11
-    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.user: every number from 10 to 14 is taken"):
+    with pytest.raises(
+        ConfigurationError, match=r"c\.Proxy\.user: every number from 10 to 14 is taken"
+    ):
         unused(numbers, 0, 7, (10, 11))
 
 
@@ -59,7 +61,9 @@ def test_numbers_are_of_the_range_that_no_account_is_given() -> None:
         (["[::]:80"], True),
     ],
 )
-def test_low_ports_may_be_bound_only_where_one_is_wanted(monkeypatch: pytest.MonkeyPatch, addresses: list[str], bind: bool) -> None:
+def test_low_ports_may_be_bound_only_where_one_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str], bind: bool
+) -> None:
     monkeypatch.setattr(edge_account, "_first_open_port", lambda: 1024)
     assert Account(7, 8).rights(addresses) == (7, 8, bind)
 
@@ -67,27 +71,39 @@ def test_low_ports_may_be_bound_only_where_one_is_wanted(monkeypatch: pytest.Mon
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
 def test_who_is_not_root_starts_no_edge_as_somebody_else() -> None:
     program = (
-        "import os, sys; from gateway.server.edge.account import edge_account; import pathlib; p = pathlib.Path('/nowhere');"
-        "import pwd, grp; os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534);"
+        "import os, sys; from gateway.server.edge.account import edge_account; import pathlib; p ="
+        " pathlib.Path('/nowhere');"
+        "import pwd, grp; os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534,"
+        " 65534, 65534);"
         "print(edge_account('', p, p), edge_account('nobody', p, p), edge_account('65534', p, p));"
         "edge_account('daemon', p, p)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "None None None\n"
-    assert "c.Proxy.user: only root can run the edge as another user, such as 'daemon'" in done.stderr
+    assert (
+        "c.Proxy.user: only root can run the edge as another user, such as 'daemon'" in done.stderr
+    )
 
 
 def test_an_account_by_name_or_number(tmp_path: pathlib.Path) -> None:
     if os.geteuid() == 0:
         daemon = pwd.getpwnam("daemon")
         for wished in ("daemon", str(daemon.pw_uid)):
-            assert edge_account.edge_account(wished, tmp_path, tmp_path) == Account(daemon.pw_uid, daemon.pw_gid, "daemon")
+            assert edge_account.edge_account(wished, tmp_path, tmp_path) == Account(
+                daemon.pw_uid, daemon.pw_gid, "daemon"
+            )
 
 
 def test_what_is_configured_for_the_edge_reaches_it_as_it_is_and_nothing_else() -> None:
     config = Config()
     config.Proxy.update(
-        prefix="123", processes=2, trusted_proxies=["10.0.0.0/8"], user="", hello_timeout_s=1.5, tls_cert="it's", tls_key="k"
+        prefix="123",
+        processes=2,
+        trusted_proxies=["10.0.0.0/8"],
+        user="",
+        hello_timeout_s=1.5,
+        tls_cert="it's",
+        tls_key="k",
     )
     config.PasswordAuthenticator.users = {}
     found = configured_words(settings(config))
@@ -112,7 +128,13 @@ def test_what_users_know_the_edge_by_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("text", "there"),
-    [("0 0 4294967295", True), ("0 1000 1", False), ("0 100000 65536\n", True), ("", False), ("0 1 1\n61000 7 500", True)],
+    [
+        ("0 0 4294967295", True),
+        ("0 1000 1", False),
+        ("0 100000 65536\n", True),
+        ("", False),
+        ("0 1 1\n61000 7 500", True),
+    ],
 )
 def test_a_namespace_may_know_few_accounts(text: str, there: bool) -> None:
     assert edge_account.maps(text, 61184) is there
@@ -121,9 +143,14 @@ def test_a_namespace_may_know_few_accounts(text: str, there: bool) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
 def test_in_a_namespace_of_one_user_the_edge_is_who_the_server_is(tmp_path: pathlib.Path) -> None:
     program = (
-        "import pathlib; from gateway.server.edge.account import edge_account; p = pathlib.Path('/nowhere'); print(edge_account('', p, p))"
+        "import pathlib; from gateway.server.edge.account import edge_account; p ="
+        " pathlib.Path('/nowhere'); print(edge_account('', p, p))"
     )
-    done = subprocess.run(["unshare", "--user", "--map-root-user", sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+    )
     if "unshare" in done.stderr:
         pytest.skip("this kernel lets nobody make user namespaces")
     assert done.stdout == "None\n"

@@ -1,4 +1,5 @@
-"""The keeper of the edge outlives what goes wrong on the server's machine: nobody else would start the edge again."""
+"""The keeper of the edge outlives what goes wrong on the server's machine: nobody else would start
+the edge again."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ async def test_the_edge_is_started_again_though_the_machine_was_out_of_something
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edge_process, "RESTART_S", (0.0, 0.0))
-    failures: list[Exception] = [OSError(24, "Too many open files"), BlockingIOError(11, "no more processes")]
+    failures: list[Exception] = [
+        OSError(24, "Too many open files"),
+        BlockingIOError(11, "no more processes"),
+    ]
     started = asyncio.Event()
 
     async def launch(_: str) -> EdgeRecord:
@@ -33,13 +37,17 @@ async def test_the_edge_is_started_again_though_the_machine_was_out_of_something
     monkeypatch.setattr(edge, "_spawn", launch)
     keeping = asyncio.ensure_future(edge.keep())
     async with asyncio.timeout(10):
-        await asyncio.wait([keeping, asyncio.ensure_future(started.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [keeping, asyncio.ensure_future(started.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
     assert not keeping.done()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def test_an_edge_that_cannot_be_noted_serves_all_the_same(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_edge_that_cannot_be_noted_serves_all_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.server.core.errors import ClusterNotFound, FieldInvalid, NotPermitted, Overloaded, QuotaExceeded, ServiceError, Violation
+from gateway.server.core.errors import (
+    ClusterNotFound,
+    FieldInvalid,
+    NotPermitted,
+    Overloaded,
+    QuotaExceeded,
+    ServiceError,
+    Violation,
+)
 
 
 def test_the_words_of_an_error_are_filled_in() -> None:
@@ -11,7 +19,10 @@ def test_the_words_of_an_error_are_filled_in() -> None:
     assert str(error) == "You have no cluster users/alice/clusters/etl."
     assert error.metadata == {"name": "users/alice/clusters/etl"}
     assert (error.violations, error.quotas, error.retry_after_s) == ((), (), None)
-    assert str(Overloaded(metadata={"what": "Too many calls"}, retry_after_s=1.5)) == "Too many calls; try again later."
+    assert (
+        str(Overloaded(metadata={"what": "Too many calls"}, retry_after_s=1.5))
+        == "Too many calls; try again later."
+    )
     assert str(ServiceError()) == "The call failed."
     assert ServiceError().metadata == {}
 

@@ -9,12 +9,26 @@ from hypothesis import strategies as st
 
 from gateway.server.core.absorb import Known, absorb
 from gateway.server.core.facts import AgentNews, Facts, Patience, merge_news
-from gateway.server.core.model import Cluster, GroupStatus, Launching, Scheduler, Spec, State, Worker
+from gateway.server.core.model import (
+    Cluster,
+    GroupStatus,
+    Launching,
+    Scheduler,
+    Spec,
+    State,
+    Worker,
+)
 
 UID = "c" + "a" * 20
 NAMES = [f"default-{number}" for number in range(3)]
 SOME = st.frozensets(st.sampled_from(NAMES))
-LATER = AgentNews(workers=frozenset({"a"}), left=frozenset({"b"}), retired=frozenset({"c"}), clients=2, idle_since_at=3)
+LATER = AgentNews(
+    workers=frozenset({"a"}),
+    left=frozenset({"b"}),
+    retired=frozenset({"c"}),
+    clients=2,
+    idle_since_at=3,
+)
 
 
 def news() -> st.SearchStrategy[AgentNews]:
@@ -30,16 +44,30 @@ def news() -> st.SearchStrategy[AgentNews]:
         no_client_since_at=st.sampled_from([0, 20_000]),
         targets=st.fixed_dictionaries({"default": st.integers(0, 3)}),
     )
-    return built.map(lambda one: replace(one, left=frozenset() if one.snapshot else one.left - one.workers))
+    return built.map(
+        lambda one: replace(one, left=frozenset() if one.snapshot else one.left - one.workers)
+    )
 
 
 @given(st.lists(news(), min_size=1, max_size=4), SOME)
 def test_merged_news_come_to_the_same(pieces: list[AgentNews], connected: frozenset[str]) -> None:
-    begun = Cluster(UID, "alice", "etl", Spec("local"), state=State.ACTIVE, scheduler=Scheduler(Launching.RUNNING, running_at=1))
+    begun = Cluster(
+        UID,
+        "alice",
+        "etl",
+        Spec("local"),
+        state=State.ACTIVE,
+        scheduler=Scheduler(Launching.RUNNING, running_at=1),
+    )
     cluster = replace(begun, groups={"default": GroupStatus()})
 
     def known() -> Known:
-        workers = {name: Worker(UID, name, "default", Launching.RUNNING, connected=name in connected, connected_at=1) for name in NAMES}
+        workers = {
+            name: Worker(
+                UID, name, "default", Launching.RUNNING, connected=name in connected, connected_at=1
+            )
+            for name in NAMES
+        }
         return Known(cluster, workers, 50_000, Patience())
 
     one_by_one, at_once = known(), known()
@@ -49,7 +77,9 @@ def test_merged_news_come_to_the_same(pieces: list[AgentNews], connected: frozen
         merged = merge_news(merged, piece)
     absorb(at_once, Facts(news=merged, agent_connected=True))
     assert at_once.cluster == one_by_one.cluster
-    assert {w.name for w in at_once.workers.values() if w.connected} == {w.name for w in one_by_one.workers.values() if w.connected}
+    assert {w.name for w in at_once.workers.values() if w.connected} == {
+        w.name for w in one_by_one.workers.values() if w.connected
+    }
 
 
 def test_the_first_news_and_a_list_of_all_stand_alone() -> None:

@@ -79,7 +79,12 @@ def test_whatever_happens_nothing_is_lost_or_given_twice() -> None:
         held: Counter[str] = Counter()
         waiting: list[tuple[str, object]] = []
 
-        def ask(key: str, pool: FairPool = pool, held: Counter[str] = held, waiting: list[tuple[str, object]] = waiting) -> None:
+        def ask(
+            key: str,
+            pool: FairPool = pool,
+            held: Counter[str] = held,
+            waiting: list[tuple[str, object]] = waiting,
+        ) -> None:
             def grant() -> None:
                 held[key] += 1
                 waiting[:] = [pair for pair in waiting if pair[1] is not grant]

@@ -6,7 +6,15 @@ import pytest
 
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role
 from gateway.server.core.intended import Standing, standing
-from gateway.server.core.model import Cluster, GroupStatus, Launching, Scheduler, Spec, State, StopWish
+from gateway.server.core.model import (
+    Cluster,
+    GroupStatus,
+    Launching,
+    Scheduler,
+    Spec,
+    State,
+    StopWish,
+)
 
 UID = "c" + "a" * 20
 ACTIVE = Cluster(
@@ -19,7 +27,14 @@ ACTIVE = Cluster(
     groups={"default": GroupStatus(next_sequence=5)},
 )
 NEVER_BEGUN = Cluster(UID, "alice", "etl", Spec("local"))
-ENDING = Cluster(UID, "alice", "etl", Spec("local"), state=State.STOPPING, stop=StopWish(State.STOPPED, "R", "m", 1))
+ENDING = Cluster(
+    UID,
+    "alice",
+    "etl",
+    Spec("local"),
+    state=State.STOPPING,
+    stop=StopWish(State.STOPPED, "R", "m", 1),
+)
 ENDED = Cluster(UID, "alice", "etl", Spec("local"), state=State.FAILED)
 SCHEDULER = Instance(UID, Role.SCHEDULER, SCHEDULER_NAME)
 
@@ -37,7 +52,8 @@ def worker(name: str) -> Instance:
         (SCHEDULER, None, True, Standing.LEFT_OVER),
         (SCHEDULER, ACTIVE, False, Standing.INTENDED),
         (worker("default-3"), ACTIVE, False, Standing.INTENDED),
-        (worker("default-4"), ACTIVE, False, Standing.LEFT_OVER),  # there was one, and its row is gone
+        # there was one, and its row is gone
+        (worker("default-4"), ACTIVE, False, Standing.LEFT_OVER),
         (worker("default-5"), ACTIVE, False, Standing.UNKNOWN),  # a number that was never given
         (worker("gpu-0"), ACTIVE, False, Standing.UNKNOWN),
         (worker("default-"), ACTIVE, False, Standing.UNKNOWN),
@@ -49,5 +65,7 @@ def worker(name: str) -> Instance:
         (worker("default-9"), ENDED, False, Standing.LEFT_OVER),
     ],
 )
-def test_how_a_process_stands_to_the_database(instance: Instance, cluster: Cluster | None, purged: bool, expected: Standing) -> None:
+def test_how_a_process_stands_to_the_database(
+    instance: Instance, cluster: Cluster | None, purged: bool, expected: Standing
+) -> None:
     assert standing(instance, cluster, {"default-3"}, purged=purged) is expected

@@ -111,13 +111,26 @@ def test_a_broken_token_is_replaced_or_told(tmp_path: pathlib.Path, how: str) ->
     ],
 )
 def test_an_entry_that_cannot_be_used_is_passed_over_and_the_others_hold(wrong: object) -> None:
-    kept = route_file.load(json.dumps({"ticket_keys": [KEY, "=", 7, "AAAA"], "routes": [wrong, GOOD], "new": 1}).encode())
-    assert kept == route_file.Kept((b"k" * 32,), (KeptRoute("c" + "a" * 20, "alice", "etl", ("127.0.0.1", 8786), None),), broken=4)
+    kept = route_file.load(
+        json.dumps(
+            {"ticket_keys": [KEY, "=", 7, "AAAA"], "routes": [wrong, GOOD], "new": 1}
+        ).encode()
+    )
+    assert kept == route_file.Kept(
+        (b"k" * 32,),
+        (KeptRoute("c" + "a" * 20, "alice", "etl", ("127.0.0.1", 8786), None),),
+        broken=4,
+    )
 
 
 def test_what_is_dumped_is_loaded() -> None:
-    routes = (KeptRoute("u", "alice", "etl", ("::1", 1), ("node7", 65535)), KeptRoute("v", "", "", ("127.0.0.1", 8786), None, True))
-    assert route_file.load(route_file.dump([b"k" * 32], routes)) == route_file.Kept((b"k" * 32,), routes, 0)
+    routes = (
+        KeptRoute("u", "alice", "etl", ("::1", 1), ("node7", 65535)),
+        KeptRoute("v", "", "", ("127.0.0.1", 8786), None, True),
+    )
+    assert route_file.load(route_file.dump([b"k" * 32], routes)) == route_file.Kept(
+        (b"k" * 32,), routes, 0
+    )
 
 
 def test_a_link_where_a_file_is_written_is_not_followed(tmp_path: pathlib.Path) -> None:
@@ -133,16 +146,24 @@ def test_a_link_where_a_file_is_written_is_not_followed(tmp_path: pathlib.Path) 
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["precious", "record"]
 
 
-def test_a_tag_is_made_once_and_a_broken_one_is_told_with_what_to_do(tmp_path: pathlib.Path) -> None:
+def test_a_tag_is_made_once_and_a_broken_one_is_told_with_what_to_do(
+    tmp_path: pathlib.Path,
+) -> None:
     made = kept.kept_tag(tmp_path / "tag")
     assert kept.kept_tag(tmp_path / "tag") == made
     for content in (b"", b"9", bytes(range(256))):
         (tmp_path / "tag").write_bytes(content)
-        with pytest.raises(ValueError, match=r"/tag holds no tag.* write into it what the names of this gateway's jobs begin with"):
+        with pytest.raises(
+            ValueError,
+            match=r"/tag holds no tag.* write into it what the names of this gateway's jobs begin"
+            r" with",
+        ):
             kept.kept_tag(tmp_path / "tag")
 
 
-def test_broken_records_of_owners_are_passed_over(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_records_of_owners_are_passed_over(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     uids = ["c" + letter * 20 for letter in "abcdef"]
     kept.keep_owner(tmp_path, uids[0], "alice")
     for uid, content in zip(uids[1:], (b"", b"\xff\xfe", b"a b", b"x" * 256)):

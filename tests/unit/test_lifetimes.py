@@ -1,4 +1,5 @@
-"""When a cluster ends by itself: to the millisecond, in which words, and not while nobody can tell of its use."""
+"""When a cluster ends by itself: to the millisecond, in which words, and not while nobody can tell
+of its use."""
 
 from __future__ import annotations
 
@@ -34,7 +35,12 @@ def with_lifecycle(**lifecycle: float) -> Cluster:
 def test_every_end_in_sight_is_told_with_its_instant_and_the_earliest_comes_first() -> None:
     assert list(ends(CLUSTER)) == [LIFETIME, IDLE, ALONE]
     assert next_end(CLUSTER) == IDLE
-    assert next_end(replace(CLUSTER, activity=Activity(idle_since_at=99_000, no_client_since_at=70_000))) == ALONE
+    assert (
+        next_end(
+            replace(CLUSTER, activity=Activity(idle_since_at=99_000, no_client_since_at=70_000))
+        )
+        == ALONE
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,12 +96,16 @@ def test_an_endless_duration_of_an_older_record_is_only_very_long() -> None:
         (8.0, 5.0, None, 8.0),
     ],
 )
-def test_the_duration_that_holds(asked: float | None, default: float | None, maximum: float | None, holds: float | None) -> None:
+def test_the_duration_that_holds(
+    asked: float | None, default: float | None, maximum: float | None, holds: float | None
+) -> None:
     assert shortest(asked, default, maximum) == holds
 
 
 @given(st.none() | st.floats(0, 1e8), st.none() | st.floats(1, 1e8), st.floats(1, 1e8))
-def test_nobody_exceeds_the_maximum(asked: float | None, default: float | None, maximum: float) -> None:
+def test_nobody_exceeds_the_maximum(
+    asked: float | None, default: float | None, maximum: float
+) -> None:
     found = shortest(asked, default, maximum)
     assert found is not None
     assert 0 < found <= maximum

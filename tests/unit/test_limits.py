@@ -15,9 +15,14 @@ from gateway.server.core.model import Adaptive, Count, GroupStatus, Limits, Size
 GIB = 2**30
 
 
-def spec(limits: Limits, scheduler: Resources | None = None, **groups: tuple[Size, float, int]) -> Spec:
+def spec(
+    limits: Limits, scheduler: Resources | None = None, **groups: tuple[Size, float, int]
+) -> Spec:
     """Return a spec of groups: the size of each, and cores and bytes of memory of one worker."""
-    made = {name: WorkerGroup(size, resources=Resources(cores, memory)) for name, (size, cores, memory) in groups.items()}
+    made = {
+        name: WorkerGroup(size, resources=Resources(cores, memory))
+        for name, (size, cores, memory) in groups.items()
+    }
     return Spec("local", groups=made, limits=limits, scheduler=scheduler or Resources(0.0, 0))
 
 
@@ -34,7 +39,9 @@ def spec(limits: Limits, scheduler: Resources | None = None, **groups: tuple[Siz
         (Adaptive(0, 6), 0, 0),
     ],
 )
-def test_a_group_wishes_its_count_or_its_target_within_its_bounds(size: Size, target: int, expected: int) -> None:
+def test_a_group_wishes_its_count_or_its_target_within_its_bounds(
+    size: Size, target: int, expected: int
+) -> None:
     assert wished(size, GroupStatus(target=target)) == expected
 
 
@@ -48,10 +55,12 @@ def test_a_group_wishes_its_count_or_its_target_within_its_bounds(size: Size, ta
         (Limits(cores=8.0), 3, 2.0, GIB, 3, ""),  # the scheduler takes 2 of the cores
         (Limits(cores=8.0), 4, 2.0, GIB, 3, "8 cores"),
         (Limits(cores=7.9), 4, 2.0, GIB, 2, "7.9 cores"),
-        (Limits(cores=2.3), 4, 0.1, GIB, 3, "2.3 cores"),  # 0.3 / 0.1 is less than 3, as floats have it
+        # 0.3 / 0.1 is less than 3, as floats have it
+        (Limits(cores=2.3), 4, 0.1, GIB, 3, "2.3 cores"),
         (Limits(cores=2.0), 1, 0.5, GIB, 0, "2 cores"),
         (Limits(cores=1.5), 1, 0.5, GIB, 0, "1.5 cores"),
-        (Limits(cores=2.0), 5, 0.0, GIB, 1, "2 cores"),  # of workers that take no core there is a bound all the same
+        # of workers that take no core there is a bound all the same
+        (Limits(cores=2.0), 5, 0.0, GIB, 1, "2 cores"),
         (Limits(cores=1.0), 5, 0.0, GIB, 0, "1 cores"),
         (Limits(memory_bytes=16 * GIB), 3, 1.0, 4 * GIB, 3, ""),  # the scheduler takes 4 GiB
         (Limits(memory_bytes=16 * GIB), 4, 1.0, 4 * GIB, 3, "16 GiB of memory"),
@@ -60,7 +69,14 @@ def test_a_group_wishes_its_count_or_its_target_within_its_bounds(size: Size, ta
         (Limits(memory_bytes=4 * GIB + 3), 9, 1.0, 0, 3, "4 GiB of memory"),
         (Limits(memory_bytes=4 * GIB + 3), 9, 1.0, 1, 3, "4 GiB of memory"),
         (Limits(memory_bytes=4 * GIB + 5), 9, 1.0, 2, 2, "4 GiB of memory"),
-        (Limits(workers=3, cores=8.0, memory_bytes=12 * GIB), 9, 2.0, 4 * GIB, 2, "12 GiB of memory"),
+        (
+            Limits(workers=3, cores=8.0, memory_bytes=12 * GIB),
+            9,
+            2.0,
+            4 * GIB,
+            2,
+            "12 GiB of memory",
+        ),
         (Limits(workers=2, cores=8.0, memory_bytes=12 * GIB), 9, 2.0, 4 * GIB, 2, "2 workers"),
         (Limits(workers=3, cores=4.0, memory_bytes=12 * GIB), 9, 2.0, 4 * GIB, 1, "4 cores"),
         (Limits(cores=math.inf), 100_000, 1.0, GIB, 100_000, ""),
@@ -70,19 +86,30 @@ def test_one_group_gets_what_the_nearest_limit_leaves(
     limits: Limits, count: int, cores: float, memory: int, granted: int, limit: str
 ) -> None:
     wish = spec(limits, Resources(2.0, 4 * GIB), default=(Count(count), cores, memory))
-    said = f"group default: {granted} of {count} workers, by the limit of {limit} for one cluster" if limit else ""
+    said = (
+        f"group default: {granted} of {count} workers, by the limit of {limit} for one cluster"
+        if limit
+        else ""
+    )
     assert grant(wish, {}) == Grant({"default": granted}, {"default": granted}, said)
 
 
 def test_what_one_group_takes_the_next_lacks_default_first_then_by_name() -> None:
-    groups = {"z": (Count(3), 1.0, GIB), "a": (Count(3), 2.0, 2 * GIB), "default": (Count(3), 1.0, GIB)}
+    groups = {
+        "z": (Count(3), 1.0, GIB),
+        "a": (Count(3), 2.0, 2 * GIB),
+        "default": (Count(3), 1.0, GIB),
+    }
     by_workers = grant(spec(Limits(workers=7), **groups), {})
     assert list(by_workers.desired.items()) == [("default", 3), ("a", 3), ("z", 1)]
-    assert by_workers.clamped == "group z: 1 of 3 workers, by the limit of 7 workers for one cluster"
+    assert (
+        by_workers.clamped == "group z: 1 of 3 workers, by the limit of 7 workers for one cluster"
+    )
     by_cores = grant(spec(Limits(cores=8.0), **groups), {})
     assert by_cores.desired == {"default": 3, "a": 2, "z": 1}
     assert by_cores.clamped == (
-        "group a: 2 of 3 workers, by the limit of 8 cores for one cluster; group z: 1 of 3 workers, by the limit of 8 cores for one cluster"
+        "group a: 2 of 3 workers, by the limit of 8 cores for one cluster; group z: 1 of 3"
+        " workers, by the limit of 8 cores for one cluster"
     )
     by_memory = grant(spec(Limits(memory_bytes=8 * GIB), **groups), {})
     assert by_memory.desired == {"default": 3, "a": 2, "z": 1}
@@ -97,11 +124,17 @@ def test_an_adaptive_group_takes_what_it_needs_and_may_go_as_far_as_there_is_roo
         "group default: 5 of 6 workers, by the limit of 5 workers for one cluster;"
         " group more: 3 of 4 workers, by the limit of 5 workers for one cluster"
     )
-    assert grant(spec(Limits(workers=10), **groups), {}) == Grant({"default": 1, "more": 4}, {"default": 6, "more": 4})
-    assert grant(spec(Limits(workers=1), default=(Adaptive(3, 6), 1.0, GIB)), {}).desired == {"default": 1}
+    assert grant(spec(Limits(workers=10), **groups), {}) == Grant(
+        {"default": 1, "more": 4}, {"default": 6, "more": 4}
+    )
+    assert grant(spec(Limits(workers=1), default=(Adaptive(3, 6), 1.0, GIB)), {}).desired == {
+        "default": 1
+    }
 
 
-RESOURCES = st.tuples(st.integers(0, 9), st.sampled_from([0.01, 0.1, 0.25, 0.5, 1.0, 3.0]), st.integers(1, 20))
+RESOURCES = st.tuples(
+    st.integers(0, 9), st.sampled_from([0.01, 0.1, 0.25, 0.5, 1.0, 3.0]), st.integers(1, 20)
+)
 
 
 @given(
@@ -111,9 +144,15 @@ RESOURCES = st.tuples(st.integers(0, 9), st.sampled_from([0.01, 0.1, 0.25, 0.5, 
     st.none() | st.integers(0, 100),
 )
 def test_what_is_granted_is_within_the_limits_and_one_worker_more_is_not(
-    groups: list[tuple[int, float, int]], workers: int | None, cores: float | None, memory: int | None
+    groups: list[tuple[int, float, int]],
+    workers: int | None,
+    cores: float | None,
+    memory: int | None,
 ) -> None:
-    named = {f"g{number}": (Count(count), each, size) for number, (count, each, size) in enumerate(groups)}
+    named = {
+        f"g{number}": (Count(count), each, size)
+        for number, (count, each, size) in enumerate(groups)
+    }
     found = grant(spec(Limits(workers, cores, memory), **named), {}).desired  # type: ignore[arg-type]
 
     def within(counts: dict[str, int]) -> bool:
@@ -123,7 +162,9 @@ def test_what_is_granted_is_within_the_limits_and_one_worker_more_is_not(
             sum(count * named[name][1] for name, count in counts.items()),
             sum(count * named[name][2] for name, count in counts.items()),
         )
-        return all(limit is None or use <= limit + 1e-6 for use, limit in zip(used, most, strict=True))
+        return all(
+            limit is None or use <= limit + 1e-6 for use, limit in zip(used, most, strict=True)
+        )
 
     taken: dict[str, int] = {}
     for name in sorted(named):

@@ -18,7 +18,9 @@ def cluster(uid: str, owner: str = "alice", state: State = State.ACTIVE) -> Clus
 
 def workers(uid: str, count: int) -> dict[str, Worker]:
     """Return workers by name."""
-    return {f"default-{n}": Worker(uid, f"default-{n}", "default", created_at=n) for n in range(count)}
+    return {
+        f"default-{n}": Worker(uid, f"default-{n}", "default", created_at=n) for n in range(count)
+    }
 
 
 def test_living_clusters_are_counted_as_they_come_finish_and_go() -> None:
@@ -33,7 +35,9 @@ def test_living_clusters_are_counted_as_they_come_finish_and_go() -> None:
     assert mirror.cluster("a") is None
 
 
-def test_workers_of_the_clusters_least_used_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_the_clusters_least_used_are_forgotten_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "KEPT_WORKERS", 25)
     mirror = Mirror([])
     for uid in ("a", "b"):
@@ -48,5 +52,8 @@ def test_workers_of_the_clusters_least_used_are_forgotten_first(monkeypatch: pyt
 
 
 def test_workers_are_told_oldest_first_then_by_name() -> None:
-    made = [Worker("a", name, "default", created_at=at) for name, at in (("x-2", 5), ("x-1", 5), ("x-9", 1))]
+    made = [
+        Worker("a", name, "default", created_at=at)
+        for name, at in (("x-2", 5), ("x-1", 5), ("x-9", 1))
+    ]
     assert [worker.name for worker in in_order(made)] == ["x-9", "x-1", "x-2"]

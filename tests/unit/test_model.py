@@ -1,4 +1,5 @@
-"""What a record says of itself, and that of what has just begun nothing is said that has not happened yet."""
+"""What a record says of itself, and that of what has just begun nothing is said that has not
+happened yet."""
 
 from __future__ import annotations
 
@@ -36,9 +37,16 @@ def test_names() -> None:
 
 
 def test_an_etag_changes_with_each_wish_and_from_cluster_to_cluster() -> None:
-    wishes = [dataclasses.replace(CLUSTER, uid=uid, generation=number) for uid in (UID, "c" + "b" * 20) for number in (1, 2, 11)]
+    wishes = [
+        dataclasses.replace(CLUSTER, uid=uid, generation=number)
+        for uid in (UID, "c" + "b" * 20)
+        for number in (1, 2, 11)
+    ]
     assert len({wish.etag for wish in wishes}) == len(wishes)
-    assert dataclasses.replace(CLUSTER, state=State.ACTIVE, revision=9, updated_at=9).etag == CLUSTER.etag
+    assert (
+        dataclasses.replace(CLUSTER, state=State.ACTIVE, revision=9, updated_at=9).etag
+        == CLUSTER.etag
+    )
     assert CLUSTER.etag[0] == CLUSTER.etag[-1] == '"'  # as HTTP has it
 
 
@@ -66,9 +74,16 @@ BEGUN = [
 
 @pytest.mark.parametrize("record", BEGUN, ids=lambda record: type(record).__name__)
 def test_of_what_has_just_begun_nothing_has_happened(record: object) -> None:
-    """Neither a count nor an instant nor a fact; what somebody forgets to say grants nothing and bounds nothing."""
-    said = {field.name: getattr(record, field.name) for field in dataclasses.fields(record) if field.default is not dataclasses.MISSING}  # type: ignore[arg-type]
-    assert {name for name, value in said.items() if isinstance(value, int | float) and value} <= {"generation"}
+    """Neither a count nor an instant nor a fact; what somebody forgets to say grants nothing and
+    bounds nothing."""
+    said = {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+        if field.default is not dataclasses.MISSING
+    }  # type: ignore[arg-type]
+    assert {name for name, value in said.items() if isinstance(value, int | float) and value} <= {
+        "generation"
+    }
 
 
 def test_the_first_wish_is_the_first_and_nobody_has_seen_to_it() -> None:

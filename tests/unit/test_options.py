@@ -1,4 +1,5 @@
-"""What users may choose: which values an option takes, which it refuses and in which words, and which options can be shown at all."""
+"""What users may choose: which values an option takes, which it refuses and in which words, and
+which options can be shown at all."""
 
 from __future__ import annotations
 
@@ -154,33 +155,59 @@ def test_what_values_weigh(values: object, size_bytes: int) -> None:
     assert weight_bytes(values) == size_bytes
 
 
-FIELDS: tuple[Field, ...] = (Integer("cores", 2, 1, 8, per_group=True), Text("image", "plain"), Bool("gpu", per_group=True))
+FIELDS: tuple[Field, ...] = (
+    Integer("cores", 2, 1, 8, per_group=True),
+    Text("image", "plain"),
+    Bool("gpu", per_group=True),
+)
 
 
 def test_a_cluster_has_every_value_and_a_group_only_its_own() -> None:
     assert check_options(FIELDS, {}, "o") == ({"cores": 2, "image": "plain", "gpu": False}, [])
-    assert check_options(FIELDS, {"cores": 4.0}, "o") == ({"cores": 4, "image": "plain", "gpu": False}, [])
+    assert check_options(FIELDS, {"cores": 4.0}, "o") == (
+        {"cores": 4, "image": "plain", "gpu": False},
+        [],
+    )
     assert check_options(FIELDS, {}, "o", per_group=True) == ({}, [])
-    assert check_options(FIELDS, {"cores": 4, "gpu": True}, "o", per_group=True) == ({"cores": 4, "gpu": True}, [])
+    assert check_options(FIELDS, {"cores": 4, "gpu": True}, "o", per_group=True) == (
+        {"cores": 4, "gpu": True},
+        [],
+    )
 
 
 def test_every_violation_is_told_under_its_path() -> None:
-    _, wrong = check_options(FIELDS, {"cores": 9, "colour": "red", "gpu": 1, "image": "x"}, "spec.options")
+    _, wrong = check_options(
+        FIELDS, {"cores": 9, "colour": "red", "gpu": 1, "image": "x"}, "spec.options"
+    )
     assert wrong == [
         Violation("spec.options.colour", "is no option; there are cores, gpu, image"),
         Violation("spec.options.cores", "must be at most 8"),
         Violation("spec.options.gpu", TRUTH),
     ]
     values, wrong = check_options(FIELDS, {"image": "x", "gpu": 1, "cores": 3}, "o", per_group=True)
-    assert wrong == [Violation("o.image", "cannot be set for one group; set it in spec.options"), Violation("o.gpu", TRUTH)]
+    assert wrong == [
+        Violation("o.image", "cannot be set for one group; set it in spec.options"),
+        Violation("o.gpu", TRUTH),
+    ]
     assert values["cores"] == 3
     assert "image" not in values
-    assert check_options((), {"x": 1}, "o") == ({}, [Violation("o.x", "is no option: this gateway offers none")])
+    assert check_options((), {"x": 1}, "o") == (
+        {},
+        [Violation("o.x", "is no option: this gateway offers none")],
+    )
 
 
 @pytest.mark.parametrize(
     "option",
-    [Text("n"), Bool("n"), Integer("n"), Float("n"), Mapped("n"), Select("n", ("a",), "a"), *(kind("n") for kind in (Text, Bool, Integer))],
+    [
+        Text("n"),
+        Bool("n"),
+        Integer("n"),
+        Float("n"),
+        Mapped("n"),
+        Select("n", ("a",), "a"),
+        *(kind("n") for kind in (Text, Bool, Integer)),
+    ],
 )
 def test_an_option_that_says_nothing_is_plain(option: Field) -> None:
     assert wrong_field(option) == ""
@@ -204,9 +231,20 @@ def test_an_option_that_says_nothing_is_plain(option: Field) -> None:
         (Bool("n", per_group=True), ""),
         (Bool("n", default=1), f"its default 1 {TRUTH}"),  # type: ignore[arg-type]
         (Text("n", "b", pattern="a"), "its default 'b' must match a"),
-        (Text("n", pattern="("), "its pattern is no regular expression (missing ), unterminated subpattern at position 0)"),
-        (Text("n", pattern=7), "its pattern is no regular expression (first argument must be string or compiled pattern)"),  # type: ignore[arg-type]
-        (Text("n", "x" * 2000, max_length=1999), "its default '" + "x" * 99 + " must have at most 1999 characters"),
+        (
+            Text("n", pattern="("),
+            "its pattern is no regular expression (missing ), unterminated subpattern at position"
+            " 0)",
+        ),
+        (
+            Text("n", pattern=7),
+            "its pattern is no regular expression (first argument must be string or compiled"
+            " pattern)",
+        ),  # type: ignore[arg-type]
+        (
+            Text("n", "x" * 2000, max_length=1999),
+            "its default '" + "x" * 99 + " must have at most 1999 characters",
+        ),
         (Text("n", max_length=0), ""),
         (Text("n", max_length=-1), f"its max_length {INT32}"),
         (Text("n", max_length=2**31 - 1), ""),
@@ -216,7 +254,10 @@ def test_an_option_that_says_nothing_is_plain(option: Field) -> None:
         (Mapped("n", max_entries=-1), f"its max_entries {INT32}"),
         (Mapped("n", max_entries=2**31 - 1), ""),
         (Mapped("n", max_entries=2**31), f"its max_entries {INT32}"),
-        (Mapped("n", {"a": "b"}, max_entries=0), "its default {'a': 'b'} must have at most 0 entries"),
+        (
+            Mapped("n", {"a": "b"}, max_entries=0),
+            "its default {'a': 'b'} must have at most 0 entries",
+        ),
         (Integer("n", 3, minimum=3, maximum=3), ""),
         (Integer("n", 0, minimum=1), "its default 0 must be at least 1"),
         (Integer("n", minimum=-(2**53)), f"its minimum {FAR}"),

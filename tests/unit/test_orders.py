@@ -18,7 +18,7 @@ import os, sys
 from gateway import orders
 told = orders.receive(int(sys.argv[1]))
 print(told, sorted(os.listdir(orders.place(0))), sorted(os.listdir(orders.place(1))), os.get_inheritable(orders.FIRST_FD))
-"""
+"""  # noqa: E501
 
 
 def test_directories_are_found_whatever_becomes_of_their_paths(tmp_path: pathlib.Path) -> None:
@@ -31,7 +31,10 @@ def test_directories_are_found_whatever_becomes_of_their_paths(tmp_path: pathlib
     words = ("--Proxy.prefix='ä'", "x" * 200_000)
     with theirs:
         child = subprocess.Popen(
-            [sys.executable, "-c", RECEIVE, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", RECEIVE, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.PIPE,
+            text=True,
         )
     deep.rename(tmp_path / "moved")
     (tmp_path / "moved" / "a").touch()
@@ -44,7 +47,17 @@ def test_directories_are_found_whatever_becomes_of_their_paths(tmp_path: pathlib
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"words": ["a"], "run', b"[]", b"7", b"{}", b'{"words": 7, "run_as": null}', b'{"words": [], "run_as": [1]}']
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"words": ["a"], "run',
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"words": 7, "run_as": null}',
+        b'{"words": [], "run_as": [1]}',
+    ],
 )
 def test_what_is_cut_short_is_no_order(content: bytes) -> None:
     ours, theirs = socket.socketpair()

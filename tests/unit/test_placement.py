@@ -23,7 +23,13 @@ def said(*words: str) -> list[str]:
 def test_files_of_users_on_the_databases_disk_are_told(tmp_path: pathlib.Path) -> None:
     state = f"--DaskGateway.state_dir={tmp_path}/not-made-yet/state"
     (note,) = said(state)
-    for words in ("c.LocalBackend.root", f"{tmp_path}/not-made-yet/state/gateway.db", "256 MiB", "32 MiB", "quota"):
+    for words in (
+        "c.LocalBackend.root",
+        f"{tmp_path}/not-made-yet/state/gateway.db",
+        "256 MiB",
+        "32 MiB",
+        "quota",
+    ):
         assert words in note
     assert said(state, f"--LocalBackend.root={tmp_path}/elsewhere/local")
     done = CliRunner().invoke(main, ["check-config", state])
@@ -35,7 +41,13 @@ def test_where_they_have_a_disk_of_their_own_nothing_is_said(tmp_path: pathlib.P
     if not os.path.isdir("/dev/shm") or device(pathlib.Path("/dev/shm")) == device(tmp_path):
         pytest.skip("there is no second file system here")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
-        assert said(f"--DaskGateway.state_dir={tmp_path}/state", f"--LocalBackend.root={other}/local") == []
-        assert said(f"--DaskGateway.state_dir={other}/state", f"--LocalBackend.root={tmp_path}/local") == []
+        assert (
+            said(f"--DaskGateway.state_dir={tmp_path}/state", f"--LocalBackend.root={other}/local")
+            == []
+        )
+        assert (
+            said(f"--DaskGateway.state_dir={other}/state", f"--LocalBackend.root={tmp_path}/local")
+            == []
+        )
         database = f"--DaskGateway.database=sqlite:///{other}/gateway.db"
         assert said(f"--DaskGateway.state_dir={tmp_path}/state", database) == []

@@ -20,7 +20,15 @@ from gateway.server.core.model import (
     State,
     WorkerGroup,
 )
-from gateway.server.core.plan import Purge, StartScheduler, StartWorkers, Step, Stop, directive, step
+from gateway.server.core.plan import (
+    Purge,
+    StartScheduler,
+    StartWorkers,
+    Step,
+    Stop,
+    directive,
+    step,
+)
 from gateway.server.reconcile.sweep import surprises, targets_of
 from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster, worker
 
@@ -37,8 +45,13 @@ def test_a_new_cluster_becomes_active_with_its_workers() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(counts, min_size=1, max_size=6), st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 0.3]))
-@example([2], 430, 0.3)  # of 6,000 seeds one of those whose first quiet step sees only what was before the faults were over
+@given(
+    st.lists(counts, min_size=1, max_size=6),
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 0.1, 0.3]),
+)
+# of 6,000 seeds one of those whose first quiet step sees only what was before the faults were over
+@example([2], 430, 0.3)
 @example([2], 620, 0.3)
 def test_the_planner_converges_to_the_last_wish(wishes: list[int], seed: int, fault: float) -> None:
     room = MachineRoom(new_cluster(), seed, fault)
@@ -118,7 +131,9 @@ def test_adaptive_follows_the_agents_target_within_bounds() -> None:
     room = MachineRoom(new_cluster(default=Adaptive(1, 4)))
     room.settle()
     assert len(room.names()) == 1
-    room.cluster = replace(room.cluster, groups={"default": replace(room.cluster.groups["default"], target=9)})
+    room.cluster = replace(
+        room.cluster, groups={"default": replace(room.cluster.groups["default"], target=9)}
+    )
     room.settle()
     assert len(room.names()) == 4
     assert directive(room.cluster) == {"default": (4, Adaptive(1, 4))}
@@ -127,8 +142,15 @@ def test_adaptive_follows_the_agents_target_within_bounds() -> None:
 def test_a_scheduler_that_ends_fails_the_cluster_with_its_last_words() -> None:
     room = MachineRoom(new_cluster())
     room.settle()
-    gone = Observation(room.cluster.scheduler_instance, Phase.EXITED, exit_code=1, message="ImportError: no module named numpy")
-    result = step(room.cluster, [], Facts(observations={gone.instance: gone}), room.now + 1, PATIENCE)
+    gone = Observation(
+        room.cluster.scheduler_instance,
+        Phase.EXITED,
+        exit_code=1,
+        message="ImportError: no module named numpy",
+    )
+    result = step(
+        room.cluster, [], Facts(observations={gone.instance: gone}), room.now + 1, PATIENCE
+    )
     assert result.cluster.state is State.STOPPING
     assert result.cluster.stop is not None
     assert result.cluster.stop.goal is State.FAILED
@@ -139,7 +161,9 @@ def test_a_scheduler_closed_from_within_is_a_stop_not_a_fault() -> None:
     room = MachineRoom(new_cluster())
     room.settle()
     gone = Observation(room.cluster.scheduler_instance, Phase.EXITED, exit_code=0)
-    result = step(room.cluster, [], Facts(observations={gone.instance: gone}), room.now + 1, PATIENCE)
+    result = step(
+        room.cluster, [], Facts(observations={gone.instance: gone}), room.now + 1, PATIENCE
+    )
     assert result.cluster.stop is not None
     assert result.cluster.stop.goal is State.STOPPED
 
@@ -164,8 +188,17 @@ def test_failing_workers_are_probed_one_at_a_time_and_never_kill_the_cluster() -
     room.settle()
     room.wish(default=Count(50))
     room.tick()
-    failures = {Instance(room.cluster.uid, w.instance.role, w.name): StartFailed("no such image") for w in room.workers.values()}
-    result = step(room.cluster, list(room.workers.values()), Facts(outcomes=failures, agent_connected=True), room.now + 1, PATIENCE)
+    failures = {
+        Instance(room.cluster.uid, w.instance.role, w.name): StartFailed("no such image")
+        for w in room.workers.values()
+    }
+    result = step(
+        room.cluster,
+        list(room.workers.values()),
+        Facts(outcomes=failures, agent_connected=True),
+        room.now + 1,
+        PATIENCE,
+    )
     assert result.cluster.state is State.ACTIVE
     assert result.actions == ()
     later = step(result.cluster, [], Facts(agent_connected=True), room.now + 5000, PATIENCE)
@@ -197,7 +230,9 @@ def test_what_a_silent_agent_told_long_ago_ends_nothing() -> None:
     room = MachineRoom(new_cluster())
     room.settle()
     spec = replace(room.cluster.spec, lifecycle=Lifecycle(idle_timeout_s=10))
-    cluster = replace(room.cluster, spec=spec, activity=replace(room.cluster.activity, idle_since_at=1))
+    cluster = replace(
+        room.cluster, spec=spec, activity=replace(room.cluster.activity, idle_since_at=1)
+    )
     result = step(cluster, [], Facts(agent_connected=False), 12_000, PATIENCE)
     assert result.cluster.stop is None
 
@@ -205,7 +240,9 @@ def test_what_a_silent_agent_told_long_ago_ends_nothing() -> None:
 def test_what_an_agent_told_before_the_clock_jumped_ends_nothing() -> None:
     room = MachineRoom(new_cluster())
     room.settle()
-    spec = replace(room.cluster.spec, lifecycle=Lifecycle(idle_timeout_s=10, no_client_timeout_s=10))
+    spec = replace(
+        room.cluster.spec, lifecycle=Lifecycle(idle_timeout_s=10, no_client_timeout_s=10)
+    )
     activity = replace(room.cluster.activity, idle_since_at=1, no_client_since_at=1)
     cluster = replace(room.cluster, spec=spec, activity=activity)
     result = step(cluster, [], Facts(agent_connected=True, doubted=True), 12_000, PATIENCE)
@@ -215,9 +252,16 @@ def test_what_an_agent_told_before_the_clock_jumped_ends_nothing() -> None:
 
 
 def test_starts_are_waited_for_only_while_the_server_listens() -> None:
-    creating = replace(new_cluster(), state=State.CREATING, scheduler=Scheduler(Launching.RUNNING, running_at=1, handle="1"))
+    creating = replace(
+        new_cluster(),
+        state=State.CREATING,
+        scheduler=Scheduler(Launching.RUNNING, running_at=1, handle="1"),
+    )
     late = int(PATIENCE.scheduler_start_s * 1000) + 10_000
-    assert step(creating, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop is None
+    assert (
+        step(creating, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop
+        is None
+    )
     assert step(creating, [], Facts(listening_since_at=1), late, PATIENCE).cluster.stop is not None
 
 
@@ -226,7 +270,10 @@ def test_silence_counts_only_while_the_server_listens() -> None:
     room.settle()
     cluster = replace(room.cluster, scheduler=replace(room.cluster.scheduler, silent_since_at=1))
     late = int(PATIENCE.agent_silence_s * 1000) + 10_000
-    assert step(cluster, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop is None
+    assert (
+        step(cluster, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop
+        is None
+    )
     assert step(cluster, [], Facts(listening_since_at=1), late, PATIENCE).cluster.stop is not None
 
 
@@ -237,7 +284,9 @@ def test_a_worker_that_never_connects_is_replaced() -> None:
     stuck = worker(room.cluster, "default-0", launching=Launching.RUNNING, since_at=room.now)
     groups = {"default": replace(room.cluster.groups["default"], next_sequence=1)}
     late = room.now + int(PATIENCE.worker_connect_s * 1000) + 1
-    result = step(replace(room.cluster, groups=groups), [stuck], Facts(agent_connected=True), late, PATIENCE)
+    result = step(
+        replace(room.cluster, groups=groups), [stuck], Facts(agent_connected=True), late, PATIENCE
+    )
     assert {w.name: w.launching for w in result.put}["default-0"] is Launching.STOPPING
 
 
@@ -253,7 +302,9 @@ def observed(room: MachineRoom, *seen: Observation, agent: bool = False) -> Step
     facts = Facts(observations={one.instance: one for one in seen}, agent_connected=agent)
     result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE)
     room.cluster = result.cluster
-    room.workers = {name: kept for name, kept in room.workers.items() if name not in result.deleted} | {w.name: w for w in result.put}
+    room.workers = {
+        name: kept for name, kept in room.workers.items() if name not in result.deleted
+    } | {w.name: w for w in result.put}
     room.events += [event.reason for event in result.events]
     return result
 
@@ -262,16 +313,22 @@ def test_a_scheduler_waits_in_the_queue_for_hours_and_its_user_sees_why() -> Non
     room = MachineRoom(new_cluster())
     scheduler = room.cluster.scheduler_instance
     observed(room)
-    room.cluster = replace(room.cluster, scheduler=replace(room.cluster.scheduler, launching=Launching.STARTED, handle="12"))
+    room.cluster = replace(
+        room.cluster,
+        scheduler=replace(room.cluster.scheduler, launching=Launching.STARTED, handle="12"),
+    )
     for _ in range(3):
         room.now += 3 * 3600 * 1000
-        observed(room, Observation(scheduler, Phase.QUEUED, message="Resources; position 3 in the queue"))
+        observed(
+            room, Observation(scheduler, Phase.QUEUED, message="Resources; position 3 in the queue")
+        )
         assert room.cluster.state is State.CREATING
         assert room.cluster.reason == "SCHEDULER_QUEUED"
         assert "position 3 in the queue" in room.cluster.message
     observed(room, Observation(scheduler, Phase.RUNNING))
     assert room.cluster.reason == ""
-    result = observed(room, Observation(scheduler, Phase.QUEUED, message="Priority"))  # it was preempted before it had reported
+    # it was preempted before it had reported
+    result = observed(room, Observation(scheduler, Phase.QUEUED, message="Priority"))
     assert "SCHEDULER_REQUEUED" in room.events
     assert result.wake_at is None  # its time to report counts from when it runs again
     observed(room, Observation(scheduler, Phase.RUNNING))
@@ -304,7 +361,10 @@ def test_a_requeued_worker_is_waited_for_and_not_replaced() -> None:
     assert list(room.workers) == [name]
     assert not result.actions
     (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
-    assert (condition.reason, condition.message) == ("QUEUED", "1 worker waits in the queue: Priority")
+    assert (condition.reason, condition.message) == (
+        "QUEUED",
+        "1 worker waits in the queue: Priority",
+    )
     room.now += 24 * 3600 * 1000
     assert not observed(room, agent=True).actions
     room.settle()
@@ -315,9 +375,14 @@ def test_a_machine_room_that_does_not_answer_is_told_and_nothing_is_lost() -> No
     room = MachineRoom(new_cluster(default=Count(1)))
     room.settle()
     facts = Facts(unavailable="squeue did not answer within 60 s", agent_connected=True)
-    room.cluster = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE).cluster
+    room.cluster = step(
+        room.cluster, list(room.workers.values()), facts, room.now, PATIENCE
+    ).cluster
     (condition,) = [c for c in room.cluster.conditions if c.type == "BackendAvailable"]
-    assert (condition.holds, condition.message) == (False, "squeue did not answer within 60 s; trying again")
+    assert (condition.holds, condition.message) == (
+        False,
+        "squeue did not answer within 60 s; trying again",
+    )
     assert room.cluster.state is State.ACTIVE
     observed(room, Observation(room.cluster.scheduler_instance, Phase.RUNNING), agent=True)
     assert next(c for c in room.cluster.conditions if c.type == "BackendAvailable").holds
@@ -328,7 +393,14 @@ def test_an_address_that_nobody_reaches_is_told_once_until_it_changes_for_the_be
 
     def looked(objection: str) -> Condition:
         facts, objections = Facts(agent_connected=True), iter([objection])
-        result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE, lambda address, backend: next(objections))
+        result = step(
+            room.cluster,
+            list(room.workers.values()),
+            facts,
+            room.now,
+            PATIENCE,
+            lambda address, backend: next(objections),
+        )
         room.cluster = result.cluster
         room.events += [event.reason for event in result.events]
         (condition,) = [c for c in room.cluster.conditions if c.type == "SchedulerReachable"]
@@ -364,28 +436,62 @@ def test_each_group_that_fails_says_why() -> None:
     assert room.cluster.state is State.ACTIVE
     for name in ("default", "gpu", "huge"):
         room.cluster = replace(
-            room.cluster, spec=replace(room.cluster.spec, groups={**room.cluster.spec.groups, name: WorkerGroup(Count(2))})
+            room.cluster,
+            spec=replace(
+                room.cluster.spec, groups={**room.cluster.spec.groups, name: WorkerGroup(Count(2))}
+            ),
         )
     result = observed(room, agent=True)
-    started = {one.group: one for action in result.actions if isinstance(action, StartWorkers) for one in action.workers}
+    started = {
+        one.group: one
+        for action in result.actions
+        if isinstance(action, StartWorkers)
+        for one in action.workers
+    }
     why = {"default": "no room", "gpu": "no such queue", "huge": "it asked for too much"}
-    outcomes = {one.instance: StartFailed(why[group]) for group, one in started.items() if group != "huge"}
-    for told in (outcomes, {started["huge"].instance: StartFailed(why["huge"])}, {}):  # as they come, not all at once
+    outcomes = {
+        one.instance: StartFailed(why[group]) for group, one in started.items() if group != "huge"
+    }
+    # as they come, not all at once
+    for told in (outcomes, {started["huge"].instance: StartFailed(why["huge"])}, {}):
         room.now += 200
-        taken = step(room.cluster, list(room.workers.values()), Facts(outcomes=told, agent_connected=True), room.now, PATIENCE)
+        taken = step(
+            room.cluster,
+            list(room.workers.values()),
+            Facts(outcomes=told, agent_connected=True),
+            room.now,
+            PATIENCE,
+        )
         room.cluster = taken.cluster
-        room.workers = {n: w for n, w in room.workers.items() if n not in taken.deleted} | {w.name: w for w in taken.put}
+        room.workers = {n: w for n, w in room.workers.items() if n not in taken.deleted} | {
+            w.name: w for w in taken.put
+        }
     (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
     assert condition.reason == "WORKERS_FAIL"
-    assert condition.message == "default-1: no room; gpu-1: no such queue; huge-1: it asked for too much"
+    assert (
+        condition.message
+        == "default-1: no room; gpu-1: no such queue; huge-1: it asked for too much"
+    )
     room.settle()
-    assert {name: group.failure for name, group in room.cluster.groups.items()} == {"default": "", "gpu": "", "huge": ""}
+    assert {name: group.failure for name, group in room.cluster.groups.items()} == {
+        "default": "",
+        "gpu": "",
+        "huge": "",
+    }
 
 
 def test_long_reasons_of_several_groups_share_the_room_there_is() -> None:
     room = active()
-    groups = {f"g{n}": GroupStatus(desired=1, failures=1, failure=f"g{n}-0: " + "x" * 2000, retry_at=2**50) for n in range(5)}
-    spec = replace(room.cluster.spec, groups={**room.cluster.spec.groups, **{name: WorkerGroup(Count(1)) for name in groups}})
+    groups = {
+        f"g{n}": GroupStatus(
+            desired=1, failures=1, failure=f"g{n}-0: " + "x" * 2000, retry_at=2**50
+        )
+        for n in range(5)
+    }
+    spec = replace(
+        room.cluster.spec,
+        groups={**room.cluster.spec.groups, **{name: WorkerGroup(Count(1)) for name in groups}},
+    )
     room.cluster = replace(room.cluster, spec=spec, groups={**room.cluster.groups, **groups})
     observed(room, agent=True)
     (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
@@ -396,12 +502,23 @@ def test_long_reasons_of_several_groups_share_the_room_there_is() -> None:
 def test_each_group_that_waits_says_why() -> None:
     room = MachineRoom(new_cluster(default=Count(2), gpu=Count(1)))
     room.settle()
-    room.workers = {name: replace(one, launching=Launching.STARTED, connected=False) for name, one in room.workers.items()}
+    room.workers = {
+        name: replace(one, launching=Launching.STARTED, connected=False)
+        for name, one in room.workers.items()
+    }
     waiting = {"default": "no free nodes", "gpu": "queue not started"}
-    observed(room, *(Observation(one.instance, Phase.QUEUED, message=waiting[one.group]) for one in room.workers.values()), agent=True)
+    observed(
+        room,
+        *(
+            Observation(one.instance, Phase.QUEUED, message=waiting[one.group])
+            for one in room.workers.values()
+        ),
+        agent=True,
+    )
     (condition,) = [c for c in room.cluster.conditions if c.type == "WorkersAvailable"]
     assert condition.message == (
-        "2 workers of group default wait in the queue: no free nodes; 1 worker of group gpu waits in the queue: queue not started"
+        "2 workers of group default wait in the queue: no free nodes; 1 worker of group gpu waits"
+        " in the queue: queue not started"
     )
 
 
@@ -409,7 +526,11 @@ def test_a_worker_that_left_and_was_not_seen_to_end_is_not_said_never_to_have_co
     room = active()
     (name,) = room.names()
     room.workers[name] = replace(room.workers[name], connected=False, since_at=room.now)
-    target = next(target for target in targets_of(room.cluster, room.workers.values()) if target.instance.name == name)
+    target = next(
+        target
+        for target in targets_of(room.cluster, room.workers.values())
+        if target.instance.name == name
+    )
     assert target.left  # so that a backend may call it gone once nothing is seen of it
     room.now += int(PATIENCE.worker_connect_s * 1000)
     result = observed(room, agent=True)
@@ -437,8 +558,12 @@ def test_a_worker_that_left_and_is_gone_is_replaced_at_once() -> None:
 def test_what_is_only_missed_is_not_gone_while_its_scheduler_talks_to_us() -> None:
     room = active()
     (one,) = room.workers.values()
-    seen = {instance: presumed(instance) for instance in (room.cluster.scheduler_instance, one.instance)}
-    result = step(room.cluster, [one], Facts(observations=seen, agent_connected=True), room.now + 1, PATIENCE)
+    seen = {
+        instance: presumed(instance) for instance in (room.cluster.scheduler_instance, one.instance)
+    }
+    result = step(
+        room.cluster, [one], Facts(observations=seen, agent_connected=True), room.now + 1, PATIENCE
+    )
     assert result.cluster.state is State.ACTIVE
     assert not result.actions
     assert not result.deleted
@@ -453,10 +578,17 @@ def test_what_is_missed_and_silent_fails_its_cluster_and_is_told_to_end_all_the_
     assert result.cluster.stop is not None
     assert result.cluster.stop.reason == "SCHEDULER_EXITED"
     workers = {worker.name: worker for worker in (one, *result.put)}
-    told = {target.instance for action in result.actions if isinstance(action, Stop) for target in action.targets}
+    told = {
+        target.instance
+        for action in result.actions
+        if isinstance(action, Stop)
+        for target in action.targets
+    }
     assert told == {scheduler, one.instance}
     gone = {instance: Observation(instance, Phase.GONE, "7") for instance in told}
-    ended = step(result.cluster, list(workers.values()), Facts(observations=gone), room.now + 2, PATIENCE)
+    ended = step(
+        result.cluster, list(workers.values()), Facts(observations=gone), room.now + 2, PATIENCE
+    )
     assert ended.cluster.scheduler.launching is None
     assert ended.deleted == {one.name}
 
@@ -465,9 +597,14 @@ def test_what_is_missed_and_silent_fails_its_cluster_and_is_told_to_end_all_the_
 def test_a_handle_whose_answer_was_lost_is_taken_from_the_next_look(of: str) -> None:
     room = active()
     (one,) = room.workers.values()
-    one, cluster = replace(one, handle=""), replace(room.cluster, scheduler=replace(room.cluster.scheduler, handle=""))
+    one, cluster = (
+        replace(one, handle=""),
+        replace(room.cluster, scheduler=replace(room.cluster.scheduler, handle="")),
+    )
     instance = one.instance if of == "worker" else cluster.scheduler_instance
-    facts = Facts(observations={instance: Observation(instance, Phase.RUNNING, "7/0")}, agent_connected=True)
+    facts = Facts(
+        observations={instance: Observation(instance, Phase.RUNNING, "7/0")}, agent_connected=True
+    )
     result = step(cluster, [one], facts, room.now + 1, PATIENCE)
     found = result.put[0].handle if of == "worker" else result.cluster.scheduler.handle
     assert found == "7/0"

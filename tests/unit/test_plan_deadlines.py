@@ -31,13 +31,29 @@ UID = "c" + "a" * 20
 NOW = 1_000_000
 STOP = StopWish(State.STOPPED, "STOP_REQUESTED", "asked", 1)
 HEARD = Facts(agent_connected=True, heard_at=NOW)
-PATIENCE = Patience(scheduler_start_s=7.0, agent_silence_s=8.0, worker_connect_s=9.0, stop_retry_s=3.0, retention_s=11.0, batch=5)
+PATIENCE = Patience(
+    scheduler_start_s=7.0,
+    agent_silence_s=8.0,
+    worker_connect_s=9.0,
+    stop_retry_s=3.0,
+    retention_s=11.0,
+    batch=5,
+)
 
 
-def cluster(size: Size | None = None, status: GroupStatus | None = None, **fields: object) -> Cluster:
+def cluster(
+    size: Size | None = None, status: GroupStatus | None = None, **fields: object
+) -> Cluster:
     """Return an active cluster with one group."""
     spec = Spec("local", groups={"default": WorkerGroup(size or Count(0))})
-    begun = Cluster(UID, "alice", "etl", spec, state=State.ACTIVE, scheduler=Scheduler(Launching.RUNNING, "7", address="tls://1:1"))
+    begun = Cluster(
+        UID,
+        "alice",
+        "etl",
+        spec,
+        state=State.ACTIVE,
+        scheduler=Scheduler(Launching.RUNNING, "7", address="tls://1:1"),
+    )
     return replace(begun, groups={"default": status or GroupStatus()}, **fields)  # type: ignore[arg-type]
 
 
@@ -46,19 +62,35 @@ def worker(number: int, launching: Launching = Launching.RUNNING, **fields: obje
     return Worker(UID, f"default-{number}", "default", launching, **fields)  # type: ignore[arg-type]
 
 
-def stepped(of: Cluster, facts: Facts = HEARD, *workers: Worker, now: int = NOW, patience: Patience = PATIENCE) -> Step:
+def stepped(
+    of: Cluster,
+    facts: Facts = HEARD,
+    *workers: Worker,
+    now: int = NOW,
+    patience: Patience = PATIENCE,
+) -> Step:
     """Take a step."""
     return step(of, workers, facts, now, patience)
 
 
 def stopped(result: Step) -> list[str]:
     """Return whom a step asks to end."""
-    return [target.instance.name for action in result.actions if isinstance(action, Stop) for target in action.targets]
+    return [
+        target.instance.name
+        for action in result.actions
+        if isinstance(action, Stop)
+        for target in action.targets
+    ]
 
 
 def started(result: Step) -> list[str]:
     """Return which workers a step starts."""
-    return [one.name for action in result.actions if isinstance(action, StartWorkers) for one in action.workers]
+    return [
+        one.name
+        for action in result.actions
+        if isinstance(action, StartWorkers)
+        for one in action.workers
+    ]
 
 
 # Ends.
@@ -119,7 +151,11 @@ def test_a_cluster_ends_by_itself_at_the_very_instant() -> None:
 def test_a_record_is_kept_for_as_long_as_was_said_and_then_purged() -> None:
     stopping = cluster(state=State.STOPPING, stop=STOP, scheduler=Scheduler())
     ended = stepped(stopping, Facts(cleaned=True))
-    assert (ended.cluster.state, ended.cluster.stopped_at, ended.cluster.purge_at) == (State.STOPPED, NOW, NOW + 11_000)
+    assert (ended.cluster.state, ended.cluster.stopped_at, ended.cluster.purge_at) == (
+        State.STOPPED,
+        NOW,
+        NOW + 11_000,
+    )
     assert ended.wake_at == NOW + 11_000
     assert stepped(ended.cluster, Facts(), now=NOW + 10_999).actions == ()
     assert stepped(ended.cluster, Facts(), now=NOW + 11_000).actions == (Purge(UID),)
@@ -129,7 +165,9 @@ def test_a_record_is_kept_for_as_long_as_was_said_and_then_purged() -> None:
 
 
 def test_a_scheduler_is_started_again_when_its_wait_is_over() -> None:
-    waiting = cluster(state=State.CREATING, scheduler=Scheduler(Launching.INTENDED, failures=1, retry_at=NOW))
+    waiting = cluster(
+        state=State.CREATING, scheduler=Scheduler(Launching.INTENDED, failures=1, retry_at=NOW)
+    )
     before = stepped(waiting, Facts(), now=NOW - 1)
     assert (before.actions, before.wake_at) == ((), NOW)
     due = stepped(waiting, Facts())
@@ -149,7 +187,10 @@ def test_workers_are_probed_again_when_their_groups_wait_is_over() -> None:
     leaving = [worker(3, Launching.STOPPING, since_at=NOW)]
     assert started(stepped(failing, HEARD, *leaving)) == ["default-4"]
     others = [Worker(UID, "gpu-1", "gpu", Launching.STARTED)]
-    two = replace(failing, spec=replace(failing.spec, groups={**failing.spec.groups, "gpu": WorkerGroup(Count(1))}))
+    two = replace(
+        failing,
+        spec=replace(failing.spec, groups={**failing.spec.groups, "gpu": WorkerGroup(Count(1))}),
+    )
     assert started(stepped(two, HEARD, *others)) == ["default-4"]
     connected = [worker(3, connected=True, connected_at=1)]
     assert started(stepped(failing, HEARD, *connected)) == ["default-4"]
@@ -164,14 +205,27 @@ def test_so_many_workers_are_intended_in_one_step() -> None:
 
 @pytest.mark.parametrize(
     ("heard_at", "lost_at", "joinable"),
-    [(NOW, NOW, True), (NOW, NOW - 1, True), (NOW - 1, NOW, False), (NOW - 1, NOW + 1, True), (NOW - 9, NOW - 8, False)],
+    [
+        (NOW, NOW, True),
+        (NOW, NOW - 1, True),
+        (NOW - 1, NOW, False),
+        (NOW - 1, NOW + 1, True),
+        (NOW - 9, NOW - 8, False),
+    ],
 )
-def test_nobody_is_replaced_before_the_next_sign_of_life(heard_at: int, lost_at: int, joinable: bool) -> None:
+def test_nobody_is_replaced_before_the_next_sign_of_life(
+    heard_at: int, lost_at: int, joinable: bool
+) -> None:
     lost = cluster(Count(1), GroupStatus(lost_at=lost_at))
     result = stepped(lost, Facts(agent_connected=True, heard_at=heard_at))
     assert started(result) == (["default-0"] if joinable else [])
     assert result.wake_at == (None if joinable else NOW + int(BEAT_S * 1000))
-    assert started(stepped(replace(lost, state=State.CREATING), Facts(agent_connected=True, heard_at=NOW))) == []
+    assert (
+        started(
+            stepped(replace(lost, state=State.CREATING), Facts(agent_connected=True, heard_at=NOW))
+        )
+        == []
+    )
 
 
 # Ends of workers.
@@ -185,7 +239,12 @@ def test_of_too_many_the_youngest_that_have_not_connected_go_first() -> None:
         worker(9, created_at=9, since_at=NOW),
         worker(0, created_at=10, connected=True, connected_at=10),
     ]
-    for count, gone in ((5, []), (4, ["default-10"]), (3, ["default-10", "default-2"]), (1, [f"default-{n}" for n in (10, 2, 9, 1)])):
+    for count, gone in (
+        (5, []),
+        (4, ["default-10"]),
+        (3, ["default-10", "default-2"]),
+        (1, [f"default-{n}" for n in (10, 2, 9, 1)]),
+    ):
         result = stepped(cluster(Count(count)), HEARD, *alive)
         assert sorted(stopped(result)) == sorted(gone)
     result = stepped(cluster(Count(0)), HEARD, *alive)
@@ -193,14 +252,21 @@ def test_of_too_many_the_youngest_that_have_not_connected_go_first() -> None:
 
 
 def test_what_ended_or_is_of_no_group_is_told_to_end_and_replaced() -> None:
-    gone = [worker(0, Launching.LEAVING), Worker(UID, "gpu-0", "gpu", Launching.RUNNING, "9", connected=True, connected_at=1)]
+    gone = [
+        worker(0, Launching.LEAVING),
+        Worker(UID, "gpu-0", "gpu", Launching.RUNNING, "9", connected=True, connected_at=1),
+    ]
     result = stepped(cluster(Count(1), GroupStatus(next_sequence=1)), HEARD, *gone)
     assert sorted(stopped(result)) == ["default-0", "gpu-0"]
     assert started(result) == ["default-1"]
     (stop,) = [action for action in result.actions if isinstance(action, Stop)]
     assert stop.targets[1] == Target(Instance(UID, Role.WORKER, "gpu-0"), "9", "alice")
     stopping = {one.name: one for one in result.put}["gpu-0"]
-    assert (stopping.launching, stopping.connected, stopping.since_at) == (Launching.STOPPING, False, NOW)
+    assert (stopping.launching, stopping.connected, stopping.since_at) == (
+        Launching.STOPPING,
+        False,
+        NOW,
+    )
 
 
 @pytest.mark.parametrize(("resumed", "after_ms"), [(False, 3_000), (True, 1)])
@@ -208,7 +274,8 @@ def test_who_was_asked_to_end_is_asked_again(resumed: bool, after_ms: int) -> No
     asked = worker(0, Launching.STOPPING, since_at=NOW)
     facts = replace(HEARD, resumed=resumed)
     before = stepped(cluster(), facts, asked, now=NOW + after_ms - 1)
-    assert stopped(before) == (["default-0"] if after_ms == 1 else [])  # in the step that asks first it is asked once
+    # in the step that asks first it is asked once
+    assert stopped(before) == (["default-0"] if after_ms == 1 else [])
     again = stepped(cluster(), facts, asked, now=NOW + after_ms)
     assert stopped(again) == ["default-0"]
     assert again.put == (replace(asked, since_at=NOW + after_ms),)
@@ -219,11 +286,20 @@ def test_who_was_asked_to_end_is_asked_again(resumed: bool, after_ms: int) -> No
     ("connected_at", "event"),
     [
         (0, ("WORKER_NOT_CONNECTED", "it runs but did not connect within 9 s", "default-0")),
-        (5, ("WORKER_LOST", "it left its scheduler, did not come back within 9 s, and was not seen to end", "default-0")),
+        (
+            5,
+            (
+                "WORKER_LOST",
+                "it left its scheduler, did not come back within 9 s, and was not seen to end",
+                "default-0",
+            ),
+        ),
     ],
 )
 @pytest.mark.parametrize("field", ["since_at", "listening_since_at", "heard_since_at"])
-def test_a_worker_that_does_not_connect_is_given_up_at_the_very_instant(field: str, connected_at: int, event: tuple[str, str, str]) -> None:
+def test_a_worker_that_does_not_connect_is_given_up_at_the_very_instant(
+    field: str, connected_at: int, event: tuple[str, str, str]
+) -> None:
     stuck = worker(0, since_at=NOW if field == "since_at" else 1, connected_at=connected_at)
     facts = Facts(agent_connected=True, heard_at=NOW + 8_000)
     facts = facts if field == "since_at" else replace(facts, **{field: NOW})  # type: ignore[arg-type]
@@ -233,7 +309,9 @@ def test_a_worker_that_does_not_connect_is_given_up_at_the_very_instant(field: s
     assert stopped(due) == ["default-0"]
     assert [(one.reason, one.message, one.instance) for one in due.events] == [event]
     assert due.cluster.groups["default"].lost_at == NOW + 9_000
-    silent = stepped(cluster(Count(1)), replace(facts, agent_connected=False), stuck, now=NOW + 9_000)
+    silent = stepped(
+        cluster(Count(1)), replace(facts, agent_connected=False), stuck, now=NOW + 9_000
+    )
     assert stopped(silent) == []
     for other in (replace(stuck, connected=True), replace(stuck, launching=Launching.STARTED)):
         assert stopped(stepped(cluster(Count(1)), facts, other, now=NOW + 99_000)) == []
@@ -247,21 +325,37 @@ def test_a_cluster_is_torn_down_workers_and_scheduler_then_its_files() -> None:
     first = stepped(ending, HEARD, worker(0, connected=True, connected_at=1, handle="9"))
     assert first.cluster.state is State.STOPPING
     assert stopped(first) == ["default-0", "scheduler"]
-    assert (first.cluster.scheduler.launching, first.cluster.scheduler.retry_at) == (Launching.STOPPING, NOW + 3_000)
+    assert (first.cluster.scheduler.launching, first.cluster.scheduler.retry_at) == (
+        Launching.STOPPING,
+        NOW + 3_000,
+    )
     assert first.wake_at == NOW + 3_000
-    assert first.cluster.groups["default"] == GroupStatus()  # nothing is desired any more, and what stops is not counted
+    # nothing is desired any more, and what stops is not counted
+    assert first.cluster.groups["default"] == GroupStatus()
     (of_scheduler,) = first.actions[1].targets  # type: ignore[union-attr]
     assert of_scheduler == Target(ending.scheduler_instance, "7", "alice")
     waiting = stepped(first.cluster, Facts(), *first.put, now=NOW + 2_999)
     assert (waiting.actions, waiting.changes(first.cluster)) == ((), False)
-    assert stopped(stepped(first.cluster, Facts(), *first.put, now=NOW + 3_000)) == ["default-0", "scheduler"]
-    assert stopped(stepped(first.cluster, Facts(resumed=True), *first.put, now=NOW + 1)) == ["default-0", "scheduler"]
+    assert stopped(stepped(first.cluster, Facts(), *first.put, now=NOW + 3_000)) == [
+        "default-0",
+        "scheduler",
+    ]
+    assert stopped(stepped(first.cluster, Facts(resumed=True), *first.put, now=NOW + 1)) == [
+        "default-0",
+        "scheduler",
+    ]
     gone = replace(first.cluster, scheduler=Scheduler())
     assert stepped(gone, Facts(), *first.put, now=NOW + 1).actions == ()
     assert stepped(gone, Facts(), now=NOW + 1).actions == (Cleanup(UID),)
     done = stepped(gone, Facts(cleaned=True), now=NOW + 1)
-    assert (done.actions, done.cluster.state, done.cluster.reason) == ((), State.STOPPED, "STOP_REQUESTED")
-    failed = stepped(replace(gone, stop=replace(STOP, goal=State.FAILED)), Facts(cleaned=True), now=NOW + 1)
+    assert (done.actions, done.cluster.state, done.cluster.reason) == (
+        (),
+        State.STOPPED,
+        "STOP_REQUESTED",
+    )
+    failed = stepped(
+        replace(gone, stop=replace(STOP, goal=State.FAILED)), Facts(cleaned=True), now=NOW + 1
+    )
     assert failed.cluster.state is State.FAILED
 
 
@@ -272,7 +366,12 @@ def test_a_step_that_changes_nothing_leaves_the_record_and_rests() -> None:
     settled = stepped(cluster(Count(1)), HEARD, worker(0, connected=True, connected_at=1)).cluster
     again = stepped(settled, HEARD, worker(0, connected=True, connected_at=1), now=NOW + 5)
     assert again == Step(settled)
-    changed = stepped(replace(settled, generation=9), HEARD, worker(0, connected=True, connected_at=1), now=NOW + 5)
+    changed = stepped(
+        replace(settled, generation=9),
+        HEARD,
+        worker(0, connected=True, connected_at=1),
+        now=NOW + 5,
+    )
     assert (changed.cluster.observed_generation, changed.cluster.updated_at) == (9, NOW + 5)
 
 
@@ -310,7 +409,12 @@ def test_a_scheduler_is_tried_three_times_with_growing_waits() -> None:
     while of.stop is None:
         result = stepped(of, Facts(), now=now, patience=Patience())
         assert result.actions == (StartScheduler(of.scheduler_instance),)
-        failed = stepped(result.cluster, Facts(outcomes={of.scheduler_instance: StartFailed("no")}), now=now, patience=Patience())
+        failed = stepped(
+            result.cluster,
+            Facts(outcomes={of.scheduler_instance: StartFailed("no")}),
+            now=now,
+            patience=Patience(),
+        )
         of = failed.cluster
         waits.append(of.scheduler.retry_at - now)
         now = of.scheduler.retry_at
@@ -320,11 +424,18 @@ def test_a_scheduler_is_tried_three_times_with_growing_waits() -> None:
 
 def test_workers_that_fail_for_long_are_tried_once_a_minute() -> None:
     of = cluster(Count(1), GroupStatus(failures=50))
-    result = stepped(of, Facts(outcomes={worker(0).instance: StartFailed("no")}, agent_connected=True), worker(0), patience=Patience())
+    result = stepped(
+        of,
+        Facts(outcomes={worker(0).instance: StartFailed("no")}, agent_connected=True),
+        worker(0),
+        patience=Patience(),
+    )
     assert result.wake_at == NOW + 60_000
 
 
-def test_a_stop_is_asked_for_again_after_ten_seconds_and_a_thousand_workers_are_begun_at_once() -> None:
+def test_a_stop_is_asked_for_again_after_ten_seconds_and_a_thousand_workers_are_begun_at_once() -> (
+    None
+):
     asked = worker(0, Launching.STOPPING, since_at=NOW)
     assert stepped(cluster(), HEARD, asked, patience=Patience()).wake_at == NOW + 10_000
     assert len(started(stepped(cluster(Adaptive(1_001, 2_000)), patience=Patience()))) == 1_000

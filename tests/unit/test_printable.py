@@ -41,7 +41,9 @@ ACTED_ON = {chr(code) for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))} - {"
 def harmless(text: str) -> bool:
     """Whether a terminal does nothing but print it."""
     turning = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
-    return not (ACTED_ON | turning) & set(text) and not any(0xD800 <= ord(one) < 0xE000 for one in text)
+    return not (ACTED_ON | turning) & set(text) and not any(
+        0xD800 <= ord(one) < 0xE000 for one in text
+    )
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
@@ -62,7 +64,9 @@ def test_no_text_is_acted_on(text: str) -> None:
         assert printable(shown, keep=keep) == shown
 
 
-@pytest.mark.parametrize("text", ["plain", "zwei Zeilen\n\tüber — 日本 🙂", "می‌خواهم", "ש\u200fלום", "a\xa0b", ""])
+@pytest.mark.parametrize(
+    "text", ["plain", "zwei Zeilen\n\tüber — 日本 🙂", "می‌خواهم", "ש\u200fלום", "a\xa0b", ""]
+)
 def test_what_is_harmless_stays(text: str) -> None:
     assert printable(text) == text
 
@@ -78,14 +82,20 @@ def test_a_line_of_the_servers_log_stays_one_line_that_does_nothing() -> None:
 
     formatter = PrintableFormatter("%(levelname).1s %(name)s %(message)s")
     forged = "no\n2026-11-27 W gateway.server.app forged"
-    record = logging.LogRecord("gateway", logging.WARNING, "", 0, "refused: %s %s", (forged, SEQUENCES["title"]), None)
+    record = logging.LogRecord(
+        "gateway", logging.WARNING, "", 0, "refused: %s %s", (forged, SEQUENCES["title"]), None
+    )
     said = formatter.format(record)
     assert harmless(said)
-    assert said == "W gateway refused: no\\n2026-11-27 W gateway.server.app forged \\x1b]0;owned\\x07"
+    assert (
+        said == "W gateway refused: no\\n2026-11-27 W gateway.server.app forged \\x1b]0;owned\\x07"
+    )
     try:
         raise ValueError(SEQUENCES["cursor"])
     except ValueError as error:
-        record = logging.LogRecord("gateway", logging.ERROR, "", 0, "failed", (), (ValueError, error, error.__traceback__))
+        record = logging.LogRecord(
+            "gateway", logging.ERROR, "", 0, "failed", (), (ValueError, error, error.__traceback__)
+        )
     said = formatter.format(record)
     assert harmless(said)
     assert "Traceback (most recent call last):\n" in said

@@ -1,4 +1,5 @@
-"""Amounts of memory and of time: what is read, what is refused and in which words, and how they are written."""
+"""Amounts of memory and of time: what is read, what is refused and in which words, and how they are
+written."""
 
 from __future__ import annotations
 
@@ -9,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.server.core.options import Integer, check_value
-from gateway.server.core.quantities import MAX_MEMORY_BYTES, format_bytes, format_duration, parse_bytes
+from gateway.server.core.quantities import (
+    MAX_MEMORY_BYTES,
+    format_bytes,
+    format_duration,
+    parse_bytes,
+)
 
 WRITTEN = "must be an amount of memory such as 4 GiB, 512 MB or 2000000000"
 POSITIVE = "must be a positive amount of memory"
@@ -154,7 +160,11 @@ def test_a_whole_number_that_is_taken_is_the_same_after_json(value: int) -> None
         assert int(float(value)) == value
 
 
-@pytest.mark.parametrize(("value", "taken"), [(2**53 - 1, True), (2**53, False), (-(2**53) + 1, True), (-(2**53), False)])
-def test_whole_numbers_are_taken_as_far_as_each_is_told_from_the_next(value: int, taken: bool) -> None:
+@pytest.mark.parametrize(
+    ("value", "taken"), [(2**53 - 1, True), (2**53, False), (-(2**53) + 1, True), (-(2**53), False)]
+)
+def test_whole_numbers_are_taken_as_far_as_each_is_told_from_the_next(
+    value: int, taken: bool
+) -> None:
     words = "" if taken else "must be between -9007199254740991 and 9007199254740991"
     assert check_value(Integer("n"), value) == (value, words)

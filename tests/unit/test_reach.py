@@ -1,4 +1,5 @@
-"""What the server says against a scheduler's address is what the edge says, as far as it can know."""
+"""What the server says against a scheduler's address is what the edge says, as far as it can
+know."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
         ("127.0.0.1:8786", ""),
         ("tls://a-node.example:8786", ""),  # a name: the edge looks it up
         ("", ""),
-        ("tls://203.0.113.7:8786", "203.0.113.7:8786, which c.Proxy.scheduler_networks does not permit"),
+        (
+            "tls://203.0.113.7:8786",
+            "203.0.113.7:8786, which c.Proxy.scheduler_networks does not permit",
+        ),
         ("tls://[2001:db8::1]:8786", "which c.Proxy.scheduler_networks does not permit"),
         ("169.254.1.1:8786", "whatever c.Proxy.scheduler_networks says"),
         ("127.0.0.1:8001", "a port of the gateway itself or one of c.Proxy.own_ports"),
@@ -37,7 +41,9 @@ def test_what_the_edge_never_connects_to_is_named_with_the_setting(address: str,
 def test_what_is_this_machines_own_is_only_for_backends_that_run_here() -> None:
     found = judge(settings(Config(DaskGateway={"backends": ["local", "slurm"]})), LISTENERS)
     assert found("127.0.0.1:8786", "local") == ""
-    assert "where no cluster of this backend runs (its setting `local`)" in found("127.0.0.1:8786", "slurm")
+    assert "where no cluster of this backend runs (its setting `local`)" in found(
+        "127.0.0.1:8786", "slurm"
+    )
     assert found("10.1.2.3:8786", "slurm") == ""
     both = Config(DaskGateway={"backends": ["local", "slurm"]}, SlurmBackend={"local": True})
     assert judge(settings(both), LISTENERS)("127.0.0.1:8786", "slurm") == ""
@@ -46,23 +52,36 @@ def test_what_is_this_machines_own_is_only_for_backends_that_run_here() -> None:
 def test_where_every_backend_runs_here_private_networks_are_none_of_the_edges_business() -> None:
     assert scheduler_networks(settings(Config())) == ["127.0.0.0/8", "::1/128"]
     assert "does not permit" in judge(settings(Config()), LISTENERS)("10.1.2.3:8786", "local")
-    for host, more in (("10.1.2.3", ["10.1.2.3/32"]), ("fd00::1", ["fd00::1/128"]), ("127.0.0.1", [])):
-        assert scheduler_networks(settings(Config(ClusterConfig={"scheduler_host": host}))) == ["127.0.0.0/8", "::1/128", *more]
+    for host, more in (
+        ("10.1.2.3", ["10.1.2.3/32"]),
+        ("fd00::1", ["fd00::1/128"]),
+        ("127.0.0.1", []),
+    ):
+        assert scheduler_networks(settings(Config(ClusterConfig={"scheduler_host": host}))) == [
+            "127.0.0.0/8",
+            "::1/128",
+            *more,
+        ]
     for elsewhere in (
         Config(ClusterConfig={"scheduler_host": "a-node"}),
         Config(DaskGateway={"backends": ["local", "slurm"]}),
         Config(Proxy={"scheduler_networks": list(DEFAULT_NETWORKS)}),
     ):
         assert scheduler_networks(settings(elsewhere)) == list(DEFAULT_NETWORKS)
-    assert scheduler_networks(settings(Config(Proxy={"scheduler_networks": ["10.7.0.0/16"]}))) == ["10.7.0.0/16"]
+    assert scheduler_networks(settings(Config(Proxy={"scheduler_networks": ["10.7.0.0/16"]}))) == [
+        "10.7.0.0/16"
+    ]
 
 
 def test_an_edge_that_runs_by_itself_is_judged_for_only_by_what_the_server_is_told() -> None:
     alone = Config(DaskGateway={"start_proxy": False})
     assert judge(settings(alone), LISTENERS)("203.0.113.7:8786", "local") == ""
     alone.Proxy.scheduler_networks = ["127.0.0.0/8"]
-    assert "c.Proxy.scheduler_networks" in judge(settings(alone), LISTENERS)("203.0.113.7:8786", "local")
-    assert judge(settings(alone), LISTENERS)("127.0.0.1:8001", "local") == ""  # its ports may be another machine's
+    assert "c.Proxy.scheduler_networks" in judge(settings(alone), LISTENERS)(
+        "203.0.113.7:8786", "local"
+    )
+    # its ports may be another machine's
+    assert judge(settings(alone), LISTENERS)("127.0.0.1:8001", "local") == ""
 
 
 def test_networks_that_are_none_are_told() -> None:
@@ -80,5 +99,7 @@ def test_networks_that_are_none_are_told() -> None:
         ("node.example:8001", "node.example:8001"),
     ],
 )
-def test_serve_names_the_address_it_is_bound_to_and_not_the_one_it_is_reached_by(configured: str, bound: str) -> None:
+def test_serve_names_the_address_it_is_bound_to_and_not_the_one_it_is_reached_by(
+    configured: str, bound: str
+) -> None:
     assert bound_address(configured, 8001) == bound

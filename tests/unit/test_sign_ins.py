@@ -44,14 +44,17 @@ def test_a_name_that_others_guess_elsewhere_signs_in_from_where_nothing_bad_is_k
     assert signs.wait_s(THERE, "alice", 1.0) > 0.0  # an address that has failed itself waits
 
 
-def test_who_has_signed_in_from_an_address_is_kept_out_neither_by_guesses_elsewhere_nor_by_neighbours() -> None:
+def test_who_has_signed_in_from_an_address_is_kept_out_neither_by_guesses_elsewhere_nor_by_neighbours() -> (  # noqa: E501
+    None
+):
     signs = SignIns()
     signs.succeeded(HERE, "alice")
     for number in range(1000):
         signs.failed(THERE, "alice", 1.0)
         signs.failed(HERE, f"x{number}", 1.0)
     assert signs.late_s(HERE, "bob", 1.0) == ADDRESS.most_s
-    assert signs.wait_s(HERE, "bob", 1.0) == 0.0  # who is right is answered at once, whatever the neighbours do
+    # who is right is answered at once, whatever the neighbours do
+    assert signs.wait_s(HERE, "bob", 1.0) == 0.0
     assert signs.familiar(HERE, "alice")
     assert (signs.wait_s(HERE, "alice", 1.0), signs.late_s(HERE, "alice", 1.0)) == (0.0, 0.0)
 
@@ -60,7 +63,8 @@ def test_an_address_with_a_history_is_no_way_to_guess_without_end() -> None:
     signs = SignIns()
     signs.succeeded(HERE, "alice")
     assert guessed(signs, HERE, "alice", 3600) < 100
-    assert signs.late_s(HERE, "bob", 3600.0) == 0.0  # and alice's own mistakes are not held against bob
+    # and alice's own mistakes are not held against bob
+    assert signs.late_s(HERE, "bob", 3600.0) == 0.0
 
 
 def test_success_clears_what_failed_and_time_does_too() -> None:

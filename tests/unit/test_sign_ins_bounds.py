@@ -1,4 +1,5 @@
-"""How many guesses are free and how long the next one waits: exact, for a name at an address, for an address, and for a name anywhere."""
+"""How many guesses are free and how long the next one waits: exact, for a name at an address, for
+an address, and for a name anywhere."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ HERE, THERE = "192.0.2.1", "198.51.100.9"
 
 
 def failed(*guesses: tuple[str, str, int], now: float = 0.0) -> SignIns:
-    """Return what is remembered once guesses have failed: address, name, and how often, all at one instant."""
+    """Return what is remembered once guesses have failed: address, name, and how often, all at one
+    instant."""
     signs = SignIns()
     for address, name, count in guesses:
         for _ in range(count):
@@ -18,7 +20,10 @@ def failed(*guesses: tuple[str, str, int], now: float = 0.0) -> SignIns:
     return signs
 
 
-@pytest.mark.parametrize(("count", "wait_s"), [(0, 0), (5, 0), (6, 2), (7, 4), (8, 8), (9, 16), (10, 32), (11, 60), (40, 60)])
+@pytest.mark.parametrize(
+    ("count", "wait_s"),
+    [(0, 0), (5, 0), (6, 2), (7, 4), (8, 8), (9, 16), (10, 32), (11, 60), (40, 60)],
+)
 def test_a_name_at_one_address(count: int, wait_s: float) -> None:
     signs = failed((HERE, "alice", count))
     assert signs.wait_s(HERE, "alice", 0.0) == wait_s
@@ -30,19 +35,30 @@ def test_a_name_at_one_address(count: int, wait_s: float) -> None:
     assert known.wait_s(HERE, "alice", 0.0) == wait_s
 
 
-@pytest.mark.parametrize(("count", "late_s"), [(20, 0), (21, 0.2), (22, 0.4), (25, 3.2), (26, 5), (99, 5)])
+@pytest.mark.parametrize(
+    ("count", "late_s"), [(20, 0), (21, 0.2), (22, 0.4), (25, 3.2), (26, 5), (99, 5)]
+)
 def test_an_address(count: int, late_s: float) -> None:
     signs = failed(*((HERE, f"user{number}", 1) for number in range(count)))
     assert signs.late_s(HERE, "new", 0.0) == signs.late_s(HERE, "", 0.0) == pytest.approx(late_s)
     assert signs.wait_s(HERE, "new", 0.0) == signs.late_s(THERE, "new", 0.0) == 0.0
 
 
-@pytest.mark.parametrize(("count", "wait_s"), [(20, 0), (21, 2), (22, 4), (24, 16), (25, 30), (99, 30)])
+@pytest.mark.parametrize(
+    ("count", "wait_s"), [(20, 0), (21, 2), (22, 4), (24, 16), (25, 30), (99, 30)]
+)
 def test_a_name_anywhere(count: int, wait_s: float) -> None:
     guesses = [(f"10.0.0.{number}", "alice", 1) for number in range(count)]
-    assert failed(*guesses, (HERE, "bob", 3)).wait_s(HERE, "alice", 0.0) == 0.0  # so few that nothing bad is known of the address
+    # so few that nothing bad is known of the address
+    assert failed(*guesses, (HERE, "bob", 3)).wait_s(HERE, "alice", 0.0) == 0.0
     assert failed(*guesses, (HERE, "bob", 4)).wait_s(HERE, "alice", 0.0) == wait_s
-    assert failed(*((address, "", 1) for address, _, _ in guesses), (HERE, "bob", 4)).wait_s(HERE, "", 0.0) == 0.0  # that is nobody's name
+    # that is nobody's name
+    assert (
+        failed(*((address, "", 1) for address, _, _ in guesses), (HERE, "bob", 4)).wait_s(
+            HERE, "", 0.0
+        )
+        == 0.0
+    )
 
 
 def test_failures_come_back_one_a_minute() -> None:
@@ -51,7 +67,8 @@ def test_failures_come_back_one_a_minute() -> None:
         signs.failed(HERE, "alice", at)
         assert (signs.wait_s(HERE, "alice", at) > 0.0) is waits
     many = failed((HERE, "alice", 1_000))
-    many.failed(HERE, "alice", 1_200.0)  # of however many, no more than 25 were counted, and 20 have come back
+    # of however many, no more than 25 were counted, and 20 have come back
+    many.failed(HERE, "alice", 1_200.0)
     assert many.wait_s(HERE, "alice", 1_200.0) == 2.0
 
 

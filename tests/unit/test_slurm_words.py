@@ -21,11 +21,28 @@ def order(**settings: object) -> Order:
     """Return a submission of three workers."""
     log = "/shared/50%/default@40+{index}.log"
     resources = Resources(1.5, 3 * 2**30 + 1)
-    return Order(NAME, "dgw", Role.WORKER, "#!/bin/sh\nsecret\n", ranges([0, 1, 5]), resources, settings, "alice", log)
+    return Order(
+        NAME,
+        "dgw",
+        Role.WORKER,
+        "#!/bin/sh\nsecret\n",
+        ranges([0, 1, 5]),
+        resources,
+        settings,
+        "alice",
+        log,
+    )
 
 
 def test_everything_configured_is_one_word_of_sbatch_each() -> None:
-    given = order(partition="long", account="proj-{user}", time_limit=90, gres="gpu:1", requeue=True, directives=["--exclusive"])
+    given = order(
+        partition="long",
+        account="proj-{user}",
+        time_limit=90,
+        gres="gpu:1",
+        requeue=True,
+        directives=["--exclusive"],
+    )
     said = words.submit_words("sbatch", given)
     assert said[0] == "sbatch"
     assert f"--job-name=dgw1-{UID}-w-default-40" in said
@@ -33,7 +50,14 @@ def test_everything_configured_is_one_word_of_sbatch_each() -> None:
     assert "--cpus-per-task=2" in said
     assert "--mem=3073M" in said
     assert "--output=/shared/50%%/default@40+%a.log" in said
-    assert {"--partition=long", "--account=proj-alice", "--time=90", "--gres=gpu:1", "--requeue", "--exclusive"} <= set(said)
+    assert {
+        "--partition=long",
+        "--account=proj-alice",
+        "--time=90",
+        "--gres=gpu:1",
+        "--requeue",
+        "--exclusive",
+    } <= set(said)
     assert not any("secret" in word for word in said)
 
 
@@ -75,7 +99,7 @@ oversubscribe core-spec signal spread-job switches thread-spec time time-min use
 constraint nodefile mincpus reservation tmp nodelist exclude exclusive mem-per-cpu sockets-per-node cores-per-socket threads-per-core
 extra-node-info ntasks-per-core ntasks-per-socket cpus-per-gpu gpus gpu-bind gpu-freq gpus-per-node gpus-per-socket gpus-per-task
 mem-per-gpu mem-bind network hint prefer tres-per-task umask
-"""  # of `sbatch --help`
+"""  # of `sbatch --help`  # noqa: E501
 
 
 @pytest.mark.parametrize("name", FREE.split())
@@ -85,13 +109,22 @@ def test_no_other_option_is_taken_for_the_beginning_of_one_that_is_not_free(name
 
 def test_many_are_cancelled_by_one_command() -> None:
     cancels = [Cancel("7", "dgw", ranges(range(250))), Cancel("8", "dgw")]
-    assert words.cancel_words("scancel", cancels) == [["scancel", "7_[0-99]", "7_[100-199]", "7_[200-249]", "8"]]
+    assert words.cancel_words("scancel", cancels) == [
+        ["scancel", "7_[0-99]", "7_[100-199]", "7_[200-249]", "8"]
+    ]
     assert len(words.cancel_words("scancel", [Cancel(str(n), "dgw") for n in range(1200)])) == 3
 
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("90", 90), ("1:30", 2), ("12:00:00", 720), ("2-00", 2880), ("2-01:30", 2970), ("1-00:00:01", 1441)],
+    [
+        ("90", 90),
+        ("1:30", 2),
+        ("12:00:00", 720),
+        ("2-00", 2880),
+        ("2-01:30", 2970),
+        ("1-00:00:01", 1441),
+    ],
 )
 def test_time_limits_in_minutes(text: str, minutes: int) -> None:
     assert words.minutes(text) == minutes
@@ -103,13 +136,30 @@ def test_a_time_limit_that_is_none_is_refused() -> None:
 
 
 def test_a_request_to_slurmrestd_says_the_same() -> None:
-    body = words.submit_body(order(partition="long", time_limit="1:00:00", constraint="fast"), "v0.0.38", "/bin", {"nice": 5})
+    body = words.submit_body(
+        order(partition="long", time_limit="1:00:00", constraint="fast"),
+        "v0.0.38",
+        "/bin",
+        {"nice": 5},
+    )
     job = body["job"]
     assert isinstance(job, dict)
-    assert (job["array"], job["memory_per_node"], job["cpus_per_task"], job["time_limit"]) == ("0-1,5", 3073, 2, 60)
-    assert (job["partition"], job["constraints"], job["nice"], job["requeue"]) == ("long", "fast", 5, False)
+    assert (job["array"], job["memory_per_node"], job["cpus_per_task"], job["time_limit"]) == (
+        "0-1,5",
+        3073,
+        2,
+        60,
+    )
+    assert (job["partition"], job["constraints"], job["nice"], job["requeue"]) == (
+        "long",
+        "fast",
+        5,
+        False,
+    )
     assert job["environment"] == {"PATH": "/bin"}
-    assert json.loads(json.dumps(words.submit_body(order(), "v0.0.40", "/bin", {})))["job"]["environment"] == ["PATH=/bin"]
+    assert json.loads(json.dumps(words.submit_body(order(), "v0.0.40", "/bin", {})))["job"][
+        "environment"
+    ] == ["PATH=/bin"]
 
 
 # States and reasons
@@ -117,7 +167,7 @@ def test_a_request_to_slurmrestd_says_the_same() -> None:
 EVERY_STATE = """
 BOOT_FAIL CANCELLED COMPLETED CONFIGURING COMPLETING DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PENDING PREEMPTED RUNNING RESV_DEL_HOLD
 REQUEUE_FED REQUEUE_HOLD REQUEUED RESIZING REVOKED SIGNALING SPECIAL_EXIT STAGE_OUT STOPPED SUSPENDED TIMEOUT
-"""  # of squeue(1), "JOB STATE CODES"
+"""  # of squeue(1), "JOB STATE CODES"  # noqa: E501
 
 
 @pytest.mark.parametrize("state", EVERY_STATE.split())
@@ -144,28 +194,61 @@ def test_every_state_is_known(state: str) -> None:
         ("COMPLETING", "None", 0, Phase.RUNNING, "it is ending (COMPLETING)"),
         ("SUSPENDED", "None", 0, Phase.RUNNING, "it is suspended (SUSPENDED)"),
         ("COMPLETED", "None", 0, Phase.GONE, ""),
-        ("OUT_OF_MEMORY", "OutOfMemory", 0, Phase.GONE, "it was killed for memory: it used more than its job was given (OUT_OF_MEMORY)"),
+        (
+            "OUT_OF_MEMORY",
+            "OutOfMemory",
+            0,
+            Phase.GONE,
+            "it was killed for memory: it used more than its job was given (OUT_OF_MEMORY)",
+        ),
         ("TIMEOUT", "TimeLimit", 0, Phase.GONE, "its job has reached its time limit (TIMEOUT)"),
         ("CANCELLED by 1000", "", 0, Phase.GONE, "its job was cancelled (CANCELLED)"),
         ("CANCELLED+", "", 0, Phase.GONE, "its job was cancelled (CANCELLED)"),
-        ("FAILED", "NonZeroExitCode", 3, Phase.GONE, "its job failed with code 3 (FAILED): NonZeroExitCode"),
+        (
+            "FAILED",
+            "NonZeroExitCode",
+            3,
+            Phase.GONE,
+            "its job failed with code 3 (FAILED): NonZeroExitCode",
+        ),
         ("NODE_FAIL", "None", 0, Phase.GONE, "its node failed (NODE_FAIL)"),
         ("PREEMPTED", "None", 0, Phase.GONE, "its job was preempted for another (PREEMPTED)"),
-        ("A_NEW_STATE", "None", 0, Phase.RUNNING, ""),  # what is not understood ends nobody's cluster
+        # what is not understood ends nobody's cluster
+        ("A_NEW_STATE", "None", 0, Phase.RUNNING, ""),
     ],
 )
-def test_states_and_reasons_in_words(state: str, reason: str, code: int, phase: Phase, message: str) -> None:
+def test_states_and_reasons_in_words(
+    state: str, reason: str, code: int, phase: Phase, message: str
+) -> None:
     assert states.verdict(state, reason, code) == (phase, message)
 
 
 def squeue(*rows: tuple[str, ...]) -> str:
     """Return what squeue prints with a mark."""
-    heading = ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "EXIT_CODE", "REASON", "START_TIME", "PRIORITY", "USER", "PARTITION", "NAME")
+    heading = (
+        "ARRAY_JOB_ID",
+        "ARRAY_TASK_ID",
+        "STATE",
+        "EXIT_CODE",
+        "REASON",
+        "START_TIME",
+        "PRIORITY",
+        "USER",
+        "PARTITION",
+        "NAME",
+    )
     return "".join("".join(field + MARK for field in row) + "\n" for row in (heading, *rows))
 
 
 def row(
-    job_id: str, tasks: str, state: str, name: str, code: str = "0", reason: str = "None", start: str = "N/A", user: str = "dgw"
+    job_id: str,
+    tasks: str,
+    state: str,
+    name: str,
+    code: str = "0",
+    reason: str = "None",
+    start: str = "N/A",
+    user: str = "dgw",
 ) -> tuple[str, ...]:
     """Return a row of squeue."""
     return (job_id, tasks, state, code, reason, start, "100", user, "p", name)
@@ -173,13 +256,19 @@ def row(
 
 def test_lines_of_squeue() -> None:
     text = squeue(
-        row("15", "0-99,104", "PENDING", str(NAME), reason="Resources", start="2026-11-25T03:37:28"),
+        row(
+            "15", "0-99,104", "PENDING", str(NAME), reason="Resources", start="2026-11-25T03:37:28"
+        ),
         row("16", "7", "FAILED", str(NAME), code="768"),
         row("17", "N/A", "COMPLETED", f"dgw1-{UID}-s"),
         row("18", "N/A", "FAILED", "x", code="9"),
     )
     waiting, failed, done, killed = [job for job, _, _ in states.parse_squeue(text, MARK)]
-    assert (waiting.indices, waiting.starts_at, waiting.phase) == ((range(100), range(104, 105)), 1_795_577_848_000, Phase.QUEUED)
+    assert (waiting.indices, waiting.starts_at, waiting.phase) == (
+        (range(100), range(104, 105)),
+        1_795_577_848_000,
+        Phase.QUEUED,
+    )
     assert (failed.indices, failed.exit_code) == ((range(7, 8),), 3)
     assert (done.indices, done.exit_code) == ((), 0)
     assert killed.exit_code == 137
@@ -187,11 +276,18 @@ def test_lines_of_squeue() -> None:
 
 def test_a_name_with_a_line_break_cannot_pretend_to_be_another_job() -> None:
     forged = "x\n" + "|".join(row("99", "N/A", "CANCELLED", f"dgw1-{UID}-s")) + "\ny"
-    found = states.parse_squeue(squeue(row("15", "N/A", "RUNNING", forged, user="mallory"), row("16", "N/A", "RUNNING", "b")), MARK)
+    found = states.parse_squeue(
+        squeue(
+            row("15", "N/A", "RUNNING", forged, user="mallory"), row("16", "N/A", "RUNNING", "b")
+        ),
+        MARK,
+    )
     assert [job.id for job, _, _ in found] == ["16"]
 
 
-@pytest.mark.parametrize("text", ["", "\n", "squeue: broken\n", "Erreur: pas de réponse\n", '{"jobs": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "squeue: broken\n", "Erreur: pas de réponse\n", '{"jobs": []}']
+)
 def test_what_is_no_list_of_jobs_is_no_list_of_no_jobs(text: str) -> None:
     with pytest.raises(BackendUnavailable, match="squeue answered what is no list of jobs"):
         states.parse_squeue(text, MARK)
@@ -228,9 +324,24 @@ OLD = {
     "exit_code": 768,
     "name": str(NAME),
 }
-OLD |= {"name": str(NAME), "user_name": "dgw", "state_reason": "NonZeroExitCode", "start_time": 5, "partition": "p", "priority": 9}
-NEW = {"job_id": {"set": True, "number": 23}, "array_job_id": {"set": True, "infinite": False, "number": 15}, "array_task_string": ""}
-NEW |= {"array_task_id": {"set": True, "number": 4}, "job_state": ["FAILED"], "exit_code": {"return_code": {"set": True, "number": 3}}}
+OLD |= {
+    "name": str(NAME),
+    "user_name": "dgw",
+    "state_reason": "NonZeroExitCode",
+    "start_time": 5,
+    "partition": "p",
+    "priority": 9,
+}
+NEW = {
+    "job_id": {"set": True, "number": 23},
+    "array_job_id": {"set": True, "infinite": False, "number": 15},
+    "array_task_string": "",
+}
+NEW |= {
+    "array_task_id": {"set": True, "number": 4},
+    "job_state": ["FAILED"],
+    "exit_code": {"return_code": {"set": True, "number": 3}},
+}
 NEW |= {
     "name": str(NAME),
     "user_name": "dgw",
@@ -243,12 +354,29 @@ NEW |= {"priority": {"set": True, "number": 9}}
 
 @pytest.mark.parametrize("job", [OLD, NEW], ids=["before 23.02", "since 23.02"])
 def test_json_of_either_form(job: dict[str, object]) -> None:
-    ((found, partition, priority),) = states.jobs_of_json(json.dumps({"meta": {}, "errors": [], "jobs": [job]}), "squeue")
-    assert (found.id, found.indices, found.phase, found.exit_code) == ("15", (range(4, 5),), Phase.GONE, 3)
+    ((found, partition, priority),) = states.jobs_of_json(
+        json.dumps({"meta": {}, "errors": [], "jobs": [job]}), "squeue"
+    )
+    assert (found.id, found.indices, found.phase, found.exit_code) == (
+        "15",
+        (range(4, 5),),
+        Phase.GONE,
+        3,
+    )
     assert (partition, priority) == ("p", 9)
-    waiting = {**job, "array_task_string": "0-3,9", "array_task_id": None, "job_state": "PENDING", "state_reason": "Priority"}
+    waiting = {
+        **job,
+        "array_task_string": "0-3,9",
+        "array_task_id": None,
+        "job_state": "PENDING",
+        "state_reason": "Priority",
+    }
     ((found, _, _),) = states.jobs_of_json(json.dumps({"jobs": [waiting]}), "squeue")
-    assert (found.indices, found.phase, found.starts_at) == ((range(4), range(9, 10)), Phase.QUEUED, 5000)
+    assert (found.indices, found.phase, found.starts_at) == (
+        (range(4), range(9, 10)),
+        Phase.QUEUED,
+        5000,
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,8 +386,16 @@ def test_json_of_either_form(job: dict[str, object]) -> None:
         (["COMPLETED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
         (["COMPLETING", "NODE_FAIL"], Phase.RUNNING, "it is ending (COMPLETING)"),
         (["FAILED", "REQUEUED"], Phase.QUEUED, "it was put back into the queue (REQUEUED)"),
-        (["REQUEUE_HOLD", "NODE_FAIL"], Phase.QUEUED, "it was put back into the queue and is held (REQUEUE_HOLD)"),
-        (["FAILED", "SPECIAL_EXIT"], Phase.QUEUED, "it was put back into the queue and is held (SPECIAL_EXIT)"),
+        (
+            ["REQUEUE_HOLD", "NODE_FAIL"],
+            Phase.QUEUED,
+            "it was put back into the queue and is held (REQUEUE_HOLD)",
+        ),
+        (
+            ["FAILED", "SPECIAL_EXIT"],
+            Phase.QUEUED,
+            "it was put back into the queue and is held (SPECIAL_EXIT)",
+        ),
         (["PREEMPTED", "REQUEUED", "COMPLETING"], Phase.RUNNING, "it is ending (COMPLETING)"),
         (["COMPLETED", "STAGE_OUT"], Phase.RUNNING, "it is ending (STAGE_OUT)"),
         (["RUNNING", "CONFIGURING"], Phase.QUEUED, "its node is being made ready (CONFIGURING)"),
@@ -284,7 +420,10 @@ CUT = "0-3,9,12,34,36-..."
 
 
 def test_a_list_of_elements_that_was_cut_short_is_no_job_of_its_own() -> None:
-    why = r"elements of array 15 in no way that can be read \('0-3,9,12,34,36-...'\).*SLURM_BITSTR_LEN=0 in the environment of "
+    why = (
+        r"elements of array 15 in no way that can be read"
+        r" \('0-3,9,12,34,36-...'\).*SLURM_BITSTR_LEN=0 in the environment of "
+    )
     for job in (OLD, NEW):
         waiting = {**job, "array_task_string": CUT, "array_task_id": None, "job_state": "PENDING"}
         with pytest.raises(BackendUnavailable, match=why + "slurmrestd"):
@@ -293,7 +432,14 @@ def test_a_list_of_elements_that_was_cut_short_is_no_job_of_its_own() -> None:
         states.parse_squeue(squeue(row("15", CUT, "PENDING", str(NAME))), MARK)
     with pytest.raises(BackendUnavailable, match=why + "sacct"):
         states.parse_sacct(
-            "".join(MARK.join(fields) + "\n" for fields in (states.ACCOUNTING_FIELDS, (f"15_[{CUT}]", "PENDING", "", "", str(NAME)))), MARK
+            "".join(
+                MARK.join(fields) + "\n"
+                for fields in (
+                    states.ACCOUNTING_FIELDS,
+                    (f"15_[{CUT}]", "PENDING", "", "", str(NAME)),
+                )
+            ),
+            MARK,
         )
 
 
@@ -319,16 +465,27 @@ def test_json_that_is_none_is_no_answer(text: str) -> None:
 
 def test_the_place_in_the_queue_counts_priorities_then_ages() -> None:
     text = squeue(row("15", "0-9", "PENDING", str(NAME)), row("16", "N/A", "PENDING", "x"))
-    queue = [("3", "p", 50), ("15", "p", 100), ("16", "p", 100), ("20", "p", 900), ("21", "other", 9999)]
+    queue = [
+        ("3", "p", 50),
+        ("15", "p", 100),
+        ("16", "p", 100),
+        ("20", "p", 900),
+        ("21", "other", 9999),
+    ]
     assert states.positions(states.parse_squeue(text, MARK), queue) == {"15": 2, "16": 3}
 
 
 @pytest.mark.parametrize(
     ("complaint", "message", "hopeless"),
     [
-        ("sbatch: error: Batch job submission failed: Invalid partition name specified", "Invalid partition name specified", True),
         (
-            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)",
+            "sbatch: error: Batch job submission failed: Invalid partition name specified",
+            "Invalid partition name specified",
+            True,
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job"
+            " submit limit)",
             "Job violates accounting/QOS policy (job submit limit)",
             False,
         ),
@@ -336,4 +493,6 @@ def test_the_place_in_the_queue_counts_priorities_then_ages() -> None:
 )
 def test_refusals(complaint: str, message: str, hopeless: bool) -> None:
     assert states.refusal(complaint) == (message, hopeless)
-    assert states.UNREACHABLE.search("squeue: error: Unable to contact slurm controller (connect failure)")
+    assert states.UNREACHABLE.search(
+        "squeue: error: Unable to contact slurm controller (connect failure)"
+    )

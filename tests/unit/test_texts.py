@@ -1,4 +1,5 @@
-"""Words of others become text that can be stored, sent and handed on: whole characters, so many at most, and the end kept."""
+"""Words of others become text that can be stored, sent and handed on: whole characters, so many at
+most, and the end kept."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ ANY = st.text(st.characters() | st.sampled_from("ab\0ä🙂\ud800\udcff"))  # ha
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", True), ("plain", True), ("häß 🙂", True), ("a\0b", False), ("ä\0b", False), ("a\ud800b", False), ("\udcff", False)],
+    [
+        ("", True),
+        ("plain", True),
+        ("häß 🙂", True),
+        ("a\0b", False),
+        ("ä\0b", False),
+        ("a\ud800b", False),
+        ("\udcff", False),
+    ],
 )
 def test_what_is_sound(text: str, expected: bool) -> None:
     assert is_sound(text) is expected

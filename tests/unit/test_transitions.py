@@ -30,7 +30,9 @@ def test_every_state_is_reached_and_leads_to_an_end() -> None:
 
 
 def test_a_stop_is_never_undone() -> None:
-    assert {following for (state, _), following in TRANSITIONS.items() if state is State.STOPPING} == {State.STOPPED, State.FAILED}
+    assert {
+        following for (state, _), following in TRANSITIONS.items() if state is State.STOPPING
+    } == {State.STOPPED, State.FAILED}
 
 
 def test_the_diagram_shows_every_transition() -> None:

@@ -7,7 +7,12 @@ import pytest
 from traitlets import TraitError
 
 from gateway.backends.contract import DIRECTORY, Launch, Resources
-from gateway.backends.launch import AgentEndpoint, LaunchCredentials, scheduler_launch, worker_launch
+from gateway.backends.launch import (
+    AgentEndpoint,
+    LaunchCredentials,
+    scheduler_launch,
+    worker_launch,
+)
 from gateway.server.boot.config import ClusterConfig
 from gateway.server.core.admission import GroupWish, Offer, Wish, admit
 from gateway.server.core.errors import FieldInvalid
@@ -40,10 +45,39 @@ OWN = [
     "DASK_INTERNAL_INHERIT_CONFIG",
     *sorted(SHELLS),
 ]
-NO_NAMES = ["", "1", "A B", "A-B", "DASK_TEMPORARY-DIRECTORY", "DASK_DISTRIBUTED.COMM.TLS.CA_FILE", "A=B", "A\n", "ä", "$(id)", "A\0"]
+NO_NAMES = [
+    "",
+    "1",
+    "A B",
+    "A-B",
+    "DASK_TEMPORARY-DIRECTORY",
+    "DASK_DISTRIBUTED.COMM.TLS.CA_FILE",
+    "A=B",
+    "A\n",
+    "ä",
+    "$(id)",
+    "A\0",
+]
 FREE = [
-    *("PATH", "HOME", "IFS", "BASH_ENV", "PYTHONPATH", "TMPDIR", "OMP_NUM_THREADS", "_", "a", "A1", "LANG"),
-    *("DASK_DISTRIBUTED__WORKER__MEMORY__SPILL", "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "DASK_ARRAY__CHUNK_SIZE", "DASK_TEMPORARY"),
+    *(
+        "PATH",
+        "HOME",
+        "IFS",
+        "BASH_ENV",
+        "PYTHONPATH",
+        "TMPDIR",
+        "OMP_NUM_THREADS",
+        "_",
+        "a",
+        "A1",
+        "LANG",
+    ),
+    *(
+        "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL",
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT",
+        "DASK_ARRAY__CHUNK_SIZE",
+        "DASK_TEMPORARY",
+    ),
 ]
 
 
@@ -72,7 +106,11 @@ def test_a_complaint_names_a_few_and_says_that_there_are_more() -> None:
 
 def offer() -> Offer:
     """Return what a user may have: the variables of the default configuration."""
-    settings: dict[str, object] = {"environment": {"SITE": "x"}, "worker_memory": 0, "scheduler_memory": 0}
+    settings: dict[str, object] = {
+        "environment": {"SITE": "x"},
+        "worker_memory": 0,
+        "scheduler_memory": 0,
+    }
     return Offer(("local",), (Mapped("environment", per_group=True),), settings)
 
 
@@ -83,7 +121,10 @@ def test_a_wish_for_such_a_variable_is_refused_with_its_field(name: str) -> None
     with pytest.raises(FieldInvalid) as of_group:
         admit(Wish(groups={"gpu": GroupWish({"environment": {name: EVIL}})}), offer())
     (violation,), (other,) = of_cluster.value.violations, of_group.value.violations
-    assert (violation.field, other.field) == ("spec.options.environment", "spec.worker_groups.gpu.options.environment")
+    assert (violation.field, other.field) == (
+        "spec.options.environment",
+        "spec.worker_groups.gpu.options.environment",
+    )
     assert repr(name) in violation.description
 
 
@@ -95,13 +136,26 @@ def test_what_apply_options_makes_of_options_is_looked_at_too() -> None:
         admit(Wish(), made)
 
 
-@pytest.mark.parametrize(("trait", "name"), [("environment", name) for name in OWN] + [("dask_config", "distributed.comm.tls.ca-file")])
+@pytest.mark.parametrize(
+    ("trait", "name"),
+    [("environment", name) for name in OWN] + [("dask_config", "distributed.comm.tls.ca-file")],
+)
 def test_an_administrator_is_told_at_the_start(trait: str, name: str) -> None:
-    with pytest.raises(TraitError, match=r"would load code|is set by the gateway itself|is the shell's own"):
+    with pytest.raises(
+        TraitError, match=r"would load code|is set by the gateway itself|is the shell's own"
+    ):
         ClusterConfig(**{trait: {name: EVIL}})
 
 
-@pytest.mark.parametrize("name", ["temporary-directory", "distributed", "distributed.comm", "distributed.comm.require-encryption"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "temporary-directory",
+        "distributed",
+        "distributed.comm",
+        "distributed.comm.require-encryption",
+    ],
+)
 def test_keys_of_dask_above_ours_are_not_for_the_administrator_either(name: str) -> None:
     with pytest.raises(TraitError, match=f"'{name}' is set by the gateway itself"):
         ClusterConfig(dask_config={name: {}})
@@ -111,7 +165,13 @@ def test_keys_of_dask_above_ours_are_not_for_the_administrator_either(name: str)
 def launches(**settings: object) -> tuple[Launch, Launch]:
     """Return the launches of a scheduler and of a worker."""
     credentials = LaunchCredentials(b"ca", b"certificate", b"key", "token")
-    common = {"uid": UID, "user": "alice", "settings": settings, "resources": Resources(), "credentials": credentials}
+    common = {
+        "uid": UID,
+        "user": "alice",
+        "settings": settings,
+        "resources": Resources(),
+        "credentials": credentials,
+    }
     return (
         scheduler_launch(**common, agent=AgentEndpoint("https://127.0.0.1:1", b"ca")),  # type: ignore[arg-type]
         worker_launch(**common, name="default-0", scheduler_address="tls://127.0.0.1:1"),  # type: ignore[arg-type]
@@ -143,7 +203,9 @@ def test_whatever_was_admitted_ours_is_in_effect(where: str) -> None:
         config = dask.config.collect_env(dict(launch.env))
         assert dask.config.get("temporary-directory", config=config) == f"{DIRECTORY}/scratch"
         assert dask.config.get("distributed.comm.require-encryption", config=config) is True
-        assert dask.config.get("distributed.comm.tls.ca-file", config=config) == f"{DIRECTORY}/ca.pem"
+        assert (
+            dask.config.get("distributed.comm.tls.ca-file", config=config) == f"{DIRECTORY}/ca.pem"
+        )
         assert EVIL not in launch.env.values()
         assert launch.env["DASKGATEWAY_UID"] == UID
 
@@ -151,4 +213,7 @@ def test_whatever_was_admitted_ours_is_in_effect(where: str) -> None:
 def test_what_is_only_a_default_is_the_users_to_change() -> None:
     _, worker = launches(environment={"OMP_NUM_THREADS": "4"})
     assert (worker.env["OMP_NUM_THREADS"], worker.env["MKL_NUM_THREADS"]) == ("4", "1")
-    assert list(worker.argv[worker.argv.index("--local-directory") :][:2]) == ["--local-directory", f"{DIRECTORY}/scratch"]
+    assert list(worker.argv[worker.argv.index("--local-directory") :][:2]) == [
+        "--local-directory",
+        f"{DIRECTORY}/scratch",
+    ]

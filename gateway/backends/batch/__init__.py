@@ -1,7 +1,7 @@
 """What backends over a batch system share, whatever the batch system is called.
 
-A backend of a batch system is `base.BatchBackend` with a `system.BatchSystem`: four calls (submit, cancel, jobs, ended) that speak the
-batch system's own words. Everything else lives here:
+A backend of a batch system is `base.BatchBackend` with a `system.BatchSystem`: four calls (submit,
+cancel, jobs, ended) that speak the batch system's own words. Everything else lives here:
 
 | module | question | pure |
 |---|---|---|

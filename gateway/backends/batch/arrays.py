@@ -1,4 +1,5 @@
-"""Which launches travel in one submission: those that differ by the worker's number alone. Pure; knows no batch system."""
+"""Which launches travel in one submission: those that differ by the worker's number alone. Pure;
+knows no batch system."""
 
 from __future__ import annotations
 
@@ -15,11 +16,13 @@ NOBODY = Instance("", Role.WORKER, "")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Launches of one submission. Element `i` of the array is `launches[...]` whose number is `name.number + i`."""
+    """Launches of one submission. Element `i` of the array is `launches[...]` whose number is
+    `name.number + i`."""
 
     name: JobName
     launches: tuple[Launch, ...]  # in order of their numbers
-    indices: Ranges = ()  # of the array's elements, from 0; empty for one launch, which is a job of its own
+    # of the array's elements, from 0; empty for one launch, which is a job of its own
+    indices: Ranges = ()
 
     @property
     def launch(self) -> Launch:
@@ -31,7 +34,14 @@ class Batch:
         return split_worker(launch.instance.name)[1] - self.name.number if self.indices else None
 
 
-def batches(tag: str, launches: Sequence[Launch], *, max_size: int, max_index: int | None = None, contiguous: bool = False) -> list[Batch]:
+def batches(
+    tag: str,
+    launches: Sequence[Launch],
+    *,
+    max_size: int,
+    max_index: int | None = None,
+    contiguous: bool = False,
+) -> list[Batch]:
     """Return every launch in as few submissions as possible.
 
     max_size: most elements of one array; max_index: greatest index of one (default: max_size - 1);
@@ -44,11 +54,20 @@ def batches(tag: str, launches: Sequence[Launch], *, max_size: int, max_index: i
         if alike[0].instance.role is Role.SCHEDULER:
             made += [Batch(job_name(tag, launch.instance), (launch,)) for launch in alike]
             continue
-        numbered = sorted(((split_worker(launch.instance.name)[1], launch) for launch in alike), key=lambda pair: pair[0])
+        numbered = sorted(
+            ((split_worker(launch.instance.name)[1], launch) for launch in alike),
+            key=lambda pair: pair[0],
+        )
         for chunk in _chunks(numbered, max_size, span, contiguous):
             base = chunk[0][0]
             indices = ranges(number - base for number, _ in chunk) if len(chunk) > 1 else ()
-            made.append(Batch(job_name(tag, chunk[0][1].instance), tuple(launch for _, launch in chunk), indices))
+            made.append(
+                Batch(
+                    job_name(tag, chunk[0][1].instance),
+                    tuple(launch for _, launch in chunk),
+                    indices,
+                )
+            )
     return made
 
 
@@ -57,7 +76,10 @@ def _alike(launches: Sequence[Launch]) -> list[list[Launch]]:
     groups: list[tuple[tuple[str, str], Launch, list[Launch]]] = []
     for launch in launches:
         instance = launch.instance
-        key = (instance.uid, "" if instance.role is Role.SCHEDULER else split_worker(instance.name)[0])
+        key = (
+            instance.uid,
+            "" if instance.role is Role.SCHEDULER else split_worker(instance.name)[0],
+        )
         shape = replace(launch, instance=NOBODY)
         for known, known_shape, members in groups:
             if known == key and known_shape == shape:
@@ -68,7 +90,9 @@ def _alike(launches: Sequence[Launch]) -> list[list[Launch]]:
     return [members for _, _, members in groups]
 
 
-def _chunks(numbered: Sequence[tuple[int, Launch]], max_size: int, span: int, contiguous: bool) -> Iterator[list[tuple[int, Launch]]]:
+def _chunks(
+    numbered: Sequence[tuple[int, Launch]], max_size: int, span: int, contiguous: bool
+) -> Iterator[list[tuple[int, Launch]]]:
     chunk: list[tuple[int, Launch]] = []
     for pair in numbered:
         broken = chunk and contiguous and pair[0] != chunk[-1][0] + 1
@@ -97,7 +121,8 @@ def format_ranges(indices: Ranges) -> str:
 
 
 def parse_ranges(text: str) -> Ranges:
-    """Return the ranges in `0-3,7,9-21:2`, a limit behind `%` ignored; ValueError if it is something else."""
+    """Return the ranges in `0-3,7,9-21:2`, a limit behind `%` ignored; ValueError if it is
+    something else."""
     numbers: list[range] = []
     for part in filter(None, text.partition("%")[0].split(",")):
         bounds, _, step = part.partition(":")

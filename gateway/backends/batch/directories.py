@@ -21,7 +21,8 @@ _homes: dict[str, tuple[str, float]] = {}  # by account: its home, and until whe
 
 
 async def filled(template: str, *, account: str, uid: str, root: str) -> str:
-    """Return a directory; empty if the template is. SubmitRefused if it needs a home and this machine does not know the account."""
+    """Return a directory; empty if the template is. SubmitRefused if it needs a home and this
+    machine does not know the account."""
     home = await _home(account) if "{home}" in template else ""
     for name, value in {"user": account, "uid": uid, "home": home, "root": root}.items():
         template = template.replace("{" + name + "}", value)
@@ -29,10 +30,15 @@ async def filled(template: str, *, account: str, uid: str, root: str) -> str:
 
 
 async def removable(who: Identity, account: str, directory: str, mine: str) -> list[str]:
-    """Return what of a directory is one cluster's: all of it, or where clusters share it, what in it begins with `mine`."""
+    """Return what of a directory is one cluster's: all of it, or where clusters share it, what in
+    it begins with `mine`."""
     if not mine:
         return [directory]
-    return [f"{directory}/{name}" for name in await who.entries(account, directory) if name.startswith(mine)]
+    return [
+        f"{directory}/{name}"
+        for name in await who.entries(account, directory)
+        if name.startswith(mine)
+    ]
 
 
 async def remove(who: Identity, account: str, directory: str, mine: str) -> None:
@@ -42,7 +48,8 @@ async def remove(who: Identity, account: str, directory: str, mine: str) -> None
 
 
 async def _home(account: str) -> str:
-    """Return an account's home, looked up in a thread: where accounts are a directory service's, it may take its time to answer."""
+    """Return an account's home, looked up in a thread: where accounts are a directory service's, it
+    may take its time to answer."""
     home, until = _homes.get(account, ("", 0.0))
     if until > time.monotonic():
         return home
@@ -59,12 +66,18 @@ async def _home(account: str) -> str:
 
 def problems(template: str) -> list[str]:
     """Return what is wrong with a template."""
-    unknown = sorted(set(re.findall(r"\{[^{}]*\}", template)) - {"{user}", "{uid}", "{home}", "{root}"})
-    return [f"{word} is replaced by nothing; there are {{user}}, {{uid}}, {{home}} and {{root}}" for word in unknown]
+    unknown = sorted(
+        set(re.findall(r"\{[^{}]*\}", template)) - {"{user}", "{uid}", "{home}", "{root}"}
+    )
+    return [
+        f"{word} is replaced by nothing; there are {{user}}, {{uid}}, {{home}} and {{root}}"
+        for word in unknown
+    ]
 
 
 async def told(work: Awaitable[None]) -> None:
-    """Remove files; BackendUnavailable names the file that stood in the way. Those of an account that is gone are left to the site."""
+    """Remove files; BackendUnavailable names the file that stood in the way. Those of an account
+    that is gone are left to the site."""
     try:
         await work
     except OSError as error:

@@ -1,8 +1,10 @@
-"""Looks at jobs soon after something was asked of them, not only at the interval: whether they run, wait and why, or have ended.
+"""Looks at jobs soon after something was asked of them, not only at the interval: whether they run,
+wait and why, or have ended.
 
-The first look comes after `first_s`, the next after twice as long, until everything has come about or the interval is reached, which sees
-the rest. What is asked for meanwhile joins the looks that are due and begins no new ones: so a busy site is listed a few times more in
-an interval, however many ask.
+The first look comes after `first_s`, the next after twice as long, until everything has come about
+or the interval is reached, which sees the rest. What is asked for meanwhile joins the looks that
+are due and begins no new ones: so a busy site is listed a few times more in an interval, however
+many ask.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
-from gateway.backends.contract import BackendUnavailable, Instance, Observation, Observe, Phase, Target
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Observation,
+    Observe,
+    Phase,
+    Target,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +53,18 @@ class EarlyLooks:
             try:
                 seen = await self._look([target for target, _ in awaited.values()])
             except BackendUnavailable as error:
-                logger.debug("an early look failed: %s", error)  # the look at the interval says so aloud
+                # the look at the interval says so aloud
+                logger.debug("an early look failed: %s", error)
                 continue
             except Exception:
                 logger.exception("an early look failed")
                 continue
             for instance, (target, phases) in awaited.items():
-                if instance in seen and seen[instance].phase in phases and self._awaited.get(instance, (None,))[0] is target:
+                if (
+                    instance in seen
+                    and seen[instance].phase in phases
+                    and self._awaited.get(instance, (None,))[0] is target
+                ):
                     del self._awaited[instance]
             self._push(list(seen.values()))
         self._awaited.clear()

@@ -1,7 +1,9 @@
-"""As whom jobs and their files are: the gateway's own account, or each user's by sudo and a small launcher. Knows no batch system.
+"""As whom jobs and their files are: the gateway's own account, or each user's by sudo and a small
+launcher. Knows no batch system.
 
-`service` needs no rights at all: jobs run as the account of the gateway. `sudo` runs `daskgateway-as-user` (gateway.backends.as_user) as
-the user; one line of sudoers permits that and nothing else. Names of users are checked here and again by the launcher.
+`service` needs no rights at all: jobs run as the account of the gateway. `sudo` runs
+`daskgateway-as-user` (gateway.backends.as_user) as the user; one line of sudoers permits that and
+nothing else. Names of users are checked here and again by the launcher.
 """
 
 from __future__ import annotations
@@ -30,12 +32,19 @@ ACCOUNT = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 NEVER = ("root",)
 LAUNCHER_DEADLINE_S = 30.0
 
-# What sudo and the launcher say when they have not run what was asked for. A warning of sudo's is no such word: the command's own follow.
-_NOT_RUN = re.compile(r"sudo(-rs)?: |Sorry, user \S+ (is not allowed|may not)|\S+ is (not in the sudoers file|not allowed to run sudo)")
+# What sudo and the launcher say when they have not run what was asked for. A warning of sudo's is
+# no such word: the command's own follow.
+_NOT_RUN = re.compile(
+    r"sudo(-rs)?: |Sorry, user \S+ (is not allowed|may not)|\S+ is (not in the sudoers file|not"
+    r" allowed to run sudo)"
+)
 _LAUNCHER_SAYS = "daskgateway-as-user: "
 _LATE = "did not answer within"  # it did run the command
 _REPORTED = "This incident "  # the line that sudo may add
-_HINTS = (("unknown user", "this machine has no user {account}"), ("command not found", "see {section}.launcher"))
+_HINTS = (
+    ("unknown user", "this machine has no user {account}"),
+    ("command not found", "see {section}.launcher"),
+)
 _NO_LINE = "sudoers does not let {me} run {launcher} as {account}"
 
 
@@ -43,16 +52,19 @@ class Identity(Protocol):
     """Who does it."""
 
     def account(self, user: str) -> str:
-        """Return the system account that a user's jobs run as; ValueError says why there is none."""
+        """Return the system account that a user's jobs run as; ValueError says why there is
+        none."""
 
     def words(self, account: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run a command as an account."""
 
     def judged(self, account: str, answer: commands.Answer) -> commands.Answer:
-        """Return what the command of those words answered; BackendUnavailable if it was never run, which is no fault of its words."""
+        """Return what the command of those words answered; BackendUnavailable if it was never run,
+        which is no fault of its words."""
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
-        """Make a directory of mode 0700, its parents too, with files of mode 0600. OSError or BackendUnavailable."""
+        """Make a directory of mode 0700, its parents too, with files of mode 0600. OSError or
+        BackendUnavailable."""
 
     async def entries(self, account: str, directory: str) -> list[str]:
         """Return the names in a directory; none if it is not there."""
@@ -68,8 +80,11 @@ class Identity(Protocol):
 
 
 def _last(answer: commands.Answer) -> str:
-    """Return the last line of a complaint: what sudo warns of stands before the command's own words."""
-    lines = [line for line in answer.err.splitlines() if line.strip() and not line.startswith(_REPORTED)]
+    """Return the last line of a complaint: what sudo warns of stands before the command's own
+    words."""
+    lines = [
+        line for line in answer.err.splitlines() if line.strip() and not line.startswith(_REPORTED)
+    ]
     return lines[-1] if lines else ""
 
 
@@ -81,7 +96,14 @@ def _names(text: str) -> list[str] | None:
         return None
     if not isinstance(told, list) or len(told) > MAX_NAMES:
         return None
-    return told if all(isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name) for name in told) else None
+    return (
+        told
+        if all(
+            isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name)
+            for name in told
+        )
+        else None
+    )
 
 
 def _piece(text: str) -> bytes | None:
@@ -96,12 +118,16 @@ def _piece(text: str) -> bytes | None:
 def checked_account(user: str) -> str:
     """Return a user's name as a system account; ValueError if it cannot be one, or is root."""
     if not ACCOUNT.fullmatch(user) or user in NEVER:
-        raise ValueError(f"{user!r} is no account that jobs may run as: it must match {ACCOUNT.pattern} and not be root")
+        raise ValueError(
+            f"{user!r} is no account that jobs may run as: it must match {ACCOUNT.pattern} and not"
+            f" be root"
+        )
     return user
 
 
 class ServiceIdentity:
-    """Everything as the gateway's own account; also where files are the gateway's and jobs are not."""
+    """Everything as the gateway's own account; also where files are the gateway's and jobs are
+    not."""
 
     def account(self, user: str) -> str:
         """Return the gateway's own account."""
@@ -161,7 +187,14 @@ class ServiceIdentity:
 class SudoIdentity:
     """Everything as the user, by `sudo -n -u USER LAUNCHER …`."""
 
-    def __init__(self, sudo: str, launcher: str, run: commands.Run = commands.run, *, section: str = "c.BatchBackend") -> None:
+    def __init__(
+        self,
+        sudo: str,
+        launcher: str,
+        run: commands.Run = commands.run,
+        *,
+        section: str = "c.BatchBackend",
+    ) -> None:
         self._sudo, self._launcher, self._run, self._section = sudo, launcher, run, section
 
     def account(self, user: str) -> str:
@@ -170,17 +203,35 @@ class SudoIdentity:
 
     def words(self, account: str, argv: Sequence[str]) -> list[str]:
         """Return the launcher's words around a command."""
-        return [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, "run", "--", *argv]
+        return [
+            self._sudo,
+            "-n",
+            "-u",
+            checked_account(account),
+            "--",
+            self._launcher,
+            "run",
+            "--",
+            *argv,
+        ]
 
     def judged(self, account: str, answer: commands.Answer) -> commands.Answer:
-        """Return the answer of a command that was run; BackendUnavailable, with what to look at, if sudo or the launcher refused."""
+        """Return the answer of a command that was run; BackendUnavailable, with what to look at, if
+        sudo or the launcher refused."""
         last = _last(answer)
         if answer.code == 1 and _NOT_RUN.match(last):
             hint = next((hint for words, hint in _HINTS if words in last), _NO_LINE)
-            last += "; " + hint.format(account=account, me=getpass.getuser(), launcher=self._launcher, section=self._section)
+            last += "; " + hint.format(
+                account=account,
+                me=getpass.getuser(),
+                launcher=self._launcher,
+                section=self._section,
+            )
         elif answer.code not in (1, 2) or not last.startswith(_LAUNCHER_SAYS) or _LATE in last:
             return answer
-        raise BackendUnavailable(f"the gateway's set-up is at fault, not the job: {last[: commands.MAX_WORDS_BYTES]}")
+        raise BackendUnavailable(
+            f"the gateway's set-up is at fault, not the job: {last[: commands.MAX_WORDS_BYTES]}"
+        )
 
     async def _ask(self, account: str, *words: str, stdin: bytes = b"") -> str:
         argv = [self._sudo, "-n", "-u", checked_account(account), "--", self._launcher, *words]
@@ -188,20 +239,27 @@ class SudoIdentity:
         if answer.code != 0:
             if _last(answer).startswith(_LAUNCHER_SAYS):  # such as a full disk
                 raise BackendUnavailable(f"{words[0]} as {account}: {answer.complaint}")
-            raise BackendUnavailable(f"{words[0]} as {account}: {self.judged(account, answer).complaint}")
+            raise BackendUnavailable(
+                f"{words[0]} as {account}: {self.judged(account, answer).complaint}"
+            )
         return answer.out
 
     async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
         """Make a private directory with files."""
-        content = json.dumps({name: base64.b64encode(content).decode() for name, content in files.items()})
+        content = json.dumps(
+            {name: base64.b64encode(content).decode() for name, content in files.items()}
+        )
         await self._ask(account, "write", directory, stdin=content.encode())
 
     async def _told(self, read: Callable[[str], T | None], account: str, *words: str) -> T:
-        """Return what an answer tells. The user may have written it himself: the launcher runs as him, so that he can take hold of it."""
+        """Return what an answer tells. The user may have written it himself: the launcher runs as
+        him, so that he can take hold of it."""
         answer = await self._ask(account, *words)
         told = await in_reader(read, answer)
         if told is None:
-            raise BackendUnavailable(f"{words[0]} as {account}: {self._launcher} answered what it never does")
+            raise BackendUnavailable(
+                f"{words[0]} as {account}: {self._launcher} answered what it never does"
+            )
         return told
 
     async def entries(self, account: str, directory: str) -> list[str]:
@@ -209,13 +267,15 @@ class SudoIdentity:
         return await self._told(_names, account, "entries", directory)
 
     async def tail_offset(self, account: str, path: str, lines: int) -> int:
-        """Return where the last lines begin, if that is within logfile.MAX_TAIL_BYTES; else where these begin."""
+        """Return where the last lines begin, if that is within logfile.MAX_TAIL_BYTES; else where
+        these begin."""
         position = end = await self._told(lambda text: decimal(text.strip()), account, "size", path)
         missing = lines
         while lines and position > max(0, end - logfile.MAX_TAIL_BYTES):
             start = max(0, position - logfile.PIECE_BYTES)
             piece = (await self.read(account, path, start))[: position - start]
-            index = len(piece) - (1 if position == end and piece.endswith(b"\n") else 0)  # the last line's own end
+            # the last line's own end
+            index = len(piece) - (1 if position == end and piece.endswith(b"\n") else 0)
             while (index := piece.rfind(b"\n", 0, index)) >= 0:
                 missing -= 1
                 if missing == 0:

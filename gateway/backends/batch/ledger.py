@@ -1,7 +1,9 @@
-"""What a batch backend remembers between listings: submissions not listed yet, uncertain ones, ends, and who is absent since when.
+"""What a batch backend remembers between listings: submissions not listed yet, uncertain ones,
+ends, and who is absent since when.
 
-Nothing here must survive a restart: names of jobs say everything anew. No I/O; instants are the loop's clock in seconds. Everything is
-bounded: by MAX_KEPT, or by the instances that are asked about.
+Nothing here must survive a restart: names of jobs say everything anew. No I/O; instants are the
+loop's clock in seconds. Everything is bounded: by MAX_KEPT, or by the instances that are asked
+about.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from gateway.backends.batch.sight import Sight, Sights, parse_handle
 from gateway.backends.contract import Instance, Observation, Phase, Target
 
 MAX_KEPT = 100_000  # instances in each of the maps
-LOOKS = 2  # listings that lack what must have ended, until it counts as gone: one alone may have been made just before it was listed
+# listings that lack what must have ended, until it counts as gone: one alone may have been made
+# just before it was listed
+LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,15 @@ class Listing:
 
     asked_at: float
     sights: Sights
-    untold: Mapping[str, str] = field(default_factory=dict)  # accounts whose jobs could not be listed, with why
+    # accounts whose jobs could not be listed, with why
+    untold: Mapping[str, str] = field(default_factory=dict)
     sure: bool = True  # whether what it lacks was looked for where it would be
 
 
 @dataclass(slots=True)
 class Absence:
-    """Since when an instance has been missing from listings, and how many of those that are sure have lacked it."""
+    """Since when an instance has been missing from listings, and how many of those that are sure
+    have lacked it."""
 
     since: float
     asked_at: float = float("-inf")  # of the last listing that was counted
@@ -54,8 +60,10 @@ class Ledger:
     absent_grace_s: float
     listing: Listing = NEVER
     submitted: dict[Instance, Submission] = field(default_factory=dict)  # until listed
-    uncertain: dict[Instance, float] = field(default_factory=dict)  # submissions whose outcome nobody knows, by when that was learnt
-    ended: dict[Instance, Observation] = field(default_factory=dict)  # learnt from accounting, or listed as ended
+    # submissions whose outcome nobody knows, by when that was learnt
+    uncertain: dict[Instance, float] = field(default_factory=dict)
+    # learnt from accounting, or listed as ended
+    ended: dict[Instance, Observation] = field(default_factory=dict)
     absent: dict[Instance, Absence] = field(default_factory=dict)
 
     def listed(self, listing: Listing) -> None:
@@ -64,16 +72,27 @@ class Ledger:
         seen = listing.sights.by_instance
         for instance, submission in list(self.submitted.items()):
             sight = seen.get(instance)
-            listed = sight is not None and (sight.live or sight.job.id == parse_handle(submission.handle)[0])
-            if submission.at < listing.asked_at and (listed or submission.at + self.absent_grace_s < listing.asked_at):
+            listed = sight is not None and (
+                sight.live or sight.job.id == parse_handle(submission.handle)[0]
+            )
+            if submission.at < listing.asked_at and (
+                listed or submission.at + self.absent_grace_s < listing.asked_at
+            ):
                 del self.submitted[instance]
-        # An ended job of the same name may be listed long after: it says nothing of the one that is missed.
-        for instance in [instance for instance in self.absent if instance in seen and seen[instance].live]:
+        # An ended job of the same name may be listed long after: it says nothing of the one that is
+        # missed.
+        for instance in [
+            instance for instance in self.absent if instance in seen and seen[instance].live
+        ]:
             del self.absent[instance]
 
     def needs_listing(self, instances: Iterable[Instance]) -> bool:
-        """Whether it must be looked whether one of these exists already: before anything else, and after an uncertain submission."""
-        return self.listing is NEVER or any(self.uncertain.get(instance, float("-inf")) >= self.listing.asked_at for instance in instances)
+        """Whether it must be looked whether one of these exists already: before anything else, and
+        after an uncertain submission."""
+        return self.listing is NEVER or any(
+            self.uncertain.get(instance, float("-inf")) >= self.listing.asked_at
+            for instance in instances
+        )
 
     def existing(self, instance: Instance) -> str | None:
         """Return the handle of a living job of an instance, None if there is none."""
@@ -98,23 +117,37 @@ class Ledger:
         _bound(self.uncertain)
 
     def judge(self, targets: Sequence[Target]) -> tuple[dict[Instance, Observation], list[Target]]:
-        """Return what is known of targets, and those that are absent. What was submitted after the listing is in neither."""
+        """Return what is known of targets, and those that are absent. What was submitted after the
+        listing is in neither."""
         known: dict[Instance, Observation] = {}
         absent: list[Target] = []
         for target in targets:
             sight = self.listing.sights.by_instance.get(target.instance)
             submission = self.submitted.get(target.instance)
-            if submission is not None and submission.at >= self.listing.asked_at and (sight is None or not sight.live):
+            if (
+                submission is not None
+                and submission.at >= self.listing.asked_at
+                and (sight is None or not sight.live)
+            ):
                 continue  # too young to be listed; what is listed as ended is an earlier job
             if submission is not None and sight is None:
-                absent.append(replace(target, handle=target.handle or submission.handle))  # it may have ended before it was ever listed
+                # it may have ended before it was ever listed
+                absent.append(replace(target, handle=target.handle or submission.handle))
             elif sight is not None and (sight.live or _same(target, sight)):
-                known[target.instance] = sight.observation if sight.live else self._end(sight.observation)
+                known[target.instance] = (
+                    sight.observation if sight.live else self._end(sight.observation)
+                )
             elif target.instance in self.ended:
                 known[target.instance] = self.ended[target.instance]
             elif (job := self.listing.sights.ended.get(parse_handle(target.handle)[0])) is not None:
                 known[target.instance] = self._end(
-                    Observation(target.instance, Phase.GONE, target.handle, message=job.message, user=job.user)
+                    Observation(
+                        target.instance,
+                        Phase.GONE,
+                        target.handle,
+                        message=job.message,
+                        user=job.user,
+                    )
                 )
             else:
                 absent.append(target)
@@ -135,14 +168,20 @@ class Ledger:
         _bound(self.ended)
 
     def give_up(
-        self, targets: Sequence[Target], stopped: Mapping[Instance, float], words: str, unseen: Collection[Instance] = ()
+        self,
+        targets: Sequence[Target],
+        stopped: Mapping[Instance, float],
+        words: str,
+        unseen: Collection[Instance] = (),
     ) -> dict[Instance, Observation]:
         """Return those of the absent that have been so for too long, as gone.
 
-        Gone at once is what was asked to end before the listing: elements that never ran leave no trace. Gone after LOOKS listings is what
-        its scheduler has seen leave, and what was to be asked to end and was `unseen` then already. So is at once what has no handle: it
-        was never accepted, or is found by the sweep if it was. What else is missing is only presumed to be gone, after a long while: it is
-        told again with every look, until it has been asked or is seen again.
+        Gone at once is what was asked to end before the listing: elements that never ran leave no
+        trace. Gone after LOOKS listings is what its scheduler has seen leave, and what was to be
+        asked to end and was `unseen` then already. So is at once what has no handle: it was never
+        accepted, or is found by the sweep if it was. What else is missing is only presumed to be
+        gone, after a long while: it is told again with every look, until it has been asked or is
+        seen again.
         """
         gone: dict[Instance, Observation] = {}
         now = self.listing.asked_at
@@ -150,11 +189,19 @@ class Ledger:
             absence = self._absence(target.instance)
             ended = absence.looks >= LOOKS and (target.left or target.instance in unseen)
             if stopped.get(target.instance, float("inf")) < now or ended:
-                why = "its scheduler saw it leave, and the batch system lists its job no more" if target.left and ended else ""
-                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message=why)
+                why = (
+                    "its scheduler saw it leave, and the batch system lists its job no more"
+                    if target.left and ended
+                    else ""
+                )
+                gone[target.instance] = Observation(
+                    target.instance, Phase.GONE, target.handle, message=why
+                )
                 self.remember_end(gone[target.instance])
             elif not target.handle or now - absence.since >= self.absent_grace_s:
-                gone[target.instance] = Observation(target.instance, Phase.GONE, target.handle, message=words, presumed=True)
+                gone[target.instance] = Observation(
+                    target.instance, Phase.GONE, target.handle, message=words, presumed=True
+                )
         _bound(self.absent)
         return gone
 
@@ -166,11 +213,20 @@ class Ledger:
             absence.asked_at, absence.looks = now, absence.looks + 1
         return absence
 
-    def as_of_now(self, known: Mapping[Instance, Observation], targets: Sequence[Target]) -> dict[Instance, Observation]:
-        """Return what still holds: while accounting and logs were asked a newer listing may have been taken in, and told by others."""
+    def as_of_now(
+        self, known: Mapping[Instance, Observation], targets: Sequence[Target]
+    ) -> dict[Instance, Observation]:
+        """Return what still holds: while accounting and logs were asked a newer listing may have
+        been taken in, and told by others."""
         newest, _ = self.judge(targets)
-        living = {instance: seen for instance, seen in newest.items() if seen.phase is not Phase.GONE}
-        return {i: living.get(i, seen) for i, seen in known.items() if i in living or seen.phase is Phase.GONE}
+        living = {
+            instance: seen for instance, seen in newest.items() if seen.phase is not Phase.GONE
+        }
+        return {
+            i: living.get(i, seen)
+            for i, seen in known.items()
+            if i in living or seen.phase is Phase.GONE
+        }
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a cluster."""

@@ -1,7 +1,8 @@
 """Which log file is which instance's. Pure: names of files, no files.
 
 scheduler.log            a scheduler; `default-3.log` a worker that is a job of its own
-default@40+3.log         the worker default-43, as element 3 of the array that begins with default-40
+default@40+3.log         the worker default-43, as element 3 of the array that begins with
+default-40
 
 Where clusters share a directory, each name begins with the uid and a dot.
 """
@@ -20,7 +21,8 @@ _ELEMENT = re.compile(r"([a-z][a-z0-9-]*)@([0-9]{1,9})\+([0-9]{1,9})\.log")
 
 
 def prefix(template: str, uid: str) -> str:
-    """Return what begins the names of a cluster's files: nothing where it has a directory of its own."""
+    """Return what begins the names of a cluster's files: nothing where it has a directory of its
+    own."""
     return "" if "{uid}" in template or template == "{default}" else f"{uid}."
 
 
@@ -38,6 +40,8 @@ def log_of(instance: Instance, files: Iterable[str], prefix: str = "") -> str:
             continue
         own = name.removeprefix(prefix)
         match = _ELEMENT.fullmatch(own)
-        if instance.name == (f"{match[1]}-{int(match[2]) + int(match[3])}" if match else own.removesuffix(SUFFIX)):
+        if instance.name == (
+            f"{match[1]}-{int(match[2]) + int(match[3])}" if match else own.removesuffix(SUFFIX)
+        ):
             return name
     return ""

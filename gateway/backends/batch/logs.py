@@ -1,4 +1,5 @@
-"""How an instance's log is read: found among the files of its directory, in pieces, as whom it belongs to."""
+"""How an instance's log is read: found among the files of its directory, in pieces, as whom it
+belongs to."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from gateway.backends.reading import SLOWER, turns
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_S = (1.0, 5.0)  # between two looks at a log that is followed: after it grew, and while it is quiet for long
+# between two looks at a log that is followed: after it grew, and while it is quiet for long
+FOLLOW_S = (1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,14 @@ class LogPlace:
 
     async def path(self, instance: Instance) -> str:
         """Return the log's path, an empty text if there is none yet."""
-        name = log_of(instance, await self.identity.entries(self.account, self.directory), self.prefix)
+        name = log_of(
+            instance, await self.identity.entries(self.account, self.directory), self.prefix
+        )
         return f"{self.directory}/{name}" if name else ""
 
     async def remove(self) -> None:
-        """Remove every log of the cluster; what may not be removed, as in a user's own directory, is left to the site."""
+        """Remove every log of the cluster; what may not be removed, as in a user's own directory,
+        is left to the site."""
         left = []
         for path in await removable(self.identity, self.account, self.directory, self.prefix):
             try:
@@ -43,7 +48,9 @@ class LogPlace:
                 left.append(path)
         if left:
             logger.info(
-                "logs may not be removed here and are left to the site: %s%s", left[0], f" and {len(left) - 1} more" * (len(left) > 1)
+                "logs may not be removed here and are left to the site: %s%s",
+                left[0],
+                f" and {len(left) - 1} more" * (len(left) > 1),
             )
 
     async def last_words(self, instance: Instance) -> str:
@@ -51,15 +58,28 @@ class LogPlace:
         path = await self.path(instance)
         if not path:
             return ""
-        raw = await self.identity.read(self.account, path, await self.identity.tail_offset(self.account, path, logfile.TAIL_LINES))
+        raw = await self.identity.read(
+            self.account,
+            path,
+            await self.identity.tail_offset(self.account, path, logfile.TAIL_LINES),
+        )
         return raw[-logfile.TAIL_BYTES :].decode(errors="replace").strip()
 
-    async def pieces(self, instance: Instance, tail_lines: int, follow: bool, running: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
-        """Yield the log in pieces; when following, go on until nothing more is written and the instance runs no longer."""
+    async def pieces(
+        self,
+        instance: Instance,
+        tail_lines: int,
+        follow: bool,
+        running: Callable[[], Awaitable[bool]],
+    ) -> AsyncIterator[str]:
+        """Yield the log in pieces; when following, go on until nothing more is written and the
+        instance runs no longer."""
         path, offset, wait_s = "", 0, FOLLOW_S[0]
         while True:
-            writing = follow and await running()  # asked before reading, so that the last words are not missed
-            async with turns():  # each may take a process: who follows many of them waits for his own turn
+            # asked before reading, so that the last words are not missed
+            writing = follow and await running()
+            # each may take a process: who follows many of them waits for his own turn
+            async with turns():
                 if not path and (path := await self.path(instance)):
                     offset = await self.identity.tail_offset(self.account, path, tail_lines)
                 raw = await self.identity.read(self.account, path, offset) if path else b""

@@ -1,7 +1,9 @@
-"""Which job is which instance: a job's name says it, so that a job is found again with no record at all. Pure.
+"""Which job is which instance: a job's name says it, so that a job is found again with no record at
+all. Pure.
 
     {tag}-{uid}-s                     a scheduler
-    {tag}-{uid}-w-{group}-{base}      workers: the element `i` of the array is the worker `{group}-{base + i}`;
+    {tag}-{uid}-w-{group}-{base}      workers: the element `i` of the array is the worker
+    `{group}-{base + i}`;
                                       a job that is no array is the worker `{group}-{base}`
 
 `tag` tells one gateway's jobs from another's on the same batch system.
@@ -16,9 +18,12 @@ from dataclasses import dataclass
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role
 
 TAG = re.compile(r"[a-z][a-z0-9]{0,15}")
-# Anybody may call his job so: a number has ASCII digits and no zero before them, so that an instance has one name only.
+# Anybody may call his job so: a number has ASCII digits and no zero before them, so that an
+# instance has one name only.
 _WORKER = re.compile(r"(?P<group>[a-z][a-z0-9-]{0,31})-(?P<number>0|[1-9][0-9]{0,8})")
-_JOB = re.compile(rf"(?P<tag>[a-z][a-z0-9]{{0,15}})-(?P<uid>c[a-z2-7]{{20}})-(?:s0?|w-{_WORKER.pattern})")
+_JOB = re.compile(
+    rf"(?P<tag>[a-z][a-z0-9]{{0,15}})-(?P<uid>c[a-z2-7]{{20}})-(?:s0?|w-{_WORKER.pattern})"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """What a listing of jobs tells of instances, and which jobs are doubled. Pure.
 
-Two jobs of one instance can exist where a submission was answered too late or never, or a server was killed in its midst: the one that
-runs counts, else the first that was submitted; the others are to be cancelled.
+Two jobs of one instance can exist where a submission was answered too late or never, or a server
+was killed in its midst: the one that runs counts, else the first that was submitted; the others are
+to be cancelled.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from gateway.backends.contract import Instance, Observation, Phase
 from gateway.wire import decimal
 
 LIVE = (Phase.QUEUED, Phase.RUNNING)
-MEMORY = re.compile(r"exceeded (job|step) memory limit|oom[-_ ]?kill|out of memory handler", re.IGNORECASE)
+MEMORY = re.compile(
+    r"exceeded (job|step) memory limit|oom[-_ ]?kill|out of memory handler", re.IGNORECASE
+)
 OUTGREW_MEMORY = "it was killed for memory: it used more than its job was given"
-MAX_ELEMENTS = 100_000  # of an array: as many workers as a cluster may have; a larger one is nobody's but its user's
+# of an array: as many workers as a cluster may have; a larger one is nobody's but its user's
+MAX_ELEMENTS = 100_000
 _RANK = {Phase.RUNNING: 0, Phase.QUEUED: 1, Phase.EXITED: 2, Phase.GONE: 3}
 
 
@@ -44,8 +48,10 @@ class Sights:
     """A listing as instances."""
 
     by_instance: dict[Instance, Sight] = field(default_factory=dict)
-    doubled: list[Cancel] = field(default_factory=list)  # living jobs of instances that have a better one
-    ended: dict[str, Job] = field(default_factory=dict)  # by id: jobs that ended as a whole, which may be arrays of which no element ran
+    # living jobs of instances that have a better one
+    doubled: list[Cancel] = field(default_factory=list)
+    # by id: jobs that ended as a whole, which may be arrays of which no element ran
+    ended: dict[str, Job] = field(default_factory=dict)
 
 
 def handle_of(job_id: str, index: int | None) -> str:
@@ -61,11 +67,16 @@ def parse_handle(handle: str) -> tuple[str, int | None]:
 
 
 def sights(tag: str, jobs: Iterable[Job], owners: Mapping[str, str] | None = None) -> Sights:
-    """Return what jobs of this gateway tell. `owners`: as whom each cluster (uid) runs; another's job of that name counts for nothing."""
+    """Return what jobs of this gateway tell. `owners`: as whom each cluster (uid) runs; another's
+    job of that name counts for nothing."""
     found = Sights()
     for job in jobs:
         name = parse_job_name(job.name)
-        if name is None or name.tag != tag or (owners is not None and owners.get(name.uid, job.user) != job.user):
+        if (
+            name is None
+            or name.tag != tag
+            or (owners is not None and owners.get(name.uid, job.user) != job.user)
+        ):
             continue
         if sum(map(len, job.indices)) > MAX_ELEMENTS:
             continue
@@ -79,7 +90,9 @@ def sights(tag: str, jobs: Iterable[Job], owners: Mapping[str, str] | None = Non
 
 def _add(found: Sights, instance: Instance, job: Job, index: int | None) -> None:
     message = waiting_words(job) if job.phase is Phase.QUEUED else job.message
-    seen = Observation(instance, job.phase, handle_of(job.id, index), job.exit_code, message, job.user)
+    seen = Observation(
+        instance, job.phase, handle_of(job.id, index), job.exit_code, message, job.user
+    )
     sight, known = Sight(job, index, seen), found.by_instance.get(instance)
     if known is None:
         found.by_instance[instance] = sight
@@ -87,12 +100,18 @@ def _add(found: Sights, instance: Instance, job: Job, index: int | None) -> None
     better, worse = (sight, known) if _order(sight) < _order(known) else (known, sight)
     found.by_instance[instance] = better
     if worse.live and worse.job.id != better.job.id:
-        found.doubled.append(Cancel(worse.job.id, worse.job.user, () if worse.index is None else ranges([worse.index])))
+        found.doubled.append(
+            Cancel(
+                worse.job.id, worse.job.user, () if worse.index is None else ranges([worse.index])
+            )
+        )
 
 
 def _order(sight: Sight) -> tuple[int, int, str]:
     """Return a key: least is best. Of living jobs the oldest, of ended ones the youngest."""
-    digits = "".join(character for character in sight.job.id.partition(".")[0] if character in string.digits)
+    digits = "".join(
+        character for character in sight.job.id.partition(".")[0] if character in string.digits
+    )
     number = decimal(digits) or 0
     return _RANK[sight.observation.phase], number if sight.live else -number, sight.job.id
 
@@ -103,14 +122,19 @@ def waiting_words(job: Job) -> str:
     if job.position:
         words.append(f"position {job.position} in the queue")
     if job.starts_at:
-        words.append("expected to start at " + time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(job.starts_at // 1000)))
+        words.append(
+            "expected to start at "
+            + time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(job.starts_at // 1000))
+        )
     return "; ".join([*(part.rstrip(" .;") for part in words[:-1]), words[-1]])
 
 
 def explained(message: str, last_words: str) -> str:
-    """Return why an instance ended, out of what the batch system says and the last words of its log.
+    """Return why an instance ended, out of what the batch system says and the last words of its
+    log.
 
-    Where memory is watched by sampling, a job that outgrew its own is told as failed or cancelled, and only its log says why.
+    Where memory is watched by sampling, a job that outgrew its own is told as failed or cancelled,
+    and only its log says why.
     """
     if MEMORY.search(last_words) and "memory" not in message:
         message = OUTGREW_MEMORY
@@ -128,4 +152,6 @@ def merged(cancels: Iterable[Cancel]) -> list[Cancel]:
             elements[key].update(index for run in cancel.indices for index in run)
         else:
             whole.add(key)
-    return [Cancel(*key, () if key in whole else ranges(numbers)) for key, numbers in elements.items()]
+    return [
+        Cancel(*key, () if key in whole else ranges(numbers)) for key, numbers in elements.items()
+    ]

@@ -1,17 +1,19 @@
-"""What every backend must do, as tests: a backend's own test module subclasses `Conformance` and says how to make a `Room`::
+"""What every backend must do, as tests: a backend's own test module subclasses `Conformance` and
+says how to make a `Room`::
 
     class TestMine(Conformance):
         @pytest.fixture
         async def room(self, tmp_path):
-            room = Room(MyBackend(root=str(tmp_path)), cannot={"outage": "this machine always answers", ...})
-            await room.open()
+            room = Room(MyBackend(root=str(tmp_path)), cannot={"outage": "this machine always
+            answers", ...}) await room.open()
             yield room
             await room.close()
 
-Run with pytest and pytest-asyncio (asyncio_mode = auto). Standard library only; knows the contract and nothing else. What runs is not
-taken from the backend's word: every process that the suite starts is seen from outside (`witness.Witness`). What a machine room cannot do
-at all its Room says in `cannot`, with the reason: those tests are skipped, and `pytest -rs` lists them. What is asked of `Room.again`,
-`Room.stranger` and `Room.outage` is where most backends are found wanting.
+Run with pytest and pytest-asyncio (asyncio_mode = auto). Standard library only; knows the contract
+and nothing else. What runs is not taken from the backend's word: every process that the suite
+starts is seen from outside (`witness.Witness`). What a machine room cannot do at all its Room says
+in `cannot`, with the reason: those tests are skipped, and `pytest -rs` lists them. What is asked of
+`Room.again`, `Room.stranger` and `Room.outage` is where most backends are found wanting.
 """
 
 from gateway.backends.conformance.ends import Ends

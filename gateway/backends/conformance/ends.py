@@ -1,4 +1,5 @@
-"""Tests of ending: what is told to be gone is dead, seen from outside; what was not named lives on; force where asking does not help."""
+"""Tests of ending: what is told to be gone is dead, seen from outside; what was not named lives on;
+force where asking does not help."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ class Ends:
     """`stop`, and ends by themselves."""
 
     async def test_what_is_gone_is_dead(self, room: Room) -> None:
-        targets = await room.running(room.launch("scheduler"), *(room.launch(f"default-{n}") for n in range(3)))
+        targets = await room.running(
+            room.launch("scheduler"), *(room.launch(f"default-{n}") for n in range(3))
+        )
         await room.backend.stop(targets)
         await room.until_gone(targets)
         for target in targets if room.runs_programs else ():
@@ -20,7 +23,9 @@ class Ends:
             assert len(room.witness.ever(target.instance)) == 1
         assert await room.found() == []
 
-    async def test_of_a_batch_with_gaps_those_end_that_were_named_and_no_others(self, room: Room) -> None:
+    async def test_of_a_batch_with_gaps_those_end_that_were_named_and_no_others(
+        self, room: Room
+    ) -> None:
         names = [f"default-{n}" for n in (0, 1, 2, 5, 7, 8)]
         targets = await room.running(*(room.launch(name) for name in names))
         assert len({target.handle for target in targets}) == len(names) or not room.runs_programs
@@ -37,7 +42,9 @@ class Ends:
     async def test_what_ignores_being_asked_is_ended_by_force(self, room: Room) -> None:
         room.need("programs")
         code = room.witness.program(UID, stubborn=True)
-        targets = await room.running(*(room.launch(name, code) for name in ("default-0", "default-1")))
+        targets = await room.running(
+            *(room.launch(name, code) for name in ("default-0", "default-1"))
+        )
         await room.backend.stop(targets)
         await room.until_gone(targets)
 
@@ -46,7 +53,9 @@ class Ends:
         targets = await room.running(room.launch(code=room.witness.program(UID, forks=True)))
         instance = targets[0].instance
         words = "its child is not seen"
-        await room.witness.until(lambda: bool(room.witness.alive(instance, child=True)), room.patience_s, words)
+        await room.witness.until(
+            lambda: bool(room.witness.alive(instance, child=True)), room.patience_s, words
+        )
         await room.backend.stop(targets)
         await room.until_gone(targets)
         await room.seen_dead(instance, child=True)
@@ -64,17 +73,24 @@ class Ends:
 
     async def test_clusters_do_not_mix(self, room: Room) -> None:
         ours = await room.running(room.launch("scheduler"), room.launch())
-        theirs = await room.running(room.launch("scheduler", uid=OTHER_UID), room.launch(uid=OTHER_UID))
+        theirs = await room.running(
+            room.launch("scheduler", uid=OTHER_UID), room.launch(uid=OTHER_UID)
+        )
         await room.backend.stop(theirs)
         await room.until_gone(theirs)
         await room.backend.cleanup(OTHER_UID)
         await room.until(ours, Phase.RUNNING)
         room.one_alive(*ours)
-        assert await room.found() == sorted((target.instance.uid, target.instance.name) for target in ours)
+        assert await room.found() == sorted(
+            (target.instance.uid, target.instance.name) for target in ours
+        )
 
     async def test_a_failure_is_told_with_its_code_and_last_words(self, room: Room) -> None:
         room.need("programs")
-        program = "import sys, time; time.sleep(0.3); print('no module named numpy', file=sys.stderr); sys.exit(3)"
+        program = (
+            "import sys, time; time.sleep(0.3); print('no module named numpy',"
+            " file=sys.stderr); sys.exit(3)"
+        )
         targets = await room.start(room.launch(code=program))
         seen = (await room.until_gone(targets))[targets[0].instance]
         assert seen.exit_code == 3

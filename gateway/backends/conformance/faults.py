@@ -1,4 +1,5 @@
-"""Tests of what goes wrong around a backend: a restart, a machine room that does not answer, and a loop that must turn meanwhile."""
+"""Tests of what goes wrong around a backend: a restart, a machine room that does not answer, and a
+loop that must turn meanwhile."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class Faults:
             ended = [
                 one
                 for one in room.pushed.values()
-                if one.phase in (Phase.GONE, Phase.EXITED) and one.instance in dict.fromkeys(target.instance for target in targets)
+                if one.phase in (Phase.GONE, Phase.EXITED)
+                and one.instance in dict.fromkeys(target.instance for target in targets)
             ]
             assert not ended, f"an outage is told as an end: {ended}"
         await room.until(targets, Phase.RUNNING)
@@ -69,18 +71,22 @@ class Faults:
         await room.running(room.launch("default-2"))
         room.one_alive(*targets, *late)
 
-    async def test_a_stop_in_an_outage_fails_as_often_as_it_is_asked_for_and_is_done_afterwards(self, room: Room) -> None:
+    async def test_a_stop_in_an_outage_fails_as_often_as_it_is_asked_for_and_is_done_afterwards(
+        self, room: Room
+    ) -> None:
         outage = room.given("outage", room.outage)
         targets = await room.running(room.launch("scheduler"), room.launch())
         async with outage():
             for _ in range(3):
                 await self._unanswered(room, lambda: room.backend.stop(targets))
-        await room.until(targets, Phase.RUNNING, Phase.GONE)  # a machine room that comes back may have heard it
+        # a machine room that comes back may have heard it
+        await room.until(targets, Phase.RUNNING, Phase.GONE)
         await room.backend.stop(targets)
         await room.until_gone(targets)
 
     async def _unanswered(self, room: Room, ask: Callable[[], Awaitable[object]]) -> None:
-        """Ask until an answer of before the outage is too old: then it must be BackendUnavailable, and within the deadline."""
+        """Ask until an answer of before the outage is too old: then it must be BackendUnavailable,
+        and within the deadline."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + room.patience_s
         while loop.time() < give_up_at:
@@ -92,10 +98,14 @@ class Faults:
                     raise AssertionError("BackendUnavailable does not say why") from error
                 return
             except TimeoutError:
-                raise AssertionError(f"a call has not ended within {room.deadline_s:g} s of an outage") from None
+                raise AssertionError(
+                    f"a call has not ended within {room.deadline_s:g} s of an outage"
+                ) from None
             seen = answer.values() if isinstance(answer, Mapping) else answer
             for one in seen if isinstance(seen, Sequence) else list(seen or []):  # type: ignore[call-overload]
-                assert not (isinstance(one, Observation) and one.phase is Phase.GONE), "an outage is reported as an end"
+                assert not (isinstance(one, Observation) and one.phase is Phase.GONE), (
+                    "an outage is reported as an end"
+                )
             await asyncio.sleep(room.look_s)
         raise AssertionError("the machine room does not answer, and nobody says so")
 
@@ -122,4 +132,6 @@ class Faults:
         for name, call in calls.items():
             async with longest_stall() as worst:
                 await call()
-            assert worst[0] < MAX_STALL_S, f"{name}: the event loop stood still for {worst[0]:.2f} s"
+            assert worst[0] < MAX_STALL_S, (
+                f"{name}: the event loop stood still for {worst[0]:.2f} s"
+            )

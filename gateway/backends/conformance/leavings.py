@@ -1,4 +1,5 @@
-"""Tests of what is left: logs that outlive their process until they are purged, and secrets that do not."""
+"""Tests of what is left: logs that outlive their process until they are purged, and secrets that do
+not."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Leavings:
         await room.backend.purge(UID)
         assert await room.log(targets[0]) == ""
 
-    async def test_a_long_log_comes_whole_in_pieces_and_its_end_alone_if_wished(self, room: Room) -> None:
+    async def test_a_long_log_comes_whole_in_pieces_and_its_end_alone_if_wished(
+        self, room: Room
+    ) -> None:
         room.need("programs")
         program = f"print('\\n'.join('%05d ' % n + 'x' * 34 + 'ü' for n in range({LINES})))"
         targets = await room.start(room.launch(code=program))
@@ -37,7 +40,8 @@ class Leavings:
         assert "".join(pieces).splitlines() == whole
         assert max(len(piece.encode()) for piece in pieces) <= PIECE_BYTES
         assert (await room.log(targets[0], tail_lines=3)).splitlines() == whole[-3:]
-        assert (await room.log(targets[0], follow=True)).splitlines() == whole  # nothing more is written: following ends
+        # nothing more is written: following ends
+        assert (await room.log(targets[0], follow=True)).splitlines() == whole
 
     async def test_secrets_are_removed_with_their_cluster(self, room: Room) -> None:
         room.need("programs")
@@ -45,28 +49,39 @@ class Leavings:
         (target,) = await room.start(room.launch(code=program, env={"KEY": f"{DIRECTORY}/key.pem"}))
         path = (await room.log_with(target, "\n")).partition("at ")[2].strip()
         if not exists(path):
-            raise unittest.SkipTest(f"{path} is on another machine, or may not be looked at from here")
+            raise unittest.SkipTest(
+                f"{path} is on another machine, or may not be looked at from here"
+            )
         await room.backend.stop([target])
         await room.until_gone([target])
         await room.backend.cleanup(UID)
         assert not exists(path), f"{path} is left"
 
-    async def test_the_directory_of_an_instance_is_its_own_and_goes_with_it(self, room: Room) -> None:
+    async def test_the_directory_of_an_instance_is_its_own_and_goes_with_it(
+        self, room: Room
+    ) -> None:
         room.need("programs")
         program = (
-            "import os, time; place = os.path.dirname(os.environ['KEY']); os.makedirs(place + '/scratch/deep', exist_ok=True); "
-            "state = os.stat(place); own = state.st_uid == os.geteuid() and not os.path.islink(place); "
+            "import os, time; place = os.path.dirname(os.environ['KEY']); os.makedirs(place +"
+            " '/scratch/deep', exist_ok=True); "
+            "state = os.stat(place); own = state.st_uid == os.geteuid() and not"
+            " os.path.islink(place); "
             "print(place, own, oct(state.st_mode & 0o777), sep='|', flush=True); time.sleep(600)"
         )
         key = {"KEY": f"{DIRECTORY}/key.pem"}
-        targets = await room.start(room.launch("scheduler", program, env=key), room.launch(code=program, env=key))
+        targets = await room.start(
+            room.launch("scheduler", program, env=key), room.launch(code=program, env=key)
+        )
         told = [(await room.log_with(target, "0o")).strip().split("|") for target in targets]
         assert [words[1:] for words in told] == [["True", "0o700"]] * 2
         assert told[0][0] != told[1][0]
         await room.backend.stop(targets)
         await room.until_gone(targets)
         await room.backend.cleanup(UID)
-        program = f"import os; print('left', [place for place in {[words[0] for words in told]!r} if os.path.lexists(place)], flush=True)"
+        program = (
+            f"import os; print('left', [place for place in {[words[0] for words in told]!r}"
+            f" if os.path.lexists(place)], flush=True)"
+        )
         (after,) = await room.start(room.launch("default-9", program, uid=OTHER_UID))
         assert await room.log_with(after, "]") == "left []\n"
 
@@ -87,7 +102,10 @@ class Leavings:
         for _ in range(2):
             await room.backend.cleanup(OTHER_UID)
             await room.backend.purge(OTHER_UID)
-        assert await room.log(Target(Instance(OTHER_UID, Role.WORKER, "default-0"), "", room.user)) == ""
+        assert (
+            await room.log(Target(Instance(OTHER_UID, Role.WORKER, "default-0"), "", room.user))
+            == ""
+        )
 
 
 def exists(path: str) -> bool:

@@ -1,4 +1,5 @@
-"""A backend under test, with what a test needs: launches whose processes are seen from outside, and waiting for what must come."""
+"""A backend under test, with what a test needs: launches whose processes are seen from outside, and
+waiting for what must come."""
 
 from __future__ import annotations
 
@@ -11,14 +12,26 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gateway.backends.conformance.witness import Witness
-from gateway.backends.contract import NAME, Backend, Instance, Launch, Observation, Phase, Resources, Role, Started, Target
+from gateway.backends.contract import (
+    NAME,
+    Backend,
+    Instance,
+    Launch,
+    Observation,
+    Phase,
+    Resources,
+    Role,
+    Started,
+    Target,
+)
 
 T = TypeVar("T")
 UID = "c" + "a" * 20
 OTHER_UID = "c" + "b" * 20
 SECRET = b"-----BEGIN SECRET-----\nv3ry-s3cret-1f0c\n-----END SECRET-----\n"
 SECRET_WORD = "v3ry-s3cret-1f0c"
-OPTIONAL = ("again", "stranger", "outage", "refused", "lose_files", "shown")  # of a Room: given, or `cannot` says why not
+# of a Room: given, or `cannot` says why not
+OPTIONAL = ("again", "stranger", "outage", "refused", "lose_files", "shown")
 
 
 @dataclass
@@ -30,16 +43,24 @@ class Room:
     python: str = sys.executable  # what programs are run by
     look_s: float = 0.1  # between two looks
     patience_s: float = 30.0  # for what takes its time
-    deadline_s: float = 30.0  # within which each call must have ended, whatever the machine room does
+    # within which each call must have ended, whatever the machine room does
+    deadline_s: float = 30.0
     lag_s: float = 2.0  # from when something is told until it is seen from outside
-    runs_programs: bool = True  # False: it only pretends, and there are no logs and no ends of their own
-    again: Callable[[], Awaitable[Backend]] | None = None  # another backend on the same machine room, as after a restart
-    stranger: Callable[[], Awaitable[Backend]] | None = None  # the backend of another gateway on the same machine room
-    outage: Callable[[], AbstractAsyncContextManager[None]] | None = None  # while it lasts the machine room does not answer
+    # False: it only pretends, and there are no logs and no ends of their own
+    runs_programs: bool = True
+    # another backend on the same machine room, as after a restart
+    again: Callable[[], Awaitable[Backend]] | None = None
+    # the backend of another gateway on the same machine room
+    stranger: Callable[[], Awaitable[Backend]] | None = None
+    # while it lasts the machine room does not answer
+    outage: Callable[[], AbstractAsyncContextManager[None]] | None = None
     refused: Mapping[str, object] | None = None  # options of a launch that the machine room refuses
-    lose_files: Callable[[str], None] | None = None  # removes a cluster's files behind the backend's back
-    shown: Callable[[], str] | None = None  # all that the machine room shows to everybody: commands and their words, variables, listings
-    cannot: Mapping[str, str] = field(default_factory=dict)  # those of OPTIONAL that are not given: why not; and `programs`
+    # removes a cluster's files behind the backend's back
+    lose_files: Callable[[str], None] | None = None
+    # all that the machine room shows to everybody: commands and their words, variables, listings
+    shown: Callable[[], str] | None = None
+    # those of OPTIONAL that are not given: why not; and `programs`
+    cannot: Mapping[str, str] = field(default_factory=dict)
     witness: Witness = field(default_factory=Witness)
     pushed: dict[Instance, Observation] = field(default_factory=dict)
 
@@ -56,7 +77,9 @@ class Room:
     async def close(self) -> None:
         """End whatever runs, and close."""
         try:
-            left = [Target(seen.instance, seen.handle, seen.user) for seen in await self.backend.find()]
+            left = [
+                Target(seen.instance, seen.handle, seen.user) for seen in await self.backend.find()
+            ]
             await self.backend.stop(left)
             await self.until_gone(left)
             for uid in (UID, OTHER_UID):
@@ -66,15 +89,19 @@ class Room:
             await self.leave()
 
     async def leave(self) -> None:
-        """Close without asking the backend to end anything: what the suite's own programs are ends with the witness."""
+        """Close without asking the backend to end anything: what the suite's own programs are ends
+        with the witness."""
         await self.witness.close()
         await self.backend.close()
 
     def need(self, what: str) -> None:
-        """Skip a test for which the machine room lacks something, with its own reason; AssertionError if it gives none."""
+        """Skip a test for which the machine room lacks something, with its own reason;
+        AssertionError if it gives none."""
         lacks = not self.runs_programs if what == "programs" else getattr(self, what) is None
         if lacks:
-            assert self.cannot.get(what), f"Room.{what} is not given, and Room.cannot does not say why"
+            assert self.cannot.get(what), (
+                f"Room.{what} is not given, and Room.cannot does not say why"
+            )
             raise unittest.SkipTest(f"{what}: {self.cannot[what]}")
 
     def given(self, what: str, value: T | None) -> T:
@@ -83,12 +110,20 @@ class Room:
         assert value is not None
         return value
 
-    def launch(self, name: str = "default-0", code: str | None = None, uid: str = UID, **fields: object) -> Launch:
-        """Return a launch of some lines of Python; by default of something cheap that goes on, and is seen from outside."""
+    def launch(
+        self, name: str = "default-0", code: str | None = None, uid: str = UID, **fields: object
+    ) -> Launch:
+        """Return a launch of some lines of Python; by default of something cheap that goes on, and
+        is seen from outside."""
         role = Role.SCHEDULER if name == "scheduler" else Role.WORKER
-        given: dict[str, object] = {"resources": Resources(1.0, 64 * 2**20), "files": {"key.pem": SECRET}, **fields}
+        given: dict[str, object] = {
+            "resources": Resources(1.0, 64 * 2**20),
+            "files": {"key.pem": SECRET},
+            **fields,
+        }
         text = self.witness.program(uid) if code is None else code
-        return Launch(Instance(uid, role, name), self.user, (self.python, "-c", text, NAME), **given)  # type: ignore[arg-type]
+        argv = (self.python, "-c", text, NAME)
+        return Launch(Instance(uid, role, name), self.user, argv, **given)  # type: ignore[arg-type]
 
     async def start(self, *launches: Launch) -> list[Target]:
         """Start what must start."""
@@ -109,47 +144,82 @@ class Room:
         return targets
 
     async def seen_alive(self, instance: Instance, token: str = "") -> None:
-        """Wait until a process is seen from outside under an instance's name; nothing is waited for where there are no processes."""
+        """Wait until a process is seen from outside under an instance's name; nothing is waited for
+        where there are no processes."""
         if self.runs_programs:
-            words = f"{instance.name} is told to run, and no process of that name is seen within {self.patience_s:g} s"
-            await self.witness.until(lambda: bool(self.witness.alive(instance, token)), self.patience_s, words)
+            words = (
+                f"{instance.name} is told to run, and no process of that name is seen within"
+                f" {self.patience_s:g} s"
+            )
+            await self.witness.until(
+                lambda: bool(self.witness.alive(instance, token)), self.patience_s, words
+            )
 
     async def seen_dead(self, instance: Instance, child: bool = False) -> None:
         """Wait, not for long, until no process of an instance is seen any more."""
-        words = f"{instance.name}{' (a child of it)' if child else ''} is told to be gone, and runs: seen from outside it has not ended"
-        await self.witness.until(lambda: not self.witness.alive(instance, child=child), self.lag_s, words)
+        words = (
+            f"{instance.name}{' (a child of it)' if child else ''} is told to be gone, and"
+            f" runs: seen from outside it has not ended"
+        )
+        await self.witness.until(
+            lambda: not self.witness.alive(instance, child=child), self.lag_s, words
+        )
 
     def one_alive(self, *targets: Target) -> None:
         """Assert that of each instance one process runs, and that there never was another."""
         for target in targets if self.runs_programs else ():
             pids = [life.pid for life in self.witness.ever(target.instance)]
-            assert len(pids) == 1, f"{target.instance.name} was started {len(pids)} times: processes {pids}"
-            assert self.witness.alive(target.instance), f"{target.instance.name} was ended, and nobody had asked for that"
+            assert len(pids) == 1, (
+                f"{target.instance.name} was started {len(pids)} times: processes {pids}"
+            )
+            assert self.witness.alive(target.instance), (
+                f"{target.instance.name} was ended, and nobody had asked for that"
+            )
 
     async def look(self, targets: Sequence[Target]) -> dict[Instance, Observation]:
-        """Look once: what is told of targets now, or was told unasked. Of nothing else anything may be told."""
-        told = {instance: seen for instance, seen in self.pushed.items() if seen.phase is Phase.GONE}
+        """Look once: what is told of targets now, or was told unasked. Of nothing else anything may
+        be told."""
+        told = {
+            instance: seen for instance, seen in self.pushed.items() if seen.phase is Phase.GONE
+        }
         seen = dict(await self.backend.observations(targets))
         strange = seen.keys() - {target.instance for target in targets}
         assert not strange, f"nobody asked about {strange}"
-        wrong = {instance: one.instance for instance, one in seen.items() if one.instance != instance}
+        wrong = {
+            instance: one.instance for instance, one in seen.items() if one.instance != instance
+        }
         assert not wrong, f"what is told of one instance is about another: {wrong}"
-        return {**seen, **{target.instance: told[target.instance] for target in targets if target.instance in told}}
+        return {
+            **seen,
+            **{
+                target.instance: told[target.instance]
+                for target in targets
+                if target.instance in told
+            },
+        }
 
     async def until(self, targets: Sequence[Target], *phases: Phase) -> dict[Instance, Observation]:
-        """Look until every target stands where it is expected, or was told to. Whatever is told to be gone must be dead."""
+        """Look until every target stands where it is expected, or was told to. Whatever is told to
+        be gone must be dead."""
         seen: dict[Instance, Observation] = {}
         try:
             async with asyncio.timeout(self.patience_s):
                 while True:
                     seen = await self.look(targets)
-                    for instance in [instance for instance, one in seen.items() if one.phase is Phase.GONE]:
+                    for instance in [
+                        instance for instance, one in seen.items() if one.phase is Phase.GONE
+                    ]:
                         await self.seen_dead(instance)
-                    if all(target.instance in seen and seen[target.instance].phase in phases for target in targets):
+                    if all(
+                        target.instance in seen and seen[target.instance].phase in phases
+                        for target in targets
+                    ):
                         return {target.instance: seen[target.instance] for target in targets}
                     await asyncio.sleep(self.look_s)
         except TimeoutError:
-            raise AssertionError(f"not {[phase.value for phase in phases]} within {self.patience_s} s: {seen}") from None
+            raise AssertionError(
+                f"not {[phase.value for phase in phases]} within {self.patience_s} s: {seen}"
+            ) from None
 
     async def until_gone(self, targets: Sequence[Target]) -> dict[Instance, Observation]:
         """Look until nothing of the targets is left."""
@@ -176,4 +246,7 @@ class Room:
                         return text
         except TimeoutError:
             pass
-        raise AssertionError(f"the log of {target.instance.name} has no {words!r} within {self.patience_s:g} s: {text[-500:]!r}")
+        raise AssertionError(
+            f"the log of {target.instance.name} has no {words!r} within {self.patience_s:g} s:"
+            f" {text[-500:]!r}"
+        )

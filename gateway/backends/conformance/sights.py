@@ -1,4 +1,5 @@
-"""Tests of seeing: what runs is told to run at every look, what exists is found and nothing else, and another gateway's is left alone."""
+"""Tests of seeing: what runs is told to run at every look, what exists is found and nothing else,
+and another gateway's is left alone."""
 
 from __future__ import annotations
 
@@ -14,10 +15,14 @@ class Sights:
     """`observations`, `find`, and what is pushed."""
 
     async def test_what_runs_is_told_to_run_at_every_look(self, room: Room) -> None:
-        targets = await room.running(room.launch("scheduler"), room.launch("default-0"), room.launch("default-1"))
+        targets = await room.running(
+            room.launch("scheduler"), room.launch("default-0"), room.launch("default-1")
+        )
         for _ in range(LOOKS):
             seen = await room.look(targets)
-            assert {name: one.phase for name, one in seen.items()} == {target.instance: Phase.RUNNING for target in targets}
+            assert {name: one.phase for name, one in seen.items()} == {
+                target.instance: Phase.RUNNING for target in targets
+            }
             ended = [one for one in room.pushed.values() if one.phase in (Phase.GONE, Phase.EXITED)]
             assert not ended, f"told unasked to have ended, and it runs: {ended}"
             assert await room.found() == sorted((UID, target.instance.name) for target in targets)
@@ -28,7 +33,9 @@ class Sights:
         targets = await room.running(room.launch("scheduler"), room.launch("default-0"))
         handles = {target.instance: target.handle for target in targets}
         assert {seen.instance: seen.handle for seen in await room.backend.find()} == handles
-        assert {instance: seen.handle for instance, seen in (await room.look(targets)).items()} == handles
+        assert {
+            instance: seen.handle for instance, seen in (await room.look(targets)).items()
+        } == handles
 
     async def test_what_is_unknown_is_gone_before_long(self, room: Room) -> None:
         unknown = [
@@ -41,15 +48,21 @@ class Sights:
 
     async def test_what_exists_is_found_until_it_is_gone_and_nothing_else(self, room: Room) -> None:
         assert await room.found() == []
-        ours = await room.running(room.launch("scheduler"), room.launch("default-0"), room.launch("default-1"))
+        ours = await room.running(
+            room.launch("scheduler"), room.launch("default-0"), room.launch("default-1")
+        )
         theirs = await room.running(room.launch("scheduler", uid=OTHER_UID))
         for left in ([*ours, *theirs], [ours[0], ours[2], *theirs], [ours[0], ours[2]], []):
             gone = [target for target in (*ours, *theirs) if target not in left]
             await room.backend.stop(gone)
             await room.until_gone(gone)
-            assert await room.found() == sorted((target.instance.uid, target.instance.name) for target in left)
+            assert await room.found() == sorted(
+                (target.instance.uid, target.instance.name) for target in left
+            )
 
-    async def test_what_another_gateway_runs_is_neither_found_nor_adopted_nor_ended(self, room: Room) -> None:
+    async def test_what_another_gateway_runs_is_neither_found_nor_adopted_nor_ended(
+        self, room: Room
+    ) -> None:
         stranger = await room.given("stranger", room.stranger)()
         pushed: list[Observation] = []
         await stranger.open(pushed.extend)
@@ -61,7 +74,8 @@ class Sights:
             for launch in launches:
                 await self._theirs(room, launch, token)
             assert await room.found() == []
-            ours = await room.running(*(room.launch(launch.instance.name) for launch in launches))  # of the same uid and names
+            # of the same uid and names
+            ours = await room.running(*(room.launch(launch.instance.name) for launch in launches))
             room.one_alive(*ours)
             await room.backend.stop(ours)
             await room.until_gone(ours)
@@ -69,9 +83,14 @@ class Sights:
             await room.backend.purge(UID)
             for launch in launches:
                 await self._theirs(room, launch, token)
-            assert sorted(seen.instance.name for seen in await stranger.find()) == ["default-0", "scheduler"]
+            assert sorted(seen.instance.name for seen in await stranger.find()) == [
+                "default-0",
+                "scheduler",
+            ]
         finally:
-            await stranger.stop([Target(seen.instance, seen.handle, seen.user) for seen in await stranger.find()])
+            await stranger.stop(
+                [Target(seen.instance, seen.handle, seen.user) for seen in await stranger.find()]
+            )
             async with asyncio.timeout(room.patience_s):
                 while await stranger.find():  # noqa: ASYNC110 (a machine room tells of nothing by itself)
                     await asyncio.sleep(room.look_s)
@@ -82,4 +101,6 @@ class Sights:
     async def _theirs(self, room: Room, launch: Launch, token: str) -> None:
         await room.seen_alive(launch.instance, token)
         if room.runs_programs:
-            assert len(room.witness.ever(launch.instance, token)) == 1, "another gateway's process was ended, or started twice"
+            assert len(room.witness.ever(launch.instance, token)) == 1, (
+                "another gateway's process was ended, or started twice"
+            )

@@ -12,7 +12,8 @@ TURN_S = 0.005
 
 @asynccontextmanager
 async def longest_stall() -> AsyncIterator[list[float]]:
-    """Measure the longest time for which the event loop did not turn, in seconds, but for what the machine gave to others meanwhile."""
+    """Measure the longest time for which the event loop did not turn, in seconds, but for what the
+    machine gave to others meanwhile."""
     worst = [0.0]
 
     async def turn() -> None:
@@ -29,15 +30,18 @@ async def longest_stall() -> AsyncIterator[list[float]]:
         await asyncio.sleep(0)  # so that it measures before anything can stand still
         yield worst
     finally:
-        await asyncio.sleep(2 * TURN_S)  # so that it has turned once more, and counts what came last
+        # so that it has turned once more, and counts what came last
+        await asyncio.sleep(2 * TURN_S)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
 def runnable_s() -> float:
-    """Return for how long this thread has waited for a processor (proc(5): schedstat); 0 where the system does not tell.
+    """Return for how long this thread has waited for a processor (proc(5): schedstat); 0 where the
+    system does not tell.
 
-    Not for how long other threads have: what they keep the event loop waiting by, holding Python's lock, is a stall.
+    Not for how long other threads have: what they keep the event loop waiting by, holding Python's
+    lock, is a stall.
     """
     try:
         with open("/proc/thread-self/schedstat", "rb") as file:

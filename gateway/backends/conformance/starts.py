@@ -1,4 +1,5 @@
-"""Tests of starting: create if absent, else adopt, whatever is asked twice; every process under its own name, and no secret in sight."""
+"""Tests of starting: create if absent, else adopt, whatever is asked twice; every process under its
+own name, and no secret in sight."""
 
 from __future__ import annotations
 
@@ -15,8 +16,12 @@ class Starts:
     async def test_what_it_cannot_do_is_said(self, room: Room) -> None:
         for what in ("programs", "again", "stranger", "outage", "refused", "lose_files", "shown"):
             lacks = not room.runs_programs if what == "programs" else getattr(room, what) is None
-            assert lacks == (what in room.cannot), f"Room.{what} is given, or Room.cannot says why not: one of the two"
-            assert not lacks or len(room.cannot[what]) > 10, f"Room.cannot[{what!r}] gives no reason"
+            assert lacks == (what in room.cannot), (
+                f"Room.{what} is given, or Room.cannot says why not: one of the two"
+            )
+            assert not lacks or len(room.cannot[what]) > 10, (
+                f"Room.cannot[{what!r}] gives no reason"
+            )
 
     async def test_its_settings_of_a_cluster_can_be_stored(self, room: Room) -> None:
         settings = room.backend.cluster_settings()
@@ -34,15 +39,23 @@ class Starts:
     async def test_a_launch_given_twice_in_one_batch_is_one_instance(self, room: Room) -> None:
         outcomes = await room.backend.start([room.launch(), room.launch()])
         assert len(outcomes) == 1
-        (target,) = [Target(instance, getattr(outcome, "handle", ""), room.user) for instance, outcome in outcomes.items()]
+        (target,) = [
+            Target(instance, getattr(outcome, "handle", ""), room.user)
+            for instance, outcome in outcomes.items()
+        ]
         await room.until([target], Phase.RUNNING)
         await room.seen_alive(target.instance)
         assert len(await room.found()) == 1
         await room.running(room.launch("default-1"))
         room.one_alive(target)
 
-    async def test_starts_of_one_instance_at_the_same_time_make_one_process(self, room: Room) -> None:
-        batches = [[room.launch("default-0"), room.launch("default-1")], [room.launch("default-1"), room.launch("default-0")]]
+    async def test_starts_of_one_instance_at_the_same_time_make_one_process(
+        self, room: Room
+    ) -> None:
+        batches = [
+            [room.launch("default-0"), room.launch("default-1")],
+            [room.launch("default-1"), room.launch("default-0")],
+        ]
         outcomes = await asyncio.gather(*(room.backend.start(batch) for batch in batches))
         assert outcomes[0] == outcomes[1]
         targets = await room.running(*batches[0])
@@ -50,28 +63,42 @@ class Starts:
         room.one_alive(*targets)
         assert [name for _, name in await room.found()] == ["default-0", "default-1", "default-2"]
 
-    async def test_files_and_environment_reach_the_process_and_its_log_is_live(self, room: Room) -> None:
+    async def test_files_and_environment_reach_the_process_and_its_log_is_live(
+        self, room: Room
+    ) -> None:
         room.need("programs")
         program = "import os, time; key, text = os.environ['KEY'], os.environ['TEXT']; "
-        program += "print(open(key).read() + text, oct(os.stat(key).st_mode), flush=True); time.sleep(600)"
+        program += (
+            "print(open(key).read() + text, oct(os.stat(key).st_mode), flush=True); time.sleep(600)"
+        )
         text = 'it\'s "quoted" $HOME `id` {name} \\n ü'
-        (target,) = await room.start(room.launch(code=program, env={"KEY": f"{DIRECTORY}/key.pem", "TEXT": text}))
+        (target,) = await room.start(
+            room.launch(code=program, env={"KEY": f"{DIRECTORY}/key.pem", "TEXT": text})
+        )
         said = await room.log_with(target, "0o100600")
         assert said.startswith(SECRET.decode())
         assert text in said
 
-    async def test_secrets_are_in_no_argument_and_in_nothing_that_is_shown(self, room: Room) -> None:
+    async def test_secrets_are_in_no_argument_and_in_nothing_that_is_shown(
+        self, room: Room
+    ) -> None:
         room.need("programs")
         env = {"KEY": f"{DIRECTORY}/key.pem"}
-        targets = await room.running(*(room.launch(name, env=env) for name in ("scheduler", "default-0", "default-1")))
+        targets = await room.running(
+            *(room.launch(name, env=env) for name in ("scheduler", "default-0", "default-1"))
+        )
         for target in targets:
             (life,) = room.witness.alive(target.instance)
             assert "exec(" in life.said, "a process could not read its own arguments"
-            assert SECRET_WORD not in life.said, f"the secret is an argument of {target.instance.name}, or of what it was started by"
+            assert SECRET_WORD not in life.said, (
+                f"the secret is an argument of {target.instance.name}, or of what it was started by"
+            )
         if room.shown is not None:
             assert SECRET_WORD not in room.shown(), "the machine room shows the secret to everybody"
 
-    async def test_each_of_a_batch_knows_its_name_and_writes_a_log_of_its_own(self, room: Room) -> None:
+    async def test_each_of_a_batch_knows_its_name_and_writes_a_log_of_its_own(
+        self, room: Room
+    ) -> None:
         room.need("programs")
         targets = await room.running(*(room.launch(f"default-{n}") for n in (3, 4, 9)))
         for target in targets:
@@ -88,18 +115,28 @@ class Starts:
             assert len(outcome.message) > 10
         accepted = outcomes[room.launch("default-7").instance]
         assert isinstance(accepted, Started)
-        await room.until([Target(room.launch("default-7").instance, accepted.handle, room.user)], Phase.RUNNING)
+        await room.until(
+            [Target(room.launch("default-7").instance, accepted.handle, room.user)], Phase.RUNNING
+        )
         assert [name for _, name in await room.found()] == ["default-7"]
 
     async def test_a_program_that_is_not_there_is_told_and_leaves_nothing(self, room: Room) -> None:
         room.need("programs")
         launch = room.launch()
-        missing = Launch(launch.instance, launch.user, ("/nowhere/no-such-program", NAME), files=launch.files, resources=launch.resources)
+        missing = Launch(
+            launch.instance,
+            launch.user,
+            ("/nowhere/no-such-program", NAME),
+            files=launch.files,
+            resources=launch.resources,
+        )
         outcome = (await room.backend.start([missing]))[launch.instance]
         if isinstance(outcome, StartFailed):
             assert "no-such-program" in outcome.message
         else:
-            seen = (await room.until_gone([Target(launch.instance, outcome.handle, room.user)]))[launch.instance]
+            seen = (await room.until_gone([Target(launch.instance, outcome.handle, room.user)]))[
+                launch.instance
+            ]
             assert seen.exit_code != 0
             assert "no-such-program" in seen.message
         assert await room.found() == []

@@ -1,7 +1,9 @@
-"""Who really runs, seen from outside: every process that the suite starts connects here, and the system itself ends the connection with it.
+"""Who really runs, seen from outside: every process that the suite starts connects here, and the
+system itself ends the connection with it.
 
-So nothing that a backend says is needed to know whether a process lives, how many of one name there are, and when it died. Whatever is
-left running ends when the witness closes. Standard library only; the programs run on any Python from 3.8 on, also on another machine.
+So nothing that a backend says is needed to know whether a process lives, how many of one name there
+are, and when it died. Whatever is left running ends when the witness closes. Standard library only;
+the programs run on any Python from 3.8 on, also on another machine.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Life:
 
     name: str
     pid: int
-    said: str = ""  # what it told of itself: the words that it, and what it descends from, were started with
+    # what it told of itself: the words that it, and what it descends from, were started with
+    said: str = ""
     over: bool = False
     writer: asyncio.StreamWriter | None = field(default=None, repr=False)
 
@@ -68,7 +71,9 @@ class Witness:
 
     async def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._meet, self.host, self.port, limit=MAX_LINE_BYTES)
+        self._server = await asyncio.start_server(
+            self._meet, self.host, self.port, limit=MAX_LINE_BYTES
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -87,7 +92,9 @@ class Witness:
         assert task is not None
         self._writers[task] = writer
         try:
-            token, name, pid, *said = (await reader.readline()).decode(errors="replace").rstrip("\n").split("\t")
+            token, name, pid, *said = (
+                (await reader.readline()).decode(errors="replace").rstrip("\n").split("\t")
+            )
             life = Life(name, int(pid), "\t".join(said), writer=writer)
             self.lives.setdefault((token, name), []).append(life)
             self._changed.set()
@@ -103,12 +110,19 @@ class Witness:
             writer.close()
 
     def program(self, token: str, *, stubborn: bool = False, forks: bool = False) -> str:
-        """Return a program, as one line of Python, that lives until it is ended and knows its name as first argument.
+        """Return a program, as one line of Python, that lives until it is ended and knows its name
+        as first argument.
 
         stubborn: it ignores SIGTERM. forks: a child of its own does the same beside it.
         """
         text = _PROGRAM.format(
-            token=token, host=self.host, port=self.port, stubborn=stubborn, forks=forks, child=CHILD, most=MAX_LINE_BYTES // 4
+            token=token,
+            host=self.host,
+            port=self.port,
+            stubborn=stubborn,
+            forks=forks,
+            child=CHILD,
+            most=MAX_LINE_BYTES // 4,
         )
         return f"exec({text!r})"
 
@@ -127,7 +141,8 @@ class Witness:
                 life.writer.write_eof()
 
     async def until(self, holds: Callable[[], bool], patience_s: float, words: str) -> None:
-        """Wait until something holds of who lives; AssertionError with the words if it does not come."""
+        """Wait until something holds of who lives; AssertionError with the words if it does not
+        come."""
         try:
             async with asyncio.timeout(patience_s):
                 while not holds():

@@ -1,8 +1,9 @@
 """Schedulers and workers as processes of this machine.
 
-They live in sessions of their own and survive the server. What runs is read from the machine itself: every process carries marks in
-its environment, so one that was started just before the server died is found like any other, and nothing depends on a record that
-could be lost. Its start time tells it from a later process with the same pid.
+They live in sessions of their own and survive the server. What runs is read from the machine
+itself: every process carries marks in its environment, so one that was started just before the
+server died is found like any other, and nothing depends on a record that could be lost. Its start
+time tells it from a later process with the same pid.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from gateway.wire import ENV_UID, is_instance_name, is_uid
 MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
 SHARES_S = 10.0  # the logs of all users are added up at most so often
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
-CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")  # what a process of another user gets of ours
+# what a process of another user gets of ours
+CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")
 
 
 @dataclass(slots=True)
@@ -64,27 +66,45 @@ class LocalBackend(BaseBackend):
     name = "local"
 
     root = Unicode(
-        help="Directory of clusters' files and logs, on a local disk, of this gateway alone. Default: local below"
-        " c.DaskGateway.state_dir; with run_as_user, whose processes cannot pass through that one, <state_dir>-local beside it."
+        help="Directory of clusters' files and logs, on a local disk, of this gateway alone."
+        " Default: local below"
+        " c.DaskGateway.state_dir; with run_as_user, whose processes cannot pass through that one,"
+        " <state_dir>-local beside it."
     ).tag(config=True)
     run_as_user = Bool(
-        False, help="Run each cluster as the system user of its owner's name. Needs root; the user must exist on this machine."
+        False,
+        help="Run each cluster as the system user of its owner's name. Needs root; the user must"
+        " exist on this machine.",
     ).tag(config=True)
     max_log_bytes = Int(
-        64 * 2**20, min=2**20, help="Space on disk that the log of one process may take; seen to at every look. What is oldest goes first."
+        64 * 2**20,
+        min=2**20,
+        help="Space on disk that the log of one process may take; seen to at every look. What is"
+        " oldest goes first.",
     ).tag(config=True)
     max_log_bytes_per_user = Int(
         2**30,
         min=0,
-        help="Space on disk that all logs of one user may take, ended clusters' too. What was written first goes first. 0: any.",
+        help="Space on disk that all logs of one user may take, ended clusters' too. What was"
+        " written first goes first. 0: any.",
     ).tag(config=True)
-    stop_grace_s = Float(5.0, min=0.0, help="Seconds that a process may take to end by itself, before it is killed.").tag(config=True)
+    stop_grace_s = Float(
+        5.0, min=0.0, help="Seconds that a process may take to end by itself, before it is killed."
+    ).tag(config=True)
     start_threads = Int(4, min=1, max=64, help="Processes started at a time.").tag(config=True)
-    local = Bool(True, help="Whether schedulers may run on the gateway's own machine, as they do.").tag(config=True)
-    observe_interval_s = Float(30.0, min=0.1, help="Seconds between two looks; ends are told at once anyway.").tag(config=True)
+    local = Bool(
+        True, help="Whether schedulers may run on the gateway's own machine, as they do."
+    ).tag(config=True)
+    observe_interval_s = Float(
+        30.0, min=0.1, help="Seconds between two looks; ends are told at once anyway."
+    ).tag(config=True)
 
     def _root_default(self) -> str:
-        base = "/var/lib" if os.geteuid() == 0 else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
+        base = (
+            "/var/lib"
+            if os.geteuid() == 0
+            else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
+        )
         server = self.config.get("DaskGateway", {})
         state = pathlib.Path(str(server.get("state_dir") or pathlib.Path(base) / "daskgateway"))
         return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
@@ -105,14 +125,17 @@ class LocalBackend(BaseBackend):
         self._shares_due = 0.0
         self._directories = Directories(self.root, users=self.run_as_user)
         if self.run_as_user and os.geteuid() != 0:
-            raise BackendUnavailable("c.LocalBackend.run_as_user: only root can run processes as other users")
+            raise BackendUnavailable(
+                "c.LocalBackend.run_as_user: only root can run processes as other users"
+            )
         await asyncio.to_thread(self._directories.make)
         self._lock = self._directories.lock()
         for instance, process in await asyncio.to_thread(self._scan):
             self._follow(instance, process, None)
 
     def _scan(self) -> list[tuple[Instance, ProcessId]]:
-        """Return what runs. Of several that carry an instance's marks the oldest is it: the others were started from within it."""
+        """Return what runs. Of several that carry an instance's marks the oldest is it: the others
+        were started from within it."""
         found: dict[Instance, ProcessId] = {}
         for process, environment in proc.marked({MARK_ROOT: str(self._directories.root)}):
             instance = _told(environment)
@@ -133,18 +156,21 @@ class LocalBackend(BaseBackend):
     def _is_its_users(self, process: ProcessId, instance: Instance) -> bool:
         """Whether a process runs as whom the instance's files are, if there are any.
 
-        Anybody may write marks into the environment of a process of his own; and after the machine was started anew, a process of
-        anybody's may have the number and the age of one from before.
+        Anybody may write marks into the environment of a process of his own; and after the machine
+        was started anew, a process of anybody's may have the number and the age of one from before.
         """
         owner = self._owner(instance)
-        return owner is None or ((owner != 0 or not self.run_as_user) and proc.runs_as(process.pid, owner))
+        return owner is None or (
+            (owner != 0 or not self.run_as_user) and proc.runs_as(process.pid, owner)
+        )
 
     async def close(self) -> None:
         """Let go of everything but the processes."""
         for running in self._running.values():
             self._let_go(running)
             if running.child is not None and running.child.returncode is None:
-                running.child.returncode = 0  # it outlives us, and nobody is to complain that it was not waited for
+                # it outlives us, and nobody is to complain that it was not waited for
+                running.child.returncode = 0
         self._running.clear()
         self._threads.shutdown(wait=True)
         self._directories.removers.shutdown(wait=False, cancel_futures=True)
@@ -157,9 +183,14 @@ class LocalBackend(BaseBackend):
         return dict(zip(different, outcomes))
 
     async def _start_one(self, launch: Launch) -> StartOutcome:
-        async with self._turns.of(launch.instance):  # asked for twice at once it is one all the same
+        # asked for twice at once it is one all the same
+        async with self._turns.of(launch.instance):
             running = self._running.get(launch.instance)
-            return Started(str(running.process)) if running is not None else await self._start_anew(launch)
+            return (
+                Started(str(running.process))
+                if running is not None
+                else await self._start_anew(launch)
+            )
 
     async def _start_anew(self, launch: Launch) -> StartOutcome:
         self._ended.pop(launch.instance, None)
@@ -173,10 +204,14 @@ class LocalBackend(BaseBackend):
         process = proc.identify(child.pid)
         if process is None:  # ended already
             code = await self._loop.run_in_executor(self._threads, _end_by_force, child)
-            return StartFailed(self._last_words(launch.instance) or f"it ended at once with code {code}")
+            return StartFailed(
+                self._last_words(launch.instance) or f"it ended at once with code {code}"
+            )
         try:
             self._follow(launch.instance, process, child)
-        except OSError as error:  # such as too many open files: what cannot be watched must not run, or it would be started twice
+        # such as too many open files: what cannot be watched must not run, or it would be started
+        # twice
+        except OSError as error:
             await self._loop.run_in_executor(self._threads, _end_by_force, child)
             return StartFailed(f"it could not be watched: {error.strerror}")
         return Started(str(process))
@@ -187,13 +222,19 @@ class LocalBackend(BaseBackend):
         identity: dict[str, object] = {}
         if account is not None:
             groups = os.getgrouplist(account.pw_name, account.pw_gid)
-            identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o077}
+            identity = {
+                "user": account.pw_uid,
+                "group": account.pw_gid,
+                "extra_groups": groups,
+                "umask": 0o077,
+            }
         with self._directories.prepared(launch, account) as prepared:
             placed = launch.placed(str(prepared.directory))
             child: subprocess.Popen[bytes] = subprocess.Popen(
                 placed.argv,
                 env=self._environment(placed, account),
-                # It is entered before rights are given up, and is the user's already, who may have put a link in its place: so by no name.
+                # It is entered before rights are given up, and is the user's already, who may have
+                # put a link in its place: so by no name.
                 cwd=f"/proc/self/fd/{prepared.scratch}",
                 stdin=subprocess.DEVNULL,
                 stdout=prepared.log,
@@ -216,21 +257,34 @@ class LocalBackend(BaseBackend):
 
     def _environment(self, launch: Launch, account: pwd.struct_passwd | None) -> dict[str, str]:
         if account is None:
-            base = {key: value for key, value in os.environ.items() if not key.startswith("DASKGATEWAY_")}
+            base = {
+                key: value
+                for key, value in os.environ.items()
+                if not key.startswith("DASKGATEWAY_")
+            }
         else:
             base = {key: os.environ[key] for key in CLEAN_ENVIRONMENT if key in os.environ}
-            base |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": account.pw_shell}
+            base |= {
+                "HOME": account.pw_dir,
+                "USER": account.pw_name,
+                "LOGNAME": account.pw_name,
+                "SHELL": account.pw_shell,
+            }
         marks = {
             MARK_ROOT: str(self._directories.root),
             MARK_NAME: launch.instance.name,
             MARK_ROLE: launch.instance.role.value,
             ENV_UID: launch.instance.uid,
-            "SPT_NOENV": "1",  # Dask sets titles where setproctitle is installed, which writes them over the environment otherwise
+            # Dask sets titles where setproctitle is installed, which writes them over the
+            # environment otherwise
+            "SPT_NOENV": "1",
         }
         # First, where a very large environment cannot hide them.
         return marks | base | dict(launch.env) | marks
 
-    def _follow(self, instance: Instance, process: ProcessId, child: subprocess.Popen[bytes] | None) -> None:
+    def _follow(
+        self, instance: Instance, process: ProcessId, child: subprocess.Popen[bytes] | None
+    ) -> None:
         """Watch a process until it ends."""
         try:
             descriptor = os.pidfd_open(process.pid)
@@ -257,7 +311,9 @@ class LocalBackend(BaseBackend):
 
     def _end(self, instance: Instance, code: int | None) -> None:
         message = self._last_words(instance) if code != 0 else ""
-        observation = self._ended[instance] = Observation(instance, Phase.GONE, exit_code=code, message=message)
+        observation = self._ended[instance] = Observation(
+            instance, Phase.GONE, exit_code=code, message=message
+        )
         while len(self._ended) > KEPT_ENDS:
             del self._ended[next(iter(self._ended))]
         self.push([observation])
@@ -273,14 +329,22 @@ class LocalBackend(BaseBackend):
                 self.push([self._seen(target)])
             elif running.killer is None:
                 proc.send(running.process, signal.SIGTERM, group=True)
-                running.killer = self._loop.call_later(self.stop_grace_s, proc_kill, running.process)
+                running.killer = self._loop.call_later(
+                    self.stop_grace_s, proc_kill, running.process
+                )
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say what runs, ends are known already; and keep its logs small."""
-        await asyncio.to_thread(logfile.shorten, [self._directories.log(target.instance) for target in targets], self.max_log_bytes)
+        await asyncio.to_thread(
+            logfile.shorten,
+            [self._directories.log(target.instance) for target in targets],
+            self.max_log_bytes,
+        )
         if self.max_log_bytes_per_user and self._loop.time() >= self._shares_due:
             self._shares_due = self._loop.time() + SHARES_S
-            await asyncio.to_thread(self._directories.shorten_logs_beyond, self.max_log_bytes_per_user)
+            await asyncio.to_thread(
+                self._directories.shorten_logs_beyond, self.max_log_bytes_per_user
+            )
         return {target.instance: self._seen(target) for target in targets}
 
     def _seen(self, target: Target) -> Observation:
@@ -290,16 +354,24 @@ class LocalBackend(BaseBackend):
         return self._ended.get(target.instance) or Observation(target.instance, Phase.GONE)
 
     def _found(self, target: Target) -> _Running | None:
-        """Return the process of a target, also if it has lost its marks: a program may write over its own environment."""
+        """Return the process of a target, also if it has lost its marks: a program may write over
+        its own environment."""
         if target.instance not in self._running and target.instance not in self._ended:
             process = proc.parse_process_id(target.handle)
-            if process is not None and self._is_its_users(process, target.instance) and proc.alive(process):
+            if (
+                process is not None
+                and self._is_its_users(process, target.instance)
+                and proc.alive(process)
+            ):
                 self._follow(target.instance, process, None)
         return self._running.get(target.instance)
 
     async def find(self) -> Sequence[Observation]:
         """Return what runs."""
-        return [Observation(instance, Phase.RUNNING, str(running.process)) for instance, running in self._running.items()]
+        return [
+            Observation(instance, Phase.RUNNING, str(running.process))
+            for instance, running in self._running.items()
+        ]
 
     async def cleanup(self, uid: str) -> None:
         """End what the cluster's processes have left running, and remove its directory."""
@@ -313,24 +385,33 @@ class LocalBackend(BaseBackend):
     def _remove(self, uid: str) -> None:
         account = self._directories.account(uid)
         if account is not None:
-            for left, _ in proc.marked({MARK_ROOT: str(self._directories.root), ENV_UID: uid}, account):
+            for left, _ in proc.marked(
+                {MARK_ROOT: str(self._directories.root), ENV_UID: uid}, account
+            ):
                 proc.send(left, signal.SIGKILL)
         self._directories.shorten_logs(uid, self.max_log_bytes)
         self._directories.remove_files(uid)
 
     async def purge(self, uid: str) -> None:
         """Remove the logs."""
-        await self._setbacks.attempt(f"purge {uid}", lambda: self._removing(self._directories.remove_logs, uid))
+        await self._setbacks.attempt(
+            f"purge {uid}", lambda: self._removing(self._directories.remove_logs, uid)
+        )
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         """Yield an instance's log."""
         path = self._directories.log(target.instance)
-        async for piece in logfile.pieces(path, tail_lines, follow, lambda: target.instance in self._running):
+        async for piece in logfile.pieces(
+            path, tail_lines, follow, lambda: target.instance in self._running
+        ):
             yield piece
 
 
 def _told(environment: Mapping[str, str]) -> Instance | None:
-    """Return the instance that marks tell of, None if there is none of such names: whoever started the process may have written them."""
+    """Return the instance that marks tell of, None if there is none of such names: whoever started
+    the process may have written them."""
     uid, name = environment.get(ENV_UID, ""), environment.get(MARK_NAME, "")
     if not is_uid(uid) or not is_instance_name(name):
         return None
@@ -339,7 +420,8 @@ def _told(environment: Mapping[str, str]) -> Instance | None:
 
 
 def _end_by_force(child: subprocess.Popen[bytes]) -> int:
-    """End a child and what it has left running in its group; return its exit code. Until it is waited for, its pid is nobody else's."""
+    """End a child and what it has left running in its group; return its exit code. Until it is
+    waited for, its pid is nobody else's."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # all of it has ended

@@ -1,10 +1,12 @@
-"""Where the processes of this machine have their files. What root has given to a user, root never follows by its name afterwards.
+"""Where the processes of this machine have their files. What root has given to a user, root never
+follows by its name afterwards.
 
     ROOT/                        0700; 0711 where processes run as users, who pass through
         clusters/UID/            root's, 0710 for the group of its user
             .account             root's: the number of its user
             NAME/                the user's, 0700: the files of the launch
-                scratch/         the user's: where the process stands, entered by a descriptor from before it was given
+                scratch/         the user's: where the process stands, entered by a descriptor from
+                before it was given
             .old-…/              a NAME that another has replaced, while it is being removed
         logs/UID/.user           root's: whose cluster it is
         logs/UID/NAME.log        root's, 0600; its process has it open
@@ -59,11 +61,21 @@ class Directories:
         self.removers = ThreadPoolExecutor(REMOVERS, thread_name_prefix="local-remove")
 
     def make(self) -> None:
-        """Make the directories; BackendUnavailable if they cannot be, or could be exchanged by users."""
+        """Make the directories; BackendUnavailable if they cannot be, or could be exchanged by
+        users."""
         mode = 0o711 if self._users else 0o700
         try:
             if self._users:
-                self._check(path for path in (self._clusters, *self._clusters.parents, self._named, *self._named.parents) if path.exists())
+                self._check(
+                    path
+                    for path in (
+                        self._clusters,
+                        *self._clusters.parents,
+                        self._named,
+                        *self._named.parents,
+                    )
+                    if path.exists()
+                )
             self.root.mkdir(parents=True, exist_ok=True, mode=mode)
             self._clusters.mkdir(exist_ok=True, mode=mode)
             self._logs.mkdir(exist_ok=True, mode=0o700)
@@ -71,12 +83,19 @@ class Directories:
                 self.root.chmod(mode)
                 self._clusters.chmod(mode)
                 self._check((self._logs, self._clusters, *self._clusters.parents))
-            closed = [path for path in self._clusters.parents if self._users and not path.stat().st_mode & 0o001]
+            closed = [
+                path
+                for path in self._clusters.parents
+                if self._users and not path.stat().st_mode & 0o001
+            ]
         except OSError as error:
-            raise BackendUnavailable(f"c.LocalBackend.root: {error.filename}: {error.strerror}") from None
+            raise BackendUnavailable(
+                f"c.LocalBackend.root: {error.filename}: {error.strerror}"
+            ) from None
         if closed:
             raise BackendUnavailable(
-                f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read their own certificates"
+                f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read"
+                f" their own certificates"
             )
 
     def _check(self, paths: Iterable[pathlib.Path]) -> None:
@@ -84,13 +103,17 @@ class Directories:
         for path in paths:
             status = path.stat()
             others = 0o002 if status.st_gid == 0 else 0o022
-            if {status.st_uid, path.lstat().st_uid} != {0} or (status.st_mode & others and not status.st_mode & stat.S_ISVTX):
+            if {status.st_uid, path.lstat().st_uid} != {0} or (
+                status.st_mode & others and not status.st_mode & stat.S_ISVTX
+            ):
                 raise BackendUnavailable(
-                    f"c.LocalBackend.root: {path} can be changed by others than root, who could put files into clusters"
+                    f"c.LocalBackend.root: {path} can be changed by others than root, who could"
+                    f" put files into clusters"
                 )
 
     def lock(self) -> int:
-        """Return a descriptor that holds them: a second gateway in them would end every process that its own database does not know."""
+        """Return a descriptor that holds them: a second gateway in them would end every process
+        that its own database does not know."""
         path = self.root / "gateway.lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -100,12 +123,15 @@ class Directories:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise BackendUnavailable(f"c.LocalBackend.root: another gateway uses {self.root}; give each one of its own") from None
+            raise BackendUnavailable(
+                f"c.LocalBackend.root: another gateway uses {self.root}; give each one of its own"
+            ) from None
         return descriptor
 
     @contextlib.contextmanager
     def prepared(self, launch: Launch, account: pwd.struct_passwd | None) -> Iterator[Prepared]:
-        """Make an instance's directory with the launch's files, its account's, and its log. OSError; ValueError for a name that is none.
+        """Make an instance's directory with the launch's files, its account's, and its log.
+        OSError; ValueError for a name that is none.
 
         It is given to the user last, when nothing is done in it any more by its name.
         """
@@ -147,7 +173,10 @@ class Directories:
                 finally:
                     os.close(at)
             elif known != account.pw_uid:
-                raise ValueError(f"cluster {uid} belongs to another account: to number {known}, and {account.pw_name} has {account.pw_uid}")
+                raise ValueError(
+                    f"cluster {uid} belongs to another account: to number {known}, and"
+                    f" {account.pw_name} has {account.pw_uid}"
+                )
             os.chown(cluster, 0, account.pw_gid)
             cluster.chmod(0o710)
         return cluster
@@ -157,13 +186,16 @@ class Directories:
         old = directory.with_name(f".old-{secrets.token_hex(8)}")
         directory.rename(old)
         owners = self._owners(uid)
-        self.removers.submit(remove_tree, str(old), within_s=REMOVE_S, owners=owners)  # what is left, the cleanup sees to
+        # what is left, the cleanup sees to
+        self.removers.submit(remove_tree, str(old), within_s=REMOVE_S, owners=owners)
 
     def _open_log(self, instance: Instance, user: str) -> int:
         path = self.log(instance)
         path.parent.mkdir(exist_ok=True, mode=0o700)
         log_shares.mark(path.parent, user)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
 
     def log(self, instance: Instance) -> pathlib.Path:
         """Return where an instance's log is."""
@@ -180,7 +212,8 @@ class Directories:
             return None
 
     def owner(self, instance: Instance) -> int | None:
-        """Return whose an instance's directory is, None if there is none; of one that is not known to be sound."""
+        """Return whose an instance's directory is, None if there is none; of one that is not known
+        to be sound."""
         try:
             status = (self._clusters / instance.uid / instance.name).lstat()
         except OSError:
@@ -188,14 +221,17 @@ class Directories:
         return status.st_uid if stat.S_ISDIR(status.st_mode) else None
 
     def _owners(self, uid: str) -> tuple[int, ...]:
-        """Return whose directories root may empty; nobody's in particular if all of it is one account's."""
+        """Return whose directories root may empty; nobody's in particular if all of it is one
+        account's."""
         return (self.account(uid) or 0,) if self._users else ()
 
     def remove_files(self, uid: str) -> None:
-        """Remove a cluster's files, not its logs; BackendUnavailable says what stands in the way, when the rest is removed."""
+        """Remove a cluster's files, not its logs; BackendUnavailable says what stands in the way,
+        when the rest is removed."""
         owners, until, failed = self._owners(uid), time.monotonic() + REMOVE_S, None
         cluster = self._clusters / uid
-        for name in [name for name in _names(cluster) if name != ACCOUNT]:  # whose they are is known until they are gone
+        # whose they are is known until they are gone
+        for name in [name for name in _names(cluster) if name != ACCOUNT]:
             try:
                 _remove(cluster / name, until, owners)
             except BackendUnavailable as error:
@@ -205,11 +241,13 @@ class Directories:
         _remove(cluster, until, owners)
 
     def shorten_logs(self, uid: str, limit_bytes: int) -> None:
-        """Give the oldest part of each of a cluster's logs back to the disk that takes more of it than so much."""
+        """Give the oldest part of each of a cluster's logs back to the disk that takes more of it
+        than so much."""
         logfile.shorten((self._logs / uid).glob("*.log"), limit_bytes)
 
     def shorten_logs_beyond(self, limit_bytes: int) -> None:
-        """Give the oldest part of logs back to the disk of every user whose logs take more of it than so much together."""
+        """Give the oldest part of logs back to the disk of every user whose logs take more of it
+        than so much together."""
         log_shares.shorten_beyond(self._logs, limit_bytes)
 
     def remove_logs(self, uid: str) -> None:
@@ -228,6 +266,8 @@ def _remove(path: pathlib.Path, until: float, owners: tuple[int, ...]) -> None:
     try:
         remove_tree(str(path), within_s=max(0.0, until - time.monotonic()), owners=owners)
     except TimeoutError:
-        raise BackendUnavailable(f"{path}: not removed within {REMOVE_S:g} s; going on with it later") from None
+        raise BackendUnavailable(
+            f"{path}: not removed within {REMOVE_S:g} s; going on with it later"
+        ) from None
     except OSError as error:
         raise BackendUnavailable(f"{error.filename}: {error.strerror}") from None

@@ -1,4 +1,5 @@
-"""How much of this machine's disk all logs of one user take: those that were written longest ago give theirs back first.
+"""How much of this machine's disk all logs of one user take: those that were written longest ago
+give theirs back first.
 
 logs/UID/.user      whose the cluster is: a text
 logs/UID/NAME.log
@@ -16,7 +17,8 @@ from gateway.backends.as_user import open_plain
 
 USER = ".user"
 MAX_NAME_BYTES = 256
-LEAST_BYTES = 64 * 1024  # of a log are left to it, of all but the oldest if there are too many of these
+# of a log are left to it, of all but the oldest if there are too many of these
+LEAST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,11 @@ class _Log:
 def mark(directory: pathlib.Path, user: str) -> None:
     """Write down whose the logs of a cluster are."""
     try:
-        descriptor = os.open(directory / USER, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            directory / USER,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+        )
     except FileExistsError:
         return
     with os.fdopen(descriptor, "w") as file:

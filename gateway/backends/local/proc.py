@@ -1,4 +1,5 @@
-"""What Linux tells of processes: identity that survives pid reuse, marks in their environment, signals that never go astray.
+"""What Linux tells of processes: identity that survives pid reuse, marks in their environment,
+signals that never go astray.
 
 proc(5), pidfd_open(2). Knows nothing of Dask or clusters.
 """
@@ -56,20 +57,26 @@ def alive(process: ProcessId) -> bool:
 def leads_session(process: ProcessId) -> bool:
     """Whether a process leads its session: it was started for itself, not by one that was."""
     fields = _stat(process.pid)
-    return fields is not None and int(fields[19]) == process.started and int(fields[3]) == process.pid
+    return (
+        fields is not None and int(fields[19]) == process.started and int(fields[3]) == process.pid
+    )
 
 
 def runs_as(pid: int, user: int) -> bool:
-    """Whether a process runs as a user (uid) alone: with no right of anybody else's that it has or could fall back on."""
+    """Whether a process runs as a user (uid) alone: with no right of anybody else's that it has or
+    could fall back on."""
     try:
         text = pathlib.Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
         return False
-    return any(line.split()[1:] == [str(user)] * 4 for line in text.splitlines() if line.startswith("Uid:"))
+    return any(
+        line.split()[1:] == [str(user)] * 4 for line in text.splitlines() if line.startswith("Uid:")
+    )
 
 
 def environment(pid: int) -> Mapping[str, str]:
-    """Return the environment a process was started with, its first MAX_ENTRIES; empty if it cannot be read. Anybody may have written it."""
+    """Return the environment a process was started with, its first MAX_ENTRIES; empty if it cannot
+    be read. Anybody may have written it."""
     return _entries(_environ(pid))
 
 
@@ -90,8 +97,11 @@ def _entries(raw: bytes) -> dict[str, str]:
     return found
 
 
-def marked(marks: Mapping[str, str], user: int | None = None) -> Iterator[tuple[ProcessId, Mapping[str, str]]]:
-    """Yield every process whose environment has all these entries, with the environment; with a user (uid), of those that run as it alone.
+def marked(
+    marks: Mapping[str, str], user: int | None = None
+) -> Iterator[tuple[ProcessId, Mapping[str, str]]]:
+    """Yield every process whose environment has all these entries, with the environment; with a
+    user (uid), of those that run as it alone.
 
     Whoever may start a process may write its environment.
     """
@@ -110,7 +120,8 @@ def _has(raw: bytes, wanted: list[bytes]) -> bool:
 
 
 def send(process: ProcessId, number: signal.Signals, *, group: bool = False) -> bool:
-    """Signal this very process, or the group it leads; return whether it was there. A recycled pid is never signalled."""
+    """Signal this very process, or the group it leads; return whether it was there. A recycled pid
+    is never signalled."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except OSError:
@@ -118,7 +129,8 @@ def send(process: ProcessId, number: signal.Signals, *, group: bool = False) -> 
     try:
         if not alive(process):
             return False
-        # The descriptor pins the process: while it is held and the check was good, the pid means this one.
+        # The descriptor pins the process: while it is held and the check was good, the pid means
+        # this one.
         if group:
             os.killpg(process.pid, number)
         else:

@@ -1,4 +1,5 @@
-"""The backend for OpenPBS, PBS Pro 2020 and later, and Torque's dialect: its options, and how it is put together. See docs/hpc-pbs.md."""
+"""The backend for OpenPBS, PBS Pro 2020 and later, and Torque's dialect: its options, and how it is
+put together. See docs/hpc-pbs.md."""
 
 from __future__ import annotations
 
@@ -18,21 +19,45 @@ class PbsBackend(BatchBackend):
     index_variable = "PBS_ARRAY_INDEX"
     contiguous = True
     script_logs = True
-    setting_names = (*BatchBackend.setting_names, "queue", "account", "project", "walltime", "resource_list", "directives")
+    setting_names = (
+        *BatchBackend.setting_names,
+        "queue",
+        "account",
+        "project",
+        "walltime",
+        "resource_list",
+        "directives",
+    )
 
-    dialect = Enum(["pbs", "torque"], "pbs", help="pbs: OpenPBS, PBS Pro 2020 and later. torque: no JSON, no arrays.").tag(config=True)
-    commands_directory = Unicode("", help="Directory of qsub, qstat and qdel; empty: they are found by PATH.").tag(config=True)
+    dialect = Enum(
+        ["pbs", "torque"],
+        "pbs",
+        help="pbs: OpenPBS, PBS Pro 2020 and later. torque: no JSON, no arrays.",
+    ).tag(config=True)
+    commands_directory = Unicode(
+        "", help="Directory of qsub, qstat and qdel; empty: they are found by PATH."
+    ).tag(config=True)
     arrays_apart = Bool(
-        False, help="Ask for the parts of our own arrays only, by identifier: where `qstat -t` of all jobs exceeds 64 MiB. Not with torque."
+        False,
+        help="Ask for the parts of our own arrays only, by identifier: where `qstat -t` of all"
+        " jobs exceeds 64 MiB. Not with torque.",
     ).tag(config=True)
     queue = Unicode("", help="Queue (qsub -q); empty: the server's default.").tag(config=True)
-    account = Unicode("", help="Account that is charged (qsub -A); {user} is replaced.").tag(config=True)
+    account = Unicode("", help="Account that is charged (qsub -A); {user} is replaced.").tag(
+        config=True
+    )
     project = Unicode("", help="Project (qsub -P); {user} is replaced.").tag(config=True)
-    walltime = Unicode("", help="Longest run of a job, such as 08:00:00; empty: the queue's default.").tag(config=True)
-    resource_list = List(
-        Unicode(), help="Words after -l; {cores} and {memory} are replaced. Default: select=1:ncpus={cores}:mem={memory}."
+    walltime = Unicode(
+        "", help="Longest run of a job, such as 08:00:00; empty: the queue's default."
     ).tag(config=True)
-    directives = List(Unicode(), help="Further words for qsub, such as ['-W', 'group_list=lab', '-p', '100'].").tag(config=True)
+    resource_list = List(
+        Unicode(),
+        help="Words after -l; {cores} and {memory} are replaced. Default:"
+        " select=1:ncpus={cores}:mem={memory}.",
+    ).tag(config=True)
+    directives = List(
+        Unicode(), help="Further words for qsub, such as ['-W', 'group_list=lab', '-p', '100']."
+    ).tag(config=True)
 
     async def open(self, push: Observe) -> None:
         """Make ready; Torque's dialect submits a job a worker."""
@@ -42,7 +67,11 @@ class PbsBackend(BatchBackend):
 
     def make_system(self) -> BatchSystem:
         """Return PBS by its commands."""
-        template = "{root}/scripts/{uid}" if self.identity == "service" else "{home}/.daskgateway/scripts/{uid}"
+        template = (
+            "{root}/scripts/{uid}"
+            if self.identity == "service"
+            else "{home}/.daskgateway/scripts/{uid}"
+        )
         return PbsSystem(
             self.who,
             Dialect(self.dialect),

@@ -1,4 +1,5 @@
-"""What is said to PBS: the words of qsub, qstat and qdel, and what their refusals mean. Pure; runs nothing.
+"""What is said to PBS: the words of qsub, qstat and qdel, and what their refusals mean. Pure; runs
+nothing.
 
 Nothing secret may stand here: PBS shows every user the arguments and variables of every job.
 """
@@ -18,26 +19,33 @@ from gateway.backends.contract import BackendUnavailable, Role
 from gateway.backends.pbs.qstat import JobId
 
 MAX_DELETED = 100  # whole jobs in one qdel
-MAX_RANGES = 2  # of one array in one qdel: qdel 23.06 joins them, keeps two, and drops the others without a word
+# of one array in one qdel: qdel 23.06 joins them, keeps two, and drops the others without a word
+MAX_RANGES = 2
 MAX_STEPS = 32  # distances to the next parts that are tried when a range with a step is looked for
 WORTH_A_STEP = 3  # parts
 MAX_MESSAGE_CHARS = 500
 NO_SERVER = (162, 255)  # what qsub, qdel and what qstat end with when the server does not answer
 ARRAY_TOO_LARGE, FINISHED, UNKNOWN, OVER_LIMITS = 3, 35, 153, 188
 
-# Exit codes of qsub after which the same words will be refused again: bad usage, attribute or resource, unknown queue, no right to it.
+# Exit codes of qsub after which the same words will be refused again: bad usage, attribute or
+# resource, unknown queue, no right to it.
 HOPELESS = frozenset({2, 3, 154, 159, 166, 167, 170, 175, 187, 188})
 
-NO_HISTORY = "not configured to maintain job history"  # what qstat -x says, with code 0, where there is none
+# what qstat -x says, with code 0, where there is none
+NO_HISTORY = "not configured to maintain job history"
 WRAPPED = "and the output was:"
 _NO_CONTACT = re.compile(
-    r"unable to contact|cannot connect|connection refused|timed out|communication failure|did not answer within", re.IGNORECASE
+    r"unable to contact|cannot connect|connection refused|timed out|communication failure|did not"
+    r" answer within",
+    re.IGNORECASE,
 )
 
-# One word of a directive. Slurm's wrappers put them into a shell's command line, so nothing a shell would take for its own may pass.
+# One word of a directive. Slurm's wrappers put them into a shell's command line, so nothing a shell
+# would take for its own may pass.
 WORD = re.compile(r"[A-Za-z0-9_.+@:,=/%^-]+")
 _AMOUNT = re.compile(r"\{(cores|memory)\}")  # what is replaced in a resource list
-# Options of qsub that are ours, or would hold it up; also behind options without a value, which share a word: -hN. Then their long names.
+# Options of qsub that are ours, or would hold it up; also behind options without a value, which
+# share a word: -hN. Then their long names.
 _RESERVED = re.compile(r"-[EGhnx]*[CIJNSVXefjkortz]")
 _RESERVED_NAMES = re.compile(
     r"(?:-W|.*,)?(?:Job_Name|Output_Path|Error_Path|Join_Path|Keep_Files|Rerunable|Shell_Path_List|array_indices_submitted|block|interactive)="
@@ -48,7 +56,8 @@ class Dialect(str, Enum):
     """Which PBS is spoken to."""
 
     PBS = "pbs"  # OpenPBS, and PBS Pro 2020 and later
-    TORQUE = "torque"  # Torque, and Slurm's wrappers in its likeness: no JSON, no history, a job a worker
+    # Torque, and Slurm's wrappers in its likeness: no JSON, no history, a job a worker
+    TORQUE = "torque"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,9 @@ class ServerFacts:
 
 def parse_server(text: str) -> ServerFacts:
     """Return what `qstat -B -f -F json` tells; an attribute that is not set is not shown."""
-    told = dict(re.findall(r'"(job_history_enable|query_other_jobs|default_queue)":\s*"([\w.-]+)"', text))
+    told = dict(
+        re.findall(r'"(job_history_enable|query_other_jobs|default_queue)":\s*"([\w.-]+)"', text)
+    )
     counted = re.search(r'"state_count":\s*"([^"]*)"', text)
     jobs = sum(map(int, re.findall(r":(\d{1,9})\b", counted[1]))) if counted else None
     return ServerFacts(
@@ -75,7 +86,8 @@ def parse_server(text: str) -> ServerFacts:
 
 
 def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
-    """Return the command that submits a script: from its standard input, or from a file. SubmitRefused for settings that cannot be said."""
+    """Return the command that submits a script: from its standard input, or from a file.
+    SubmitRefused for settings that cannot be said."""
     argv = ["qsub", "-N", str(order.name)]
     for option, name in (("-q", "queue"), ("-A", "account"), ("-P", "project")):
         argv += [option, *said] if (said := _said(order, name)) else []
@@ -86,7 +98,8 @@ def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
         argv += ["-S", "/bin/sh"]
     else:
         argv += ["-l", ",".join(resources)]
-    # A scheduler that begins anew has forgotten its cluster's work; parts of arrays must be rerunnable.
+    # A scheduler that begins anew has forgotten its cluster's work; parts of arrays must be
+    # rerunnable.
     argv += ["-j", "oe", "-o", "/dev/null", "-r", "y" if order.role is Role.WORKER else "n"]
     argv += ["-J", f"0-{order.indices[0].stop - 1}"] if order.indices else []
     directives = _said(order, "directives")
@@ -99,11 +112,21 @@ def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
 def _said(order: Order, name: str) -> list[str]:
     """Return the words of a setting; SubmitRefused if one could be taken for something else."""
     value = order.settings.get(name) or ()
-    texts = [str(text) for text in value] if isinstance(value, list | tuple) else [str(value)] if value else []
+    texts = (
+        [str(text) for text in value]
+        if isinstance(value, list | tuple)
+        else [str(value)]
+        if value
+        else []
+    )
     words = [text.replace("{user}", order.owner) for text in texts]
     for word in words:
         if not WORD.fullmatch(_AMOUNT.sub("", word) or "-"):
-            raise SubmitRefused(f"{name}: {word!r} has characters other than letters, digits and _ . + @ : , = / % ^ -", permanent=True)
+            raise SubmitRefused(
+                f"{name}: {word!r} has characters other than letters, digits and _ . + @ : , = / %"
+                f" ^ -",
+                permanent=True,
+            )
     return words
 
 
@@ -116,12 +139,16 @@ def _resources(order: Order, dialect: Dialect) -> list[str]:
     elif not texts:
         texts = ["nodes=1:ppn={cores}", *(["mem={memory}"] if amount.memory_bytes else [])]
     texts += [f"walltime={word}" for word in _said(order, "walltime")]
-    amounts = {"cores": str(max(1, math.ceil(amount.cores))), "memory": f"{-(-amount.memory_bytes // 2**20)}mb"}
+    amounts = {
+        "cores": str(max(1, math.ceil(amount.cores))),
+        "memory": f"{-(-amount.memory_bytes // 2**20)}mb",
+    }
     return [_AMOUNT.sub(lambda match: amounts[match[1]], text) for text in texts]
 
 
 def parse_queue(text: str) -> str:
-    """Return the longest walltime that a queue takes, out of what `qstat -Q -f -F json QUEUE` tells; empty if it sets none."""
+    """Return the longest walltime that a queue takes, out of what `qstat -Q -f -F json QUEUE`
+    tells; empty if it sets none."""
     most = re.search(r'"resources_max":\s*\{[^{}]*"walltime":\s*"([\d:]+)"', text)
     return most[1] if most else ""
 
@@ -131,26 +158,34 @@ def qstat_queue(queue: str) -> list[str]:
     return ["qstat", "-Q", "-f", "-F", "json", queue]
 
 
-def qstat(dialect: Dialect, *, text: bool = False, parts: bool = True, only: Collection[JobId] = ()) -> list[str]:
-    """Return the command that lists all jobs, and the parts of arrays; `only` some by their identifiers, a request to the server each."""
+def qstat(
+    dialect: Dialect, *, text: bool = False, parts: bool = True, only: Collection[JobId] = ()
+) -> list[str]:
+    """Return the command that lists all jobs, and the parts of arrays; `only` some by their
+    identifiers, a request to the server each."""
     words = ["qstat", "-t", "-f"] if parts and dialect is Dialect.PBS else ["qstat", "-f"]
     words += ["-F", "json"] if dialect is Dialect.PBS and not text else []
     return words + sorted(map(str, only))
 
 
 def qstat_history(jobs: Iterable[JobId]) -> list[str]:
-    """Return the command that asks the history for jobs, with the parts of those that are arrays."""
+    """Return the command that asks the history for jobs, with the parts of those that are
+    arrays."""
     return ["qstat", "-x", "-t", "-f", "-F", "json", *map(str, jobs)]
 
 
 QSTAT_SERVER = ("qstat", "-B", "-f", "-F", "json")
 
 
-def qdels(alive: Collection[JobId], arrays: Collection[JobId], *, together: bool) -> list[list[str]]:
-    """Return the commands that delete jobs, parts of arrays and whole `arrays` which were just seen alive, each once.
+def qdels(
+    alive: Collection[JobId], arrays: Collection[JobId], *, together: bool
+) -> list[list[str]]:
+    """Return the commands that delete jobs, parts of arrays and whole `arrays` which were just seen
+    alive, each once.
 
-    A known and an unknown identifier in one command have crashed servers of release 23.06. So jobs go `together` only where ended ones
-    stay known to the server; an array alone; parts of an array only with their like, and no more of them than qdel keeps.
+    A known and an unknown identifier in one command have crashed servers of release 23.06. So jobs
+    go `together` only where ended ones stay known to the server; an array alone; parts of an array
+    only with their like, and no more of them than qdel keeps.
     """
     singles = sorted({str(job) for job in alive if not job.array})
     size = MAX_DELETED if together else 1
@@ -166,24 +201,33 @@ def qdels(alive: Collection[JobId], arrays: Collection[JobId], *, together: bool
 
 
 def _range_words(array: JobId, indices: Collection[int]) -> list[list[str]]:
-    """Return parts of an array as words `12[3-5].host` or `12[0-98:2].host`, as many in a list as one command may name.
+    """Return parts of an array as words `12[3-5].host` or `12[0-98:2].host`, as many in a list as
+    one command may name.
 
-    A range with a step goes alone: joined with another it can lose parts, or name them one by one in a text that is cut off.
+    A range with a step goes alone: joined with another it can lose parts, or name them one by one
+    in a text that is cut off.
     """
     plain: list[str] = []
     commands: list[list[str]] = []
     for run in progressions(indices):
-        spelt = str(run.start) if len(run) == 1 else f"{run.start}-{run[-1]}" + (f":{run.step}" if run.step > 1 else "")
+        spelt = (
+            str(run.start)
+            if len(run) == 1
+            else f"{run.start}-{run[-1]}" + (f":{run.step}" if run.step > 1 else "")
+        )
         word = f"{array.number}[{spelt}]{'.' if array.server else ''}{array.server}"
         if run.step > 1:
             commands.append([word])
         else:
             plain.append(word)
-    return [plain[start : start + MAX_RANGES] for start in range(0, len(plain), MAX_RANGES)] + commands
+    return [
+        plain[start : start + MAX_RANGES] for start in range(0, len(plain), MAX_RANGES)
+    ] + commands
 
 
 def progressions(numbers: Collection[int]) -> list[range]:
-    """Return numbers as few ranges, with a step where that takes in more of them: at each time the longest that begins with the least."""
+    """Return numbers as few ranges, with a step where that takes in more of them: at each time the
+    longest that begins with the least."""
     left = sorted(set(numbers), reverse=True)
     open_ = set(left)
     found: list[range] = []
@@ -191,8 +235,14 @@ def progressions(numbers: Collection[int]) -> list[range]:
         while left[-1] not in open_:
             left.pop()
         first = left[-1]
-        ahead = [number for number in reversed(left[-1 - 4 * MAX_STEPS : -1]) if number in open_][:MAX_STEPS]
-        chosen = max((_longest(first, number - first, open_) for number in ahead), key=len, default=range(first, first + 1))
+        ahead = [number for number in reversed(left[-1 - 4 * MAX_STEPS : -1]) if number in open_][
+            :MAX_STEPS
+        ]
+        chosen = max(
+            (_longest(first, number - first, open_) for number in ahead),
+            key=len,
+            default=range(first, first + 1),
+        )
         if chosen.step > 1 and len(chosen) < WORTH_A_STEP:
             chosen = range(first, first + 1)
         found.append(chosen)
@@ -214,8 +264,10 @@ def asked_for(argv: Sequence[str]) -> str:
 
 
 def refusal(code: int, out: str, err: str, asked: str = "") -> SubmitRefused | BackendUnavailable:
-    """Return what a qsub that failed means: that it was refused, or that nobody knows. `asked`: the resources that it asked for."""
-    wrapped = out.rpartition(WRAPPED)[2].strip().strip("'")  # what Slurm's wrapper puts its sbatch's words into
+    """Return what a qsub that failed means: that it was refused, or that nobody knows. `asked`: the
+    resources that it asked for."""
+    # what Slurm's wrapper puts its sbatch's words into
+    wrapped = out.rpartition(WRAPPED)[2].strip().strip("'")
     said = excerpt(err) or excerpt(wrapped) or f"it ended with code {code} and said nothing"
     said = said.removeprefix("qsub: ")
     if Answer(code, out, err).killed or code in NO_SERVER or _NO_CONTACT.search(said):

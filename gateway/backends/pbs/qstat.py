@@ -1,9 +1,11 @@
-"""What qstat says, read whatever it looks like: JSON, JSON that some user's job name has broken, or text. Pure; judges nothing.
+"""What qstat says, read whatever it looks like: JSON, JSON that some user's job name has broken, or
+text. Pure; judges nothing.
 
-Formats: `qstat -f -F json` of OpenPBS and PBS Pro 2020 and later, `qstat -f` of any PBS. The released JSON prints a job name,
-project, account or variable that strtod(3) can read as it stands (`inf`, `+5`, `000`), leaves a backslash at a value's end alone
-and mangles what is not ASCII: one user's job makes the whole answer invalid. It is laid out one field a line, though, and line
-ends within values are escaped, so line by line it can always be read.
+Formats: `qstat -f -F json` of OpenPBS and PBS Pro 2020 and later, `qstat -f` of any PBS. The
+released JSON prints a job name, project, account or variable that strtod(3) can read as it stands
+(`inf`, `+5`, `000`), leaves a backslash at a value's end alone and mangles what is not ASCII: one
+user's job makes the whole answer invalid. It is laid out one field a line, though, and line ends
+within values are escaped, so line by line it can always be read.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ FIELDS = {  # attribute of a job → our word for it; the rest is not kept
     "estimated.start_time": "estimated_start",
 }
 GROUPS = frozenset(key.partition(".")[0] + "." for key in FIELDS if "." in key)
-WHOLE_CHARS = 1024 * 1024  # above, the answer is read line by line: one parser's call would hold up all else for too long
+# above, the answer is read line by line: one parser's call would hold up all else for too long
+WHOLE_CHARS = 1024 * 1024
 HEADER = ("timestamp", "pbs_version", "pbs_server")  # one of them is always there, jobs or none
 
 # Text of users can pretend to be one: of any length, and with digits that are none of ASCII's.
@@ -38,7 +41,8 @@ _TEXT_FIELD = re.compile(r"^(\t| {4})([A-Za-z_][\w.-]*) = (.*)$")
 
 
 class Garbled(ValueError):
-    """qstat's answer is not what qstat prints, or is cut short: nothing can be said about any job."""
+    """qstat's answer is not what qstat prints, or is cut short: nothing can be said about any
+    job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +98,20 @@ class Job:
 class Listing:
     """Everything one answer told.
 
-    qstat prints names of variables, and in text their line ends, as they are: with them a user's job can pretend that another job is
-    told of. What is told of twice and not alike is `unclear`, and must be asked for by its identifier.
+    qstat prints names of variables, and in text their line ends, as they are: with them a user's
+    job can pretend that another job is told of. What is told of twice and not alike is `unclear`,
+    and must be asked for by its identifier.
     """
 
     jobs: Mapping[JobId, Job] = field(default_factory=dict)
-    unclear: Mapping[JobId, Sequence[Job]] = field(default_factory=dict)  # with what was told, in the order in which it was
+    # with what was told, in the order in which it was
+    unclear: Mapping[JobId, Sequence[Job]] = field(default_factory=dict)
     order: Sequence[JobId] = ()  # as they were told of, each as often as it was
 
 
 def parse_json(text: str) -> Listing:
-    """Return the jobs in what `qstat -f -F json` printed; Garbled if it is no such thing or not all of it."""
+    """Return the jobs in what `qstat -f -F json` printed; Garbled if it is no such thing or not all
+    of it."""
     readers = (_whole, _by_layout) if len(text) <= WHOLE_CHARS else (_by_layout, _whole)
     try:
         return readers[0](text)
@@ -114,28 +121,39 @@ def parse_json(text: str) -> Listing:
 
 def _whole(text: str) -> Listing:
     try:
-        # strict, so that no line end within a string can hide what follows it; objects as pairs, so that what stands twice is seen
-        told = json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse, object_pairs_hook=tuple)
+        # strict, so that no line end within a string can hide what follows it; objects as pairs, so
+        # that what stands twice is seen
+        told = json.loads(
+            text, parse_float=str, parse_int=str, parse_constant=_refuse, object_pairs_hook=tuple
+        )
     except (ValueError, RecursionError):  # names of variables can nest objects without end, too
         raise Garbled(f"no JSON: {_excerpt(text)}") from None
     if not isinstance(told, tuple) or not any(key in HEADER for key, _ in told):
         raise Garbled(f"no answer of qstat: {_excerpt(text)}")
     if not all(_shaped(name, value) for name, value in told):
         raise Garbled("the answer of qstat has another shape than its own")
-    return _listing((key, _flat(fields)) for name, jobs in told if name == "Jobs" for key, fields in jobs)
+    return _listing(
+        (key, _flat(fields)) for name, jobs in told if name == "Jobs" for key, fields in jobs
+    )
 
 
 def _shaped(name: str, value: object) -> bool:
-    """Whether a part of an answer is as qstat makes it: names of variables can open and close objects, and put other jobs within them."""
+    """Whether a part of an answer is as qstat makes it: names of variables can open and close
+    objects, and put other jobs within them."""
     if name != "Jobs":
         return name in HEADER and not isinstance(value, tuple | list)
     jobs = value if isinstance(value, tuple) else [("", value)]
-    return all(parse_id(key) is not None and isinstance(fields, tuple) and all(map(_shallow, fields)) for key, fields in jobs)
+    return all(
+        parse_id(key) is not None and isinstance(fields, tuple) and all(map(_shallow, fields))
+        for key, fields in jobs
+    )
 
 
 def _shallow(field: tuple[str, object]) -> bool:
     value = field[1]
-    return not isinstance(value, list) and not (isinstance(value, tuple) and any(isinstance(part[1], tuple | list) for part in value))
+    return not isinstance(value, list) and not (
+        isinstance(value, tuple) and any(isinstance(part[1], tuple | list) for part in value)
+    )
 
 
 def _by_layout(text: str) -> Listing:
@@ -162,11 +180,17 @@ def _word(value: object) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
-    """Yield the jobs of an answer, read by its layout: level 2 opens and closes a job, 3 is its fields, 4 their parts."""
+    """Yield the jobs of an answer, read by its layout: level 2 opens and closes a job, 3 is its
+    fields, 4 their parts."""
     lines = text.rstrip().split("\n")  # not splitlines: other separators may be part of a value
-    if lines[0] != "{" or lines[-1] != "}" or not any(f'"{key}"' in line for key in HEADER for line in lines[1:4]):
+    if (
+        lines[0] != "{"
+        or lines[-1] != "}"
+        or not any(f'"{key}"' in line for key in HEADER for line in lines[1:4])
+    ):
         raise Garbled(f"no whole answer of qstat: {_excerpt(text)}")
-    step = "\t" if lines[1].startswith("\t") else "    "  # the release indents by four spaces, its successor by tabs
+    # the release indents by four spaces, its successor by tabs
+    step = "\t" if lines[1].startswith("\t") else "    "
     opens, begins, continues = (step * depth + '"' for depth in (2, 3, 4))
     closes = (step * 2 + "}", step * 2 + "},")
     job, group = "", ""
@@ -201,7 +225,8 @@ def _bare(text: str) -> str:
 
 
 def parse_text(text: str) -> Listing:
-    """Return the jobs in what `qstat -f` printed, folded (tab continues a line) or not; Garbled if it is no such thing."""
+    """Return the jobs in what `qstat -f` printed, folded (tab continues a line) or not; Garbled if
+    it is no such thing."""
     if text.strip() and not text.lstrip().startswith("Job Id:"):
         raise Garbled(f"no answer of qstat -f: {_excerpt(text)}")
     return _listing(_text_jobs(text))
@@ -210,7 +235,8 @@ def parse_text(text: str) -> Listing:
 def _text_jobs(text: str) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
     job: str | None = None
     fields: list[tuple[str, str]] = []
-    indent = ""  # of this job's first field; Slurm's wrapper indents by a tab, which continues a line elsewhere
+    # of this job's first field; Slurm's wrapper indents by a tab, which continues a line elsewhere
+    indent = ""
     for line in text.split("\n"):
         if match := _TEXT_ID.match(line):
             if job is not None:
@@ -233,8 +259,14 @@ def _listing(told: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> Listing:
         if identity is not None:
             found.setdefault(identity, {})[_job(identity, fields)] = None
             order.append(identity)
-    jobs = {identity: next(iter(tellings)) for identity, tellings in found.items() if len(tellings) == 1}
-    return Listing(jobs, {identity: tuple(tellings) for identity, tellings in found.items() if len(tellings) > 1}, order)
+    jobs = {
+        identity: next(iter(tellings)) for identity, tellings in found.items() if len(tellings) == 1
+    }
+    return Listing(
+        jobs,
+        {identity: tuple(tellings) for identity, tellings in found.items() if len(tellings) > 1},
+        order,
+    )
 
 
 def _job(identity: JobId, fields: Iterable[tuple[str, str]]) -> Job:

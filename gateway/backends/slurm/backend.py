@@ -1,6 +1,8 @@
-"""Schedulers and workers as jobs of Slurm: n workers are one array, and one listing of jobs serves all clusters.
+"""Schedulers and workers as jobs of Slurm: n workers are one array, and one listing of jobs serves
+all clusters.
 
-By the commands, as the gateway's account or by sudo as each user; or by slurmrestd with a token of each user. Slurm 20.11 or newer.
+By the commands, as the gateway's account or by sudo as each user; or by slurmrestd with a token of
+each user. Slurm 20.11 or newer.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ from gateway.backends.slurm.words import OPTIONS
 
 
 class TokenIdentity(ServiceIdentity):
-    """Jobs are the users', by their tokens; files are the gateway's, which cannot write as somebody else."""
+    """Jobs are the users', by their tokens; files are the gateway's, which cannot write as somebody
+    else."""
 
     def account(self, user: str) -> str:
         """Return the account of the user's own name."""
         return checked_account(user)
 
     def owner(self, account: str) -> int | None:
-        """Return the user: logs lie in directories of users, read with the gateway's own rights. OSError if there is no such account."""
+        """Return the user: logs lie in directories of users, read with the gateway's own rights.
+        OSError if there is no such account."""
         try:
             return pwd.getpwnam(account).pw_uid
         except KeyError:
@@ -44,47 +48,77 @@ class SlurmBackend(BatchBackend):
     identity = Enum(
         ["service", "user-token", "sudo"],
         "service",
-        help="Jobs run as the gateway's account; as each user, with a token of theirs at slurmrestd; or as each user by sudo.",
+        help="Jobs run as the gateway's account; as each user, with a token of theirs at"
+        " slurmrestd; or as each user by sudo.",
     ).tag(config=True)
     partition = Unicode("", help="Partition.").tag(config=True)
     account = Unicode("", help="Account to charge; {user} is replaced.").tag(config=True)
     qos = Unicode("", help="Quality of service.").tag(config=True)
     constraint = Unicode("", help="Features that nodes must have.").tag(config=True)
     gres = Unicode("", help="Generic resources of each job, such as gpu:1.").tag(config=True)
-    time_limit = Union([Unicode(), Int()], default_value="", help="Time limit: minutes, hh:mm:ss or d-hh:mm:ss.").tag(config=True)
+    time_limit = Union(
+        [Unicode(), Int()], default_value="", help="Time limit: minutes, hh:mm:ss or d-hh:mm:ss."
+    ).tag(config=True)
     reservation = Unicode("", help="Reservation to run in.").tag(config=True)
-    comment = Unicode("dask for {user}", help="Comment of jobs; {user} and {uid} are replaced.").tag(config=True)
+    comment = Unicode(
+        "dask for {user}", help="Comment of jobs; {user} and {uid} are replaced."
+    ).tag(config=True)
     wckey = Unicode("", help="Workload characterization key; {user} is replaced.").tag(config=True)
     licenses = Unicode("", help="Licences of each job, such as matlab:1.").tag(config=True)
-    requeue = Bool(True, help="Whether Slurm may put workers back into the queue when they are preempted or their node fails.").tag(
-        config=True
-    )
-    directives = List(Unicode(), help="More options of sbatch, such as --exclusive. Not with user-token: see rest_job.").tag(config=True)
-    scheduler_settings = Dict({"requeue": False}, help="Settings that differ for schedulers, such as {'time_limit': '7-0'}.").tag(
-        config=True
-    )
+    requeue = Bool(
+        True,
+        help="Whether Slurm may put workers back into the queue when they are preempted or their"
+        " node fails.",
+    ).tag(config=True)
+    directives = List(
+        Unicode(),
+        help="More options of sbatch, such as --exclusive. Not with user-token: see rest_job.",
+    ).tag(config=True)
+    scheduler_settings = Dict(
+        {"requeue": False},
+        help="Settings that differ for schedulers, such as {'time_limit': '7-0'}.",
+    ).tag(config=True)
     commands_directory = Unicode(
-        "", help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH. With user-token none is run."
+        "",
+        help="Directory of sbatch, squeue, scancel, sacct and scontrol. Empty: they are on PATH."
+        " With user-token none is run.",
     ).tag(config=True)
     squeue_output = Enum(
         ["text", "json"],
         "text",
-        help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of everybody's jobs. Not with user-token.",
+        help="How squeue is asked. Text is a hundredth of the size; JSON of 22.05 is of"
+        " everybody's jobs. Not with user-token.",
     ).tag(config=True)
-    accounting = Bool(True, help="Whether sacct is asked how jobs ended that squeue lists no more. Not with user-token.").tag(config=True)
+    accounting = Bool(
+        True,
+        help="Whether sacct is asked how jobs ended that squeue lists no more. Not with"
+        " user-token.",
+    ).tag(config=True)
     show_position = Bool(
-        True, help="Whether users are shown their place in the queue, which takes a look at everybody's jobs. Not with user-token."
+        True,
+        help="Whether users are shown their place in the queue, which takes a look at everybody's"
+        " jobs. Not with user-token.",
     ).tag(config=True)
-    rest_url = Unicode("", help="Address of slurmrestd, such as http://127.0.0.1:6820 or unix:/run/slurmrestd.sock.").tag(config=True)
+    rest_url = Unicode(
+        "",
+        help="Address of slurmrestd, such as http://127.0.0.1:6820 or unix:/run/slurmrestd.sock.",
+    ).tag(config=True)
     rest_version = Unicode("v0.0.38", help="Version of slurmrestd's API.").tag(config=True)
-    rest_job = Dict(help="More fields of a job at slurmrestd, by their names in its API.").tag(config=True)
-    rest_listing_user = Unicode("", help="User whose token sees all jobs, for the listings. Empty: each user's own token.").tag(config=True)
+    rest_job = Dict(help="More fields of a job at slurmrestd, by their names in its API.").tag(
+        config=True
+    )
+    rest_listing_user = Unicode(
+        "", help="User whose token sees all jobs, for the listings. Empty: each user's own token."
+    ).tag(config=True)
     token_command = List(
         Unicode(),
         ["scontrol", "token", "username={user}", "lifespan={lifespan_s}"],
-        help="Command that prints a token of {user}; the gateway's account must be permitted to run it.",
+        help="Command that prints a token of {user}; the gateway's account must be permitted to"
+        " run it.",
     ).tag(config=True)
-    token_lifespan_s = Int(1800, min=60, help="Seconds that a token is asked to be good for.").tag(config=True)
+    token_lifespan_s = Int(1800, min=60, help="Seconds that a token is asked to be good for.").tag(
+        config=True
+    )
 
     def make_identity(self) -> Identity:
         """Return who runs jobs."""
@@ -93,39 +127,67 @@ class SlurmBackend(BatchBackend):
     def make_system(self) -> BatchSystem:
         """Return Slurm by its commands or by REST."""
         if self.identity != "user-token":
-            programs = Programs(self.commands_directory, self.squeue_output == "json", self.accounting, self.show_position)
-            return SlurmCommands(self.who, programs, self.command_timeout_s, self.run, as_users=self.identity == "sudo")
+            programs = Programs(
+                self.commands_directory,
+                self.squeue_output == "json",
+                self.accounting,
+                self.show_position,
+            )
+            return SlurmCommands(
+                self.who,
+                programs,
+                self.command_timeout_s,
+                self.run,
+                as_users=self.identity == "sudo",
+            )
         tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, self.run)
         self._rest = SlurmRest(
-            self.rest_url, self.rest_version, tokens, self.command_timeout_s, listing_user=self.rest_listing_user, job=self.rest_job
+            self.rest_url,
+            self.rest_version,
+            tokens,
+            self.command_timeout_s,
+            listing_user=self.rest_listing_user,
+            job=self.rest_job,
         )
         return self._rest
 
     def names_program(self, program: str) -> str:
-        """Return the setting that says where a program is: with users' tokens, no other command is run."""
+        """Return the setting that says where a program is: with users' tokens, no other command is
+        run."""
         return "token_command" if self.identity == "user-token" else super().names_program(program)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
-        found = [*super().problems(), *(self._rest_problems() if self.identity == "user-token" else [])]
+        found = [
+            *super().problems(),
+            *(self._rest_problems() if self.identity == "user-token" else []),
+        ]
         for settings in (self.cluster_settings(), self.scheduler_settings):
             try:
                 slurm_words.directives(settings.get("directives"))
                 slurm_words.check_time_limit(settings.get("time_limit"))
             except SubmitRefused as error:
-                found.append(f"c.SlurmBackend.{'' if settings is not self.scheduler_settings else 'scheduler_settings: '}{error}")
+                found.append(
+                    f"c.SlurmBackend.{'' if settings is not self.scheduler_settings else 'scheduler_settings: '}{error}"  # noqa: E501
+                )
         return found
 
     def _rest_problems(self) -> list[str]:
         found = []
         if not re.match(r"(https?://|unix:/)", self.rest_url):
             found.append(
-                "c.SlurmBackend.rest_url: identity user-token needs the address of slurmrestd, such as http://slurm.example.org:6820"
+                "c.SlurmBackend.rest_url: identity user-token needs the address of slurmrestd,"
+                " such as http://slurm.example.org:6820"
             )
         if not re.fullmatch(r"v0\.0\.\d+", self.rest_version):
-            found.append(f"c.SlurmBackend.rest_version: must look like v0.0.38, not {self.rest_version!r}")
+            found.append(
+                f"c.SlurmBackend.rest_version: must look like v0.0.38, not {self.rest_version!r}"
+            )
         if self.staging_directory:
-            found.append("c.SlurmBackend.staging_directory: not with identity user-token, which cannot write users' files")
+            found.append(
+                "c.SlurmBackend.staging_directory: not with identity user-token, which cannot"
+                " write users' files"
+            )
         if self.directives or self.scheduler_settings.get("directives"):
             found.append("c.SlurmBackend.directives: not with identity user-token; use rest_job")
         return found

@@ -1,4 +1,5 @@
-"""Slurm by its commands: sbatch, scancel, squeue and sacct. What is said and what answers mean is `slurm_words` and `slurm_states`."""
+"""Slurm by its commands: sbatch, scancel, squeue and sacct. What is said and what answers mean is
+`slurm_words` and `slurm_states`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from dataclasses import dataclass, replace
 from gateway.backends.as_user import LISTING_ENVIRONMENT
 from gateway.backends.batch import commands
 from gateway.backends.batch.identity import Identity
-from gateway.backends.batch.system import Cancel, Job, Listed, Order, SubmitRefused, answered, raise_first
+from gateway.backends.batch.system import (
+    Cancel,
+    Job,
+    Listed,
+    Order,
+    SubmitRefused,
+    answered,
+    raise_first,
+)
 from gateway.backends.contract import BackendUnavailable, Phase
 from gateway.backends.slurm import states as slurm_states
 from gateway.backends.slurm import words as slurm_words
@@ -44,20 +53,37 @@ class Programs:
 class SlurmCommands:
     """A batch_system.BatchSystem."""
 
-    def __init__(self, who: Identity, programs: Programs, timeout_s: float, run: commands.Run, *, as_users: bool = False) -> None:
+    def __init__(
+        self,
+        who: Identity,
+        programs: Programs,
+        timeout_s: float,
+        run: commands.Run,
+        *,
+        as_users: bool = False,
+    ) -> None:
         self._who, self._programs, self._timeout_s, self._run = who, programs, timeout_s, run
-        self._as_users = as_users  # whether jobs are of other accounts than the gateway's own, which may not be shown them
+        # whether jobs are of other accounts than the gateway's own, which may not be shown them
+        self._as_users = as_users
         self._private, self._private_at = False, float("-inf")
         self._permits = asyncio.Semaphore(MAX_COMMANDS)
         self._positions: dict[str, int] = {}
         self._positions_at = float("-inf")
 
-    async def _ask(self, words: Sequence[str], account: str = "", stdin: bytes = b"", env: dict[str, str] | None = None) -> commands.Answer:
+    async def _ask(
+        self,
+        words: Sequence[str],
+        account: str = "",
+        stdin: bytes = b"",
+        env: dict[str, str] | None = None,
+    ) -> commands.Answer:
         """Run a command, as the gateway itself if no account is given."""
         async with self._permits:
             if not account:
                 return await self._run(words, deadline_s=self._timeout_s, stdin=stdin, env=env)
-            answer = await self._run(self._who.words(account, words), deadline_s=self._timeout_s, stdin=stdin, env=env)
+            answer = await self._run(
+                self._who.words(account, words), deadline_s=self._timeout_s, stdin=stdin, env=env
+            )
             return self._who.judged(account, answer)
 
     async def submit(self, order: Order) -> str:
@@ -70,7 +96,8 @@ class SlurmCommands:
             message, hopeless = slurm_states.refusal(answer.complaint)
             raise SubmitRefused(f"Slurm refused the job: {message}", permanent=hopeless)
         lines = answer.out.strip().splitlines()
-        job_id = lines[-1].partition(";")[0] if lines else ""  # `id` or `id;cluster`; a wrapper may talk before it
+        # `id` or `id;cluster`; a wrapper may talk before it
+        job_id = lines[-1].partition(";")[0] if lines else ""
         if decimal(job_id) is None:
             raise BackendUnavailable(f"sbatch answered what is no job's id: {answer.complaint}")
         return job_id
@@ -86,11 +113,16 @@ class SlurmCommands:
 
     async def _cancel(self, user: str, words: Sequence[str]) -> None:
         answer = await self._ask(words, user)
-        if answer.code != 0 and "nvalid job id" not in answer.err and "already complet" not in answer.err:
+        if (
+            answer.code != 0
+            and "nvalid job id" not in answer.err
+            and "already complet" not in answer.err
+        ):
             raise BackendUnavailable(f"scancel: {answer.complaint}")
 
     async def _hides(self) -> bool:
-        """Whether Slurm shows users their own jobs only (PrivateData=jobs): the gateway's account would be shown none, and no error."""
+        """Whether Slurm shows users their own jobs only (PrivateData=jobs): the gateway's account
+        would be shown none, and no error."""
         if self._as_users and self._private_at + PRIVACY_S < time.monotonic():
             answer = await self._ask([self._programs.path("scontrol"), "show", "config"])
             if answer.code != 0:
@@ -99,12 +131,15 @@ class SlurmCommands:
         return self._private
 
     async def jobs(self, users: Collection[str]) -> Listed:
-        """One squeue, or one a user where Slurm hides users' jobs; and from time to time one more for the place in the queue."""
+        """One squeue, or one a user where Slurm hides users' jobs; and from time to time one more
+        for the place in the queue."""
         names = sorted(users)
         if await self._hides():
             lists, untold = await self._each(names)
         else:
-            chunks = [names[start : start + SQUEUE_CHUNK] for start in range(0, len(names), SQUEUE_CHUNK)]
+            chunks = [
+                names[start : start + SQUEUE_CHUNK] for start in range(0, len(names), SQUEUE_CHUNK)
+            ]
             looks = [await self._chunk(chunk) for chunk in chunks]
             lists = [one for found, _ in looks for one in found]
             untold = {account: why for _, missed in looks for account, why in missed.items()}
@@ -113,11 +148,17 @@ class SlurmCommands:
         if waiting and self._programs.positions:
             await self._look_up_positions(waiting)
         places = self._positions
-        jobs = [replace(job, position=places.get(job.id, 0)) if job.phase is Phase.QUEUED else job for job, _, _ in found]
+        jobs = [
+            replace(job, position=places.get(job.id, 0)) if job.phase is Phase.QUEUED else job
+            for job, _, _ in found
+        ]
         return Listed(jobs, untold)
 
-    async def _chunk(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], dict[str, str]]:
-        """Ask about several users at once; one by one if one of them is unknown, which squeue refuses as a whole."""
+    async def _chunk(
+        self, users: Sequence[str]
+    ) -> tuple[list[list[tuple[Job, str, int]]], dict[str, str]]:
+        """Ask about several users at once; one by one if one of them is unknown, which squeue
+        refuses as a whole."""
         try:
             return [await self._squeue(users)], {}
         except BackendUnavailable as error:
@@ -125,38 +166,65 @@ class SlurmCommands:
                 raise
         return await self._each(users)
 
-    async def _each(self, users: Sequence[str]) -> tuple[list[list[tuple[Job, str, int]]], dict[str, str]]:
-        return answered(users, await asyncio.gather(*(self._squeue([user], user) for user in users), return_exceptions=True))
+    async def _each(
+        self, users: Sequence[str]
+    ) -> tuple[list[list[tuple[Job, str, int]]], dict[str, str]]:
+        return answered(
+            users,
+            await asyncio.gather(
+                *(self._squeue([user], user) for user in users), return_exceptions=True
+            ),
+        )
 
     async def _squeue(self, users: Sequence[str], account: str = "") -> list[tuple[Job, str, int]]:
         """Ask as the gateway itself, or as an account."""
         words = [self._programs.path("squeue"), "--states=all", f"--user={','.join(users)}"]
         mark = _mark()
-        words += ["--json"] if self._programs.json else ["--array-unique", f"--Format={slurm_states.squeue_format(mark)}"]
+        words += (
+            ["--json"]
+            if self._programs.json
+            else ["--array-unique", f"--Format={slurm_states.squeue_format(mark)}"]
+        )
         answer = await self._ask(words, account, env=LISTING_ENVIRONMENT)
         if answer.code != 0:
             raise BackendUnavailable(f"squeue: {answer.complaint}")
         if self._programs.json:
             found = await asyncio.to_thread(slurm_states.jobs_of_json, answer.out, "squeue")
-            return [entry for entry in found if entry[0].user in users]  # versions before 23.02 ignore the filters
+            # versions before 23.02 ignore the filters
+            return [entry for entry in found if entry[0].user in users]
         return await asyncio.to_thread(slurm_states.parse_squeue, answer.out, mark)
 
     async def _look_up_positions(self, waiting: Sequence[tuple[Job, str, int]]) -> None:
-        """Look at everybody's waiting jobs, sooner if one of ours is new; where that is not permitted, places stay unknown."""
+        """Look at everybody's waiting jobs, sooner if one of ours is new; where that is not
+        permitted, places stay unknown."""
         new = any(job.id not in self._positions for job, _, _ in waiting)
-        if time.monotonic() - self._positions_at < (NEW_POSITION_INTERVAL_S if new else POSITION_INTERVAL_S):
+        if time.monotonic() - self._positions_at < (
+            NEW_POSITION_INTERVAL_S if new else POSITION_INTERVAL_S
+        ):
             return
         self._positions_at = time.monotonic()
         mark = _mark()
-        fields = ",".join(f"{field}:{mark}" for field in ("ArrayJobID", "Partition", "PriorityLong"))
+        fields = ",".join(
+            f"{field}:{mark}" for field in ("ArrayJobID", "Partition", "PriorityLong")
+        )
         try:
             answer = await self._ask(
-                [self._programs.path("squeue"), "--noheader", "--states=PENDING", f"--Format={fields}"], env=LISTING_ENVIRONMENT
+                [
+                    self._programs.path("squeue"),
+                    "--noheader",
+                    "--states=PENDING",
+                    f"--Format={fields}",
+                ],
+                env=LISTING_ENVIRONMENT,
             )
         except BackendUnavailable:
             return
         lines = [line.split(mark) for line in answer.out.splitlines()]
-        queue = [(line[0], line[1], priority) for line in lines if len(line) == 4 and (priority := decimal(line[2])) is not None]
+        queue = [
+            (line[0], line[1], priority)
+            for line in lines
+            if len(line) == 4 and (priority := decimal(line[2])) is not None
+        ]
         self._positions = await asyncio.to_thread(slurm_states.positions, waiting, queue)
 
     async def ended(self, ids: Collection[str], users: Collection[str]) -> Sequence[Job]:
@@ -167,15 +235,30 @@ class SlurmCommands:
         if not await self._hides():
             return await self._sacct(numbers, users)
         names = sorted(users)
-        lists, _ = answered(names, await asyncio.gather(*(self._sacct(numbers, [name], name) for name in names), return_exceptions=True))
+        lists, _ = answered(
+            names,
+            await asyncio.gather(
+                *(self._sacct(numbers, [name], name) for name in names), return_exceptions=True
+            ),
+        )
         return [job for found in lists for job in found]
 
-    async def _sacct(self, numbers: Sequence[str], users: Collection[str], account: str = "") -> list[Job]:
+    async def _sacct(
+        self, numbers: Sequence[str], users: Collection[str], account: str = ""
+    ) -> list[Job]:
         found: list[Job] = []
         for start in range(0, len(numbers), SACCT_CHUNK):
             mark = _mark()
-            words = [self._programs.path("sacct"), "--allocations", "--parsable2", f"--delimiter={mark}"]
-            words += [f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}", f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}"]
+            words = [
+                self._programs.path("sacct"),
+                "--allocations",
+                "--parsable2",
+                f"--delimiter={mark}",
+            ]
+            words += [
+                f"--format={','.join(slurm_states.ACCOUNTING_FIELDS)}",
+                f"--jobs={','.join(numbers[start : start + SACCT_CHUNK])}",
+            ]
             words += [f"--user={','.join(sorted(users))}"] if users else []
             answer = await self._ask(words, account, env=LISTING_ENVIRONMENT)
             if answer.code != 0:

@@ -1,6 +1,8 @@
-"""Slurm by slurmrestd, as each user: a JWT of the user's own from the site's command. API v0.0.36 to v0.0.38, and later by its number.
+"""Slurm by slurmrestd, as each user: a JWT of the user's own from the site's command. API v0.0.36
+to v0.0.38, and later by its number.
 
-https://slurm.schedmd.com/rest_api.html. The gateway's account needs no rights at all; it needs only the tokens.
+https://slurm.schedmd.com/rest_api.html. The gateway's account needs no rights at all; it needs only
+the tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.backends.batch import commands
 from gateway.backends.batch.identity import checked_account
-from gateway.backends.batch.system import Cancel, Job, Listed, Order, SubmitRefused, answered, raise_first
+from gateway.backends.batch.system import (
+    Cancel,
+    Job,
+    Listed,
+    Order,
+    SubmitRefused,
+    answered,
+    raise_first,
+)
 from gateway.backends.contract import BackendUnavailable
 from gateway.backends.slurm import states as slurm_states
 from gateway.backends.slurm import words as slurm_words
@@ -29,14 +39,23 @@ MAX_TOKENS = 10_000
 
 
 class NoToken(BackendUnavailable):
-    """There is no token of one user, or slurmrestd does not accept it: nothing can be asked as that user, which is no outage."""
+    """There is no token of one user, or slurmrestd does not accept it: nothing can be asked as that
+    user, which is no outage."""
 
 
 class Tokens:
-    """JWTs by user, from a command of the site: words in which {user} and {lifespan_s} are replaced; it prints the token last."""
+    """JWTs by user, from a command of the site: words in which {user} and {lifespan_s} are
+    replaced; it prints the token last."""
 
-    def __init__(self, words: Sequence[str], lifespan_s: int, timeout_s: float, run: commands.Run) -> None:
-        self._words, self._lifespan_s, self._timeout_s, self._run = words, lifespan_s, timeout_s, run
+    def __init__(
+        self, words: Sequence[str], lifespan_s: int, timeout_s: float, run: commands.Run
+    ) -> None:
+        self._words, self._lifespan_s, self._timeout_s, self._run = (
+            words,
+            lifespan_s,
+            timeout_s,
+            run,
+        )
         self._kept: dict[str, tuple[str, float]] = {}
 
     async def of(self, user: str) -> str:
@@ -45,12 +64,18 @@ class Tokens:
         if until > time.monotonic():
             return kept
         known = {"user": checked_account(user), "lifespan_s": str(self._lifespan_s)}
-        words = [word.replace("{user}", known["user"]).replace("{lifespan_s}", known["lifespan_s"]) for word in self._words]
+        words = [
+            word.replace("{user}", known["user"]).replace("{lifespan_s}", known["lifespan_s"])
+            for word in self._words
+        ]
         answer = await self._run(words, deadline_s=self._timeout_s)
-        token = answer.out.strip().rpartition("\n")[2].rpartition("=")[2] if answer.code == 0 else ""
+        token = (
+            answer.out.strip().rpartition("\n")[2].rpartition("=")[2] if answer.code == 0 else ""
+        )
         if token.count(".") != 2 or not token.isascii() or not token.isprintable():
             raise NoToken(
-                f"c.SlurmBackend.token_command gave no token for {user}: {answer.complaint if answer.err.strip() else 'it printed none'}"
+                f"c.SlurmBackend.token_command gave no token for {user}:"
+                f" {answer.complaint if answer.err.strip() else 'it printed none'}"
             )
         while len(self._kept) >= MAX_TOKENS:
             del self._kept[next(iter(self._kept))]
@@ -65,8 +90,22 @@ class Tokens:
 class SlurmRest:
     """A batch_system.BatchSystem."""
 
-    def __init__(self, url: str, version: str, tokens: Tokens, timeout_s: float, *, listing_user: str, job: Mapping[str, object]) -> None:
-        self._url, self._version, self._tokens, self._timeout_s = url.rstrip("/"), version, tokens, timeout_s
+    def __init__(
+        self,
+        url: str,
+        version: str,
+        tokens: Tokens,
+        timeout_s: float,
+        *,
+        listing_user: str,
+        job: Mapping[str, object],
+    ) -> None:
+        self._url, self._version, self._tokens, self._timeout_s = (
+            url.rstrip("/"),
+            version,
+            tokens,
+            timeout_s,
+        )
         self._listing_user, self._job = listing_user, job
         self._permits = asyncio.Semaphore(MAX_REQUESTS)
         self._session: aiohttp.ClientSession | None = None
@@ -76,7 +115,9 @@ class SlurmRest:
         if self._session is not None:
             await self._session.close()
 
-    async def _call(self, user: str, method: str, path: str, body: object = None) -> tuple[int, str]:
+    async def _call(
+        self, user: str, method: str, path: str, body: object = None
+    ) -> tuple[int, str]:
         """Return status and text of an answer; BackendUnavailable if there is none."""
         import aiohttp
 
@@ -84,31 +125,51 @@ class SlurmRest:
             connector: aiohttp.BaseConnector | None = None
             base = self._url
             if self._url.startswith("unix:"):
-                connector, base = aiohttp.UnixConnector(self._url.removeprefix("unix:")), "http://localhost"
+                connector, base = (
+                    aiohttp.UnixConnector(self._url.removeprefix("unix:")),
+                    "http://localhost",
+                )
             self._session, self._base = aiohttp.ClientSession(connector=connector), base
         headers = {"X-SLURM-USER-NAME": user, "X-SLURM-USER-TOKEN": await self._tokens.of(user)}
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         try:
-            async with self._permits, self._session.request(method, self._base + path, json=body, headers=headers, timeout=timeout) as got:
+            async with (
+                self._permits,
+                self._session.request(
+                    method, self._base + path, json=body, headers=headers, timeout=timeout
+                ) as got,
+            ):
                 raw = bytearray()
                 async for piece in got.content.iter_any():
                     raw += piece
                     if len(raw) > MAX_ANSWER_BYTES:
-                        raise BackendUnavailable(f"slurmrestd wrote more than {MAX_ANSWER_BYTES // 2**20} MiB")
+                        raise BackendUnavailable(
+                            f"slurmrestd wrote more than {MAX_ANSWER_BYTES // 2**20} MiB"
+                        )
                 text = raw.decode(errors="replace")
-                if got.status in (401, 403) or ("uthentication" in text[:500] and got.status >= 400):
+                if got.status in (401, 403) or (
+                    "uthentication" in text[:500] and got.status >= 400
+                ):
                     self._tokens.forget(user)
                     raise NoToken(f"slurmrestd does not accept the token of {user}")
                 return got.status, text
         except TimeoutError:
-            raise BackendUnavailable(f"slurmrestd did not answer within {self._timeout_s:g} s") from None
+            raise BackendUnavailable(
+                f"slurmrestd did not answer within {self._timeout_s:g} s"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise BackendUnavailable(f"slurmrestd at {self._url}: {error or type(error).__name__}") from None
+            raise BackendUnavailable(
+                f"slurmrestd at {self._url}: {error or type(error).__name__}"
+            ) from None
 
     async def submit(self, order: Order) -> str:
         """One request."""
-        body = slurm_words.submit_body(order, self._version, "/usr/local/bin:/usr/bin:/bin", self._job)
-        status, text = await self._call(order.user, "POST", f"/slurm/{self._version}/job/submit", body)
+        body = slurm_words.submit_body(
+            order, self._version, "/usr/local/bin:/usr/bin:/bin", self._job
+        )
+        status, text = await self._call(
+            order.user, "POST", f"/slurm/{self._version}/job/submit", body
+        )
         answer = _object(text)
         job_id = slurm_states.number(answer.get("job_id"))
         if job_id:
@@ -116,18 +177,26 @@ class SlurmRest:
         complaint = _errors(answer)
         if (status >= 500 and not complaint) or slurm_states.UNREACHABLE.search(complaint):
             raise BackendUnavailable(f"slurmrestd: {complaint or f'status {status}'}")
-        message, hopeless = slurm_states.refusal(complaint or f"slurmrestd answered with status {status}")
+        message, hopeless = slurm_states.refusal(
+            complaint or f"slurmrestd answered with status {status}"
+        )
         raise SubmitRefused(f"Slurm refused the job: {message}", permanent=hopeless)
 
     async def cancel(self, cancels: Sequence[Cancel]) -> None:
         """One request for a job or an element: the API has no other way."""
-        asked = (self._cancel(cancel.user, target) for cancel in cancels for target in _targets(cancel))
+        asked = (
+            self._cancel(cancel.user, target) for cancel in cancels for target in _targets(cancel)
+        )
         raise_first(await asyncio.gather(*asked, return_exceptions=True))
 
     async def _cancel(self, user: str, target: str) -> None:
         status, text = await self._call(user, "DELETE", f"/slurm/{self._version}/job/{target}")
         complaint = _errors(_object(text))
-        if complaint and "nvalid job id" not in complaint and "already complet" not in complaint.lower():
+        if (
+            complaint
+            and "nvalid job id" not in complaint
+            and "already complet" not in complaint.lower()
+        ):
             raise BackendUnavailable(f"slurmrestd: cancelling {target}: {complaint}")
         if status >= 500 and not complaint:
             raise BackendUnavailable(f"slurmrestd: cancelling {target}: status {status}")
@@ -136,16 +205,27 @@ class SlurmRest:
         """One request with the listing user's token, or else one a user with their own."""
         wanted = set(users)
         askers = [self._listing_user] if self._listing_user and users else sorted(users)
-        lists, untold = answered(askers, await asyncio.gather(*(self._jobs(user) for user in askers), return_exceptions=True), NoToken)
-        jobs = {(job.id, job.indices): job for found in lists for job in found if job.user in wanted}
+        lists, untold = answered(
+            askers,
+            await asyncio.gather(*(self._jobs(user) for user in askers), return_exceptions=True),
+            NoToken,
+        )
+        jobs = {
+            (job.id, job.indices): job for found in lists for job in found if job.user in wanted
+        }
         return Listed(list(jobs.values()), untold)
 
     async def _jobs(self, user: str) -> list[Job]:
         status, text = await self._call(user, "GET", f"/slurm/{self._version}/jobs")
         if status == 404:
-            raise BackendUnavailable(f"slurmrestd at {self._url} has no API {self._version}; see c.SlurmBackend.rest_version")
+            raise BackendUnavailable(
+                f"slurmrestd at {self._url} has no API {self._version}; see"
+                f" c.SlurmBackend.rest_version"
+            )
         if status != 200:
-            raise BackendUnavailable(f"slurmrestd: listing jobs: {_errors(_object(text)) or f'status {status}'}")
+            raise BackendUnavailable(
+                f"slurmrestd: listing jobs: {_errors(_object(text)) or f'status {status}'}"
+            )
         found = await asyncio.to_thread(slurm_states.jobs_of_json, text, "slurmrestd")
         return [job for job, _, _ in found]
 
@@ -155,7 +235,11 @@ class SlurmRest:
 
 
 def _targets(cancel: Cancel) -> list[str]:
-    return [f"{cancel.id}_{index}" for run in cancel.indices for index in run] if cancel.indices else [cancel.id]
+    return (
+        [f"{cancel.id}_{index}" for run in cancel.indices for index in run]
+        if cancel.indices
+        else [cancel.id]
+    )
 
 
 def _object(text: str) -> dict[str, object]:
@@ -171,5 +255,9 @@ def _errors(answer: Mapping[str, object]) -> str:
     errors = answer.get("errors")
     if not isinstance(errors, list):
         return ""
-    said = [str(one.get("error") or one.get("description") or one) for one in errors if isinstance(one, dict)]
+    said = [
+        str(one.get("error") or one.get("description") or one)
+        for one in errors
+        if isinstance(one, dict)
+    ]
     return "; ".join(dict.fromkeys(said))[: commands.MAX_WORDS_BYTES]

@@ -1,7 +1,9 @@
-"""What Slurm's answers mean: states, reasons, lines of squeue and sacct, JSON of squeue and slurmrestd, complaints of commands. Pure.
+"""What Slurm's answers mean: states, reasons, lines of squeue and sacct, JSON of squeue and
+slurmrestd, complaints of commands. Pure.
 
-squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1). Job names are free for every user, line breaks included: so every field of
-a line ends with a mark that is made anew for each call, and a line that lacks it is nobody's.
+squeue(1) "JOB STATE CODES" and "JOB REASON CODES", sacct(1). Job names are free for every user,
+line breaks included: so every field of a line ends with a mark that is made anew for each call, and
+a line that lacks it is nobody's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from gateway.backends.contract import BackendUnavailable, Phase
 from gateway.wire import decimal
 
 _Q, _R, _G = Phase.QUEUED, Phase.RUNNING, Phase.GONE
-# State → where it stands, and in words why. COMPLETING is not gone yet; what is requeued shows as PENDING before long.
+# State → where it stands, and in words why. COMPLETING is not gone yet; what is requeued shows as
+# PENDING before long.
 STATES: dict[str, tuple[Phase, str]] = {
     "PENDING": (_Q, ""),
     "CONFIGURING": (_Q, "its node is being made ready"),
@@ -47,7 +50,8 @@ STATES: dict[str, tuple[Phase, str]] = {
     "PREEMPTED": (_G, "its job was preempted for another"),
     "REVOKED": (_G, "its job was moved to another cluster of the federation"),
 }
-# States that stand beside another in JSON since 23.02, as text tells them: the first of these counts. What has ended but for them has not.
+# States that stand beside another in JSON since 23.02, as text tells them: the first of these
+# counts. What has ended but for them has not.
 FLAGS = (
     "COMPLETING",
     "CONFIGURING",
@@ -78,7 +82,8 @@ REASONS = {
     "Reservation": "waits for its reservation",
     "NodeDown": "a node it needs is down",
     "BadConstraints": "its constraints cannot be met",
-    "JobLaunchFailure": "it could not be launched: look at its log directory and its user on the nodes",
+    "JobLaunchFailure": "it could not be launched: look at its log directory and its user on the"
+    " nodes",
     "QOSMaxJobsPerUserLimit": "its user has as many jobs running as the QOS allows",
     "AssocMaxJobsLimit": "its account has as many jobs running as allowed",
     "AssocGrpCpuLimit": "its account uses as many CPUs as allowed",
@@ -88,24 +93,41 @@ REASONS = {
 NO_REASON = ("", "None", "N/A", "(null)")
 # Complaints that say nothing about the job: Slurm could not be asked.
 UNREACHABLE = re.compile(
-    r"unable to contact|socket timed out|connection refused|communication connection failure|zero bytes were transmitted|standby mode"
-    r"|unable to establish|connection timed out|protocol authentication error|munge|could not establish a configuration source"
-    r"|unexpected message|transport endpoint|persistent connection|slurmdbd:|temporarily unavailable|no route to host"
+    r"unable to contact|socket timed out|connection refused|communication connection failure|zero"
+    r" bytes were transmitted|standby mode"
+    r"|unable to establish|connection timed out|protocol authentication error|munge|could not"
+    r" establish a configuration source"
+    r"|unexpected message|transport endpoint|persistent connection|slurmdbd:|temporarily"
+    r" unavailable|no route to host"
     r"|did not answer within",
     re.IGNORECASE,
 )
 # Refusals that no repetition changes.
 HOPELESS = re.compile(
-    r"invalid|requested node configuration is not available|not permitted|permission denied|more processors requested than permitted"
-    r"|memory specification can not be satisfied|unrecognized option|requested partition configuration not available|unknown",
+    r"invalid|requested node configuration is not available|not permitted|permission denied|more"
+    r" processors requested than permitted"
+    r"|memory specification can not be satisfied|unrecognized option|requested partition"
+    r" configuration not available|unknown",
     re.IGNORECASE,
 )
-FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "exit_code", "Reason", "StartTime", "PriorityLong", "UserName", "Partition", "Name")
+FIELDS = (
+    "ArrayJobID",
+    "ArrayTaskID",
+    "State",
+    "exit_code",
+    "Reason",
+    "StartTime",
+    "PriorityLong",
+    "UserName",
+    "Partition",
+    "Name",
+)
 ACCOUNTING_FIELDS = ("JobID", "State", "ExitCode", "User", "JobName")
 
 
 def refusal(complaint: str) -> tuple[str, bool]:
-    """Return a refusal in one line, without the command's own prefixes, and whether repeating is hopeless."""
+    """Return a refusal in one line, without the command's own prefixes, and whether repeating is
+    hopeless."""
     words = re.sub(r"(\w+: )?error: |Batch job submission failed: ", "", complaint).strip()
     return words, HOPELESS.search(words) is not None
 
@@ -116,7 +138,10 @@ def verdict(state: str, reason: str, exit_code: int | None) -> tuple[Phase, str]
     phase, meaning = STATES.get(word, (_R, ""))
     told = reason.partition(",")[0].strip("()") if reason not in NO_REASON else ""
     if phase is _Q:
-        return phase, _with(REASONS.get(told, "") or meaning, reason.strip("()") if told else (word if word != "PENDING" else ""))
+        return phase, _with(
+            REASONS.get(told, "") or meaning,
+            reason.strip("()") if told else (word if word != "PENDING" else ""),
+        )
     if word == "FAILED" and exit_code:
         meaning += f" with code {exit_code}"
     if phase is _G and told and word in ("FAILED", "CANCELLED", "BOOT_FAIL", "NODE_FAIL"):
@@ -129,7 +154,8 @@ def _with(meaning: str, word: str) -> str:
 
 
 def hides_jobs(config: str) -> bool:
-    """Whether Slurm's configuration, as scontrol shows it, keeps users from seeing jobs of others (slurm.conf: PrivateData)."""
+    """Whether Slurm's configuration, as scontrol shows it, keeps users from seeing jobs of others
+    (slurm.conf: PrivateData)."""
     match = re.search(r"^PrivateData\s*=\s*(.*)$", config, re.MULTILINE)
     return match is not None and "jobs" in re.split(r"[,\s]+", match[1].lower())
 
@@ -140,8 +166,10 @@ def squeue_format(mark: str) -> str:
 
 
 def parse_squeue(text: str, mark: str) -> list[tuple[Job, str, int]]:
-    """Return jobs with their partition and priority; BackendUnavailable if that is no answer of squeue's."""
-    if not text.startswith("ARRAY_JOB_ID" + mark):  # the heading is the proof that squeue has looked
+    """Return jobs with their partition and priority; BackendUnavailable if that is no answer of
+    squeue's."""
+    # the heading is the proof that squeue has looked
+    if not text.startswith("ARRAY_JOB_ID" + mark):
         raise BackendUnavailable(f"squeue answered what is no list of jobs: {_short(text)}")
     found = []
     for line in text.split("\n")[1:]:
@@ -159,7 +187,16 @@ def _squeue_job(fields: Sequence[str]) -> tuple[Job, str, int]:
     indices = _indices(task, job_id, name, "squeue")
     gone = phase is Phase.GONE
     starts_at = instant(start) if phase is Phase.QUEUED else 0
-    job = Job(job_id, name, user, phase, indices, message, _ended_code(state, exit_code) if gone else None, starts_at)
+    job = Job(
+        job_id,
+        name,
+        user,
+        phase,
+        indices,
+        message,
+        _ended_code(state, exit_code) if gone else None,
+        starts_at,
+    )
     return job, partition, decimal(priority) or 0
 
 
@@ -180,11 +217,13 @@ def _indices(text: str, job_id: str, name: str, asked: str) -> Ranges:
 
 
 def _unreadable(text: str, job_id: str, name: str, asked: str) -> Ranges:
-    """BackendUnavailable, for an array of a gateway's: as a job of its own it would be one worker, and the others gone."""
+    """BackendUnavailable, for an array of a gateway's: as a job of its own it would be one worker,
+    and the others gone."""
     if parse_job_name(name) is None:
         return ()  # it counts for nothing
     raise BackendUnavailable(
-        f"{asked} tells the elements of array {job_id} in no way that can be read ({text!r}); if it cuts lists short, set"
+        f"{asked} tells the elements of array {job_id} in no way that can be read ({text!r}); if"
+        f" it cuts lists short, set"
         f" SLURM_BITSTR_LEN=0 in the environment of {asked}"
     )
 
@@ -198,7 +237,8 @@ def instant(text: str) -> int:
 
 
 def parse_sacct(text: str, mark: str) -> list[Job]:
-    """Return the jobs of `sacct --parsable2 --delimiter=MARK`; BackendUnavailable if that is no answer of sacct's."""
+    """Return the jobs of `sacct --parsable2 --delimiter=MARK`; BackendUnavailable if that is no
+    answer of sacct's."""
     if not text.startswith(ACCOUNTING_FIELDS[0] + mark):
         raise BackendUnavailable(f"sacct answered what is no list of jobs: {_short(text)}")
     found = []
@@ -214,12 +254,23 @@ def parse_sacct(text: str, mark: str) -> list[Job]:
         number = decimal(returned) or (128 + ended_by if (ended_by := decimal(signal)) else 0)
         phase, message = verdict(state, "", number)
         ended = _ended_code(state, number) if phase is Phase.GONE else None
-        found.append(Job(job_id, name, user, phase, _indices(task.strip("[]"), job_id, name, "sacct"), message, ended))
+        found.append(
+            Job(
+                job_id,
+                name,
+                user,
+                phase,
+                _indices(task.strip("[]"), job_id, name, "sacct"),
+                message,
+                ended,
+            )
+        )
     return found
 
 
 def jobs_of_json(text: str, asked: str) -> list[tuple[Job, str, int]]:
-    """Return the jobs in JSON of squeue or slurmrestd, of API v0.0.36 on; BackendUnavailable if it is something else.
+    """Return the jobs in JSON of squeue or slurmrestd, of API v0.0.36 on; BackendUnavailable if it
+    is something else.
 
     Decoded job by job, so that a thread that does it never holds up the event loop for long.
     """
@@ -247,13 +298,18 @@ def _json_job(job: Mapping[str, object], asked: str) -> tuple[Job, str, int]:
     array, name = number(job.get("array_job_id")), str(job.get("name"))
     state = _state(job.get("job_state"))
     returned = job.get("exit_code")
-    code = number(returned.get("return_code")) if isinstance(returned, dict) else _status_code(number(returned))
+    code = (
+        number(returned.get("return_code"))
+        if isinstance(returned, dict)
+        else _status_code(number(returned))
+    )
     phase, message = verdict(state, str(job.get("state_reason") or ""), code)
     starts_at = number(job.get("start_time")) * 1000 if phase is Phase.QUEUED else 0
     ended = _ended_code(state, code) if phase is Phase.GONE else None
     job_id = str(array or number(job.get("job_id")))
     indices = _elements_of(job, job_id, name, asked) if array else ()
-    if array and not indices and phase is not Phase.GONE:  # only what was cancelled before any element ran has none
+    # only what was cancelled before any element ran has none
+    if array and not indices and phase is not Phase.GONE:
         indices = _unreadable("", job_id, name, asked)
     made = Job(job_id, name, str(job.get("user_name")), phase, indices, message, ended, starts_at)
     return made, str(job.get("partition")), number(job.get("priority"))
@@ -268,7 +324,8 @@ def _elements_of(job: Mapping[str, object], job_id: str, name: str, asked: str) 
 
 
 def _state(told: object) -> str:
-    """Return the one state that counts, of a text or of a list of a base state and flags in any order."""
+    """Return the one state that counts, of a text or of a list of a base state and flags in any
+    order."""
     states = [str(state) for state in told] if isinstance(told, list) else [str(told)]
     for flag in FLAGS:
         if flag in states:
@@ -277,7 +334,8 @@ def _state(told: object) -> str:
 
 
 def _status_code(status: int) -> int:
-    """Return an exit code out of a wait status, which is what squeue tells; 128 and the signal for one that ended it."""
+    """Return an exit code out of a wait status, which is what squeue tells; 128 and the signal for
+    one that ended it."""
     return status >> 8 if status >> 8 else (128 + (status & 0x7F) if status & 0x7F else 0)
 
 
@@ -292,16 +350,27 @@ def number(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def positions(ours: Iterable[tuple[Job, str, int]], waiting: Iterable[tuple[str, str, int]]) -> dict[str, int]:
-    """Return the position of each of our waiting jobs (by id) among those that wait in its partition.
+def positions(
+    ours: Iterable[tuple[Job, str, int]], waiting: Iterable[tuple[str, str, int]]
+) -> dict[str, int]:
+    """Return the position of each of our waiting jobs (by id) among those that wait in its
+    partition.
 
-    `waiting`: id, partition and priority of everybody's waiting jobs. Slurm starts higher priorities first, then older ids.
+    `waiting`: id, partition and priority of everybody's waiting jobs. Slurm starts higher
+    priorities first, then older ids.
     """
     queues: dict[str, list[tuple[int, int, str]]] = {}
     for job_id, partition, priority in waiting:
         queues.setdefault(partition, []).append((-priority, decimal(job_id) or 0, job_id))
-    ranks = {name: {entry[2]: rank for rank, entry in enumerate(sorted(set(queue)), 1)} for name, queue in queues.items()}
-    return {job.id: ranks.get(partition, {}).get(job.id, 0) for job, partition, _ in ours if job.phase is Phase.QUEUED}
+    ranks = {
+        name: {entry[2]: rank for rank, entry in enumerate(sorted(set(queue)), 1)}
+        for name, queue in queues.items()
+    }
+    return {
+        job.id: ranks.get(partition, {}).get(job.id, 0)
+        for job, partition, _ in ours
+        if job.phase is Phase.QUEUED
+    }
 
 
 def _short(text: str) -> str:

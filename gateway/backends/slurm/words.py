@@ -1,7 +1,8 @@
-"""What is said to Slurm: the words of sbatch and scancel, and the bodies of slurmrestd's requests. Pure.
+"""What is said to Slurm: the words of sbatch and scancel, and the bodies of slurmrestd's requests.
+Pure.
 
-sbatch(1), scancel(1), slurmrestd's API v0.0.36 to v0.0.38. Options are words of argv, never `#SBATCH` lines, so that no value can bring
-in a second one; every value is checked all the same.
+sbatch(1), scancel(1), slurmrestd's API v0.0.36 to v0.0.38. Options are words of argv, never
+`#SBATCH` lines, so that no value can bring in a second one; every value is checked all the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from gateway.backends.batch.system import Cancel, Order, SubmitRefused
 
 MAX_VALUE = 1024
 MAX_SCANCEL_WORDS = 500  # jobs in one command
-MAX_ELEMENTS = 100  # of an array in one word: scancel asks the controller once a word, and all elements of one keep it from answering
+# of an array in one word: scancel asks the controller once a word, and all elements of one keep it
+# from answering
+MAX_ELEMENTS = 100
 MEBIBYTE = 2**20
 
 # Setting of a cluster → sbatch's option, and slurmrestd's field of a job.
@@ -35,21 +38,31 @@ OPTIONS = {
 # What a directive may not touch: it is how jobs are named, found, started and logged.
 RESERVED_FLAGS = "JaoeDWncNMiQVh"
 RESERVED_NAMES = (
-    "job-name array output error chdir export export-file uid gid parsable wrap wait test-only ntasks nodes cpus-per-task mem open-mode"
+    "job-name array output error chdir export export-file uid gid parsable wrap wait test-only"
+    " ntasks nodes cpus-per-task mem open-mode"
     " requeue no-requeue get-user-env quiet clusters version help usage input"
 )
 RESERVED = {f"-{flag}" for flag in RESERVED_FLAGS}
-# sbatch takes any beginning of a name for the name, so none of these may stand: no other option's whole name is among them.
-RESERVED |= {f"--{name[:size]}" for name in RESERVED_NAMES.split(" ") for size in range(1, len(name) + 1)}
-_DIRECTIVE = re.compile(r"(-[A-Za-z]|--[a-z][a-z0-9-]*)(?:=.*)?", re.DOTALL)  # never `-n4`: a flag with its value is no word of its own
+# sbatch takes any beginning of a name for the name, so none of these may stand: no other option's
+# whole name is among them.
+RESERVED |= {
+    f"--{name[:size]}" for name in RESERVED_NAMES.split(" ") for size in range(1, len(name) + 1)
+}
+# never `-n4`: a flag with its value is no word of its own
+_DIRECTIVE = re.compile(r"(-[A-Za-z]|--[a-z][a-z0-9-]*)(?:=.*)?", re.DOTALL)
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(?::\d+){0,2})")
 
 
 def checked(name: str, value: object, owner: str, uid: str) -> str:
-    """Return a setting's value with {user} and {uid} replaced; SubmitRefused says what is wrong with it."""
+    """Return a setting's value with {user} and {uid} replaced; SubmitRefused says what is wrong
+    with it."""
     text = str(value).replace("{user}", owner).replace("{uid}", uid)
     if len(text) > MAX_VALUE or not text.isprintable() or text.startswith("-"):
-        raise SubmitRefused(f"{name}: must be a printable text of at most {MAX_VALUE} characters that begins with no '-'", permanent=True)
+        raise SubmitRefused(
+            f"{name}: must be a printable text of at most {MAX_VALUE} characters that begins with"
+            f" no '-'",
+            permanent=True,
+        )
     return text
 
 
@@ -57,30 +70,57 @@ def settings_of(order: Order) -> dict[str, str]:
     """Return the settings that are set, checked."""
     found = {name: order.settings.get(name) for name in OPTIONS}
     return {
-        name: checked(name, value, order.owner or order.user, order.name.uid) for name, value in found.items() if value not in (None, "")
+        name: checked(name, value, order.owner or order.user, order.name.uid)
+        for name, value in found.items()
+        if value not in (None, "")
     }
 
 
 def directives(value: object) -> list[str]:
-    """Return further words for sbatch; SubmitRefused names one that is none, or that is not free to be set."""
+    """Return further words for sbatch; SubmitRefused names one that is none, or that is not free to
+    be set."""
     words = [value] if isinstance(value, str) and value else value
     if not words:
         return []
     if not isinstance(words, list | tuple):
-        raise SubmitRefused("directives: must be a list of options, such as --exclusive", permanent=True)
+        raise SubmitRefused(
+            "directives: must be a list of options, such as --exclusive", permanent=True
+        )
     for word in words:
-        match = _DIRECTIVE.fullmatch(word) if isinstance(word, str) and len(word) <= MAX_VALUE and word.isprintable() else None
+        match = (
+            _DIRECTIVE.fullmatch(word)
+            if isinstance(word, str) and len(word) <= MAX_VALUE and word.isprintable()
+            else None
+        )
         if match is None:
-            raise SubmitRefused(f"directives: {word!r} is no option of sbatch; one looks like --name or --name=value", permanent=True)
+            raise SubmitRefused(
+                f"directives: {word!r} is no option of sbatch; one looks like --name or"
+                f" --name=value",
+                permanent=True,
+            )
         if match[1] in RESERVED:
-            raise SubmitRefused(f"directives: {match[1]} is set by the gateway itself", permanent=True)
+            raise SubmitRefused(
+                f"directives: {match[1]} is set by the gateway itself", permanent=True
+            )
     return [str(word) for word in words]
 
 
 def submit_words(sbatch: str, order: Order) -> list[str]:
     """Return the words of sbatch; the script goes to its standard input."""
-    words = [sbatch, "--parsable", f"--job-name={order.name}", "--chdir=/", "--export=ALL", "--nodes=1", "--ntasks=1"]
-    words += [f"--output={_pattern(order.log_path)}", "--open-mode=append", f"--cpus-per-task={cores(order)}"]
+    words = [
+        sbatch,
+        "--parsable",
+        f"--job-name={order.name}",
+        "--chdir=/",
+        "--export=ALL",
+        "--nodes=1",
+        "--ntasks=1",
+    ]
+    words += [
+        f"--output={_pattern(order.log_path)}",
+        "--open-mode=append",
+        f"--cpus-per-task={cores(order)}",
+    ]
     if order.resources.memory_bytes:
         words.append(f"--mem={memory_mib(order)}M")
     if order.indices:
@@ -109,15 +149,29 @@ def cancel_words(scancel: str, cancels: Iterable[Cancel]) -> list[list[str]]:
     words = []
     for cancel in cancels:
         indices = [index for run in cancel.indices for index in run]
-        chunks = [ranges(indices[start : start + MAX_ELEMENTS]) for start in range(0, len(indices), MAX_ELEMENTS)]
-        words += [f"{cancel.id}_[{format_ranges(chunk)}]" for chunk in chunks] if chunks else [cancel.id]
-    return [[scancel, *words[start : start + MAX_SCANCEL_WORDS]] for start in range(0, len(words), MAX_SCANCEL_WORDS)]
+        chunks = [
+            ranges(indices[start : start + MAX_ELEMENTS])
+            for start in range(0, len(indices), MAX_ELEMENTS)
+        ]
+        words += (
+            [f"{cancel.id}_[{format_ranges(chunk)}]" for chunk in chunks] if chunks else [cancel.id]
+        )
+    return [
+        [scancel, *words[start : start + MAX_SCANCEL_WORDS]]
+        for start in range(0, len(words), MAX_SCANCEL_WORDS)
+    ]
 
 
-def submit_body(order: Order, version: str, path: str, more: Mapping[str, object]) -> dict[str, object]:
-    """Return the body of `POST /slurm/{version}/job/submit`. `path`: PATH of the job; `more`: further fields of the job."""
+def submit_body(
+    order: Order, version: str, path: str, more: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the body of `POST /slurm/{version}/job/submit`. `path`: PATH of the job; `more`:
+    further fields of the job."""
     if order.settings.get("directives"):
-        raise SubmitRefused("directives: not with identity user-token, whose jobs are no words of sbatch", permanent=True)
+        raise SubmitRefused(
+            "directives: not with identity user-token, whose jobs are no words of sbatch",
+            permanent=True,
+        )
     variables: object = {"PATH": path}
     if int(version.rpartition(".")[2]) >= 39:
         variables = [f"PATH={path}"]
@@ -142,10 +196,15 @@ def submit_body(order: Order, version: str, path: str, more: Mapping[str, object
 
 
 def minutes(time_limit: str) -> int:
-    """Return a time limit of sbatch's forms (`90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm`, `d-hh:mm:ss`) in minutes, rounded up."""
+    """Return a time limit of sbatch's forms (`90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm`,
+    `d-hh:mm:ss`) in minutes, rounded up."""
     match = _TIME.fullmatch(time_limit)
     if match is None:
-        raise SubmitRefused(f"time_limit: {time_limit!r} is no time; one looks like 90 (minutes), 12:00:00 or 2-00:00:00", permanent=True)
+        raise SubmitRefused(
+            f"time_limit: {time_limit!r} is no time; one looks like 90 (minutes), 12:00:00 or"
+            f" 2-00:00:00",
+            permanent=True,
+        )
     parts = [int(part) for part in match["rest"].split(":")]
     if match["days"] is not None:
         hours, mins, secs = (*parts, 0, 0)[:3]

@@ -1,1 +1,2 @@
-"""How the client calls the gateway: settings, channels, messages, errors. Knows nothing of Dask's cluster objects."""
+"""How the client calls the gateway: settings, channels, messages, errors. Knows nothing of Dask's
+cluster objects."""

@@ -48,14 +48,31 @@ class Streaming(Rpc[Q, A]):
     parameters: tuple[str, ...]  # fields of the request that are parameters there
 
 
-CREATE_CLUSTER: Final = Unary(CLUSTERS, "CreateCluster", clusters.CreateClusterRequest, cluster_pb2.Cluster)
+CREATE_CLUSTER: Final = Unary(
+    CLUSTERS, "CreateCluster", clusters.CreateClusterRequest, cluster_pb2.Cluster
+)
 GET_CLUSTER: Final = Unary(CLUSTERS, "GetCluster", clusters.GetClusterRequest, cluster_pb2.Cluster)
-LIST_CLUSTERS: Final = Unary(CLUSTERS, "ListClusters", clusters.ListClustersRequest, clusters.ListClustersResponse)
-UPDATE_CLUSTER: Final = Unary(CLUSTERS, "UpdateCluster", clusters.UpdateClusterRequest, cluster_pb2.Cluster)
-STOP_CLUSTER: Final = Unary(CLUSTERS, "StopCluster", clusters.StopClusterRequest, cluster_pb2.Cluster)
-WAIT_CLUSTER: Final = Unary(CLUSTERS, "WaitCluster", clusters.WaitClusterRequest, cluster_pb2.Cluster)
-GET_CLUSTER_OPTIONS: Final = Unary(CLUSTERS, "GetClusterOptions", clusters.GetClusterOptionsRequest, clusters.GetClusterOptionsResponse)
-LIST_EVENTS: Final = Unary(CLUSTERS, "ListEvents", clusters.ListEventsRequest, clusters.ListEventsResponse)
+LIST_CLUSTERS: Final = Unary(
+    CLUSTERS, "ListClusters", clusters.ListClustersRequest, clusters.ListClustersResponse
+)
+UPDATE_CLUSTER: Final = Unary(
+    CLUSTERS, "UpdateCluster", clusters.UpdateClusterRequest, cluster_pb2.Cluster
+)
+STOP_CLUSTER: Final = Unary(
+    CLUSTERS, "StopCluster", clusters.StopClusterRequest, cluster_pb2.Cluster
+)
+WAIT_CLUSTER: Final = Unary(
+    CLUSTERS, "WaitCluster", clusters.WaitClusterRequest, cluster_pb2.Cluster
+)
+GET_CLUSTER_OPTIONS: Final = Unary(
+    CLUSTERS,
+    "GetClusterOptions",
+    clusters.GetClusterOptionsRequest,
+    clusters.GetClusterOptionsResponse,
+)
+LIST_EVENTS: Final = Unary(
+    CLUSTERS, "ListEvents", clusters.ListEventsRequest, clusters.ListEventsResponse
+)
 WATCH_CLUSTERS: Final = Streaming(
     CLUSTERS,
     "WatchClusters",
@@ -73,10 +90,18 @@ STREAM_LOGS: Final = Streaming(
     parameters=("name", "instances", "tail_lines", "follow"),
 )
 
-WHO_AM_I: Final = Unary(CREDENTIALS, "WhoAmI", credentials.WhoAmIRequest, credentials.WhoAmIResponse)
-CREATE_TOKEN: Final = Unary(CREDENTIALS, "CreateToken", credentials.CreateTokenRequest, credentials.CreateTokenResponse)
-LIST_TOKENS: Final = Unary(CREDENTIALS, "ListTokens", credentials.ListTokensRequest, credentials.ListTokensResponse)
-REVOKE_TOKEN: Final = Unary(CREDENTIALS, "RevokeToken", credentials.RevokeTokenRequest, credentials.RevokeTokenResponse)
+WHO_AM_I: Final = Unary(
+    CREDENTIALS, "WhoAmI", credentials.WhoAmIRequest, credentials.WhoAmIResponse
+)
+CREATE_TOKEN: Final = Unary(
+    CREDENTIALS, "CreateToken", credentials.CreateTokenRequest, credentials.CreateTokenResponse
+)
+LIST_TOKENS: Final = Unary(
+    CREDENTIALS, "ListTokens", credentials.ListTokensRequest, credentials.ListTokensResponse
+)
+REVOKE_TOKEN: Final = Unary(
+    CREDENTIALS, "RevokeToken", credentials.RevokeTokenRequest, credentials.RevokeTokenResponse
+)
 GENERATE_CLIENT_CERTIFICATE: Final = Unary(
     CREDENTIALS,
     "GenerateClientCertificate",
@@ -84,5 +109,8 @@ GENERATE_CLIENT_CERTIFICATE: Final = Unary(
     credentials.GenerateClientCertificateResponse,
 )
 CREATE_DASHBOARD_TICKET: Final = Unary(
-    CREDENTIALS, "CreateDashboardTicket", credentials.CreateDashboardTicketRequest, credentials.CreateDashboardTicketResponse
+    CREDENTIALS,
+    "CreateDashboardTicket",
+    credentials.CreateDashboardTicketRequest,
+    credentials.CreateDashboardTicketResponse,
 )

@@ -1,8 +1,9 @@
-"""How a call reaches the gateway: over gRPC, or over HTTP/1.1 where gRPC cannot be used, with retries and typed errors.
+"""How a call reaches the gateway: over gRPC, or over HTTP/1.1 where gRPC cannot be used, with
+retries and typed errors.
 
-Never grpc.aio: a process may have several event loops, and only one may touch it. Calls block in the thread they are made in;
-asynchronous callers make them in a small pool. gRPC does not survive a fork, so a child of a process that has used it goes on over
-HTTP: slower, and it works.
+Never grpc.aio: a process may have several event loops, and only one may touch it. Calls block in
+the thread they are made in; asynchronous callers make them in a small pool. gRPC does not survive a
+fork, so a child of a process that has used it goes on over HTTP: slower, and it works.
 """
 
 from __future__ import annotations
@@ -44,14 +45,18 @@ CHANNEL_OPTIONS = [
 ]
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
 GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
-GRPC_APART_S = 60.0  # between calls that gRPC does not bring through, if they are to tell of the same absence
-HTTP_FOR_S = 300.0  # how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
+# between calls that gRPC does not bring through, if they are to tell of the same absence
+GRPC_APART_S = 60.0
+# how long calls go over HTTP, once gRPC was found not to pass, before it is tried again
+HTTP_FOR_S = 300.0
 
 _lock = threading.Lock()
 _channels: dict[tuple[str, str | None], grpc.Channel] = {}
-_http_until: dict[str, float] = {}  # until when calls to an address go over HTTP; one entry a gateway
+# until when calls to an address go over HTTP; one entry a gateway
+_http_until: dict[str, float] = {}
 _grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
-_grpc_away: dict[str, tuple[float, float]] = {}  # since when HTTP passes to such an address and gRPC does not, and when last
+# since when HTTP passes to such an address and gRPC does not, and when last
+_grpc_away: dict[str, tuple[float, float]] = {}
 _grpc_pid: int | None = None  # the process that gRPC was first used in
 _pools: dict[tuple[int, bool], ThreadPoolExecutor] = {}  # by process, and whether for what waits
 
@@ -84,7 +89,8 @@ def _new_channel(settings: Settings) -> grpc.Channel:
     host, port = settings.host_port
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if not settings.secure:
-        return grpc.insecure_channel(target, [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])  # a proxy would read all of it
+        # a proxy would read all of it
+        return grpc.insecure_channel(target, [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])
     roots = None
     if settings.ca_file:
         with open(settings.ca_file, "rb") as file:
@@ -93,10 +99,17 @@ def _new_channel(settings: Settings) -> grpc.Channel:
 
 
 def uses_http(settings: Settings) -> bool:
-    """Whether calls go over HTTP/1.1: by wish, below a prefix, where gRPC was found not to pass, or in a fork of a user of gRPC."""
-    if settings.transport == "http" or settings.prefix or (_grpc_pid is not None and _grpc_pid != os.getpid()):
+    """Whether calls go over HTTP/1.1: by wish, below a prefix, where gRPC was found not to pass, or
+    in a fork of a user of gRPC."""
+    if (
+        settings.transport == "http"
+        or settings.prefix
+        or (_grpc_pid is not None and _grpc_pid != os.getpid())
+    ):
         return True
-    return settings.transport == "auto" and _http_until.get(settings.address, 0.0) > time.monotonic()
+    return (
+        settings.transport == "auto" and _http_until.get(settings.address, 0.0) > time.monotonic()
+    )
 
 
 def _passes_over_http(settings: Settings) -> None:
@@ -126,7 +139,8 @@ class Connection:
         self.settings = settings
 
     def call(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
-        """Make a unary call; tried again while the gateway does not answer. GatewayError tells what went wrong."""
+        """Make a unary call; tried again while the gateway does not answer. GatewayError tells what
+        went wrong."""
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + self.settings.retry_s
         wait_s = BACKOFF_S[0]
@@ -136,11 +150,15 @@ class Connection:
                     return self._http(rpc, request, timeout_s)
                 return self._grpc(rpc, request, timeout_s)
             except errors.Unavailable as error:
-                if not uses_http(self.settings) and (found := self._http_instead(rpc, request, timeout_s)) is not None:
+                if (
+                    not uses_http(self.settings)
+                    and (found := self._http_instead(rpc, request, timeout_s)) is not None
+                ):
                     return found
                 if UNTRUSTED in str(error):  # which will not change
                     raise errors.Unavailable(
-                        f"the certificate of {self.settings.address} is not trusted; name the CA that signed it, a PEM file, in"
+                        f"the certificate of {self.settings.address} is not trusted; name the CA"
+                        f" that signed it, a PEM file, in"
                         " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE",
                         code="UNAVAILABLE",
                     ) from None
@@ -150,18 +168,26 @@ class Connection:
                 time.sleep(pause_s)
                 wait_s = min(BACKOFF_S[1], wait_s * 2)
 
-    async def call_async(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
+    async def call_async(
+        self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None
+    ) -> A:
         """Make a unary call from an event loop, whichever."""
         return await in_thread(lambda: self.call(rpc, request, timeout_s=timeout_s))
 
     def stream(self, rpc: Streaming[Q, A], request: Q) -> Stream[A] | http_calls.EventStream[A]:
         """Begin a call that streams its answers."""
-        if self.settings.transport == "auto" and not uses_http(self.settings) and self.settings.address not in _grpc_passed:
+        if (
+            self.settings.transport == "auto"
+            and not uses_http(self.settings)
+            and self.settings.address not in _grpc_passed
+        ):
             # A stream itself does not tell in time whether gRPC passes.
             self.call(api.WHO_AM_I, WhoAmIRequest())
         if uses_http(self.settings):
             return http_calls.EventStream(self.settings, rpc, request, dict(self._credentials()))
-        multi = _channel(self.settings).unary_stream(rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString)
+        multi = _channel(self.settings).unary_stream(
+            rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString
+        )
         return Stream(multi(request, metadata=self._credentials()))
 
     def _credentials(self) -> tuple[tuple[str, str], ...]:
@@ -175,7 +201,9 @@ class Connection:
         return result
 
     def _over_grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
-        call = _channel(self.settings).unary_unary(rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString)
+        call = _channel(self.settings).unary_unary(
+            rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString
+        )
         try:
             result: A = call(request, timeout=timeout_s, metadata=self._credentials())
             return result
@@ -186,7 +214,8 @@ class Connection:
         return http_calls.unary(self.settings, rpc, request, dict(self._credentials()), timeout_s)
 
     def _http_instead(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A | None:
-        """Make a call over HTTP that gRPC did not bring through, where both may be used; None if HTTP does not either."""
+        """Make a call over HTTP that gRPC did not bring through, where both may be used; None if
+        HTTP does not either."""
         if self.settings.transport != "auto" or self.settings.address.startswith("unix:"):
             return None
         try:
@@ -237,15 +266,19 @@ def _from_grpc(error: Any) -> errors.GatewayError:
 
 
 async def in_thread(work: Callable[[], T], *, waits: bool = False) -> T:
-    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are no threads any more.
+    """Run blocking work off the event loop, in this process's small pool. ProcessEnds if there are
+    no threads any more.
 
-    What `waits` for a cluster, for hours perhaps, has a pool of its own: connections and all other calls would wait with it.
+    What `waits` for a cluster, for hours perhaps, has a pool of its own: connections and all other
+    calls would wait with it.
     """
     key = (os.getpid(), waits)
     with _lock:
         pool = _pools.get(key)
         if pool is None:
-            pool = _pools[key] = ThreadPoolExecutor(WAITING_THREADS if waits else THREADS, thread_name_prefix="daskgateway")
+            pool = _pools[key] = ThreadPoolExecutor(
+                WAITING_THREADS if waits else THREADS, thread_name_prefix="daskgateway"
+            )
     try:
         future = pool.submit(work)
     except RuntimeError as error:

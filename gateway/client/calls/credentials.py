@@ -1,4 +1,5 @@
-"""How a client proves itself to a cluster's scheduler: a key made here, and a certificate the gateway signs for a day.
+"""How a client proves itself to a cluster's scheduler: a key made here, and a certificate the
+gateway signs for a day.
 
 The private key never leaves this process.
 """
@@ -50,7 +51,8 @@ class ClusterCredentials:
     def ssl_context(self) -> ssl.SSLContext:
         """Return them as a context that checks the scheduler's name too."""
         context = ssl.create_default_context(cadata=self.ca_certificate)
-        with tempfile.NamedTemporaryFile("w") as file:  # ssl loads a key from files only; this one is 0600 and gone at once
+        # ssl loads a key from files only; this one is 0600 and gone at once
+        with tempfile.NamedTemporaryFile("w") as file:
             file.write(self.certificate + self.key)
             file.flush()
             context.load_cert_chain(file.name)
@@ -60,23 +62,31 @@ class ClusterCredentials:
 def obtain(connection: Connection, name: str) -> ClusterCredentials:
     """Return new credentials for a cluster."""
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     request = pb.GenerateClientCertificateRequest(name=name, public_key=public.decode())
     answer = connection.call(api.GENERATE_CLIENT_CERTIFICATE, request)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
     now, expire_at = time.time(), float(answer.expire_time.seconds)
     renew_at = now + (expire_at - now) * RENEW_AT
-    return ClusterCredentials(answer.certificate, private, answer.ca_certificate, answer.server_name, renew_at, expire_at)
+    return ClusterCredentials(
+        answer.certificate, private, answer.ca_certificate, answer.server_name, renew_at, expire_at
+    )
 
 
 _lock = threading.Lock()
 _kept: dict[str, ClusterCredentials] = {}  # by cluster's uid
-_first_due: dict[str, float] = {}  # when the first that were kept for a uid are to be renewed, on the wall clock
+# when the first that were kept for a uid are to be renewed, on the wall clock
+_first_due: dict[str, float] = {}
 MAX_KEPT = 256
 
 
 def kept(connection: Connection, uid: str) -> ClusterCredentials:
-    """Return credentials for a cluster's uid, made once and renewed in time; GatewayError if there are none."""
+    """Return credentials for a cluster's uid, made once and renewed in time; GatewayError if there
+    are none."""
     with _lock:
         found = _kept.get(uid)
     if found is not None and found.renew_at > time.time():
@@ -104,6 +114,7 @@ def remember(uid: str, credentials: ClusterCredentials) -> None:
 
 
 def outlived(uid: str) -> bool:
-    """Whether a cluster's first certificate is due to be renewed: Dask's objects keep what they were made with for all their life."""
+    """Whether a cluster's first certificate is due to be renewed: Dask's objects keep what they
+    were made with for all their life."""
     with _lock:
         return _first_due.get(uid, math.inf) <= time.time()

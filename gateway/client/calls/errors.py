@@ -1,4 +1,5 @@
-"""What a caller of the client catches: one class a kind of failure, made from what the server sent. Knows no transport."""
+"""What a caller of the client catches: one class a kind of failure, made from what the server sent.
+Knows no transport."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class GatewayError(Exception):
     retry_after_s: float | None
     """In how many seconds it may be worth to try again; None if the gateway does not say."""
     metadata: dict[str, str]
-    """What the gateway tells besides, such as `correlation_id`, by which its log explains a fault."""
+    """What the gateway tells besides, such as `correlation_id`, by which its log explains a
+    fault."""
 
     def __init__(
         self,
@@ -119,11 +121,13 @@ class Overloaded(GatewayError):
 
 
 class SignInsSlowed(Overloaded):
-    """Many sign-ins with this name or from this address have failed; `retry_after_s` says when to try again."""
+    """Many sign-ins with this name or from this address have failed; `retry_after_s` says when to
+    try again."""
 
 
 class QuotaExceeded(Overloaded):
-    """A quota is used up; `quotas` says which, and `retry_after_s` when it may be worth to try again."""
+    """A quota is used up; `quotas` says which, and `retry_after_s` when it may be worth to try
+    again."""
 
 
 class Unavailable(GatewayError):
@@ -135,7 +139,8 @@ class ServerFailed(GatewayError):
 
 
 class ProcessEnds(Unavailable, ConnectionError):
-    """This process is ending, or has no room for threads; an OSError, as Dask's loops that connect again know no other."""
+    """This process is ending, or has no room for threads; an OSError, as Dask's loops that connect
+    again know no other."""
 
 
 class DeadlineExceeded(GatewayError, TimeoutError):
@@ -194,13 +199,20 @@ def make(code: str, message: str, details: Sequence[AnyMessage] = ()) -> Gateway
     """Return the error that a code, a message and google.rpc details tell."""
     reason, metadata, retry_after_s = "", dict[str, str](), None
     violations, quotas = list[FieldViolation](), list[QuotaViolation]()
-    told = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.QuotaFailure(), error_details_pb2.RetryInfo()
+    told = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.QuotaFailure(),
+        error_details_pb2.RetryInfo(),
+    )
     info, request, quota, retry = told
     for packed in details:
         if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
         elif packed.Unpack(request):
-            violations += [FieldViolation(one.field, one.description) for one in request.field_violations]
+            violations += [
+                FieldViolation(one.field, one.description) for one in request.field_violations
+            ]
         elif packed.Unpack(quota):
             quotas += [QuotaViolation(one.subject, one.description) for one in quota.violations]
         elif packed.Unpack(retry):

@@ -1,5 +1,6 @@
-"""Calls over HTTP/1.1, for what gRPC does not pass: unary in the shape of Connect (connectrpc.com/docs/protocol), streams as
-server-sent events (HTML Living Standard, §9.2). Uses nothing but the standard library; blocks. Knows no retries.
+"""Calls over HTTP/1.1, for what gRPC does not pass: unary in the shape of Connect
+(connectrpc.com/docs/protocol), streams as server-sent events (HTML Living Standard, §9.2). Uses
+nothing but the standard library; blocks. Knows no retries.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ SILENCE_S = 60.0  # the edge says something every 15 s; a stream silent for so l
 CODES = {name: code for code, (name, _) in CONNECT_CODES.items()}  # of gRPC, by Connect's names
 
 
-def unary(settings: Settings, rpc: Unary[Q, A], request: Q, headers: Mapping[str, str], timeout_s: float) -> A:
+def unary(
+    settings: Settings, rpc: Unary[Q, A], request: Q, headers: Mapping[str, str], timeout_s: float
+) -> A:
     """Make one call; GatewayError tells what went wrong."""
     sent = {
         "content-type": "application/proto",
@@ -42,15 +45,21 @@ def unary(settings: Settings, rpc: Unary[Q, A], request: Q, headers: Mapping[str
     try:
         connection = _connect(settings, timeout_s)
         try:
-            connection.request("POST", settings.prefix + rpc.path, request.SerializeToString(), sent)
+            connection.request(
+                "POST", settings.prefix + rpc.path, request.SerializeToString(), sent
+            )
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES)
         finally:
             connection.close()
     except TimeoutError:
-        raise errors.DeadlineExceeded(f"no answer within {timeout_s:g} s", code="DEADLINE_EXCEEDED") from None
+        raise errors.DeadlineExceeded(
+            f"no answer within {timeout_s:g} s", code="DEADLINE_EXCEEDED"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
-        raise errors.Unavailable(f"{settings.address}: {str(error) or type(error).__name__}", code="UNAVAILABLE") from None
+        raise errors.Unavailable(
+            f"{settings.address}: {str(error) or type(error).__name__}", code="UNAVAILABLE"
+        ) from None
     if response.status != 200:
         raise failure(response.status, body)
     return rpc.answer.FromString(body)
@@ -59,12 +68,16 @@ def unary(settings: Settings, rpc: Unary[Q, A], request: Q, headers: Mapping[str
 class EventStream(Iterator[A], Generic[A]):
     """Answers of a streaming call as they come; `close` ends it, from any thread."""
 
-    def __init__(self, settings: Settings, rpc: Streaming[Q, A], request: Q, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, rpc: Streaming[Q, A], request: Q, headers: Mapping[str, str]
+    ) -> None:
         self._address, self._answer = settings.address, rpc.answer
         try:
             self._connection = _connect(settings, settings.timeout_s)
             place = f"{settings.prefix}{rpc.events_path}?{query(request, rpc.parameters)}"
-            self._connection.request("GET", place, headers={**headers, "accept": "text/event-stream"})
+            self._connection.request(
+                "GET", place, headers={**headers, "accept": "text/event-stream"}
+            )
             self._socket = self._connection.sock
             self._socket.settimeout(SILENCE_S)
             self._response = self._connection.getresponse()
@@ -81,14 +94,17 @@ class EventStream(Iterator[A], Generic[A]):
     def __next__(self) -> A:
         try:
             kind, text = next(self._events)
-        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:  # also of a response closed meanwhile
+        # also of a response closed meanwhile
+        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
             raise self._broken(error) from None
         if kind == "error":
             raise failure(500, text.encode())
         return json_format.Parse(text, self._answer(), ignore_unknown_fields=True)
 
     def _broken(self, error: Exception) -> errors.GatewayError:
-        return errors.Unavailable(f"{self._address}: {str(error) or type(error).__name__}", code="UNAVAILABLE")
+        return errors.Unavailable(
+            f"{self._address}: {str(error) or type(error).__name__}", code="UNAVAILABLE"
+        )
 
     def close(self) -> None:
         """End the call."""
@@ -121,7 +137,8 @@ def query(request: Message, fields: Iterable[str]) -> str:
 
 
 def parsed(lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    """Yield name and data of every event; comments and other fields are passed over, and so is an event that was cut off."""
+    """Yield name and data of every event; comments and other fields are passed over, and so is an
+    event that was cut off."""
     kind = "message"
     found: list[str] = []
     for line in lines:
@@ -146,8 +163,12 @@ def failure(status: int, body: bytes) -> errors.GatewayError:
         details = []
         for detail in told.get("details", ()):
             value = base64.b64decode(detail["value"] + "=" * (-len(detail["value"]) % 4))
-            details.append(AnyMessage(type_url=f"type.googleapis.com/{detail['type']}", value=value))
-        return errors.make(CODES.get(told.get("code", ""), "UNKNOWN"), str(told.get("message", "")), details)
+            details.append(
+                AnyMessage(type_url=f"type.googleapis.com/{detail['type']}", value=value)
+            )
+        return errors.make(
+            CODES.get(told.get("code", ""), "UNKNOWN"), str(told.get("message", "")), details
+        )
     except (ValueError, KeyError, AttributeError, TypeError):
         code = "UNAVAILABLE" if status in (502, 503, 504) else "UNKNOWN"
         return errors.make(code, f"the answer is not the gateway's (HTTP status {status})")

@@ -1,4 +1,5 @@
-"""What the client asks, as messages: pure, and shared by Gateway, GatewayCluster and the command line."""
+"""What the client asks, as messages: pure, and shared by Gateway, GatewayCluster and the command
+line."""
 
 from __future__ import annotations
 
@@ -16,13 +17,23 @@ from gateway.client.calls.options import Options
 
 DEFAULT_GROUP = "default"
 # Wishes beside options.
-NAMED = ("backend", "workers", "worker_groups", "labels", "idle_timeout_s", "max_lifetime_s", "no_client_timeout_s")
-LIVES = ("idle_timeout", "max_lifetime", "no_client_timeout")  # the last three as people write them, such as "1 hour"
+NAMED = (
+    "backend",
+    "workers",
+    "worker_groups",
+    "labels",
+    "idle_timeout_s",
+    "max_lifetime_s",
+    "no_client_timeout_s",
+)
+# the last three as people write them, such as "1 hour"
+LIVES = ("idle_timeout", "max_lifetime", "no_client_timeout")
 
 Amount: TypeAlias = int | float | str  # of memory or cores
 Span: TypeAlias = float | str | timedelta  # a duration: seconds, or such as "1 hour"
 Workers: TypeAlias = int | tuple[int, int]  # a count, or (minimum, maximum) for an adaptive group
-Groups: TypeAlias = Mapping[str, Mapping[str, Any]]  # further worker groups by name: `n_workers`, and options of their own
+# further worker groups by name: `n_workers`, and options of their own
+Groups: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 def full_name(name: str) -> str:
@@ -49,8 +60,9 @@ def create(
 ) -> cluster_service_pb2.CreateClusterRequest:
     """Return the request for a new cluster.
 
-    `workers` is a count or (minimum, maximum). `worker_groups` are further groups by name, each with `n_workers` and options of its
-    own. Durations of 0 are never, None takes the gateway's default.
+    `workers` is a count or (minimum, maximum). `worker_groups` are further groups by name, each
+    with `n_workers` and options of its own. Durations of 0 are never, None takes the gateway's
+    default.
     """
     spec = cluster_pb2.ClusterSpec(backend=backend)
     spec.options.update(dict(options or {}))
@@ -70,7 +82,9 @@ def create(
             field.seconds, field.nanos = int(whole), int(fraction * 1e9)
             field.SetInParent()
     return cluster_service_pb2.CreateClusterRequest(
-        cluster_id=cluster_id, cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})), request_id=str(uuid.uuid4())
+        cluster_id=cluster_id,
+        cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})),
+        request_id=str(uuid.uuid4()),
     )
 
 
@@ -86,8 +100,11 @@ def options_of(options: Options | Mapping[str, Any] | None) -> dict[str, Any]:
     return options.chosen() if isinstance(options, Options) else dict(options or {})
 
 
-def from_keywords(name: str | None, keywords: Mapping[str, Any]) -> cluster_service_pb2.CreateClusterRequest:
-    """Return the request for a new cluster out of the keywords of `GatewayCluster`; those of `create` are taken too.
+def from_keywords(
+    name: str | None, keywords: Mapping[str, Any]
+) -> cluster_service_pb2.CreateClusterRequest:
+    """Return the request for a new cluster out of the keywords of `GatewayCluster`; those of
+    `create` are taken too.
 
     None means not given. ValueError if a duration is none.
     """
@@ -101,20 +118,28 @@ def from_keywords(name: str | None, keywords: Mapping[str, Any]) -> cluster_serv
     return create(name or "", **wishes(given))
 
 
-def scale(name: str, workers: Workers, group: str = DEFAULT_GROUP) -> cluster_service_pb2.UpdateClusterRequest:
+def scale(
+    name: str, workers: Workers, group: str = DEFAULT_GROUP
+) -> cluster_service_pb2.UpdateClusterRequest:
     """Return the request for another size of a worker group."""
     cluster = cluster_pb2.Cluster(name=full_name(name))
     cluster.spec.worker_groups[group].CopyFrom(_group(workers))
     mask = FieldMask(paths=[f"spec.worker_groups.{group}"])
-    return cluster_service_pb2.UpdateClusterRequest(cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4()))
+    return cluster_service_pb2.UpdateClusterRequest(
+        cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4())
+    )
 
 
 def _group(workers: int | Sequence[int]) -> cluster_pb2.WorkerGroup:
     if not isinstance(workers, int):
-        return cluster_pb2.WorkerGroup(adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1]))
+        return cluster_pb2.WorkerGroup(
+            adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1])
+        )
     return cluster_pb2.WorkerGroup(count=workers)
 
 
 def stop(name: str) -> cluster_service_pb2.StopClusterRequest:
     """Return the request to stop."""
-    return cluster_service_pb2.StopClusterRequest(name=full_name(name), request_id=str(uuid.uuid4()))
+    return cluster_service_pb2.StopClusterRequest(
+        name=full_name(name), request_id=str(uuid.uuid4())
+    )

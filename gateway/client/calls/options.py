@@ -10,7 +10,16 @@ from typing import Any
 from daskgateway.v1 import cluster_service_pb2 as pb
 
 from gateway.client.model import show
-from gateway.client.model.offer import BoolField, FloatField, IntField, Limits, MappingField, OptionField, SelectField, StringField
+from gateway.client.model.offer import (
+    BoolField,
+    FloatField,
+    IntField,
+    Limits,
+    MappingField,
+    OptionField,
+    SelectField,
+    StringField,
+)
 from gateway.client.model.spec import Lifecycle
 from gateway.client.model.values import ReadOnly
 
@@ -18,8 +27,9 @@ from gateway.client.model.values import ReadOnly
 class Options(MutableMapping[str, Any]):
     """The options of a gateway: `options.worker_cores = 2` or `options["worker_cores"] = 2`.
 
-    Which there are, and of what type, is up to the gateway; a wrong name or value is refused when it is set. An option whose name
-    is that of an attribute here, such as `limits`, is reached as an item only.
+    Which there are, and of what type, is up to the gateway; a wrong name or value is refused when
+    it is set. An option whose name is that of an attribute here, such as `limits`, is reached as an
+    item only.
     """
 
     proto: pb.GetClusterOptionsResponse
@@ -34,10 +44,14 @@ class Options(MutableMapping[str, Any]):
     """When a cluster that names nothing else is stopped by the gateway."""
     _values: dict[str, Any]
 
-    def __init__(self, offer: pb.GetClusterOptionsResponse, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, offer: pb.GetClusterOptionsResponse, values: Mapping[str, Any] | None = None
+    ) -> None:
         own = {
             "proto": offer,
-            "fields": ReadOnly({field.name: OptionField.from_proto(field) for field in offer.fields}),
+            "fields": ReadOnly(
+                {field.name: OptionField.from_proto(field) for field in offer.fields}
+            ),
             "backends": tuple(offer.backends),
             "limits": Limits.from_proto(offer.limits),
             "default_lifecycle": Lifecycle.from_proto(offer.default_lifecycle),
@@ -75,7 +89,10 @@ class Options(MutableMapping[str, Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__:
-            raise AttributeError(f"{name!r} is what the gateway tells; an option of that name is set as options[{name!r}]")
+            raise AttributeError(
+                f"{name!r} is what the gateway tells; an option of that name is set as"
+                f" options[{name!r}]"
+            )
         try:
             self[name] = value
         except KeyError as error:
@@ -86,7 +103,9 @@ class Options(MutableMapping[str, Any]):
 
     def _known(self, name: str) -> None:
         if name not in self.fields:
-            raise KeyError(f"there is no option {name!r}; there are {', '.join(sorted(self.fields)) or 'none'}")
+            raise KeyError(
+                f"there is no option {name!r}; there are {', '.join(sorted(self.fields)) or 'none'}"
+            )
 
     def chosen(self) -> dict[str, Any]:
         """Return only what was set."""
@@ -96,14 +115,19 @@ class Options(MutableMapping[str, Any]):
         """Return what an option takes and what it means, in words for people; each may be empty."""
         self._known(name)
         field = self.fields[name]
-        meaning = ": ".join(text for text in (field.label, field.description) if text and text != name)
+        meaning = ": ".join(
+            text for text in (field.label, field.description) if text and text != name
+        )
         return takes(field), meaning + (" (also for one worker group)" if field.per_group else "")
 
     def __repr__(self) -> str:
         return "Options<" + ", ".join(f"{name}={self[name]!r}" for name in self) + ">"
 
     def _repr_html_(self) -> str:
-        rows = [(field.label or name, show.text(self[name]), takes(field), field.description) for name, field in self.fields.items()]
+        rows = [
+            (field.label or name, show.text(self[name]), takes(field), field.description)
+            for name, field in self.fields.items()
+        ]
         return show.html_table(("OPTION", "VALUE", "TAKES", "MEANS"), rows)
 
 

@@ -41,13 +41,16 @@ def _pages(call: Callable[[Q], A], request: Q) -> Iterator[A]:
         if not page.next_page_token:
             return
         if page.next_page_token == request.page_token:
-            raise errors.GatewayError("the gateway's list does not end: its next page is the same again")
+            raise errors.GatewayError(
+                "the gateway's list does not end: its next page is the same again"
+            )
         request.page_token = page.next_page_token
     raise errors.GatewayError(f"the gateway's list does not end after {MAX_PAGES} pages")
 
 
 def clusters(connection: Connection, request: pb.ListClustersRequest) -> Page[Cluster]:
-    """Return all clusters that a request asks for; a watch from the revision of the first page misses no change since."""
+    """Return all clusters that a request asks for; a watch from the revision of the first page
+    misses no change since."""
     pages = list(_pages(lambda asked: connection.call(api.LIST_CLUSTERS, asked), request))
     found = (Cluster.from_proto(one) for page in pages for one in page.clusters)
     return Page(Cluster, found, revision=pages[0].revision)

@@ -1,4 +1,5 @@
-"""Where the gateway is and who calls, out of arguments, Dask's configuration (key `gateway`) and the environment."""
+"""Where the gateway is and who calls, out of arguments, Dask's configuration (key `gateway`) and
+the environment."""
 
 from __future__ import annotations
 
@@ -18,15 +19,24 @@ from gateway.wire import DEFAULT_PORT, basic_credentials
 
 DEFAULTS = {
     "gateway": {
-        "address": None,  # http://host:port, https://host:port/prefix or unix:/path; env DASK_GATEWAY__ADDRESS
+        # http://host:port, https://host:port/prefix or unix:/path; env DASK_GATEWAY__ADDRESS
+        "address": None,
         "proxy-address": None,  # host:port of the edge, where it differs from what the server tells
-        "insecure-ok": False,  # whether credentials may be sent to http:// beyond this machine, in clear text
+        # whether credentials may be sent to http:// beyond this machine, in clear text
+        "insecure-ok": False,
         "ca-file": None,  # CA bundle that https is verified by; None: the system's
-        "transport": "auto",  # grpc, or http where only HTTP/1.1 passes; auto: gRPC, and HTTP where that does not pass
-        "tunnel": "auto",  # always, never; auto: a WebSocket to the scheduler where a direct connection does not pass
+        # grpc, or http where only HTTP/1.1 passes; auto: gRPC, and HTTP where that does not pass
+        "transport": "auto",
+        # always, never; auto: a WebSocket to the scheduler where a direct connection does not pass
+        "tunnel": "auto",
         "request-timeout": "30s",
         "retry-for": "30s",  # how long a call is tried again while the gateway does not answer
-        "auth": {"token": None, "token-file": "~/.config/daskgateway/token", "user": None, "password": None},
+        "auth": {
+            "token": None,
+            "token-file": "~/.config/daskgateway/token",
+            "user": None,
+            "password": None,
+        },
         "cluster": {"options": {}, "shutdown-on-close": True, "start-timeout": "5 minutes"},
     }
 }
@@ -82,19 +92,23 @@ class Settings:
     insecure_ok: bool = False
 
     def authorization(self) -> str:
-        """Return the `authorization` header, empty for nobody; InsecureAddress if it would travel in clear text unasked."""
+        """Return the `authorization` header, empty for nobody; InsecureAddress if it would travel
+        in clear text unasked."""
         header = self.auth.header()
         if header:
             self.check_clear_text()
         return header
 
     def check_clear_text(self) -> None:
-        """Raise InsecureAddress if what is sent could be read on the way, and that was not permitted."""
+        """Raise InsecureAddress if what is sent could be read on the way, and that was not
+        permitted."""
         if self.insecure_ok or not in_clear_text(self.address):
             return
         raise errors.InsecureAddress(
-            f"{self.address} is reached without TLS: your password or token would travel in clear text and was not sent. Use its"
-            " https:// address; or, if nobody can listen on the way, set gateway.insecure-ok in Dask's configuration, or"
+            f"{self.address} is reached without TLS: your password or token would travel in clear"
+            f" text and was not sent. Use its"
+            " https:// address; or, if nobody can listen on the way, set gateway.insecure-ok in"
+            " Dask's configuration, or"
             " DASKGATEWAY_INSECURE_OK=true",
             code="FAILED_PRECONDITION",
         )
@@ -117,16 +131,23 @@ class Settings:
 
 
 def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None = None) -> Settings:
-    """Return settings; arguments win over configuration. ValueError says what is missing or wrong."""
+    """Return settings; arguments win over configuration. ValueError says what is missing or
+    wrong."""
     chosen = address or configured("address") or os.environ.get("DASKGATEWAY_ADDRESS")
     if not chosen:
-        raise ValueError("where is the gateway? give its address, or set gateway.address in Dask's configuration or DASKGATEWAY_ADDRESS")
+        raise ValueError(
+            "where is the gateway? give its address, or set gateway.address in Dask's"
+            " configuration or DASKGATEWAY_ADDRESS"
+        )
     transport = str(configured("transport") or "auto")
     if transport not in ("auto", "grpc", "http"):
         raise ValueError(f"gateway.transport must be auto, grpc or http, not {transport!r}")
     where = normalized(str(chosen))
     if transport == "grpc" and not where.startswith("unix:") and urlsplit(where).path:
-        raise ValueError(f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set auto or http")
+        raise ValueError(
+            f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set"
+            f" auto or http"
+        )
     found = Settings(
         address=where,
         auth=resolve_auth(auth),
@@ -145,7 +166,9 @@ def _insecure_ok() -> bool:
     value = configured("insecure-ok") or os.environ.get("DASKGATEWAY_INSECURE_OK") or False
     word = str(value).strip().lower()
     if word not in ("true", "1", "yes", "false", "0", "no"):
-        raise ValueError(f"gateway.insecure-ok, or DASKGATEWAY_INSECURE_OK, must be true or false, not {value!r}")
+        raise ValueError(
+            f"gateway.insecure-ok, or DASKGATEWAY_INSECURE_OK, must be true or false, not {value!r}"
+        )
     return word in ("true", "1", "yes")
 
 
@@ -170,25 +193,31 @@ def _is_this_machine(host: str) -> bool:
 
 
 def configured(name: str) -> Any:
-    """Return a value of Dask's configuration below `gateway`, under either spelling: variables of the environment have no hyphens."""
+    """Return a value of Dask's configuration below `gateway`, under either spelling: variables of
+    the environment have no hyphens."""
     return dask.config.get(f"gateway.{name}", None)
 
 
 def normalized(address: str) -> str:
-    """Return an address as `scheme://host:port`, with a prefix behind where it has one, or `unix:/path`; ValueError if it is none."""
+    """Return an address as `scheme://host:port`, with a prefix behind where it has one, or
+    `unix:/path`; ValueError if it is none."""
     if address.startswith("unix:"):
         return address
     parts = urlsplit(address if "://" in address else f"http://{address}")
     scheme = "http" if parts.scheme == "dgw" else parts.scheme
     if scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"not a gateway's address: {address!r}; it looks like https://host or http://host:{DEFAULT_PORT}")
+        raise ValueError(
+            f"not a gateway's address: {address!r}; it looks like https://host or"
+            f" http://host:{DEFAULT_PORT}"
+        )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     prefix = "" if parts.scheme == "dgw" else parts.path.rstrip("/")
     return f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else DEFAULT_PORT)}{prefix}"
 
 
 def resolve_auth(auth: Auth | str | tuple[str, str] | None = None) -> Auth:
-    """Return who calls: the argument (an Auth, a token, or user and password), else configuration, environment, token file."""
+    """Return who calls: the argument (an Auth, a token, or user and password), else configuration,
+    environment, token file."""
     if isinstance(auth, Auth):
         return auth
     if isinstance(auth, str):

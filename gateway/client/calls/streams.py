@@ -1,6 +1,8 @@
-"""Answers that come one after another: changes of clusters and pieces of logs, for threads and for event loops.
+"""Answers that come one after another: changes of clusters and pieces of logs, for threads and for
+event loops.
 
-A lost watch is resumed where it broke off. Whoever iterates is the only one who reads: nothing is read ahead.
+A lost watch is resumed where it broke off. Whoever iterates is the only one who reads: nothing is
+read ahead.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ S = TypeVar("S", bound=Closes)
 
 
 class Answers(Iterator[T]):
-    """Answers one after another. `close` ends them, from any thread, and so does the end of a `with` statement."""
+    """Answers one after another. `close` ends them, from any thread, and so does the end of a
+    `with` statement."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -118,14 +121,22 @@ class Changes(Answers[WatchEvent | Bookmark]):
             if told.HasField("bookmark"):
                 return Bookmark.from_proto(told)
             if told.HasField("goodbye"):
-                self._pause(min(MAX_GOODBYE_S, told.goodbye.retry_delay.seconds + told.goodbye.retry_delay.nanos / 1e9))
+                self._pause(
+                    min(
+                        MAX_GOODBYE_S,
+                        told.goodbye.retry_delay.seconds + told.goodbye.retry_delay.nanos / 1e9,
+                    )
+                )
         raise StopIteration
 
     def _next(self) -> pb.WatchClustersResponse | None:
-        """Return what is told next; None if the watch broke off, and the next call goes on with it."""
+        """Return what is told next; None if the watch broke off, and the next call goes on with
+        it."""
         try:
             if self._told is None:
-                self._told = self._opened(self._connection.stream(api.WATCH_CLUSTERS, self._request))
+                self._told = self._opened(
+                    self._connection.stream(api.WATCH_CLUSTERS, self._request)
+                )
             if (told := next(self._told, None)) is not None:
                 return told
         except errors.RevisionCompacted:
@@ -149,14 +160,18 @@ class End:
     """Says that there is no further answer."""
 
 
-Wanted: TypeAlias = "queue.SimpleQueue[asyncio.Future[T | End] | None]"  # one answer at a time; None at the end
+# one answer at a time; None at the end
+Wanted: TypeAlias = "queue.SimpleQueue[asyncio.Future[T | End] | None]"
 
 
 async def stepped(answers: Answers[T]) -> AsyncGenerator[T, None]:
-    """Yield answers in an event loop. A thread of its own asks for each when it is wanted; ending the generator ends them."""
+    """Yield answers in an event loop. A thread of its own asks for each when it is wanted; ending
+    the generator ends them."""
     loop = asyncio.get_running_loop()
     wanted: Wanted[T] = queue.SimpleQueue()
-    threading.Thread(target=_answer, args=(answers, wanted, loop), name="daskgateway-stream", daemon=True).start()
+    threading.Thread(
+        target=_answer, args=(answers, wanted, loop), name="daskgateway-stream", daemon=True
+    ).start()
     try:
         while True:
             answer: asyncio.Future[T | End] = loop.create_future()

@@ -1,4 +1,5 @@
-"""How long a client waits for a cluster: asked for again and again, until it stands where it is wanted or has ended."""
+"""How long a client waits for a cluster: asked for again and again, until it stands where it is
+wanted or has ended."""
 
 from __future__ import annotations
 
@@ -19,8 +20,11 @@ LATE_S = 10.0  # how much later than asked for an answer may come
 
 
 def states_of(states: Sequence[ClusterState | str] | ClusterState | str) -> list[ClusterState]:
-    """Return states out of one or several words; ValueError if one is none that can be waited for."""
-    found = [ClusterState.known(state) for state in ([states] if isinstance(states, str) else states)]
+    """Return states out of one or several words; ValueError if one is none that can be waited
+    for."""
+    found = [
+        ClusterState.known(state) for state in ([states] if isinstance(states, str) else states)
+    ]
     if ClusterState.UNKNOWN in found:
         raise ValueError("UNKNOWN is no state to wait for")
     return found
@@ -33,25 +37,34 @@ def wait(
     timeout_s: float,
     told: Callable[[Cluster], None] | None = None,
 ) -> Cluster:
-    """Return a cluster once it is in one of the states, or finished; `told` hears of it whenever it has changed.
+    """Return a cluster once it is in one of the states, or finished; `told` hears of it whenever it
+    has changed.
 
-    DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch system's queue does not count.
+    DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch
+    system's queue does not count.
     """
-    request = pb.WaitClusterRequest(name=requests.full_name(name), states=[f"CLUSTER_STATE_{state}" for state in states])
+    request = pb.WaitClusterRequest(
+        name=requests.full_name(name), states=[f"CLUSTER_STATE_{state}" for state in states]
+    )
     deadline = time.monotonic() + timeout_s
     while True:
         asked_at = time.monotonic()
         left_s = min(POLL_S, max(0.0, deadline - asked_at))
         request.timeout.CopyFrom(Duration(seconds=int(left_s), nanos=int(left_s % 1 * 1e9) or 1))
-        cluster = Cluster.from_proto(connection.call(api.WAIT_CLUSTER, request, timeout_s=left_s + LATE_S))
+        cluster = Cluster.from_proto(
+            connection.call(api.WAIT_CLUSTER, request, timeout_s=left_s + LATE_S)
+        )
         if told is not None:
             told(cluster)
         if cluster.state in states or cluster.state.finished:
             return cluster
         if cluster.queued:
-            deadline += time.monotonic() - asked_at  # waiting in a batch system's queue is not starting
+            # waiting in a batch system's queue is not starting
+            deadline += time.monotonic() - asked_at
         if time.monotonic() >= deadline:
             raise errors.DeadlineExceeded(
-                f"cluster {cluster.name} is {cluster.state} after {timeout_s:g} s: {cluster.explanation}", code="DEADLINE_EXCEEDED"
+                f"cluster {cluster.name} is {cluster.state} after {timeout_s:g} s:"
+                f" {cluster.explanation}",
+                code="DEADLINE_EXCEEDED",
             )
         request.after_revision = cluster.revision

@@ -1,5 +1,5 @@
-"""What `GatewayCluster.adapt` returns, and how bounds in cores and memory become bounds in workers. The sizing itself is the
-scheduler's: its agent does it with no client around."""
+"""What `GatewayCluster.adapt` returns, and how bounds in cores and memory become bounds in workers.
+The sizing itself is the scheduler's: its agent does it with no client around."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ class GatewayAdaptive:
 
     periodic_callback = True  # Dask's own display takes this for "adaptive"
 
-    def __init__(self, cluster: Cluster, minimum: int, maximum: int, group: str, done: Awaitable[None] | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        minimum: int,
+        maximum: int,
+        group: str,
+        done: Awaitable[None] | None = None,
+    ) -> None:
         self.cluster, self.minimum, self.maximum, self.group = cluster, minimum, maximum, group
         self._done = done
 
@@ -34,27 +41,45 @@ class GatewayAdaptive:
         return settle().__await__()
 
     def __repr__(self) -> str:
-        return f"GatewayAdaptive<minimum={self.minimum}, maximum={self.maximum}, group={self.group!r}>"
+        return (
+            f"GatewayAdaptive<minimum={self.minimum}, maximum={self.maximum}, group={self.group!r}>"
+        )
 
 
 def workers_for(amount: Any, each: float, *, up: bool) -> int:
-    """Return how many workers of `each` cores or bytes make an amount (`16`, `"64 GiB"`), rounded up or down.
+    """Return how many workers of `each` cores or bytes make an amount (`16`, `"64 GiB"`), rounded
+    up or down.
 
     ValueError if the gateway names no such measure of a worker.
     """
     if each <= 0:
-        raise ValueError("the gateway names no such measure of this group's workers; give a number of workers")
+        raise ValueError(
+            "the gateway names no such measure of this group's workers; give a number of workers"
+        )
     ratio = parse_bytes(amount) / each
     return math.ceil(ratio) if up else math.floor(ratio)
 
 
-def bounds(minimum: int, maximum: float | None, least: list[tuple[Any, float]], most: list[tuple[Any, float]]) -> tuple[int, int]:
-    """Return bounds in workers: the greatest of the least, the least of the most. Amounts of None bound nothing."""
-    low = max([int(minimum), *(workers_for(amount, each, up=True) for amount, each in least if amount is not None)])
+def bounds(
+    minimum: int,
+    maximum: float | None,
+    least: list[tuple[Any, float]],
+    most: list[tuple[Any, float]],
+) -> tuple[int, int]:
+    """Return bounds in workers: the greatest of the least, the least of the most. Amounts of None
+    bound nothing."""
+    low = max(
+        [
+            int(minimum),
+            *(workers_for(amount, each, up=True) for amount, each in least if amount is not None),
+        ]
+    )
     highs = [workers_for(amount, each, up=False) for amount, each in most if amount is not None]
     if maximum is not None and maximum != math.inf:
         highs.append(int(maximum))
     high = min(highs) if highs else max(DEFAULT_MAXIMUM, low)
     if low < 0 or high < max(1, low):
-        raise ValueError(f"adapting needs 0 <= minimum <= maximum and maximum >= 1, not {low} and {high}")
+        raise ValueError(
+            f"adapting needs 0 <= minimum <= maximum and maximum >= 1, not {low} and {high}"
+        )
     return low, high

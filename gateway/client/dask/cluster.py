@@ -1,4 +1,5 @@
-"""GatewayCluster and AsyncGatewayCluster: a cluster behind the gateway for who blocks, and for who awaits."""
+"""GatewayCluster and AsyncGatewayCluster: a cluster behind the gateway for who blocks, and for who
+awaits."""
 
 from __future__ import annotations
 
@@ -22,23 +23,30 @@ class GatewayCluster(SizedCluster):
     :param name: id of the cluster; by default the gateway chooses one.
     :param gateway: a Gateway, or its address; by default as configured.
     :param auth: who calls, where no Gateway is given.
-    :param n_workers: workers to begin with, or (minimum, maximum) to begin adaptive; `adapt` and `scale` change it.
-    :param worker_groups: further groups of workers by name, each a mapping with `n_workers` and options of its own.
-    :param idle_timeout: how long it may do nothing until the gateway stops it, such as "1 hour"; 0 is for ever.
+    :param n_workers: workers to begin with, or (minimum, maximum) to begin adaptive; `adapt` and
+        `scale` change it.
+    :param worker_groups: further groups of workers by name, each a mapping with `n_workers` and
+        options of its own.
+    :param idle_timeout: how long it may do nothing until the gateway stops it, such as "1 hour"; 0
+        is for ever.
     :param max_lifetime: how long it may live until the gateway stops it; 0 is for ever.
-    :param no_client_timeout: how long it may run without a client until the gateway stops it; 0 is for ever.
-    :param shutdown_on_close: whether closing this object (or the end of this process) stops the cluster; by default as configured.
-    :param asynchronous: whether it is made in an event loop and awaited there; its methods return awaitables then. Type checkers know
-        such an object as AsyncGatewayCluster.
+    :param no_client_timeout: how long it may run without a client until the gateway stops it; 0 is
+        for ever.
+    :param shutdown_on_close: whether closing this object (or the end of this process) stops the
+        cluster; by default as configured.
+    :param asynchronous: whether it is made in an event loop and awaited there; its methods return
+        awaitables then. Type checkers know such an object as AsyncGatewayCluster.
     :param loop: the event loop to use, as with Dask's own clusters.
     :param quiet: whether nothing is printed of why it waits.
-    :param start_timeout: how long to wait until it can be used, such as "5 minutes"; time in a batch system's queue does not count.
+    :param start_timeout: how long to wait until it can be used, such as "5 minutes"; time in a
+        batch system's queue does not count.
     :param options: an Options object or a mapping.
     :param backend: where to run it; by default where the gateway runs clusters.
     :param labels: texts by name, free for the user.
     :param kwargs: options by their names.
 
-    Errors are those of gateway.client.calls.errors: ClusterFailed says why a cluster could not be started.
+    Errors are those of gateway.client.calls.errors: ClusterFailed says why a cluster could not be
+    started.
     """
 
     @property
@@ -46,8 +54,16 @@ class GatewayCluster(SizedCluster):
         """The gateway it belongs to."""
         return cast(Gateway, self._gateway)
 
-    def scale(self, n: int | None = None, *, cores: float | None = None, memory: Amount | None = None, group: str = DEFAULT_GROUP) -> None:
-        """Wish n workers in a group, or as many as make so many cores and so much memory (such as "64 GiB")."""
+    def scale(
+        self,
+        n: int | None = None,
+        *,
+        cores: float | None = None,
+        memory: Amount | None = None,
+        group: str = DEFAULT_GROUP,
+    ) -> None:
+        """Wish n workers in a group, or as many as make so many cores and so much memory (such as
+        "64 GiB")."""
         return cast(None, self._scale(n, cores, memory, group))
 
     def describe(self) -> Cluster:
@@ -57,12 +73,16 @@ class GatewayCluster(SizedCluster):
     def wait_for_workers(self, n_workers: int, timeout: Span | None = None) -> None:
         """Wait until n workers are connected.
 
-        LimitReached at once if the gateway's limits grant fewer; WorkersLate, with the reason, after the timeout.
+        LimitReached at once if the gateway's limits grant fewer; WorkersLate, with the reason,
+        after the timeout.
         """
         return super().wait_for_workers(n_workers, timeout)  # type: ignore[arg-type]
 
-    def get_logs(self, cluster: bool = True, scheduler: bool = True, workers: bool | Sequence[str] = True) -> Logs:
-        """Return the logs of this object, the scheduler and workers; if the scheduler does not answer, what the gateway keeps."""
+    def get_logs(
+        self, cluster: bool = True, scheduler: bool = True, workers: bool | Sequence[str] = True
+    ) -> Logs:
+        """Return the logs of this object, the scheduler and workers; if the scheduler does not
+        answer, what the gateway keeps."""
         return cast(Logs, super().get_logs(cluster, scheduler, workers))
 
     def get_client(self) -> Client:
@@ -82,7 +102,8 @@ class GatewayCluster(SizedCluster):
 
 
 class AsyncGatewayCluster(SizedCluster):
-    """A GatewayCluster for event loops: await it or enter it, `async with AsyncGatewayCluster(…) as cluster`, and await its methods.
+    """A GatewayCluster for event loops: await it or enter it, `async with AsyncGatewayCluster(…) as
+    cluster`, and await its methods.
 
     Parameters and errors are those of GatewayCluster, but for `asynchronous`.
     """
@@ -92,12 +113,22 @@ class AsyncGatewayCluster(SizedCluster):
     @property
     def gateway(self) -> AsyncGateway:
         """The gateway it belongs to."""
-        return self._gateway if isinstance(self._gateway, AsyncGateway) else AsyncGateway.over(self._connection)
+        return (
+            self._gateway
+            if isinstance(self._gateway, AsyncGateway)
+            else AsyncGateway.over(self._connection)
+        )
 
     def scale(  # type: ignore[override]
-        self, n: int | None = None, *, cores: float | None = None, memory: Amount | None = None, group: str = DEFAULT_GROUP
+        self,
+        n: int | None = None,
+        *,
+        cores: float | None = None,
+        memory: Amount | None = None,
+        group: str = DEFAULT_GROUP,
     ) -> Awaitable[None]:
-        """Wish n workers in a group, or as many as make so many cores and so much memory (such as "64 GiB").
+        """Wish n workers in a group, or as many as make so many cores and so much memory (such as
+        "64 GiB").
 
         The request is on its way even if the result is not awaited.
         """
@@ -110,12 +141,16 @@ class AsyncGatewayCluster(SizedCluster):
     def wait_for_workers(self, n_workers: int, timeout: Span | None = None) -> Awaitable[None]:  # type: ignore[override]
         """Wait until n workers are connected.
 
-        LimitReached at once if the gateway's limits grant fewer; WorkersLate, with the reason, after the timeout.
+        LimitReached at once if the gateway's limits grant fewer; WorkersLate, with the reason,
+        after the timeout.
         """
         return cast(Awaitable[None], super().wait_for_workers(n_workers, timeout))  # type: ignore[arg-type]
 
-    def get_logs(self, cluster: bool = True, scheduler: bool = True, workers: bool | Sequence[str] = True) -> Awaitable[Logs]:
-        """Return the logs of this object, the scheduler and workers; if the scheduler does not answer, what the gateway keeps."""
+    def get_logs(
+        self, cluster: bool = True, scheduler: bool = True, workers: bool | Sequence[str] = True
+    ) -> Awaitable[Logs]:
+        """Return the logs of this object, the scheduler and workers; if the scheduler does not
+        answer, what the gateway keeps."""
         return cast(Awaitable[Logs], super().get_logs(cluster, scheduler, workers))
 
     def get_client(self) -> Client:

@@ -1,7 +1,8 @@
 """The comm scheme `dgw://host:port/uid`: how Dask's own classes reach a scheduler behind the edge.
 
-TLS from end to end with the scheduler itself; the SNI in its first message tells the edge where to. Works in a process that imports
-nothing of ours: Dask finds it by entry point, and it gets its credentials by itself.
+TLS from end to end with the scheduler itself; the SNI in its first message tells the edge where to.
+Works in a process that imports nothing of ours: Dask finds it by entry point, and it gets its
+credentials by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ import dask.config
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from distributed.comm.core import CommClosedError, Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
-from distributed.comm.tcp import MAX_BUFFER_SIZE, TLS, BaseTCPConnector, convert_stream_closed_error, get_stream_address
+from distributed.comm.tcp import (
+    MAX_BUFFER_SIZE,
+    TLS,
+    BaseTCPConnector,
+    convert_stream_closed_error,
+    get_stream_address,
+)
 from distributed.utils import wait_for
 from tornado.iostream import IOStream, StreamClosedError
 
@@ -34,22 +41,33 @@ logger = logging.getLogger(__name__)
 
 
 DIRECT_S = 3.0  # for a direct connection, where a tunnel may be tried instead
-TUNNEL_FOR_S = 600.0  # how long tunnels are taken at once, where a direct connection was found not to pass
-EDGE_LIVES_S = 60.0  # for so long after a tunnel passed, the edge is not what a direct connection fails by
+# how long tunnels are taken at once, where a direct connection was found not to pass
+TUNNEL_FOR_S = 600.0
+# for so long after a tunnel passed, the edge is not what a direct connection fails by
+EDGE_LIVES_S = 60.0
 MAX_CONNECTIONS = 256
 CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
 WAYS = ("auto", "always", "never")
-FINAL = (errors.InsecureAddress, errors.AuthenticationFailed, errors.PermissionDenied, errors.ClusterNotFound, errors.ClusterFinished)
-ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # not a word of the peer's: it, or an edge, went away
+FINAL = (
+    errors.InsecureAddress,
+    errors.AuthenticationFailed,
+    errors.PermissionDenied,
+    errors.ClusterNotFound,
+    errors.ClusterFinished,
+)
+# not a word of the peer's: it, or an edge, went away
+ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
 _ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
 _tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
-_tunnel_passed_at: dict[tuple[str, int], float] = {}  # after a direct connection had not; by the same
+# after a direct connection had not; by the same
+_tunnel_passed_at: dict[tuple[str, int], float] = {}
 
 
 class NoDirectWay(Exception):
-    """A direct connection was not to be had; `error` is what Dask is told, if there is no other way."""
+    """A direct connection was not to be had; `error` is what Dask is told, if there is no other
+    way."""
 
     def __init__(self, error: OSError, *, conclusive: bool = False) -> None:
         super().__init__(str(error))
@@ -71,12 +89,18 @@ class GatewayConnector(Connector):
             if words := await _end_of(target):
                 raise FatalCommClosedError(words) from error  # Dask tries no further
             raise
-        return TLS(stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize)
+        return TLS(
+            stream, "tls://" + get_stream_address(stream), f"{wire.SCHEME}://{address}", deserialize
+        )
 
-    async def _stream(self, target: wire.SchedulerAddress, context: ssl.SSLContext, wish: str) -> Any:
+    async def _stream(
+        self, target: wire.SchedulerAddress, context: ssl.SSLContext, wish: str
+    ) -> Any:
         """Return TLS with the scheduler, directly or through a tunnel."""
         place = (target.host, target.port)
-        first = wish == "always" or (wish == "auto" and _tunnel_until.get(place, 0.0) > time.monotonic())
+        first = wish == "always" or (
+            wish == "auto" and _tunnel_until.get(place, 0.0) > time.monotonic()
+        )
         if first:
             try:
                 return await self._tunnelled(target, context)
@@ -99,9 +123,15 @@ class GatewayConnector(Connector):
             _tunnel_passed(place, began)
             return stream
 
-    async def _direct(self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None) -> Any:
+    async def _direct(
+        self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None
+    ) -> Any:
         way = self._secured(
-            BaseTCPConnector.client.connect(target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE)), target, context
+            BaseTCPConnector.client.connect(
+                target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE)
+            ),
+            target,
+            context,
         )
         try:
             return await (way if timeout_s is None else wait_for(way, timeout_s))
@@ -111,7 +141,10 @@ class GatewayConnector(Connector):
     async def _tunnelled(self, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
         async def opened() -> IOStream:
             try:
-                return IOStream(await open_tunnel(connection_for(target), target.uid), max_buffer_size=int(MAX_BUFFER_SIZE))
+                return IOStream(
+                    await open_tunnel(connection_for(target), target.uid),
+                    max_buffer_size=int(MAX_BUFFER_SIZE),
+                )
             except errors.InsecureAddress as refused:
                 raise FatalCommClosedError(str(refused)) from None
             except TunnelRefused as refused:
@@ -124,8 +157,11 @@ class GatewayConnector(Connector):
         except NoDirectWay as failed:
             raise failed.error from failed.__cause__
 
-    async def _secured(self, opening: Awaitable[Any], target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
-        """Return TLS with the scheduler over a stream; NoDirectWay if what is at its end is not it."""
+    async def _secured(
+        self, opening: Awaitable[Any], target: wire.SchedulerAddress, context: ssl.SSLContext
+    ) -> Any:
+        """Return TLS with the scheduler over a stream; NoDirectWay if what is at its end is not
+        it."""
         try:
             stream = await opening
             if stream.closed():  # in the moment since, or its process was killed
@@ -142,11 +178,17 @@ class GatewayConnector(Connector):
                 raise NoDirectWay(converted) from error
             raise
         except ssl.SSLCertVerificationError as error:
-            raise NoDirectWay(FatalCommClosedError(f"{target}: this is not the scheduler of cluster {target.uid}: {error}")) from error
+            raise NoDirectWay(
+                FatalCommClosedError(
+                    f"{target}: this is not the scheduler of cluster {target.uid}: {error}"
+                )
+            ) from error
         except RuntimeError as error:  # of the loop's own threads, as the interpreter ends
             raise NoDirectWay(CommClosedError(f"{target}: {error}")) from error
         except ENDED as error:
-            raise NoDirectWay(CommClosedError(f"{target}: the connection ended before TLS was agreed on: {error}")) from error
+            raise NoDirectWay(
+                CommClosedError(f"{target}: the connection ended before TLS was agreed on: {error}")
+            ) from error
         except ssl.SSLError as error:
             if _unknown(error):
                 raise NoDirectWay(_no_way(target), conclusive=True) from error
@@ -175,17 +217,25 @@ async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
         given.check_hostname = True
         return given
     try:
-        return await in_thread(lambda: credentials.kept(_impatient(target), target.uid).ssl_context())
+        return await in_thread(
+            lambda: credentials.kept(_impatient(target), target.uid).ssl_context()
+        )
     except FINAL as error:
         raise FatalCommClosedError(str(error)) from error
-    except errors.GatewayError as error:  # Dask knows OSErrors only: its loops that connect again would end
+    # Dask knows OSErrors only: its loops that connect again would end
+    except errors.GatewayError as error:
         raise CommClosedError(f"{target}: no certificate: {error}") from error
 
 
-async def _with_tls(stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext) -> Any:
-    """Return a connected stream with TLS over it; a peer that has spoken before it was spoken to does not know TLS."""
+async def _with_tls(
+    stream: IOStream, target: wire.SchedulerAddress, context: ssl.SSLContext
+) -> Any:
+    """Return a connected stream with TLS over it; a peer that has spoken before it was spoken to
+    does not know TLS."""
     try:
-        agreed = stream.start_tls(False, ssl_options=context, server_hostname=wire.server_name(target.uid))
+        agreed = stream.start_tls(
+            False, ssl_options=context, server_hostname=wire.server_name(target.uid)
+        )
     except ValueError as error:  # tornado's: something was read already
         stream.close()
         raise ConnectionError(f"{target}: what answers there does not speak TLS") from error
@@ -205,12 +255,14 @@ def _no_way(target: wire.SchedulerAddress) -> OSError:
 
 
 def _unknown(error: ssl.SSLError) -> bool:
-    """Whether the edge has refused the name (alert unrecognized_name, RFC 6066): the cluster may be back in a moment."""
+    """Whether the edge has refused the name (alert unrecognized_name, RFC 6066): the cluster may be
+    back in a moment."""
     return "UNRECOGNIZED_NAME" in str(error).upper()
 
 
 def end_of(target: wire.SchedulerAddress) -> str:
-    """Return why a cluster will not be reached, as the gateway tells: it has ended, or its scheduler is where nobody may connect to.
+    """Return why a cluster will not be reached, as the gateway tells: it has ended, or its
+    scheduler is where nobody may connect to.
 
     Empty while it may yet be reached, or if the gateway does not tell. Blocks for 5 s at most.
     """
@@ -222,15 +274,22 @@ def end_of(target: wire.SchedulerAddress) -> str:
     except (errors.GatewayError, ValueError):
         return ""
     if not cluster.state.ending:
-        return printable(f"cluster {target.uid} cannot be reached: {why}") if (why := cluster.unreachable) else ""
+        return (
+            printable(f"cluster {target.uid} cannot be reached: {why}")
+            if (why := cluster.unreachable)
+            else ""
+        )
     if len(_ended) >= MAX_CONNECTIONS:
         _ended.pop(next(iter(_ended)), None)
-    _ended[target.uid] = printable(f"cluster {target.uid} is {cluster.state}: {cluster.explanation}")
+    _ended[target.uid] = printable(
+        f"cluster {target.uid} is {cluster.state}: {cluster.explanation}"
+    )
     return _ended[target.uid]
 
 
 def _impatient(target: wire.SchedulerAddress) -> Connection:
-    """Return a connection to the gateway whose calls are tried once: Dask does not wait for long, and threads are few."""
+    """Return a connection to the gateway whose calls are tried once: Dask does not wait for long,
+    and threads are few."""
     found = connection_for(target).settings
     return Connection(replace(found, retry_s=0.0, timeout_s=min(found.timeout_s, CALL_TIMEOUT_S)))
 
@@ -243,7 +302,8 @@ async def _end_of(target: wire.SchedulerAddress) -> str:
 
 
 def remember(uid: str, connection: Connection) -> None:
-    """Keep the connection to the gateway that a cluster was asked of, for tunnels to its scheduler."""
+    """Keep the connection to the gateway that a cluster was asked of, for tunnels to its
+    scheduler."""
     if len(_connections) >= MAX_CONNECTIONS:
         _connections.pop(next(iter(_connections)), None)
     _connections[uid] = connection
@@ -252,8 +312,8 @@ def remember(uid: str, connection: Connection) -> None:
 def connection_for(target: wire.SchedulerAddress) -> Connection:
     """Return a connection to the gateway that a scheduler's address belongs to.
 
-    The one its cluster was asked of in this process, or the configured one, if there is one; else the same host, port and prefix,
-    with TLS as configured there or guessed from the port.
+    The one its cluster was asked of in this process, or the configured one, if there is one; else
+    the same host, port and prefix, with TLS as configured there or guessed from the port.
     """
     if target.uid in _connections:
         return _connections[target.uid]
@@ -272,7 +332,9 @@ class GatewayBackend(Backend):
         return GatewayConnector()
 
     def get_listener(self, *args: Any, **kwargs: Any) -> Any:
-        raise ValueError("nothing can listen on dgw://; it is how clients reach a scheduler behind the gateway")
+        raise ValueError(
+            "nothing can listen on dgw://; it is how clients reach a scheduler behind the gateway"
+        )
 
     def get_address_host(self, loc: str) -> str:
         return wire.parse_scheduler_address(loc).host

@@ -1,4 +1,5 @@
-"""For Dask's cluster discovery (entry point `dask_cluster_discovery`): the caller's clusters, where a gateway is configured."""
+"""For Dask's cluster discovery (entry point `dask_cluster_discovery`): the caller's clusters, where
+a gateway is configured."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from gateway.client.gateway import Gateway
 
 
 async def discover() -> AsyncIterator[tuple[str, Any]]:
-    """Yield name and class of every cluster; nothing if no gateway is configured or it does not answer."""
+    """Yield name and class of every cluster; nothing if no gateway is configured or it does not
+    answer."""
     try:
         found = await in_thread(lambda: Gateway().list_clusters())
     except (ValueError, errors.GatewayError):

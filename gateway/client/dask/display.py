@@ -1,4 +1,5 @@
-"""How a cluster shows itself in a notebook: HTML out of what is known already. No I/O: Dask asks for it again and again."""
+"""How a cluster shows itself in a notebook: HTML out of what is known already. No I/O: Dask asks
+for it again and again."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from gateway.printable import printable
 
 
 def _row(*cells: str) -> str:
-    return "<tr>" + "".join(f'<td style="text-align: left;">{html.escape(printable(cell))}</td>' for cell in cells) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(
+            f'<td style="text-align: left;">{html.escape(printable(cell))}</td>' for cell in cells
+        )
+        + "</tr>"
+    )
 
 
 def status_row(cluster: Cluster, gateway: str) -> str:

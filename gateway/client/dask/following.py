@@ -1,4 +1,5 @@
-"""How a cluster object hears of its scheduler's workers, also once the way to it has been broken."""
+"""How a cluster object hears of its scheduler's workers, also once the way to it has been
+broken."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ from distributed.objects import SchedulerInfo
 
 from gateway.client.dask import ownership
 
-FOLLOW_RETRY_S = (0.2, 5.0)  # between two attempts to hear of a cluster whose scheduler cannot be reached
+# between two attempts to hear of a cluster whose scheduler cannot be reached
+FOLLOW_RETRY_S = (0.2, 5.0)
 
 
 class Following(Cluster):
-    """Follows the scheduler's workers. When the way to it breaks, follows again until the gateway says that the cluster has ended."""
+    """Follows the scheduler's workers. When the way to it breaks, follows again until the gateway
+    says that the cluster has ended."""
 
     _again: asyncio.Future[Any] | None = None  # an attempt to follow again
     scheduler_comm: Any
@@ -50,7 +53,8 @@ class Following(Cluster):
                 comm.name = "Cluster worker status"
                 await comm.write({"op": "subscribe_worker_status"})
                 self.scheduler_info = SchedulerInfo(await comm.read())
-                if not self._follows():  # and Dask's code has lost the cancellation, as it does now and then
+                # and Dask's code has lost the cancellation, as it does now and then
+                if not self._follows():
                     await comm.close()
                     return None
                 self._watch_worker_status_comm = comm
@@ -61,11 +65,13 @@ class Following(Cluster):
         return None
 
     async def _close_with_clients(self) -> None:
-        """Close, and the clients that were made of this object, which would try to reconnect for half a minute."""
+        """Close, and the clients that were made of this object, which would try to reconnect for
+        half a minute."""
         await self._close(shutdown=False)
         await ownership.close_clients(self)
 
     async def _close(self, shutdown: bool | None = None) -> None:
-        if self._again is not None:  # Dask waits for whoever follows, and closes only what was followed when it began
+        # Dask waits for whoever follows, and closes only what was followed when it began
+        if self._again is not None:
             self._again.cancel()
         await super()._close()

@@ -1,4 +1,5 @@
-"""What ends with what: a process's clusters when the interpreter ends, a cluster object's clients with it.
+"""What ends with what: a process's clusters when the interpreter ends, a cluster object's clients
+with it.
 
 A forked child owns nothing: what its parent made is the parent's to stop.
 """
@@ -18,9 +19,11 @@ from gateway.client.calls import api
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection
 
-EXIT_TIMEOUT_S = 5.0  # of each stop when the interpreter ends; the server's own timeouts end what could not be told
+# of each stop when the interpreter ends; the server's own timeouts end what could not be told
+EXIT_TIMEOUT_S = 5.0
 
-_owned: dict[str, tuple[Connection, int]] = {}  # by resource name, with the pid of the process that owns it
+# by resource name, with the pid of the process that owns it
+_owned: dict[str, tuple[Connection, int]] = {}
 
 
 def own(connection: Connection, name: str) -> None:
@@ -35,7 +38,11 @@ def disown(name: str) -> None:
 
 async def close_clients(cluster: Any) -> None:
     """Close the clients that were made of a cluster object and live on its event loop."""
-    clients = [one for one in list(getattr(Client, "_instances", ())) if one.cluster is cluster and one.loop is cluster.loop]
+    clients = [
+        one
+        for one in list(getattr(Client, "_instances", ()))
+        if one.cluster is cluster and one.loop is cluster.loop
+    ]
     await asyncio.gather(*(one._close() for one in clients), return_exceptions=True)
 
 

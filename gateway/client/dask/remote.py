@@ -1,4 +1,5 @@
-"""How a cluster behind the gateway begins, is shown and ends, as one of Dask's own cluster objects. How it is sized: sizing.py."""
+"""How a cluster behind the gateway begins, is shown and ends, as one of Dask's own cluster objects.
+How it is sized: sizing.py."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ C = TypeVar("C", bound="RemoteCluster")
 class RemoteCluster(Following):
     """A cluster behind the gateway."""
 
-    _awaited: ClassVar[bool] = False  # whether it is made for who awaits it, where `asynchronous` does not say
+    # whether it is made for who awaits it, where `asynchronous` does not say
+    _awaited: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -62,17 +64,38 @@ class RemoteCluster(Following):
         **kwargs: Any,
     ) -> None:
         if self._awaited and asynchronous is False:
-            raise TypeError(f"{type(self).__name__} is awaited; for calls that block there is GatewayCluster")
+            raise TypeError(
+                f"{type(self).__name__} is awaited; for calls that block there is GatewayCluster"
+            )
         self._existing = bool(kwargs.pop("_existing", False))
         self._gateway = gateway if isinstance(gateway, BaseGateway) else Gateway(gateway, auth)
         self._connection = self._gateway.connection
-        keep = settings.configured("cluster.shutdown-on-close") if shutdown_on_close is None else shutdown_on_close
+        keep = (
+            settings.configured("cluster.shutdown-on-close")
+            if shutdown_on_close is None
+            else shutdown_on_close
+        )
         self._shutdown_on_close = True if keep is None else bool(keep)
-        self._start_timeout_s = float(parse_timedelta(start_timeout or settings.configured("cluster.start-timeout") or "5 minutes"))
-        keywords = {"n_workers": n_workers, "worker_groups": worker_groups, "backend": backend, "labels": labels}
-        lives = {"idle_timeout": idle_timeout, "max_lifetime": max_lifetime, "no_client_timeout": no_client_timeout}
+        self._start_timeout_s = float(
+            parse_timedelta(
+                start_timeout or settings.configured("cluster.start-timeout") or "5 minutes"
+            )
+        )
+        keywords = {
+            "n_workers": n_workers,
+            "worker_groups": worker_groups,
+            "backend": backend,
+            "labels": labels,
+        }
+        lives = {
+            "idle_timeout": idle_timeout,
+            "max_lifetime": max_lifetime,
+            "no_client_timeout": no_client_timeout,
+        }
         chosen = {**(settings.configured("cluster.options") or {}), **requests.options_of(options)}
-        self._request = requests.from_keywords(name, {**keywords, **lives, "options": chosen, **kwargs})
+        self._request = requests.from_keywords(
+            name, {**keywords, **lives, "options": chosen, **kwargs}
+        )
         self._resource: Cluster | None = None
         self._full_name = requests.full_name(name or "")
         self._pid = os.getpid()
@@ -127,7 +150,9 @@ class RemoteCluster(Following):
             self.status = Status.failed
             if self._resource is not None and not self._existing:
                 with suppress(errors.GatewayError):
-                    await self._connection.call_async(api.STOP_CLUSTER, requests.stop(self._resource.name))
+                    await self._connection.call_async(
+                        api.STOP_CLUSTER, requests.stop(self._resource.name)
+                    )
             if self.scheduler_comm is not None:
                 await self.scheduler_comm.close_rpc()
             self.status = Status.closed
@@ -137,18 +162,26 @@ class RemoteCluster(Following):
         if self._existing:
             resource = await self._get()
         else:
-            resource = self._told(Cluster.from_proto(await self._connection.call_async(api.CREATE_CLUSTER, self._request)))
+            resource = self._told(
+                Cluster.from_proto(
+                    await self._connection.call_async(api.CREATE_CLUSTER, self._request)
+                )
+            )
         self.name = self.cluster_id
         resource = self._told(await in_thread(lambda: self._await_active(resource), waits=True))
         found = await in_thread(lambda: credentials.obtain(self._connection, resource.name))
         credentials.remember(resource.uid, found)
         comm.remember(resource.uid, self._connection)
         self.security = found.security()
-        self.scheduler_comm = rpc(self._address(resource), connection_args=self.security.get_connection_args("client"))
+        self.scheduler_comm = rpc(
+            self._address(resource), connection_args=self.security.get_connection_args("client")
+        )
         await super()._start()
         for name, group in resource.spec.worker_groups.items():
             if group.adaptive is not None:
-                self._adaptive = GatewayAdaptive(self, group.adaptive.minimum, group.adaptive.maximum, name)
+                self._adaptive = GatewayAdaptive(
+                    self, group.adaptive.minimum, group.adaptive.maximum, name
+                )
         if self._shutdown_on_close:
             ownership.own(self._connection, self._uid_name)
 
@@ -177,11 +210,15 @@ class RemoteCluster(Following):
         wanted = (ClusterState.ACTIVE, ClusterState.STOPPING)
         cluster = waiting.wait(self._connection, accepted.name, wanted, self._start_timeout_s, tell)
         if cluster.state.ending:
-            raise errors.ClusterFailed(f"cluster {cluster.id} is {cluster.state}: {cluster.explanation}", reason=cluster.status.reason)
+            raise errors.ClusterFailed(
+                f"cluster {cluster.id} is {cluster.state}: {cluster.explanation}",
+                reason=cluster.status.reason,
+            )
         return cluster
 
     def _address(self, cluster: Cluster) -> str:
-        """Return where the scheduler is reached: as the server tells, or through the edge that is configured."""
+        """Return where the scheduler is reached: as the server tells, or through the edge that is
+        configured."""
         target = wire.parse_scheduler_address(cluster.status.endpoints.scheduler)
         proxy = dask.config.get("gateway.proxy-address", None)
         if proxy:
@@ -191,17 +228,22 @@ class RemoteCluster(Following):
 
     async def _get(self) -> Cluster:
         request = pb.GetClusterRequest(name=self._uid_name)
-        return self._told(Cluster.from_proto(await self._connection.call_async(api.GET_CLUSTER, request)))
+        return self._told(
+            Cluster.from_proto(await self._connection.call_async(api.GET_CLUSTER, request))
+        )
 
     async def _has_ended(self) -> bool:
         once = Connection(replace(self._connection.settings, retry_s=0.0))
         request = pb.GetClusterRequest(name=self._uid_name)
         try:
-            cluster = self._told(Cluster.from_proto(await once.call_async(api.GET_CLUSTER, request)))
+            cluster = self._told(
+                Cluster.from_proto(await once.call_async(api.GET_CLUSTER, request))
+            )
         except (errors.ClusterNotFound, errors.PermissionDenied):
             self._log(f"{self.cluster_id}: the gateway has no such cluster any more")
             return True
-        except errors.GatewayError as error:  # it does not tell; the scheduler may be reached all the same
+        # it does not tell; the scheduler may be reached all the same
+        except errors.GatewayError as error:
             logger.debug("whether %s has ended is not known: %s", self.cluster_id, error)
             return False
         if not cluster.state.ending:
@@ -225,12 +267,16 @@ class RemoteCluster(Following):
     async def _close(self, shutdown: bool | None = None) -> None:
         if self.status in (Status.closing, Status.closed):
             return
-        stop = (self._shutdown_on_close if shutdown is None else shutdown) and os.getpid() == self._pid
+        stop = (
+            self._shutdown_on_close if shutdown is None else shutdown
+        ) and os.getpid() == self._pid
         ownership.disown(self._uid_name)
         try:
             if stop and self._resource is not None:
                 with suppress(errors.ClusterNotFound, errors.PermissionDenied):
-                    await self._connection.call_async(api.STOP_CLUSTER, requests.stop(self._uid_name))
+                    await self._connection.call_async(
+                        api.STOP_CLUSTER, requests.stop(self._uid_name)
+                    )
         finally:
             await super()._close()
 
@@ -247,7 +293,8 @@ class RemoteCluster(Following):
         return None
 
     def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Any:
-        """Do something, or begin it where asynchronous: it is on its way even if what is returned is not awaited."""
+        """Do something, or begin it where asynchronous: it is on its way even if what is returned
+        is not awaited."""
         return asyncio.ensure_future(work()) if self.asynchronous else self.sync(work)
 
     # Views: plain attributes, no I/O
@@ -269,16 +316,23 @@ class RemoteCluster(Following):
     @property
     def cluster_id(self) -> str:
         """The cluster's id among its owner's."""
-        return (self._resource.name if self._resource is not None else self._full_name).rpartition("/")[2]
+        return (self._resource.name if self._resource is not None else self._full_name).rpartition(
+            "/"
+        )[2]
 
     @property
     def _uid_name(self) -> str:
         """The cluster's name by its uid: it never means another cluster that took the id later."""
-        return f"users/{self._resource.owner}/clusters/{self._resource.uid}" if self._resource is not None else self._full_name
+        return (
+            f"users/{self._resource.owner}/clusters/{self._resource.uid}"
+            if self._resource is not None
+            else self._full_name
+        )
 
     @property
     def dashboard_link(self) -> str:
-        """Address of the dashboard; a browser is asked to log in. `Gateway.dashboard_url` makes one that opens at once."""
+        """Address of the dashboard; a browser is asked to log in. `Gateway.dashboard_url` makes one
+        that opens at once."""
         return self._resource.status.endpoints.dashboard if self._resource is not None else ""
 
     @property
@@ -294,9 +348,13 @@ class RemoteCluster(Following):
         return str(super()._repr_html_(cluster_status=cluster_status))
 
     def _scaling_status(self) -> str:
-        return display.scaling_table(len(self.scheduler_info["workers"]), self._resource, self._adaptive)
+        return display.scaling_table(
+            len(self.scheduler_info["workers"]), self._resource, self._adaptive
+        )
 
-    async def _get_logs(self, cluster: bool = True, scheduler: bool = True, workers: Any = True) -> Logs:
+    async def _get_logs(
+        self, cluster: bool = True, scheduler: bool = True, workers: Any = True
+    ) -> Logs:
         """Return logs from the scheduler; if it does not answer, what the gateway keeps."""
         if self.status == Status.running:
             with suppress(OSError, TimeoutError):
@@ -304,8 +362,13 @@ class RemoteCluster(Following):
                 return told
         found = await in_thread(lambda: self._gateway.blocking().get_logs(self._uid_name))
         logs = Logs({"Scheduler": Log(found.pop("scheduler", ""))} if scheduler else {})
-        logs.update({name: Log(text) for name, text in found.items() if name != "scheduler" and workers})
+        logs.update(
+            {name: Log(text) for name, text in found.items() if name != "scheduler" and workers}
+        )
         return logs
 
     def __reduce__(self) -> Any:
-        raise TypeError("a GatewayCluster cannot be sent elsewhere; send its name and use GatewayCluster.from_name")
+        raise TypeError(
+            "a GatewayCluster cannot be sent elsewhere; send its name and use"
+            " GatewayCluster.from_name"
+        )

@@ -1,4 +1,5 @@
-"""For `distributed.client.security-loader`: Dask asks it for the security of an address it is given."""
+"""For `distributed.client.security-loader`: Dask asks it for the security of an address it is
+given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How a cluster object is sized: by its user, by its scheduler, by an Adaptive in the client; and how long it waits for workers."""
+"""How a cluster object is sized: by its user, by its scheduler, by an Adaptive in the client; and
+how long it waits for workers."""
 
 from __future__ import annotations
 
@@ -21,17 +22,22 @@ LOOK_S = 2.0  # between two looks at why workers do not come
 
 
 class SizedCluster(RemoteCluster):
-    """A cluster behind the gateway that is sized from here. GatewayCluster and AsyncGatewayCluster are its two faces."""
+    """A cluster behind the gateway that is sized from here. GatewayCluster and AsyncGatewayCluster
+    are its two faces."""
 
     def _group(self, name: str) -> tuple[float, int]:
         """Return cores and bytes of each worker of a group, 0 for what is not known."""
-        group: WorkerGroupStatus | None = self._resource.status.worker_groups.get(name) if self._resource is not None else None
+        group: WorkerGroupStatus | None = (
+            self._resource.status.worker_groups.get(name) if self._resource is not None else None
+        )
         return (group.worker_cores, group.worker_memory_bytes) if group is not None else (0.0, 0)
 
     def _scale(self, n: int | None, cores: float | None, memory: Amount | None, group: str) -> Any:
         each_cores, each_bytes = self._group(group)
         least = [(cores, each_cores), (memory, each_bytes)]
-        wishes = [workers_for(amount, size, up=True) for amount, size in least if amount is not None]
+        wishes = [
+            workers_for(amount, size, up=True) for amount, size in least if amount is not None
+        ]
         if n is None and not wishes:
             raise TypeError("scale needs a number of workers, cores or memory")
         self._adaptive = None
@@ -54,7 +60,9 @@ class SizedCluster(RemoteCluster):
     ) -> GatewayAdaptive: ...
 
     @overload
-    def adapt(self, minimum: int = 0, maximum: float | None = None, *, Adaptive: type[A], **kwargs: Any) -> A: ...
+    def adapt(
+        self, minimum: int = 0, maximum: float | None = None, *, Adaptive: type[A], **kwargs: Any
+    ) -> A: ...
 
     def adapt(
         self,
@@ -70,28 +78,42 @@ class SizedCluster(RemoteCluster):
         Adaptive: type[Adaptive] | None = None,
         **kwargs: Any,
     ) -> GatewayAdaptive | Adaptive:
-        """Let the scheduler size a group by its load, between bounds (100 workers where no maximum is given).
+        """Let the scheduler size a group by its load, between bounds (100 workers where no maximum
+        is given).
 
-        It does so with no client around, until the next `scale` or until `active` is false, which keeps the workers there are.
-        Keywords that tune Dask's own Adaptive (interval, target_duration, …) are accepted and mean nothing; a class derived from
-        it that is given as `Adaptive` runs here, in the client, as with Dask's other clusters. What is returned has the bounds; it
-        may be awaited where the cluster is asynchronous.
+        It does so with no client around, until the next `scale` or until `active` is false, which
+        keeps the workers there are. Keywords that tune Dask's own Adaptive (interval,
+        target_duration, …) are accepted and mean nothing; a class derived from it that is given as
+        `Adaptive` runs here, in the client, as with Dask's other clusters. What is returned has the
+        bounds; it may be awaited where the cluster is asynchronous.
         """
         if Adaptive is not None:
-            return super().adapt(Adaptive, minimum=minimum, maximum=float("inf") if maximum is None else maximum, **kwargs)
+            return super().adapt(
+                Adaptive,
+                minimum=minimum,
+                maximum=float("inf") if maximum is None else maximum,
+                **kwargs,
+            )
         cores, size = self._group(group)
-        least, most = [(minimum_cores, cores), (minimum_memory, size)], [(maximum_cores, cores), (maximum_memory, size)]
+        least, most = (
+            [(minimum_cores, cores), (minimum_memory, size)],
+            [(maximum_cores, cores), (maximum_memory, size)],
+        )
         low, high = bounds(minimum, maximum, least, most)
         if not active:
             self._adaptive = None
-            return GatewayAdaptive(self, low, high, group, self._update(len(self.scheduler_info["workers"]), group))
+            return GatewayAdaptive(
+                self, low, high, group, self._update(len(self.scheduler_info["workers"]), group)
+            )
         self._adaptive = GatewayAdaptive(self, low, high, group, self._update((low, high), group))
         return self._adaptive
 
     def _update(self, workers: Workers, group: str) -> Any:
         async def update() -> None:
             request = requests.scale(self._uid_name, workers, group)
-            self._told(Cluster.from_proto(await self._connection.call_async(api.UPDATE_CLUSTER, request)))
+            self._told(
+                Cluster.from_proto(await self._connection.call_async(api.UPDATE_CLUSTER, request))
+            )
 
         return self._do(update)
 
@@ -100,14 +122,20 @@ class SizedCluster(RemoteCluster):
         await self._update(n, DEFAULT_GROUP)
 
     async def scale_down(self, workers: Sequence[str]) -> None:
-        """Close these workers, by name or address, and wish as many fewer; for an Adaptive that runs in the client."""
+        """Close these workers, by name or address, and wish as many fewer; for an Adaptive that
+        runs in the client."""
         known = self.scheduler_info["workers"]
-        addresses = [address for address, worker in known.items() if address in workers or worker["name"] in workers]
+        addresses = [
+            address
+            for address, worker in known.items()
+            if address in workers or worker["name"] in workers
+        ]
         await self._update(len(known) - len(addresses), DEFAULT_GROUP)
         await self.scheduler_comm.retire_workers(workers=addresses, close_workers=True, remove=True)
 
     async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
-        """Wait for workers; LimitReached at once if the gateway's limits grant fewer, and a late end says why."""
+        """Wait for workers; LimitReached at once if the gateway's limits grant fewer, and a late
+        end says why."""
         waited = asyncio.ensure_future(super()._wait_for_workers(n_workers, timeout))
         try:
             while not waited.done():
@@ -124,11 +152,20 @@ class SizedCluster(RemoteCluster):
 
 
 def check_granted(wanted: int, cluster: Cluster) -> None:
-    """Raise ClusterFailed or LimitReached, with the gateway's words, if so many workers will never be there."""
+    """Raise ClusterFailed or LimitReached, with the gateway's words, if so many workers will never
+    be there."""
     if cluster.state.ending:
-        raise errors.ClusterFailed(f"cluster {cluster.name} is {cluster.state}: {cluster.explanation}", reason=cluster.status.reason)
-    if any(group.adaptive is not None for group in cluster.spec.worker_groups.values()) or cluster.status.desired >= wanted:
+        raise errors.ClusterFailed(
+            f"cluster {cluster.name} is {cluster.state}: {cluster.explanation}",
+            reason=cluster.status.reason,
+        )
+    if (
+        any(group.adaptive is not None for group in cluster.spec.worker_groups.values())
+        or cluster.status.desired >= wanted
+    ):
         return
     for condition in cluster.status.conditions:
         if condition.type == "WithinLimits" and condition.status is ConditionStatus.FALSE:
-            raise errors.LimitReached(f"{wanted} workers will not come: {condition.message}", code="FAILED_PRECONDITION")
+            raise errors.LimitReached(
+                f"{wanted} workers will not come: {condition.message}", code="FAILED_PRECONDITION"
+            )

@@ -1,7 +1,9 @@
-"""The way to a scheduler through a WebSocket, where only HTTP passes: a local socket whose bytes the edge carries to the scheduler.
+"""The way to a scheduler through a WebSocket, where only HTTP passes: a local socket whose bytes
+the edge carries to the scheduler.
 
-TLS with the scheduler itself is run over that socket by the caller, so that the edge and whatever stands before it see none of it.
-The WebSocket is tornado's, which Dask brings. Its protocol is told in the edge's tunnel: binary messages, an empty one for the end.
+TLS with the scheduler itself is run over that socket by the caller, so that the edge and whatever
+stands before it see none of it. The WebSocket is tornado's, which Dask brings. Its protocol is told
+in the edge's tunnel: binary messages, an empty one for the end.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ CONNECT_S = 20.0
 LINGER_S = 5.0  # for what the scheduler still says once this side has ended
 MAX_SESSIONS = 256
 
-_sessions: dict[tuple[str, str], str] = {}  # the edge's cookie by tunnel and caller: it lets in without asking the server again
-_carrying: set[asyncio.Task[None]] = set()  # one a tunnel: the event loop itself would not keep them
+# the edge's cookie by tunnel and caller: it lets in without asking the server again
+_sessions: dict[tuple[str, str], str] = {}
+# one a tunnel: the event loop itself would not keep them
+_carrying: set[asyncio.Task[None]] = set()
 
 
 class TunnelRefused(OSError):
@@ -87,8 +91,11 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
 
 
 async def _connected(request: HTTPRequest) -> Any:
-    """Return a WebSocket. One that opens when nobody waits for it any more is closed: tornado would keep it."""
-    opening: Any = websocket_connect(request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL])
+    """Return a WebSocket. One that opens when nobody waits for it any more is closed: tornado would
+    keep it."""
+    opening: Any = websocket_connect(
+        request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL]
+    )
     try:
         return await wait_for(asyncio.shield(opening), timeout=CONNECT_S)
     except BaseException:
@@ -102,7 +109,8 @@ def _let_go(opening: Any) -> None:
 
 
 def _session(cookies: list[str]) -> str:
-    """Return the edge's cookie among those that an answer sets: a balancer in between may set its own."""
+    """Return the edge's cookie among those that an answer sets: a balancer in between may set its
+    own."""
     pairs = [cookie.partition(";")[0].strip() for cookie in cookies]
     return next((pair for pair in pairs if pair.partition("=")[0].rstrip() in SESSION_COOKIES), "")
 
@@ -116,7 +124,8 @@ def _refused(uid: str, error: HTTPClientError) -> TunnelRefused:
 
 
 def loopback_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected TCP sockets of this process. TCP, as Dask sets TCP's options on whatever it talks over."""
+    """Return two connected TCP sockets of this process. TCP, as Dask sets TCP's options on whatever
+    it talks over."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(8)
@@ -154,7 +163,8 @@ async def _carry(tunnel: Any, end: socket.socket) -> None:
 
 
 async def _up(end: socket.socket, tunnel: Any) -> None:
-    """Carry what this process says; a write ends once the WebSocket's own buffer is empty, and no more is read before."""
+    """Carry what this process says; a write ends once the WebSocket's own buffer is empty, and no
+    more is read before."""
     loop = asyncio.get_running_loop()
     try:
         while piece := await loop.sock_recv(end, CHUNK_BYTES):
@@ -177,7 +187,8 @@ async def _down(tunnel: Any, end: socket.socket) -> None:
 
 
 def _close(tunnel: Any) -> None:
-    """Say goodbye and let go at once: to wait for the other side's goodbye would outlive the event loop of a process that ends."""
+    """Say goodbye and let go at once: to wait for the other side's goodbye would outlive the event
+    loop of a process that ends."""
     stream = tunnel.protocol.stream if tunnel.protocol is not None else None
     tunnel.close()
     if stream is not None:

@@ -1,4 +1,5 @@
-"""What the gateway answers, as small frozen classes with Python's own types. Knows nothing of connections."""
+"""What the gateway answers, as small frozen classes with Python's own types. Knows nothing of
+connections."""
 
 from gateway.client.model.access import Caller, DashboardTicket, NewToken, Scope, Token
 from gateway.client.model.answer import Answer, Page
@@ -15,7 +16,14 @@ from gateway.client.model.offer import (
     StringField,
 )
 from gateway.client.model.spec import Adaptive, ClusterSpec, Lifecycle, WorkerGroup
-from gateway.client.model.status import ClusterState, ClusterStatus, Condition, ConditionStatus, Endpoints, WorkerGroupStatus
+from gateway.client.model.status import (
+    ClusterState,
+    ClusterStatus,
+    Condition,
+    ConditionStatus,
+    Endpoints,
+    WorkerGroupStatus,
+)
 
 __all__ = [
     "Adaptive",

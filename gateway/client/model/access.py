@@ -1,4 +1,5 @@
-"""Who the caller is, and what lets them in. Secrets stand in no repr: notebooks are saved and shown around."""
+"""Who the caller is, and what lets them in. Secrets stand in no repr: notebooks are saved and shown
+around."""
 
 from __future__ import annotations
 
@@ -46,7 +47,13 @@ class Caller(Answer[pb.WhoAmIResponse]):
     @classmethod
     def from_proto(cls, proto: pb.WhoAmIResponse) -> Caller:
         """Return what a message says."""
-        return cls(proto=proto, user=proto.user, admin=proto.admin, scopes=_scopes(proto), groups=tuple(proto.groups))
+        return cls(
+            proto=proto,
+            user=proto.user,
+            admin=proto.admin,
+            scopes=_scopes(proto),
+            groups=tuple(proto.groups),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -66,11 +73,17 @@ class Token(Answer[pb.Token]):
     expire_time: datetime | None
     """When it ceases to be valid."""
     parent: str
-    """Id of the token that it was made with, which it never outlives; empty if its user had signed in."""
+    """Id of the token that it was made with, which it never outlives; empty if its user had signed
+    in."""
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands for it in a table."""
-        return self.id, show.harmless(self.display_name), show.when(self.expire_time), show.text(self.scopes)
+        return (
+            self.id,
+            show.harmless(self.display_name),
+            show.when(self.expire_time),
+            show.text(self.scopes),
+        )
 
     @classmethod
     def from_proto(cls, proto: pb.Token) -> Token:
@@ -106,7 +119,8 @@ class DashboardTicket(Answer[pb.CreateDashboardTicketResponse]):
     """A short-lived permission to open one cluster's dashboard in a browser."""
 
     url: str = field(repr=False)
-    """Address that opens the dashboard when visited before the ticket expires; whoever has it may."""
+    """Address that opens the dashboard when visited before the ticket expires; whoever has it
+    may."""
     expire_time: datetime | None
     """When the ticket expires. A browser session that it opened lasts longer."""
 

@@ -1,4 +1,5 @@
-"""What every answer of the gateway has in common: it is frozen, shows itself in one line or as a table, and keeps its message."""
+"""What every answer of the gateway has in common: it is frozen, shows itself in one line or as a
+table, and keeps its message."""
 
 from __future__ import annotations
 
@@ -29,11 +30,17 @@ class Answer(Generic[M]):
 
     def rows(self) -> list[tuple[str, str]]:
         """Return everything there is to tell of it, each with its name."""
-        return [(name.replace("_", " "), "" if value is None else show.text(value)) for name, value in _told(self)]
+        return [
+            (name.replace("_", " "), "" if value is None else show.text(value))
+            for name, value in _told(self)
+        ]
 
     def _line(self) -> str:
         """Return it in one line of text."""
-        return ", ".join([cell for cell in self.cells() if cell] or [f"{name}={show.text(value)}" for name, value in _told(self)])
+        return ", ".join(
+            [cell for cell in self.cells() if cell]
+            or [f"{name}={show.text(value)}" for name, value in _told(self)]
+        )
 
     def __repr__(self) -> str:
         return printable(f"{type(self).__name__}({self._line()})", keep="")
@@ -56,7 +63,8 @@ class Page(list[A]):
         super().__init__(found)
         self._kind = kind
         self.revision = revision
-        """A watch that starts after this revision misses nothing of what the list does not show; 0 where it means nothing."""
+        """A watch that starts after this revision misses nothing of what the list does not show; 0
+        where it means nothing."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""A cluster as the gateway tells of it: what is wished (`spec`), what is observed (`status`), and why it stands where it stands."""
+"""A cluster as the gateway tells of it: what is wished (`spec`), what is observed (`status`), and
+why it stands where it stands."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from gateway.wire import UNREACHABLE
 class Cluster(Answer[pb.Cluster]):
     """One Dask cluster, as it was when the gateway answered."""
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("NAME", "STATE", "WORKERS", "CLIENTS", "CREATED", "MESSAGE")
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "NAME",
+        "STATE",
+        "WORKERS",
+        "CLIENTS",
+        "CREATED",
+        "MESSAGE",
+    )
 
     name: str
     """`users/{user}/clusters/{cluster}`."""
@@ -64,7 +72,8 @@ class Cluster(Answer[pb.Cluster]):
 
     @property
     def queued(self) -> bool:
-        """Whether it waits in a batch system's queue: for how long is not in the gateway's hands."""
+        """Whether it waits in a batch system's queue: for how long is not in the gateway's
+        hands."""
         return self.state is ClusterState.CREATING and self.status.reason == "SCHEDULER_QUEUED"
 
     @property
@@ -72,28 +81,46 @@ class Cluster(Answer[pb.Cluster]):
         """Why it is not (yet) what was asked for, in one or two sentences."""
         said = [self.status.message] if self.status.message else []
         for condition in self.status.conditions:
-            if condition.status is ConditionStatus.FALSE and condition.message and condition.message not in said:
+            if (
+                condition.status is ConditionStatus.FALSE
+                and condition.message
+                and condition.message not in said
+            ):
                 said.append(condition.message)
         return "; ".join(said) or "the server gave no reason"
 
     @property
     def unreachable(self) -> str:
-        """Why nobody will reach its scheduler although it is ACTIVE, as the gateway tells; empty if it knows of nothing."""
-        told = (one for one in self.status.conditions if one.reason == UNREACHABLE and one.status is ConditionStatus.FALSE)
+        """Why nobody will reach its scheduler although it is ACTIVE, as the gateway tells; empty if
+        it knows of nothing."""
+        told = (
+            one
+            for one in self.status.conditions
+            if one.reason == UNREACHABLE and one.status is ConditionStatus.FALSE
+        )
         return next((condition.message for condition in told), "")
 
     @property
     def wish(self) -> str:
-        """How many workers are wished, in words: `4`, `0-10` for an adaptive group, `4+0-10` where groups differ."""
+        """How many workers are wished, in words: `4`, `0-10` for an adaptive group, `4+0-10` where
+        groups differ."""
         groups = self.spec.worker_groups.values()
         fixed = sum(group.count or 0 for group in groups)
         adaptive = [group.wish for group in groups if group.adaptive is not None]
         return "+".join([str(fixed)] * (fixed > 0 or not adaptive) + adaptive)
 
     def cells(self) -> tuple[str, ...]:
-        """Return what stands for it in a table: of its workers, how many run and how many are wished."""
+        """Return what stands for it in a table: of its workers, how many run and how many are
+        wished."""
         name, why = f"{self.owner}/{self.id}", show.harmless(self.explanation)
-        return name, self.state.value, f"{self.status.running}/{self.wish}", str(self.status.clients), show.when(self.create_time), why
+        return (
+            name,
+            self.state.value,
+            f"{self.status.running}/{self.wish}",
+            str(self.status.clients),
+            show.when(self.create_time),
+            why,
+        )
 
     def _line(self) -> str:
         """Return it in one line of text."""
@@ -103,18 +130,34 @@ class Cluster(Answer[pb.Cluster]):
     def rows(self) -> list[tuple[str, str]]:
         """Return everything there is to tell of it, each with its name."""
         ends = self.status.endpoints
-        found = [("name", self.name), ("uid", self.uid), ("state", self.state.value), ("why", self.explanation)]
+        found = [
+            ("name", self.name),
+            ("uid", self.uid),
+            ("state", self.state.value),
+            ("why", self.explanation),
+        ]
         found += [("scheduler", ends.scheduler), ("dashboard", ends.dashboard)]
         found += [(f"workers ({name})", self._workers(name)) for name in self.status.worker_groups]
-        found += [(f"option {name}", show.text(value)) for name, value in sorted(self.spec.options.items())]
+        found += [
+            (f"option {name}", show.text(value))
+            for name, value in sorted(self.spec.options.items())
+        ]
         found += [(f"label {name}", value) for name, value in sorted(self.labels.items())]
-        found += [(f"version of {name}", version) for name, version in sorted(self.status.versions.items())]
-        found += [("created", show.when(self.create_time)), ("will be stopped", show.when(self.status.expire_time))]
+        found += [
+            (f"version of {name}", version)
+            for name, version in sorted(self.status.versions.items())
+        ]
+        found += [
+            ("created", show.when(self.create_time)),
+            ("will be stopped", show.when(self.status.expire_time)),
+        ]
         return found
 
     def _workers(self, name: str) -> str:
         there, wished = self.status.worker_groups[name], self.spec.worker_groups.get(name)
-        return f"{there.running} running, {there.pending} pending, {there.desired} desired" + (f", {wished.wish} wished" if wished else "")
+        return f"{there.running} running, {there.pending} pending, {there.desired} desired" + (
+            f", {wished.wish} wished" if wished else ""
+        )
 
     @classmethod
     def from_proto(cls, proto: pb.Cluster) -> Cluster:

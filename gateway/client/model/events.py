@@ -34,13 +34,25 @@ class Event(Answer[pb.Event]):
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands for it in a table."""
-        return show.when(self.time), self.reason, show.harmless(self.instance), show.harmless(self.message)
+        return (
+            show.when(self.time),
+            self.reason,
+            show.harmless(self.instance),
+            show.harmless(self.message),
+        )
 
     @classmethod
     def from_proto(cls, proto: pb.Event) -> Event:
         """Return what a message says."""
         time = instant(proto, "time")
-        return cls(proto=proto, revision=proto.revision, time=time, reason=proto.reason, message=proto.message, instance=proto.instance)
+        return cls(
+            proto=proto,
+            revision=proto.revision,
+            time=time,
+            reason=proto.reason,
+            message=proto.message,
+            instance=proto.instance,
+        )
 
 
 class WatchEventType(Word):
@@ -77,7 +89,12 @@ class WatchEvent(Answer[pb.WatchClustersResponse]):
     def from_proto(cls, proto: pb.WatchClustersResponse) -> WatchEvent:
         """Return what a message says that tells of an event."""
         kind = word(WatchEventType, pb.WatchEventType, proto.event.type)
-        return cls(proto=proto, revision=proto.revision, type=kind, cluster=Cluster.from_proto(proto.event.cluster))
+        return cls(
+            proto=proto,
+            revision=proto.revision,
+            type=kind,
+            cluster=Cluster.from_proto(proto.event.cluster),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -92,7 +109,11 @@ class Bookmark(Answer[pb.WatchClustersResponse]):
     @classmethod
     def from_proto(cls, proto: pb.WatchClustersResponse) -> Bookmark:
         """Return what a message says that is a bookmark."""
-        return cls(proto=proto, revision=proto.revision, initial_state_complete=proto.bookmark.initial_state_complete)
+        return cls(
+            proto=proto,
+            revision=proto.revision,
+            initial_state_complete=proto.bookmark.initial_state_complete,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

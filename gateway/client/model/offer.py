@@ -1,4 +1,5 @@
-"""What may be asked for in a new cluster: the options of a gateway as typed fields, and the limits."""
+"""What may be asked for in a new cluster: the options of a gateway as typed fields, and the
+limits."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ class StringField(Answer[pb.StringField]):
     @classmethod
     def from_proto(cls, proto: pb.StringField) -> StringField:
         """Return what a message says."""
-        return cls(proto=proto, default=proto.default, max_length=proto.max_length, pattern=proto.pattern)
+        return cls(
+            proto=proto, default=proto.default, max_length=proto.max_length, pattern=proto.pattern
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -130,7 +133,8 @@ class OptionField(Answer[pb.OptionField]):
 
     @classmethod
     def from_proto(cls, proto: pb.OptionField) -> OptionField:
-        """Return what a message says; a kind that came with a newer gateway is taken for any text."""
+        """Return what a message says; a kind that came with a newer gateway is taken for any
+        text."""
         return cls(
             proto=proto,
             name=proto.name,

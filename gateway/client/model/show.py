@@ -1,6 +1,8 @@
-"""How values and tables look: one line of text on a terminal, HTML in a notebook. Pure; knows nothing of clusters.
+"""How values and tables look: one line of text on a terminal, HTML in a notebook. Pure; knows
+nothing of clusters.
 
-What a server says is not trusted to be harmless: control characters never reach a terminal, and HTML is always escaped.
+What a server says is not trusted to be harmless: control characters never reach a terminal, and
+HTML is always escaped.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ def lines(headings: Row, rows: Sequence[Row]) -> str:
     """Return a table as aligned lines, headings first."""
     every = [headings, *([printable(cell, keep="") for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in every) for column in range(len(headings))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in every)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in every
+    )
 
 
 def html_table(headings: Row, rows: Sequence[Row]) -> str:
@@ -74,8 +78,12 @@ def html_table(headings: Row, rows: Sequence[Row]) -> str:
 
 
 def _html_row(row: Row, *, named: bool) -> str:
-    return _html_cells("th", row[:1]) + _html_cells("td", row[1:]) if named else _html_cells("td", row)
+    return (
+        _html_cells("th", row[:1]) + _html_cells("td", row[1:]) if named else _html_cells("td", row)
+    )
 
 
 def _html_cells(tag: str, cells: Row) -> str:
-    return "".join(f'<{tag} style="text-align: left">{html.escape(printable(cell))}</{tag}>' for cell in cells)
+    return "".join(
+        f'<{tag} style="text-align: left">{html.escape(printable(cell))}</{tag}>' for cell in cells
+    )

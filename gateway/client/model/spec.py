@@ -41,18 +41,28 @@ class WorkerGroup(Answer[pb.WorkerGroup]):
     @property
     def wish(self) -> str:
         """The size in words: `4`, or `0-10` for an adaptive group."""
-        return str(self.count) if self.adaptive is None else f"{self.adaptive.minimum}-{self.adaptive.maximum}"
+        return (
+            str(self.count)
+            if self.adaptive is None
+            else f"{self.adaptive.minimum}-{self.adaptive.maximum}"
+        )
 
     @classmethod
     def from_proto(cls, proto: pb.WorkerGroup) -> WorkerGroup:
         """Return what a message says."""
         adaptive = Adaptive.from_proto(proto.adaptive) if proto.HasField("adaptive") else None
-        return cls(proto=proto, options=options(proto.options), count=proto.count if adaptive is None else None, adaptive=adaptive)
+        return cls(
+            proto=proto,
+            options=options(proto.options),
+            count=proto.count if adaptive is None else None,
+            adaptive=adaptive,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lifecycle(Answer[pb.Lifecycle]):
-    """When the gateway stops a cluster by itself. None takes the gateway's default, zero is never."""
+    """When the gateway stops a cluster by itself. None takes the gateway's default, zero is
+    never."""
 
     idle_timeout: timedelta | None
     """How long it may do nothing: no task, and (unless `ignore_clients`) no client connected."""
@@ -95,6 +105,11 @@ class ClusterSpec(Answer[pb.ClusterSpec]):
             proto=proto,
             backend=proto.backend,
             options=options(proto.options),
-            worker_groups=ReadOnly({name: WorkerGroup.from_proto(group) for name, group in sorted(proto.worker_groups.items())}),
+            worker_groups=ReadOnly(
+                {
+                    name: WorkerGroup.from_proto(group)
+                    for name, group in sorted(proto.worker_groups.items())
+                }
+            ),
             lifecycle=Lifecycle.from_proto(proto.lifecycle),
         )

@@ -73,7 +73,13 @@ class Condition(Answer[pb.Condition]):
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands for it in a table."""
-        return self.type, self.status.value, self.reason, show.when(self.transition_time), show.harmless(self.message)
+        return (
+            self.type,
+            self.status.value,
+            self.reason,
+            show.when(self.transition_time),
+            show.harmless(self.message),
+        )
 
     @classmethod
     def from_proto(cls, proto: pb.Condition) -> Condition:
@@ -93,7 +99,8 @@ class WorkerGroupStatus(Answer[pb.WorkerGroupStatus]):
     """How many workers of a group there are."""
 
     desired: int
-    """Workers wished after limits were applied; for an adaptive group what the scheduler last asked for."""
+    """Workers wished after limits were applied; for an adaptive group what the scheduler last asked
+    for."""
     pending: int
     """Workers asked of the backend and not yet connected."""
     running: int
@@ -184,7 +191,12 @@ class ClusterStatus(Answer[pb.ClusterStatus]):
             reconciling=proto.reconciling,
             observed_generation=proto.observed_generation,
             conditions=tuple(Condition.from_proto(one) for one in proto.conditions),
-            worker_groups=ReadOnly({name: WorkerGroupStatus.from_proto(one) for name, one in sorted(proto.worker_groups.items())}),
+            worker_groups=ReadOnly(
+                {
+                    name: WorkerGroupStatus.from_proto(one)
+                    for name, one in sorted(proto.worker_groups.items())
+                }
+            ),
             endpoints=Endpoints.from_proto(proto.endpoints),
             versions=ReadOnly(proto.versions),
             clients=proto.clients,

@@ -1,7 +1,7 @@
 """How the protocol's values become Python's own: instants, durations, words, options.
 
-What a message leaves unset is None. What it tells beyond Python's range becomes the nearest value that Python has: nothing that a
-peer sends makes the reading of an answer fail.
+What a message leaves unset is None. What it tells beyond Python's range becomes the nearest value
+that Python has: nothing that a peer sends makes the reading of an answer fail.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ K = TypeVar("K")
 V = TypeVar("V")
 W = TypeVar("W", bound="Word")
 
-Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | Mapping[str, Value] | None"  # of an option, as JSON says it
+# of an option, as JSON says it
+Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | Mapping[str, Value] | None"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-FIRST, LAST = datetime(1, 1, 1, tzinfo=timezone.utc), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=timezone.utc)
+FIRST, LAST = (
+    datetime(1, 1, 1, tzinfo=timezone.utc),
+    datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=timezone.utc),
+)
 WHOLE = 2.0**53  # below it a float says every whole number exactly
 
 
 class Word(str, Enum):
-    """A value out of a closed list, which is a text too: `state == "ACTIVE"` holds for `ClusterState.ACTIVE`."""
+    """A value out of a closed list, which is a text too: `state == "ACTIVE"` holds for
+    `ClusterState.ACTIVE`."""
 
     def __str__(self) -> str:
         return str(self.value)
@@ -49,7 +54,8 @@ class Word(str, Enum):
 
 
 def word(kind: type[W], numbers: EnumTypeWrapper, number: int) -> W:
-    """Return the word for a number of the protocol; UNKNOWN for none, and for one that came with a newer version."""
+    """Return the word for a number of the protocol; UNKNOWN for none, and for one that came with a
+    newer version."""
     try:
         return kind(numbers.Name(number).removeprefix(_prefix(numbers)))
     except ValueError:
@@ -109,14 +115,19 @@ def _timedelta(told: Duration) -> timedelta:
 
 
 def options(struct: Struct) -> Mapping[str, Value]:
-    """Return the values of options. The protocol knows only decimal numbers; what is whole becomes an int."""
+    """Return the values of options. The protocol knows only decimal numbers; what is whole becomes
+    an int."""
     return ReadOnly({name: _value(value) for name, value in struct.fields.items()})
 
 
 def _value(told: StructValue) -> Value:
     kind = told.WhichOneof("kind")
     if kind == "number_value":
-        return int(told.number_value) if told.number_value.is_integer() and abs(told.number_value) < WHOLE else told.number_value
+        return (
+            int(told.number_value)
+            if told.number_value.is_integer() and abs(told.number_value) < WHOLE
+            else told.number_value
+        )
     if kind == "struct_value":
         return options(told.struct_value)
     if kind == "list_value":

@@ -1,4 +1,5 @@
-"""The admin address: /metrics for Prometheus, /healthz for probes. No login, so it is for loopback or a network of the house."""
+"""The admin address: /metrics for Prometheus, /healthz for probes. No login, so it is for loopback
+or a network of the house."""
 
 from __future__ import annotations
 
@@ -22,18 +23,24 @@ class Admin:
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
 
     async def start(self) -> str:
         """Begin; return host:port. ConfigurationError if that cannot be."""
         host, _, port = self._address.rpartition(":")
         if not self._address.endswith(":0") and parse_address(self._address) is None:
-            raise ConfigurationError(f"c.Proxy.admin_address: must be host:port, not {self._address!r}")
+            raise ConfigurationError(
+                f"c.Proxy.admin_address: must be host:port, not {self._address!r}"
+            )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host.strip("[]") or None, int(port)).start()
         except OSError as error:
-            raise ConfigurationError(f"c.Proxy.admin_address: cannot listen on {self._address}: {error.strerror}") from None
+            raise ConfigurationError(
+                f"c.Proxy.admin_address: cannot listen on {self._address}: {error.strerror}"
+            ) from None
         bound: socket.socket = self._runner.addresses[0]
         return f"{bound[0]}:{bound[1]}"  # type: ignore[index]
 
@@ -42,7 +49,9 @@ class Admin:
         await self._runner.cleanup()
 
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(body=exposition(await self._numbers()), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(
+            body=exposition(await self._numbers()), headers={"Content-Type": CONTENT_TYPE}
+        )
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(dict(await self._numbers()))

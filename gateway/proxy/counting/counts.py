@@ -1,4 +1,5 @@
-"""What the edge counts: plain numbers, added to where things happen and read when somebody asks. Knows nothing of their display."""
+"""What the edge counts: plain numbers, added to where things happen and read when somebody asks.
+Knows nothing of their display."""
 
 from __future__ import annotations
 
@@ -38,8 +39,10 @@ class Counts:
     # Routes.
     route_changes: int = 0  # messages of the server that told of routes
     route_keepalives: int = 0  # messages that told only that the server lives
-    route_silences: int = 0  # times that the server was not heard for so long that it was asked anew
-    routes_forbidden: int = 0  # targets outside the networks that are allowed, and dashboards that are another user's
+    # times that the server was not heard for so long that it was asked anew
+    route_silences: int = 0
+    # targets outside the networks that are allowed, and dashboards that are another user's
+    routes_forbidden: int = 0
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""What is counted, in Prometheus' words: names, labels and help of each number. Knows nothing of who counts, nor of HTTP."""
+"""What is counted, in Prometheus' words: names, labels and help of each number. Knows nothing of
+who counts, nor of HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "sorted_connections": (
         "Connections by what their first bytes said.",
         "kind",
-        {"to_scheduler": "scheduler", "to_http2": "http2", "to_https": "https", "to_http": "http", "junk": "junk"},
+        {
+            "to_scheduler": "scheduler",
+            "to_http2": "http2",
+            "to_https": "https",
+            "to_http": "http",
+            "junk": "junk",
+        },
     ),
     "refused_connections": (
         "Connections closed without being served, by reason.",
@@ -34,18 +41,38 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
             "connect_timeouts": "connect_timeout",
         },
     ),
-    "accept_pauses": ("Times that accepting rested, by reason.", "reason", {"paused_full": "full", "paused_descriptors": "descriptors"}),
+    "accept_pauses": (
+        "Times that accepting rested, by reason.",
+        "reason",
+        {"paused_full": "full", "paused_descriptors": "descriptors"},
+    ),
     "relays_opened": ("Relays begun.", "", {"relays_opened": ""}),
     "linger_timeouts": ("Half-closed relays ended for silence.", "", {"linger_timeouts": ""}),
-    "relayed_bytes": ("Bytes read from clients (up) and from targets (down).", "direction", {"bytes_up": "up", "bytes_down": "down"}),
+    "relayed_bytes": (
+        "Bytes read from clients (up) and from targets (down).",
+        "direction",
+        {"bytes_up": "up", "bytes_down": "down"},
+    ),
     "route_messages": (
         "Messages on the stream of routes from the server: of routes, or only that it lives.",
         "kind",
         {"route_changes": "change", "route_keepalives": "keepalive"},
     ),
-    "route_silences": ("Times that the server was silent for too long and was asked anew.", "", {"route_silences": ""}),
-    "forbidden_routes": ("Addresses reported outside the permitted networks, or another user's.", "", {"routes_forbidden": ""}),
-    "refused_pipe_leases": ("Bulk transfers that got no pipe and were copied.", "", {"pipe_leases_refused": ""}),
+    "route_silences": (
+        "Times that the server was silent for too long and was asked anew.",
+        "",
+        {"route_silences": ""},
+    ),
+    "forbidden_routes": (
+        "Addresses reported outside the permitted networks, or another user's.",
+        "",
+        {"routes_forbidden": ""},
+    ),
+    "refused_pipe_leases": (
+        "Bulk transfers that got no pipe and were copied.",
+        "",
+        {"pipe_leases_refused": ""},
+    ),
 }
 GAUGES: dict[str, tuple[str, str]] = {
     "connections": ("connections", "Connections now."),
@@ -57,8 +84,14 @@ GAUGES: dict[str, tuple[str, str]] = {
     "half_closed_relays": ("half_closed", "Relays whose one side has ended."),
     "leased_pipes": ("pipes_leased", "Pipes leased to bulk transfers."),
     "routes": ("routes", "Clusters known."),
-    "routes_age_seconds": ("routes_age_s", "Seconds since the server was last heard; -1 for never."),
-    "server_connected": ("server_connected", "Whether the stream of routes from the server stands."),
+    "routes_age_seconds": (
+        "routes_age_s",
+        "Seconds since the server was last heard; -1 for never.",
+    ),
+    "server_connected": (
+        "server_connected",
+        "Whether the stream of routes from the server stands.",
+    ),
 }
 
 
@@ -71,10 +104,14 @@ class _Snapshot:
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         for name, (words, label, parts) in COUNTERS.items():
-            counter = CounterMetricFamily(PREFIX + name, words, labels=["process", *([label] if label else [])])
+            counter = CounterMetricFamily(
+                PREFIX + name, words, labels=["process", *([label] if label else [])]
+            )
             for process, numbers in self._numbers.items():
                 for number, value in parts.items():
-                    counter.add_metric([process, *([value] if label else [])], numbers.get(number, 0.0))
+                    counter.add_metric(
+                        [process, *([value] if label else [])], numbers.get(number, 0.0)
+                    )
             yield counter
         for name, (number, words) in GAUGES.items():
             gauge = GaugeMetricFamily(PREFIX + name, words, labels=["process"])

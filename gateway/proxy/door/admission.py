@@ -1,4 +1,5 @@
-"""Who is let in, and how many at a time: connections in all, of one address, to one cluster. Pure: counts and decisions, no sockets."""
+"""Who is let in, and how many at a time: connections in all, of one address, to one cluster. Pure:
+counts and decisions, no sockets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""What a connection's first bytes say: TLS with which name and protocols, HTTP/2, HTTP/1, or junk. Sans-IO: bytes in, a verdict out.
+"""What a connection's first bytes say: TLS with which name and protocols, HTTP/2, HTTP/1, or junk.
+Sans-IO: bytes in, a verdict out.
 
-TLS: RFC 8446 §4.1.2, §4.2 and §5.1, RFC 6066 §3 (SNI), RFC 7301 (ALPN). A ClientHello may be spread over records and segments. What is
-read is read strictly: lengths that fit exactly, no extension twice, one name or none, and that a DNS name. What OpenSSL would take
-for a name and this for another does not exist; fuzzing compares them.
+TLS: RFC 8446 §4.1.2, §4.2 and §5.1, RFC 6066 §3 (SNI), RFC 7301 (ALPN). A ClientHello may be spread
+over records and segments. What is read is read strictly: lengths that fit exactly, no extension
+twice, one name or none, and that a DNS name. What OpenSSL would take for a name and this for
+another does not exist; fuzzing compares them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _MAX_FRAGMENT = 2**14
 _RANDOM_END = 34  # version and random come before the session id
 _MAX_SESSION_ID = 32
 _LABEL = rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# Letters, digits, hyphens (RFC 952, RFC 1123); the last label is not all digits: an address is no name (RFC 6066 §3).
+# Letters, digits, hyphens (RFC 952, RFC 1123); the last label is not all digits: an address is no
+# name (RFC 6066 §3).
 DNS_NAME = re.compile(rb"(?:" + _LABEL + rb"\.)*(?![0-9]+$)" + _LABEL)
 _NO_PROTOCOLS: tuple[bytes, ...] = ()
 _two_numbers = struct.Struct(">HH").unpack_from
@@ -126,7 +129,8 @@ def _record_end(received: bytes, start: int) -> int | NeedMore | Junk:
 
 
 def _read(message: bytes, start: int) -> Hello:
-    """Return what a whole ClientHello says whose body begins at `start`; _Malformed, IndexError or struct.error if it breaks the rules."""
+    """Return what a whole ClientHello says whose body begins at `start`; _Malformed, IndexError or
+    struct.error if it breaks the rules."""
     if message[start] != 3:
         raise _Malformed
     at = start + _RANDOM_END
@@ -136,7 +140,12 @@ def _read(message: bytes, start: int) -> Hello:
     at += 2 + suites
     compressions = message[at]
     at += 1 + compressions
-    if session_id > _MAX_SESSION_ID or suites < 2 or suites % 2 or 0 not in message[at - compressions : at]:
+    if (
+        session_id > _MAX_SESSION_ID
+        or suites < 2
+        or suites % 2
+        or 0 not in message[at - compressions : at]
+    ):
         raise _Malformed
     if at == len(message):
         return Hello()
@@ -163,12 +172,18 @@ def _extensions(message: bytes, at: int) -> Hello:
 
 
 def _server_name(content: bytes) -> str:
-    """Return the one host_name of a server_name extension: list length, kind 0, name length, name, and nothing more."""
+    """Return the one host_name of a server_name extension: list length, kind 0, name length, name,
+    and nothing more."""
     if len(content) < 6 or content[2] != 0:
         raise _Malformed
     whole, size = content[0] << 8 | content[1], content[3] << 8 | content[4]
     host = content[5:].lower()
-    if whole != len(content) - 2 or size != len(host) or size > MAX_NAME_BYTES or not DNS_NAME.fullmatch(host):
+    if (
+        whole != len(content) - 2
+        or size != len(host)
+        or size > MAX_NAME_BYTES
+        or not DNS_NAME.fullmatch(host)
+    ):
         raise _Malformed
     return host.decode("ascii")
 

@@ -1,7 +1,9 @@
-"""Connections that are served here and not relayed: TLS is ended, each address having its share of handshakes, and then HTTP/2 or HTTP/1.1.
+"""Connections that are served here and not relayed: TLS is ended, each address having its share of
+handshakes, and then HTTP/2 or HTTP/1.1.
 
-A handshake costs a millisecond of the loop that relays share: so many a second are begun, those of different addresses in turn. Places
-for them are few as each takes memory: whoever lets the edge wait longest gives way to those who wait for one.
+A handshake costs a millisecond of the loop that relays share: so many a second are begun, those of
+different addresses in turn. Places for them are few as each takes memory: whoever lets the edge
+wait longest gives way to those who wait for one.
 """
 
 from __future__ import annotations
@@ -40,19 +42,33 @@ class Doorway:
         *,
         handshake_s: float,
     ) -> None:
-        """What serves a connection of either kind; `leave` is told the address of one that is over."""
-        self._http1, self._http2, self._counts, self._leave, self._handshake_s = http1, http2, counts, leave, handshake_s
+        """What serves a connection of either kind; `leave` is told the address of one that is
+        over."""
+        self._http1, self._http2, self._counts, self._leave, self._handshake_s = (
+            http1,
+            http2,
+            counts,
+            leave,
+            handshake_s,
+        )
         self._loop = asyncio.get_running_loop()
         bucket = Bucket(HANDSHAKES_A_SECOND, HANDSHAKES_AT_ONCE)
-        self._handshakes = Turns(FairPool(HANDSHAKES, HANDSHAKES_EACH, most_waiting=WAITING_EACH, bucket=bucket))
+        self._handshakes = Turns(
+            FairPool(HANDSHAKES, HANDSHAKES_EACH, most_waiting=WAITING_EACH, bucket=bucket)
+        )
         self._under_way: dict[asyncio.Timeout, float] = {}  # since when, the longest first
         self._making_room: asyncio.TimerHandle | None = None
 
-    async def admit(self, newcomer: SocketType, context: ssl.SSLContext | None, address: str, *, http2: bool) -> None:
-        """Serve a connection; without TLS its first bytes have told whether it is `http2`, with TLS that is agreed on."""
+    async def admit(
+        self, newcomer: SocketType, context: ssl.SSLContext | None, address: str, *, http2: bool
+    ) -> None:
+        """Serve a connection; without TLS its first bytes have told whether it is `http2`, with TLS
+        that is agreed on."""
         whole = socket.socket(fileno=newcomer.detach())
         whole.setblocking(False)
-        served = Counted(lambda transport: self._choose(transport, address, http2), lambda: self._leave(address))
+        served = Counted(
+            lambda transport: self._choose(transport, address, http2), lambda: self._leave(address)
+        )
         try:
             if context is None:
                 await self._loop.connect_accepted_socket(served.protocol, whole)
@@ -69,17 +85,22 @@ class Doorway:
         finally:
             served.settle()
 
-    async def _shake_hands(self, served: Counted, whole: socket.socket, context: ssl.SSLContext, address: str) -> None:
+    async def _shake_hands(
+        self, served: Counted, whole: socket.socket, context: ssl.SSLContext, address: str
+    ) -> None:
         self._make_room(1)
         async with self._handshakes.turn(address), asyncio.timeout(None) as patience:
             self._under_way[patience] = self._loop.time()
             try:
-                await self._loop.connect_accepted_socket(served.protocol, whole, ssl=context, ssl_handshake_timeout=self._handshake_s)
+                await self._loop.connect_accepted_socket(
+                    served.protocol, whole, ssl=context, ssl_handshake_timeout=self._handshake_s
+                )
             finally:
                 self._under_way.pop(patience, None)
 
     def _make_room(self, coming: int = 0) -> None:
-        """End handshakes that have taken long, as many as others wait for the places of; look again while some wait."""
+        """End handshakes that have taken long, as many as others wait for the places of; look again
+        while some wait."""
         pool, now = self._handshakes.pool, self._loop.time()
         if pool.taken < HANDSHAKES or not (wanted := pool.waiting + coming):
             return

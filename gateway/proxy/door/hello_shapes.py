@@ -1,7 +1,9 @@
-"""Hellos that are like one seen before, told without reading them again: one program's differ only in random bytes, keys and the name.
+"""Hellos that are like one seen before, told without reading them again: one program's differ only
+in random bytes, keys and the name.
 
-A shape is every byte of a hello that says where something begins or what it is: types, lengths, protocols. Another hello with the same
-bytes in the same places is read the same way, so only its name is looked at. Measured, this halves the time of a verdict. Pure.
+A shape is every byte of a hello that says where something begins or what it is: types, lengths,
+protocols. Another hello with the same bytes in the same places is read the same way, so only its
+name is looked at. Measured, this halves the time of a verdict. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from gateway.proxy.door.client_hello import DNS_NAME, Hello
 
 MOST_SHAPES = 64  # remembered; later ones are read in full each time
 
-_RANDOM = (11, 43)  # in a hello of one record: record header, message header, version come before it
+# in a hello of one record: record header, message header, version come before it
+_RANDOM = (11, 43)
 _SERVER_NAME, _ALPN = 0, 16
 
 
@@ -46,17 +49,24 @@ class Shapes:
     def learn(self, received: bytes, hello: Hello) -> None:
         """Remember the shape of a hello that was read; of two with one length the later one."""
         total = 5 + (received[3] << 8 | received[4])
-        if not hello.server_name or len(received) < total or int.from_bytes(received[6:9], "big") != total - 9:
+        if (
+            not hello.server_name
+            or len(received) < total
+            or int.from_bytes(received[6:9], "big") != total - 9
+        ):
             return  # without a name, or spread over records
         if len(self._known) < MOST_SHAPES or total in self._known:
             fixed = bytearray(b"\xff" * total)
             name = _free(received[:total], fixed)
             mask = int.from_bytes(fixed, "big")
-            self._known[total] = _Shape(mask, int.from_bytes(received[:total], "big") & mask, name, hello.protocols)
+            self._known[total] = _Shape(
+                mask, int.from_bytes(received[:total], "big") & mask, name, hello.protocols
+            )
 
 
 def _free(received: bytes, fixed: bytearray) -> slice:
-    """Blank out of a hello that is known to be right what may differ; return where the name stands."""
+    """Blank out of a hello that is known to be right what may differ; return where the name
+    stands."""
 
     def blank(start: int, size: int) -> int:
         fixed[start : start + size] = bytes(size)

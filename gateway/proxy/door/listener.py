@@ -1,7 +1,9 @@
-"""The public port: takes connections in, hears what each wants, and hands the untouched socket to whoever serves that.
+"""The public port: takes connections in, hears what each wants, and hands the untouched socket to
+whoever serves that.
 
-First bytes are only looked at (MSG_PEEK); SO_RCVLOWAT keeps a hello that comes byte by byte from waking the loop each time. Most hellos
-are there when their connection is accepted: those are sorted at once, with nothing registered anywhere.
+First bytes are only looked at (MSG_PEEK); SO_RCVLOWAT keeps a hello that comes byte by byte from
+waking the loop each time. Most hellos are there when their connection is accepted: those are sorted
+at once, with nothing registered anywhere.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ ACCEPT_BATCH = 64
 PAUSE_S = 0.2  # without descriptors, accepting rests for so long
 LINGER_BYTES = 64 * 1024
 
-Serve = Callable[[SocketType, Verdict, str], None]  # the address is to be let go by `leave` when the connection is over
+# the address is to be let go by `leave` when the connection is over
+Serve = Callable[[SocketType, Verdict, str], None]
 
 _first = bytearray(MAX_HELLO_BYTES)
 _view = memoryview(_first)
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
-# As it is accepted the descriptor blocks; one system call is spared by asking not to block each time, until splicing or asyncio needs it.
+# As it is accepted the descriptor blocks; one system call is spared by asking not to block each
+# time, until splicing or asyncio needs it.
 _KIND = socket.SOCK_STREAM
 _exhausted = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -55,7 +59,15 @@ class _Newcomer:
 class Listener:
     """Accepts and sorts."""
 
-    def __init__(self, poller: Poller, admission: Admission, counts: Counts, serve: Serve, *, hello_timeout_s: float) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        admission: Admission,
+        counts: Counts,
+        serve: Serve,
+        *,
+        hello_timeout_s: float,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._poller, self._admission, self._counts, self._serve = poller, admission, counts, serve
         self._newcomers: Deadlines[_Newcomer] = Deadlines(self._loop, hello_timeout_s, self._expire)
@@ -73,14 +85,17 @@ class Listener:
 
     def listen(self, host: str, port: int, *, reuse_port: bool) -> tuple[str, int]:
         """Begin; return host and port. OSError if that cannot be."""
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, kind, protocol, _, address = found[0]
         made = SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit both
+            # accepted sockets inherit both
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             probe(made)
             made.bind(address)
             made.listen(BACKLOG)
@@ -159,7 +174,8 @@ class Listener:
         self._resting = self._loop.call_later(PAUSE_S, self._go_on)
 
     def _rest(self, why: str, *words: object) -> None:
-        """Accept nothing: a listening socket that cannot be served would wake the loop without end."""
+        """Accept nothing: a listening socket that cannot be served would wake the loop without
+        end."""
         logger.warning("no connections are accepted for now: " + why, *words)
         self._release()
 
@@ -178,7 +194,9 @@ class Listener:
         """Hear what a newcomer has said so far."""
         self._sort(newcomer.socket, newcomer.address, newcomer, ended=bool(events & ENDED))
 
-    def _sort(self, made: SocketType, address: str, known: _Newcomer | None, *, ended: bool = False) -> None:
+    def _sort(
+        self, made: SocketType, address: str, known: _Newcomer | None, *, ended: bool = False
+    ) -> None:
         try:
             count = made.recv_into(_first, 0, _PEEK)
         except (BlockingIOError, InterruptedError):
@@ -236,7 +254,8 @@ class Listener:
 
 
 def refuse(newcomer: SocketType, words: bytes) -> None:
-    """Say why and close. What was received is read first: closing over unread bytes would reset the connection and lose the words."""
+    """Say why and close. What was received is read first: closing over unread bytes would reset the
+    connection and lose the words."""
     try:
         newcomer.recv(LINGER_BYTES, socket.MSG_DONTWAIT)
         newcomer.send(words, socket.MSG_DONTWAIT)

@@ -1,4 +1,5 @@
-"""What lets somebody in to a cluster: the server's ticket, then a session of the edge's own. Verified here, without asking anybody."""
+"""What lets somebody in to a cluster: the server's ticket, then a session of the edge's own.
+Verified here, without asking anybody."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """That somebody reaches one cluster, what that rests on, and until when it holds at the latest."""
+    """That somebody reaches one cluster, what that rests on, and until when it holds at the
+    latest."""
 
     uid: str
     user: str
@@ -42,7 +44,8 @@ class Grant:
     session_id: str = ""  # of a browser's session, or of a tunnel's
     token_id: str = ""  # of the API token that was shown; empty for who signed in
     stamp: str = ""  # what the sign-in was checked by, as the authenticator marks it
-    admin: bool = False  # whether the sign-in was an admin's; counts where the authenticator cannot be asked
+    # whether the sign-in was an admin's; counts where the authenticator cannot be asked
+    admin: bool = False
 
     @property
     def rests_on(self) -> tuple[str | bool, ...]:
@@ -51,7 +54,8 @@ class Grant:
 
 
 def good_ticket(text: str, uid: str, keys: Sequence[bytes], now: int) -> Ticket | None:
-    """Return what a ticket says, None if it is not good for this cluster now. Whether it was used, the server knows."""
+    """Return what a ticket says, None if it is not good for this cluster now. Whether it was used,
+    the server knows."""
     parts = split_ticket(text)
     if parts is None:
         return None
@@ -68,17 +72,27 @@ def good_ticket(text: str, uid: str, keys: Sequence[bytes], now: int) -> Ticket 
 
 
 class Sessions:
-    """Sessions, each for one cluster: signed with a key that outlives the edge, so that a restart logs nobody out."""
+    """Sessions, each for one cluster: signed with a key that outlives the edge, so that a restart
+    logs nobody out."""
 
     def __init__(self, key: bytes, duration_s: float, now: Callable[[], int] = now_ms) -> None:
         self._key, self._duration_s, self._now = key, duration_s, now
 
     def begin(self, access: Ticket) -> Grant:
-        """Return a new session, on what a ticket permits: it lasts as long as sessions do, and no longer than what that rests on."""
+        """Return a new session, on what a ticket permits: it lasts as long as sessions do, and no
+        longer than what that rests on."""
         latest = self._now() + int(self._duration_s * 1000)
         expires_at = min(latest, access.holds_until or latest)
         session_id = os.urandom(SESSION_ID_BYTES).hex()
-        return Grant(access.uid, access.user, expires_at, session_id, access.token_id, access.stamp, access.admin)
+        return Grant(
+            access.uid,
+            access.user,
+            expires_at,
+            session_id,
+            access.token_id,
+            access.stamp,
+            access.admin,
+        )
 
     def text(self, grant: Grant) -> str:
         """Return a cookie's value."""
@@ -97,10 +111,15 @@ class Sessions:
             grant = Grant(*json.loads(body))
         except (ValueError, TypeError):
             return None
-        return grant if grant.uid == uid and grant.session_id and grant.expires_at > self._now() else None
+        return (
+            grant
+            if grant.uid == uid and grant.session_id and grant.expires_at > self._now()
+            else None
+        )
 
     def _sign(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, b"session 2:" + body, "sha256")  # what an older edge signed is another thing
+        # what an older edge signed is another thing
+        return hmac.digest(self._key, b"session 2:" + body, "sha256")
 
 
 def _text(raw: bytes) -> str:
@@ -112,7 +131,8 @@ def _raw(text: str) -> bytes:
 
 
 def session_key(path: pathlib.Path) -> bytes:
-    """Return the key of sessions, made and kept with mode 0600 if there is none. ConfigurationError if it can be neither read nor kept."""
+    """Return the key of sessions, made and kept with mode 0600 if there is none. ConfigurationError
+    if it can be neither read nor kept."""
     try:
         kept = read_kept(path)
         if kept is not None and len(kept) == KEY_BYTES:
@@ -120,7 +140,12 @@ def session_key(path: pathlib.Path) -> bytes:
                 raise ConfigurationError(f"c.Proxy.state_dir: {wrong}")
             return kept
         if kept is not None:
-            logger.warning("%s does not hold a key of %d bytes; a new one is made, which ends every browser's session", path, KEY_BYTES)
+            logger.warning(
+                "%s does not hold a key of %d bytes; a new one is made, which ends every browser's"
+                " session",
+                path,
+                KEY_BYTES,
+            )
         key = os.urandom(KEY_BYTES)
         write_kept(path, key)
     except OSError as error:

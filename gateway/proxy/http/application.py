@@ -1,4 +1,5 @@
-"""What is served over HTTP/1.1, by path. Knows who answers what, not how; the small pages are here."""
+"""What is served over HTTP/1.1, by path. Knows who answers what, not how; the small pages are
+here."""
 
 from __future__ import annotations
 
@@ -40,16 +41,24 @@ def application(
     """
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_one_answer])
     transcoder = Transcoder()
-    bridge, events = Bridge(channels, front, options.body_timeout_s, transcoder), Events(channels, front, transcoder)
+    bridge, events = (
+        Bridge(channels, front, options.body_timeout_s, transcoder),
+        Events(channels, front, transcoder),
+    )
 
     async def healthz(_: web.Request) -> web.StreamResponse:
-        told = {"routes": len(routes), "server": routes.connected, "routes_age_s": round(routes.age_s, 1)}
+        told = {
+            "routes": len(routes),
+            "server": routes.connected,
+            "routes_age_s": round(routes.age_s, 1),
+        }
         return web.json_response({**told, "relays": relays(), "tunnels": tunnel.count})
 
     for prefix in {"", front.prefix}:
         app.router.add_get(f"{prefix}/", _index)
         app.router.add_get(f"{prefix}/healthz", healthz)
-        app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)  # a stream is never without a body
+        # a stream is never without a body
+        app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)
         app.router.add_get(f"{prefix}/v1/logs", events.logs, allow_head=False)
         app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle, allow_head=False)
         app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
@@ -58,7 +67,11 @@ def application(
 
 
 async def _index(_: web.Request) -> web.StreamResponse:
-    return page("Dask gateway", "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>", 200)
+    return page(
+        "Dask gateway",
+        "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>",
+        200,
+    )
 
 
 @web.middleware
@@ -70,7 +83,10 @@ async def _one_answer(request: web.Request, handler: Any) -> web.StreamResponse:
     except BodyRefused as refused:
         return refused.answer
     except web.HTTPException as error:
-        return web.json_response({"code": "not_found" if error.status == 404 else "unknown", "message": error.reason}, status=error.status)
+        return web.json_response(
+            {"code": "not_found" if error.status == 404 else "unknown", "message": error.reason},
+            status=error.status,
+        )
     except (ConnectionError, asyncio.CancelledError):
         raise  # the caller is gone
     except Exception:

@@ -1,6 +1,8 @@
-"""Every unary RPC over HTTP/1.1, as JSON or protobuf, in the shape of Connect's unary protocol (connectrpc.com/docs/protocol).
+"""Every unary RPC over HTTP/1.1, as JSON or protobuf, in the shape of Connect's unary protocol
+(connectrpc.com/docs/protocol).
 
-The edge only transcodes: it is a client of the API like any other, and passes the caller's own credentials on.
+The edge only transcodes: it is a client of the API like any other, and passes the caller's own
+credentials on.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ from gateway.proxy.http.transcoding import Busy, Transcoder
 from gateway.proxy.upstream.channels import Channels
 from gateway.proxy.upstream.turns import Share
 from gateway.turns import Crowded
-from gateway.wire import AUTHORIZATION, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, MAX_REQUEST_BYTES, REPLAYED, decimal
+from gateway.wire import (
+    AUTHORIZATION,
+    CONNECT_CODES,
+    CORRELATION_ID,
+    ERROR_DOMAIN,
+    MAX_REQUEST_BYTES,
+    REPLAYED,
+    decimal,
+)
 
 DEFAULT_TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 300.0
@@ -32,9 +42,17 @@ MAX_AUTHORIZATION = 16 * 1024
 MAX_JSON_BYTES = 64 * 1024  # protobuf reads JSON in Python, at 1.6 s for 1 MiB
 BUSY_RETRY_S = 1
 BINARY = ("application/proto", "application/x-protobuf")
-JSON = ("application/json", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain")
+JSON = (
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "application/octet-stream",
+    "text/plain",
+)
 # The server's own words. Told without asking it: a body costs time to read.
-NO_CREDENTIALS = "Credentials are missing, malformed, wrong, expired or revoked. Send `authorization: Bearer <token>` or `Basic`."
+NO_CREDENTIALS = (
+    "Credentials are missing, malformed, wrong, expired or revoked. Send"
+    " `authorization: Bearer <token>` or `Basic`."
+)
 PASSED = (CORRELATION_ID, REPLAYED)
 
 
@@ -56,22 +74,34 @@ def unary_methods() -> dict[str, Method]:
                 if not method.server_streaming and not method.client_streaming:
                     path = f"/{service.full_name}/{method.name}"
                     request = message_factory.GetMessageClass(method.input_type)
-                    found[path] = Method(path, request, message_factory.GetMessageClass(method.output_type))
+                    found[path] = Method(
+                        path, request, message_factory.GetMessageClass(method.output_type)
+                    )
     return found
 
 
-def failure(code: str, message: str, details: list[AnyMessage] | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
+def failure(
+    code: str,
+    message: str,
+    details: list[AnyMessage] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
     """Return an error in Connect's shape."""
     name, status = CONNECT_CODES[code]
     packed = [
-        {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).rstrip(b"=").decode()}
+        {
+            "type": detail.type_url.rpartition("/")[2],
+            "value": base64.b64encode(detail.value).rstrip(b"=").decode(),
+        }
         for detail in details or ()
     ]
     body: dict[str, Any] = {"code": name, "message": message}
     if packed:
         body["details"] = packed
     answer = web.json_response(body, status=status, headers=headers)
-    if status == 401:  # Basic is taken too, but a browser that is asked for it keeps it for the whole origin, dashboards' code included
+    # Basic is taken too, but a browser that is asked for it keeps it for the whole origin,
+    # dashboards' code included
+    if status == 401:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="daskgateway"'
     return answer
 
@@ -120,14 +150,23 @@ def _retry_after(status: status_pb2.Status) -> dict[str, str]:
     retry = error_details_pb2.RetryInfo()
     for detail in status.details:
         if detail.Unpack(retry):
-            return {"Retry-After": str(retry.retry_delay.seconds + (1 if retry.retry_delay.nanos else 0))}
+            return {
+                "Retry-After": str(
+                    retry.retry_delay.seconds + (1 if retry.retry_delay.nanos else 0)
+                )
+            }
     return {}
 
 
 def credentials(request: web.Request) -> list[tuple[str, str]]:
-    """Return the caller's credentials as gRPC metadata; none if there are none, or if no header could hold them."""
+    """Return the caller's credentials as gRPC metadata; none if there are none, or if no header
+    could hold them."""
     header = request.headers.get("Authorization", "")
-    return [(AUTHORIZATION, header)] if header and header.isascii() and len(header) <= MAX_AUTHORIZATION else []
+    return (
+        [(AUTHORIZATION, header)]
+        if header and header.isascii() and len(header) <= MAX_AUTHORIZATION
+        else []
+    )
 
 
 def timeout_s(request: web.Request) -> float:
@@ -139,8 +178,15 @@ def timeout_s(request: web.Request) -> float:
 class Bridge:
     """Answers POST /{service}/{method}."""
 
-    def __init__(self, channels: Channels, front: Front, body_timeout_s: float, transcoder: Transcoder) -> None:
-        self._channels, self._front, self._body_timeout_s, self._transcoder = channels, front, body_timeout_s, transcoder
+    def __init__(
+        self, channels: Channels, front: Front, body_timeout_s: float, transcoder: Transcoder
+    ) -> None:
+        self._channels, self._front, self._body_timeout_s, self._transcoder = (
+            channels,
+            front,
+            body_timeout_s,
+            transcoder,
+        )
         self._methods = unary_methods()
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -150,7 +196,11 @@ class Bridge:
         if method is None:
             return failure("UNIMPLEMENTED", f"there is no unary call {path[:200]}")
         if request.method != "POST":
-            return web.json_response({"code": "unimplemented", "message": "use POST"}, status=405, headers={"Allow": "POST"})
+            return web.json_response(
+                {"code": "unimplemented", "message": "use POST"},
+                status=405,
+                headers={"Allow": "POST"},
+            )
         if request.headers.get("Connect-Protocol-Version", "1") != "1":
             return invalid("Connect-Protocol-Version must be 1")
         if not credentials(request):  # health and reflection, which need none, are not served here
@@ -158,24 +208,40 @@ class Bridge:
         kind = request.content_type
         if kind not in BINARY and kind not in JSON:
             return web.json_response(
-                {"code": "invalid_argument", "message": "content-type must be application/json or application/proto"}, status=415
+                {
+                    "code": "invalid_argument",
+                    "message": "content-type must be application/json or application/proto",
+                },
+                status=415,
             )
         try:
-            body = await read_body(request, self._body_timeout_s, decode=True, most=None if kind in BINARY else MAX_JSON_BYTES)
+            body = await read_body(
+                request,
+                self._body_timeout_s,
+                decode=True,
+                most=None if kind in BINARY else MAX_JSON_BYTES,
+            )
         except BodyRefused as refused:
             return _refused(refused)
         try:
             return await (self._proto if kind in BINARY else self._json)(method, body, request)
         except Busy:
-            return failure("UNAVAILABLE", "too much JSON is waiting here; try again", headers={"Retry-After": str(BUSY_RETRY_S)})
+            return failure(
+                "UNAVAILABLE",
+                "too much JSON is waiting here; try again",
+                headers={"Retry-After": str(BUSY_RETRY_S)},
+            )
 
     async def _proto(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
-            if len(body) <= MAX_REQUEST_BYTES:  # more the server refuses by its size, and to read it takes time
+            # more the server refuses by its size, and to read it takes time
+            if len(body) <= MAX_REQUEST_BYTES:
                 method.request.FromString(body)
         except DecodeError:
             return invalid(f"is no {method.request.DESCRIPTOR.full_name} in protobuf")
-        return await self._answer(method.path, body, request, (None, None), "application/proto", _as_it_is)
+        return await self._answer(
+            method.path, body, request, (None, None), "application/proto", _as_it_is
+        )
 
     async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:
         try:
@@ -193,11 +259,19 @@ class Bridge:
         return self._channels.whose(credentials(request), self._front.seen(request).address)
 
     async def _answer(
-        self, path: str, asked: Any, request: web.Request, made: Any, kind: str, written: Callable[[Any], Awaitable[bytes]]
+        self,
+        path: str,
+        asked: Any,
+        request: web.Request,
+        made: Any,
+        kind: str,
+        written: Callable[[Any], Awaitable[bytes]],
     ) -> web.Response:
         caller = self._front.seen(request).address
         try:
-            answer, trailers = await self._channels.unary(path, asked, caller, credentials(request), timeout_s(request), made=made)
+            answer, trailers = await self._channels.unary(
+                path, asked, caller, credentials(request), timeout_s(request), made=made
+            )
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)
         except Crowded:
@@ -211,9 +285,12 @@ async def _as_it_is(answer: bytes) -> bytes:
 
 
 def _refused(refused: BodyRefused) -> web.Response:
-    """Return in Connect's shape why a body cannot be had. The connection ends: the body's rest may still come."""
+    """Return in Connect's shape why a body cannot be had. The connection ends: the body's rest may
+    still come."""
     words, status = str(refused.answer.text).strip(), refused.answer.status
-    code = {413: "RESOURCE_EXHAUSTED", 408: "DEADLINE_EXCEEDED", 415: "UNIMPLEMENTED"}.get(status, "INVALID_ARGUMENT")
+    code = {413: "RESOURCE_EXHAUSTED", 408: "DEADLINE_EXCEEDED", 415: "UNIMPLEMENTED"}.get(
+        status, "INVALID_ARGUMENT"
+    )
     answer = failure(code, words)
     answer.set_status(status)
     answer.force_close()

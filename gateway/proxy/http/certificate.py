@@ -1,4 +1,5 @@
-"""The certificate that gRPC, browsers and HTTP clients see: read at the start, and again when its files change."""
+"""The certificate that gRPC, browsers and HTTP clients see: read at the start, and again when its
+files change."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class ServedCertificate:
         self.context, self._stamp = context, stamp
 
     def reload(self) -> None:
-        """Read the files again; if they cannot be used, that is logged and the old certificate stays."""
+        """Read the files again; if they cannot be used, that is logged and the old certificate
+        stays."""
         if not self._certificate:
             return
         stamp = self._stamp_now()
@@ -66,9 +68,14 @@ class ServedCertificate:
                 self.reload()
 
     def _stamp_now(self) -> tuple[int, ...]:
-        """Return what changes when the files do; their identity too, as a link may be turned to files of the same age."""
+        """Return what changes when the files do; their identity too, as a link may be turned to
+        files of the same age."""
         try:
             found = [os.stat(path) for path in (self._certificate, self._key)]
         except OSError:
             return ()
-        return tuple(part for stat in found for part in (stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_mode, stat.st_uid))
+        return tuple(
+            part
+            for stat in found
+            for part in (stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_mode, stat.st_uid)
+        )

@@ -1,5 +1,5 @@
-"""Connections that are served by protocols, in the count of all: which protocol is seen when one stands, and its end is told, whatever
-becomes of it."""
+"""Connections that are served by protocols, in the count of all: which protocol is seen when one
+stands, and its end is told, whatever becomes of it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class _Observed(asyncio.Protocol):
         self._inner: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._inner = self._counted.begin(cast(asyncio.Transport, transport))  # uvloop's are none by their class
+        # uvloop's are none by their class
+        self._inner = self._counted.begin(cast(asyncio.Transport, transport))
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

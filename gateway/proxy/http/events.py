@@ -1,4 +1,5 @@
-"""Watches and logs as server-sent events (HTML Living Standard, §9.2), for browsers, curl and what only HTTP reaches.
+"""Watches and logs as server-sent events (HTML Living Standard, §9.2), for browsers, curl and what
+only HTTP reaches.
 
 `GET /v1/watch` resumes after Last-Event-ID, which is a revision. `GET /v1/logs?name=…` tells logs.
 """
@@ -45,7 +46,8 @@ def kind_of(told: pb.WatchClustersResponse) -> str:
 
 
 def change(told: pb.WatchClustersResponse, body: bytes) -> bytes:
-    """Return one message of a watch, whose JSON is given, as an event, whose id is the revision to resume after."""
+    """Return one message of a watch, whose JSON is given, as an event, whose id is the revision to
+    resume after."""
     retry_ms = told.goodbye.retry_delay.ToMilliseconds() if told.HasField("goodbye") else 0
     return event(kind_of(told), body, str(told.revision) if told.revision else "", retry_ms)
 
@@ -62,7 +64,11 @@ class Events:
         start = decimal(request.headers.get("Last-Event-ID") or query.get("start_revision", "0"))
         if start is None:
             return invalid("must be a revision", "start_revision")
-        asked = pb.WatchClustersRequest(parent=query.get("parent", ""), start_revision=start, clusters=query.getall("clusters", []))
+        asked = pb.WatchClustersRequest(
+            parent=query.get("parent", ""),
+            start_revision=start,
+            clusters=query.getall("clusters", []),
+        )
         made = (pb.WatchClustersRequest.SerializeToString, pb.WatchClustersResponse.FromString)
         return await self._stream(request, f"{SERVICE}/WatchClusters", asked, made, change)
 
@@ -79,16 +85,32 @@ class Events:
             follow=query.get("follow", "").lower() in ("1", "true", "yes"),
         )
         made = (pb.StreamLogsRequest.SerializeToString, pb.StreamLogsResponse.FromString)
-        return await self._stream(request, f"{SERVICE}/StreamLogs", asked, made, lambda _, body: event("log", body))
+        return await self._stream(
+            request, f"{SERVICE}/StreamLogs", asked, made, lambda _, body: event("log", body)
+        )
 
     async def _stream(
-        self, request: web.Request, path: str, asked: Any, made: Any, shaped: Callable[[Any, bytes], bytes]
+        self,
+        request: web.Request,
+        path: str,
+        asked: Any,
+        made: Any,
+        shaped: Callable[[Any, bytes], bytes],
     ) -> web.StreamResponse:
-        """Answer with events; what goes wrong before the first is an HTTP status, later an event `error`."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        """Answer with events; what goes wrong before the first is an HTTP status, later an event
+        `error`."""
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            }
+        )
         caller = self._front.seen(request).address
         try:
-            call, begun = await self._channels.stream(path, asked, caller, credentials(request), made=made)
+            call, begun = await self._channels.stream(
+                path, asked, caller, credentials(request), made=made
+            )
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)
         except Crowded:
@@ -103,12 +125,16 @@ class Events:
                         await response.write(COMMENT)
                         continue
                     whose = self._channels.whose(credentials(request), caller)
-                    await response.write(shaped(told, await self._transcoder.written(whose, told, patient=True)))
+                    await response.write(
+                        shaped(told, await self._transcoder.written(whose, told, patient=True))
+                    )
         except grpc.aio.AioRpcError as error:
             failed = rpc_failure(error)
             if not response.prepared:
                 return failed
-            await response.write(event("error", failed.body if isinstance(failed.body, bytes) else b"{}"))
+            await response.write(
+                event("error", failed.body if isinstance(failed.body, bytes) else b"{}")
+            )
         finally:
             call.cancel()
         if not response.prepared:

@@ -1,8 +1,10 @@
-"""What the edge takes for the caller's address, scheme and host, when other proxies may stand in front. Pure.
+"""What the edge takes for the caller's address, scheme and host, when other proxies may stand in
+front. Pure.
 
-What such proxies say is believed only of configured networks, and only in the headers that they are known to write: a header that
-a proxy does not write is passed on as the caller sent it. Entries are read from the right, which is the end that the nearest proxy
-wrote (X-Forwarded-*: appended, or overwritten, by nginx, HAProxy and JupyterHub's proxy; Forwarded: RFC 7239).
+What such proxies say is believed only of configured networks, and only in the headers that they are
+known to write: a header that a proxy does not write is passed on as the caller sent it. Entries are
+read from the right, which is the end that the nearest proxy wrote (X-Forwarded-*: appended, or
+overwritten, by nginx, HAProxy and JupyterHub's proxy; Forwarded: RFC 7239).
 """
 
 from __future__ import annotations
@@ -51,8 +53,11 @@ def trusts(trusted: Sequence[Network], address: str) -> bool:
     return any(found in network for network in trusted)
 
 
-def seen(peer: Seen, headers: Mapping[str, Sequence[str]], trusted: Sequence[Network], kind: str) -> Seen:
-    """Return who calls; `peer` is who connected to the edge, `headers` has lower-case names with all values of each.
+def seen(
+    peer: Seen, headers: Mapping[str, Sequence[str]], trusted: Sequence[Network], kind: str
+) -> Seen:
+    """Return who calls; `peer` is who connected to the edge, `headers` has lower-case names with
+    all values of each.
 
     `kind` is `x-forwarded` or `forwarded`: what the configured proxies write.
     """
@@ -69,7 +74,8 @@ def seen(peer: Seen, headers: Mapping[str, Sequence[str]], trusted: Sequence[Net
 
 
 def _x_forwarded(headers: Mapping[str, Sequence[str]]) -> list[_Hop]:
-    """Return hops, nearest first. Lists of different lengths are aligned at the right; where one is too short, its first entry holds."""
+    """Return hops, nearest first. Lists of different lengths are aligned at the right; where one is
+    too short, its first entry holds."""
 
     def entries(name: str) -> list[str]:
         joined = ",".join(headers.get(f"x-forwarded-{name}", ()))
@@ -81,7 +87,9 @@ def _x_forwarded(headers: Mapping[str, Sequence[str]]) -> list[_Hop]:
         return found[min(index, len(found) - 1)] if found else ""
 
     count = max(len(addresses), 1 if schemes or hosts else 0)
-    return [_Hop(_address(at(addresses, i)), at(schemes, i).lower(), at(hosts, i)) for i in range(count)]
+    return [
+        _Hop(_address(at(addresses, i)), at(schemes, i).lower(), at(hosts, i)) for i in range(count)
+    ]
 
 
 def _forwarded(headers: Mapping[str, Sequence[str]]) -> list[_Hop]:
@@ -90,7 +98,13 @@ def _forwarded(headers: Mapping[str, Sequence[str]]) -> list[_Hop]:
     for element in reversed(",".join(headers.get("forwarded", ())).split(",")):
         pairs = dict(_pair(pair) for pair in element.split(";") if "=" in pair)
         if pairs:
-            hops.append(_Hop(_address(pairs.get("for", "")), pairs.get("proto", "").lower(), pairs.get("host", "")))
+            hops.append(
+                _Hop(
+                    _address(pairs.get("for", "")),
+                    pairs.get("proto", "").lower(),
+                    pairs.get("host", ""),
+                )
+            )
     return hops
 
 
@@ -100,7 +114,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _address(text: str) -> str:
-    """Return the address in `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]:80` or `2001:db8::1`; empty if it is none."""
+    """Return the address in `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]:80` or `2001:db8::1`; empty
+    if it is none."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -112,7 +127,8 @@ def _address(text: str) -> str:
 
 
 def same_origin(page: str, scheme: str, host: str, allowed: Collection[str]) -> bool:
-    """Whether the origin of a page's address (RFC 6454) is that of the edge, whose scheme and host are told, or an allowed one."""
+    """Whether the origin of a page's address (RFC 6454) is that of the edge, whose scheme and host
+    are told, or an allowed one."""
     try:
         parts = urlsplit(page)
         if parts.scheme not in SCHEMES or not parts.netloc:
@@ -123,16 +139,23 @@ def same_origin(page: str, scheme: str, host: str, allowed: Collection[str]) -> 
         return False
 
 
-def same_site(headers: Mapping[str, Sequence[str]], scheme: str, host: str, allowed: Collection[str]) -> bool:
-    """Whether a request may come from a page of the edge itself, of an allowed origin, or of none, which no browser shows.
+def same_site(
+    headers: Mapping[str, Sequence[str]], scheme: str, host: str, allowed: Collection[str]
+) -> bool:
+    """Whether a request may come from a page of the edge itself, of an allowed origin, or of none,
+    which no browser shows.
 
-    `headers` has lower-case names with all values of each. A browser tells the page's origin (RFC 6454 §7) or at least its address
-    (RFC 9110 §10.1.3), and a newer one how far that is from here (W3C Fetch Metadata).
+    `headers` has lower-case names with all values of each. A browser tells the page's origin (RFC
+    6454 §7) or at least its address (RFC 9110 §10.1.3), and a newer one how far that is from here
+    (W3C Fetch Metadata).
     """
     origins = headers.get("origin", ())
     if origins:
         return len(origins) == 1 and same_origin(origins[0], scheme, host, allowed)
-    if any(site.strip().lower() not in ("same-origin", "none") for site in headers.get("sec-fetch-site", ())):
+    if any(
+        site.strip().lower() not in ("same-origin", "none")
+        for site in headers.get("sec-fetch-site", ())
+    ):
         return False
     return all(same_origin(page, scheme, host, allowed) for page in headers.get("referer", ()))
 

@@ -1,4 +1,5 @@
-"""How the edge looks from outside: below which prefix, over which scheme and host, for pages of which origins."""
+"""How the edge looks from outside: below which prefix, over which scheme and host, for pages of
+which origins."""
 
 from __future__ import annotations
 
@@ -24,29 +25,48 @@ class Front:
         try:
             self._trusted = networks(options.trusted_proxies)
         except ValueError as error:
-            raise ConfigurationError(f"c.Proxy.trusted_proxies: {error}; a network looks like 10.0.0.0/8") from None
+            raise ConfigurationError(
+                f"c.Proxy.trusted_proxies: {error}; a network looks like 10.0.0.0/8"
+            ) from None
         for origin in options.allowed_origins:
             if not re.fullmatch(r"https?://[^/?#\s]+", origin):
-                raise ConfigurationError(f"c.Proxy.allowed_origins: must look like https://host, not {origin!r}")
-        self._origins = frozenset(origin.lower() for origin in options.allowed_origins)  # the public one's is among them
+                raise ConfigurationError(
+                    f"c.Proxy.allowed_origins: must look like https://host, not {origin!r}"
+                )
+        # the public one's is among them
+        self._origins = frozenset(origin.lower() for origin in options.allowed_origins)
         self._kind = options.forwarded_by
 
     def seen(self, request: web.BaseRequest) -> Seen:
         """Return who calls, and by which scheme and host."""
-        where: Any = request.transport.get_extra_info("peername") if request.transport is not None else None
-        secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
-        peer = Seen(str(where[0]) if where else "", "https" if secure else "http", request.headers.get("Host", ""))
+        where: Any = (
+            request.transport.get_extra_info("peername") if request.transport is not None else None
+        )
+        secure = (
+            request.transport is not None
+            and request.transport.get_extra_info("sslcontext") is not None
+        )
+        peer = Seen(
+            str(where[0]) if where else "",
+            "https" if secure else "http",
+            request.headers.get("Host", ""),
+        )
         return seen(peer, _lower(request), self._trusted, self._kind) if self._trusted else peer
 
     def same_site(self, request: web.BaseRequest) -> bool:
-        """Whether a request comes from a page of the edge itself, of an allowed origin, or of none."""
+        """Whether a request comes from a page of the edge itself, of an allowed origin, or of
+        none."""
         found = self.seen(request)
         return same_site(_lower(request), found.scheme, found.host, self._origins)
 
     def secure(self, request: web.BaseRequest) -> bool:
-        """Whether a caller's browser speaks https, as what stands before the edge or its own configuration tells."""
+        """Whether a caller's browser speaks https, as what stands before the edge or its own
+        configuration tells."""
         found = self.seen(request)
-        return found.scheme == "https" or f"https://{found.host.lower().removesuffix(':443')}" in self._origins
+        return (
+            found.scheme == "https"
+            or f"https://{found.host.lower().removesuffix(':443')}" in self._origins
+        )
 
     def cookie(self, request: web.BaseRequest) -> str:
         """Return the name of our cookie for a caller."""
@@ -61,8 +81,11 @@ def _lower(request: web.BaseRequest) -> dict[str, list[str]]:
 
 
 def checked_prefix(text: str) -> str:
-    """Return a prefix with a slash before and none behind, empty for none; ConfigurationError if it is none."""
+    """Return a prefix with a slash before and none behind, empty for none; ConfigurationError if it
+    is none."""
     prefix = text.rstrip("/")
     if prefix and not _PREFIX.fullmatch(prefix):
-        raise ConfigurationError(f"c.Proxy.prefix: must look like /services/daskgateway, not {text!r}")
+        raise ConfigurationError(
+            f"c.Proxy.prefix: must look like /services/daskgateway, not {text!r}"
+        )
     return prefix

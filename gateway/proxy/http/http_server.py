@@ -1,6 +1,8 @@
-"""What holds for every HTTP/1.1 connection: limits on heads and bodies, a time for every phase, one answer to what is malformed.
+"""What holds for every HTTP/1.1 connection: limits on heads and bodies, a time for every phase, one
+answer to what is malformed.
 
-Knows no paths. Built on aiohttp's server, whose parser is strict but has no time limit of its own for heads and bodies.
+Knows no paths. Built on aiohttp's server, whose parser is strict but has no time limit of its own
+for heads and bodies.
 """
 
 from __future__ import annotations
@@ -20,11 +22,15 @@ from gateway.proxy.http.strict import MAX_HEADERS, MAX_LINE_BYTES, violation
 logger = logging.getLogger(__name__)
 
 LINGER_S = 5.0  # for the rest of a body that nobody wants
-TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nthe request's head is too slow\n"
+TOO_LATE = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\nConnection:"
+    b" close\r\n\r\nthe request's head is too slow\n"
+)
 
 
 class _Connection(RequestHandler):
-    """One connection; it must tell a whole head in time, at its beginning and after every answer."""
+    """One connection; it must tell a whole head in time, at its beginning and after every
+    answer."""
 
     __slots__ = ("_head_timeout_s", "_head_timer")
 
@@ -51,9 +57,16 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
 
     def _break_off(self) -> None:
-        """Tell the handler of a request that its body went wrong: the parser tells only who would come next."""
-        malformed_next = bool(self._messages) and not isinstance(self._messages[-1][0], RawRequestMessage)
-        if malformed_next and self._current_request is not None and not self._current_request.content.is_eof():
+        """Tell the handler of a request that its body went wrong: the parser tells only who would
+        come next."""
+        malformed_next = bool(self._messages) and not isinstance(
+            self._messages[-1][0], RawRequestMessage
+        )
+        if (
+            malformed_next
+            and self._current_request is not None
+            and not self._current_request.content.is_eof()
+        ):
             self._current_request.content.set_exception(web.RequestPayloadError("malformed"))
 
     def _expect_head(self) -> None:
@@ -71,11 +84,18 @@ class _Connection(RequestHandler):
         self.force_close()
 
     def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what the parser refuses; what it says of it is for the log alone, as it repeats what was sent."""
+        """Answer what the parser refuses; what it says of it is for the log alone, as it repeats
+        what was sent."""
         if isinstance(exc, ConnectionError):
-            raise exc  # the caller is gone, or must see that the answer is not whole: aiohttp closes the connection upon it
+            # the caller is gone, or must see that the answer is not whole: aiohttp closes the
+            # connection upon it
+            raise exc
         if status != 400:
             return super().handle_error(request, status, exc, message)
         logger.debug("a malformed request: %s", message)
@@ -87,7 +107,9 @@ class HttpServer:
 
     def __init__(self, app: web.Application, options: Proxy) -> None:
         self._options = options
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
 
     async def open(self) -> None:
         """Make ready."""
@@ -120,7 +142,8 @@ class HttpServer:
 
 
 def malformed(why: str, status: int = 400) -> web.Response:
-    """Return the answer to a request that cannot be served as it was sent; the connection ends with it."""
+    """Return the answer to a request that cannot be served as it was sent; the connection ends with
+    it."""
     answer = web.Response(status=status, text=f"{why}\n", headers={"Cache-Control": "no-store"})
     answer.force_close()
     return answer
@@ -128,7 +151,9 @@ def malformed(why: str, status: int = 400) -> web.Response:
 
 def checked(request: web.BaseRequest) -> web.Response | None:
     """Return the answer to a head that two readers could read in two ways, None for a good one."""
-    wrong = violation(request._message.path, (request.version.major, request.version.minor), request.raw_headers)
+    wrong = violation(
+        request._message.path, (request.version.major, request.version.minor), request.raw_headers
+    )
     return malformed(wrong) if wrong is not None else None
 
 
@@ -140,8 +165,11 @@ class BodyRefused(Exception):
         self.answer = answer
 
 
-async def read_body(request: web.Request, timeout_s: float, *, decode: bool = False, most: int | None = None) -> bytes:
-    """Return the whole body, unpacked if `decode`; BodyRefused if it is too large, too slow or malformed.
+async def read_body(
+    request: web.Request, timeout_s: float, *, decode: bool = False, most: int | None = None
+) -> bytes:
+    """Return the whole body, unpacked if `decode`; BodyRefused if it is too large, too slow or
+    malformed.
 
     `most`: bytes, where less is taken than the application's limit.
     """

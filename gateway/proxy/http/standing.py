@@ -1,7 +1,8 @@
-"""What somebody was let in to stands as long as it may: the server is asked again and again, and what it denies is ended.
+"""What somebody was let in to stands as long as it may: the server is asked again and again, and
+what it denies is ended.
 
-While the server does not answer, or cannot tell, all stands that stood, until it expires: computing goes on without the control plane.
-What has been denied stays so, also while the server is away.
+While the server does not answer, or cannot tell, all stands that stood, until it expires: computing
+goes on without the control plane. What has been denied stays so, also while the server is away.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from gateway.proxy.upstream.asking import MOST_CHECKED, Unanswered
 
 logger = logging.getLogger(__name__)
 
-CHECK_S = 20.0  # between two questions about what is open; for so long a session is let in without a question
+# between two questions about what is open; for so long a session is let in without a question
+CHECK_S = 20.0
 ASK_AGAIN_S = 5.0  # after the server did not answer
-KEPT = 10_000  # sessions of which it is known when they were asked about, and those that were denied
+# sessions of which it is known when they were asked about, and those that were denied
+KEPT = 10_000
 
 Renew = Callable[[], Awaitable[Grant | None]]
 
@@ -30,7 +33,8 @@ class Checks(Protocol):
     """Who is asked."""
 
     async def check(self, grants: Sequence[Grant]) -> Sequence[bool | None]:
-        """Return of each grant whether it still holds, None where that cannot be told; Unanswered if nobody tells anything."""
+        """Return of each grant whether it still holds, None where that cannot be told; Unanswered
+        if nobody tells anything."""
 
 
 class Ended(Exception):
@@ -51,7 +55,12 @@ class _Held:
 class Standing:
     """Everything that is open, and every session that was seen. Used on one event loop."""
 
-    def __init__(self, server: Checks, clock: Callable[[], float] = time.monotonic, now: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        server: Checks,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], int] = now_ms,
+    ) -> None:
         self._server, self._clock, self._now = server, clock, now
         self._held: set[_Held] = set()
         self._asked_at: OrderedDict[str, float] = OrderedDict()  # by session
@@ -63,7 +72,8 @@ class Standing:
     # Sessions
 
     async def holds(self, grant: Grant) -> bool:
-        """Whether a session that is shown may be let in; the server is asked, unless it was just now."""
+        """Whether a session that is shown may be let in; the server is asked, unless it was just
+        now."""
         session_id = grant.session_id
         if session_id in self._denied or grant.expires_at <= self._now():
             return False
@@ -93,14 +103,19 @@ class Standing:
     def _asked(self, grant: Grant) -> asyncio.Task[None]:
         asking = self._asking.get(grant.session_id)
         if asking is None:
-            asking = self._asking[grant.session_id] = asyncio.get_running_loop().create_task(self._ask([grant]))
+            asking = self._asking[grant.session_id] = asyncio.get_running_loop().create_task(
+                self._ask([grant])
+            )
             asking.add_done_callback(lambda _: self._asking.pop(grant.session_id))
         return asking
 
     # What is open
 
-    def hold(self, grant: Grant, end: Callable[[], None], renew: Renew | None = None) -> Callable[[], None]:
-        """Call `end` when a grant expires or is denied, until what is returned is called. `renew`: who may have another by then."""
+    def hold(
+        self, grant: Grant, end: Callable[[], None], renew: Renew | None = None
+    ) -> Callable[[], None]:
+        """Call `end` when a grant expires or is denied, until what is returned is called. `renew`:
+        who may have another by then."""
         held = _Held(grant, end, renew)
         self._held.add(held)
         self._set_timer(held)
@@ -186,7 +201,11 @@ class Standing:
             verdicts = await self._server.check(grants)
         except Unanswered as error:
             if not self._unanswered:
-                logger.warning("the server does not say whether what is open still may be (%s); it goes on until it expires", error)
+                logger.warning(
+                    "the server does not say whether what is open still may be (%s); it goes on"
+                    " until it expires",
+                    error,
+                )
             self._unanswered, self._failed_at = True, self._clock()
             return
         if self._unanswered:
@@ -201,5 +220,7 @@ class Standing:
 
     def _forget(self) -> None:
         now = self._now()
-        for session_id in [session_id for session_id, expires_at in self._denied.items() if expires_at <= now]:
+        for session_id in [
+            session_id for session_id, expires_at in self._denied.items() if expires_at <= now
+        ]:
             del self._denied[session_id]

@@ -1,6 +1,8 @@
-"""Messages out of JSON and into it: small ones on the event loop, which relays share, large ones in threads, few at a time.
+"""Messages out of JSON and into it: small ones on the event loop, which relays share, large ones in
+threads, few at a time.
 
-protobuf does both in Python, at more than a second for a megabyte. The threads take turns with the event loop, and callers with each other:
+protobuf does both in Python, at more than a second for a megabyte. The threads take turns with the
+event loop, and callers with each other:
 strangers have one thread between them, and nobody has more than one at a time.
 """
 
@@ -39,8 +41,11 @@ class _Threads:
     def __init__(self, most: int) -> None:
         self._turns = Turns(FairPool(most, 1, most_waiting=STREAMS))
 
-    async def do(self, whose: Share, work: Callable[..., T], *words: Any, patient: bool = False) -> T:
-        """Do it when it is the caller's turn; Busy if too many wait. Who is patient waits in any case."""
+    async def do(
+        self, whose: Share, work: Callable[..., T], *words: Any, patient: bool = False
+    ) -> T:
+        """Do it when it is the caller's turn; Busy if too many wait. Who is patient waits in any
+        case."""
         key, kind = (STRANGERS, whose.name) if whose.stranger else (whose.name, "")
         if not patient and self._turns.pool.wanted_by(key, kind) >= MOST_WAITING:
             raise Busy
@@ -55,13 +60,15 @@ class Transcoder:
         self._parsing, self._writing = _Threads(MOST_PARSED), _Threads(MOST_WRITTEN)
 
     async def parsed(self, whose: Share, kind: type[Message], body: bytes) -> Message:
-        """Return the message that JSON tells; Busy, or what protobuf raises for JSON that is none."""
+        """Return the message that JSON tells; Busy, or what protobuf raises for JSON that is
+        none."""
         if len(body) <= SMALL_BYTES:
             return _parse(kind, body)
         return await self._parsing.do(whose, _parse, kind, body)
 
     async def written(self, whose: Share, message: Message, *, patient: bool = False) -> bytes:
-        """Return a message as JSON on one line, with every field; Busy unless patient, as streams are: each has one turn."""
+        """Return a message as JSON on one line, with every field; Busy unless patient, as streams
+        are: each has one turn."""
         if message.ByteSize() <= SMALL_ANSWER_BYTES:
             return _write(message)
         return await self._writing.do(whose, _write, message, patient=patient)
@@ -72,4 +79,6 @@ def _parse(kind: type[Message], body: bytes) -> Message:
 
 
 def _write(message: Message) -> bytes:
-    return json_format.MessageToJson(message, indent=None, always_print_fields_with_no_presence=True).encode()
+    return json_format.MessageToJson(
+        message, indent=None, always_print_fields_with_no_presence=True
+    ).encode()

@@ -1,8 +1,10 @@
-"""A WebSocket that carries a scheduler's TLS bytes, where only HTTP passes. Knows the bytes' way, not their meaning.
+"""A WebSocket that carries a scheduler's TLS bytes, where only HTTP passes. Knows the bytes' way,
+not their meaning.
 
-`GET /tunnel/{uid}` with the caller's credentials, or with the session that an earlier answer gave, so that a connection lost while
-the server is away can be made again. Binary messages are the bytes; an empty one is the end of its direction, which WebSockets have
-no word for. They must begin as on the direct way, with a ClientHello for that cluster: until then nothing passes either way, so that
+`GET /tunnel/{uid}` with the caller's credentials, or with the session that an earlier answer gave,
+so that a connection lost while the server is away can be made again. Binary messages are the bytes;
+an empty one is the end of its direction, which WebSockets have no word for. They must begin as on
+the direct way, with a ClientHello for that cluster: until then nothing passes either way, so that
 no other service can be talked to. The TLS inside is checked at its own two ends.
 """
 
@@ -20,7 +22,13 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from gateway.proxy.config import Proxy
 from gateway.proxy.counting.counts import Counts
 from gateway.proxy.door.admission import Admission
-from gateway.proxy.door.client_hello import MAX_HELLO_BYTES, Hello, NeedMore, judge, unrecognized_name_alert
+from gateway.proxy.door.client_hello import (
+    MAX_HELLO_BYTES,
+    Hello,
+    NeedMore,
+    judge,
+    unrecognized_name_alert,
+)
 from gateway.proxy.http.access import Grant
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.login import CHALLENGE, Login
@@ -33,10 +41,13 @@ from gateway.wire import TUNNEL_PATH, TUNNEL_PROTOCOL, is_uid, uid_of_server_nam
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 * 1024  # read from the scheduler at a time
-BUFFER_BYTES = 1024 * 1024  # kept for the scheduler beyond what the kernel takes; nothing is read from the caller while there is more
+# kept for the scheduler beyond what the kernel takes; nothing is read from the caller while there
+# is more
+BUFFER_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 PING_S = 20.0  # keeps proxies between from taking the tunnel for idle
-SILENCE_S = 600.0  # a caller who does not even answer pings for so long is gone; long, as a busy process may be late
+# a caller who does not even answer pings for so long is gone; long, as a busy process may be late
+SILENCE_S = 600.0
 
 
 class Tunnel:
@@ -53,7 +64,13 @@ class Tunnel:
         admission: Admission,
         counts: Counts,
     ) -> None:
-        self._options, self._front, self._routes, self._names, self._login = options, front, routes, names, login
+        self._options, self._front, self._routes, self._names, self._login = (
+            options,
+            front,
+            routes,
+            names,
+            login,
+        )
         self._standing, self._admission, self._counts = standing, admission, counts
         self._open: Counter[str] = Counter()
 
@@ -66,16 +83,26 @@ class Tunnel:
         """Answer one request."""
         uid = request.match_info["uid"]
         if not self._front.same_site(request):
-            return web.Response(status=403, text="this WebSocket was asked for by a page of another site\n")
+            return web.Response(
+                status=403, text="this WebSocket was asked for by a page of another site\n"
+            )
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return web.Response(status=426, text="this is a WebSocket\n", headers={"Upgrade": "websocket"})
+            return web.Response(
+                status=426, text="this is a WebSocket\n", headers={"Upgrade": "websocket"}
+            )
         grant, cookie = await self._login.by_session(request, uid), ""
         if grant is None:
             admission = await self._login.by_credentials(request, uid if is_uid(uid) else "-")
             if admission.status == 401:
-                return web.Response(status=401, text="credentials are missing or not accepted\n", headers=CHALLENGE)
+                return web.Response(
+                    status=401, text="credentials are missing or not accepted\n", headers=CHALLENGE
+                )
             if admission.status == 503:
-                return web.Response(status=503, text="the gateway does not answer; try again\n", headers={"Retry-After": "1"})
+                return web.Response(
+                    status=503,
+                    text="the gateway does not answer; try again\n",
+                    headers={"Retry-After": "1"},
+                )
             grant = admission.grant
             cookie = self._login.session_text(grant) if grant is not None else ""
         route = self._routes.find(uid)
@@ -83,13 +110,21 @@ class Tunnel:
             return web.Response(status=404, text="no such cluster\n")
         with self._counted(uid) as room:
             if not room:
-                return web.Response(status=503, text="there are too many tunnels now; try again\n", headers={"Retry-After": "5"})
+                return web.Response(
+                    status=503,
+                    text="there are too many tunnels now; try again\n",
+                    headers={"Retry-After": "5"},
+                )
             return await self._carry(request, route, grant, cookie)
 
     @contextlib.contextmanager
     def _counted(self, uid: str) -> Iterator[bool]:
-        """Tell whether there is room for one more; it takes up its cluster's share of connections as any other."""
-        room = self.count < self._options.max_tunnels and self._open[uid] < self._options.max_tunnels_per_cluster
+        """Tell whether there is room for one more; it takes up its cluster's share of connections
+        as any other."""
+        room = (
+            self.count < self._options.max_tunnels
+            and self._open[uid] < self._options.max_tunnels_per_cluster
+        )
         if not (room and self._admission.join(uid)):
             self._counts.refused_cluster += 1
             yield False
@@ -103,26 +138,44 @@ class Tunnel:
             if not self._open[uid]:
                 del self._open[uid]
 
-    async def _carry(self, request: web.Request, route: Route, grant: Grant, cookie: str) -> web.StreamResponse:
-        """Open a tunnel and carry; `cookie`: the text of a session that begins with it. One that exists is never made longer."""
+    async def _carry(
+        self, request: web.Request, route: Route, grant: Grant, cookie: str
+    ) -> web.StreamResponse:
+        """Open a tunnel and carry; `cookie`: the text of a session that begins with it. One that
+        exists is never made longer."""
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
-                reader, writer = await self._names.connect(route.target, self._routes.targets, limit=CHUNK_BYTES)
+                reader, writer = await self._names.connect(
+                    route.target, self._routes.targets, limit=CHUNK_BYTES
+                )
         except (OSError, TimeoutError):
             return web.Response(status=502, text="the scheduler is not reached\n")
         try:
             socket = web.WebSocketResponse(
-                protocols=[TUNNEL_PROTOCOL], max_msg_size=MAX_MESSAGE_BYTES, autoping=False, compress=False, timeout=2.0
+                protocols=[TUNNEL_PROTOCOL],
+                max_msg_size=MAX_MESSAGE_BYTES,
+                autoping=False,
+                compress=False,
+                timeout=2.0,
             )
             secure = self._front.secure(request)
             path = f"{self._front.prefix}{TUNNEL_PATH}{route.uid}"
             if cookie:
-                socket.set_cookie(self._front.cookie(request), cookie, path=path, httponly=True, samesite="Strict", secure=secure)
+                socket.set_cookie(
+                    self._front.cookie(request),
+                    cookie,
+                    path=path,
+                    httponly=True,
+                    samesite="Strict",
+                    secure=secure,
+                )
             await socket.prepare(request)
             writer.transport.set_write_buffer_limits(BUFFER_BYTES)
             carriage = _Carriage(socket, reader, writer)
             if await carriage.begin(route.uid, self._options.hello_timeout_s):
-                let_go = self._standing.hold(grant, carriage.end, lambda: self._login.renewed(request, route.uid))
+                let_go = self._standing.hold(
+                    grant, carriage.end, lambda: self._login.renewed(request, route.uid)
+                )
                 try:
                     await carriage.run()
                 finally:
@@ -138,17 +191,24 @@ class Tunnel:
 class _Carriage:
     """Both directions of one tunnel."""
 
-    def __init__(self, socket: web.WebSocketResponse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self._socket, self._reader, self._writer = socket, reader, writer
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._ended = {"up": False, "down": False}
         self._heard_at = self._loop.time()
-        self._waiting = False  # for the scheduler to take what the caller sent; meanwhile nothing is heard of the caller
+        # for the scheduler to take what the caller sent; meanwhile nothing is heard of the caller
+        self._waiting = False
         self.close_code = int(WSCloseCode.OK)
 
     async def begin(self, uid: str, timeout_s: float) -> bool:
-        """Pass the first bytes on once they are a whole hello for the cluster; False if they are none, or not in time."""
+        """Pass the first bytes on once they are a whole hello for the cluster; False if they are
+        none, or not in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 hello = await self._hello(uid)
@@ -172,12 +232,15 @@ class _Carriage:
                 continue
             verdict = judge(received[:MAX_HELLO_BYTES])
             if not isinstance(verdict, NeedMore) or not message.data:
-                named = isinstance(verdict, Hello) and uid_of_server_name(verdict.server_name) == uid
+                named = (
+                    isinstance(verdict, Hello) and uid_of_server_name(verdict.server_name) == uid
+                )
                 return received if named and message.data else None
             wanted = verdict.total
 
     async def _receive(self) -> WSMessage:
-        """Return the next message, which may be an answered ping; ConnectionResetError if there will be no more."""
+        """Return the next message, which may be an answered ping; ConnectionResetError if there
+        will be no more."""
         message = await self._socket.receive()
         self._heard_at = self._loop.time()
         if message.type is WSMsgType.PING:
@@ -189,7 +252,12 @@ class _Carriage:
     async def run(self) -> None:
         """Carry until both directions have ended, or one side is gone."""
         ways = [
-            asyncio.ensure_future(way) for way in (self._until_over(self._up), self._until_over(self._down), self._until_over(self._ping))
+            asyncio.ensure_future(way)
+            for way in (
+                self._until_over(self._up),
+                self._until_over(self._down),
+                self._until_over(self._ping),
+            )
         ]
         try:
             await self._over.wait()
@@ -199,7 +267,8 @@ class _Carriage:
             await asyncio.gather(*ways, return_exceptions=True)
 
     def end(self) -> None:
-        """End both directions: the caller may not go on. The scheduler is to know that nobody has ended anything."""
+        """End both directions: the caller may not go on. The scheduler is to know that nobody has
+        ended anything."""
         self.close_code = int(WSCloseCode.POLICY_VIOLATION)
         self._reset()
         self._over.set()
@@ -214,7 +283,8 @@ class _Carriage:
         try:
             await way()  # type: ignore[misc]
             whole = True
-        except (OSError, RuntimeError) as error:  # aiohttp raises RuntimeError when it writes to a socket that is being closed
+        # aiohttp raises RuntimeError when it writes to a socket that is being closed
+        except (OSError, RuntimeError) as error:
             logger.debug("a tunnel broke: %s", error)
         finally:
             if not whole or all(self._ended.values()):

@@ -1,6 +1,8 @@
-"""What the server sends on an HTTP/2 connection, followed frame by frame: which requests it has answered, and which are over.
+"""What the server sends on an HTTP/2 connection, followed frame by frame: which requests it has
+answered, and which are over.
 
-Sans-IO, and nothing is changed or held: bytes pass by as they come. Of the server's own frames nothing is doubted.
+Sans-IO, and nothing is changed or held: bytes pass by as they come. Of the server's own frames
+nothing is doubted.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Answers:
         self._data_of: Request | None = None  # whose DATA they are
         self._ends = 0  # the stream that ends with the present frame, 0 for none
         self._now = 0.0
-        self.moved: list[Request] = []  # requests that were answered, got a whole message or are over, in this turn
+        # requests that were answered, got a whole message or are over, in this turn
+        self.moved: list[Request] = []
 
     @property
     def between(self) -> bool:

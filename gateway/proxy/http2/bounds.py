@@ -1,4 +1,5 @@
-"""How much one connection of HTTP/2 may send of what. What calls are made of waits beyond that; what nobody needs so much of ends it."""
+"""How much one connection of HTTP/2 may send of what. What calls are made of waits beyond that;
+what nobody needs so much of ends it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Bounds:
     streams: int = MAX_STREAMS
     block_bytes: int = 32 * 1024  # of one request's head, as it travels
     block_frames: int = 16
-    held_bytes: int = 128 * 1024  # of requests that wait for their turn; nothing more is read meanwhile
+    # of requests that wait for their turn; nothing more is read meanwhile
+    held_bytes: int = 128 * 1024
     unsent_bytes: int = 8 * 1024 * 1024  # of messages that have begun and not ended
     frames: tuple[float, float] = (10_000, 4_000)  # small ones that calls are made of: more wait
     pages: tuple[float, float] = (100, 100)  # of the edge's own that are asked for: more wait
@@ -32,7 +34,8 @@ class Bounds:
     pings: tuple[float, float] = (10, 100)
     settings: tuple[float, float] = (5, 50)
     empties: tuple[float, float] = (10, 100)  # DATA that carries nothing
-    strays: tuple[float, float] = (256 * 1024, 8 * 1024 * 1024)  # bytes of DATA on streams that the server has ended
+    # bytes of DATA on streams that the server has ended
+    strays: tuple[float, float] = (256 * 1024, 8 * 1024 * 1024)
     ignored: tuple[float, float] = (10, 100)  # priorities, and kinds that are not known
 
 
@@ -62,7 +65,8 @@ class Budget:
             raise Abuse(ENHANCE_YOUR_CALM, f"too many {WORDS[kind]}")
 
     def small(self, now: float) -> float | None:
-        """A small frame was sent; return the seconds that it has to wait, None if it has not. Abuse if such have waited for too long."""
+        """A small frame was sent; return the seconds that it has to wait, None if it has not. Abuse
+        if such have waited for too long."""
         if self._frames.take(now):
             return None
         if not self._rests.take(now, REST_S):

@@ -1,4 +1,5 @@
-"""All HTTP/2 connections: their places among those that the server works on, their deadlines, and who gives way when places are short."""
+"""All HTTP/2 connections: their places among those that the server works on, their deadlines, and
+who gives way when places are short."""
 
 from __future__ import annotations
 
@@ -49,8 +50,15 @@ class Http2Server:
         body_s: float,
         idle_s: float,
     ) -> None:
-        """`http1`: what serves one connection of HTTP/1.1. The times are those for a head, for a message, and for nothing at all."""
-        self._upstream, self.calls, self._counts, self.bounds, self._http1 = upstream, calls, counts, bounds, http1
+        """`http1`: what serves one connection of HTTP/1.1. The times are those for a head, for a
+        message, and for nothing at all."""
+        self._upstream, self.calls, self._counts, self.bounds, self._http1 = (
+            upstream,
+            calls,
+            counts,
+            bounds,
+            http1,
+        )
         self._head_s, self._body_s, self._idle_s = head_s, body_s, idle_s
         self._loop = asyncio.get_running_loop()
         self.sessions: set[Session] = set()
@@ -61,11 +69,15 @@ class Http2Server:
         self._draining, self._quiet = False, asyncio.Event()
         self._telling = Bucket(1.0, 10.0)
         self._untold = 0
-        self._announced = {SETTINGS_MAX_CONCURRENT_STREAMS: bounds.streams, SETTINGS_MAX_HEADER_LIST_SIZE: bounds.block_bytes}
+        self._announced = {
+            SETTINGS_MAX_CONCURRENT_STREAMS: bounds.streams,
+            SETTINGS_MAX_HEADER_LIST_SIZE: bounds.block_bytes,
+        }
         self.greeting = settings(self._announced)
 
     def session(self, group: str, caller: tuple[str, int]) -> Session:
-        """Return what serves one new connection from an address; `group` is what counts as one address."""
+        """Return what serves one new connection from an address; `group` is what counts as one
+        address."""
         return Session(self, group, caller)
 
     # What sessions tell
@@ -91,7 +103,8 @@ class Http2Server:
 
     def pages(self, session: Session, transport: asyncio.Transport) -> Pages:
         """Return the edge's own pages for a connection."""
-        from gateway.proxy.http2.pages import PagesConnection  # late: it takes long to load, and most need none
+        # late: it takes long to load, and most need none
+        from gateway.proxy.http2.pages import PagesConnection
 
         return PagesConnection(transport, self._http1, self._announced)
 
@@ -113,7 +126,8 @@ class Http2Server:
         try:
             async with asyncio.timeout(CONNECT_S):
                 transport = await self._upstream.connect(lambda: ServerSide(session), caller)
-            # Not from `connection_made`: uvloop owns a socket that it was given only afterwards, and one aborted before is closed twice.
+            # Not from `connection_made`: uvloop owns a socket that it was given only afterwards,
+            # and one aborted before is closed twice.
             session.reached(transport)
         except (OSError, TimeoutError) as error:
             self._counts.connect_failures += 1
@@ -124,7 +138,9 @@ class Http2Server:
 
     def _look(self) -> None:
         now = time.monotonic()
-        self._looking = self._loop.call_later(LOOK_S, self._look) if self.sessions or self._seated else None
+        self._looking = (
+            self._loop.call_later(LOOK_S, self._look) if self.sessions or self._seated else None
+        )
         for request, (session, share) in list(self._seated.items()):
             self._look_at(request, session, share, now)
         if self.calls.crowded:
@@ -139,7 +155,9 @@ class Http2Server:
         """See to one that has a place."""
         age_s = now - request.passed_at
         waits = not request.since and not request.answered_at
-        if (request.reset and age_s > LONG_S) or (waits and age_s > (STRANGE_S if share.stranger else LONG_S)):
+        if (request.reset and age_s > LONG_S) or (
+            waits and age_s > (STRANGE_S if share.stranger else LONG_S)
+        ):
             self.vacate(request)
         elif request.since and now - request.since > self._body_s:
             session.calm(f"a message that is not whole after {self._body_s:g} s")
@@ -147,7 +165,8 @@ class Http2Server:
             session.calm(f"an answer of which nothing is taken for {TAKE_S:g} s")
 
     def _make_room(self, now: float) -> None:
-        """Those strangers who let the server wait longest give way to those who wait for their first place."""
+        """Those strangers who let the server wait longest give way to those who wait for their
+        first place."""
         seated = {session for session, _ in self._seated.values()}
         wanting = sum(session.wants_place and session not in seated for session in self.sessions)
         waiting = [
@@ -161,7 +180,11 @@ class Http2Server:
     def _look_after(self, session: Session, now: float) -> None:
         """See to one connection."""
         guard = session.guard
-        late = [request for request in guard.requests.values() if request.since and not request.held and now - request.since > self._body_s]
+        late = [
+            request
+            for request in guard.requests.values()
+            if request.since and not request.held and now - request.since > self._body_s
+        ]
         if guard.block_since and now - guard.block_since > self._head_s:
             session.cut(NO_ERROR if guard.alone else PROTOCOL_ERROR, "no request in time")
         elif late:

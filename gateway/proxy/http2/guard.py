@@ -1,9 +1,12 @@
-"""What an HTTP/2 client may send to the server, judged frame by frame. Sans-IO: bytes in; out come those that may be passed on.
+"""What an HTTP/2 client may send to the server, judged frame by frame. Sans-IO: bytes in; out come
+those that may be passed on.
 
-Header blocks are passed on whole or not at all, so that none that is endless reaches the server; what they say is read only as long as
-the connection has not signed in. A new request is held here until it has its turn (`turns.py`), and with it what follows on its stream;
-streams that have had theirs go on meanwhile. What nobody needs to send in such numbers ends the connection (`Abuse`); of what calls
-are made of, more than can be borne waits. Knows RFC 9113 and how gRPC frames messages, not what is behind.
+Header blocks are passed on whole or not at all, so that none that is endless reaches the server;
+what they say is read only as long as the connection has not signed in. A new request is held here
+until it has its turn (`turns.py`), and with it what follows on its stream; streams that have had
+theirs go on meanwhile. What nobody needs to send in such numbers ends the connection (`Abuse`); of
+what calls are made of, more than can be borne waits. Knows RFC 9113 and how gRPC frames messages,
+not what is behind.
 """
 
 from __future__ import annotations
@@ -12,7 +15,15 @@ from collections import deque
 from collections.abc import Callable
 
 from gateway.fair import Bucket
-from gateway.proxy.http2.bounds import EARLY_FRAMES, FRAMES_A_TURN, MAX_DATA_BYTES, PAGE_FRAMES_A_TURN, SMALL_BYTES, Bounds, Budget
+from gateway.proxy.http2.bounds import (
+    EARLY_FRAMES,
+    FRAMES_A_TURN,
+    MAX_DATA_BYTES,
+    PAGE_FRAMES_A_TURN,
+    SMALL_BYTES,
+    Bounds,
+    Budget,
+)
 from gateway.proxy.http2.frames import (
     ACK,
     CONTINUATION,
@@ -60,16 +71,19 @@ class Guard:
         self._budget = Budget(bounds)
         self._pages = Bucket(*bounds.pages)
         self._out: list[bytes] = []
-        self.pongs: list[bytes] = []  # what pings held that came before anybody else could answer them
+        # what pings held that came before anybody else could answer them
+        self.pongs: list[bytes] = []
         self.alone = True  # it is not known yet whom this is for
-        self.web = False  # for the edge's own pages, where requests have their turns and bodies their time elsewhere
+        # for the edge's own pages, where requests have their turns and bodies their time elsewhere
+        self.web = False
         self.trusted = False  # it has signed in: heads are not read any more
         self.requests: dict[int, Request] = {}  # streams that are open
         self.waiting: deque[Request] = deque()  # those that have not had their turn, in their order
         self.held_bytes = 0
         self.unsent_bytes = 0  # of messages that have begun and not ended, as far as they have come
         self.last_stream = 0
-        self.block_since = now  # since when the first head is awaited, or one that has begun; 0.0 while none is
+        # since when the first head is awaited, or one that has begun; 0.0 while none is
+        self.block_since = now
 
     # For whom keeps it
 
@@ -78,7 +92,8 @@ class Guard:
         self._in += piece
 
     def run(self, now: float) -> float | None:
-        """Judge what has come; return the seconds after which to go on, None if something else must come first. Abuse ends it all.
+        """Judge what has come; return the seconds after which to go on, None if something else must
+        come first. Abuse ends it all.
 
         It stops when the first request is there, until `settle`.
         """
@@ -112,11 +127,13 @@ class Guard:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the first request has come and nobody has said yet what this connection is for."""
+        """Whether the first request has come and nobody has said yet what this connection is
+        for."""
         return self.alone and bool(self.waiting)
 
     def settle(self, *, web: bool) -> None:
-        """Say what the connection is for: gRPC, whose server hears from now on what is passed on, or the edge's own pages."""
+        """Say what the connection is for: gRPC, whose server hears from now on what is passed on,
+        or the edge's own pages."""
         self.alone, self.web = False, web
         if web:
             self._own_acks, self.trusted = 0, True
@@ -124,7 +141,8 @@ class Guard:
             self.requests.clear()
 
     def next(self) -> Request:
-        """Return the request that has waited longest, its head read unless the connection is trusted. Abuse if it cannot be."""
+        """Return the request that has waited longest, its head read unless the connection is
+        trusted. Abuse if it cannot be."""
         request = self.waiting[0]
         if request.blocks and not self.trusted:
             self._read(request)
@@ -307,7 +325,8 @@ class Guard:
         return self._block_grows(self._block)
 
     def _block_grows(self, block: Block) -> Rest:
-        """Pass a block on when it is whole. All keep their order, whosever they are: HPACK has a memory."""
+        """Pass a block on when it is whole. All keep their order, whosever they are: HPACK has a
+        memory."""
         if not block.whole:
             return None
         request, self._opening = self._opening, None
@@ -327,7 +346,8 @@ class Guard:
         return None
 
     def _read(self, request: Request) -> None:
-        """Read the head of the request that is the next, and whatever blocks come before another's; they cost much to read."""
+        """Read the head of the request that is the next, and whatever blocks come before another's;
+        they cost much to read."""
         blocks, request.blocks = request.blocks, []
         for block in blocks:
             head = block.read(self._decoder)
@@ -378,7 +398,8 @@ class Guard:
         return None
 
     def _goaway(self, frame: bytes, flags: int, stream: int) -> Rest:
-        if not self.web:  # it is not to end the pages that were asked for before; and no server pushes anything
+        # it is not to end the pages that were asked for before; and no server pushes anything
+        if not self.web:
             self._out.append(frame)
         return self._pass_over(frame, flags, stream)
 

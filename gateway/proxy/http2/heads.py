@@ -1,6 +1,8 @@
-"""Header blocks of HTTP/2 (RFC 9113 §4.3), put together out of their frames within bounds, and what they say of a request.
+"""Header blocks of HTTP/2 (RFC 9113 §4.3), put together out of their frames within bounds, and what
+they say of a request.
 
-Sans-IO. HPACK (RFC 7541) has a memory: who reads one block of a connection must read all that came before.
+Sans-IO. HPACK (RFC 7541) has a memory: who reads one block of a connection must read all that came
+before.
 """
 
 from __future__ import annotations
@@ -37,14 +39,24 @@ class Head:
 class Block:
     """A header block while its frames come."""
 
-    __slots__ = ("_bytes", "_ends", "_most_bytes", "_most_frames", "_starts", "frames", "stream", "whole")
+    __slots__ = (
+        "_bytes",
+        "_ends",
+        "_most_bytes",
+        "_most_frames",
+        "_starts",
+        "frames",
+        "stream",
+        "whole",
+    )
 
     def __init__(self, stream: int, most_bytes: int, most_frames: int) -> None:
         self.stream, self._most_bytes, self._most_frames = stream, most_bytes, most_frames
         self.frames: list[bytes] = []  # as they travel
         self.whole = False
         self._bytes = 0
-        self._starts, self._ends = HEAD_BYTES, 0  # where the first frame's fragment begins, and how far before its end it ends
+        # where the first frame's fragment begins, and how far before its end it ends
+        self._starts, self._ends = HEAD_BYTES, 0
 
     def begin(self, frame: bytes, flags: int) -> None:
         """Take the HEADERS frame."""
@@ -70,7 +82,10 @@ class Block:
         import hpack
 
         first, *others = self.frames
-        fragments = [first[self._starts : len(first) - self._ends], *(frame[HEAD_BYTES:] for frame in others)]
+        fragments = [
+            first[self._starts : len(first) - self._ends],
+            *(frame[HEAD_BYTES:] for frame in others),
+        ]
         try:
             fields = decoder.decode(b"".join(fragments), raw=True)
         except hpack.HPACKError as error:

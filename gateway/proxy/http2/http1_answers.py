@@ -1,4 +1,5 @@
-"""The edge's own answers in HTTP/1.1, taken apart again to go out over HTTP/2. Sans-IO: bytes in, a head and pieces of a body out.
+"""The edge's own answers in HTTP/1.1, taken apart again to go out over HTTP/2. Sans-IO: bytes in, a
+head and pieces of a body out.
 
 They were written by our own server a moment ago: what comes is well-formed, or cut short.
 """
@@ -7,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")  # RFC 9113 §8.2.2
+# RFC 9113 §8.2.2
+HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 BODILESS = (204, 304)
 
 
@@ -27,7 +29,8 @@ class AnswerReader:
         """`bodiless`: to a HEAD request."""
         self._bodiless = bodiless
         self._received = b""
-        self._left: int | None = 0  # bytes of the body, or of its present chunk, that have not come; None: all until the end
+        # bytes of the body, or of its present chunk, that have not come; None: all until the end
+        self._left: int | None = 0
         self._chunked = self._headed = False
         self.over = False
 
@@ -52,7 +55,10 @@ class AnswerReader:
         status = int(line.split(b" ", 2)[1])
         if status < 200:  # 100 Continue; the answer itself comes later
             return self._head()
-        headers = [(name.strip().lower(), value.strip()) for name, _, value in (entry.partition(b":") for entry in lines)]
+        headers = [
+            (name.strip().lower(), value.strip())
+            for name, _, value in (entry.partition(b":") for entry in lines)
+        ]
         told = dict(headers)
         self._headed = True
         self._chunked = told.get(b"transfer-encoding", b"").lower() == b"chunked"
@@ -61,7 +67,9 @@ class AnswerReader:
         elif not self._chunked:
             self._left = int(told[b"content-length"]) if b"content-length" in told else None
             self.over = self._left == 0
-        return AnswerHead(status, [(name, value) for name, value in headers if name not in HOP_BY_HOP], self.over)
+        return AnswerHead(
+            status, [(name, value) for name, value in headers if name not in HOP_BY_HOP], self.over
+        )
 
     def _body(self) -> bytes | None:
         if self._chunked and not self._left:

@@ -1,7 +1,9 @@
-"""The edge's pages, dashboards and calls as JSON over HTTP/2, for browsers and others who choose it: each stream is a connection of
-HTTP/1.1 to the server of all that (`http_server.py`), whose limits hold as they do for everybody.
+"""The edge's pages, dashboards and calls as JSON over HTTP/2, for browsers and others who choose
+it: each stream is a connection of HTTP/1.1 to the server of all that (`http_server.py`), whose
+limits hold as they do for everybody.
 
-The frames are h2's (python-hyper), behind the guard. WebSockets are not offered here: who wants one asks for HTTP/1.1 (RFC 8441 §3).
+The frames are h2's (python-hyper), behind the guard. WebSockets are not offered here: who wants one
+asks for HTTP/1.1 (RFC 8441 §3).
 """
 
 from __future__ import annotations
@@ -23,9 +25,20 @@ from gateway.proxy.http2.http1_answers import AnswerHead, AnswerReader
 
 logger = logging.getLogger(__name__)
 
-TOLD = ("peername", "sockname", "sslcontext", "ssl_object")  # of the connection, to who serves its streams
+# of the connection, to who serves its streams
+TOLD = ("peername", "sockname", "sslcontext", "ssl_object")
 BUFFER_BYTES = 64 * 1024  # of an answer that its client does not take; its maker waits meanwhile
-DROPPED = (b"te", b"host", b"cookie", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"http2-settings")
+DROPPED = (
+    b"te",
+    b"host",
+    b"cookie",
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"upgrade",
+    b"expect",
+    b"http2-settings",
+)
 
 Make = Callable[[], Any]  # what serves a connection of HTTP/1.1
 
@@ -36,7 +49,9 @@ class PagesConnection:
     def __init__(self, transport: asyncio.Transport, make: Make, announced: dict[int, int]) -> None:
         """`announced`: the SETTINGS that the client was already told."""
         self.transport, self._make = transport, make
-        self.frames = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+        self.frames = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding=None)
+        )
         known = {h2.settings.SettingCodes(code): value for code, value in announced.items()}
         self.frames.local_settings = h2.settings.Settings(client=False, initial_values=known)
         self.frames.initiate_connection()
@@ -76,7 +91,11 @@ class PagesConnection:
             if (stream := self.streams.pop(event.stream_id, None)) is not None:
                 stream.lost()
         elif isinstance(event, h2.events.WindowUpdated):
-            for stream in [self.streams[event.stream_id]] if event.stream_id in self.streams else list(self.streams.values()):
+            for stream in (
+                [self.streams[event.stream_id]]
+                if event.stream_id in self.streams
+                else list(self.streams.values())
+            ):
                 stream.flush()
         elif isinstance(event, h2.events.RemoteSettingsChanged):
             for stream in list(self.streams.values()):
@@ -84,12 +103,17 @@ class PagesConnection:
 
     def _request(self, event: h2.events.RequestReceived) -> None:
         number = event.stream_id
-        head = request_head([(bytes(name), bytes(value)) for name, value in event.headers], ends=event.stream_ended is not None)
+        head = request_head(
+            [(bytes(name), bytes(value)) for name, value in event.headers],
+            ends=event.stream_ended is not None,
+        )
         if head is None:
             self.frames.reset_stream(number, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
         method = next(bytes(value) for name, value in event.headers if name == b":method")
-        stream = self.streams[number] = _Stream(self, number, bodiless=method == b"HEAD", chunked=b"\r\ntransfer-encoding:" in head)
+        stream = self.streams[number] = _Stream(
+            self, number, bodiless=method == b"HEAD", chunked=b"\r\ntransfer-encoding:" in head
+        )
         stream.begin(self._make(), head)
 
     def send(self) -> None:
@@ -114,7 +138,11 @@ class PagesConnection:
 
     def stalled_s(self, now: float) -> float:
         """Return for how long the client has taken nothing of what is there for it."""
-        return now - self.taken_at if any(stream.get_write_buffer_size() for stream in self.streams.values()) else 0.0
+        return (
+            now - self.taken_at
+            if any(stream.get_write_buffer_size() for stream in self.streams.values())
+            else 0.0
+        )
 
     @property
     def idle(self) -> bool:
@@ -137,7 +165,9 @@ class PagesConnection:
 class _Stream(asyncio.Transport):
     """One request, as the connection that its server sees."""
 
-    def __init__(self, owner: PagesConnection, number: int, *, bodiless: bool, chunked: bool) -> None:
+    def __init__(
+        self, owner: PagesConnection, number: int, *, bodiless: bool, chunked: bool
+    ) -> None:
         super().__init__({name: owner.transport.get_extra_info(name) for name in TOLD})
         self._owner, self._number, self._chunked = owner, number, chunked
         self._reader = AnswerReader(bodiless=bodiless)
@@ -159,7 +189,9 @@ class _Stream(asyncio.Transport):
         """Take a piece of the body; `counted`: bytes of the window that it has used up."""
         self._unacknowledged += counted
         if piece and not self._over:
-            self._protocol.data_received(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+            self._protocol.data_received(
+                b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece
+            )
         if self._reading or self._over:
             self._acknowledge()
 
@@ -201,7 +233,10 @@ class _Stream(asyncio.Transport):
         owner = self._owner
         if self._headed and not self._finished and not owner.paused:
             while self._pending:
-                room = min(owner.frames.local_flow_control_window(self._number), owner.frames.max_outbound_frame_size)
+                room = min(
+                    owner.frames.local_flow_control_window(self._number),
+                    owner.frames.max_outbound_frame_size,
+                )
                 if room <= 0:
                     break
                 piece, self._pending = self._pending[:room], self._pending[room:]
@@ -226,7 +261,8 @@ class _Stream(asyncio.Transport):
                 self._protocol.resume_writing()
 
     def close(self) -> None:
-        """End it. What is whole goes out as the client takes it; what is not is cut short as such."""
+        """End it. What is whole goes out as the client takes it; what is not is cut short as
+        such."""
         if self._over:
             return
         self._over = True
@@ -268,7 +304,11 @@ class _Stream(asyncio.Transport):
 def request_head(fields: list[tuple[bytes, bytes]], *, ends: bool) -> bytes | None:
     """Return a request's head as HTTP/1.1 has it, None if it cannot be said there."""
     told = dict(fields)
-    method, path, host = told.get(b":method", b""), told.get(b":path", b""), told.get(b":authority", told.get(b"host", b""))
+    method, path, host = (
+        told.get(b":method", b""),
+        told.get(b":path", b""),
+        told.get(b":authority", told.get(b"host", b"")),
+    )
     if not method.isalpha() or method == b"CONNECT" or not path.startswith(b"/"):
         return None
     if any(byte <= 0x20 or byte == 0x7F for byte in method + path + host):

@@ -1,6 +1,8 @@
-"""What the guard remembers of one stream of HTTP/2: how far its gRPC messages have come, both ways, and whether it has had its turn.
+"""What the guard remembers of one stream of HTTP/2: how far its gRPC messages have come, both ways,
+and whether it has had its turn.
 
-gRPC over HTTP/2: a message is a byte of flags, four bytes of its length, and as many more (github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md).
+gRPC over HTTP/2: a message is a byte of flags, four bytes of its length, and as many more
+(github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md).
 """
 
 from __future__ import annotations
@@ -48,13 +50,27 @@ class Progress:
 class Request:
     """A stream that a client has opened."""
 
-    __slots__ = ("answer", "answered_at", "blocks", "body", "ended", "head", "held", "passed_at", "reset", "since", "size", "stream")
+    __slots__ = (
+        "answer",
+        "answered_at",
+        "blocks",
+        "body",
+        "ended",
+        "head",
+        "held",
+        "passed_at",
+        "reset",
+        "since",
+        "size",
+        "stream",
+    )
 
     def __init__(self, stream: int, now: float) -> None:
         self.stream = stream
         self.passed_at = 0.0  # when it had its turn
         self.head: Head | None = None  # once it was read
-        self.blocks: list[Block] = []  # its own, and those that must be read before the next request's, while heads are read
+        # its own, and those that must be read before the next request's, while heads are read
+        self.blocks: list[Block] = []
         self.held: list[bytes] | None = []  # frames that wait for its turn; None once it has had it
         self.since = now  # since when a message is awaited from the client; 0.0 while none is
         self.size = 0  # bytes that have come of messages from the client that are not whole
@@ -64,7 +80,8 @@ class Request:
 
     @property
     def incomplete(self) -> bool:
-        """Whether the server waits for what the client has begun to send, or has not sent at all."""
+        """Whether the server waits for what the client has begun to send, or has not sent at
+        all."""
         return not (self.ended or self.reset) and not (self.body.whole and self.body.between)
 
     @property

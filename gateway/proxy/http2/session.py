@@ -1,7 +1,9 @@
-"""One HTTP/2 connection of a client: what the guard lets through goes to the server, or to the edge's own pages.
+"""One HTTP/2 connection of a client: what the guard lets through goes to the server, or to the
+edge's own pages.
 
-The first request decides: gRPC gets a connection to the server of its own, whose answers pass by untouched. The edge greets first, as
-clients wait for that; so a connection that asks for nothing costs the server nothing.
+The first request decides: gRPC gets a connection to the server of its own, whose answers pass by
+untouched. The edge greets first, as clients wait for that; so a connection that asks for nothing
+costs the server nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from gateway.proxy.upstream.turns import OPEN_PATHS, Calls, Share
 logger = logging.getLogger(__name__)
 
 GRPC = "application/grpc"
-LAST_STREAM = 2**31 - 1  # a client may take this for: all that it has asked for will be answered (RFC 9113 §6.8)
+# a client may take this for: all that it has asked for will be answered (RFC 9113 §6.8)
+LAST_STREAM = 2**31 - 1
 LINGER_S = 3.0  # for the client to take why its connection ends
 ABUSE_LINGER_S = 0.3  # the same, for one that goes on sending meanwhile
-BUFFER_BYTES = 64 * 1024  # for a client or the server that takes less than comes; nothing is read meanwhile
+# for a client or the server that takes less than comes; nothing is read meanwhile
+BUFFER_BYTES = 64 * 1024
 
 
 class Pages(Protocol):
@@ -146,8 +150,13 @@ class Session(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it asks for nothing, and nobody will miss it: who has signed in may want to be told of a lost connection at once."""
-        return self._pages.idle if self._pages is not None else self.share is None and not self.guard.requests
+        """Whether it asks for nothing, and nobody will miss it: who has signed in may want to be
+        told of a lost connection at once."""
+        return (
+            self._pages.idle
+            if self._pages is not None
+            else self.share is None and not self.guard.requests
+        )
 
     @property
     def wants_place(self) -> bool:
@@ -159,7 +168,12 @@ class Session(asyncio.Protocol):
     def _go(self) -> None:
         """Judge what has come, pass on what may be, and read no faster than that goes."""
         self._resting = None
-        if self._over or self._going or self._client_busy or (not self.guard.alone and self._sink is None):
+        if (
+            self._over
+            or self._going
+            or self._client_busy
+            or (not self.guard.alone and self._sink is None)
+        ):
             return
         self._going = True
         try:
@@ -178,7 +192,11 @@ class Session(asyncio.Protocol):
         self.guard.pongs.clear()
         self._flush()
         if rest_s is not None:
-            self._resting = self._loop.call_later(rest_s, self._go) if rest_s else self._loop.call_soon(self._go)
+            self._resting = (
+                self._loop.call_later(rest_s, self._go)
+                if rest_s
+                else self._loop.call_soon(self._go)
+            )
         self._pace()
 
     def _settle(self) -> None:
@@ -203,7 +221,9 @@ class Session(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Read from the client, unless something must come first."""
-        busy = self._server_busy or self._client_busy or (not self.guard.alone and self._sink is None)
+        busy = (
+            self._server_busy or self._client_busy or (not self.guard.alone and self._sink is None)
+        )
         wait = busy or self._resting is not None or self.guard.full
         if wait != self._paused and not self._over:
             self._paused = wait
@@ -215,8 +235,14 @@ class Session(asyncio.Protocol):
     # Turns
 
     def _ask(self) -> None:
-        """Ask for a turn for whoever has waited longest; one at a time, so that connections take turns too."""
-        while self.guard.waiting and self._asked is None and self._server is not None and not self._over:
+        """Ask for a turn for whoever has waited longest; one at a time, so that connections take
+        turns too."""
+        while (
+            self.guard.waiting
+            and self._asked is None
+            and self._server is not None
+            and not self._over
+        ):
             share = self._asked = self._share_of(self.guard.next())
             self.owner.calls.turns(share).ask(share.name, self._grant)
 
@@ -277,7 +303,13 @@ class Session(asyncio.Protocol):
     def _learn(self, request: Request) -> None:
         """See by an answer whether the client has signed in."""
         head = request.head
-        if self.share is None and head is not None and head.authorization and request.answer.whole and not head.path.startswith(OPEN_PATHS):
+        if (
+            self.share is None
+            and head is not None
+            and head.authorization
+            and request.answer.whole
+            and not head.path.startswith(OPEN_PATHS)
+        ):
             self._signed_in(self.owner.calls.accepted(head.authorization))
 
     def server_busy(self, busy: bool) -> None:
@@ -306,7 +338,9 @@ class Session(asyncio.Protocol):
         if self._server is not None:
             self._server.abort()
         self.transport.close()
-        self._loop.call_later(LINGER_S if code == NO_ERROR else ABUSE_LINGER_S, self.transport.abort)
+        self._loop.call_later(
+            LINGER_S if code == NO_ERROR else ABUSE_LINGER_S, self.transport.abort
+        )
 
     def say_goodbye(self) -> None:
         """Let the client ask for nothing more here, and finish what it has asked for."""

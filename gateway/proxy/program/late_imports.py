@@ -1,7 +1,8 @@
-"""What a process imports after it has given its rights up, though its account may not enter the directories where Python's modules lie.
+"""What a process imports after it has given its rights up, though its account may not enter the
+directories where Python's modules lie.
 
-An installation in root's home, say. The directories are opened while they may be, and modules are found through the descriptors then, where
-Python itself finds none any more.
+An installation in root's home, say. The directories are opened while they may be, and modules are
+found through the descriptors then, where Python itself finds none any more.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def opened() -> dict[str, int]:
 
 
 def keep_finding(directories: Mapping[str, int]) -> None:
-    """From now on find modules through the descriptors of those directories that are closed to this account; let the others go."""
+    """From now on find modules through the descriptors of those directories that are closed to this
+    account; let the others go."""
     closed = {}
     for path, descriptor in directories.items():
         if os.access(path, os.R_OK | os.X_OK):
@@ -43,11 +45,18 @@ class _Finder:
     """Asked where no other finder has found a module."""
 
     def __init__(self, closed: Mapping[str, str]) -> None:
-        self._closed = sorted(closed.items(), key=lambda item: len(item[0]), reverse=True)  # the innermost first
+        # the innermost first
+        self._closed = sorted(closed.items(), key=lambda item: len(item[0]), reverse=True)
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Return where a module is, None if it is nowhere."""
-        ways = [way for place in (sys.path if path is None else path) if (way := self._way(os.path.abspath(place)))]
+        ways = [
+            way
+            for place in (sys.path if path is None else path)
+            if (way := self._way(os.path.abspath(place)))
+        ]
         return PathFinder.find_spec(name, ways, target) if ways else None
 
     def _way(self, place: str) -> str:

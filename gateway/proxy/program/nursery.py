@@ -1,7 +1,9 @@
-"""Edges begin as forks of a process that has loaded everything and does nothing else: quickly, and though it may read no program any more.
+"""Edges begin as forks of a process that has loaded everything and does nothing else: quickly, and
+though it may read no program any more.
 
-The supervisor cannot fork itself: it has an event loop, and what else does not survive that. It asks the nursery over a socket, with the
-socket that ties the new edge to it; the edge becomes the supervisor's own child, as it is the nearest that takes orphans in (prctl(2),
+The supervisor cannot fork itself: it has an event loop, and what else does not survive that. It
+asks the nursery over a socket, with the socket that ties the new edge to it; the edge becomes the
+supervisor's own child, as it is the nearest that takes orphans in (prctl(2),
 PR_SET_CHILD_SUBREAPER). When the socket closes the nursery ends.
 """
 
@@ -41,7 +43,8 @@ class Child:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code if it has ended, as subprocess.Popen has it: negative for a signal."""
+        """Return the exit code if it has ended, as subprocess.Popen has it: negative for a
+        signal."""
         if self.returncode is None:
             self._take(os.WNOHANG)
         return self.returncode
@@ -91,7 +94,8 @@ class Nursery:
         self._process = Child(pid)
 
     async def begin(self, settings: Mapping[str, object], tie: int) -> Child:
-        """Begin an edge; return its process. NurseryLost if the nursery has ended, other OSErrors if there can be no edge now."""
+        """Begin an edge; return its process. NurseryLost if the nursery has ended, other OSErrors
+        if there can be no edge now."""
         async with self._asking:
             return await asyncio.to_thread(self._ask, settings, tie)
 
@@ -102,7 +106,9 @@ class Nursery:
             answer = self._socket.recv(64).decode()
         except OSError as error:  # a late answer would be taken for the next one's
             self._socket.close()
-            raise NurseryLost(errno.EPIPE, f"the process that begins edges does not answer ({error})") from None
+            raise NurseryLost(
+                errno.EPIPE, f"the process that begins edges does not answer ({error})"
+            ) from None
         if not answer:
             raise NurseryLost(errno.EPIPE, "the process that begins edges has ended")
         number = int(answer)
@@ -129,7 +135,8 @@ class Nursery:
 
 def _serve(orders: socket.socket, begin: Begin) -> NoReturn:
     """Fork edges as they are asked for, until the supervisor has gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of the group; the end comes by the socket
+    # of the group; the end comes by the socket
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while True:
         content, ties, _, _ = socket.recv_fds(orders, MAX_ORDER_BYTES, 1)
@@ -140,12 +147,16 @@ def _serve(orders: socket.socket, begin: Begin) -> NoReturn:
         except OSError as error:
             answer = -(error.errno or errno.EAGAIN)
         os.close(ties[0])
-        with contextlib.suppress(OSError):  # the supervisor has gone, which is seen at the next turn
+        # the supervisor has gone, which is seen at the next turn
+        with contextlib.suppress(OSError):
             orders.send(str(answer).encode())
 
 
-def _fork_twice(orders: socket.socket, begin: Begin, settings: Mapping[str, object], tie: int) -> int:
-    """Return the pid of an edge; its parent has ended by then, so that it is the supervisor's. OSError if there can be none."""
+def _fork_twice(
+    orders: socket.socket, begin: Begin, settings: Mapping[str, object], tie: int
+) -> int:
+    """Return the pid of an edge; its parent has ended by then, so that it is the supervisor's.
+    OSError if there can be none."""
     reading, writing = os.pipe()
     try:
         pid = os.fork()
@@ -166,7 +177,9 @@ def _fork_twice(orders: socket.socket, begin: Begin, settings: Mapping[str, obje
     return number
 
 
-def _between(orders: socket.socket, begin: Begin, settings: Mapping[str, object], tie: int, writing: int) -> NoReturn:
+def _between(
+    orders: socket.socket, begin: Begin, settings: Mapping[str, object], tie: int, writing: int
+) -> NoReturn:
     try:
         pid = os.fork()
     except OSError as error:

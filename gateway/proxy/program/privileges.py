@@ -1,7 +1,9 @@
-"""How a process that was started as root gives its rights up for good: another account, no groups, at most one capability, no way back.
+"""How a process that was started as root gives its rights up for good: another account, no groups,
+at most one capability, no way back.
 
-Done before anything is heard of anybody, while the process has one thread: most of this holds for the calling thread alone
-(capabilities(7), prctl(2)), and what another thread keeps would be kept for all.
+Done before anything is heard of anybody, while the process has one thread: most of this holds for
+the calling thread alone (capabilities(7), prctl(2)), and what another thread keeps would be kept
+for all.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class RightsKept(RuntimeError):
 
 
 def give_up(uid: int, gid: int, *, bind: bool) -> None:
-    """Become this account, with no other groups; with `bind`, ports below 1024 may still be bound. RightsKept if that is not so then."""
+    """Become this account, with no other groups; with `bind`, ports below 1024 may still be bound.
+    RightsKept if that is not so then."""
     if min(uid, gid) <= 0:
         raise RightsKept("root is no account of an edge")
     if len(os.listdir("/proc/self/task")) != 1:
@@ -61,9 +64,17 @@ def _set_capabilities(libc: ctypes.CDLL, kept: set[int]) -> None:
 def _check(uid: int, gid: int, kept: set[int]) -> None:
     if os.getresuid() != (uid,) * 3 or os.getresgid() != (gid,) * 3 or os.getgroups():
         raise RightsKept("the account was not changed")
-    told = dict(line.split(":\t", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    told = dict(
+        line.split(":\t", 1)
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+        if ":\t" in line
+    )
     wanted = sum(1 << capability for capability in kept)
-    if any(int(told[name], 16) != wanted for name in ("CapPrm", "CapEff", "CapBnd")) or int(told["CapInh"], 16) or int(told["CapAmb"], 16):
+    if (
+        any(int(told[name], 16) != wanted for name in ("CapPrm", "CapEff", "CapBnd"))
+        or int(told["CapInh"], 16)
+        or int(told["CapAmb"], 16)
+    ):
         raise RightsKept("capabilities were not given up")
     if told["NoNewPrivs"].strip() != "1":
         raise RightsKept("new rights can still be had")

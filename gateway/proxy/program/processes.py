@@ -1,8 +1,10 @@
-"""Several edges on one port (SO_REUSEPORT): started together, started again when they die, drained together, counted together.
+"""Several edges on one port (SO_REUSEPORT): started together, started again when they die, drained
+together, counted together.
 
-Each edge is a process of its own, begun by the nursery (`nursery.py`) and tied to this one by a socket: over it the edge tells where it
-listens and answers what it has counted, and when it closes the edge drains and ends. So no edge outlives its supervisor, however that
-ends. Knows nothing of what edges do.
+Each edge is a process of its own, begun by the nursery (`nursery.py`) and tied to this one by a
+socket: over it the edge tells where it listens and answers what it has counted, and when it closes
+the edge drains and ends. So no edge outlives its supervisor, however that ends. Knows nothing of
+what edges do.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ STABLE_S = 60.0  # an edge that lived so long is started again without waiting l
 MAX_LINE_BYTES = 64 * 1024
 ASK = b"numbers\n"
 
-Begin = Callable[[Mapping[str, object], int], Awaitable[Child]]  # settings and the tie's descriptor → the process of a new edge
+# settings and the tie's descriptor → the process of a new edge
+Begin = Callable[[Mapping[str, object], int], Awaitable[Child]]
 
 
 class _Edge:
@@ -46,14 +49,17 @@ class _Edge:
         self._reload_due = False
 
     async def start(self, begin: Begin, settings: Mapping[str, object]) -> str:
-        """Start it; return where it listens. ConfigurationError if it does not, OSError if there can be no process now."""
+        """Start it; return where it listens. ConfigurationError if it does not, OSError if there
+        can be no process now."""
         self._let_go()
         self._owed, self._ready = 0, False
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self.process = await begin(settings, theirs.fileno())
-            self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+            self.reader, self.writer = await asyncio.open_connection(
+                sock=ours, limit=MAX_LINE_BYTES
+            )
         except BaseException:
             ours.close()
             raise
@@ -65,14 +71,17 @@ class _Edge:
         word, _, address = line.partition(" ")
         if word != "ready":
             code = await self.end()
-            raise ConfigurationError(f"an edge did not start (exit code {code}); its own message is above")
+            raise ConfigurationError(
+                f"an edge did not start (exit code {code}); its own message is above"
+            )
         self._ready = True
         if self._reload_due:
             self.reload()
         return address
 
     def reload(self) -> None:
-        """Have it read its certificate again, once it is ready: before it has a handler the signal would end it."""
+        """Have it read its certificate again, once it is ready: before it has a handler the signal
+        would end it."""
         self._reload_due = not self._ready
         if self._ready and self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGHUP)
@@ -122,7 +131,9 @@ class _Edge:
 class Edges:
     """The edges."""
 
-    def __init__(self, count: int, address: str, begin: Begin, own_ports: Sequence[int] = ()) -> None:
+    def __init__(
+        self, count: int, address: str, begin: Begin, own_ports: Sequence[int] = ()
+    ) -> None:
         """`own_ports`: at which this process listens, and what else is forbidden to routes."""
         self._edges = [_Edge(number) for number in range(count)]
         self._address, self._begin, self._own_ports = address, begin, list(own_ports)
@@ -130,10 +141,13 @@ class Edges:
         self.lost = asyncio.Event()  # no edge can be started again
 
     async def start(self) -> str:
-        """Start all; return where they listen once all do. The first takes the port, the others share it."""
+        """Start all; return where they listen once all do. The first takes the port, the others
+        share it."""
         self._address = await self._edges[0].start(self._begin, self._settings())
         try:
-            await asyncio.gather(*(edge.start(self._begin, self._settings()) for edge in self._edges[1:]))
+            await asyncio.gather(
+                *(edge.start(self._begin, self._settings()) for edge in self._edges[1:])
+            )
         except BaseException:
             await self.stop()
             raise
@@ -142,7 +156,13 @@ class Edges:
 
     def _settings(self) -> dict[str, object]:
         """Return what of an edge's settings is other than the supervisor's."""
-        return {"address": self._address, "processes": 1, "reuse_port": True, "admin_address": "", "own_ports": self._own_ports}
+        return {
+            "address": self._address,
+            "processes": 1,
+            "reuse_port": True,
+            "admin_address": "",
+            "own_ports": self._own_ports,
+        }
 
     async def _keep(self, edge: _Edge) -> None:
         wait_s = RESTART_S[0]
@@ -150,11 +170,17 @@ class Edges:
         while True:
             began = loop.time()
             try:
-                code = edge.process.returncode if edge.process and edge.process.poll() is not None else await edge.ended()
+                code = (
+                    edge.process.returncode
+                    if edge.process and edge.process.poll() is not None
+                    else await edge.ended()
+                )
                 logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
             except OSError as error:
                 logger.error("edge %d cannot be watched: %s", edge.number, error)
-            wait_s = RESTART_S[0] if loop.time() - began > STABLE_S else min(RESTART_S[1], wait_s * 2)
+            wait_s = (
+                RESTART_S[0] if loop.time() - began > STABLE_S else min(RESTART_S[1], wait_s * 2)
+            )
             await asyncio.sleep(wait_s)
             if edge.process is not None and edge.process.poll() is None:
                 continue  # it could not be watched, but lives
@@ -164,7 +190,8 @@ class Edges:
                 logger.error("edge %d cannot be started again: %s", edge.number, error)
                 self.lost.set()
                 return
-            except (ConfigurationError, OSError) as error:  # the latter: no processes, memory or descriptors, which may pass
+            # the latter: no processes, memory or descriptors, which may pass
+            except (ConfigurationError, OSError) as error:
                 logger.error("edge %d did not start: %s", edge.number, error)
 
     async def numbers(self) -> Mapping[str, Mapping[str, float]]:
@@ -192,7 +219,8 @@ class Tie:
         self._socket = socket.socket(fileno=descriptor)
 
     async def serve(self, address: str, numbers: Callable[[], Mapping[str, float]]) -> None:
-        """Say where the edge listens, answer what it has counted, and return when the supervisor lets go."""
+        """Say where the edge listens, answer what it has counted, and return when the supervisor
+        lets go."""
         reader, writer = await asyncio.open_connection(sock=self._socket, limit=MAX_LINE_BYTES)
         writer.write(f"ready {address}\n".encode())
         while await reader.readline():

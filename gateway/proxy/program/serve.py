@@ -1,4 +1,5 @@
-"""The edge as a program: one process or several, from start to SIGTERM. Knows signals and exit codes, not what an edge does."""
+"""The edge as a program: one process or several, from start to SIGTERM. Knows signals and exit
+codes, not what an edge does."""
 
 from __future__ import annotations
 
@@ -29,8 +30,11 @@ from gateway.proxy.program.processes import Edges, Tie
 logger = logging.getLogger(__name__)
 
 EXIT_RIGHTS = 77  # EX_NOPERM
-SWITCH_S = 0.001  # after which a thread that reads JSON lets relays have Python's lock; by default 5 ms, several times for each message
-GC_THRESHOLD = (20_000, 50, 50)  # relays leave no cycles behind; looking for them among thousands of live ones costs milliseconds
+# after which a thread that reads JSON lets relays have Python's lock; by default 5 ms, several
+# times for each message
+SWITCH_S = 0.001
+# relays leave no cycles behind; looking for them among thousands of live ones costs milliseconds
+GC_THRESHOLD = (20_000, 50, 50)
 
 
 async def _one(options: Proxy, ready_fd: int | None, control_fd: int | None) -> None:
@@ -58,7 +62,12 @@ async def _one(options: Proxy, ready_fd: int | None, control_fd: int | None) -> 
 async def _several(options: Proxy, nursery: Nursery, ready_fd: int | None) -> None:
     ended = _until_signalled()
     admin = parse_address(options.admin_address)
-    edges = Edges(options.processes, options.address, nursery.begin, [*options.own_ports, *([admin[1]] if admin else [])])
+    edges = Edges(
+        options.processes,
+        options.address,
+        nursery.begin,
+        [*options.own_ports, *([admin[1]] if admin else [])],
+    )
     async with _reloading(edges.reload):
         listening = await edges.start()
     logger.info("%d edges listen on %s", options.processes, listening)
@@ -69,7 +78,10 @@ async def _several(options: Proxy, nursery: Nursery, ready_fd: int | None) -> No
     finally:
         await edges.stop()
     if not ended.is_set():
-        raise ConfigurationError("the edges end, to be started anew: the process that begins them has ended, and none could be replaced")
+        raise ConfigurationError(
+            "the edges end, to be started anew: the process that begins them has ended, and none"
+            " could be replaced"
+        )
 
 
 async def _first(*ends: Coroutine[Any, Any, object]) -> None:
@@ -89,7 +101,8 @@ def _until_signalled() -> asyncio.Event:
 
 @contextlib.asynccontextmanager
 async def _reloading(reload: Callable[[], None]) -> AsyncIterator[None]:
-    """Reload at SIGHUP from the end of the block on; one that comes within it, which would end the process, is made up for then."""
+    """Reload at SIGHUP from the end of the block on; one that comes within it, which would end the
+    process, is made up for then."""
     early = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, early.set)
@@ -131,13 +144,20 @@ def give_up_rights(uid: int, gid: int, bind: bool) -> None:
 
 
 def run(config: Config, ready_fd: int | None = None) -> int:
-    """Run the edge until SIGTERM or SIGINT; return the exit code. Writes `ready host:port` to a descriptor when it listens."""
+    """Run the edge until SIGTERM or SIGINT; return the exit code. Writes `ready host:port` to a
+    descriptor when it listens."""
     options = Proxy(config=config)
     sys.setswitchinterval(SWITCH_S)
     if os.geteuid() == 0:
-        logger.warning("the edge runs as root; run it as an account of its own, to which docs/edge.md says how")
+        logger.warning(
+            "the edge runs as root; run it as an account of its own, to which docs/edge.md says how"
+        )
     if options.user:
-        print("daskgateway: c.Proxy.user is for an edge that a server starts; this one stays who starts it", file=sys.stderr)
+        print(
+            "daskgateway: c.Proxy.user is for an edge that a server starts; this one stays who"
+            " starts it",
+            file=sys.stderr,
+        )
         return 2
     if options.processes == 1:
         return _told(lambda: _one(options, ready_fd, None))

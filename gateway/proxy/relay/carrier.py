@@ -1,6 +1,8 @@
-"""Makes the connections that relays need and keeps the relays: connecting in time, half-closed ones that go silent, drain.
+"""Makes the connections that relays need and keeps the relays: connecting in time, half-closed ones
+that go silent, drain.
 
-A target is an address or a name; an address is connected to without a task or a lookup. Knows nothing of names of clusters or of TLS.
+A target is an address or a name; an address is connected to without a task or a lookup. Knows
+nothing of names of clusters or of TLS.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from gateway.proxy.sockets.vitality import probe
 
 logger = logging.getLogger(__name__)
 
-CALM_S = 2.0  # a bulk flow of which nothing comes for so long gives its pipe back, at the latest in twice the time
+# a bulk flow of which nothing comes for so long gives its pipe back, at the latest in twice the
+# time
+CALM_S = 2.0
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _ESTABLISHED, _CONNECTING = 1, 2  # TCP_ESTABLISHED, TCP_SYN_SENT: the first byte of struct tcp_info
@@ -39,8 +43,16 @@ class _Attempt:
 
     upstream: SocketType
 
-    def __init__(self, carrier: Carrier, client: SocketType, place: Place, left: list[Target], refuse: Refuse) -> None:
-        self.carrier, self.client, self.place, self.left, self.refuse = carrier, client, place, left, refuse
+    def __init__(
+        self, carrier: Carrier, client: SocketType, place: Place, left: list[Target], refuse: Refuse
+    ) -> None:
+        self.carrier, self.client, self.place, self.left, self.refuse = (
+            carrier,
+            client,
+            place,
+            left,
+            refuse,
+        )
 
     def ready(self, _: int) -> None:
         """The connection is made, or has failed."""
@@ -63,22 +75,32 @@ class Carrier:
         near_congestion: str,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.poller, self.pipes, self._counts, self._targets, self._names = poller, pipes, counts, targets, names
+        self.poller, self.pipes, self._counts, self._targets, self._names = (
+            poller,
+            pipes,
+            counts,
+            targets,
+            names,
+        )
         self.relays: set[Relay] = set()
         self.ended: Callable[[Place], None] = lambda place: None
-        self._attempts: Deadlines[_Attempt] = Deadlines(self._loop, connect_timeout_s, self._give_up)
+        self._attempts: Deadlines[_Attempt] = Deadlines(
+            self._loop, connect_timeout_s, self._give_up
+        )
         self._lookups: set[asyncio.Task[None]] = set()
         self._near_congestion = near_congestion.encode()
         self._looking: asyncio.TimerHandle | None = None
         self._look_s = linger_s / 2  # silence is ended after once to one and a half times as long
-        self._bulk: dict[End, int] = {}  # who has a pipe, and the bytes it had carried when last looked at
+        # who has a pipe, and the bytes it had carried when last looked at
+        self._bulk: dict[End, int] = {}
         self._calming: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
 
     # Connecting
 
     def carry(self, client: SocketType, target: Target, place: Place, refuse: Refuse) -> None:
-        """Connect to a target and carry; the place is told to `ended` when it is over, or the client is handed to `refuse`."""
+        """Connect to a target and carry; the place is told to `ended` when it is over, or the
+        client is handed to `refuse`."""
         if target.near and (upstream := _connected(target)) is not None:
             self._begin(client, upstream, place, watched=False)
         elif target.family:
@@ -88,18 +110,23 @@ class Carrier:
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
 
-    async def _look_up(self, client: SocketType, target: Target, place: Place, refuse: Refuse) -> None:
+    async def _look_up(
+        self, client: SocketType, target: Target, place: Place, refuse: Refuse
+    ) -> None:
         found: list[Target] = []
         try:
             async with asyncio.timeout(self._attempts.timeout_s):
                 found = await self._names.look_up(target, self._targets)
         except (OSError, TimeoutError) as error:
-            logger.info("%s has no address: %s", target.host, str(error) or "it is not told in time")
+            logger.info(
+                "%s has no address: %s", target.host, str(error) or "it is not told in time"
+            )
         except asyncio.CancelledError:
             client.close()
             self.ended(place)
             raise
-        except Exception:  # whatever it is: a client that is not refused takes up its place for ever
+        # whatever it is: a client that is not refused takes up its place for ever
+        except Exception:
             logger.exception("the look-up of %s failed", target.host)
         self._connect(_Attempt(self, client, place, found, refuse))
 
@@ -119,7 +146,12 @@ class Carrier:
                 self._attempts.add(attempt)
                 return
             upstream.close()
-            logger.info("%s:%d is not reached: %s", target.host, target.port, errno.errorcode.get(code, code))
+            logger.info(
+                "%s:%d is not reached: %s",
+                target.host,
+                target.port,
+                errno.errorcode.get(code, code),
+            )
         self._counts.connect_failures += 1
         attempt.refuse(attempt.client, attempt.place)
 
@@ -127,17 +159,26 @@ class Carrier:
         """See how connecting went."""
         upstream = attempt.upstream
         code = upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code == 0 and upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CONNECTING:
+        if (
+            code == 0
+            and upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CONNECTING
+        ):
             return  # the event was of a socket that had the same number before
         self._attempts.discard(attempt)
         if code == 0:
             self._begin(attempt.client, upstream, attempt.place, watched=True)
             return
         self._abandon(attempt)
-        logger.info("%s is not reached: %s", attempt.place[1] or "the server", errno.errorcode.get(code, code))
+        logger.info(
+            "%s is not reached: %s",
+            attempt.place[1] or "the server",
+            errno.errorcode.get(code, code),
+        )
         self._connect(attempt)
 
-    def _begin(self, client: SocketType, upstream: SocketType, place: Place, *, watched: bool) -> None:
+    def _begin(
+        self, client: SocketType, upstream: SocketType, place: Place, *, watched: bool
+    ) -> None:
         self._counts.relays_opened += 1
         relay = Relay(self, client, upstream, place)
         self.relays.add(relay)
@@ -146,14 +187,18 @@ class Carrier:
         relay.start(watched=watched)
 
     def _look_after(self) -> None:
-        """Now and then: what short relays are spared, and who is silent after one side has ended."""
-        self._looking = self._loop.call_later(self._look_s, self._look_after) if self.relays else None
+        """Now and then: what short relays are spared, and who is silent after one side has
+        ended."""
+        self._looking = (
+            self._loop.call_later(self._look_s, self._look_after) if self.relays else None
+        )
         for relay in list(self.relays):
             if not relay.armed:
                 relay.armed = True
                 probe(relay.upstream.socket)  # five system calls
             if relay.half_closed:
-                delivered = relay.delivered  # not what was read: a slow reader's may be held here for long
+                # not what was read: a slow reader's may be held here for long
+                delivered = relay.delivered
                 if relay.seen == delivered:
                     self._counts.linger_timeouts += 1
                     relay.cut()
@@ -197,11 +242,13 @@ class Carrier:
     # What relays tell
 
     def hasten(self, relay: Relay) -> None:
-        """Bulk begins: on this machine nothing can congest, and a congestion control that paces costs half the throughput."""
+        """Bulk begins: on this machine nothing can congest, and a congestion control that paces
+        costs half the throughput."""
         for end in (relay.client.socket, relay.upstream.socket):
             end.setblocking(False)  # splice goes by the socket's own mode
             if self._near_congestion and _is_near(end):
-                with contextlib.suppress(OSError):  # not permitted by net.ipv4.tcp_allowed_congestion_control
+                # not permitted by net.ipv4.tcp_allowed_congestion_control
+                with contextlib.suppress(OSError):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._near_congestion)
 
     def over(self, relay: Relay) -> None:
@@ -251,14 +298,18 @@ class Carrier:
 
 
 def _connected(target: Target) -> SocketType | None:
-    """Return a socket connected to a target on this machine, where the kernel is done before `connect_ex` returns; None if it is not."""
+    """Return a socket connected to a target on this machine, where the kernel is done before
+    `connect_ex` returns; None if it is not."""
     try:
         upstream = SocketType(target.family, _KIND, 0)
     except OSError:  # no descriptors: said by who tries next
         return None
     upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     code = upstream.connect_ex((target.host, target.port))
-    if code in (0, errno.EINPROGRESS) and upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED:
+    if (
+        code in (0, errno.EINPROGRESS)
+        and upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
+    ):
         return upstream
     upstream.close()
     return None

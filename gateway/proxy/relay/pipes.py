@@ -1,7 +1,9 @@
-"""Pipes through which the kernel moves bulk from socket to socket: how many there may be, and what happens when there are no more.
+"""Pipes through which the kernel moves bulk from socket to socket: how many there may be, and what
+happens when there are no more.
 
-The kernel lets an unprivileged user hold fs.pipe-user-pages-soft pages in pipes, 64 MiB by default, which is 64 pipes of 1 MiB over all
-of the user's processes. So pipes are leased while a flow is bulk, and a flow that gets none copies instead.
+The kernel lets an unprivileged user hold fs.pipe-user-pages-soft pages in pipes, 64 MiB by default,
+which is 64 pipes of 1 MiB over all of the user's processes. So pipes are leased while a flow is
+bulk, and a flow that gets none copies instead.
 """
 
 from __future__ import annotations

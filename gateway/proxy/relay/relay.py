@@ -1,10 +1,12 @@
-"""Carries bytes between two sockets, both ways, untouched: copied while they are few, moved by the kernel through a pipe in bulk.
+"""Carries bytes between two sockets, both ways, untouched: copied while they are few, moved by the
+kernel through a pipe in bulk.
 
-Each direction holds at most one chunk (64 KiB copied, or a pipe of 1 MiB); while the receiver is slow nothing more is read from the
-sender, so that the kernel's own flow control reaches it. The end of one direction is passed on as such (half-close) while the other goes
-on; what is cut from here, with neither peer's doing, ends in a reset, which nobody takes for an end. Both sockets are watched
-edge-triggered, once and for all; so what is ready is read until there is nothing more, or seen to again.
-Knows sockets and the poller; nothing of names, routes or limits.
+Each direction holds at most one chunk (64 KiB copied, or a pipe of 1 MiB); while the receiver is
+slow nothing more is read from the sender, so that the kernel's own flow control reaches it. The end
+of one direction is passed on as such (half-close) while the other goes on; what is cut from here,
+with neither peer's doing, ends in a reset, which nobody takes for an end. Both sockets are watched
+edge-triggered, once and for all; so what is ready is read until there is nothing more, or seen to
+again. Knows sockets and the poller; nothing of names, routes or limits.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from typing import Protocol
 from gateway.proxy.relay.pipes import PIPE_BYTES, Pipe
 from gateway.proxy.sockets.poller import EDGES, ENDED, ERROR, OUT, Poller
 
-Place = tuple[str, str]  # whom a relay counts for: the client's address, the cluster's uid or "" for the server's own listener
+# whom a relay counts for: the client's address, the cluster's uid or "" for the server's own
+# listener
+Place = tuple[str, str]
 
 CHUNK_BYTES = 64 * 1024
 SMALL_BYTES = 16 * 1024  # a bulk flow that moves no more at once is none any longer
@@ -30,12 +34,14 @@ MOVES = 4  # chunks moved for one socket before the others have their turn
 _chunk = bytearray(CHUNK_BYTES)  # nothing stays in it beyond one call
 _view = memoryview(_chunk)
 _NO_INT = bytes(4)
-RESET = pack("ii", 1, 0)  # struct linger: closing drops what is unsent and resets the connection (socket(7))
+# struct linger: closing drops what is unsent and resets the connection (socket(7))
+RESET = pack("ii", 1, 0)
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class End:
-    """One socket of a relay. What is read from it goes to its peer; what the peer does not take yet is held here."""
+    """One socket of a relay. What is read from it goes to its peer; what the peer does not take yet
+    is held here."""
 
     __slots__ = (
         "_bulk",
@@ -103,7 +109,8 @@ class End:
     # Moving
 
     def _read(self, events: int) -> None:
-        """Read until nothing is left. A short read of a stream leaves nothing, but its end may follow."""
+        """Read until nothing is left. A short read of a stream leaves nothing, but its end may
+        follow."""
         if self._bulk:
             self._read_bulk()
             return
@@ -126,7 +133,8 @@ class End:
                 self.holds = True
                 return
             if count == CHUNK_BYTES:
-                if left == MOVES and self._begin_bulk():  # asked for once a turn: a refusal may cost four system calls
+                # asked for once a turn: a refusal may cost four system calls
+                if left == MOVES and self._begin_bulk():
                     self._read_bulk()
                     return
             elif not events & ENDED:
@@ -192,7 +200,9 @@ class End:
             while self._pending:
                 self._pending = self._pending[self.peer.send(self._pending, MSG_DONTWAIT) :]
             while self._held_in_pipe and self._pipe is not None:
-                self._held_in_pipe -= os.splice(self._pipe[0], self.peer.fd, self._held_in_pipe, flags=_MOVE)
+                self._held_in_pipe -= os.splice(
+                    self._pipe[0], self.peer.fd, self._held_in_pipe, flags=_MOVE
+                )
         except (BlockingIOError, InterruptedError):
             return
         self._pending = None
@@ -214,7 +224,8 @@ class End:
             self._relay.close()
 
     def close(self) -> None:
-        """Let go of the socket and the pipe, and of the other objects: nothing is left to the garbage collector."""
+        """Let go of the socket and the pipe, and of the other objects: nothing is left to the
+        garbage collector."""
         self._relay.owner.poller.table.pop(self.fd, None)
         self.socket.close()
         self._calm()
@@ -248,13 +259,16 @@ class _Nobody(End):
 
 
 class Relay:
-    """A pair of sockets that are each other's peers from now on. The place and what was seen are the owner's own marks on it."""
+    """A pair of sockets that are each other's peers from now on. The place and what was seen are
+    the owner's own marks on it."""
 
     __slots__ = ("armed", "client", "closed", "hastened", "owner", "place", "seen", "upstream")
 
     nobody = _Nobody()
 
-    def __init__(self, owner: Owner, client: SocketType, upstream: SocketType, place: Place) -> None:
+    def __init__(
+        self, owner: Owner, client: SocketType, upstream: SocketType, place: Place
+    ) -> None:
         self.owner, self.place = owner, place
         self.client, self.upstream = End(self, client), End(self, upstream)
         self.client.peer, self.upstream.peer = self.upstream, self.client
@@ -264,7 +278,8 @@ class Relay:
         self.seen = -1  # bytes delivered when last looked at; -1 as long as both ways are open
 
     def start(self, *, watched: bool) -> None:
-        """Begin to carry; `watched`: the poller has the upstream socket already, and its next edge may be long in coming."""
+        """Begin to carry; `watched`: the poller has the upstream socket already, and its next edge
+        may be long in coming."""
         poller, client, upstream = self.owner.poller, self.client, self.upstream
         poller.table[client.fd], poller.table[upstream.fd] = client.ready, upstream.ready
         poller.epoll.register(client.fd, EDGES)
@@ -290,7 +305,8 @@ class Relay:
         return self.client.delivered + self.upstream.delivered
 
     def broken(self, code: int | None) -> None:
-        """End both ways: a peer broke off, or is gone as far as probing tells, and then the other has no end to hear of."""
+        """End both ways: a peer broke off, or is gone as far as probing tells, and then the other
+        has no end to hear of."""
         if code == errno.ETIMEDOUT:
             self.cut()
         else:

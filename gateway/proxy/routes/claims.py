@@ -1,7 +1,9 @@
-"""Whose a dashboard's address is: the first user's whose cluster names it, for as long as a cluster of theirs does.
+"""Whose a dashboard's address is: the first user's whose cluster names it, for as long as a cluster
+of theirs does.
 
-An agent names its dashboard itself, and its user's code could name another's, whose pages the edge would then show to that user. The
-later claim gives way, or anybody could take a dashboard by naming it. Not the earlier one too, or anybody could put it out.
+An agent names its dashboard itself, and its user's code could name another's, whose pages the edge
+would then show to that user. The later claim gives way, or anybody could take a dashboard by naming
+it. Not the earlier one too, or anybody could put it out.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ class Claims:
 
     def __init__(self) -> None:
         self._owners: dict[Address, str] = {}
-        self._holders: dict[Address, set[str]] = {}  # clusters, all of that owner: one that ended may not be told gone when the next comes
+        # clusters, all of that owner: one that ended may not be told gone when the next comes
+        self._holders: dict[Address, set[str]] = {}
         self._claimed: dict[str, Address] = {}  # by cluster
-        self._reserved: dict[Address, str] = {}  # owners, as they were before everything is told anew
+        # owners, as they were before everything is told anew
+        self._reserved: dict[Address, str] = {}
 
     def claim(self, uid: str, owner: str, address: Address) -> bool:
         """Take an address for a cluster, in place of what it had; False if it is another user's."""
@@ -40,7 +44,8 @@ class Claims:
                 del self._holders[spot], self._owners[spot]
 
     def begin_anew(self) -> None:
-        """Forget who holds what until it is told again, which may be in any order: nobody else gets it before `told`."""
+        """Forget who holds what until it is told again, which may be in any order: nobody else gets
+        it before `told`."""
         self._reserved |= self._owners
         self._owners, self._holders, self._claimed = {}, {}, {}
 

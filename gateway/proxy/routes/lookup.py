@@ -1,6 +1,8 @@
-"""From a route's target to the addresses that may be connected to: a name is looked up, and each of its addresses is judged anew.
+"""From a route's target to the addresses that may be connected to: a name is looked up, and each of
+its addresses is judged anew.
 
-Every way to a cluster goes through here, or has an address already: `Targets.permit` lets names pass, since it cannot know them.
+Every way to a cluster goes through here, or has an address already: `Targets.permit` lets names
+pass, since it cannot know them.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from gateway.proxy.sockets.vitality import probe
 MOST_ADDRESSES = 4  # of a name that are tried
 ANSWER_S, FAILURE_S = 30.0, 5.0  # for so long they are kept
 MOST_KEPT = 4096
-# A user's cluster may have a name whose servers never answer, which holds a thread for as long as the system's resolver is patient. One
-# name holds one, and a cluster has one name; that all threads are held takes as many clusters as there are, and then others wait.
+# A user's cluster may have a name whose servers never answer, which holds a thread for as long as
+# the system's resolver is patient. One name holds one, and a cluster has one name; that all threads
+# are held takes as many clusters as there are, and then others wait.
 MOST_AT_A_TIME = 32
 MOST_WAITING = 1024  # names that are looked up or are about to be
 
@@ -46,15 +49,24 @@ class Names:
         self._threads = asyncio.Semaphore(MOST_AT_A_TIME)
 
     async def look_up(self, target: Target, targets: Targets) -> list[Target]:
-        """Return the addresses of a target that are permitted, most wanted first; OSError if a name has none at all."""
+        """Return the addresses of a target that are permitted, most wanted first; OSError if a name
+        has none at all."""
         if target.family:
             return [target] if targets.permit(target) else []
-        found = [Target.of(address, target.port, local=target.local) for address in await self._addresses(target.host)]
+        found = [
+            Target.of(address, target.port, local=target.local)
+            for address in await self._addresses(target.host)
+        ]
         return [one for one in found if one.family and targets.permit(one)]
 
-    async def connect(self, target: Target, targets: Targets, *, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first address that answers; OSError if none does or may. `limit`: bytes that are read ahead."""
-        failure: OSError = PermissionError("the scheduler is at no address that may be connected to")
+    async def connect(
+        self, target: Target, targets: Targets, *, limit: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the first address that answers; OSError if none does or may. `limit`: bytes
+        that are read ahead."""
+        failure: OSError = PermissionError(
+            "the scheduler is at no address that may be connected to"
+        )
         for one in await self.look_up(target, targets):
             try:
                 reader, writer = await asyncio.open_connection(one.host, one.port, limit=limit)
@@ -66,14 +78,16 @@ class Names:
         raise failure
 
     def close(self) -> None:
-        """Let everybody go who waits; the system's resolver cannot be told to end, and its threads hold nobody up."""
+        """Let everybody go who waits; the system's resolver cannot be told to end, and its threads
+        hold nobody up."""
         for asking in self._asking.values():
             asking.cancel()
 
     async def _addresses(self, host: str) -> tuple[str, ...]:
         answer = self._kept.get(host)
         if answer is None or answer.until <= self._clock():
-            answer = await asyncio.shield(self._asked(host))  # it goes on when the patience of who asked first ends
+            # it goes on when the patience of who asked first ends
+            answer = await asyncio.shield(self._asked(host))
         if answer.failure:
             raise OSError(answer.failure)
         return answer.addresses
@@ -91,8 +105,14 @@ class Names:
         async with self._threads:
             try:
                 addresses, failure = await _in_thread(host), ""
-            except (OSError, UnicodeError) as error:  # IDNA: empty labels, or such of more than 63 characters
-                addresses, failure = (), str(error) if isinstance(error, OSError) else f"{host[:100]!r} cannot be the name of a host"
+            # IDNA: empty labels, or such of more than 63 characters
+            except (OSError, UnicodeError) as error:
+                addresses, failure = (
+                    (),
+                    str(error)
+                    if isinstance(error, OSError)
+                    else f"{host[:100]!r} cannot be the name of a host",
+                )
         answer = _Answer(self._clock() + (FAILURE_S if failure else ANSWER_S), addresses, failure)
         self._kept.pop(host, None)
         while len(self._kept) >= MOST_KEPT:
@@ -102,7 +122,8 @@ class Names:
 
 
 async def _in_thread(host: str) -> tuple[str, ...]:
-    """Ask the system's resolver in a thread of its own. A daemon, which no pool's is: one that hangs must not hold up the edge's end."""
+    """Ask the system's resolver in a thread of its own. A daemon, which no pool's is: one that
+    hangs must not hold up the edge's end."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[tuple[str, ...]] = loop.create_future()
 
@@ -139,14 +160,26 @@ class Resolver(AbstractResolver):
         """`local`: what is looked up may be on this machine."""
         self._names, self._targets, self._local = names, targets, local
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
         """Return the addresses that may be connected to; OSError if there is none."""
-        permitted = await self._names.look_up(Target(host, port, local=self._local), self._targets())
+        permitted = await self._names.look_up(
+            Target(host, port, local=self._local), self._targets()
+        )
         found = [one for one in permitted if family in (socket.AF_UNSPEC, one.family)]
         if not found:
             raise OSError(f"{host} has no address that may be connected to")
         return [
-            ResolveResult(hostname=host, host=one.host, port=port, family=one.family, proto=0, flags=socket.AI_NUMERICHOST) for one in found
+            ResolveResult(
+                hostname=host,
+                host=one.host,
+                port=port,
+                family=one.family,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for one in found
         ]
 
     async def close(self) -> None:

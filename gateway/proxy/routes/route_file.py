@@ -1,6 +1,8 @@
-"""How known routes lie on disk. Read with doubt: an entry that cannot be used is passed over, and the others hold. Pure.
+"""How known routes lie on disk. Read with doubt: an entry that cannot be used is passed over, and
+the others hold. Pure.
 
-{"ticket_keys": [base64], "routes": [[uid, owner, cluster id, [host, port] of the scheduler, [host, port] of the dashboard or null, local]]}
+{"ticket_keys": [base64], "routes": [[uid, owner, cluster id, [host, port] of the scheduler, [host,
+port] of the dashboard or null, local]]}
 
 `local` is missing in what an older edge wrote, and then false.
 """
@@ -42,8 +44,13 @@ class Kept:
 
 def dump(ticket_keys: Iterable[bytes], routes: Iterable[KeptRoute]) -> bytes:
     """Return the file's content."""
-    entries = [[route.uid, route.owner, route.cluster_id, route.scheduler, route.dashboard, route.local] for route in routes]
-    return json.dumps({"ticket_keys": [base64.b64encode(key).decode() for key in ticket_keys], "routes": entries}).encode()
+    entries = [
+        [route.uid, route.owner, route.cluster_id, route.scheduler, route.dashboard, route.local]
+        for route in routes
+    ]
+    return json.dumps(
+        {"ticket_keys": [base64.b64encode(key).decode() for key in ticket_keys], "routes": entries}
+    ).encode()
 
 
 def load(content: bytes) -> Kept:
@@ -59,7 +66,9 @@ def load(content: bytes) -> Kept:
         raise ValueError("it holds no ticket_keys and routes")
     good_keys = [key for key in map(_key, keys) if key is not None]
     routes = [route for route in map(_route, entries) if route is not None]
-    return Kept(tuple(good_keys), tuple(routes), len(keys) + len(entries) - len(good_keys) - len(routes))
+    return Kept(
+        tuple(good_keys), tuple(routes), len(keys) + len(entries) - len(good_keys) - len(routes)
+    )
 
 
 def _key(told: object) -> bytes | None:
@@ -75,9 +84,17 @@ def _route(told: object) -> KeptRoute | None:
         return None
     uid, owner, cluster_id, scheduler, dashboard, local = [*told, False][:6]
     there, panel = _place(scheduler), _place(dashboard)
-    if not (uid and _name(uid) and _name(owner) and _name(cluster_id)) or there is None or type(local) is not bool:
+    if (
+        not (uid and _name(uid) and _name(owner) and _name(cluster_id))
+        or there is None
+        or type(local) is not bool
+    ):
         return None
-    return None if dashboard is not None and panel is None else KeptRoute(uid, owner, cluster_id, there, panel, local)
+    return (
+        None
+        if dashboard is not None and panel is None
+        else KeptRoute(uid, owner, cluster_id, there, panel, local)
+    )
 
 
 def _name(told: object) -> bool:

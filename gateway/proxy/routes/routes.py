@@ -1,4 +1,5 @@
-"""Which clusters there are and how to reach them: as the server streams it, and as it was last known, on disk.
+"""Which clusters there are and how to reach them: as the server streams it, and as it was last
+known, on disk.
 
 With the server down, known clusters are still reached; nothing here decides who may.
 """
@@ -59,24 +60,42 @@ def from_message(message: pb.Route) -> Route | None:
     scheduler = parse_address(message.scheduler_address)
     if scheduler is None:
         return None
-    return _route(message.uid, message.owner, message.cluster_id, scheduler, parse_address(message.dashboard_address), message.local)
+    return _route(
+        message.uid,
+        message.owner,
+        message.cluster_id,
+        scheduler,
+        parse_address(message.dashboard_address),
+        message.local,
+    )
 
 
-def _route(uid: str, owner: str, cluster_id: str, scheduler: tuple[str, int], dashboard: tuple[str, int] | None, local: bool) -> Route:
+def _route(
+    uid: str,
+    owner: str,
+    cluster_id: str,
+    scheduler: tuple[str, int],
+    dashboard: tuple[str, int] | None,
+    local: bool,
+) -> Route:
     scheduler = canonical(scheduler[0]), scheduler[1]
     dashboard = dashboard and (canonical(dashboard[0]), dashboard[1])
-    return Route(uid, owner, cluster_id, scheduler, dashboard, Target.of(*scheduler, local=local), local)
+    return Route(
+        uid, owner, cluster_id, scheduler, dashboard, Target.of(*scheduler, local=local), local
+    )
 
 
 class RouteTable:
-    """Routes by uid, and the keys that tickets are verified by. Every change makes a new snapshot; a snapshot never changes."""
+    """Routes by uid, and the keys that tickets are verified by. Every change makes a new snapshot;
+    a snapshot never changes."""
 
     def __init__(self, path: pathlib.Path, counts: Counts | None = None) -> None:
         self._path = path
         self._counts = counts or Counts()
         self._routes: Mapping[str, Route] = MappingProxyType({})
         self.targets = NOWHERE  # decides where routes may lead
-        self.gone: Callable[[Collection[str]], None] = lambda uids: None  # told of clusters that are not routed to any more
+        # told of clusters that are not routed to any more
+        self.gone: Callable[[Collection[str]], None] = lambda uids: None
         self.ticket_keys: tuple[bytes, ...] = ()
         self.heard_at = 0.0  # on the monotonic clock; 0 if the server was never heard
         self._claims = Claims()
@@ -94,7 +113,11 @@ class RouteTable:
 
     def named(self, server_name: str) -> Route | None:
         """Return the way to the cluster that a server name in lower case stands for."""
-        return self._routes.get(server_name[:_UID_LENGTH]) if server_name[_UID_LENGTH:] == SNI_SUFFIX else None
+        return (
+            self._routes.get(server_name[:_UID_LENGTH])
+            if server_name[_UID_LENGTH:] == SNI_SUFFIX
+            else None
+        )
 
     @property
     def snapshot(self) -> Mapping[str, Route]:
@@ -117,10 +140,15 @@ class RouteTable:
             logger.warning("%s cannot be read (%s); waiting for the server", self._path, error)
             return
         if kept.broken:
-            logger.warning("%s: %d entries cannot be used and are passed over", self._path, kept.broken)
+            logger.warning(
+                "%s: %d entries cannot be used and are passed over", self._path, kept.broken
+            )
         routes: dict[str, Route] = {}
         for one in kept.routes:
-            self._put(routes, _route(one.uid, one.owner, one.cluster_id, one.scheduler, one.dashboard, one.local))
+            self._put(
+                routes,
+                _route(one.uid, one.owner, one.cluster_id, one.scheduler, one.dashboard, one.local),
+            )
         self.ticket_keys, self._routes = kept.ticket_keys, MappingProxyType(routes)
 
     def apply(self, update: pb.RouteUpdate) -> None:
@@ -136,7 +164,8 @@ class RouteTable:
             self.ticket_keys = tuple(update.ticket_keys)
             self._claims.begin_anew()
             self._barred, self._revision = {}, update.revision
-        elif update.revision != self._revision or not update.routes:  # a large snapshot is several messages of one revision
+        # a large snapshot is several messages of one revision
+        elif update.revision != self._revision or not update.routes:
             self._claims.told()
         for uid in update.removed:  # first: ports are used again
             self._drop(routes, uid)
@@ -148,11 +177,18 @@ class RouteTable:
             except Exception:  # one cluster's fault must not end the others
                 logger.exception("cluster %s is not routed to", message.uid)
                 self._drop(routes, message.uid)
-        for route in list(self._barred.values()):  # the server tells a route again only when it changes
-            if route.dashboard is not None and self._claims.claim(route.uid, route.owner, route.dashboard):
+        # the server tells a route again only when it changes
+        for route in list(self._barred.values()):
+            if route.dashboard is not None and self._claims.claim(
+                route.uid, route.owner, route.dashboard
+            ):
                 routes[route.uid] = self._barred.pop(route.uid)
         self._routes = MappingProxyType(routes)
-        touched = before if update.snapshot else {*update.removed, *(message.uid for message in update.routes)}
+        touched = (
+            before
+            if update.snapshot
+            else {*update.removed, *(message.uid for message in update.routes)}
+        )
         if gone := {uid for uid in touched if uid in before and uid not in routes}:
             self.gone(gone)
         if (update.snapshot or update.routes or update.removed) and self._saving is None:
@@ -162,12 +198,18 @@ class RouteTable:
         """Add a route, or what of it leads where it may; its cluster had told the addresses."""
         if objection := self.targets.objection(*route.scheduler, local=route.local):
             self._counts.routes_forbidden += 1
-            logger.warning("cluster %s says its scheduler is %s:%d, %s", route.uid, *route.scheduler, objection)
+            logger.warning(
+                "cluster %s says its scheduler is %s:%d, %s", route.uid, *route.scheduler, objection
+            )
             self._drop(routes, route.uid)
             return
-        if route.dashboard is not None and (objection := self.targets.objection(*route.dashboard, local=route.local)):
+        if route.dashboard is not None and (
+            objection := self.targets.objection(*route.dashboard, local=route.local)
+        ):
             self._counts.routes_forbidden += 1
-            logger.warning("cluster %s says its dashboard is %s:%d, %s", route.uid, *route.dashboard, objection)
+            logger.warning(
+                "cluster %s says its dashboard is %s:%d, %s", route.uid, *route.dashboard, objection
+            )
             route = replace(route, dashboard=None)
         routes[route.uid] = self._claimed(route)
 
@@ -181,7 +223,11 @@ class RouteTable:
             return route
         if barred is None or barred.dashboard != route.dashboard:
             self._counts.routes_forbidden += 1
-            logger.warning("cluster %s says its dashboard is %s:%d, which is that of another user's cluster", route.uid, *route.dashboard)
+            logger.warning(
+                "cluster %s says its dashboard is %s:%d, which is that of another user's cluster",
+                route.uid,
+                *route.dashboard,
+            )
         self._barred[route.uid] = route
         return replace(route, dashboard=None)
 
@@ -195,20 +241,26 @@ class RouteTable:
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        routes = (KeptRoute(r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard, r.local) for r in self._routes.values())
+        routes = (
+            KeptRoute(r.uid, r.owner, r.cluster_id, r.scheduler, r.dashboard, r.local)
+            for r in self._routes.values()
+        )
         try:
             write_kept(self._path, route_file.dump(self.ticket_keys, routes))
         except OSError as error:
             logger.error("the routes could not be written: %s", error)
 
     async def follow(self, connect: Callable[[], grpc.aio.Channel], token_file: str) -> None:
-        """Follow the server for ever, over a channel that `connect` returns while there is a server."""
+        """Follow the server for ever, over a channel that `connect` returns while there is a
+        server."""
         wait_s = BACKOFF_S[0]
         while True:
             try:
                 stub: Any = route_pb2_grpc.RouteServiceStub(connect())  # type: ignore[no-untyped-call]
                 token = edge_token(token_file)
-                call: Any = stub.WatchRoutes(pb.WatchRoutesRequest(), metadata=((AUTHORIZATION, f"Bearer {token}"),))
+                call: Any = stub.WatchRoutes(
+                    pb.WatchRoutesRequest(), metadata=((AUTHORIZATION, f"Bearer {token}"),)
+                )
                 with contextlib.closing(_Cancelling(call)):
                     while True:
                         async with asyncio.timeout(SILENCE_S):
@@ -223,7 +275,11 @@ class RouteTable:
                 if isinstance(error, TimeoutError):
                     self._counts.route_silences += 1
                 if self.connected or self.heard_at == 0.0:
-                    logger.warning("the server does not answer (%s); %d clusters are known", _why(error), len(self))
+                    logger.warning(
+                        "the server does not answer (%s); %d clusters are known",
+                        _why(error),
+                        len(self),
+                    )
                     self.heard_at = self.heard_at or -1.0
             self.connected = False
             await asyncio.sleep(random.uniform(0.5, 1.0) * wait_s)
@@ -235,7 +291,9 @@ def _why(error: grpc.aio.AioRpcError | OSError | TimeoutError) -> str:
     if isinstance(error, TimeoutError):
         return f"it has said nothing for {SILENCE_S:g} s"
     words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-    return words or (error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__)
+    return words or (
+        error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__
+    )
 
 
 def edge_token(path: str) -> str:

@@ -1,4 +1,5 @@
-"""Who has waited too long: things that all have the same time, kept in the order of their deadlines, with one timer for all."""
+"""Who has waited too long: things that all have the same time, kept in the order of their
+deadlines, with one timer for all."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ Thing = TypeVar("Thing", bound=Hashable)
 class Deadlines(Generic[Thing]):
     """Expires things that were not discarded in time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, expire: Callable[[Thing], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout_s: float, expire: Callable[[Thing], None]
+    ) -> None:
         self._loop, self.timeout_s, self._expire = loop, timeout_s, expire
         self._due: OrderedDict[Thing, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None

@@ -1,7 +1,9 @@
-"""Which sockets are ready: an epoll set of the edge's own, itself watched by the event loop as one descriptor.
+"""Which sockets are ready: an epoll set of the edge's own, itself watched by the event loop as one
+descriptor.
 
-The event loop wakes once for a batch of ready sockets. Its own readers cost a libuv handle, a callback object and a context each,
-and two system calls for every change; measured, that is what keeps new connections and small messages behind Go's.
+The event loop wakes once for a batch of ready sockets. Its own readers cost a libuv handle, a
+callback object and a context each, and two system calls for every change; measured, that is what
+keeps new connections and small messages behind Go's.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ Ready = Callable[[int], None]  # is told what the kernel reports: a combination 
 
 
 class Poller:
-    """Calls back for descriptors that are ready. A descriptor is forgotten by the kernel when closed; `forget` it here."""
+    """Calls back for descriptors that are ready. A descriptor is forgotten by the kernel when
+    closed; `forget` it here."""
 
     __slots__ = ("_again", "_loop", "_soon", "epoll", "table")
 
@@ -31,7 +34,8 @@ class Poller:
         self._loop = loop
         self.table: dict[int, Ready] = {}
         self._again: list[Ready] = []
-        self._soon = False  # a turn for these is to come: never two, each of which might call for more
+        # a turn for these is to come: never two, each of which might call for more
+        self._soon = False
         loop.add_reader(self.epoll.fileno(), self._turn)
 
     def watch(self, descriptor: int, mask: int, ready: Ready) -> None:

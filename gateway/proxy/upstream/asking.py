@@ -1,4 +1,5 @@
-"""What the edge asks the server of those whom it lets in. Knows the server's words, not what follows from them."""
+"""What the edge asks the server of those whom it lets in. Knows the server's words, not what
+follows from them."""
 
 from __future__ import annotations
 
@@ -40,35 +41,56 @@ class Server:
         return access_pb2_grpc.AccessServiceStub(self._channels.own())  # type: ignore[no-untyped-call]
 
     async def redeem(self, text: str) -> Ticket:
-        """Take a ticket for what it permits; a server that starts again is waited for. TicketRefused; Unanswered, then maybe later."""
+        """Take a ticket for what it permits; a server that starts again is waited for.
+        TicketRefused; Unanswered, then maybe later."""
         try:
             await self._channels.there(ASK_S)
             answer = await self._stub().RedeemTicket(
-                pb.RedeemTicketRequest(ticket=text), metadata=self._credentials(), timeout=ASK_S, wait_for_ready=True
+                pb.RedeemTicketRequest(ticket=text),
+                metadata=self._credentials(),
+                timeout=ASK_S,
+                wait_for_ready=True,
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT):
+            if error.code() in (
+                grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.PERMISSION_DENIED,
+                grpc.StatusCode.INVALID_ARGUMENT,
+            ):
                 raise TicketRefused from None
             raise Unanswered(f"{error.code().name}: {error.details()}") from None
         except OSError as error:
             raise Unanswered(str(error)) from None
         told = answer.access
-        return Ticket(told.uid, told.user, 0, "", told.token_id, told.stamp, told.admin, told.expires_at_ms)
+        return Ticket(
+            told.uid, told.user, 0, "", told.token_id, told.stamp, told.admin, told.expires_at_ms
+        )
 
     async def check(self, grants: Sequence[Grant]) -> Sequence[bool | None]:
-        """Return of each grant whether it still holds, None where that cannot be told; Unanswered if nobody tells anything."""
+        """Return of each grant whether it still holds, None where that cannot be told; Unanswered
+        if nobody tells anything."""
         request = pb.CheckAccessRequest(accesses=[_access(grant) for grant in grants])
         try:
-            answer = await self._stub().CheckAccess(request, metadata=self._credentials(), timeout=ASK_S)
+            answer = await self._stub().CheckAccess(
+                request, metadata=self._credentials(), timeout=ASK_S
+            )
         except (grpc.aio.AioRpcError, OSError) as error:
-            raise Unanswered(f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)) from None
+            raise Unanswered(
+                f"{error.code().name}: {error.details()}"
+                if isinstance(error, grpc.aio.AioRpcError)
+                else str(error)
+            ) from None
         verdicts = [VERDICTS.get(verdict) for verdict in answer.verdicts]
         return verdicts if len(verdicts) == len(grants) else [None] * len(grants)
 
     async def end_session(self, grant: Grant) -> None:
         """Have a session ended everywhere; Unanswered if that is not told."""
         try:
-            await self._stub().EndSession(pb.EndSessionRequest(access=_access(grant)), metadata=self._credentials(), timeout=ASK_S)
+            await self._stub().EndSession(
+                pb.EndSessionRequest(access=_access(grant)),
+                metadata=self._credentials(),
+                timeout=ASK_S,
+            )
         except (grpc.aio.AioRpcError, OSError) as error:
             raise Unanswered(str(error)) from None
 

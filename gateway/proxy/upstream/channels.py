@@ -1,7 +1,9 @@
-"""Calls that the edge makes itself for who speaks HTTP: on as many connections as they need, each in its caller's turn and name.
+"""Calls that the edge makes itself for who speaks HTTP: on as many connections as they need, each
+in its caller's turn and name.
 
-A stream such as a watch lasts for hours, and the server takes so many streams on a connection: on a single one a few hundred
-of them would keep all other calls waiting. For whom a call is made is told beside the edge's own token, by which the server believes it.
+A stream such as a watch lasts for hours, and the server takes so many streams on a connection: on a
+single one a few hundred of them would keep all other calls waiting. For whom a call is made is told
+beside the edge's own token, by which the server believes it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Metadata = Sequence[tuple[str, str]]
 
 
 class Channels:
-    """Makes calls. AioRpcError, UNAVAILABLE, also where what listens may not be the server; Crowded if too many of a caller's wait."""
+    """Makes calls. AioRpcError, UNAVAILABLE, also where what listens may not be the server; Crowded
+    if too many of a caller's wait."""
 
     def __init__(self, upstream: Upstream, calls: Calls, token_file: str) -> None:
         self._upstream, self._calls, self._token_file = upstream, calls, token_file
@@ -49,14 +52,16 @@ class Channels:
         self._closing: set[asyncio.Task[None]] = set()
 
     def own(self) -> grpc.aio.Channel:
-        """Return the channel of the edge's own calls, which is nobody else's. AioRpcError if there is no server now."""
+        """Return the channel of the edge's own calls, which is nobody else's. AioRpcError if there
+        is no server now."""
         self._check()
         if self._own is None:
             self._own = self._upstream.channel(OPTIONS)
         return self._own
 
     async def there(self, within_s: float) -> None:
-        """Return once there is a server, or it is clear that there is none within so many seconds."""
+        """Return once there is a server, or it is clear that there is none within so many
+        seconds."""
         deadline = asyncio.get_running_loop().time() + within_s
         while asyncio.get_running_loop().time() < deadline:
             try:
@@ -66,26 +71,46 @@ class Channels:
             else:
                 return
 
-    async def unary(self, path: str, request: Any, caller: str, metadata: Metadata, timeout_s: float, *, made: Any = (None, None)) -> Any:
-        """Make a unary call for who calls from this address; return answer and trailers. `made`: how messages are written and read."""
+    async def unary(
+        self,
+        path: str,
+        request: Any,
+        caller: str,
+        metadata: Metadata,
+        timeout_s: float,
+        *,
+        made: Any = (None, None),
+    ) -> Any:
+        """Make a unary call for who calls from this address; return answer and trailers. `made`:
+        how messages are written and read."""
         place = await self._place(metadata, caller)
         try:
             number = self._next()
             begin: Any = self._channels[number].unary_unary(path, *made)
-            call = self._counted(number, begin(request, timeout=timeout_s, metadata=[*metadata, *self._in_the_name_of(caller)]))
+            call = self._counted(
+                number,
+                begin(
+                    request, timeout=timeout_s, metadata=[*metadata, *self._in_the_name_of(caller)]
+                ),
+            )
             answer = await call
             place.accepted()
             return answer, await call.trailing_metadata() or ()
         finally:
             place.leave()
 
-    async def stream(self, path: str, request: Any, caller: str, metadata: Metadata, *, made: Any) -> tuple[Any, Callable[[], None]]:
-        """Begin a call that streams its answers; return it, and what is to be called when the first is there."""
+    async def stream(
+        self, path: str, request: Any, caller: str, metadata: Metadata, *, made: Any
+    ) -> tuple[Any, Callable[[], None]]:
+        """Begin a call that streams its answers; return it, and what is to be called when the first
+        is there."""
         place = await self._place(metadata, caller)
         try:
             number = self._next()
             begin: Any = self._channels[number].unary_stream(path, *made)
-            call = self._counted(number, begin(request, metadata=[*metadata, *self._in_the_name_of(caller)]))
+            call = self._counted(
+                number, begin(request, metadata=[*metadata, *self._in_the_name_of(caller)])
+            )
         except BaseException:
             place.leave()
             raise
@@ -93,7 +118,8 @@ class Channels:
         return call, place.accepted
 
     def whose(self, metadata: Metadata, caller: str) -> Share:
-        """Return whose share a call with this metadata, made for who calls from this address, belongs to."""
+        """Return whose share a call with this metadata, made for who calls from this address,
+        belongs to."""
         return self._calls.share(dict(metadata).get(AUTHORIZATION, ""), group_of(caller))
 
     async def _place(self, metadata: Metadata, caller: str) -> _Place:
@@ -108,7 +134,10 @@ class Channels:
         try:
             stamp = os.stat(self._token_file).st_mtime_ns
             if stamp != self._token_stamp:
-                self._token, self._token_stamp = pathlib.Path(self._token_file).read_text().strip(), stamp
+                self._token, self._token_stamp = (
+                    pathlib.Path(self._token_file).read_text().strip(),
+                    stamp,
+                )
         except OSError as error:
             logger.warning("the edge's token cannot be read: %s", error)
         return ((EDGE_TOKEN, self._token), (EDGE_CALLER, caller))
@@ -133,7 +162,9 @@ class Channels:
             if isinstance(error, NotTheServer):
                 self._drop()
             nothing = grpc.aio.Metadata()
-            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "the server does not answer", None) from None
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.UNAVAILABLE, nothing, nothing, "the server does not answer", None
+            ) from None
 
     def _drop(self) -> None:
         """Forget every connection: gRPC makes them anew by itself, whoever listens by then."""
@@ -160,12 +191,15 @@ class Channels:
 
 
 class _Place:
-    """A caller's turn: over when the call is, or when it has lasted so long that it must be waiting for something."""
+    """A caller's turn: over when the call is, or when it has lasted so long that it must be waiting
+    for something."""
 
     def __init__(self, calls: Calls, share: Share, authorization: str) -> None:
         self._calls, self._share, self._authorization = calls, share, authorization
         self._left = False
-        self._timer = asyncio.get_running_loop().call_later(STRANGE_S if share.stranger else LONG_S, self.leave)
+        self._timer = asyncio.get_running_loop().call_later(
+            STRANGE_S if share.stranger else LONG_S, self.leave
+        )
 
     def accepted(self) -> None:
         """The server has accepted the caller's credentials, and answers."""

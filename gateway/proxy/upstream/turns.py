@@ -1,9 +1,12 @@
-"""Whose turn it is: requests to the server from everybody, gRPC and HTTP, each caller with a fair share of what it works on at a time.
+"""Whose turn it is: requests to the server from everybody, gRPC and HTTP, each caller with a fair
+share of what it works on at a time.
 
-Callers whose credentials the server has accepted lately are told apart by them, wherever they call from and however they spell them: by
-the user that a sign-in names, or by token. All others are strangers, told apart by address and with a small pool of their own. So who
-floods as a stranger takes nothing from those who work, and among these nobody waits for more than one turn of each of the others. A
-request has its place until the server has answered; one that waits for something to happen gives it back after a moment.
+Callers whose credentials the server has accepted lately are told apart by them, wherever they call
+from and however they spell them: by the user that a sign-in names, or by token. All others are
+strangers, told apart by address and with a small pool of their own. So who floods as a stranger
+takes nothing from those who work, and among these nobody waits for more than one turn of each of
+the others. A request has its place until the server has answered; one that waits for something to
+happen gives it back after a moment.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from gateway.turns import Turns
 from gateway.wire import parse_basic
 
 OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.")  # which the server answers to everybody
-LONG_S = 0.5  # a request that the server has not answered for so long waits for something: its place is for others
+# a request that the server has not answered for so long waits for something: its place is for
+# others
+LONG_S = 0.5
 STRANGE_S = 1.0  # the same of a stranger's
 KNOWN_S = 600.0  # since their last success, callers are told apart by their credentials for so long
 MOST_KNOWN = 10_000
@@ -49,11 +54,14 @@ class Calls:
     """The places there are."""
 
     def __init__(self, shares: Shares) -> None:
-        self._known: OrderedDict[str, float] = OrderedDict()  # marks of credentials that were accepted, until when that is remembered
+        # marks of credentials that were accepted, until when that is remembered
+        self._known: OrderedDict[str, float] = OrderedDict()
         self._key = secrets.token_bytes(16)  # no credentials stay in memory
         self._callers = Turns(FairPool(shares.total, shares.each, most_waiting=CONNECTIONS))
         rate = Bucket(shares.strangers_rate, shares.strangers_rate)
-        self._strangers = Turns(FairPool(shares.strangers, shares.each_address, most_waiting=CONNECTIONS, bucket=rate))
+        self._strangers = Turns(
+            FairPool(shares.strangers, shares.each_address, most_waiting=CONNECTIONS, bucket=rate)
+        )
 
     def share(self, authorization: str, address: str) -> Share:
         """Return whose share a request with these credentials from this address belongs to."""
@@ -82,7 +90,9 @@ class Calls:
         return self._mark(f"basic {pair[0]}:{pair[1]}"), self._mark(f"user {pair[0]}")
 
     def _mark(self, authorization: str) -> str:
-        return hashlib.blake2b(authorization.encode(errors="replace"), digest_size=16, key=self._key).hexdigest()
+        return hashlib.blake2b(
+            authorization.encode(errors="replace"), digest_size=16, key=self._key
+        ).hexdigest()
 
     def turns(self, share: Share) -> Turns:
         """Return the turns that a share is part of."""

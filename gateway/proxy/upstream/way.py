@@ -1,8 +1,10 @@
-"""The way to the server: its own socket on this machine, or TLS from another. Nothing is said to anybody who may be somebody else.
+"""The way to the server: its own socket on this machine, or TLS from another. Nothing is said to
+anybody who may be somebody else.
 
-On this machine the socket lies in a directory that only the server's user, or root, can write to, and the kernel tells who listens on
-it. The edge's end of each connection that it relays has a name which tells for whom; the server reads that as gRPC's peer, and believes
-it because nobody but the edge gets to that directory.
+On this machine the socket lies in a directory that only the server's user, or root, can write to,
+and the kernel tells who listens on it. The edge's end of each connection that it relays has a name
+which tells for whom; the server reads that as gRPC's peer, and believes it because nobody but the
+edge gets to that directory.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Upstream:
         if not self._path:
             self._host, self._port = _https(parts.scheme, parts.netloc, address)
             self._roots, self._context = _roots(ca_file), _client_context(ca_file)
-            self._name = LISTENER_NAME if _is_own(self._roots) else self._host  # by which the server is verified
+            # by which the server is verified
+            self._name = LISTENER_NAME if _is_own(self._roots) else self._host
 
     @property
     def port(self) -> int:
@@ -64,10 +67,13 @@ class Upstream:
             return grpc.aio.insecure_channel(f"unix:{self._path}", options)
         host = f"[{self._host}]" if ":" in self._host else self._host
         named = [("grpc.ssl_target_name_override", self._name)] if self._name != self._host else []
-        return grpc.aio.secure_channel(f"{host}:{self._port}", grpc.ssl_channel_credentials(self._roots), [*options, *named])
+        return grpc.aio.secure_channel(
+            f"{host}:{self._port}", grpc.ssl_channel_credentials(self._roots), [*options, *named]
+        )
 
     def check(self) -> None:
-        """NotTheServer if what lies at the socket's path may be somebody else's; other OSErrors if nothing does."""
+        """NotTheServer if what lies at the socket's path may be somebody else's; other OSErrors if
+        nothing does."""
         if not self._path:
             return  # TLS tells
         trusted = self._trusted()
@@ -75,14 +81,25 @@ class Upstream:
         if directory.st_uid not in trusted or directory.st_mode & _WRITABLE:
             raise NotTheServer(errno.EPERM, f"others can write to the directory of {self._path}")
         there = os.lstat(self._path)
-        if there.st_uid not in trusted or not stat.S_ISSOCK(there.st_mode) or there.st_mode & _WRITABLE:
-            raise NotTheServer(errno.EPERM, f"{self._path} is no socket of the server's user, mode 0600")
+        if (
+            there.st_uid not in trusted
+            or not stat.S_ISSOCK(there.st_mode)
+            or there.st_mode & _WRITABLE
+        ):
+            raise NotTheServer(
+                errno.EPERM, f"{self._path} is no socket of the server's user, mode 0600"
+            )
 
-    async def connect(self, protocol: Callable[[], asyncio.Protocol], caller: tuple[str, int]) -> asyncio.Transport:
-        """Return a connection, which shows the server that it is for this caller (host, port). OSError if there is none."""
+    async def connect(
+        self, protocol: Callable[[], asyncio.Protocol], caller: tuple[str, int]
+    ) -> asyncio.Transport:
+        """Return a connection, which shows the server that it is for this caller (host, port).
+        OSError if there is none."""
         loop = asyncio.get_running_loop()
         if not self._path:
-            transport, _ = await loop.create_connection(protocol, self._host, self._port, ssl=self._context, server_hostname=self._name)
+            transport, _ = await loop.create_connection(
+                protocol, self._host, self._port, ssl=self._context, server_hostname=self._name
+            )
             return transport
         made = await self._near(caller)
         try:
@@ -95,12 +112,16 @@ class Upstream:
     async def _near(self, caller: tuple[str, int]) -> socket.socket:
         while True:
             self.check()
-            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            made = socket.socket(
+                socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            )
             try:
                 self._count += 1
                 made.bind(relayed_peer(f"{self._mark}-{self._count}", *caller))
                 made.connect(self._path)
-                _, uid, _ = _PEER.unpack(made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+                _, uid, _ = _PEER.unpack(
+                    made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+                )
                 if uid not in self._trusted():
                     raise NotTheServer(errno.EPERM, f"user {uid} listens on {self._path}")
                 return made
@@ -112,7 +133,8 @@ class Upstream:
             await asyncio.sleep(BUSY_S)
 
     def _trusted(self) -> set[int]:
-        """Return whose socket may be the server's: root's, one's own, and whose token the administrator has pointed us to."""
+        """Return whose socket may be the server's: root's, one's own, and whose token the
+        administrator has pointed us to."""
         trusted = {0, os.geteuid()}
         with contextlib.suppress(OSError):
             token = os.stat(self._token_file)
@@ -140,12 +162,15 @@ def _client_context(ca_file: str) -> ssl.SSLContext:
 
 
 def _is_own(roots: bytes | None) -> bool:
-    """Whether these are a gateway's own authority and nobody else: it signs one server, which has one name whatever its address."""
+    """Whether these are a gateway's own authority and nobody else: it signs one server, which has
+    one name whatever its address."""
     try:
         found = x509.load_pem_x509_certificates(roots or b"")
     except ValueError:
         return False
-    named = (certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME) for certificate in found)
+    named = (
+        certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME) for certificate in found
+    )
     return all([name.value for name in names] == [AUTHORITY_NAME] for names in named)
 
 
@@ -156,6 +181,13 @@ def _https(scheme: str, netloc: str, address: str) -> tuple[str, int]:
         parts = urlsplit(f"//{netloc}")
         host, port = parts.hostname or "", parts.port or 0
     if scheme != "https" or not host or not port:
-        hint = "; over plain TCP whoever has the port would get all passwords" if scheme == "http" else ""
-        raise ConfigurationError(f"c.Proxy.server_address: must be unix:/path or https://host:port, not {address!r}{hint}")
+        hint = (
+            "; over plain TCP whoever has the port would get all passwords"
+            if scheme == "http"
+            else ""
+        )
+        raise ConfigurationError(
+            f"c.Proxy.server_address: must be unix:/path or https://host:port, not"
+            f" {address!r}{hint}"
+        )
     return host, port

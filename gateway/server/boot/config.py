@@ -1,4 +1,5 @@
-"""What an administrator may set for the server and for clusters. The edge, backends and authenticators bring their own classes.
+"""What an administrator may set for the server and for clusters. The edge, backends and
+authenticators bring their own classes.
 
 Read with `gateway.configfile`; this file knows what the settings mean, not where they come from.
 """
@@ -12,7 +13,20 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 
-from traitlets import Any, Bool, Callable, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
+from traitlets import (
+    Any,
+    Bool,
+    Callable,
+    Dict,
+    Enum,
+    Float,
+    Int,
+    List,
+    TraitError,
+    Unicode,
+    Union,
+    validate,
+)
 from traitlets.config import Configurable
 
 from gateway.server.core import options as option_types
@@ -56,100 +70,172 @@ def default_state_dir() -> str:
 class DaskGateway(Configurable):
     """The server."""
 
-    state_dir = Unicode(help="Directory of everything the server keeps: database, keys, sockets. Made 0700.").tag(config=True)
-    database = Unicode("", help="Database as a URL: sqlite:////path/gateway.db. Empty: gateway.db in state_dir.").tag(config=True)
+    state_dir = Unicode(
+        help="Directory of everything the server keeps: database, keys, sockets. Made 0700."
+    ).tag(config=True)
+    database = Unicode(
+        "", help="Database as a URL: sqlite:////path/gateway.db. Empty: gateway.db in state_dir."
+    ).tag(config=True)
     address = Unicode(
         "127.0.0.1:8001",
-        help="host:port of the gRPC listener for agents and for edges on other machines, in TLS always. Port 0: any free one.",
+        help="host:port of the gRPC listener for agents and for edges on other machines, in TLS"
+        " always. Port 0: any free one.",
     ).tag(config=True)
     agent_address = Unicode(
         "",
-        help="Address that agents dial, such as https://gateway.example.org:8001, or unix:/path. Empty: that of the listener.",
+        help="Address that agents dial, such as https://gateway.example.org:8001, or unix:/path."
+        " Empty: that of the listener.",
     ).tag(config=True)
     public_url = Unicode(
-        "", help="Address that users know the edge by, such as https://dask.example.org. Empty: that of Proxy.address."
+        "",
+        help="Address that users know the edge by, such as https://dask.example.org. Empty: that"
+        " of Proxy.address.",
     ).tag(config=True)
     tls_cert = Unicode(
         "",
-        help="PEM file with the listener's certificate chain; read again when it changes. Empty: a certificate of the installation's own"
-        " authority, which is made in state_dir; agents know it, and an edge elsewhere is given server-ca.pem out of there.",
+        help="PEM file with the listener's certificate chain; read again when it changes. Empty: a"
+        " certificate of the installation's own"
+        " authority, which is made in state_dir; agents know it, and an edge elsewhere is given"
+        " server-ca.pem out of there.",
     ).tag(config=True)
     tls_key = Unicode("", help="PEM file with the key of tls_cert.").tag(config=True)
     tls_ca = Unicode(
         "",
-        help="PEM file with the CA that agents verify tls_cert by. Empty: tls_cert itself, which clusters then do not outlive.",
+        help="PEM file with the CA that agents verify tls_cert by. Empty: tls_cert itself, which"
+        " clusters then do not outlive.",
     ).tag(config=True)
-    authenticator = Unicode("password", help="Name of an authenticator (entry points gateway.authenticators).").tag(config=True)
+    authenticator = Unicode(
+        "password", help="Name of an authenticator (entry points gateway.authenticators)."
+    ).tag(config=True)
     backends = List(
-        Unicode(), ["local"], help="Names of the backends on offer (entry points gateway.backends); the first is the default."
+        Unicode(),
+        ["local"],
+        help="Names of the backends on offer (entry points gateway.backends); the first is the"
+        " default.",
     ).tag(config=True)
-    start_proxy = Bool(True, help="Start an edge as a child. False: run `daskgateway proxy` beside the server.").tag(config=True)
-    reflection = Bool(True, help="Answer gRPC reflection, so that grpcurl needs no .proto files.").tag(config=True)
+    start_proxy = Bool(
+        True, help="Start an edge as a child. False: run `daskgateway proxy` beside the server."
+    ).tag(config=True)
+    reflection = Bool(
+        True, help="Answer gRPC reflection, so that grpcurl needs no .proto files."
+    ).tag(config=True)
     drain_s = Float(
-        10.0, min=0, max=MAX_DURATION_S, help="Seconds from SIGTERM to exit at most: watches are told to come back, calls may finish."
+        10.0,
+        min=0,
+        max=MAX_DURATION_S,
+        help="Seconds from SIGTERM to exit at most: watches are told to come back, calls may"
+        " finish.",
     ).tag(config=True)
-    stop_clusters_on_exit = Bool(False, help="Stop every cluster on SIGTERM. By default they live on and are found again.").tag(config=True)
+    stop_clusters_on_exit = Bool(
+        False, help="Stop every cluster on SIGTERM. By default they live on and are found again."
+    ).tag(config=True)
     max_clusters = Int(
         10_000,
         min=1,
-        help="Living clusters of all users. Each takes two open files of the server (RLIMIT_NOFILE), which says so if that permits fewer.",
+        help="Living clusters of all users. Each takes two open files of the server"
+        " (RLIMIT_NOFILE), which says so if that permits fewer.",
     ).tag(config=True)
-    max_clusters_per_user = Int(100, min=0, help="Living clusters of one user, whoever asks for them. 0: no limit but max_clusters.").tag(
-        config=True
-    )
+    max_clusters_per_user = Int(
+        100,
+        min=0,
+        help="Living clusters of one user, whoever asks for them. 0: no limit but max_clusters.",
+    ).tag(config=True)
     max_creates_per_minute = Int(
-        120, min=0, help="Clusters that one user may ask for within a minute; as many at once, if there were none before. 0: no limit."
+        120,
+        min=0,
+        help="Clusters that one user may ask for within a minute; as many at once, if there were"
+        " none before. 0: no limit.",
     ).tag(config=True)
     max_ended_per_user = Int(
         200,
         min=0,
-        help="Ended clusters of one user that are kept with their logs, for retention_s; of more, those that ended first go. 0: no limit.",
+        help="Ended clusters of one user that are kept with their logs, for retention_s; of more,"
+        " those that ended first go. 0: no limit.",
     ).tag(config=True)
     max_events_per_cluster = Int(
-        1_000, min=100, max=100_000, help="Events of one cluster that are kept, up to 1 KiB each: the newest. Of an ended one: 100."
+        1_000,
+        min=100,
+        max=100_000,
+        help="Events of one cluster that are kept, up to 1 KiB each: the newest. Of an ended one:"
+        " 100.",
     ).tag(config=True)
     max_events_per_user = Int(
-        10_000, min=0, help="Events of all clusters of one user that are kept: the newest, and a tenth more for a while. 0: no limit."
+        10_000,
+        min=0,
+        help="Events of all clusters of one user that are kept: the newest, and a tenth more for a"
+        " while. 0: no limit.",
     ).tag(config=True)
     max_followed_logs_per_user = Int(
-        256, min=0, help="Logs that one user follows at a time, each worker's counted; one call follows 256 at most. 0: no limit."
+        256,
+        min=0,
+        help="Logs that one user follows at a time, each worker's counted; one call follows 256 at"
+        " most. 0: no limit.",
     ).tag(config=True)
-    max_tokens_per_user = Int(100, min=0, help="Valid API tokens of one user. 0: no limit.").tag(config=True)
+    max_tokens_per_user = Int(100, min=0, help="Valid API tokens of one user. 0: no limit.").tag(
+        config=True
+    )
     min_free_bytes = Int(
-        256 * 2**20, min=0, help="Free space on the database's disk below which no new cluster is accepted. 0: no limit."
+        256 * 2**20,
+        min=0,
+        help="Free space on the database's disk below which no new cluster is accepted. 0: no"
+        " limit.",
     ).tag(config=True)
     disk_reserve_bytes = Int(
         32 * 2**20,
         min=0,
-        help="Space on disk that is given to the database beforehand, so that what ends can be recorded when others have filled the disk."
+        help="Space on disk that is given to the database beforehand, so that what ends can be"
+        " recorded when others have filled the disk."
         " 0: none.",
     ).tag(config=True)
-    max_calls = Int(1_000, min=1, help="Unary calls worked on at a time; as many wait, and more are refused with RESOURCE_EXHAUSTED.").tag(
-        config=True
-    )
-    max_calls_per_user = Int(
-        100, min=1, help="Unary calls of one user worked on at a time; as many wait, users in turn, and more are refused."
+    max_calls = Int(
+        1_000,
+        min=1,
+        help="Unary calls worked on at a time; as many wait, and more are refused with"
+        " RESOURCE_EXHAUSTED.",
     ).tag(config=True)
-    max_streams = Int(20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED.").tag(config=True)
+    max_calls_per_user = Int(
+        100,
+        min=1,
+        help="Unary calls of one user worked on at a time; as many wait, users in turn, and more"
+        " are refused.",
+    ).tag(config=True)
+    max_streams = Int(
+        20_000, min=1, help="Open streams of all kinds; more are refused with RESOURCE_EXHAUSTED."
+    ).tag(config=True)
     max_streams_per_user = Int(200, min=1, help="Open streams of one user.").tag(config=True)
-    max_token_ttl_s = Float(366 * 86400.0, min=60, max=MAX_DURATION_S, help="Longest life of an API token, in seconds.").tag(config=True)
-    retention_s = Float(86400.0, min=0, max=MAX_DURATION_S, help="Seconds that a finished cluster's record and logs are kept.").tag(
-        config=True
-    )
+    max_token_ttl_s = Float(
+        366 * 86400.0, min=60, max=MAX_DURATION_S, help="Longest life of an API token, in seconds."
+    ).tag(config=True)
+    retention_s = Float(
+        86400.0,
+        min=0,
+        max=MAX_DURATION_S,
+        help="Seconds that a finished cluster's record and logs are kept.",
+    ).tag(config=True)
     scheduler_start_timeout_s = Float(
-        120.0, min=1, max=MAX_DURATION_S, help="Seconds from a scheduler's process running to its first report."
+        120.0,
+        min=1,
+        max=MAX_DURATION_S,
+        help="Seconds from a scheduler's process running to its first report.",
     ).tag(config=True)
     worker_connect_timeout_s = Float(
-        300.0, min=1, max=MAX_DURATION_S, help="Seconds from a worker's process running to its scheduler knowing it."
+        300.0,
+        min=1,
+        max=MAX_DURATION_S,
+        help="Seconds from a worker's process running to its scheduler knowing it.",
     ).tag(config=True)
     agent_silence_timeout_s = Float(
         300.0,
         min=1,
         max=MAX_DURATION_S,
-        help="Seconds without a sign of life of its scheduler (one every 5 s, of its event loop) after which a"
-        " cluster has failed; counted from the last one, and only while the server listens. An open connection is none; at least 20 s.",
+        help="Seconds without a sign of life of its scheduler (one every 5 s, of its event loop)"
+        " after which a"
+        " cluster has failed; counted from the last one, and only while the server listens. An"
+        " open connection is none; at least 20 s.",
     ).tag(config=True)
-    log_level = Enum(["DEBUG", "INFO", "WARNING", "ERROR"], "INFO", help="What is logged to standard error.").tag(config=True)
+    log_level = Enum(
+        ["DEBUG", "INFO", "WARNING", "ERROR"], "INFO", help="What is logged to standard error."
+    ).tag(config=True)
 
     def _state_dir_default(self) -> str:
         return default_state_dir()
@@ -165,7 +251,9 @@ class DaskGateway(Configurable):
 
     def keeping(self) -> Keeping:
         """Return how much the database keeps of what clusters leave behind."""
-        return Keeping(events_per_cluster=self.max_events_per_cluster, events_per_user=self.max_events_per_user)
+        return Keeping(
+            events_per_cluster=self.max_events_per_cluster, events_per_user=self.max_events_per_user
+        )
 
     def quotas(self) -> Quotas:
         """Return how much one user may have."""
@@ -179,11 +267,15 @@ class DaskGateway(Configurable):
 
 
 def _memory(default: str, text: str) -> Union:
-    return Union([Unicode(), Int()], default_value=default, help=f"{text}, such as 4 GiB.").tag(config=True)
+    return Union([Unicode(), Int()], default_value=default, help=f"{text}, such as 4 GiB.").tag(
+        config=True
+    )
 
 
 def _seconds(text: str) -> typing.Any:  # a trait, which reads as float or None
-    return Float(None, allow_none=True, min=0, max=MAX_DURATION_S, help=f"Seconds {text}. None: for ever.").tag(config=True)
+    return Float(
+        None, allow_none=True, min=0, max=MAX_DURATION_S, help=f"Seconds {text}. None: for ever."
+    ).tag(config=True)
 
 
 class ClusterConfig(Configurable):
@@ -191,50 +283,93 @@ class ClusterConfig(Configurable):
 
     options = Union(
         [List(), Callable()],
-        help="Options that users may choose: a list of fields (Float, Integer, Text, Select, Bool, Mapped of"
+        help="Options that users may choose: a list of fields (Float, Integer, Text, Select, Bool,"
+        " Mapped of"
         " gateway.options), or a callable that returns one for a user (it is given a Principal)."
         " An option named as a setting of this class overrides that setting.",
     ).tag(config=True)
     apply_options = Any(
-        None, help="Callable (values of all options) -> settings of this class to override, for options of other names."
+        None,
+        help="Callable (values of all options) -> settings of this class to override, for options"
+        " of other names.",
     ).tag(config=True)
-    worker_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a worker.").tag(config=True)
-    worker_memory = _memory("2 GiB", "Memory of a worker")
-    worker_threads = Int(0, min=0, max=MAX_THREADS, help="Threads of a worker; 0: as many as cores, at least 1.").tag(config=True)
-    worker_nanny = Bool(False, help="Run workers under a nanny process, which restarts them when they outgrow memory.").tag(config=True)
-    scheduler_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a scheduler.").tag(config=True)
-    scheduler_memory = _memory("2 GiB", "Memory of a scheduler")
-    scheduler_host = Unicode(
-        "", help="Host that schedulers listen on. Empty: as the backend needs it, 127.0.0.1 on local, a node's own address elsewhere."
-    ).tag(config=True)
-    worker_host = Unicode("", help="Host that workers listen on; empty: dask chooses.").tag(config=True)
-    python = List(Unicode(), [sys.executable], help="Command of Python for scheduler and workers.").tag(config=True)
-    dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
-    environment = Dict(help="Environment variables of scheduler and workers; users may add some if on offer.").tag(config=True)
-    dask_config = Dict(help="Dask configuration of scheduler and workers, by dotted key.").tag(config=True)
-    max_workers = Int(None, allow_none=True, min=0, max=MAX_COUNT, help="Most workers of one cluster. None: no limit.").tag(config=True)
-    max_cores = Float(None, allow_none=True, min=0, max=1e9, help="Most cores of one cluster with its scheduler. None: no limit.").tag(
+    worker_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a worker.").tag(
         config=True
     )
+    worker_memory = _memory("2 GiB", "Memory of a worker")
+    worker_threads = Int(
+        0, min=0, max=MAX_THREADS, help="Threads of a worker; 0: as many as cores, at least 1."
+    ).tag(config=True)
+    worker_nanny = Bool(
+        False,
+        help="Run workers under a nanny process, which restarts them when they outgrow memory.",
+    ).tag(config=True)
+    scheduler_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a scheduler.").tag(
+        config=True
+    )
+    scheduler_memory = _memory("2 GiB", "Memory of a scheduler")
+    scheduler_host = Unicode(
+        "",
+        help="Host that schedulers listen on. Empty: as the backend needs it, 127.0.0.1 on local,"
+        " a node's own address elsewhere.",
+    ).tag(config=True)
+    worker_host = Unicode("", help="Host that workers listen on; empty: dask chooses.").tag(
+        config=True
+    )
+    python = List(
+        Unicode(), [sys.executable], help="Command of Python for scheduler and workers."
+    ).tag(config=True)
+    dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
+    environment = Dict(
+        help="Environment variables of scheduler and workers; users may add some if on offer."
+    ).tag(config=True)
+    dask_config = Dict(help="Dask configuration of scheduler and workers, by dotted key.").tag(
+        config=True
+    )
+    max_workers = Int(
+        None,
+        allow_none=True,
+        min=0,
+        max=MAX_COUNT,
+        help="Most workers of one cluster. None: no limit.",
+    ).tag(config=True)
+    max_cores = Float(
+        None,
+        allow_none=True,
+        min=0,
+        max=1e9,
+        help="Most cores of one cluster with its scheduler. None: no limit.",
+    ).tag(config=True)
     max_memory = Union(
-        [Unicode(), Int()], default_value=None, allow_none=True, help="Most memory of one cluster with its scheduler. None: no limit."
+        [Unicode(), Int()],
+        default_value=None,
+        allow_none=True,
+        help="Most memory of one cluster with its scheduler. None: no limit.",
     ).tag(config=True)
     max_options_bytes = Int(
         MAX_OPTIONS_BYTES,
         min=1024,
         max=192 * 1024,
-        help="Bytes of all that a user chooses for one cluster and its groups, such as environment variables.",
+        help="Bytes of all that a user chooses for one cluster and its groups, such as environment"
+        " variables.",
     ).tag(config=True)
     idle_timeout_s = _seconds("that a cluster may do nothing, if its user names no other time")
     idle_timeout_max_s = _seconds("that a cluster may do nothing, whatever its user wants")
     max_lifetime_s = _seconds("that a cluster may live, if its user names no other time")
     max_lifetime_max_s = _seconds("that a cluster may live, whatever its user wants")
-    no_client_timeout_s = _seconds("that a cluster may run with no client, if its user names no other time")
-    no_client_timeout_max_s = _seconds("that a cluster may run with no client, whatever its user wants")
-    ignore_clients = Bool(False, help="Whether connected clients are ignored when idleness is judged.").tag(config=True)
+    no_client_timeout_s = _seconds(
+        "that a cluster may run with no client, if its user names no other time"
+    )
+    no_client_timeout_max_s = _seconds(
+        "that a cluster may run with no client, whatever its user wants"
+    )
+    ignore_clients = Bool(
+        False, help="Whether connected clients are ignored when idleness is judged."
+    ).tag(config=True)
 
     def _options_default(self) -> list[option_types.Field]:
-        """Return what users may choose if nothing else is said; who chooses nothing gets the settings of this class."""
+        """Return what users may choose if nothing else is said; who chooses nothing gets the
+        settings of this class."""
         cores, memory = self.worker_cores, _as_text(self.worker_memory)
         return [
             option_types.Float(
@@ -246,9 +381,16 @@ class ClusterConfig(Configurable):
                 per_group=True,
             ),
             option_types.Text(
-                "worker_memory", memory, max_length=40, label="Memory of a worker", description="such as 4 GiB", per_group=True
+                "worker_memory",
+                memory,
+                max_length=40,
+                label="Memory of a worker",
+                description="such as 4 GiB",
+                per_group=True,
             ),
-            option_types.Mapped("environment", label="Environment variables", description="of scheduler and workers"),
+            option_types.Mapped(
+                "environment", label="Environment variables", description="of scheduler and workers"
+            ),
         ]
 
     @validate("worker_memory", "scheduler_memory", "max_memory")
@@ -268,11 +410,16 @@ class ClusterConfig(Configurable):
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise TraitError(f"must hold texts, finite numbers, truth values, lists and mappings only ({error})") from None
+            raise TraitError(
+                f"must hold texts, finite numbers, truth values, lists and mappings only ({error})"
+            ) from None
         for name, text in value.items() if isinstance(value, dict) else ():
             if not name or "=" in str(name) or not is_sound(f"{name}{text}"):
-                raise TraitError(f"{name!r}: a name must not be empty or hold '=', and nothing holds NUL")
-            if why := why_not(dask_variable(str(name)) if proposal["trait"].name == "dask_config" else str(name)):  # type: ignore[attr-defined]
+                raise TraitError(
+                    f"{name!r}: a name must not be empty or hold '=', and nothing holds NUL"
+                )
+            of_dask = proposal["trait"].name == "dask_config"  # type: ignore[attr-defined]
+            if why := why_not(dask_variable(str(name)) if of_dask else str(name)):
                 raise TraitError(f"{name!r} {why}")
         return value
 
@@ -291,8 +438,22 @@ class ClusterConfig(Configurable):
 
     def settings(self) -> dict[str, object]:
         """Return what launching needs, by name."""
-        names: tuple[str, ...] = ("worker_cores", "worker_memory", "worker_threads", "worker_nanny", "scheduler_cores", "scheduler_memory")
-        names += ("scheduler_host", "worker_host", "python", "dashboard", "environment", "dask_config")
+        names: tuple[str, ...] = (
+            "worker_cores",
+            "worker_memory",
+            "worker_threads",
+            "worker_nanny",
+            "scheduler_cores",
+            "scheduler_memory",
+        )
+        names += (
+            "scheduler_host",
+            "worker_host",
+            "python",
+            "dashboard",
+            "environment",
+            "dask_config",
+        )
         return {name: getattr(self, name) for name in names}
 
     def fields(self, principal: Principal) -> tuple[option_types.Field, ...]:
@@ -302,15 +463,23 @@ class ClusterConfig(Configurable):
 
     def limits(self) -> Limits:
         """Return the limits of one cluster."""
-        return Limits(self.max_workers, self.max_cores, None if self.max_memory is None else parse_bytes(self.max_memory))
+        return Limits(
+            self.max_workers,
+            self.max_cores,
+            None if self.max_memory is None else parse_bytes(self.max_memory),
+        )
 
     def lifecycle(self) -> Lifecycle:
         """Return the lifecycle of a cluster that asks for none."""
-        return Lifecycle(self.idle_timeout_s, self.max_lifetime_s, self.no_client_timeout_s, self.ignore_clients)
+        return Lifecycle(
+            self.idle_timeout_s, self.max_lifetime_s, self.no_client_timeout_s, self.ignore_clients
+        )
 
     def most(self) -> Lifecycle:
         """Return the lifecycle that nobody may exceed."""
-        return Lifecycle(self.idle_timeout_max_s, self.max_lifetime_max_s, self.no_client_timeout_max_s)
+        return Lifecycle(
+            self.idle_timeout_max_s, self.max_lifetime_max_s, self.no_client_timeout_max_s
+        )
 
 
 def _as_text(memory: str | int) -> str:
@@ -323,7 +492,9 @@ def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
     seen: set[str] = set()
     for option in fields:
         if not isinstance(option, FIELD_TYPES):
-            raise TraitError(f"{option!r} is no field; use Float, Integer, Text, Select, Bool or Mapped")
+            raise TraitError(
+                f"{option!r} is no field; use Float, Integer, Text, Select, Bool or Mapped"
+            )
         if wrong := option_types.wrong_field(option):
             raise TraitError(f"option {option.name}: {wrong}")
         if option.name in seen:
@@ -335,7 +506,9 @@ def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
 class ConfiguredOffers:
     """Offers as configured: the port of the use cases."""
 
-    def __init__(self, clusters: ClusterConfig, backends: Mapping[str, Mapping[str, object]]) -> None:
+    def __init__(
+        self, clusters: ClusterConfig, backends: Mapping[str, Mapping[str, object]]
+    ) -> None:
         self._clusters, self._backends = clusters, backends
 
     def offer(self, principal: Principal) -> Offer:

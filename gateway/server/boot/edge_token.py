@@ -1,4 +1,5 @@
-"""The token by which the server knows its edge: made once, kept in a file, doubted whenever it is read."""
+"""The token by which the server knows its edge: made once, kept in a file, doubted whenever it is
+read."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ from gateway.server.security import tokens
 
 
 def edge_token(path: pathlib.Path) -> str:
-    """Return the edge's token, made and kept in a file of mode 0600 if there is none. ConfigurationError if it can be neither.
+    """Return the edge's token, made and kept in a file of mode 0600 if there is none.
+    ConfigurationError if it can be neither.
 
-    A file that holds none, such as one cut short when the power went, is replaced: an empty token would let in whoever sends none.
+    A file that holds none, such as one cut short when the power went, is replaced: an empty token
+    would let in whoever sends none.
     """
     try:
         kept = (read_kept(path) or b"").decode(errors="replace").strip()
@@ -25,5 +28,7 @@ def edge_token(path: pathlib.Path) -> str:
         text = tokens.mint("edge").text
         write_kept(path, text.encode())
     except OSError as error:
-        raise ConfigurationError(f"c.DaskGateway.state_dir: {path}: {error.strerror or error}") from None
+        raise ConfigurationError(
+            f"c.DaskGateway.state_dir: {path}: {error.strerror or error}"
+        ) from None
     return text

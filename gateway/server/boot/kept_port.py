@@ -1,4 +1,5 @@
-"""Which port the listener had, as one run leaves it to the next. It is taken up again only where any free port will do."""
+"""Which port the listener had, as one run leaves it to the next. It is taken up again only where
+any free port will do."""
 
 from __future__ import annotations
 
@@ -27,4 +28,8 @@ def keep_port(path: pathlib.Path, port: int) -> None:
     try:
         write_kept(path, str(port).encode())
     except OSError as error:
-        logger.error("%s cannot be written (%s): clusters may not find the next server", path, error.strerror or error)
+        logger.error(
+            "%s cannot be written (%s): clusters may not find the next server",
+            path,
+            error.strerror or error,
+        )

@@ -1,4 +1,5 @@
-"""Where the server listens: in TLS for agents and distant edges, and on a socket of its own for what runs on this machine."""
+"""Where the server listens: in TLS for agents and distant edges, and on a socket of its own for
+what runs on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ from gateway.server.boot.settings import host_of, split_address
 from gateway.server.edge.account import Account
 from gateway.server.rpc import host
 from gateway.server.security.authority import Authority
-from gateway.server.security.listener_certificate import GivenCertificate, ListenerCertificate, OwnCertificate
+from gateway.server.security.listener_certificate import (
+    GivenCertificate,
+    ListenerCertificate,
+    OwnCertificate,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,18 +30,29 @@ PORT_FILE = "listener.port"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
 
-def certificate(options: DaskGateway, state_dir: pathlib.Path, now: Callable[[], int]) -> ListenerCertificate:
+def certificate(
+    options: DaskGateway, state_dir: pathlib.Path, now: Callable[[], int]
+) -> ListenerCertificate:
     """Return what the listener shows. ConfigurationError if that cannot be had."""
     if options.tls_cert:
         return GivenCertificate(options.tls_cert, options.tls_key, options.tls_ca)
-    hosts = split_address(options.address, "c.DaskGateway.address")[0], host_of(options.agent_address)
-    return OwnCertificate(Authority.load(state_dir), [name for name in hosts if name not in EVERYWHERE], now)
+    hosts = (
+        split_address(options.address, "c.DaskGateway.address")[0],
+        host_of(options.agent_address),
+    )
+    return OwnCertificate(
+        Authority.load(state_dir), [name for name in hosts if name not in EVERYWHERE], now
+    )
 
 
-def bind(server: grpc.aio.Server, address: str, shown: ListenerCertificate, state_dir: pathlib.Path) -> int:
-    """Listen on host:port, and keep the port for the next run; return it. ConfigurationError if that cannot be.
+def bind(
+    server: grpc.aio.Server, address: str, shown: ListenerCertificate, state_dir: pathlib.Path
+) -> int:
+    """Listen on host:port, and keep the port for the next run; return it. ConfigurationError if
+    that cannot be.
 
-    Where any free port will do, the last run's is taken if it is to be had: agents that were told it must find us again.
+    Where any free port will do, the last run's is taken if it is to be had: agents that were told
+    it must find us again.
     """
     hostname, port = split_address(address, "c.DaskGateway.address")
     host_part = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
@@ -50,17 +66,25 @@ def bind(server: grpc.aio.Server, address: str, shown: ListenerCertificate, stat
         try:
             bound = host.listen_tls(server, f"{host_part}:{earlier}", pair)
         except RuntimeError:
-            logger.warning("port %d of the last run is taken: clusters that run since then do not find this server", earlier)
+            logger.warning(
+                "port %d of the last run is taken: clusters that run since then do not find this"
+                " server",
+                earlier,
+            )
     try:
         bound = bound or host.listen_tls(server, f"{host_part}:{port}", pair)
     except RuntimeError:
-        raise ConfigurationError(f"c.DaskGateway.address: cannot listen on {host_part}:{port}; is another server running?") from None
+        raise ConfigurationError(
+            f"c.DaskGateway.address: cannot listen on {host_part}:{port}; is another server"
+            f" running?"
+        ) from None
     keep_port(state_dir / PORT_FILE, bound)
     return bound
 
 
 def bind_socket(server: grpc.aio.Server, directory: int, owner: Account | None = None) -> None:
-    """Listen on a socket in a directory that is open, whatever its path; only the owner, by default this process's, may connect.
+    """Listen on a socket in a directory that is open, whatever its path; only the owner, by default
+    this process's, may connect.
 
     What an earlier run left there is removed. ConfigurationError if that cannot be.
     """
@@ -71,4 +95,6 @@ def bind_socket(server: grpc.aio.Server, directory: int, owner: Account | None =
         if owner is not None:
             os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
     except (OSError, RuntimeError) as error:
-        raise ConfigurationError(f"c.DaskGateway.state_dir: {SOCKET_NAME} cannot be made there: {error}") from None
+        raise ConfigurationError(
+            f"c.DaskGateway.state_dir: {SOCKET_NAME} cannot be made there: {error}"
+        ) from None

@@ -1,4 +1,5 @@
-"""Everything configured, checked as a whole before anything runs. Sees the classes of every layer, and starts nothing."""
+"""Everything configured, checked as a whole before anything runs. Sees the classes of every layer,
+and starts nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Settings:
 
 
 def known_classes(config: Config) -> list[type[Configurable]]:
-    """Return the classes that a configuration may set: the fixed ones, and those of the backends and authenticator it names."""
+    """Return the classes that a configuration may set: the fixed ones, and those of the backends
+    and authenticator it names."""
     server = DaskGateway(config=_section(config, "DaskGateway"))
     try:
         backends = [backend_registry.load(name) for name in server.backends]
@@ -64,7 +66,11 @@ def _section(config: Config, name: str) -> Config:
 def settings(config: Config) -> Settings:
     """Return checked settings; ConfigurationError with everything that is wrong."""
     configfile.check(config, known_classes(config))
-    server, clusters, proxy = DaskGateway(config=config), ClusterConfig(config=config), Proxy(config=config)
+    server, clusters, proxy = (
+        DaskGateway(config=config),
+        ClusterConfig(config=config),
+        Proxy(config=config),
+    )
     backends = {name: backend_registry.load(name)(config=config) for name in server.backends}
     authenticator = authenticator_class(server.authenticator)(config=config)
     found = Settings(config, server, clusters, proxy, backends, authenticator)
@@ -73,8 +79,16 @@ def settings(config: Config) -> Settings:
 
 
 def descriptors_wanted(server: DaskGateway) -> Demand:
-    """Return what a server needs descriptors for: of each cluster the agent's connection, and one for its users or its process."""
-    return Demand("clusters", "c.DaskGateway.max_clusters", server.max_clusters, each=2, kept=DESCRIPTORS_KEPT, least=LEAST_CLUSTERS)
+    """Return what a server needs descriptors for: of each cluster the agent's connection, and one
+    for its users or its process."""
+    return Demand(
+        "clusters",
+        "c.DaskGateway.max_clusters",
+        server.max_clusters,
+        each=2,
+        kept=DESCRIPTORS_KEPT,
+        least=LEAST_CLUSTERS,
+    )
 
 
 def _check(found: Settings) -> None:
@@ -86,14 +100,18 @@ def _check(found: Settings) -> None:
     split_address(server.address, "c.DaskGateway.address")
     _check_agent_address(server)
     if server.database and urlsplit(server.database).scheme != "sqlite":
-        raise ConfigurationError(f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}")
+        raise ConfigurationError(
+            f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}"
+        )
     if found.proxy.user and server.start_proxy:
         configured_account(found.proxy.user)
     _check_plugins([*found.backends.values(), found.authenticator])
 
 
 def _check_plugins(plugins: Iterable[Any]) -> None:
-    wrong = [line for plugin in plugins if hasattr(plugin, "problems") for line in plugin.problems()]
+    wrong = [
+        line for plugin in plugins if hasattr(plugin, "problems") for line in plugin.problems()
+    ]
     if wrong:
         raise ConfigurationError("\n".join(wrong))
 
@@ -101,7 +119,11 @@ def _check_plugins(plugins: Iterable[Any]) -> None:
 def database_path(server: DaskGateway) -> pathlib.Path:
     """Return the database's file."""
     state_dir = pathlib.Path(server.state_dir).expanduser().resolve()
-    return pathlib.Path(server.database.partition(":///")[2]) if server.database else state_dir / "gateway.db"
+    return (
+        pathlib.Path(server.database.partition(":///")[2])
+        if server.database
+        else state_dir / "gateway.db"
+    )
 
 
 def split_address(text: str, setting: str) -> tuple[str, int]:
@@ -114,7 +136,8 @@ def split_address(text: str, setting: str) -> tuple[str, int]:
 
 
 def bound_address(configured: str, port: int) -> str:
-    """Return what is listened on, as `host:port`: the host as configured, where none or 0.0.0.0 is every address, with the port it got."""
+    """Return what is listened on, as `host:port`: the host as configured, where none or 0.0.0.0 is
+    every address, with the port it got."""
     hostname, _ = split_address(configured, "c.DaskGateway.address")
     return f"[{hostname}]:{port}" if ":" in hostname else f"{hostname or '0.0.0.0'}:{port}"
 
@@ -132,5 +155,12 @@ def _check_agent_address(server: DaskGateway) -> None:
     if not address or address.startswith("unix:/"):
         return
     if not address.startswith("https://") or not host_of(address):
-        hint = ": agents would send their tokens to whoever has the port" if address.startswith("http://") else ""
-        raise ConfigurationError(f"c.DaskGateway.agent_address: must be https://host:port or unix:/path, not {address!r}{hint}")
+        hint = (
+            ": agents would send their tokens to whoever has the port"
+            if address.startswith("http://")
+            else ""
+        )
+        raise ConfigurationError(
+            f"c.DaskGateway.agent_address: must be https://host:port or unix:/path, not"
+            f" {address!r}{hint}"
+        )

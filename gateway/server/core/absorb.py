@@ -1,6 +1,7 @@
 """What a cluster is known to be once facts are taken in. Decides nothing: that is `plan`.
 
-Facts may be late, repeated or about what is long gone; taking them in twice changes nothing the second time.
+Facts may be late, repeated or about what is long gone; taking them in twice changes nothing the
+second time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,17 @@ from dataclasses import dataclass, field, replace
 
 from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
 from gateway.server.core.facts import HUSH_S, AgentNews, Facts, Patience
-from gateway.server.core.model import Activity, Cluster, Event, GroupStatus, Launching, Scheduler, State, StopWish, Worker
+from gateway.server.core.model import (
+    Activity,
+    Cluster,
+    Event,
+    GroupStatus,
+    Launching,
+    Scheduler,
+    State,
+    StopWish,
+    Worker,
+)
 from gateway.server.core.texts import abridged, sound
 from gateway.server.core.transitions import Trigger, after
 from gateway.wire import AGENT_SILENT
@@ -18,12 +29,14 @@ MAX_MESSAGE = 4096  # characters of why a cluster is where it is
 MAX_EVENT = 1024  # characters of an event's message: there are many
 MAX_FAILURE = 1024  # characters of the reason that is kept with a group
 QUEUED = "SCHEDULER_QUEUED"  # reason of a cluster whose scheduler waits in a queue
-ACTIVITY_SLACK_MS = 2000  # ages travel as durations: an instant that moved less than this has not moved
+# ages travel as durations: an instant that moved less than this has not moved
+ACTIVITY_SLACK_MS = 2000
 
 
 @dataclass(slots=True)
 class Known:
-    """A cluster and its workers while a step is made of them; the only mutable thing in the core, and local to a step."""
+    """A cluster and its workers while a step is made of them; the only mutable thing in the core,
+    and local to a step."""
 
     cluster: Cluster
     workers: dict[str, Worker]
@@ -33,7 +46,9 @@ class Known:
 
     def tell(self, reason: str, message: str, instance: str = "") -> None:
         """Note an event."""
-        self.events.append(Event(self.cluster.uid, self.now, reason, abridged(message, MAX_EVENT), instance))
+        self.events.append(
+            Event(self.cluster.uid, self.now, reason, abridged(message, MAX_EVENT), instance)
+        )
 
     def scheduler(self, **changes: object) -> None:
         """Change what is known of the scheduler."""
@@ -55,7 +70,13 @@ class Known:
         """Take a transition and note it."""
         state = after(self.cluster.state, trigger)
         if state is not self.cluster.state:
-            self.cluster = replace(self.cluster, state=state, state_at=self.now, reason=reason, message=sound(message, MAX_MESSAGE))
+            self.cluster = replace(
+                self.cluster,
+                state=state,
+                state_at=self.now,
+                reason=reason,
+                message=sound(message, MAX_MESSAGE),
+            )
             self.tell(state.value, message or f"the cluster is {state}")
 
     def say(self, reason: str, message: str) -> None:
@@ -66,7 +87,9 @@ class Known:
     def end(self, wish: StopWish) -> None:
         """Wish the cluster's end, unless it was wished before."""
         if self.cluster.stop is None:
-            self.cluster = replace(self.cluster, stop=replace(wish, message=sound(wish.message, MAX_MESSAGE)))
+            self.cluster = replace(
+                self.cluster, stop=replace(wish, message=sound(wish.message, MAX_MESSAGE))
+            )
         self.move(Trigger.STOP, self.cluster.stop.reason if self.cluster.stop else "", wish.message)
 
     def fail(self, reason: str, message: str) -> None:
@@ -90,7 +113,8 @@ def absorb(known: Known, facts: Facts) -> None:
 
 
 def _at_work(known: Known, instance: Instance) -> bool:
-    """Whether a scheduler that talks to us shows that an instance is there, whatever the machine room has lost sight of."""
+    """Whether a scheduler that talks to us shows that an instance is there, whatever the machine
+    room has lost sight of."""
     worker = known.workers.get(instance.name)
     return instance == known.cluster.scheduler_instance or (worker is not None and worker.connected)
 
@@ -106,20 +130,28 @@ def _outcomes(known: Known, facts: Facts) -> None:
 def _scheduler_started(known: Known, outcome: Started | StartFailed) -> None:
     scheduler = known.cluster.scheduler
     if isinstance(outcome, Started):
-        launching = Launching.STARTED if scheduler.launching is Launching.INTENDED else scheduler.launching
-        known.scheduler(handle=outcome.handle, launching=launching, launched_at=known.now, failures=0)
+        launching = (
+            Launching.STARTED if scheduler.launching is Launching.INTENDED else scheduler.launching
+        )
+        known.scheduler(
+            handle=outcome.handle, launching=launching, launched_at=known.now, failures=0
+        )
         known.tell("SCHEDULER_STARTED", "the backend has accepted the scheduler", "scheduler")
         return
     failures = scheduler.failures + 1
     known.tell("SCHEDULER_START_FAILED", outcome.message, "scheduler")
     known.scheduler(failures=failures, retry_at=known.now + backoff_ms(known.patience, failures))
     if outcome.permanent or failures >= known.patience.scheduler_attempts:
-        known.fail("SCHEDULER_START_FAILED", f"the scheduler could not be started: {outcome.message}")
+        known.fail(
+            "SCHEDULER_START_FAILED", f"the scheduler could not be started: {outcome.message}"
+        )
 
 
 def _worker_started(known: Known, worker: Worker, outcome: Started | StartFailed) -> None:
     if isinstance(outcome, Started):
-        launching = Launching.STARTED if worker.launching is Launching.INTENDED else worker.launching
+        launching = (
+            Launching.STARTED if worker.launching is Launching.INTENDED else worker.launching
+        )
         known.worker(worker, handle=outcome.handle, launching=launching)
         return
     del known.workers[worker.name]
@@ -127,9 +159,17 @@ def _worker_started(known: Known, worker: Worker, outcome: Started | StartFailed
 
 
 def _worker_failed(known: Known, worker: Worker, reason: str, message: str) -> None:
-    failures, why = known.cluster.groups.get(worker.group, GroupStatus()).failures + 1, message or "no reason was told"
+    failures, why = (
+        known.cluster.groups.get(worker.group, GroupStatus()).failures + 1,
+        message or "no reason was told",
+    )
     told = sound(f"{worker.name}: {why}", MAX_FAILURE)
-    known.group(worker.group, failures=failures, failure=told, retry_at=known.now + backoff_ms(known.patience, failures))
+    known.group(
+        worker.group,
+        failures=failures,
+        failure=told,
+        retry_at=known.now + backoff_ms(known.patience, failures),
+    )
     known.tell(reason, why, worker.name)
 
 
@@ -145,8 +185,15 @@ def _scheduler_observed(known: Known, seen: Observation) -> None:
     if seen.handle and not scheduler.handle:  # the answer to its start was lost
         known.scheduler(handle=seen.handle)
         scheduler = known.cluster.scheduler
-    if seen.phase is Phase.RUNNING and scheduler.launching in (Launching.INTENDED, Launching.STARTED):
-        known.scheduler(launching=Launching.RUNNING, running_at=known.now, handle=seen.handle or scheduler.handle)
+    if seen.phase is Phase.RUNNING and scheduler.launching in (
+        Launching.INTENDED,
+        Launching.STARTED,
+    ):
+        known.scheduler(
+            launching=Launching.RUNNING,
+            running_at=known.now,
+            handle=seen.handle or scheduler.handle,
+        )
         if known.cluster.state is State.CREATING:
             known.say("", "the scheduler runs and has not reported yet")
     if seen.phase is Phase.QUEUED and scheduler.launching in (Launching.STARTED, Launching.RUNNING):
@@ -156,12 +203,17 @@ def _scheduler_observed(known: Known, seen: Observation) -> None:
 
 
 def _scheduler_queued(known: Known, scheduler: Scheduler, seen: Observation) -> None:
-    """It waits, or waits again: before it was of use that costs only time; afterwards all that it held is lost."""
+    """It waits, or waits again: before it was of use that costs only time; afterwards all that it
+    held is lost."""
     if known.cluster.stop is not None:
         return
     if known.cluster.state is State.ACTIVE:
-        if scheduler.silent_since_at:  # while its agent is connected, what says that it waits is older news
-            known.fail("SCHEDULER_REQUEUED", f"the scheduler was put back into the queue; what it held is lost. {seen.message}".rstrip())
+        # while its agent is connected, what says that it waits is older news
+        if scheduler.silent_since_at:
+            known.fail(
+                "SCHEDULER_REQUEUED",
+                f"the scheduler was put back into the queue; what it held is lost. {seen.message}".rstrip(),  # noqa: E501
+            )
         return
     if scheduler.launching is Launching.RUNNING:
         known.tell("SCHEDULER_REQUEUED", "the scheduler was put back into the queue", "scheduler")
@@ -172,26 +224,47 @@ def _scheduler_queued(known: Known, scheduler: Scheduler, seen: Observation) -> 
 def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> None:
     if known.cluster.stop is None:
         if seen.exit_code == 0 and known.cluster.state is State.ACTIVE:
-            known.end(StopWish(State.STOPPED, "SCHEDULER_CLOSED", "the scheduler was closed from within", known.now))
+            known.end(
+                StopWish(
+                    State.STOPPED,
+                    "SCHEDULER_CLOSED",
+                    "the scheduler was closed from within",
+                    known.now,
+                )
+            )
         else:
             code = "" if seen.exit_code is None else f" with code {seen.exit_code}"
-            known.fail("SCHEDULER_EXITED", f"the scheduler's process ended{code}. {seen.message}".rstrip())
-    if seen.phase is Phase.GONE and not seen.presumed:  # what is only presumed is told to end all the same
+            known.fail(
+                "SCHEDULER_EXITED", f"the scheduler's process ended{code}. {seen.message}".rstrip()
+            )
+    # what is only presumed is told to end all the same
+    if seen.phase is Phase.GONE and not seen.presumed:
         known.scheduler(launching=None, handle="")
 
 
 def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
-    if seen.handle and not worker.handle and worker.launching is not Launching.INTENDED:  # the answer to its start was lost
+    # the answer to its start was lost
+    if seen.handle and not worker.handle and worker.launching is not Launching.INTENDED:
         worker = known.workers[worker.name] = replace(worker, handle=seen.handle)
-    if seen.phase is Phase.GONE and not seen.presumed and worker.launching is not Launching.INTENDED:
+    if (
+        seen.phase is Phase.GONE
+        and not seen.presumed
+        and worker.launching is not Launching.INTENDED
+    ):
         del known.workers[worker.name]
     if worker.launching in (Launching.STOPPING, Launching.LEAVING, Launching.INTENDED):
         return
-    if seen.phase is Phase.QUEUED and worker.launching is Launching.RUNNING and not worker.connected:
+    if (
+        seen.phase is Phase.QUEUED
+        and worker.launching is Launching.RUNNING
+        and not worker.connected
+    ):
         known.tell("WORKER_REQUEUED", "it was put back into the queue", worker.name)
         known.worker(worker, launching=Launching.STARTED)
     elif seen.phase is Phase.RUNNING and worker.launching is Launching.STARTED:
-        known.worker(worker, launching=Launching.RUNNING, handle=seen.handle or worker.handle, message="")
+        known.worker(
+            worker, launching=Launching.RUNNING, handle=seen.handle or worker.handle, message=""
+        )
     elif seen.phase in (Phase.EXITED, Phase.GONE):
         _worker_ended(known, worker, seen)
 
@@ -203,7 +276,12 @@ def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
             reason = "WORKER_CLOSED" if seen.exit_code == 0 else "WORKER_LOST"
             known.tell(reason, f"its process ended. {seen.message}".rstrip(), worker.name)
         else:
-            _worker_failed(known, worker, "WORKER_EXITED", f"its process ended before it connected. {seen.message}".rstrip())
+            _worker_failed(
+                known,
+                worker,
+                "WORKER_EXITED",
+                f"its process ended before it connected. {seen.message}".rstrip(),
+            )
     if seen.phase is Phase.EXITED or seen.presumed:
         known.worker(worker, launching=Launching.LEAVING, connected=False)
 
@@ -227,7 +305,8 @@ def _silence(known: Known, facts: Facts) -> None:
 def hushed_words(patience: Patience) -> str:
     """Return what is said of a scheduler that is silent though connected."""
     return (
-        f"the scheduler has said nothing for {HUSH_S:g} s though its connection is open: it hangs, or was suspended; its workers are not"
+        f"the scheduler has said nothing for {HUSH_S:g} s though its connection is open: it hangs,"
+        f" or was suspended; its workers are not"
         f" replaced meanwhile, and after {patience.agent_silence_s:g} s the cluster has failed"
     )
 
@@ -237,8 +316,18 @@ def _news(known: Known, news: AgentNews) -> None:
         _snapshot(known, news)
     for name in news.workers:
         worker = known.workers.get(name)
-        if worker is not None and not worker.connected and worker.launching not in (Launching.STOPPING, Launching.LEAVING):
-            known.worker(worker, connected=True, connected_at=worker.connected_at or known.now, launching=Launching.RUNNING, message="")
+        if (
+            worker is not None
+            and not worker.connected
+            and worker.launching not in (Launching.STOPPING, Launching.LEAVING)
+        ):
+            known.worker(
+                worker,
+                connected=True,
+                connected_at=worker.connected_at or known.now,
+                launching=Launching.RUNNING,
+                message="",
+            )
             known.group(worker.group, failures=0, failure="", retry_at=0)
     for name in news.left:
         worker = known.workers.get(name)
@@ -250,7 +339,10 @@ def _news(known: Known, news: AgentNews) -> None:
             known.worker(worker, launching=Launching.LEAVING, connected=False)
     _activity(known, news)
     for group, target in news.targets.items():
-        if group in known.cluster.spec.groups and known.cluster.groups.get(group, GroupStatus()).target != target:
+        if (
+            group in known.cluster.spec.groups
+            and known.cluster.groups.get(group, GroupStatus()).target != target
+        ):
             known.group(group, target=target)
 
 
@@ -261,12 +353,18 @@ def _snapshot(known: Known, news: AgentNews) -> None:
         dashboard_address=news.dashboard_address,
         versions=dict(news.versions),
         running_at=scheduler.running_at or known.now,
-        launching=Launching.RUNNING if scheduler.launching in (Launching.INTENDED, Launching.STARTED) else scheduler.launching,
+        launching=Launching.RUNNING
+        if scheduler.launching in (Launching.INTENDED, Launching.STARTED)
+        else scheduler.launching,
     )
     if known.cluster.state is State.CREATING and news.address:
         known.cluster = replace(known.cluster, started_at=known.now)
         known.move(Trigger.READY, "", "the scheduler answers")
-    for worker in [worker for worker in known.workers.values() if worker.connected and worker.name not in news.workers]:
+    for worker in [
+        worker
+        for worker in known.workers.values()
+        if worker.connected and worker.name not in news.workers
+    ]:
         known.worker(worker, connected=False)
 
 

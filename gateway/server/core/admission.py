@@ -1,4 +1,5 @@
-"""Whether a wish for a cluster is admitted, and the complete spec that it becomes. Every violation is found at once."""
+"""Whether a wish for a cluster is admitted, and the complete spec that it becomes. Every violation
+is found at once."""
 
 from __future__ import annotations
 
@@ -10,14 +11,31 @@ from gateway.server.core import names
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.lifetimes import shortest
 from gateway.server.core.limits import scheduler_fits
-from gateway.server.core.model import DEFAULT_GROUP, Adaptive, Count, Lifecycle, Limits, Size, Spec, WorkerGroup
+from gateway.server.core.model import (
+    DEFAULT_GROUP,
+    Adaptive,
+    Count,
+    Lifecycle,
+    Limits,
+    Size,
+    Spec,
+    WorkerGroup,
+)
 from gateway.server.core.options import Field, check_options, weight_bytes
-from gateway.server.core.quantities import MAX_CORES, MAX_DURATION_S, MAX_THREADS, MIN_CORES, MIN_MEMORY_BYTES, parse_bytes
+from gateway.server.core.quantities import (
+    MAX_CORES,
+    MAX_DURATION_S,
+    MAX_THREADS,
+    MIN_CORES,
+    MIN_MEMORY_BYTES,
+    parse_bytes,
+)
 from gateway.server.core.texts import is_sound
 from gateway.variables import complaint
 
 MAX_GROUPS = 16
-MAX_GROUP_NAMES = 64  # that one cluster has or had: of groups that are gone it is kept how their workers were called
+# that one cluster has or had: of groups that are gone it is kept how their workers were called
+MAX_GROUP_NAMES = 64
 MAX_LABELS = 32
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
@@ -64,14 +82,20 @@ class Offer:
     limits: Limits = Limits()
     lifecycle: Lifecycle = Lifecycle()  # of a cluster that asks for none
     most: Lifecycle = Lifecycle()  # what nobody may exceed
-    apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None  # more settings out of option values
-    backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # by backend: its own settings of a cluster
+    # more settings out of option values
+    apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None
+    # by backend: its own settings of a cluster
+    backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     max_options_bytes: int = MAX_OPTIONS_BYTES  # of all that is chosen for one cluster
 
     def base(self, backend: str) -> dict[str, object]:
-        """Return the settings of a cluster on a backend: the administrator's, those left empty as the backend has them, and its own."""
+        """Return the settings of a cluster on a backend: the administrator's, those left empty as
+        the backend has them, and its own."""
         own = self.backend_settings.get(backend, {})
-        return {**self.settings, **{name: value for name, value in own.items() if not self.settings.get(name)}}
+        return {
+            **self.settings,
+            **{name: value for name, value in own.items() if not self.settings.get(name)},
+        }
 
 
 def admit(wish: Wish, offer: Offer) -> Spec:
@@ -82,7 +106,9 @@ def admit(wish: Wish, offer: Offer) -> Spec:
     values, wrong = check_options(offer.fields, wish.options, "spec.options")
     violations += wrong + _check_group_count(wish.groups)
     backend = wish.backend or offer.backends[0]
-    settings = {} if wrong else _settings(offer, values, offer.base(backend), violations, "spec.options")
+    settings = (
+        {} if wrong else _settings(offer, values, offer.base(backend), violations, "spec.options")
+    )
     groups = {}
     for name, group in ({DEFAULT_GROUP: GroupWish()} | dict(wish.groups)).items():
         groups[name] = _group(name, group, offer, backend, (values, settings), violations)
@@ -91,30 +117,43 @@ def admit(wish: Wish, offer: Offer) -> Spec:
     scheduler = _resources(settings, "scheduler")
     spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
     if not scheduler_fits(spec, offer.limits):
-        violations.append(Violation("spec.options", "the scheduler alone exceeds the limits of one cluster"))
+        violations.append(
+            Violation("spec.options", "the scheduler alone exceeds the limits of one cluster")
+        )
     if violations:
         raise FieldInvalid(violations)
     return spec
 
 
 def _check_group_count(groups: Mapping[str, GroupWish]) -> list[Violation]:
-    return [Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups")] if len(groups) > MAX_GROUPS else []
+    return (
+        [Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups")]
+        if len(groups) > MAX_GROUPS
+        else []
+    )
 
 
-def regroup(spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer, *, whole: bool) -> dict[str, WorkerGroup]:
+def regroup(
+    spec: Spec, wishes: Mapping[str, GroupWish], offer: Offer, *, whole: bool
+) -> dict[str, WorkerGroup]:
     """Return the groups of a spec after an update: of all groups, or only of those named.
 
-    A group that keeps its options keeps the settings it was made with, whatever the configuration says today.
+    A group that keeps its options keeps the settings it was made with, whatever the configuration
+    says today.
     """
     violations: list[Violation] = []
     groups = {} if whole else dict(spec.groups)
     for name, wish in wishes.items():
         present = spec.groups.get(name)
-        if present is not None and (not wish.options or dict(wish.options) == dict(present.options)):
+        if present is not None and (
+            not wish.options or dict(wish.options) == dict(present.options)
+        ):
             size = _size(name, wish.size if wish.size is not None else present.size, violations)
             groups[name] = WorkerGroup(size, present.options, present.settings, present.resources)
         else:
-            groups[name] = _group(name, wish, offer, spec.backend, (spec.options, spec.settings), violations)
+            groups[name] = _group(
+                name, wish, offer, spec.backend, (spec.options, spec.settings), violations
+            )
     groups.setdefault(DEFAULT_GROUP, WorkerGroup(Count(0), *_as_made(spec.groups[DEFAULT_GROUP])))
     if len(groups) > MAX_GROUPS:
         violations.append(Violation("spec.worker_groups", f"must have at most {MAX_GROUPS} groups"))
@@ -129,7 +168,12 @@ def check_group_names(groups: Iterable[str], known: Iterable[str]) -> list[Viola
     known, asked = set(known), set(groups)
     if len(known | asked) <= MAX_GROUP_NAMES or known >= asked:
         return []
-    return [Violation("spec.worker_groups", f"this cluster has had {len(known)} groups; take a name that one of them had")]
+    return [
+        Violation(
+            "spec.worker_groups",
+            f"this cluster has had {len(known)} groups; take a name that one of them had",
+        )
+    ]
 
 
 def _as_made(group: WorkerGroup) -> tuple[Mapping[str, object], Mapping[str, object], Resources]:
@@ -141,7 +185,8 @@ def _group(
     wish: GroupWish,
     offer: Offer,
     backend: str,
-    of_cluster: tuple[Mapping[str, object], Mapping[str, object]],  # values of the options, and the settings they came to
+    # values of the options, and the settings they came to
+    of_cluster: tuple[Mapping[str, object], Mapping[str, object]],
     violations: list[Violation],
 ) -> WorkerGroup:
     values, settings = of_cluster
@@ -150,7 +195,9 @@ def _group(
     own, wrong = check_options(offer.fields, wish.options, f"{path}.options", per_group=True)
     violations += wrong
     if own and not wrong:
-        settings = _settings(offer, {**values, **own}, offer.base(backend), violations, f"{path}.options")
+        settings = _settings(
+            offer, {**values, **own}, offer.base(backend), violations, f"{path}.options"
+        )
     resources = _resources(settings, "worker")
     return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
 
@@ -162,43 +209,76 @@ def _size(name: str, size: Size, violations: list[Violation]) -> Size:
             violations.append(Violation(f"{path}.count", f"must be between 0 and {MAX_WORKERS}"))
         return size
     if not 0 <= size.minimum <= MAX_WORKERS:
-        violations.append(Violation(f"{path}.adaptive.minimum", f"must be between 0 and {MAX_WORKERS}"))
+        violations.append(
+            Violation(f"{path}.adaptive.minimum", f"must be between 0 and {MAX_WORKERS}")
+        )
     if not max(1, size.minimum) <= size.maximum <= MAX_WORKERS:
-        violations.append(Violation(f"{path}.adaptive.maximum", f"must be between the minimum, at least 1, and {MAX_WORKERS}"))
+        violations.append(
+            Violation(
+                f"{path}.adaptive.maximum",
+                f"must be between the minimum, at least 1, and {MAX_WORKERS}",
+            )
+        )
     return size
 
 
 def _check_together(
-    offer: Offer, values: Mapping[str, object], groups: Mapping[str, WorkerGroup], before: Mapping[str, WorkerGroup] | None = None
+    offer: Offer,
+    values: Mapping[str, object],
+    groups: Mapping[str, WorkerGroup],
+    before: Mapping[str, WorkerGroup] | None = None,
 ) -> list[Violation]:
-    """Return what is wrong with groups as a whole, and with all that is chosen in them and for the cluster. `before`: those it had."""
+    """Return what is wrong with groups as a whole, and with all that is chosen in them and for the
+    cluster. `before`: those it had."""
     violations = check_adaptive({name: group.size for name, group in groups.items()})
-    sizes = [group.size.maximum if isinstance(group.size, Adaptive) else group.size.workers for group in groups.values()]
+    sizes = [
+        group.size.maximum if isinstance(group.size, Adaptive) else group.size.workers
+        for group in groups.values()
+    ]
     most = sum(min(size, MAX_WORKERS) for size in sizes)
     if most > MAX_WORKERS:
-        violations.append(Violation("spec.worker_groups", f"must have at most {MAX_WORKERS} workers together"))
+        violations.append(
+            Violation("spec.worker_groups", f"must have at most {MAX_WORKERS} workers together")
+        )
     defaults = {option.name: option.default for option in offer.fields}
-    common = weight_bytes({name: value for name, value in values.items() if value != defaults.get(name)})
+    common = weight_bytes(
+        {name: value for name, value in values.items() if value != defaults.get(name)}
+    )
     size_bytes = common + sum(weight_bytes(group.options) for group in groups.values())
     had_bytes = common + sum(weight_bytes(group.options) for group in (before or {}).values())
     if size_bytes > max(offer.max_options_bytes, had_bytes if before is not None else 0):
-        what = f"must have at most {offer.max_options_bytes} bytes, those of all groups together; there are {size_bytes}"
+        what = (
+            f"must have at most {offer.max_options_bytes} bytes, those of all groups together;"
+            f" there are {size_bytes}"
+        )
         violations.append(Violation("spec.options", what))
     return violations
 
 
 def check_adaptive(sizes: Mapping[str, Size]) -> list[Violation]:
-    """Return what is wrong if more than one group is adaptive: a scheduler's load says only one number."""
+    """Return what is wrong if more than one group is adaptive: a scheduler's load says only one
+    number."""
     adaptive = sorted(name for name, size in sizes.items() if isinstance(size, Adaptive))
-    return [Violation(f"spec.worker_groups.{name}.adaptive", "only one group may be adaptive at a time") for name in adaptive[1:]]
+    return [
+        Violation(f"spec.worker_groups.{name}.adaptive", "only one group may be adaptive at a time")
+        for name in adaptive[1:]
+    ]
 
 
 def check_labels(labels: Mapping[str, str]) -> list[Violation]:
     """Return what is wrong with labels."""
     if len(labels) > MAX_LABELS:
         return [Violation("labels", f"must have at most {MAX_LABELS} pairs")]
-    if any(not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE for key, value in labels.items()):
-        return [Violation("labels", f"keys must have 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters")]
+    if any(
+        not 1 <= len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE
+        for key, value in labels.items()
+    ):
+        return [
+            Violation(
+                "labels",
+                f"keys must have 1 to {MAX_LABEL_KEY}, values at most {MAX_LABEL_VALUE} characters",
+            )
+        ]
     if not all(is_sound(key) and is_sound(value) for key, value in labels.items()):
         return [Violation("labels", "must be Unicode without NUL")]
     return []
@@ -213,7 +293,9 @@ def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violat
     )
     for name, value in asked:
         if value is not None and not 0 <= value <= MAX_DURATION_S:
-            violations.append(Violation(f"spec.lifecycle.{name}", "must be 0 for never, or up to ten years"))
+            violations.append(
+                Violation(f"spec.lifecycle.{name}", "must be 0 for never, or up to ten years")
+            )
     default, most = offer.lifecycle, offer.most
     return Lifecycle(
         shortest(wish.idle_timeout_s, default.idle_timeout_s, most.idle_timeout_s),
@@ -224,16 +306,24 @@ def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violat
 
 
 def _settings(
-    offer: Offer, values: Mapping[str, object], base: Mapping[str, object], violations: list[Violation], path: str
+    offer: Offer,
+    values: Mapping[str, object],
+    base: Mapping[str, object],
+    violations: list[Violation],
+    path: str,
 ) -> dict[str, object]:
-    """Return the administrator's settings, overridden by options of the same name, then by what `apply` makes of the options."""
+    """Return the administrator's settings, overridden by options of the same name, then by what
+    `apply` makes of the options."""
     chosen = {name: value for name, value in values.items() if name in base}
     settings = {**base, **chosen}
     if offer.apply is not None:
         extra = dict(offer.apply(values))
         unknown = sorted(extra.keys() - base.keys())
         if unknown:
-            raise ValueError(f"apply_options returned {', '.join(unknown)}; it may return {', '.join(sorted(base))}")
+            raise ValueError(
+                f"apply_options returned {', '.join(unknown)}; it may return"
+                f" {', '.join(sorted(base))}"
+            )
         settings |= extra
     environment, admins = settings.get("environment"), base.get("environment")
     if isinstance(environment, Mapping) and isinstance(admins, Mapping):
@@ -244,27 +334,50 @@ def _settings(
     return settings
 
 
-def _check_amounts(settings: dict[str, object], base: Mapping[str, object], limits: Limits, violations: list[Violation], path: str) -> None:
+def _check_amounts(
+    settings: dict[str, object],
+    base: Mapping[str, object],
+    limits: Limits,
+    violations: list[Violation],
+    path: str,
+) -> None:
     """Read the amounts of memory among settings, and append what is wrong with any amount."""
     for name in ("worker_memory", "scheduler_memory"):
         try:
             size = parse_bytes(settings.get(name, 0))  # type: ignore[arg-type]
-            _check_memory(size, limited=limits.memory_bytes is not None, chosen=settings.get(name) != base.get(name))
+            _check_memory(
+                size,
+                limited=limits.memory_bytes is not None,
+                chosen=settings.get(name) != base.get(name),
+            )
         except ValueError as error:
             violations.append(Violation(f"{path}.{name}", str(error)))
         else:
             settings[name] = size
     for name in ("worker_cores", "scheduler_cores"):
         cores = settings.get(name, 1.0)
-        if not isinstance(cores, int | float) or isinstance(cores, bool) or not MIN_CORES <= cores <= MAX_CORES:
-            violations.append(Violation(f"{path}.{name}", f"must be a number between {MIN_CORES:g} and {MAX_CORES:g}"))
+        if (
+            not isinstance(cores, int | float)
+            or isinstance(cores, bool)
+            or not MIN_CORES <= cores <= MAX_CORES
+        ):
+            violations.append(
+                Violation(
+                    f"{path}.{name}", f"must be a number between {MIN_CORES:g} and {MAX_CORES:g}"
+                )
+            )
     threads = settings.get("worker_threads", 0)
     if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= MAX_THREADS:
-        violations.append(Violation(f"{path}.worker_threads", f"must be a whole number between 0 and {MAX_THREADS}"))
+        violations.append(
+            Violation(
+                f"{path}.worker_threads", f"must be a whole number between 0 and {MAX_THREADS}"
+            )
+        )
 
 
 def _check_memory(size: int, *, limited: bool, chosen: bool) -> None:
-    """Raise ValueError if a process cannot be given so much: what is as good as nothing would pass by the limit of a cluster."""
+    """Raise ValueError if a process cannot be given so much: what is as good as nothing would pass
+    by the limit of a cluster."""
     if not size and limited and chosen:
         raise ValueError("must be more than 0: the memory of one cluster is limited")
     if 0 < size < MIN_MEMORY_BYTES:
@@ -274,5 +387,9 @@ def _check_memory(size: int, *, limited: bool, chosen: bool) -> None:
 def _resources(settings: Mapping[str, object], role: str) -> Resources:
     """Return what a process may use; whatever, where the settings are wrong, which was told."""
     cores, memory = settings.get(f"{role}_cores", 1.0), settings.get(f"{role}_memory", 0)
-    plain = isinstance(cores, int | float) and MIN_CORES <= cores <= MAX_CORES and isinstance(memory, int)
+    plain = (
+        isinstance(cores, int | float)
+        and MIN_CORES <= cores <= MAX_CORES
+        and isinstance(memory, int)
+    )
     return Resources(float(cores), memory) if plain else Resources()  # type: ignore[arg-type]

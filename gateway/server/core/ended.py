@@ -1,4 +1,5 @@
-"""What is kept of a cluster that has ended: what people look back for, and nothing that could only start it again."""
+"""What is kept of a cluster that has ended: what people look back for, and nothing that could only
+start it again."""
 
 from __future__ import annotations
 
@@ -14,12 +15,24 @@ MARK = "…"
 
 
 def kept(cluster: Cluster) -> Cluster:
-    """Return an ended cluster without settings, addresses, handles, groups that were removed, and the bulk of long options."""
+    """Return an ended cluster without settings, addresses, handles, groups that were removed, and
+    the bulk of long options."""
     spec = cluster.spec
-    groups = {name: WorkerGroup(group.size, _cut(group.options), {}, group.resources) for name, group in spec.groups.items()}
+    groups = {
+        name: WorkerGroup(group.size, _cut(group.options), {}, group.resources)
+        for name, group in spec.groups.items()
+    }
     return replace(
         cluster,
-        spec=Spec(spec.backend, _cut(spec.options), {}, groups, spec.lifecycle, spec.limits, spec.scheduler),
+        spec=Spec(
+            spec.backend,
+            _cut(spec.options),
+            {},
+            groups,
+            spec.lifecycle,
+            spec.limits,
+            spec.scheduler,
+        ),
         scheduler=replace(cluster.scheduler, handle="", address="", dashboard_address=""),
         groups={name: status for name, status in cluster.groups.items() if name in groups},
     )
@@ -27,12 +40,18 @@ def kept(cluster: Cluster) -> Cluster:
 
 def _cut(options: Mapping[str, object]) -> Mapping[str, object]:
     """Return options whose long values are cut; each says so."""
-    return {name: value if weight_bytes(value) <= MAX_KEPT_BYTES else _short(value) for name, value in options.items()}
+    return {
+        name: value if weight_bytes(value) <= MAX_KEPT_BYTES else _short(value)
+        for name, value in options.items()
+    }
 
 
 def _short(value: object) -> object:
     if isinstance(value, str):
-        return f"{value[:SHOWN_CHARACTERS]}{MARK} ({len(value)} characters; the rest was not kept after the end)"
+        return (
+            f"{value[:SHOWN_CHARACTERS]}{MARK} ({len(value)} characters; the rest was not kept"
+            f" after the end)"
+        )
     assert isinstance(value, Mapping)
     begun: dict[object, object] = {}
     for key, item in value.items():

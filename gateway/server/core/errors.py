@@ -1,6 +1,8 @@
-"""What can go wrong, as a caller is told it: one class an error, its docstring the message. Knows no gRPC.
+"""What can go wrong, as a caller is told it: one class an error, its docstring the message. Knows
+no gRPC.
 
-`code` is the name of a gRPC status code, `reason` a value of ErrorReason. `{}` fields in a docstring are filled from `metadata`.
+`code` is the name of a gRPC status code, `reason` a value of ErrorReason. `{}` fields in a
+docstring are filled from `metadata`.
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ class ServiceError(Exception):
         self.quotas = tuple(quotas)  # whose quota, in place of a field
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
-        super().__init__((self.__doc__ or "").strip().format(**self.metadata))
+        super().__init__(" ".join((self.__doc__ or "").split()).format(**self.metadata))
 
 
 class CredentialsInvalid(ServiceError):
-    """Credentials are missing, malformed, wrong, expired or revoked. Send `authorization: Bearer <token>` or `Basic`."""
+    """Credentials are missing, malformed, wrong, expired or revoked. Send `authorization: Bearer
+    <token>` or `Basic`."""
 
     code = "UNAUTHENTICATED"
     reason = "CREDENTIALS_INVALID"
@@ -81,11 +84,14 @@ class FieldInvalid(ServiceError):
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(violations=violations)
-        self.args = ("; ".join(f"{violation.field}: {violation.description}" for violation in violations),)
+        self.args = (
+            "; ".join(f"{violation.field}: {violation.description}" for violation in violations),
+        )
 
 
 class RequestIdReused(ServiceError):
-    """This request_id was used before with a different request; choose a new one for each logical call."""
+    """This request_id was used before with a different request; choose a new one for each logical
+    call."""
 
     code = "INVALID_ARGUMENT"
     reason = "REQUEST_ID_REUSED"
@@ -99,7 +105,8 @@ class ClusterExists(ServiceError):
 
 
 class TokenExists(ServiceError):
-    """A token was made by this request_id before; its secret is shown only once. Use a new request_id."""
+    """A token was made by this request_id before; its secret is shown only once. Use a new
+    request_id."""
 
     code = "ALREADY_EXISTS"
     reason = "TOKEN_EXISTS"
@@ -127,7 +134,8 @@ class EtagMismatch(ServiceError):
 
 
 class RevisionCompacted(ServiceError):
-    """Changes up to revision {compacted_revision} are forgotten; list again and watch from there."""
+    """Changes up to revision {compacted_revision} are forgotten; list again and watch from
+    there."""
 
     code = "OUT_OF_RANGE"
     reason = "REVISION_COMPACTED"
@@ -154,7 +162,11 @@ class QuotaExceeded(ServiceError):
     reason = "OVERLOADED"
 
     def __init__(self, user: str, what: str, retry_after_s: float | None = None) -> None:
-        super().__init__(quotas=[Violation(f"users/{user}", what)], metadata={"what": what}, retry_after_s=retry_after_s)
+        super().__init__(
+            quotas=[Violation(f"users/{user}", what)],
+            metadata={"what": what},
+            retry_after_s=retry_after_s,
+        )
 
 
 class Draining(ServiceError):

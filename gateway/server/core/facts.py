@@ -1,4 +1,5 @@
-"""What was observed since the last step, and how long the server is patient: the input of `absorb` and `plan`."""
+"""What was observed since the last step, and how long the server is patient: the input of `absorb`
+and `plan`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Patience:
 
     scheduler_start_s: float = 120.0  # from when the process runs until its agent reports
     agent_silence_s: float = 300.0  # counted only while this server could listen
-    worker_connect_s: float = 300.0  # from when a worker's process runs until its scheduler knows it
+    # from when a worker's process runs until its scheduler knows it
+    worker_connect_s: float = 300.0
     stop_retry_s: float = 10.0  # between two requests to end the same instance
     retention_s: float = 86400.0  # a finished cluster's record and logs are kept
     backoff_s: float = 1.0  # after the first failed start; doubles
@@ -54,11 +56,16 @@ class Facts:
     hushed: bool = False  # its stream is open, and nothing came
     heard_at: int = 0  # when something last came by its stream; 0 if none is open
     heard_since_at: int = 0  # since when it has not been silent
-    listening_since_at: int = 0  # since when this server has been able to hear agents, by a clock that has not jumped since
-    doubted: bool = False  # the clock has jumped since the agent last told of use: for how long it has been idle is not known now
+    # since when this server has been able to hear agents, by a clock that has not jumped since
+    listening_since_at: int = 0
+    # the clock has jumped since the agent last told of use: for how long it has been idle is not
+    # known now
+    doubted: bool = False
     unavailable: str = ""  # why the machine room did not answer when something was asked of it
     cleaned: bool = False  # the backend has removed the cluster's working files
-    resumed: bool = False  # first step of this server, or after one that failed: what was asked before may never have been done
+    # first step of this server, or after one that failed: what was asked before may never have been
+    # done
+    resumed: bool = False
 
 
 def merge_news(earlier: AgentNews | None, later: AgentNews) -> AgentNews:

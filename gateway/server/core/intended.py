@@ -1,8 +1,9 @@
 """Whether a process that runs is intended, left over, or unknown to the database.
 
-Nothing is ever started that was not stored before, and what was stored leaves a trace: a purged cluster a tombstone, a worker that is gone
-a number that is never used again. So what has left no trace was stored in another database than this one, which lacks it: an older one,
-or an empty one. It is somebody's cluster, and not a leftover.
+Nothing is ever started that was not stored before, and what was stored leaves a trace: a purged
+cluster a tombstone, a worker that is gone a number that is never used again. So what has left no
+trace was stored in another database than this one, which lacks it: an older one, or an empty one.
+It is somebody's cluster, and not a leftover.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ class Standing(Enum):
     UNKNOWN = "unknown"
 
 
-def standing(instance: Instance, cluster: Cluster | None, workers: Collection[str], *, purged: bool) -> Standing:
-    """Return it. `cluster` is that of the instance's uid, None if there is none; `workers` are the names of its workers."""
+def standing(
+    instance: Instance, cluster: Cluster | None, workers: Collection[str], *, purged: bool
+) -> Standing:
+    """Return it. `cluster` is that of the instance's uid, None if there is none; `workers` are the
+    names of its workers."""
     if cluster is None:
         return Standing.LEFT_OVER if purged else Standing.UNKNOWN
     if cluster.state.finished:

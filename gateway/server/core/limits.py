@@ -39,15 +39,21 @@ def grant(spec: Spec, groups: Mapping[str, GroupStatus]) -> Grant:
         most = group.size.maximum if isinstance(group.size, Adaptive) else wish
         desired[name], maximum[name] = min(wish, room), min(most, room)
         if most > room:
-            said.append(f"group {name}: {room} of {most} workers, by the limit of {limit} for one cluster")
+            said.append(
+                f"group {name}: {room} of {most} workers, by the limit of {limit} for one cluster"
+            )
     return Grant(desired, maximum, "; ".join(said))
 
 
 def _room(spec: Spec, taken: Mapping[str, int], name: str) -> tuple[int, str]:
     """Return how many workers of a group fit beside those taken, and the limit that says so."""
     limits, resources = spec.limits, spec.groups[name].resources
-    cores = spec.scheduler.cores + sum(count * spec.groups[group].resources.cores for group, count in taken.items())
-    memory = spec.scheduler.memory_bytes + sum(count * spec.groups[group].resources.memory_bytes for group, count in taken.items())
+    cores = spec.scheduler.cores + sum(
+        count * spec.groups[group].resources.cores for group, count in taken.items()
+    )
+    memory = spec.scheduler.memory_bytes + sum(
+        count * spec.groups[group].resources.memory_bytes for group, count in taken.items()
+    )
     rooms = [(UNBOUNDED, "")]
     if limits.workers is not None:
         rooms.append((limits.workers - sum(taken.values()), f"{limits.workers} workers"))
@@ -56,7 +62,12 @@ def _room(spec: Spec, taken: Mapping[str, int], name: str) -> tuple[int, str]:
         rooms.append((int(max(-1.0, min(fit, UNBOUNDED))), f"{limits.cores:g} cores"))
     if limits.memory_bytes is not None:
         free = limits.memory_bytes - memory
-        rooms.append((int(free // max(resources.memory_bytes, 1)), f"{format_bytes(limits.memory_bytes)} of memory"))
+        rooms.append(
+            (
+                int(free // max(resources.memory_bytes, 1)),
+                f"{format_bytes(limits.memory_bytes)} of memory",
+            )
+        )
     room, limit = min(rooms, key=lambda pair: pair[0])
     return max(0, room), limit
 

@@ -1,4 +1,5 @@
-"""What a cluster is to the server: frozen data. No behaviour beyond derived properties, no I/O, no clock.
+"""What a cluster is to the server: frozen data. No behaviour beyond derived properties, no I/O, no
+clock.
 
 Instants are milliseconds since the epoch (`_at`), durations seconds (`_s`).
 """
@@ -82,9 +83,13 @@ class Spec:
     """The whole wish."""
 
     backend: str
-    options: Mapping[str, object] = field(default_factory=dict)  # every published field with its value
-    settings: Mapping[str, object] = field(default_factory=dict)  # what launching needs, resolved at creation
-    groups: Mapping[str, WorkerGroup] = field(default_factory=lambda: {DEFAULT_GROUP: WorkerGroup()})
+    # every published field with its value
+    options: Mapping[str, object] = field(default_factory=dict)
+    # what launching needs, resolved at creation
+    settings: Mapping[str, object] = field(default_factory=dict)
+    groups: Mapping[str, WorkerGroup] = field(
+        default_factory=lambda: {DEFAULT_GROUP: WorkerGroup()}
+    )
     lifecycle: Lifecycle = Lifecycle()
     limits: Limits = Limits()
     scheduler: Resources = Resources()
@@ -254,8 +259,11 @@ class Principal:
     admin: bool = False
     groups: tuple[str, ...] = ()
     scopes: frozenset[Scope] = frozenset(Scope)
-    expires_at: int = 0  #: until when this holds; what is opened or made with it lasts no longer. 0: no end is known
-    stamp: str = ""  #: changes with what the credentials were checked by, such as a password's hash, and tells nothing of it
+    #: until when this holds; what is opened or made with it lasts no longer. 0: no end is known
+    expires_at: int = 0
+    #: changes with what the credentials were checked by, such as a password's hash, and tells
+    #: nothing of it
+    stamp: str = ""
     token_id: str = ""  #: of the API token that was shown; empty for who signed in
 
 

@@ -1,4 +1,5 @@
-"""How clusters, users and groups are named, and how a name is read. Pure text; randomness is handed in."""
+"""How clusters, users and groups are named, and how a name is read. Pure text; randomness is handed
+in."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class ClusterName:
 
 
 def new_uid(random: bytes) -> str:
-    """Return a uid made of UID_RANDOM_BYTES random bytes: `c` and 20 characters of base32, safe in DNS and in paths."""
+    """Return a uid made of UID_RANDOM_BYTES random bytes: `c` and 20 characters of base32, safe in
+    DNS and in paths."""
     return "c" + base64.b32encode(random).decode().lower().rstrip("=")[:20]
 
 
@@ -46,7 +48,8 @@ def valid_user(user: str) -> bool:
 
 
 def parse_cluster_name(text: str, caller: str, field: str = "name") -> ClusterName:
-    """Return user and cluster of `users/{user}/clusters/{cluster}`; FieldInvalid names the field."""
+    """Return user and cluster of `users/{user}/clusters/{cluster}`; FieldInvalid names the
+    field."""
     parts = text.split("/")
     if len(text) > 256 or len(parts) != 4 or parts[0] != "users" or parts[2] != "clusters":
         raise FieldInvalid([Violation(field, "must look like users/{user}/clusters/{cluster}")])
@@ -58,7 +61,9 @@ def parse_cluster_name(text: str, caller: str, field: str = "name") -> ClusterNa
     return ClusterName(user, parts[3])
 
 
-def parse_parent(text: str, caller: str, field: str = "parent", *, everybody: bool = False) -> str | None:
+def parse_parent(
+    text: str, caller: str, field: str = "parent", *, everybody: bool = False
+) -> str | None:
     """Return the user of `users/{user}`, None for everybody; FieldInvalid names the field."""
     if not text:
         return caller
@@ -68,7 +73,13 @@ def parse_parent(text: str, caller: str, field: str = "parent", *, everybody: bo
     if prefix == "users" and user == CALLER:
         return caller
     if prefix != "users" or not valid_user(user):
-        raise FieldInvalid([Violation(field, "must look like users/{user}" + (" or be users/*" if everybody else ""))])
+        raise FieldInvalid(
+            [
+                Violation(
+                    field, "must look like users/{user}" + (" or be users/*" if everybody else "")
+                )
+            ]
+        )
     return user
 
 
@@ -83,7 +94,11 @@ def check_cluster_id(text: str, field: str = "cluster_id") -> list[Violation]:
 
 def check_group(text: str, field: str) -> list[Violation]:
     """Return what is wrong with the name of a worker group."""
-    return [] if _GROUP.fullmatch(text) else [Violation(field, f"the group's name must match {_GROUP.pattern}")]
+    return (
+        []
+        if _GROUP.fullmatch(text)
+        else [Violation(field, f"the group's name must match {_GROUP.pattern}")]
+    )
 
 
 def check_request_id(text: str, field: str = "request_id") -> list[Violation]:

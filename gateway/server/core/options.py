@@ -1,4 +1,5 @@
-"""What users may choose for a cluster, as typed fields, and whether given values, and the fields themselves, are right."""
+"""What users may choose for a cluster, as typed fields, and whether given values, and the fields
+themselves, are right."""
 
 from __future__ import annotations
 
@@ -157,12 +158,20 @@ def _select(option: Select, value: object) -> tuple[object, str]:
 
 
 def _mapped(option: Mapped, value: object) -> tuple[object, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+    if not isinstance(value, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in value.items()
+    ):
         return value, "must map texts to texts"
     if len(value) > option.max_entries:
         return value, f"must have at most {option.max_entries} entries"
-    if any(not key or len(key) > MAX_TEXT or len(text) > 8 * MAX_TEXT or "=" in key for key, text in value.items()):
-        return value, f"keys must have 1 to {MAX_TEXT} characters and no '=', values at most {8 * MAX_TEXT}"
+    if any(
+        not key or len(key) > MAX_TEXT or len(text) > 8 * MAX_TEXT or "=" in key
+        for key, text in value.items()
+    ):
+        return (
+            value,
+            f"keys must have 1 to {MAX_TEXT} characters and no '=', values at most {8 * MAX_TEXT}",
+        )
     if not all(is_sound(key) and is_sound(text) for key, text in value.items()):
         return value, "must be Unicode without NUL"
     return dict(value), ""
@@ -180,16 +189,23 @@ def weight_bytes(values: object) -> int:
 def check_options(
     fields: Sequence[Field], given: Mapping[str, object], path: str, *, per_group: bool = False
 ) -> tuple[dict[str, object], list[Violation]]:
-    """Return every value (for a group: only those given) and every violation, under the field path `path`."""
+    """Return every value (for a group: only those given) and every violation, under the field path
+    `path`."""
     known = {option.name: option for option in fields}
-    violations = [Violation(f"{path}.{name}", _unknown(name, known)) for name in given if name not in known]
-    values: dict[str, object] = {} if per_group else {option.name: option.default for option in fields}
+    violations = [
+        Violation(f"{path}.{name}", _unknown(name, known)) for name in given if name not in known
+    ]
+    values: dict[str, object] = (
+        {} if per_group else {option.name: option.default for option in fields}
+    )
     for name in given:
         option = known.get(name)
         if option is None:
             continue
         if per_group and not option.per_group:
-            violations.append(Violation(f"{path}.{name}", "cannot be set for one group; set it in spec.options"))
+            violations.append(
+                Violation(f"{path}.{name}", "cannot be set for one group; set it in spec.options")
+            )
             continue
         values[name], wrong = check_value(option, given[name])
         if wrong:
@@ -198,7 +214,8 @@ def check_options(
 
 
 def wrong_field(option: Field) -> str:
-    """Return what is wrong with a field itself, as it was configured; an empty text if users can be shown it."""
+    """Return what is wrong with a field itself, as it was configured; an empty text if users can be
+    shown it."""
     texts = {"name": option.name, "label": option.label, "description": option.description}
     for name, text in texts.items():
         if not isinstance(text, str) or not is_sound(text):
@@ -219,18 +236,30 @@ def _wrong_bounds(option: Field) -> str:
                 re.compile(option.pattern)
             except (re.error, TypeError) as error:
                 return f"its pattern is no regular expression ({error})"
-            return "" if _is_count(option.max_length) else f"its max_length must be between 0 and {MAX_COUNT}"
+            return (
+                ""
+                if _is_count(option.max_length)
+                else f"its max_length must be between 0 and {MAX_COUNT}"
+            )
         case Integer() | Float():
             bounds = {"minimum": option.minimum, "maximum": option.maximum}
             loose = type(option)(option.name)
-            wrong = {name: check_value(loose, bound)[1] for name, bound in bounds.items() if bound is not None}
+            wrong = {
+                name: check_value(loose, bound)[1]
+                for name, bound in bounds.items()
+                if bound is not None
+            }
             return next((f"its {name} {words}" for name, words in wrong.items() if words), "")
         case Select():
             choices = option.choices if isinstance(option.choices, tuple | list) else ()
             plain = all(isinstance(choice, str) and is_sound(choice) for choice in choices)
             return "" if choices and plain else "its choices must be texts, at least one"
         case Mapped():
-            return "" if _is_count(option.max_entries) else f"its max_entries must be between 0 and {MAX_COUNT}"
+            return (
+                ""
+                if _is_count(option.max_entries)
+                else f"its max_entries must be between 0 and {MAX_COUNT}"
+            )
     return ""
 
 

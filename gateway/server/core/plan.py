@@ -1,7 +1,7 @@
 """What is to be done so that a cluster becomes what is wished: one step, pure.
 
-`step` takes in facts, then decides. What it intends is stored before it is done; so a step may be repeated at any time, and a
-start that was never answered is simply asked for again.
+`step` takes in facts, then decides. What it intends is stored before it is done; so a step may be
+repeated at any time, and a start that was never answered is simply asked for again.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def step(
     patience: Patience,
     objection: Objection = anywhere,
 ) -> Step:
-    """Take in facts and decide. `objection` says why users cannot reach a scheduler of a backend, an empty text if they can."""
+    """Take in facts and decide. `objection` says why users cannot reach a scheduler of a backend,
+    an empty text if they can."""
     known = Known(cluster, {worker.name: worker for worker in workers}, now, patience)
     absorb(known, facts)
     _end_if_due(known, facts)
@@ -119,7 +120,9 @@ def step(
     before = {worker.name: worker for worker in workers}
     put = tuple(worker for name, worker in known.workers.items() if before.get(name) != worker)
     deleted = frozenset(before.keys() - known.workers.keys())
-    result = Step(known.cluster, put, deleted, tuple(known.events), tuple(actions), _wake_at(known, facts))
+    result = Step(
+        known.cluster, put, deleted, tuple(known.events), tuple(actions), _wake_at(known, facts)
+    )
     if not result.changes(cluster):
         return result
     return replace(result, cluster=replace(result.cluster, updated_at=now))
@@ -134,21 +137,31 @@ def _end_if_due(known: Known, facts: Facts) -> None:
     if due is not None and due.at <= known.now:
         known.end(due)
     elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
-        known.fail("SCHEDULER_START_TIMEOUT", f"the scheduler did not report within {patience.scheduler_start_s:g} s of running")
+        known.fail(
+            "SCHEDULER_START_TIMEOUT",
+            f"the scheduler did not report within {patience.scheduler_start_s:g} s of running",
+        )
     elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
-        known.fail(AGENT_SILENT, f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s")
+        known.fail(
+            AGENT_SILENT,
+            f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s",
+        )
 
 
 def _start_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
     if cluster.state is not State.CREATING or not cluster.scheduler.running_at:
         return None
-    return max(cluster.scheduler.running_at, facts.listening_since_at) + int(patience.scheduler_start_s * 1000)
+    return max(cluster.scheduler.running_at, facts.listening_since_at) + int(
+        patience.scheduler_start_s * 1000
+    )
 
 
 def _silence_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
     if cluster.state is not State.ACTIVE or not cluster.scheduler.silent_since_at:
         return None
-    return max(cluster.scheduler.silent_since_at, facts.listening_since_at) + int(patience.agent_silence_s * 1000)
+    return max(cluster.scheduler.silent_since_at, facts.listening_since_at) + int(
+        patience.agent_silence_s * 1000
+    )
 
 
 def _purge(known: Known) -> list[Action]:
@@ -167,7 +180,11 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
     surplus = {worker.name: worker for worker in _abandoned(known, facts)}
     for name in known.cluster.spec.groups:
         known.group(name, desired=granted.desired[name])
-        alive = [w for w in known.workers.values() if w.group == name and w.name not in surplus and w.launching is not Launching.STOPPING]
+        alive = [
+            w
+            for w in known.workers.values()
+            if w.group == name and w.name not in surplus and w.launching is not Launching.STOPPING
+        ]
         excess = len(alive) - granted.desired[name]
         if excess > 0:  # connected ones are the agent's to choose from
             pending = sorted((w for w in alive if not w.connected), key=_youngest)
@@ -175,16 +192,23 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
         elif excess < 0 and _joinable(known, facts, name):
             _intend(known, name, -excess)
     actions += _stop(known, surplus.values(), facts)
-    intended = tuple(worker for worker in known.workers.values() if worker.launching is Launching.INTENDED)
+    intended = tuple(
+        worker for worker in known.workers.values() if worker.launching is Launching.INTENDED
+    )
     if intended and known.cluster.state is State.ACTIVE and facts.agent_connected:
         actions.append(StartWorkers(intended))
     return actions
 
 
 def _joinable(known: Known, facts: Facts, group: str) -> bool:
-    """Whether new workers could join: the scheduler has given a sign of life, and did so since the group last lost a worker."""
+    """Whether new workers could join: the scheduler has given a sign of life, and did so since the
+    group last lost a worker."""
     lost_at = known.cluster.groups.get(group, GroupStatus()).lost_at
-    return known.cluster.state is State.ACTIVE and facts.agent_connected and not facts.heard_at < lost_at <= known.now
+    return (
+        known.cluster.state is State.ACTIVE
+        and facts.agent_connected
+        and not facts.heard_at < lost_at <= known.now
+    )
 
 
 def _youngest(worker: Worker) -> tuple[int, int, str]:
@@ -192,13 +216,16 @@ def _youngest(worker: Worker) -> tuple[int, int, str]:
 
 
 def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
-    """Yield workers that are of no use: ended, retired, of no group, or running for too long without connecting."""
+    """Yield workers that are of no use: ended, retired, of no group, or running for too long
+    without connecting."""
     for worker in known.workers.values():
         if worker.launching is Launching.STOPPING:
             continue
         if worker.launching is Launching.LEAVING or worker.group not in known.cluster.spec.groups:
             yield worker
-        elif (at := _connect_deadline(worker, facts, known.patience)) is not None and at <= known.now:
+        elif (
+            at := _connect_deadline(worker, facts, known.patience)
+        ) is not None and at <= known.now:
             known.group(worker.group, lost_at=known.now)
             known.tell(*_not_connected(worker, known.patience), worker.name)
             yield worker
@@ -207,14 +234,23 @@ def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
 def _not_connected(worker: Worker, patience: Patience) -> tuple[str, str]:
     """Return reason and words for a worker that its scheduler has not known for too long."""
     if worker.connected_at:
-        return "WORKER_LOST", f"it left its scheduler, did not come back within {patience.worker_connect_s:g} s, and was not seen to end"
-    return "WORKER_NOT_CONNECTED", f"it runs but did not connect within {patience.worker_connect_s:g} s"
+        return (
+            "WORKER_LOST",
+            f"it left its scheduler, did not come back within {patience.worker_connect_s:g} s, and"
+            f" was not seen to end",
+        )
+    return (
+        "WORKER_NOT_CONNECTED",
+        f"it runs but did not connect within {patience.worker_connect_s:g} s",
+    )
 
 
 def _connect_deadline(worker: Worker, facts: Facts, patience: Patience) -> int | None:
     if worker.launching is not Launching.RUNNING or worker.connected or not facts.agent_connected:
         return None  # while its scheduler is silent nobody could connect
-    return max(worker.since_at, facts.listening_since_at, facts.heard_since_at) + int(patience.worker_connect_s * 1000)
+    return max(worker.since_at, facts.listening_since_at, facts.heard_since_at) + int(
+        patience.worker_connect_s * 1000
+    )
 
 
 def _intend(known: Known, group: str, missing: int) -> None:
@@ -222,11 +258,16 @@ def _intend(known: Known, group: str, missing: int) -> None:
     status = known.cluster.groups.get(group, GroupStatus())
     count = min(missing, known.patience.batch)
     if status.failures:
-        probing = any(w.group == group and not w.connected and w.launching is not Launching.STOPPING for w in known.workers.values())
+        probing = any(
+            w.group == group and not w.connected and w.launching is not Launching.STOPPING
+            for w in known.workers.values()
+        )
         count = 0 if probing or status.retry_at > known.now else 1
     for sequence in range(status.next_sequence, status.next_sequence + count):
         name = worker_name(group, sequence)
-        known.workers[name] = Worker(known.cluster.uid, name, group, created_at=known.now, since_at=known.now)
+        known.workers[name] = Worker(
+            known.cluster.uid, name, group, created_at=known.now, since_at=known.now
+        )
     known.group(group, next_sequence=status.next_sequence + count)
 
 
@@ -235,9 +276,13 @@ def _stop(known: Known, workers: Iterable[Worker], facts: Facts) -> list[Action]
     for worker in workers:
         known.worker(worker, launching=Launching.STOPPING, connected=False)
     targets = []
-    for worker in [worker for worker in known.workers.values() if worker.launching is Launching.STOPPING]:
+    for worker in [
+        worker for worker in known.workers.values() if worker.launching is Launching.STOPPING
+    ]:
         fresh = worker.since_at == known.now
-        if not fresh and (facts.resumed or worker.since_at + int(known.patience.stop_retry_s * 1000) <= known.now):
+        if not fresh and (
+            facts.resumed or worker.since_at + int(known.patience.stop_retry_s * 1000) <= known.now
+        ):
             known.worker(worker)
             fresh = True
         if fresh:
@@ -246,13 +291,26 @@ def _stop(known: Known, workers: Iterable[Worker], facts: Facts) -> list[Action]
 
 
 def _tear_down(known: Known, facts: Facts) -> list[Action]:
-    actions = _stop(known, [w for w in known.workers.values() if w.launching is not Launching.STOPPING], facts)
+    actions = _stop(
+        known, [w for w in known.workers.values() if w.launching is not Launching.STOPPING], facts
+    )
     scheduler = known.cluster.scheduler
     if scheduler.launching is not None:
         waited = scheduler.retry_at <= known.now
         if scheduler.launching is not Launching.STOPPING or waited or facts.resumed:
-            known.scheduler(launching=Launching.STOPPING, retry_at=known.now + int(known.patience.stop_retry_s * 1000))
-            actions.append(Stop((Target(known.cluster.scheduler_instance, scheduler.handle, known.cluster.owner),)))
+            known.scheduler(
+                launching=Launching.STOPPING,
+                retry_at=known.now + int(known.patience.stop_retry_s * 1000),
+            )
+            actions.append(
+                Stop(
+                    (
+                        Target(
+                            known.cluster.scheduler_instance, scheduler.handle, known.cluster.owner
+                        ),
+                    )
+                )
+            )
         return actions
     if known.workers:
         return actions
@@ -282,8 +340,14 @@ def _count(known: Known) -> None:
     ended = known.cluster.stop is not None
     for name in known.cluster.spec.groups.keys() | known.cluster.groups.keys():
         desired = 0 if ended else known.cluster.groups.get(name, GroupStatus()).desired
-        known.group(name, running=running.get(name, 0), pending=pending.get(name, 0), desired=desired)
-    kept = {n: s for n, s in known.cluster.groups.items() if n in known.cluster.spec.groups or s.next_sequence}
+        known.group(
+            name, running=running.get(name, 0), pending=pending.get(name, 0), desired=desired
+        )
+    kept = {
+        n: s
+        for n, s in known.cluster.groups.items()
+        if n in known.cluster.spec.groups or s.next_sequence
+    }
     if kept.keys() != known.cluster.groups.keys():
         known.cluster = replace(known.cluster, groups=kept)
 
@@ -291,24 +355,42 @@ def _count(known: Known) -> None:
 def _conditions(known: Known, facts: Facts, objection: Objection) -> None:
     cluster = known.cluster
     granted = limits.grant(cluster.spec, cluster.groups)
-    short = [name for name in cluster.spec.groups if cluster.groups[name].running < cluster.groups[name].desired]
+    short = [
+        name
+        for name in cluster.spec.groups
+        if cluster.groups[name].running < cluster.groups[name].desired
+    ]
     failing = [name for name in short if cluster.groups[name].failures]
     before = {condition.type: condition for condition in cluster.conditions}
     message = _together([cluster.groups[name].failure for name in failing])
     queued = _queued(known, facts, before.get("WorkersAvailable")) if short and not failing else ""
     found = [
-        ("SchedulerReachable", *_reachable(known, facts, before.get("SchedulerReachable"), objection)),
+        (
+            "SchedulerReachable",
+            *_reachable(known, facts, before.get("SchedulerReachable"), objection),
+        ),
         ("WorkersAvailable", not short, _why_short(short, failing, queued), message or queued),
-        ("WithinLimits", not granted.clamped, "CLAMPED" if granted.clamped else "WITHIN", granted.clamped),
+        (
+            "WithinLimits",
+            not granted.clamped,
+            "CLAMPED" if granted.clamped else "WITHIN",
+            granted.clamped,
+        ),
         ("BackendAvailable", *_answers(facts, before.get("BackendAvailable"))),
     ]
-    conditions = tuple(_condition(before.get(kind), kind, holds, reason, text, known.now) for kind, holds, reason, text in found)
+    conditions = tuple(
+        _condition(before.get(kind), kind, holds, reason, text, known.now)
+        for kind, holds, reason, text in found
+    )
     if conditions != cluster.conditions:
         known.cluster = replace(cluster, conditions=conditions)
 
 
-def _reachable(known: Known, facts: Facts, before: Condition | None, objection: Objection) -> tuple[bool, str, str]:
-    """Return whether users reach the scheduler, as far as the server can tell, and why; that they never will is told once."""
+def _reachable(
+    known: Known, facts: Facts, before: Condition | None, objection: Objection
+) -> tuple[bool, str, str]:
+    """Return whether users reach the scheduler, as far as the server can tell, and why; that they
+    never will is told once."""
     scheduler, active = known.cluster.scheduler, known.cluster.state is State.ACTIVE
     if active and (why := objection(scheduler.address, known.cluster.spec.backend)):
         if before is None or before.reason != UNREACHABLE:
@@ -317,7 +399,13 @@ def _reachable(known: Known, facts: Facts, before: Condition | None, objection: 
     if not active:
         return False, "NOT_ACTIVE", ""
     if scheduler.silent_since_at:
-        return False, AGENT_SILENT, hushed_words(known.patience) if facts.hushed else "the scheduler's agent is not connected"
+        return (
+            False,
+            AGENT_SILENT,
+            hushed_words(known.patience)
+            if facts.hushed
+            else "the scheduler's agent is not connected",
+        )
     return True, "REPORTING", ""
 
 
@@ -328,27 +416,50 @@ def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> str
 
 
 def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
-    """Return how many workers wait in the machine room's queue and why, an empty text if none does."""
-    waiting = {worker.instance for worker in known.workers.values() if worker.launching is Launching.STARTED and not worker.connected}
-    seen = [seen for instance, seen in facts.observations.items() if seen.phase is Phase.QUEUED and instance in waiting]
+    """Return how many workers wait in the machine room's queue and why, an empty text if none
+    does."""
+    waiting = {
+        worker.instance
+        for worker in known.workers.values()
+        if worker.launching is Launching.STARTED and not worker.connected
+    }
+    seen = [
+        seen
+        for instance, seen in facts.observations.items()
+        if seen.phase is Phase.QUEUED and instance in waiting
+    ]
     if not seen:
-        told = before is not None and before.reason == "QUEUED" and waiting and not facts.observations.keys() & waiting
+        told = (
+            before is not None
+            and before.reason == "QUEUED"
+            and waiting
+            and not facts.observations.keys() & waiting
+        )
         return before.message if told and before is not None else ""
     groups: dict[str, list[str]] = {}
     for observation in seen:
-        groups.setdefault(known.workers[observation.instance.name].group, []).append(observation.message)
+        groups.setdefault(known.workers[observation.instance.name].group, []).append(
+            observation.message
+        )
     parts = []
     for name, messages in sorted(groups.items()):
         said, count = Counter(messages).most_common(1)[0][0], len(messages)
         whose = f" of group {name}" if len(groups) > 1 else ""
-        parts.append(f"{count} {'worker' if count == 1 else 'workers'}{whose} {'waits' if count == 1 else 'wait'} in the queue: {said}")
+        parts.append(
+            f"{count} {'worker' if count == 1 else 'workers'}{whose}"
+            f" {'waits' if count == 1 else 'wait'} in the queue: {said}"
+        )
     return _together(parts)
 
 
 def _together(reasons: Sequence[str]) -> str:
     """Return reasons as one, each with its share of the room there is."""
     share = (MAX_CONDITION - 2 * max(0, len(reasons) - 1)) // max(1, len(reasons))
-    return "; ".join(reason if len(reason) <= share else reason[: max(0, share - 1)] + "…" for reason in reasons if reason)
+    return "; ".join(
+        reason if len(reason) <= share else reason[: max(0, share - 1)] + "…"
+        for reason in reasons
+        if reason
+    )
 
 
 def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:
@@ -360,7 +471,9 @@ def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:
     return before.holds, before.reason, before.message
 
 
-def _condition(before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int) -> Condition:
+def _condition(
+    before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int
+) -> Condition:
     at = before.at if before is not None and before.holds == holds else now
     return Condition(kind, holds, reason, sound(message, MAX_CONDITION), at)
 
@@ -371,11 +484,22 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
     if cluster.state.finished:
         return cluster.purge_at
     instants = [wish.at for wish in lifetimes.ends(cluster, doubted=facts.doubted)]
-    instants += [at for at in (_start_deadline(cluster, facts, patience), _silence_deadline(cluster, facts, patience)) if at is not None]
+    instants += [
+        at
+        for at in (
+            _start_deadline(cluster, facts, patience),
+            _silence_deadline(cluster, facts, patience),
+        )
+        if at is not None
+    ]
     if cluster.scheduler.retry_at > known.now:
         instants.append(cluster.scheduler.retry_at)
-    instants += [status.retry_at for status in cluster.groups.values() if status.retry_at > known.now]
-    if facts.agent_connected and any(facts.heard_at < status.lost_at <= known.now for status in cluster.groups.values()):
+    instants += [
+        status.retry_at for status in cluster.groups.values() if status.retry_at > known.now
+    ]
+    if facts.agent_connected and any(
+        facts.heard_at < status.lost_at <= known.now for status in cluster.groups.values()
+    ):
         instants.append(known.now + int(BEAT_S * 1000))
     for worker in known.workers.values():
         if worker.launching is Launching.STOPPING:

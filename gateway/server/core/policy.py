@@ -1,5 +1,5 @@
-"""Who may do what. Decided from the caller and the name alone, before anything is read: what is another's and what does not
-exist look the same."""
+"""Who may do what. Decided from the caller and the name alone, before anything is read: what is
+another's and what does not exist look the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from gateway.server.core.model import Principal, Scope
 
 
 def require(principal: Principal, scope: Scope, owner: str | None = None) -> None:
-    """Raise NotPermitted unless the caller's credentials have the scope and the owner is the caller (None: everybody)."""
+    """Raise NotPermitted unless the caller's credentials have the scope and the owner is the caller
+    (None: everybody)."""
     if scope not in principal.scopes:
         raise NotPermitted
     if owner != principal.user and not principal.admin:
@@ -16,7 +17,8 @@ def require(principal: Principal, scope: Scope, owner: str | None = None) -> Non
 
 
 def lapsed(opened: Principal, present: Principal | None) -> ServiceError | None:
-    """Return why what a caller has opened must end, given who the caller is now; None if it may go on.
+    """Return why what a caller has opened must end, given who the caller is now; None if it may go
+    on.
 
     Whoever has lost a right, and may go on without it, opens it anew.
     """

@@ -1,4 +1,5 @@
-"""How amounts of memory and of time are written by people and read, and between which bounds any amount must be."""
+"""How amounts of memory and of time are written by people and read, and between which bounds any
+amount must be."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ MAX_MEMORY_BYTES = 2**60
 MIN_CORES, MAX_CORES = 0.01, 65_536.0  # of a process
 MAX_THREADS = 65_536  # of a process
 MAX_DURATION_S = 10 * 365 * 86400.0
-MAX_WHOLE = 2**53 - 1  # JSON and protobuf's Struct tell whole numbers as floats, which are exact up to here
+# JSON and protobuf's Struct tell whole numbers as floats, which are exact up to here
+MAX_WHOLE = 2**53 - 1
 MAX_COUNT = 2**31 - 1  # what protobuf's int32 holds
 
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}

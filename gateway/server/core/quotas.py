@@ -1,4 +1,5 @@
-"""How much one user may have: of clusters, of tokens, of what is remembered. Pure data; 0 is no limit."""
+"""How much one user may have: of clusters, of tokens, of what is remembered. Pure data; 0 is no
+limit."""
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
-"""When a sign-in may be tried: guesses are slowed by address and by name, and nobody is locked out by what others do elsewhere. Pure.
+"""When a sign-in may be tried: guesses are slowed by address and by name, and nobody is locked out
+by what others do elsewhere. Pure.
 
 What counts are failures, of which some are free and come back with time:
 
 * of a name at one address: beyond them the next try has to wait, twice as long each time;
-* of a name everywhere: beyond them those addresses wait that have failed lately themselves. So who calls from an address of which
-  nothing bad is known is not kept out, however many guess the name elsewhere;
-* of an address in all: beyond them answers that refuse come late. A right password is answered at once, also from an address where
-  others guess.
+* of a name everywhere: beyond them those addresses wait that have failed lately themselves. So who
+  calls from an address of which nothing bad is known is not kept out, however many guess the name
+  elsewhere;
+* of an address in all: beyond them answers that refuse come late. A right password is answered at
+  once, also from an address where others guess.
 
-An address from which a name has signed in before is judged, for that name, by what failed of the two together alone: neither guesses
-elsewhere nor its neighbours' behind one address keep such a user out. All tables are bounded; what was touched longest ago is forgotten.
+An address from which a name has signed in before is judged, for that name, by what failed of the
+two together alone: neither guesses elsewhere nor its neighbours' behind one address keep such a
+user out. All tables are bounded; what was touched longest ago is forgotten.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ NAME_LETTERS = 64  # of a name that are looked at
 
 @dataclass(frozen=True, slots=True)
 class Leniency:
-    """How many failures are free, after how many seconds each comes back, and for how long one waits at first and at most."""
+    """How many failures are free, after how many seconds each comes back, and for how long one
+    waits at first and at most."""
 
     free: int
     back_s: float
@@ -46,7 +50,8 @@ class _Failures:
 
     def __init__(self, leniency: Leniency) -> None:
         self._leniency = leniency
-        self._kept: OrderedDict[str, tuple[float, float]] = OrderedDict()  # how many are left, and when that was
+        # how many are left, and when that was
+        self._kept: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def count(self, key: str, now: float) -> float:
         """Return how many there are, those deducted that have come back."""
@@ -89,7 +94,11 @@ class SignIns:
     """What is remembered of sign-ins."""
 
     def __init__(self) -> None:
-        self._pairs, self._addresses, self._names = _Failures(PAIR), _Failures(ADDRESS), _Failures(NAME)
+        self._pairs, self._addresses, self._names = (
+            _Failures(PAIR),
+            _Failures(ADDRESS),
+            _Failures(NAME),
+        )
         self._good: OrderedDict[str, None] = OrderedDict()  # pairs that have signed in
 
     def wait_s(self, address: str, name: str, now: float) -> float:
@@ -98,7 +107,11 @@ class SignIns:
         pair = f"{address} {name}"
         if pair in self._good:
             return self._pairs.wait_s(pair, now)
-        elsewhere_s = self._names.wait_s(name, now) if name and self._addresses.count(address, now) > CLEAN else 0.0
+        elsewhere_s = (
+            self._names.wait_s(name, now)
+            if name and self._addresses.count(address, now) > CLEAN
+            else 0.0
+        )
         return max(self._pairs.wait_s(pair, now), elsewhere_s)
 
     def late_s(self, address: str, name: str, now: float) -> float:
@@ -110,7 +123,8 @@ class SignIns:
         return f"{address} {name[:NAME_LETTERS]}" in self._good
 
     def lane(self, address: str, name: str, now: float) -> int:
-        """Return among whom a sign-in waits: 0 those familiar, 1 those of addresses of which nothing bad is known, 2 all others."""
+        """Return among whom a sign-in waits: 0 those familiar, 1 those of addresses of which
+        nothing bad is known, 2 all others."""
         if self.familiar(address, name):
             return 0
         return 1 if self._addresses.since_s(address, now) > SPOTLESS_S else 2

@@ -36,6 +36,9 @@ def after(state: State, trigger: Trigger) -> State:
 def diagram() -> str:
     """Return the table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {State.PENDING}"]
-    lines += [f"    {state} --> {following}: {trigger.value}" for (state, trigger), following in TRANSITIONS.items()]
+    lines += [
+        f"    {state} --> {following}: {trigger.value}"
+        for (state, trigger), following in TRANSITIONS.items()
+    ]
     lines += [f"    {state} --> [*]" for state in State if state.finished]
     return "\n".join(lines)

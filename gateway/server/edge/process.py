@@ -1,7 +1,9 @@
-"""The edge that `serve` starts: as a process of its own, found again after a crash of the server, so that computing goes on.
+"""The edge that `serve` starts: as a process of its own, found again after a crash of the server,
+so that computing goes on.
 
-A record in the state directory says which process it is (`edge_record.py`). It is written before the process is told to begin, which
-waits for that and ends if the server has died: so no edge runs that no record knows.
+A record in the state directory says which process it is (`edge_record.py`). It is written before
+the process is told to begin, which waits for that and ends if the server has died: so no edge runs
+that no record knows.
 """
 
 from __future__ import annotations
@@ -25,7 +27,16 @@ from gateway import __version__, orders
 from gateway.configfile import ConfigurationError
 from gateway.files import write_kept
 from gateway.orders import Orders
-from gateway.server.edge.record import PROGRAM, EdgeRecord, boot_id, can_listen, read_record, runs, start_time, with_port_of
+from gateway.server.edge.record import (
+    PROGRAM,
+    EdgeRecord,
+    boot_id,
+    can_listen,
+    read_record,
+    runs,
+    start_time,
+    with_port_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +47,28 @@ RESTART_S = (0.05, 10.0)  # first and longest wait before an edge that died is s
 
 
 class WarmEdge:
-    """An edge's process that waits for its settings. It may be begun early: then it loads its program while the server loads its own."""
+    """An edge's process that waits for its settings. It may be begun early: then it loads its
+    program while the server loads its own."""
 
     def __init__(self) -> None:
         theirs, ours = socket.socketpair()
         self._telling: socket.socket | None = ours
         self.reading, ready = os.pipe()
         # -P: what lies in the working directory is nobody's program.
-        words = [sys.executable, "-P", *PROGRAM, f"--words-fd={theirs.fileno()}", f"--ready-fd={ready}"]
+        words = [
+            sys.executable,
+            "-P",
+            *PROGRAM,
+            f"--words-fd={theirs.fileno()}",
+            f"--ready-fd={ready}",
+        ]
         try:
             self.child = subprocess.Popen(
-                words, pass_fds=[theirs.fileno(), ready], start_new_session=True, stdin=subprocess.DEVNULL, env=_without_secrets(os.environ)
+                words,
+                pass_fds=[theirs.fileno(), ready],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                env=_without_secrets(os.environ),
             )
         except BaseException:
             ours.close()
@@ -57,10 +79,12 @@ class WarmEdge:
             os.close(ready)
 
     def begin(self, told: Orders, directories: Sequence[int]) -> int:
-        """Let it begin with its orders and directories; return the descriptor where it says that it is ready."""
+        """Let it begin with its orders and directories; return the descriptor where it says that it
+        is ready."""
         telling, self._telling = self._telling, None
         assert telling is not None
-        with telling, contextlib.suppress(OSError):  # it has died, which is seen by what it does not say
+        # it has died, which is seen by what it does not say
+        with telling, contextlib.suppress(OSError):
             orders.send(telling, told, directories)
         return self.reading
 
@@ -85,21 +109,30 @@ class EdgeProcess:
         directories: Sequence[int] = (),
         run_as: Callable[[str], tuple[int, int, bool] | None] = lambda _: None,
     ) -> None:
-        """`directories` are descriptors, which the edge is given and the words name by `orders.place`; they stay the caller's.
+        """`directories` are descriptors, which the edge is given and the words name by
+        `orders.place`; they stay the caller's.
 
-        `run_as` returns what account the edge is to be (`Orders.run_as`), by the address where it is to listen.
+        `run_as` returns what account the edge is to be (`Orders.run_as`), by the address where it
+        is to listen.
         """
         self._warm, self._directories, self._run_as = warm, list(directories), run_as
         self._record_path = directory / "edge.json"
         self._words = list(words)
-        told = [__version__, *words, *map(_identity, directories), wished_address, str(run_as(wished_address))]
+        told = [
+            __version__,
+            *words,
+            *map(_identity, directories),
+            wished_address,
+            str(run_as(wished_address)),
+        ]
         self._digest = hashlib.sha256("\0".join(told).encode()).hexdigest()
         self._wished = wished_address
         self._child: subprocess.Popen[bytes] | None = None
         self._record: EdgeRecord | None = None
 
     async def start(self) -> str:
-        """Make sure that an edge runs; return its address. ConfigurationError with its words if it cannot start."""
+        """Make sure that an edge runs; return its address. ConfigurationError with its words if it
+        cannot start."""
         record = read_record(self._record_path)
         if record is not None and runs(record):
             if record.digest == self._digest and record.ready:
@@ -112,12 +145,19 @@ class EdgeProcess:
         return self._record.address
 
     def _address(self, earlier: EdgeRecord | None) -> str:
-        """Return where to listen: where it is configured, on the earlier run's port if that is left open and the port is free."""
-        address = with_port_of(earlier.address, self._wished) if earlier is not None else self._wished
+        """Return where to listen: where it is configured, on the earlier run's port if that is left
+        open and the port is free."""
+        address = (
+            with_port_of(earlier.address, self._wished) if earlier is not None else self._wished
+        )
         if address == self._wished or can_listen(address):
             return address
         port = address.rpartition(":")[2]
-        logger.warning("port %s, on which the edge was until now, is taken: it takes another, which clients do not know yet", port)
+        logger.warning(
+            "port %s, on which the edge was until now, is taken: it takes another, which clients"
+            " do not know yet",
+            port,
+        )
         return self._wished
 
     async def keep(self) -> None:
@@ -142,7 +182,8 @@ class EdgeProcess:
             wait_s = min(RESTART_S[1], wait_s * 2)
             try:
                 self._record = await self._spawn(record.address)
-            except (ConfigurationError, OSError) as error:  # also where the machine is out of something
+            # also where the machine is out of something
+            except (ConfigurationError, OSError) as error:
                 logger.error("the edge could not be started: %s", error)
 
     async def stop(self) -> None:
@@ -152,12 +193,15 @@ class EdgeProcess:
             self._record_path.unlink(missing_ok=True)
 
     async def _launch(self, address: str) -> tuple[EdgeRecord, int]:
-        """Start the process; return its record and the descriptor where it says that it is ready."""
+        """Start the process; return its record and the descriptor where it says that it is
+        ready."""
         warm, self._warm = self._warm, None
         if warm is None or warm.child.poll() is not None:
             warm = await asyncio.to_thread(WarmEdge)
         self._child = warm.child
-        record = EdgeRecord(warm.child.pid, start_time(warm.child.pid), boot_id(), self._digest, address)
+        record = EdgeRecord(
+            warm.child.pid, start_time(warm.child.pid), boot_id(), self._digest, address
+        )
         self._note(record)
         told = Orders((*self._words, f"--Proxy.address={address}"), self._run_as(address))
         return record, warm.begin(told, self._directories)
@@ -177,17 +221,24 @@ class EdgeProcess:
         word, _, listening = line.strip().partition(" ")
         if word != "ready":
             code = await asyncio.to_thread(child.wait)
-            raise ConfigurationError(f"the edge did not start (exit code {code}); its own message is above")
+            raise ConfigurationError(
+                f"the edge did not start (exit code {code}); its own message is above"
+            )
         record = replace(intended, address=listening, ready=True)
         self._note(record)
         return record
 
     def _note(self, record: EdgeRecord) -> None:
-        """Keep on disk which process is the edge. Where that cannot be, it serves all the same: only a server after a crash misses it."""
+        """Keep on disk which process is the edge. Where that cannot be, it serves all the same:
+        only a server after a crash misses it."""
         try:
             write_kept(self._record_path, json.dumps(asdict(record)).encode())
         except OSError as error:
-            logger.error("the edge's record cannot be written (%s): should this server die, the next starts another edge", error)
+            logger.error(
+                "the edge's record cannot be written (%s): should this server die, the next starts"
+                " another edge",
+                error,
+            )
 
     async def _end(self, record: EdgeRecord) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -205,7 +256,8 @@ class EdgeProcess:
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what its variables' names say is secret, such as the keys that the database is sealed with."""
+    """Return an environment without what its variables' names say is secret, such as the keys that
+    the database is sealed with."""
     return {name: value for name, value in environment.items() if not SECRET.search(name)}
 
 

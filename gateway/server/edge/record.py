@@ -1,7 +1,9 @@
-"""Which process is the edge, as one run of the server leaves it to the next. What is read is doubted: it says whom to end.
+"""Which process is the edge, as one run of the server leaves it to the next. What is read is
+doubted: it says whom to end.
 
-A record names a process by pid, start time and boot, and what runs under that pid must look like an edge. Of the address that it tells
-only the port is ever taken over, and only where any free port is wished for: what is configured is what is listened on.
+A record names a process by pid, start time and boot, and what runs under that pid must look like an
+edge. Of the address that it tells only the port is ever taken over, and only where any free port is
+wished for: what is configured is what is listened on.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class EdgeRecord:
 
 
 def parse_record(text: str) -> EdgeRecord | None:
-    """Return a record as it was written, None if it names no process. Of another version's the process is known, no more."""
+    """Return a record as it was written, None if it names no process. Of another version's the
+    process is known, no more."""
     try:
         told = json.loads(text)
     except (ValueError, RecursionError):
@@ -41,9 +44,18 @@ def parse_record(text: str) -> EdgeRecord | None:
     if not isinstance(told, Mapping):
         return None
     pid, started = told.get("pid"), told.get("started")
-    if type(pid) is not int or not 1 < pid <= MAX_PID or not isinstance(started, str) or decimal(started) is None:
+    if (
+        type(pid) is not int
+        or not 1 < pid <= MAX_PID
+        or not isinstance(started, str)
+        or decimal(started) is None
+    ):
         return None
-    words = {name: value for name in ("boot", "digest", "address") if isinstance(value := told.get(name), str)}
+    words = {
+        name: value
+        for name in ("boot", "digest", "address")
+        if isinstance(value := told.get(name), str)
+    }
     return EdgeRecord(pid, started, **words, ready=told.get("ready") is True)
 
 
@@ -56,7 +68,8 @@ def read_record(path: pathlib.Path) -> EdgeRecord | None:
 
 
 def start_time(pid: int) -> str:
-    """Return a process's start time in clock ticks since boot (proc(5), field 22); empty if there is no such process."""
+    """Return a process's start time in clock ticks since boot (proc(5), field 22); empty if there
+    is no such process."""
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -66,7 +79,8 @@ def start_time(pid: int) -> str:
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from every other (random(4)); empty if the system does not say."""
+    """Return what tells this boot of the machine from every other (random(4)); empty if the system
+    does not say."""
     try:
         return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -74,7 +88,8 @@ def boot_id() -> str:
 
 
 def runs(record: EdgeRecord) -> bool:
-    """Whether the edge of a record runs still. Its pid may be another process's by now, which is left alone."""
+    """Whether the edge of a record runs still. Its pid may be another process's by now, which is
+    left alone."""
     if record.boot and record.boot != boot_id():
         return False
     return start_time(record.pid) == record.started and _is_edge(record.pid)
@@ -82,7 +97,9 @@ def runs(record: EdgeRecord) -> bool:
 
 def _is_edge(pid: int) -> bool:
     try:
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        words = (
+            pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        )
     except OSError:
         return False
     if words == [""]:  # it is just beginning: the system lays its words out after that
@@ -91,7 +108,8 @@ def _is_edge(pid: int) -> bool:
 
 
 def with_port_of(recorded: str, wished: str) -> str:
-    """Return the wished address; where it leaves the port open, with the port of an earlier run, by which clients know the edge."""
+    """Return the wished address; where it leaves the port open, with the port of an earlier run, by
+    which clients know the edge."""
     host, colon, port = wished.rpartition(":")
     earlier = parse_address(recorded)
     if not colon or decimal(port) != 0 or earlier is None or not earlier[1]:
@@ -100,13 +118,16 @@ def with_port_of(recorded: str, wished: str) -> str:
 
 
 def can_listen(address: str) -> bool:
-    """Whether a port is to be had now. What is no address at all is left to who listens, who says what is wrong."""
+    """Whether a port is to be had now. What is no address at all is left to who listens, who says
+    what is wrong."""
     host, _, port = address.rpartition(":")
     number = decimal(port)
     if number is None or number > 65535:
         return True
     try:
-        found = socket.getaddrinfo(host.strip("[]") or None, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            host.strip("[]") or None, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         with socket.socket(*found[0][:3]) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(found[0][4])

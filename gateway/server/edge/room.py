@@ -1,10 +1,13 @@
-"""What the edge needs of the server's when it runs as another account: a directory of its own, and one with copies of what it may know.
+"""What the edge needs of the server's when it runs as another account: a directory of its own, and
+one with copies of what it may know.
 
     {state_dir}/edge    the edge's account's: routes, key of sessions
-    {state_dir}/door    root's, where the edge's group may pass: server.sock, edge.token, tls.pem, each for the edge's account alone
+    {state_dir}/door    root's, where the edge's group may pass: server.sock, edge.token, tls.pem,
+    each for the edge's account alone
 
-The state directory itself stays closed to it, and so does whatever lies above: the edge is given both directories as open descriptors.
-Where the server is not root, the edge is the server's own account: `door` is the state directory, and nothing is copied.
+The state directory itself stays closed to it, and so does whatever lies above: the edge is given
+both directories as open descriptors. Where the server is not root, the edge is the server's own
+account: `door` is the state directory, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -31,15 +34,19 @@ MAX_TLS_BYTES = 2**20
 class EdgeRoom:
     """The directories, made and given away; held open."""
 
-    def __init__(self, state_dir: pathlib.Path, account: Account | None, certificate: str, key: str) -> None:
-        """`certificate` and `key`: the PEM files of c.Proxy.tls_cert and tls_key, empty if there are none."""
+    def __init__(
+        self, state_dir: pathlib.Path, account: Account | None, certificate: str, key: str
+    ) -> None:
+        """`certificate` and `key`: the PEM files of c.Proxy.tls_cert and tls_key, empty if there
+        are none."""
         self.account = account
         self._sources = [pathlib.Path(path) for path in (certificate, key) if path]
         self._stamp: tuple[int, ...] = ()
         self._state_dir, self._own = state_dir, state_dir / "edge"
         self.door = state_dir / "door" if account is not None else state_dir
         self.directories: list[int] = []  # descriptors that the edge is given
-        self.sockets: list[tuple[int, Account | None]] = []  # where the server is to listen, and for whom if not for itself
+        # where the server is to listen, and for whom if not for itself
+        self.sockets: list[tuple[int, Account | None]] = []
 
     def make(self) -> None:
         """Make what is needed, with the copies. ConfigurationError if that cannot be."""
@@ -54,17 +61,25 @@ class EdgeRoom:
             if self.account is not None:
                 self.sockets.append((_opened(self._state_dir), None))
         except OSError as error:
-            raise ConfigurationError(f"c.DaskGateway.state_dir: {error.filename}: {error.strerror}") from None
+            raise ConfigurationError(
+                f"c.DaskGateway.state_dir: {error.filename}: {error.strerror}"
+            ) from None
         try:
             self._copy_tls()
         except OSError as error:
-            raise ConfigurationError(f"c.Proxy.tls_cert, tls_key: {error.filename}: {error.strerror}") from None
+            raise ConfigurationError(
+                f"c.Proxy.tls_cert, tls_key: {error.filename}: {error.strerror}"
+            ) from None
 
     def words(self) -> list[str]:
         """Return what the edge is told of it."""
         door, own = orders.place(0), str(self._own) if self.account is None else orders.place(1)
         token = self._state_dir / TOKEN if self.account is None else f"{door}/{TOKEN}"
-        found = [word("server_address", f"unix:{door}/{SOCKET_NAME}"), word("token_file", str(token)), word("state_dir", own)]
+        found = [
+            word("server_address", f"unix:{door}/{SOCKET_NAME}"),
+            word("token_file", str(token)),
+            word("state_dir", own),
+        ]
         if self.account is not None and self._sources:
             found += [word("tls_cert", f"{door}/{TLS}"), word("tls_key", f"{door}/{TLS}")]
         return found
@@ -76,7 +91,8 @@ class EdgeRoom:
         self.directories, self.sockets = [], []
 
     async def follow(self) -> None:
-        """Hand the certificate over again whenever its files change, for ever, if that is needed."""
+        """Hand the certificate over again whenever its files change, for ever, if that is
+        needed."""
         while self.account is not None and self._sources:
             await asyncio.sleep(CHECK_S)
             if self._stamp_now() != self._stamp:
@@ -84,7 +100,11 @@ class EdgeRoom:
                     await asyncio.to_thread(self._copy_tls)
                     logger.info("the edge's certificate was handed over again")
                 except OSError as error:
-                    logger.error("c.Proxy.tls_cert, tls_key: %s: %s; the old one stays", error.filename, error.strerror)
+                    logger.error(
+                        "c.Proxy.tls_cert, tls_key: %s: %s; the old one stays",
+                        error.filename,
+                        error.strerror,
+                    )
 
     def _copy_tls(self) -> None:
         """Copy both into one file, so that one is never seen without the other."""
@@ -101,13 +121,18 @@ class EdgeRoom:
             found = [path.stat() for path in self._sources]
         except OSError:
             return (-1,)
-        return tuple(part for status in found for part in (status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(
+            part for status in found for part in (status.st_ino, status.st_mtime_ns, status.st_size)
+        )
 
     def _copy(self, name: str, content: bytes, account: Account) -> None:
-        """Write a file that the edge's account alone may read, whole or not at all; the directory is root's alone to write."""
+        """Write a file that the edge's account alone may read, whole or not at all; the directory
+        is root's alone to write."""
         scratch = self.door / f"{name}.new"
         scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -137,7 +162,8 @@ def _make_door(path: pathlib.Path, account: Account) -> None:
 
 
 def _give_directory(path: pathlib.Path, account: Account) -> None:
-    """Give a directory with its plain files to an account. What another account had in it is not trusted, and removed."""
+    """Give a directory with its plain files to an account. What another account had in it is not
+    trusted, and removed."""
     path.mkdir(mode=0o700, exist_ok=True)
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -157,12 +183,18 @@ def _give_directory(path: pathlib.Path, account: Account) -> None:
 def _give_file(directory: int, name: str, account: Account) -> bool:
     """Give a plain file away that has no other name; whether it is one."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
     except OSError:
         return False
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or status.st_nlink != 1
+            or status.st_uid != os.geteuid()
+        ):
             return False
         os.fchown(descriptor, account.uid, account.gid)
         return True

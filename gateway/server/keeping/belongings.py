@@ -1,4 +1,5 @@
-"""Whether what the gateway keeps, and what it is told by, is in nobody else's hands. Reads owners and modes, changes nothing."""
+"""Whether what the gateway keeps, and what it is told by, is in nobody else's hands. Reads owners
+and modes, changes nothing."""
 
 from __future__ import annotations
 
@@ -27,8 +28,14 @@ def _problems(found: Settings) -> Iterator[str]:
     for suffix in ("", "-wal", "-shm"):
         if wrong := file_problem(database.with_name(database.name + suffix), secret=True):
             yield f"c.DaskGateway.database: {wrong}"
-    named = [("DaskGateway.tls_key", server.tls_key, True), ("Proxy.tls_key", found.proxy.tls_key, True)]
-    named += [("DaskGateway.tls_cert", server.tls_cert, False), ("Proxy.tls_cert", found.proxy.tls_cert, False)]
+    named = [
+        ("DaskGateway.tls_key", server.tls_key, True),
+        ("Proxy.tls_key", found.proxy.tls_key, True),
+    ]
+    named += [
+        ("DaskGateway.tls_cert", server.tls_cert, False),
+        ("Proxy.tls_cert", found.proxy.tls_cert, False),
+    ]
     named += [("DaskGateway.tls_ca", server.tls_ca, False)]
     for setting, path, secret in named:
         if path and (wrong := file_problem(pathlib.Path(path), secret=secret)):

@@ -1,4 +1,5 @@
-"""The administrator's word on a database that is doubted: what is shown before it is asked for, and where it is left for the server."""
+"""The administrator's word on a database that is doubted: what is shown before it is asked for, and
+where it is left for the server."""
 
 from __future__ import annotations
 
@@ -30,17 +31,25 @@ def find(state_dir: pathlib.Path) -> Doubt | None:
     if not told:
         return None
     listed = told.get("clusters")
-    clusters = [cluster for cluster in listed if isinstance(cluster, dict)] if isinstance(listed, list) else []
+    clusters = (
+        [cluster for cluster in listed if isinstance(cluster, dict)]
+        if isinstance(listed, list)
+        else []
+    )
     count = _count(told.get("count")) or len(clusters)
     lines = [f"The database {told.get('path')} {told.get('why')}."]
     if clusters:
         lines += [f"{count} clusters run that it does not know:"]
         lines += [
-            f"  {c.get('uid')}  of {c.get('user') or 'unknown'}, on {c.get('backend')}, {c.get('processes')} processes" for c in clusters
+            f"  {c.get('uid')}  of {c.get('user') or 'unknown'}, on {c.get('backend')},"
+            f" {c.get('processes')} processes"
+            for c in clusters
         ]
     if count > MAX_TOLD:
         lines += [f"  and {count - MAX_TOLD} more, which will be asked about again"]
-    return Doubt(path, told, "\n".join(lines), sum(_count(cluster.get("processes")) for cluster in clusters))
+    return Doubt(
+        path, told, "\n".join(lines), sum(_count(cluster.get("processes")) for cluster in clusters)
+    )
 
 
 def _count(told: object) -> int:
@@ -49,7 +58,8 @@ def _count(told: object) -> int:
 
 
 def confirm(doubt: Doubt) -> None:
-    """Leave the administrator's word for the server, about what was shown and nothing that came since. OSError if that cannot be."""
+    """Leave the administrator's word for the server, about what was shown and nothing that came
+    since. OSError if that cannot be."""
     word = doubt.path.with_name(WORD_FILE)
     status = doubt.path.stat()
     write_json(word, doubt.told)

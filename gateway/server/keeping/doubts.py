@@ -1,7 +1,9 @@
-"""Whether the database may be believed when it does not know what runs; if not, nothing is ended before the administrator says so.
+"""Whether the database may be believed when it does not know what runs; if not, nothing is ended
+before the administrator says so.
 
-What is doubted stands in a file of the state directory, with every cluster that runs unknown. `daskgateway confirm-database` shows it,
-asks, and leaves the administrator's word in another; that word is about this database and those clusters, and about no others.
+What is doubted stands in a file of the state directory, with every cluster that runs unknown.
+`daskgateway confirm-database` shows it, asks, and leaves the administrator's word in another; that
+word is about this database and those clusters, and about no others.
 """
 
 from __future__ import annotations
@@ -27,8 +29,20 @@ COMMAND = "daskgateway confirm-database"
 class Doubts:
     """Port `Consent` of the sweep."""
 
-    def __init__(self, state_dir: pathlib.Path, database: pathlib.Path, store: Store, strange: str, backends: Collection[str]) -> None:
-        self._directory, self._database, self._store, self._strange = state_dir, database, store, strange
+    def __init__(
+        self,
+        state_dir: pathlib.Path,
+        database: pathlib.Path,
+        store: Store,
+        strange: str,
+        backends: Collection[str],
+    ) -> None:
+        self._directory, self._database, self._store, self._strange = (
+            state_dir,
+            database,
+            store,
+            strange,
+        )
         self._witness = Witness(state_dir)
         self._backends, self._unswept = frozenset(backends), set(backends)
         self._unknown: dict[str, list[Observation]] = {}  # by backend, as of its last sweep
@@ -37,7 +51,8 @@ class Doubts:
         self._told: tuple[str, frozenset[str]] = ("", frozenset())
 
     def holds(self) -> bool:
-        """Whether clusters may run that the database does not know; so it is until every backend was looked through once."""
+        """Whether clusters may run that the database does not know; so it is until every backend
+        was looked through once."""
         return bool(self._strange or self._unswept or any(self._unknown.values()))
 
     async def open(self) -> None:
@@ -46,7 +61,8 @@ class Doubts:
         await self._tell()
 
     async def keep(self) -> None:
-        """Write down what the database is, and look whether its files are there, until cancelled."""
+        """Write down what the database is, and look whether its files are there, until
+        cancelled."""
         while True:
             if not self._strange:
                 await self._witness.note(self._store)
@@ -58,11 +74,15 @@ class Doubts:
         if not self._strange:
             await self._witness.note(self._store)
 
-    async def permitted(self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]) -> Sequence[Observation]:
+    async def permitted(
+        self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]
+    ) -> Sequence[Observation]:
         """Return what may be ended of what a sweep found that the database does not intend."""
         await self._hear_word()
         self._unswept.discard(backend)
-        self._unknown[backend] = [seen for seen in unknown if seen.instance.uid not in self._confirmed]
+        self._unknown[backend] = [
+            seen for seen in unknown if seen.instance.uid not in self._confirmed
+        ]
         allowed = [seen for seen in unknown if seen.instance.uid in self._confirmed]
         if self._confirmed:
             self._owing.add(backend) if allowed else self._owing.discard(backend)
@@ -83,7 +103,10 @@ class Doubts:
         if not word:
             return
         if word.get("database") != self._store.identity:
-            logger.warning("%s is about another database than the one that is there now, and means nothing", path)
+            logger.warning(
+                "%s is about another database than the one that is there now, and means nothing",
+                path,
+            )
             _remove(path)
             return
         confirmed = _uids(word.get("clusters"))
@@ -92,7 +115,11 @@ class Doubts:
             _remove(path)
             return
         if self._strange or confirmed != self._confirmed:
-            logger.warning("the administrator has confirmed the database %s: %d unknown clusters are ended", self._database, len(confirmed))
+            logger.warning(
+                "the administrator has confirmed the database %s: %d unknown clusters are ended",
+                self._database,
+                len(confirmed),
+            )
             self._owing = set(self._backends)
         self._strange, self._confirmed = "", confirmed
         await self._witness.note(self._store)
@@ -100,10 +127,13 @@ class Doubts:
             _remove(path)
 
     async def _tell(self) -> None:
-        """Say in the log, and in the file, what is doubted, when it is more than before; and when nothing is any more."""
+        """Say in the log, and in the file, what is doubted, when it is more than before; and when
+        nothing is any more."""
         path = self._directory / DOUBT_FILE
         clusters = _clusters(self._unknown)
-        doubt = self._strange or ("does not know all that runs, as a backup would not" if clusters else "")
+        doubt = self._strange or (
+            "does not know all that runs, as a backup would not" if clusters else ""
+        )
         before, self._told = self._told, (doubt, frozenset(uid for _, uid, _, _ in clusters))
         if not doubt:
             if before[0]:
@@ -112,8 +142,17 @@ class Doubts:
                 _remove(path)
             return
         fields = ("backend", "uid", "user", "processes")
-        told: dict[str, object] = {"database": self._store.identity, "path": str(self._database), "why": doubt}
-        told |= {"clusters": [dict(zip(fields, cluster, strict=True)) for cluster in clusters[:MAX_TOLD]], "count": len(clusters)}
+        told: dict[str, object] = {
+            "database": self._store.identity,
+            "path": str(self._database),
+            "why": doubt,
+        }
+        told |= {
+            "clusters": [
+                dict(zip(fields, cluster, strict=True)) for cluster in clusters[:MAX_TOLD]
+            ],
+            "count": len(clusters),
+        }
         try:
             await asyncio.to_thread(write_json, path, told)
         except OSError as error:
@@ -122,12 +161,21 @@ class Doubts:
             self._complain(doubt, clusters)
 
     def _complain(self, doubt: str, clusters: Sequence[tuple[str, str, str, int]]) -> None:
-        named = ", ".join(f"{uid} of {user or 'unknown'} on {backend}" for backend, uid, user, _ in clusters[:MAX_LOGGED])
+        named = ", ".join(
+            f"{uid} of {user or 'unknown'} on {backend}"
+            for backend, uid, user, _ in clusters[:MAX_LOGGED]
+        )
         more = f", and {len(clusters) - MAX_LOGGED} more" if len(clusters) > MAX_LOGGED else ""
-        running = f"; {len(clusters)} clusters run that it does not know ({named}{more})" if clusters else ""
+        running = (
+            f"; {len(clusters)} clusters run that it does not know ({named}{more})"
+            if clusters
+            else ""
+        )
         logger.error(
-            "the database %s %s%s. Nothing is ended for that. If another database is the right one, stop the server, put it there and"
-            " start again; if this one is to stay, run `%s`, which lists what it would end, and asks",
+            "the database %s %s%s. Nothing is ended for that. If another database is the right"
+            " one, stop the server, put it there and"
+            " start again; if this one is to stay, run `%s`, which lists what it would end, and"
+            " asks",
             self._database,
             doubt,
             running,
@@ -156,4 +204,6 @@ def _clusters(unknown: dict[str, list[Observation]]) -> list[tuple[str, str, str
         for seen in found:
             user, count = counted.get((backend, seen.instance.uid), ("", 0))
             counted[backend, seen.instance.uid] = (user or seen.user, count + 1)
-    return [(backend, uid, user, count) for (backend, uid), (user, count) in sorted(counted.items())]
+    return [
+        (backend, uid, user, count) for (backend, uid), (user, count) in sorted(counted.items())
+    ]

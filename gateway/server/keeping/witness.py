@@ -1,7 +1,8 @@
-"""What the server last knew of its database, written down beside it: by this an older, an empty or another one is told from it.
+"""What the server last knew of its database, written down beside it: by this an older, an empty or
+another one is told from it.
 
-Written from time to time and before anything is ended for want of a record: never with a commit, which it would slow down. It may lag
-behind the database, and never runs ahead of it.
+Written from time to time and before anything is ended for want of a record: never with a commit,
+which it would slow down. It may lag behind the database, and never runs ahead of it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ class Witness:
         try:
             return _last(told)
         except (KeyError, ValueError):
-            logger.error("%s cannot be read: whether the database is the one that was last used is not known", self._path)
+            logger.error(
+                "%s cannot be read: whether the database is the one that was last used is not"
+                " known",
+                self._path,
+            )
             return None
 
     async def note(self, store: Store) -> None:
@@ -48,10 +53,16 @@ class Witness:
         if last == self._written:
             return
         try:
-            await asyncio.to_thread(write_json, self._path, {"identity": last.identity, "revision": last.revision})
+            await asyncio.to_thread(
+                write_json, self._path, {"identity": last.identity, "revision": last.revision}
+            )
         except OSError as error:
             if self._complained != str(error):
-                logger.error("%s: %s; an older database would not be told from the present one", self._path, error.strerror)
+                logger.error(
+                    "%s: %s; an older database would not be told from the present one",
+                    self._path,
+                    error.strerror,
+                )
             self._complained = str(error)
         else:
             self._written, self._complained = last, ""
@@ -60,13 +71,18 @@ class Witness:
 def _last(told: Mapping[str, Any]) -> Last:
     """Return what a file tells; KeyError or ValueError if it is not what was ever written."""
     identity, revision = told["identity"], told["revision"]
-    if not isinstance(identity, str) or type(revision) is not int or not 0 <= revision <= MAX_REVISION // 2:
+    if (
+        not isinstance(identity, str)
+        or type(revision) is not int
+        or not 0 <= revision <= MAX_REVISION // 2
+    ):
         raise ValueError("it tells no database, or a revision that none comes to")
     return Last(identity, revision)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Return what a small file says, an empty mapping if there is no such file or nothing in it makes sense."""
+    """Return what a small file says, an empty mapping if there is no such file or nothing in it
+    makes sense."""
     try:
         told = json.loads(read_kept(path, MAX_BYTES) or b"")
     except (OSError, ValueError, RecursionError):

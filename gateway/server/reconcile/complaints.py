@@ -1,4 +1,5 @@
-"""What is said of trouble that lasts: aloud when it comes and when its reason changes, quietly while it repeats, and once when it is over.
+"""What is said of trouble that lasts: aloud when it comes and when its reason changes, quietly
+while it repeats, and once when it is over.
 
 One entry a key that is in trouble; whoever owns the keys says when it is over.
 """
@@ -24,7 +25,8 @@ class Complaints:
         self._logger.log(level, "%s: %s; trying again", key, reason)
 
     def fault(self, key: str, error: BaseException) -> None:
-        """Take note of a fault of our own that is tried again: with its traceback when it comes and when it changes."""
+        """Take note of a fault of our own that is tried again: with its traceback when it comes and
+        when it changes."""
         reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
         if self._reasons.get(key) == reason:
             self._logger.debug("%s: it failed again: %s", key, reason)

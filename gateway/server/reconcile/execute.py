@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.backends.contract import Backend, BackendUnavailable, Instance, Launch, StartFailed, StartOutcome
+from gateway.backends.contract import (
+    Backend,
+    BackendUnavailable,
+    Instance,
+    Launch,
+    StartFailed,
+    StartOutcome,
+)
 from gateway.server.core.model import Cluster, Worker
 from gateway.server.core.plan import Action, Cleanup, Purge, StartScheduler, StartWorkers, Stop
 
@@ -22,11 +29,19 @@ class Done:
     purged: bool = False
 
 
-async def execute(actions: Sequence[Action], cluster: Cluster, backends: Mapping[str, Backend], make_launches: MakeLaunches) -> Done:
+async def execute(
+    actions: Sequence[Action],
+    cluster: Cluster,
+    backends: Mapping[str, Backend],
+    make_launches: MakeLaunches,
+) -> Done:
     """Do actions in their order; BackendUnavailable if the machine room does not answer."""
     backend = backends.get(cluster.spec.backend)
     if backend is None:
-        raise BackendUnavailable(f"backend {cluster.spec.backend} is not configured any more, yet cluster {cluster.uid} is on it")
+        raise BackendUnavailable(
+            f"backend {cluster.spec.backend} is not configured any more, yet cluster {cluster.uid}"
+            f" is on it"
+        )
     done = Done()
     for action in actions:
         match action:

@@ -1,6 +1,8 @@
-"""When each scheduler's agent was last heard: an open connection is no sign of life, and what was not listened to is no silence.
+"""When each scheduler's agent was last heard: an open connection is no sign of life, and what was
+not listened to is no silence.
 
-Counted by the steady clock, which goes on while this process is suspended or its event loop is held up; then hearing begins anew.
+Counted by the steady clock, which goes on while this process is suspended or its event loop is held
+up; then hearing begins anew.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ class Hearing:
         return found
 
     def of(self, uid: str) -> tuple[bool, bool, float | None, float | None]:
-        """Return whether an agent is heard, whether it is silent though connected, and ages in s: of the last word, of the first since."""
+        """Return whether an agent is heard, whether it is silent though connected, and ages in s:
+        of the last word, of the first since."""
         agent = self._agents.get(uid)
         if agent is None:
             return False, False, None, None

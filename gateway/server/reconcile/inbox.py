@@ -1,4 +1,5 @@
-"""What was observed of each cluster and not yet taken in: one entry a cluster, merged as it grows."""
+"""What was observed of each cluster and not yet taken in: one entry a cluster, merged as it
+grows."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class _Entry:
 
 
 class Inbox:
-    """Facts by cluster. Bounded by the clusters and instances that exist: later facts replace earlier ones."""
+    """Facts by cluster. Bounded by the clusters and instances that exist: later facts replace
+    earlier ones."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}

@@ -1,11 +1,14 @@
-"""Makes what is observed match what is wished, cluster by cluster: facts → step → store → execute → facts.
+"""Makes what is observed match what is wished, cluster by cluster: facts → step → store → execute →
+facts.
 
-Decisions are `core.plan`'s. Nothing is remembered here between steps that the store or the machine room does not know.
+Decisions are `core.plan`'s. Nothing is remembered here between steps that the store or the machine
+room does not know.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +30,15 @@ logger = logging.getLogger(__name__)
 CONCURRENCY = 32  # clusters worked on at a time
 NEWS_DELAY_S = 0.1  # agents' reports within so long are stored as one change
 RETRY_S = (1.0, 60.0)  # after a step that could not be done: doubled from the first to the last
-JUMP_S = 5.0  # by so much the clock of day may part from the steady one between two steps; more is a jump: it was set, or the machine slept
-LOOK_AGAIN_MS = 86_400_000  # a cluster is looked at once a day at least: what it waits for may be beyond what clocks and floats hold
+# by so much the clock of day may part from the steady one between two steps; more is a jump: it was
+# set, or the machine slept
+JUMP_S = 5.0
+# a cluster is looked at once a day at least: what it waits for may be beyond what clocks and floats
+# hold
+LOOK_AGAIN_MS = 86_400_000
 LISTEN_S = 1.0  # between two looks at who has fallen silent
-STANDSTILL_S = 5.0  # the event loop turned no earlier: the process was suspended, or its machine had no time for it
+# the event loop turned no earlier: the process was suspended, or its machine had no time for it
+STANDSTILL_S = 5.0
 ROUNDS = 8  # steps in a row for one cluster before others have their turn
 
 
@@ -48,8 +56,10 @@ class Reconciler:
         most_ended: int = 0,
         let_go: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._most_ended = most_ended  # clusters of one user that are kept; 0: all, for as long as patience says
-        self._let_go = let_go  # told of each cluster that has ended: nothing of it will be started any more
+        # clusters of one user that are kept; 0: all, for as long as patience says
+        self._most_ended = most_ended
+        # told of each cluster that has ended: nothing of it will be started any more
+        self._let_go = let_go
         self.objection: Objection = anywhere  # what the edge has against a scheduler's address
         self.inbox = Inbox()
         self._store, self._backends, self._make_launches = store, backends, make_launches
@@ -70,7 +80,9 @@ class Reconciler:
         for cluster in self._store.view.clusters():
             self.inbox.resume(cluster.uid)
             self._queue.add(cluster.uid)
-        self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(CONCURRENCY)]
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(CONCURRENCY)
+        ]
         self._tasks.append(asyncio.create_task(self._listen(), name="listen"))
         self._tasks.append(asyncio.create_task(self._make_room_at_first(), name="make-room"))
 
@@ -93,8 +105,10 @@ class Reconciler:
         """Take what an agent told."""
         self.inbox.hear(uid, news)
         cluster = self._store.view.cluster(uid)
-        first = news.snapshot and cluster is not None and cluster.state is not State.ACTIVE  # somebody waits for it
-        self._queue.add(uid, 0.0 if first else NEWS_DELAY_S)  # and as many as come later are taken in together
+        # somebody waits for it
+        first = news.snapshot and cluster is not None and cluster.state is not State.ACTIVE
+        # and as many as come later are taken in together
+        self._queue.add(uid, 0.0 if first else NEWS_DELAY_S)
 
     def beat(self, uid: str) -> None:
         """Take an agent's sign of life."""
@@ -145,7 +159,8 @@ class Reconciler:
                 self._queue.done(uid)
 
     def _again(self, uid: str) -> None:
-        """Try a step again in a while: what it stored as asked may never have been asked, or not of everything."""
+        """Try a step again in a while: what it stored as asked may never have been asked, or not of
+        everything."""
         self.inbox.resume(uid)
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
         first_s, last_s = RETRY_S
@@ -157,7 +172,8 @@ class Reconciler:
         facts = self.inbox.take(uid, now)
         for _ in range(ROUNDS):
             try:
-                result = await self._store.transact(lambda tx, facts=facts, now=now: self._step(tx, uid, facts, now))  # type: ignore[misc]
+                work = functools.partial(self._step, uid=uid, facts=facts, now=now)
+                result = await self._store.transact(work)
             except BaseException:
                 self.inbox.put_back(uid, facts)
                 raise
@@ -170,7 +186,9 @@ class Reconciler:
                 await self._make_room(result.cluster.owner)
             if not result.actions:
                 return result.wake_at
-            done = await execute(result.actions, result.cluster, self._backends, self._make_launches)
+            done = await execute(
+                result.actions, result.cluster, self._backends, self._make_launches
+            )
             if done.purged:
                 await self._purge(uid)
                 return None
@@ -180,16 +198,25 @@ class Reconciler:
         return self._now()
 
     def _time(self) -> int:
-        """Return what time it is; after a jump of the clock, nobody's end or failure is concluded from instants before it."""
+        """Return what time it is; after a jump of the clock, nobody's end or failure is concluded
+        from instants before it."""
         now, steady = self._now(), time.monotonic()
         stood_s, self._turned = steady - self._turned, steady
         if stood_s > STANDSTILL_S:
-            logger.warning("this process stood still for %.1f s; for how long agents were silent is counted anew", stood_s)
+            logger.warning(
+                "this process stood still for %.1f s; for how long agents were silent is counted"
+                " anew",
+                stood_s,
+            )
             self.inbox.listen_anew(now)
         apart = now - int(steady * 1000)
         jump_s, self._apart = (apart - self._apart) / 1000, apart
         if abs(jump_s) > JUMP_S:
-            logger.warning("the clock has jumped by %+.1f s; for how long clusters were idle or silent is counted anew", jump_s)
+            logger.warning(
+                "the clock has jumped by %+.1f s; for how long clusters were idle or silent is"
+                " counted anew",
+                jump_s,
+            )
             self.inbox.clock_jumped(now)
         return now
 
@@ -218,14 +245,17 @@ class Reconciler:
                 logger.warning("nobody reaches cluster %s: %s", result.cluster.uid, event.message)
 
     def _follow_up(self, uid: str, now: int, done: Done) -> Facts:
-        """Return the facts for the next step: what came of the actions, and what came in meanwhile."""
+        """Return the facts for the next step: what came of the actions, and what came in
+        meanwhile."""
         self._queue.drop(uid)  # whatever it waits for: the next step sees it
         facts = self.inbox.take(uid, now)
         return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
 
     async def _make_room_at_first(self) -> None:
         """Do so for every user: fewer may be kept than before."""
-        for owner in {cluster.owner for cluster in self._store.view.clusters() if cluster.state.finished}:
+        for owner in {
+            cluster.owner for cluster in self._store.view.clusters() if cluster.state.finished
+        }:
             try:
                 await self._make_room(owner)
             except StoreUnreachable as error:
@@ -234,7 +264,10 @@ class Reconciler:
     async def _make_room(self, owner: str) -> None:
         """Have the clusters purged that ended first, if too many of one user's are kept."""
         ended = self._store.view.ended(owner)
-        now, beyond = self._now(), [cluster.uid for cluster in ended[: max(0, len(ended) - self._most_ended)]]
+        now, beyond = (
+            self._now(),
+            [cluster.uid for cluster in ended[: max(0, len(ended) - self._most_ended)]],
+        )
         if not beyond or not self._most_ended:
             return
 

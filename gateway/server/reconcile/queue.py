@@ -1,4 +1,5 @@
-"""Which cluster is looked at next: each at most once in the queue, never by two at a time, and none before its time.
+"""Which cluster is looked at next: each at most once in the queue, never by two at a time, and none
+before its time.
 
 Knows clusters by uid only. Holds about one entry a cluster.
 """
@@ -17,9 +18,11 @@ class KeyedQueue:
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}  # when each waiting key is due, on the loop's clock
-        self._heap: list[tuple[float, str]] = []  # may hold entries that an earlier one has replaced
+        # may hold entries that an earlier one has replaced
+        self._heap: list[tuple[float, str]] = []
         self._taken: set[str] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()  # takers that sleep, the first to have slept first
+        # takers that sleep, the first to have slept first
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         return len(self._due)
@@ -31,7 +34,8 @@ class KeyedQueue:
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, key))
-        if len(self._heap) > 2 * len(self._due) + SLACK:  # entries that an earlier one replaced stay until they fall due, in days perhaps
+        # entries that an earlier one replaced stay until they fall due, in days perhaps
+        if len(self._heap) > 2 * len(self._due) + SLACK:
             self._heap = [(when, waiting) for waiting, when in self._due.items()]
             heapq.heapify(self._heap)
         self._wake_one()
@@ -54,7 +58,8 @@ class KeyedQueue:
             await self._sleep(loop, wait_s)
 
     async def _sleep(self, loop: asyncio.AbstractEventLoop, wait_s: float | None) -> None:
-        """Wait until woken or until so long has passed. One change wakes one taker, not all of them."""
+        """Wait until woken or until so long has passed. One change wakes one taker, not all of
+        them."""
         woken: asyncio.Future[None] = loop.create_future()
         self._waiting.append(woken)
         timer = loop.call_later(wait_s, _resolve, woken) if wait_s is not None else None
@@ -78,7 +83,8 @@ class KeyedQueue:
                 return
 
     def _first(self, now: float) -> tuple[str | None, float | None]:
-        """Return a key that may be taken now, or else how long to wait for one (None: until something changes)."""
+        """Return a key that may be taken now, or else how long to wait for one (None: until
+        something changes)."""
         held: list[tuple[float, str]] = []
         found: str | None = None
         wait_s: float | None = None

@@ -1,7 +1,9 @@
-"""Looks at the machine room from time to time: polls what is intended, and ends what nobody intends.
+"""Looks at the machine room from time to time: polls what is intended, and ends what nobody
+intends.
 
-The poll finds ends that no push told of; the sweep finds processes whose record says that they should be gone. What has no record at all
-is ended only by consent: it is the database that may be wrong.
+The poll finds ends that no push told of; the sweep finds processes whose record says that they
+should be gone. What has no record at all is ended only by consent: it is the database that may be
+wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from gateway.backends.contract import Backend, BackendUnavailable, Instance, Observation, Phase, Target
+from gateway.backends.contract import (
+    Backend,
+    BackendUnavailable,
+    Instance,
+    Observation,
+    Phase,
+    Target,
+)
 from gateway.server.core.intended import Standing, standing
 from gateway.server.core.model import Cluster, Launching, Worker
 from gateway.server.reconcile.complaints import Complaints
@@ -30,7 +39,9 @@ def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Laun
     targets: dict[Target, Launching] = {}
     scheduler = cluster.scheduler
     if scheduler.launching is not None and scheduler.launching is not Launching.INTENDED:
-        targets[Target(cluster.scheduler_instance, scheduler.handle, cluster.owner)] = scheduler.launching
+        targets[Target(cluster.scheduler_instance, scheduler.handle, cluster.owner)] = (
+            scheduler.launching
+        )
     for worker in workers:
         if worker.launching is not Launching.INTENDED:
             left = bool(worker.connected_at) and not worker.connected
@@ -38,29 +49,57 @@ def targets_of(cluster: Cluster, workers: Iterable[Worker]) -> dict[Target, Laun
     return targets
 
 
-def surprises(seen: Mapping[Instance, Observation], known: Mapping[Target, Launching]) -> list[Observation]:
-    """Return the observations that may change something: all but of what runs and was known to, by its handle."""
-    settled = {target.instance for target, launching in known.items() if launching is Launching.RUNNING and target.handle}
-    return [observation for instance, observation in seen.items() if observation.phase is not Phase.RUNNING or instance not in settled]
+def surprises(
+    seen: Mapping[Instance, Observation], known: Mapping[Target, Launching]
+) -> list[Observation]:
+    """Return the observations that may change something: all but of what runs and was known to, by
+    its handle."""
+    settled = {
+        target.instance
+        for target, launching in known.items()
+        if launching is Launching.RUNNING and target.handle
+    }
+    return [
+        observation
+        for instance, observation in seen.items()
+        if observation.phase is not Phase.RUNNING or instance not in settled
+    ]
 
 
 class Consent(Protocol):
     """Who knows whether the database may be believed about what it does not intend."""
 
-    async def permitted(self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]) -> Sequence[Observation]:
+    async def permitted(
+        self, backend: str, left_over: Sequence[Observation], unknown: Sequence[Observation]
+    ) -> Sequence[Observation]:
         """Return what of it may be ended."""
 
 
 class Watcher:
     """Polls and sweeps one backend until it is cancelled."""
 
-    def __init__(self, store: Store, name: str, backend: Backend, push: Callable[[Sequence[Observation]], None], consent: Consent) -> None:
-        self._store, self._name, self._backend, self._push, self._consent = store, name, backend, push, consent
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        backend: Backend,
+        push: Callable[[Sequence[Observation]], None],
+        consent: Consent,
+    ) -> None:
+        self._store, self._name, self._backend, self._push, self._consent = (
+            store,
+            name,
+            backend,
+            push,
+            consent,
+        )
         self._complaints = Complaints(logger)
-        self._known: dict[str, tuple[int, dict[Target, Launching]]] = {}  # by uid: at which revision, and what it should know
+        # by uid: at which revision, and what it should know
+        self._known: dict[str, tuple[int, dict[Target, Launching]]] = {}
 
     async def run(self) -> None:
-        """Poll at the backend's interval, sweep every SWEEP_INTERVAL_S; an outage is logged and outlived."""
+        """Poll at the backend's interval, sweep every SWEEP_INTERVAL_S; an outage is logged and
+        outlived."""
         loop = asyncio.get_running_loop()
         next_sweep = loop.time()
         while True:
@@ -86,13 +125,24 @@ class Watcher:
         return False
 
     async def poll(self) -> None:
-        """Observe everything intended and pass on what is not as it was. What has not changed since the last look is not read again."""
-        living = {c.uid: c.revision for c in self._store.view.clusters() if c.spec.backend == self._name and not c.state.finished}
+        """Observe everything intended and pass on what is not as it was. What has not changed since
+        the last look is not read again."""
+        living = {
+            c.uid: c.revision
+            for c in self._store.view.clusters()
+            if c.spec.backend == self._name and not c.state.finished
+        }
         self._known = {uid: known for uid, known in self._known.items() if uid in living}
-        for chunk in _batched([uid for uid, revision in living.items() if self._known.get(uid, (0,))[0] != revision]):
+        for chunk in _batched(
+            [uid for uid, revision in living.items() if self._known.get(uid, (0,))[0] != revision]
+        ):
             self._known |= await self._store.read(lambda tx, chunk=chunk: _read_targets(tx, chunk))  # type: ignore[misc]
         for chunk in _batched(list(self._known)):
-            targets = {target: launching for uid in chunk for target, launching in self._known[uid][1].items()}
+            targets = {
+                target: launching
+                for uid in chunk
+                for target, launching in self._known[uid][1].items()
+            }
             if targets:
                 seen = await self._backend.observations(list(targets))
                 self._push(surprises(seen, targets))
@@ -107,14 +157,22 @@ class Watcher:
         for seen in found:
             record = records.get(seen.instance.uid, (None, frozenset()))
             if record is None:
-                continue  # it cannot be read: nobody knows what is intended, so whatever there is of it is left alone
+                # it cannot be read: nobody knows what is intended, so whatever there is of it is
+                # left alone
+                continue
             cluster, workers = record
             purged = self._store.view.purged(seen.instance.uid)
             stands[standing(seen.instance, cluster, workers, purged=purged)].append(seen)
-        unwanted = await self._consent.permitted(self._name, stands[Standing.LEFT_OVER], stands[Standing.UNKNOWN])
+        unwanted = await self._consent.permitted(
+            self._name, stands[Standing.LEFT_OVER], stands[Standing.UNKNOWN]
+        )
         if unwanted:
-            logger.warning("backend %s: ending %d processes that nobody intends", self._name, len(unwanted))
-            await self._backend.stop([Target(seen.instance, seen.handle, seen.user) for seen in unwanted])
+            logger.warning(
+                "backend %s: ending %d processes that nobody intends", self._name, len(unwanted)
+            )
+            await self._backend.stop(
+                [Target(seen.instance, seen.handle, seen.user) for seen in unwanted]
+            )
 
 
 def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
@@ -122,7 +180,8 @@ def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
 
 
 def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[str, tuple[int, dict[Target, Launching]]]:
-    """Return the revision of each cluster that is still there, with everything of it that a backend should know."""
+    """Return the revision of each cluster that is still there, with everything of it that a backend
+    should know."""
     found = {}
     for uid in uids:
         try:
@@ -136,7 +195,8 @@ def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[str, tuple[int, dict[Targ
 
 
 def _read_records(tx: Tx, uids: Sequence[str]) -> dict[str, Record | None]:
-    """Return the clusters that have these uids, each with the names of its workers; None for one that cannot be read."""
+    """Return the clusters that have these uids, each with the names of its workers; None for one
+    that cannot be read."""
     found: dict[str, Record | None] = {}
     for uid in uids:
         try:

@@ -26,7 +26,9 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def RedeemTicket(self, request: pb.RedeemTicketRequest, context: Any) -> pb.RedeemTicketResponse:
+    async def RedeemTicket(
+        self, request: pb.RedeemTicketRequest, context: Any
+    ) -> pb.RedeemTicketResponse:
         _only_edges()
         found = await access.redeem_ticket(self._services, request.ticket)
         told = pb.Access(
@@ -39,12 +41,16 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         )
         return pb.RedeemTicketResponse(access=told)
 
-    async def CheckAccess(self, request: pb.CheckAccessRequest, context: Any) -> pb.CheckAccessResponse:
+    async def CheckAccess(
+        self, request: pb.CheckAccessRequest, context: Any
+    ) -> pb.CheckAccessResponse:
         _only_edges()
         verdicts = await access.check(self._services, [_access(one) for one in request.accesses])
         return pb.CheckAccessResponse(verdicts=[VERDICTS[verdict] for verdict in verdicts])
 
-    async def EndSession(self, request: pb.EndSessionRequest, context: Any) -> pb.EndSessionResponse:
+    async def EndSession(
+        self, request: pb.EndSessionRequest, context: Any
+    ) -> pb.EndSessionResponse:
         _only_edges()
         await access.end_session(self._services, _access(request.access))
         return pb.EndSessionResponse()
@@ -56,4 +62,12 @@ def _only_edges() -> None:
 
 
 def _access(told: pb.Access) -> Access:
-    return Access(told.uid, told.user, told.token_id, told.stamp, told.admin, told.session_id, told.expires_at_ms)
+    return Access(
+        told.uid,
+        told.user,
+        told.token_id,
+        told.stamp,
+        told.admin,
+        told.session_id,
+        told.expires_at_ms,
+    )

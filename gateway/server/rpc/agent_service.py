@@ -1,6 +1,7 @@
 """The server's end of the agents' streams: reports to the reconciler, wishes to the schedulers.
 
-A scheduler runs its user's code, so whatever its agent says is checked and bounded like any caller's input.
+A scheduler runs its user's code, so whatever its agent says is checked and bounded like any
+caller's input.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ from gateway.server.store.contract import View
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_MS = 15_000
-PACE_S = 0.02  # between two reports of one agent; meanwhile the rest wait in the connection, which holds little
-CUT_S = 0.1  # an agent's reports end before it is known whether the agent ended the stream or somebody cut it
+# between two reports of one agent; meanwhile the rest wait in the connection, which holds little
+PACE_S = 0.02
+# an agent's reports end before it is known whether the agent ended the stream or somebody cut it
+CUT_S = 0.1
 MANY_NAMES = 2000  # of workers in one report, beyond which it is read in a thread
-NAMES_A_SECOND = 20_000  # of workers on one stream; meanwhile the next report waits in the connection
+# of workers on one stream; meanwhile the next report waits in the connection
+NAMES_A_SECOND = 20_000
 MAX_NAME = 64
 MAX_ADDRESS = 256
 MAX_VERSIONS = 64
 MAX_COUNT = 1_000_000
 MAX_AGE_MS = 10 * 365 * 86_400_000
-_ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]+")  # nothing that a command takes for a flag
+# nothing that a command takes for a flag
+_ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]+")
 
 
 class Listener(Protocol):
@@ -59,7 +64,8 @@ class Listener(Protocol):
 
 
 class Switchboard:
-    """Wakes the streams of one cluster when that cluster changes: one subscription for ten thousand agents."""
+    """Wakes the streams of one cluster when that cluster changes: one subscription for ten thousand
+    agents."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -97,10 +103,14 @@ class Switchboard:
                 changed.set()
 
 
-def news_of(report: pb.AgentReport, now: int, groups: Mapping[str, GroupStatus], *, local: bool) -> AgentNews:
-    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the cluster's backend runs on this machine.
+def news_of(
+    report: pb.AgentReport, now: int, groups: Mapping[str, GroupStatus], *, local: bool
+) -> AgentNews:
+    """Return what a report tells; FieldInvalid if it cannot be true. `local`: the cluster's backend
+    runs on this machine.
 
-    Names that no worker of these groups ever had are passed over: what is kept until the next step is bounded by what was started.
+    Names that no worker of these groups ever had are passed over: what is kept until the next step
+    is bounded by what was started.
     """
     return AgentNews(
         snapshot=report.snapshot,
@@ -113,18 +123,30 @@ def news_of(report: pb.AgentReport, now: int, groups: Mapping[str, GroupStatus],
         clients=max(0, min(report.clients, MAX_COUNT)),
         idle_since_at=_since(report.idle_ms, now),
         no_client_since_at=_since(report.no_client_ms, now),
-        targets={name: max(0, min(target, MAX_COUNT)) for name, target in report.targets.items() if name in groups},
+        targets={
+            name: max(0, min(target, MAX_COUNT))
+            for name, target in report.targets.items()
+            if name in groups
+        },
     )
 
 
 def _was_started(name: str, groups: Mapping[str, GroupStatus]) -> bool:
     group, _, sequence = name.rpartition("-")
     status = groups.get(group) if len(name) <= MAX_NAME else None
-    return status is not None and sequence.isascii() and sequence.isdigit() and int(sequence) < status.next_sequence
+    return (
+        status is not None
+        and sequence.isascii()
+        and sequence.isdigit()
+        and int(sequence) < status.next_sequence
+    )
 
 
 def _versions(versions: Mapping[str, str]) -> dict[str, str]:
-    return {name[:MAX_NAME]: version[:MAX_NAME] for name, version in sorted(versions.items())[:MAX_VERSIONS]}
+    return {
+        name[:MAX_NAME]: version[:MAX_NAME]
+        for name, version in sorted(versions.items())[:MAX_VERSIONS]
+    }
 
 
 def _since(age_ms: int, now: int) -> int:
@@ -132,7 +154,8 @@ def _since(age_ms: int, now: int) -> int:
 
 
 def _address(text: str, field: str, local: bool) -> str:
-    """Return an address; a loopback one is only believed where schedulers run on this machine: the edge would connect to its own."""
+    """Return an address; a loopback one is only believed where schedulers run on this machine: the
+    edge would connect to its own."""
     if not text:
         return ""
     parts = urlsplit(text if "://" in text else f"//{text}")
@@ -143,12 +166,21 @@ def _address(text: str, field: str, local: bool) -> str:
     if len(text) > MAX_ADDRESS or not host or not port or not _ADDRESS.fullmatch(text):
         raise FieldInvalid([Violation(field, "must be host:port or tls://host:port")])
     if _inward(host) and not local:
-        raise FieldInvalid([Violation(field, "must not be a loopback address: this backend's schedulers are on other machines")])
+        raise FieldInvalid(
+            [
+                Violation(
+                    field,
+                    "must not be a loopback address: this backend's schedulers are on other"
+                    " machines",
+                )
+            ]
+        )
     return text
 
 
 def _inward(host: str) -> bool:
-    """Whether a host names the machine that connects to it, however it is written: 127.1 and ::ffff:127.0.0.1 do too."""
+    """Whether a host names the machine that connects to it, however it is written: 127.1 and
+    ::ffff:127.0.0.1 do too."""
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
     try:
         address = ipaddress.ip_address(host)
@@ -191,10 +223,18 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         draining: Callable[[], bool],
         local_backends: Collection[str],
     ) -> None:
-        self._view, self._listener, self._switchboard, self._now, self._draining = view, listener, switchboard, now, draining
+        self._view, self._listener, self._switchboard, self._now, self._draining = (
+            view,
+            listener,
+            switchboard,
+            now,
+            draining,
+        )
         self._local_backends = frozenset(local_backends)  # those that run on this machine
 
-    async def Connect(self, request_iterator: AsyncIterator[pb.AgentReport], context: Any) -> AsyncIterator[pb.AgentDirective]:
+    async def Connect(
+        self, request_iterator: AsyncIterator[pb.AgentReport], context: Any
+    ) -> AsyncIterator[pb.AgentDirective]:
         uid = current.get().agent_uid
         if not uid:
             raise CredentialsInvalid
@@ -240,7 +280,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             names = len(report.workers) + len(report.left) + len(report.retired)
             news = functools.partial(news_of, report, self._now(), groups, local=local)
             # Of very many workers it takes its time; not that of everybody else.
-            told = news() if names <= MANY_NAMES else await asyncio.get_running_loop().run_in_executor(_many(), news)
+            told = (
+                news()
+                if names <= MANY_NAMES
+                else await asyncio.get_running_loop().run_in_executor(_many(), news)
+            )
             self._listener.heard(uid, told)
             await asyncio.sleep(PACE_S + names / NAMES_A_SECOND)
 

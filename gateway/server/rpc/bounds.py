@@ -1,7 +1,9 @@
-"""How much a request may hold, counted before anything is made of it: entries, lengths, depth. The one table of these bounds.
+"""How much a request may hold, counted before anything is made of it: entries, lengths, depth. The
+one table of these bounds.
 
-Counting costs next to nothing, and what is made of a message costs a hundred times what reading it did. A field that can be repeated and
-has no bound here may hold nothing; a test compares the table with the messages there are.
+Counting costs next to nothing, and what is made of a message costs a hundred times what reading it
+did. A field that can be repeated and has no bound here may hold nothing; a test compares the table
+with the messages there are.
 """
 
 from __future__ import annotations
@@ -20,11 +22,16 @@ from gateway.wire import MAX_REQUEST_BYTES
 
 PUBLIC, INTERNAL, WELL_KNOWN = "daskgateway.v1.", "daskgateway.internal.v1.", "google.protobuf."
 
-# Bytes of a request. To read a megabyte of nothing but empty entries takes 10 to 60 ms, during which nobody else is served.
+# Bytes of a request. To read a megabyte of nothing but empty entries takes 10 to 60 ms, during
+# which nobody else is served.
 MAX_BYTES = MAX_REQUEST_BYTES
-BYTES: Mapping[str, int] = {f"{INTERNAL}AgentReport": 512 * 1024, f"{INTERNAL}CheckAccessRequest": 512 * 1024}
+BYTES: Mapping[str, int] = {
+    f"{INTERNAL}AgentReport": 512 * 1024,
+    f"{INTERNAL}CheckAccessRequest": 512 * 1024,
+}
 
-# Entries of each field that can be repeated, by its full name. Use cases say what is right, and permit less.
+# Entries of each field that can be repeated, by its full name. Use cases say what is right, and
+# permit less.
 COUNTS: Mapping[str, int] = {
     f"{PUBLIC}Cluster.labels": 256,
     f"{PUBLIC}ClusterSpec.worker_groups": 256,
@@ -62,7 +69,12 @@ ENTRIES: Mapping[str, int] = {
 MAX_DEPTH = 24  # messages in messages; a mapping or a list in options is two of them
 
 # Wrappers that people do not write: `spec.options.x`, not `spec.options.fields.x.string_value`.
-_UNNAMED = (f"{WELL_KNOWN}Struct", f"{WELL_KNOWN}Value", f"{WELL_KNOWN}ListValue", f"{WELL_KNOWN}FieldMask")
+_UNNAMED = (
+    f"{WELL_KNOWN}Struct",
+    f"{WELL_KNOWN}Value",
+    f"{WELL_KNOWN}ListValue",
+    f"{WELL_KNOWN}FieldMask",
+)
 _TEXT, _MESSAGE = FieldDescriptor.CPPTYPE_STRING, FieldDescriptor.CPPTYPE_MESSAGE
 MAX_SHOWN = 64  # characters of a key in the name of a field
 
@@ -118,7 +130,10 @@ def _look(message: Message, path: str, depth: int, room: list[int]) -> None:
         elif plan.kind is _Kind.MESSAGE:
             _look(value, _joined(path, plan.name), depth + 1, room)
         elif plan.kind is _Kind.TEXT and len(value) > plan.most:
-            raise _Beyond(_joined(path, plan.name), f"must have at most {plan.most} characters; it has {len(value)}")
+            raise _Beyond(
+                _joined(path, plan.name),
+                f"must have at most {plan.most} characters; it has {len(value)}",
+            )
 
 
 def _look_at_entries(plan: _Plan, value: Any, path: str, depth: int, room: list[int]) -> None:
@@ -127,11 +142,15 @@ def _look_at_entries(plan: _Plan, value: Any, path: str, depth: int, room: list[
         raise _Beyond(path, f"must have at most {plan.entries} entries; it has {count}")
     room[0] -= count
     if room[0] < 0:
-        raise _Beyond(path, "must have fewer entries: all that the request holds together are too many")
+        raise _Beyond(
+            path, "must have fewer entries: all that the request holds together are too many"
+        )
     if plan.mapped:
         for key in value:
             if isinstance(key, str) and len(key) > MAX_KEY:
-                raise _Beyond(path, f"keys must have at most {MAX_KEY} characters; one has {len(key)}")
+                raise _Beyond(
+                    path, f"keys must have at most {MAX_KEY} characters; one has {len(key)}"
+                )
     if plan.kind is _Kind.TEXT:
         longest = max(map(len, value.values() if plan.mapped else value), default=0)
         if longest > plan.most:
@@ -146,7 +165,8 @@ def _look_at_entries(plan: _Plan, value: Any, path: str, depth: int, room: list[
 
 @functools.cache
 def _plans(kind: Descriptor) -> Mapping[int, _Plan]:
-    """Return how the fields of a message are looked at, by their numbers. As many as there are kinds of messages."""
+    """Return how the fields of a message are looked at, by their numbers. As many as there are
+    kinds of messages."""
     return {field.number: _plan(kind, field) for field in kind.fields}
 
 

@@ -1,7 +1,9 @@
-"""All interceptors as one to gRPC: what is composed for a method is composed once, not with every call.
+"""All interceptors as one to gRPC: what is composed for a method is composed once, not with every
+call.
 
-gRPC asks every interceptor for a handler with each call, and each makes closures anew: about 20 µs apiece, a tenth of what the whole
-call costs. The order is that of the list, from the outside in. Knows nothing of what they do.
+gRPC asks every interceptor for a handler with each call, and each makes closures anew: about 20 µs
+apiece, a tenth of what the whole call costs. The order is that of the list, from the outside in.
+Knows nothing of what they do.
 """
 
 from __future__ import annotations
@@ -30,11 +32,14 @@ class Chain(AsyncServerInterceptor):
         handler = self._handlers.get(name)
         if handler is None:
             handler = await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
-            if handler is not None:  # a method that does not exist is not remembered: there is no end of them
+            # a method that does not exist is not remembered: there is no end of them
+            if handler is not None:
                 self._handlers[name] = handler
         return handler
 
-    def intercept(self, method: Method, request_or_iterator: Any, context: Any, method_name: str) -> Any:
+    def intercept(
+        self, method: Method, request_or_iterator: Any, context: Any, method_name: str
+    ) -> Any:
         composed = self._composed.get(method_name)
         if composed is None:
             composed = self._composed[method_name] = self._compose(method, method_name)
@@ -45,7 +50,11 @@ class Chain(AsyncServerInterceptor):
         if not streams and not inspect.iscoroutinefunction(method):
             method = _awaitable(method)
         for interceptor in reversed(self._interceptors):
-            method = _stream(interceptor, method, name) if streams else functools.partial(_call, interceptor, method, name)
+            method = (
+                _stream(interceptor, method, name)
+                if streams
+                else functools.partial(_call, interceptor, method, name)
+            )
         return method
 
 
@@ -56,7 +65,9 @@ def _awaitable(method: Method) -> Method:
     return call
 
 
-def _call(interceptor: AsyncServerInterceptor, inner: Method, name: str, request: Any, context: Any) -> Any:
+def _call(
+    interceptor: AsyncServerInterceptor, inner: Method, name: str, request: Any, context: Any
+) -> Any:
     return interceptor.intercept(inner, request, context, name)
 
 

@@ -1,7 +1,9 @@
-"""Clusters as they are sent, each made once: a list of a thousand costs a thousand look-ups. What cannot be shown harms no other.
+"""Clusters as they are sent, each made once: a list of a thousand costs a thousand look-ups. What
+cannot be shown harms no other.
 
-A record may be unshowable though none is accepted today: an older version, a backend or a disk may have left it. It is passed over in
-lists and watches; who asks for it by name is told what can be told, so that it can be stopped.
+A record may be unshowable though none is accepted today: an older version, a backend or a disk may
+have left it. It is passed over in lists and watches; who asks for it by name is told what can be
+told, so that it can be stopped.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from gateway.server.usecases.services import Endpoint
 logger = logging.getLogger(__name__)
 
 # The tag of a cluster in a list: its field's number, and that a length follows.
-LISTED = bytes([service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2])
-CACHED, CACHED_BYTES = 20_000, 64 * 1024 * 1024  # clusters whose last message is kept, and what these take together
+LISTED = bytes(
+    [service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2]
+)
+# clusters whose last message is kept, and what these take together
+CACHED, CACHED_BYTES = 20_000, 64 * 1024 * 1024
 TOLD_CACHED = 200  # changes that watches are being told of, about 1 KiB each
 UNSHOWABLE = "UNSHOWABLE"  # reason of a cluster of which only the least can be told
 MAX_TEXT = 256  # characters of what is told of such a one
@@ -38,7 +43,9 @@ class Unshowable(ValueError):
 @dataclass(frozen=True, slots=True)
 class _Kept:
     revision: int
-    listed: bytes  # as an element of ListClustersResponse.clusters: tag, length, message; empty if it cannot be shown
+    # as an element of ListClustersResponse.clusters: tag, length, message; empty if it cannot be
+    # shown
+    listed: bytes
     head: int  # bytes before the message
 
     @property
@@ -55,28 +62,41 @@ class ClusterMessages:
         self._kept: dict[str, _Kept] = {}
         self._kept_bytes = 0
         self._told: dict[tuple[str, int, bool], bytes] = {}
-        self._passed_over = PassedOver(logger, "this cluster cannot be shown; lists and watches pass it over")
+        self._passed_over = PassedOver(
+            logger, "this cluster cannot be shown; lists and watches pass it over"
+        )
 
     def check(self, cluster: Cluster) -> None:
-        """Raise FieldInvalid if a cluster that is about to be stored could not be shown. May be called in any thread."""
+        """Raise FieldInvalid if a cluster that is about to be stored could not be shown. May be
+        called in any thread."""
         try:
             _encoded(cluster, self._endpoint())
         except Unshowable as error:
-            raise FieldInvalid([Violation(_field_at_fault(cluster), f"cannot be shown: {error}")]) from None
+            raise FieldInvalid(
+                [Violation(_field_at_fault(cluster), f"cannot be shown: {error}")]
+            ) from None
 
     def encoded(self, cluster: Cluster) -> bytes:
-        """Return a cluster as it is sent to who asked for it; of one that cannot be shown, the least."""
+        """Return a cluster as it is sent to who asked for it; of one that cannot be shown, the
+        least."""
         kept = self._of(cluster)
         return kept.encoded if kept.listed else _least(cluster).SerializeToString()
 
     def told(self, cluster: Cluster, added: bool) -> bytes | None:
-        """Return what a watch is told of a cluster, None if it cannot be shown: thousands of watches may be told the same."""
+        """Return what a watch is told of a cluster, None if it cannot be shown: thousands of
+        watches may be told the same."""
         key = (cluster.uid, cluster.revision, added)
         told = self._told.get(key)
         if told is None and (kept := self._of(cluster)).listed:
-            event = service_pb.WatchEvent(type=service_pb.WATCH_EVENT_TYPE_ADDED if added else service_pb.WATCH_EVENT_TYPE_MODIFIED)
+            event = service_pb.WatchEvent(
+                type=service_pb.WATCH_EVENT_TYPE_ADDED
+                if added
+                else service_pb.WATCH_EVENT_TYPE_MODIFIED
+            )
             event.cluster.ParseFromString(kept.encoded)
-            told = service_pb.WatchClustersResponse(revision=cluster.revision, event=event).SerializeToString()
+            told = service_pb.WatchClustersResponse(
+                revision=cluster.revision, event=event
+            ).SerializeToString()
             while len(self._told) >= TOLD_CACHED:
                 del self._told[next(iter(self._told))]
             self._told[key] = told
@@ -88,7 +108,9 @@ class ClusterMessages:
 
     def listed(self, clusters: Iterable[Cluster], rest: service_pb.ListClustersResponse) -> bytes:
         """Return a list as it is sent: protobuf's messages may be joined end to end."""
-        return b"".join([*[self._of(cluster).listed for cluster in clusters], rest.SerializeToString()])
+        return b"".join(
+            [*[self._of(cluster).listed for cluster in clusters], rest.SerializeToString()]
+        )
 
     def _of(self, cluster: Cluster) -> _Kept:
         kept = self._kept.get(cluster.uid)
@@ -116,7 +138,8 @@ class ClusterMessages:
 def _encoded(cluster: Cluster, endpoint: Endpoint) -> bytes:
     try:
         encoded: bytes = messages.cluster_of(cluster, endpoint).SerializeToString()
-    except Exception as error:  # protobuf's runtimes raise different types for what is out of bounds
+    # protobuf's runtimes raise different types for what is out of bounds
+    except Exception as error:
         raise Unshowable(f"{type(error).__name__}: {error}") from None
     if len(encoded) > MAX_PAGE_BYTES:
         raise Unshowable(f"it has {len(encoded)} bytes; clients take {MAX_PAGE_BYTES}")
@@ -128,8 +151,14 @@ def _field_at_fault(cluster: Cluster) -> str:
     parts: dict[str, Callable[[], object]] = {
         "labels": lambda: pb.Cluster(labels=dict(cluster.labels)),
         "spec.options": lambda: messages.struct(cluster.spec.options),
-        "spec.worker_groups": lambda: (messages.worker_groups(cluster), messages.group_statuses(cluster)),
-        "spec.lifecycle": lambda: (messages.lifecycle(cluster.spec.lifecycle), messages.expire_time(cluster)),
+        "spec.worker_groups": lambda: (
+            messages.worker_groups(cluster),
+            messages.group_statuses(cluster),
+        ),
+        "spec.lifecycle": lambda: (
+            messages.lifecycle(cluster.spec.lifecycle),
+            messages.expire_time(cluster),
+        ),
     }
     for field, make in parts.items():
         try:
@@ -142,18 +171,23 @@ def _field_at_fault(cluster: Cluster) -> str:
 def _least(cluster: Cluster) -> pb.Cluster:
     """Return what can be told of any cluster."""
     owner, cluster_id = sound(cluster.owner, MAX_TEXT), sound(cluster.cluster_id, MAX_TEXT)
-    told = pb.Cluster(name=f"users/{owner}/clusters/{cluster_id}", uid=cluster.uid, etag=cluster.etag, owner=owner)
+    told = pb.Cluster(
+        name=f"users/{owner}/clusters/{cluster_id}", uid=cluster.uid, etag=cluster.etag, owner=owner
+    )
     told.revision = cluster.revision
     told.status.state = messages.STATES[cluster.state]
     told.status.reason = UNSHOWABLE
-    told.status.message = "the rest of its record cannot be shown, the server's log says why; it can be stopped"
+    told.status.message = (
+        "the rest of its record cannot be shown, the server's log says why; it can be stopped"
+    )
     if cluster.state.finished:
         told.stop_time.FromMilliseconds(min(max(1, cluster.stopped_at), messages.LAST_AT))
     return told
 
 
 def varint(number: int) -> bytes:
-    """Return a number as protobuf writes lengths: seven bits a byte, the least first (protobuf.dev/programming-guides/encoding)."""
+    """Return a number as protobuf writes lengths: seven bits a byte, the least first
+    (protobuf.dev/programming-guides/encoding)."""
     written = bytearray()
     while number > 0x7F:
         written.append(number & 0x7F | 0x80)

@@ -35,7 +35,9 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     def __init__(self, services: Services) -> None:
         self._services = services
         self._messages = ClusterMessages(services.endpoint)
-        self._events_passed_over = PassedOver(logger, "events of this cluster cannot be shown; lists pass them over")
+        self._events_passed_over = PassedOver(
+            logger, "events of this cluster cannot be shown; lists pass them over"
+        )
 
     async def CreateCluster(self, request: service_pb.CreateClusterRequest, context: Any) -> bytes:
         cluster, replayed = await clusters.create_cluster(
@@ -51,7 +53,9 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         return self._answer(cluster, replayed, context)
 
     async def GetCluster(self, request: service_pb.GetClusterRequest, context: Any) -> bytes:
-        return self._messages.encoded(clusters.get_cluster(self._services, principal(), request.name))
+        return self._messages.encoded(
+            clusters.get_cluster(self._services, principal(), request.name)
+        )
 
     async def ListClusters(self, request: service_pb.ListClustersRequest, context: Any) -> bytes:
         page = clusters.list_clusters(
@@ -64,19 +68,29 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             show_finished=request.show_finished,
             size_bytes=self._messages.size_bytes,
         )
-        rest = service_pb.ListClustersResponse(next_page_token=page.next_token, revision=page.revision)
+        rest = service_pb.ListClustersResponse(
+            next_page_token=page.next_token, revision=page.revision
+        )
         return self._messages.listed(page.clusters, rest)
 
     async def UpdateCluster(self, request: service_pb.UpdateClusterRequest, context: Any) -> bytes:
         update, call = requests.update(request), requests.call("UpdateCluster", request)
         cluster, replayed = await clusters.update_cluster(
-            self._services, principal(), request.cluster.name, request.cluster.etag, update, call, check=self._messages.check
+            self._services,
+            principal(),
+            request.cluster.name,
+            request.cluster.etag,
+            update,
+            call,
+            check=self._messages.check,
         )
         return self._answer(cluster, replayed, context)
 
     async def StopCluster(self, request: service_pb.StopClusterRequest, context: Any) -> bytes:
         call = requests.call("StopCluster", request)
-        cluster, replayed = await clusters.stop_cluster(self._services, principal(), request.name, request.etag, call)
+        cluster, replayed = await clusters.stop_cluster(
+            self._services, principal(), request.name, request.etag, call
+        )
         return self._answer(cluster, replayed, context)
 
     def _answer(self, cluster: Any, replayed: bool, context: Any) -> bytes:
@@ -94,25 +108,50 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         if violations:
             raise FieldInvalid(violations)
         states = requests.states(request.states)
-        cluster = await follow.wait_cluster(self._services, principal(), request.name, states, request.after_revision, timeout_s or 0.0)
+        cluster = await follow.wait_cluster(
+            self._services,
+            principal(),
+            request.name,
+            states,
+            request.after_revision,
+            timeout_s or 0.0,
+        )
         return self._messages.encoded(cluster)
 
-    async def GetClusterOptions(self, request: service_pb.GetClusterOptionsRequest, context: Any) -> service_pb.GetClusterOptionsResponse:
+    async def GetClusterOptions(
+        self, request: service_pb.GetClusterOptionsRequest, context: Any
+    ) -> service_pb.GetClusterOptionsResponse:
         return messages.offer(self._services.offers.offer(principal()))
 
-    async def ListEvents(self, request: service_pb.ListEventsRequest, context: Any) -> service_pb.ListEventsResponse:
-        events, more = await history.list_events(self._services, principal(), request.parent, request.page_size, request.page_token)
-        return service_pb.ListEventsResponse(events=[told for event in events if (told := self._event(event))], next_page_token=more)
+    async def ListEvents(
+        self, request: service_pb.ListEventsRequest, context: Any
+    ) -> service_pb.ListEventsResponse:
+        events, more = await history.list_events(
+            self._services, principal(), request.parent, request.page_size, request.page_token
+        )
+        return service_pb.ListEventsResponse(
+            events=[told for event in events if (told := self._event(event))], next_page_token=more
+        )
 
     def _event(self, event: Event) -> service_pb.Event | None:
         try:
             return messages.event(event)
-        except Exception as error:  # as with a cluster's record: it must not be the end of the others
+        # as with a cluster's record: it must not be the end of the others
+        except Exception as error:
             self._events_passed_over.tell(f"cluster {event.uid}", error)
             return None
 
-    async def StreamLogs(self, request: service_pb.StreamLogsRequest, context: Any) -> AsyncIterator[service_pb.StreamLogsResponse]:
-        pieces = history.stream_logs(self._services, principal(), request.name, request.instances, request.tail_lines, request.follow)
+    async def StreamLogs(
+        self, request: service_pb.StreamLogsRequest, context: Any
+    ) -> AsyncIterator[service_pb.StreamLogsResponse]:
+        pieces = history.stream_logs(
+            self._services,
+            principal(),
+            request.name,
+            request.instances,
+            request.tail_lines,
+            request.follow,
+        )
         async with aclosing(pieces) as stream:  # type: ignore[type-var]
             async for instance, text in stream:
                 yield service_pb.StreamLogsResponse(instance=instance, text=text)
@@ -121,13 +160,27 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         self, request: service_pb.WatchClustersRequest, context: Any
     ) -> AsyncIterator[service_pb.WatchClustersResponse | bytes]:
         violations: list[Violation] = []
-        interval_s = requests.optional_seconds(request, "bookmark_interval", "bookmark_interval", violations)
+        interval_s = requests.optional_seconds(
+            request, "bookmark_interval", "bookmark_interval", violations
+        )
         interval_s = DEFAULT_BOOKMARK_S if interval_s is None else interval_s
         if not violations and not MIN_BOOKMARK_S <= interval_s <= MAX_BOOKMARK_S:
-            violations.append(Violation("bookmark_interval", f"must be between {MIN_BOOKMARK_S:g} and {MAX_BOOKMARK_S:g} s"))
+            violations.append(
+                Violation(
+                    "bookmark_interval",
+                    f"must be between {MIN_BOOKMARK_S:g} and {MAX_BOOKMARK_S:g} s",
+                )
+            )
         if violations:
             raise FieldInvalid(violations)
-        told = follow.watch_clusters(self._services, principal(), request.parent, request.clusters, request.start_revision, interval_s)
+        told = follow.watch_clusters(
+            self._services,
+            principal(),
+            request.parent,
+            request.clusters,
+            request.start_revision,
+            interval_s,
+        )
         async with aclosing(told) as stream:  # type: ignore[type-var]
             async for item in stream:
                 if (response := self._told(item)) is not None:
@@ -136,14 +189,23 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     def _told(self, item: follow.Told) -> service_pb.WatchClustersResponse | bytes | None:
         match item:
             case follow.Complete(revision, initial):
-                return service_pb.WatchClustersResponse(revision=revision, bookmark=service_pb.Bookmark(initial_state_complete=initial))
+                return service_pb.WatchClustersResponse(
+                    revision=revision, bookmark=service_pb.Bookmark(initial_state_complete=initial)
+                )
             case follow.Farewell(revision, retry_after_s):
-                goodbye = service_pb.Goodbye(reason="the server is about to exit", retry_delay=messages.duration(retry_after_s))
+                goodbye = service_pb.Goodbye(
+                    reason="the server is about to exit",
+                    retry_delay=messages.duration(retry_after_s),
+                )
                 return service_pb.WatchClustersResponse(revision=revision, goodbye=goodbye)
             case follow.Changed(change, added):
                 if change.cluster is not None:
                     return self._messages.told(change.cluster, added)
                 name = sound(f"users/{change.owner}/clusters/{change.cluster_id}", MAX_NAME)
-                gone = pb.Cluster(name=name, uid=change.uid, owner=change.owner, revision=change.revision)
-                event = service_pb.WatchEvent(type=service_pb.WATCH_EVENT_TYPE_REMOVED, cluster=gone)
+                gone = pb.Cluster(
+                    name=name, uid=change.uid, owner=change.owner, revision=change.revision
+                )
+                event = service_pb.WatchEvent(
+                    type=service_pb.WATCH_EVENT_TYPE_REMOVED, cluster=gone
+                )
                 return service_pb.WatchClustersResponse(revision=change.revision, event=event)

@@ -46,17 +46,29 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:
         caller = principal()
         scopes = sorted(messages.SCOPES[scope] for scope in caller.scopes)
-        return pb.WhoAmIResponse(user=caller.user, admin=caller.admin, scopes=scopes, groups=caller.groups)
+        return pb.WhoAmIResponse(
+            user=caller.user, admin=caller.admin, scopes=scopes, groups=caller.groups
+        )
 
-    async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
+    async def CreateToken(
+        self, request: pb.CreateTokenRequest, context: Any
+    ) -> pb.CreateTokenResponse:
         call, scopes = requests.call("CreateToken", request), requests.scopes(request.scopes)
         name, ttl_s = request.display_name, _ttl(request)
-        token, secret = await credentials.create_token(self._services, principal(), name, ttl_s, scopes, call, check=_check)
+        token, secret = await credentials.create_token(
+            self._services, principal(), name, ttl_s, scopes, call, check=_check
+        )
         return pb.CreateTokenResponse(token=messages.token(token), secret=secret)
 
-    async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
-        tokens, more = await credentials.list_tokens(self._services, principal(), request.page_size, request.page_token)
-        return pb.ListTokensResponse(tokens=[told for token in tokens if (told := self._token(token))], next_page_token=more)
+    async def ListTokens(
+        self, request: pb.ListTokensRequest, context: Any
+    ) -> pb.ListTokensResponse:
+        tokens, more = await credentials.list_tokens(
+            self._services, principal(), request.page_size, request.page_token
+        )
+        return pb.ListTokensResponse(
+            tokens=[told for token in tokens if (told := self._token(token))], next_page_token=more
+        )
 
     def _token(self, token: Token) -> pb.Token | None:
         try:
@@ -65,8 +77,12 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
             self._passed_over.tell(f"token {token.id} of {token.user}", error)
             return None
 
-    async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Any) -> pb.RevokeTokenResponse:
-        return pb.RevokeTokenResponse(ids=await credentials.revoke_token(self._services, principal(), request.id))
+    async def RevokeToken(
+        self, request: pb.RevokeTokenRequest, context: Any
+    ) -> pb.RevokeTokenResponse:
+        return pb.RevokeTokenResponse(
+            ids=await credentials.revoke_token(self._services, principal(), request.id)
+        )
 
     async def GenerateClientCertificate(
         self, request: pb.GenerateClientCertificateRequest, context: Any
@@ -81,6 +97,10 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
             server_name=server_name(cluster.uid),
         )
 
-    async def CreateDashboardTicket(self, request: pb.CreateDashboardTicketRequest, context: Any) -> pb.CreateDashboardTicketResponse:
-        url, expires_at = credentials.create_dashboard_ticket(self._services, principal(), request.name)
+    async def CreateDashboardTicket(
+        self, request: pb.CreateDashboardTicketRequest, context: Any
+    ) -> pb.CreateDashboardTicketResponse:
+        url, expires_at = credentials.create_dashboard_ticket(
+            self._services, principal(), request.name
+        )
         return pb.CreateDashboardTicketResponse(url=url, expire_time=messages.timestamp(expires_at))

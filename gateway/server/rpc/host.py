@@ -24,15 +24,20 @@ PUBLIC_SERVICES = (
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     credential_service_pb2.DESCRIPTOR.services_by_name["CredentialService"].full_name,
 )
-PENDING_CALLS = 20_000  # accepted and not yet handed to Python; by default C-core cancels all beyond 1,000 after a reconnect storm
+# accepted and not yet handed to Python; by default C-core cancels all beyond 1,000 after a
+# reconnect storm
+PENDING_CALLS = 20_000
 
 OPTIONS: tuple[tuple[str, int], ...] = (
-    # Beyond its bound our reader answers with a typed error; what is far beyond is refused before it is held in memory.
+    # Beyond its bound our reader answers with a typed error; what is far beyond is refused before
+    # it is held in memory.
     ("grpc.max_receive_message_length", 2 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 32 * 1024),
-    ("grpc.max_concurrent_streams", MAX_STREAMS),  # by default without end: 20,000 heads without bodies took half a gigabyte
-    ("grpc.http2.lookahead_bytes", 64 * 1024),  # of a body that nobody has asked for yet; by default 4 MiB of each stream
+    # by default without end: 20,000 heads without bodies took half a gigabyte
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    # of a body that nobody has asked for yet; by default 4 MiB of each stream
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
     ("grpc.http2.max_frame_size", 16 * 1024),
     ("grpc.server.max_pending_requests", PENDING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
@@ -46,7 +51,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class _Registrar:
-    """Stands between a generated `add_…_to_server` and the server, and makes every request's deserializer total."""
+    """Stands between a generated `add_…_to_server` and the server, and makes every request's
+    deserializer total."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
@@ -57,12 +63,16 @@ class _Registrar:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Register a service's handlers with total deserializers."""
         total = {name: _total(handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, total),))
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, total),)
+        )
 
 
 def _total(handler: Any) -> Any:
     message_type = handler.request_deserializer.__self__
-    return handler._replace(request_deserializer=reader(message_type), response_serializer=serialized)
+    return handler._replace(
+        request_deserializer=reader(message_type), response_serializer=serialized
+    )
 
 
 def build(
@@ -71,37 +81,49 @@ def build(
     *,
     with_reflection: bool,
 ) -> tuple[grpc.aio.Server, Any]:
-    """Return a server that answers these services, health and (if wished) reflection; it does not listen yet."""
+    """Return a server that answers these services, health and (if wished) reflection; it does not
+    listen yet."""
     server = grpc.aio.server(interceptors=[Chain(interceptors)], options=OPTIONS)
     registrar = _Registrar(server)
     for register, servicer in services:
         register(servicer, registrar)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, registrar)  # whose callers nobody knows: their messages have bounds above all
+    # whose callers nobody knows: their messages have bounds above all
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, registrar)
     if with_reflection:
-        told = reflection.aio.ReflectionServicer((*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))  # type: ignore[attr-defined]
+        names = (*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        told = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(told, registrar)
     return server, healthy
 
 
 async def set_health(healthy: Any, serving: bool) -> None:
     """Say whether the server serves."""
-    status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+    status = (
+        health_pb2.HealthCheckResponse.SERVING
+        if serving
+        else health_pb2.HealthCheckResponse.NOT_SERVING
+    )
     for service in ("", *PUBLIC_SERVICES):
         await healthy.set(service, status)
 
 
-def listen_tls(server: grpc.aio.Server, address: str, shown: Callable[[], tuple[bytes, bytes]]) -> int:
+def listen_tls(
+    server: grpc.aio.Server, address: str, shown: Callable[[], tuple[bytes, bytes]]
+) -> int:
     """Listen on host:port, in TLS always; return the port. RuntimeError if that cannot be.
 
-    `shown` returns certificate chain and key as PEM; it is asked at every handshake, in a thread of gRPC's, and must not fail.
+    `shown` returns certificate chain and key as PEM; it is asked at every handshake, in a thread of
+    gRPC's, and must not fail.
     """
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         certificate, key = shown()
         return grpc.ssl_server_certificate_configuration([(key, certificate)])
 
-    return server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(configuration(), configuration))
+    return server.add_secure_port(
+        address, grpc.dynamic_ssl_server_credentials(configuration(), configuration)
+    )
 
 
 def listen_locally(server: grpc.aio.Server, path: str) -> None:

@@ -1,6 +1,8 @@
-"""What every call passes through, from the outside in: context, errors, authentication; then come its limits (`limits.py`).
+"""What every call passes through, from the outside in: context, errors, authentication; then come
+its limits (`limits.py`).
 
-The outermost two never let an exception's text out: an uncaught one becomes INTERNAL with a correlation id that the log explains.
+The outermost two never let an exception's text out: an uncaught one becomes INTERNAL with a
+correlation id that the log explains.
 """
 
 from __future__ import annotations
@@ -37,15 +39,20 @@ logger = logging.getLogger("gateway.server.calls")
 
 OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 AGENT_PREFIX = "/daskgateway.internal.v1.AgentService/"
-EDGE_PREFIXES = ("/daskgateway.internal.v1.RouteService/", "/daskgateway.internal.v1.AccessService/")
+EDGE_PREFIXES = (
+    "/daskgateway.internal.v1.RouteService/",
+    "/daskgateway.internal.v1.AccessService/",
+)
 AGENT_UID = "dgw-uid"
 # They last for a minute or for ever: counted as streams, or they would keep all other calls out.
 LONG_CALLS = ("/daskgateway.v1.ClusterService/WaitCluster", "/grpc.health.v1.Health/Watch")
 MAX_CREDENTIALS = 16 * 1024
 OVERLOAD_RETRY_S = 1.0
-UNREAD_S = 1.0  # a stream whose caller does not read is cut so long after what let the caller in was taken away
+# a stream whose caller does not read is cut so long after what let the caller in was taken away
+UNREAD_S = 1.0
 _END: Any = object()
-DEADLINE_SLACK_S = 0.1  # a caller whose clock is a little ahead cuts the call itself at its deadline
+# a caller whose clock is a little ahead cuts the call itself at its deadline
+DEADLINE_SLACK_S = 0.1
 
 Method = Callable[[Any, Any], Any]
 Context = Any  # grpc.aio.ServicerContext, whose type is generic in the messages
@@ -58,7 +65,8 @@ class Doorkeeper(Protocol):
         """Return who these credentials belong to."""
 
     def hold(self, principal: Principal, end: Callable[[ServiceError], None]) -> Callable[[], None]:
-        """Call `end` with the reason when what let a caller in expires or is taken away, until what is returned is called."""
+        """Call `end` with the reason when what let a caller in expires or is taken away, until what
+        is returned is called."""
 
     async def agent(self, uid: str, token: str) -> None:
         """Return if the token is that of the cluster's agent."""
@@ -68,22 +76,30 @@ class Doorkeeper(Protocol):
 
 
 class _Around(AsyncServerInterceptor):
-    """Holds something around a whole call, whether its answer is one message (`_call`) or a stream (`around`)."""
+    """Holds something around a whole call, whether its answer is one message (`_call`) or a stream
+    (`around`)."""
 
     async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
-        """Answer a call whose answer is one message. Plain code: a context manager costs several times as much."""
+        """Answer a call whose answer is one message. Plain code: a context manager costs several
+        times as much."""
         raise AssertionError("each interceptor says what it holds")
 
-    def around(self, request: Any, context: Context, method: str) -> AbstractAsyncContextManager[None]:
+    def around(
+        self, request: Any, context: Context, method: str
+    ) -> AbstractAsyncContextManager[None]:
         """Return what is held."""
         raise AssertionError("each interceptor says what it holds")
 
-    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+    async def intercept(
+        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
+    ) -> Any:
         if inspect.isasyncgenfunction(method):
             return self._stream(method, request_or_iterator, context, method_name)
         return await self._call(method, request_or_iterator, context, method_name)
 
-    async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
+    async def _stream(
+        self, method: Method, request: Any, context: Context, method_name: str
+    ) -> AsyncIterator[Any]:
         async with self.around(request, context, method_name):
             async with aclosing(method(request, context)) as messages:
                 async for message in messages:
@@ -119,9 +135,14 @@ class ContextInterceptor(_Around):
         _tell(begun, context, method)
 
     def _begin(self, context: Context) -> tuple[Caller, float, float | None]:
-        # Peer, metadata and deadline are asked for now: to ask once the call has ended crashes the process.
+        # Peer, metadata and deadline are asked for now: to ask once the call has ended crashes the
+        # process.
         metadata = dict(context.invocation_metadata() or ())
-        caller = Caller(secrets.token_hex(8), peer=peer_of(context.peer(), metadata, self._is_edge), metadata=metadata)
+        caller = Caller(
+            secrets.token_hex(8),
+            peer=peer_of(context.peer(), metadata, self._is_edge),
+            metadata=metadata,
+        )
         current.set(caller)
         return caller, time.perf_counter(), context.time_remaining()
 
@@ -136,10 +157,19 @@ def _tell(
     caller, began, given_s = begun
     if logger.isEnabledFor(level) and not method.startswith(OPEN_PREFIXES):
         took_s = time.perf_counter() - began
-        name = _code(context, error, late=given_s is not None and took_s > given_s - DEADLINE_SLACK_S)
+        name = _code(
+            context, error, late=given_s is not None and took_s > given_s - DEADLINE_SLACK_S
+        )
         took_ms = took_s * 1000
         logger.log(
-            level, "%s %s %s %.1f ms id=%s peer=%s", method, name, caller.user or "-", took_ms, caller.correlation_id, caller.peer.shown
+            level,
+            "%s %s %s %.1f ms id=%s peer=%s",
+            method,
+            name,
+            caller.user or "-",
+            took_ms,
+            caller.correlation_id,
+            caller.peer.shown,
         )
 
 
@@ -150,17 +180,27 @@ def _code(context: Context, error: BaseException | None, *, late: bool) -> str:
         return code.name
     if code:
         return str(code)
-    if isinstance(error, asyncio.CancelledError | GeneratorExit) or (error is None and context.cancelled()):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or (
+        error is None and context.cancelled()
+    ):
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
     return "OK" if error is None else "UNKNOWN"
 
 
 class ErrorInterceptor(_Around):
-    """Turns what goes wrong into one status with typed details. What is too much to be looked into goes wrong first of all."""
+    """Turns what goes wrong into one status with typed details. What is too much to be looked into
+    goes wrong first of all."""
 
-    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+    async def intercept(
+        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
+    ) -> Any:
         streams = hasattr(request_or_iterator, "__aiter__")
-        return await super().intercept(method, _checked(request_or_iterator) if streams else request_or_iterator, context, method_name)
+        return await super().intercept(
+            method,
+            _checked(request_or_iterator) if streams else request_or_iterator,
+            context,
+            method_name,
+        )
 
     async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
         try:
@@ -187,9 +227,11 @@ class ErrorInterceptor(_Around):
             case ServiceError():
                 await self._abort(context, error)
             case StoreUnreachable():
-                logger.debug("the database does not answer: %s", error)  # the store says so once, not with every call
+                # the store says so once, not with every call
+                logger.debug("the database does not answer: %s", error)
                 await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
-            case NotImplementedError():  # of a service of others that has calls which it does not answer, such as health
+            # of a service of others that has calls which it does not answer, such as health
+            case NotImplementedError():
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not answered here")
             case BackendUnavailable():
                 logger.warning("%s: the machine room does not answer: %s", method, error)
@@ -202,12 +244,16 @@ class ErrorInterceptor(_Around):
                 await self._abort(context, fault)
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
-        trailers = ((STATUS_DETAILS, details_of(error)), (CORRELATION_ID, current.get().correlation_id))
+        trailers = (
+            (STATUS_DETAILS, details_of(error)),
+            (CORRELATION_ID, current.get().correlation_id),
+        )
         await context.abort(code_of(error), text_of(error), trailers)
 
 
 def _check_read(request: Any) -> None:
-    """Raise FieldInvalid for a request that could not be read, or holds more than it may; what is made of it is made later."""
+    """Raise FieldInvalid for a request that could not be read, or holds more than it may; what is
+    made of it is made later."""
     if isinstance(request, Malformed):
         raise FieldInvalid([request.violation])
 
@@ -236,13 +282,20 @@ class AuthenticationInterceptor(_Around):
             await self._admit(context, method)
         yield
 
-    async def _stream(self, method: Method, request: Any, context: Context, method_name: str) -> AsyncIterator[Any]:
+    async def _stream(
+        self, method: Method, request: Any, context: Context, method_name: str
+    ) -> AsyncIterator[Any]:
         """Let a stream last no longer than what its caller was let in by."""
-        async with self.around(request, context, method_name), aclosing(method(request, context)) as messages:
+        async with (
+            self.around(request, context, method_name),
+            aclosing(method(request, context)) as messages,
+        ):
             task, loop = asyncio.current_task(), asyncio.get_running_loop()
             assert task is not None
             why: ServiceError | None = None
-            inside = False  # whether the task waits for a message of ours, and not for gRPC to write one: only here it can be told why
+            # whether the task waits for a message of ours, and not for gRPC to write one: only here
+            # it can be told why
+            inside = False
             last: asyncio.TimerHandle | None = None
 
             def end(reason: ServiceError) -> None:

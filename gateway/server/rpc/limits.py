@@ -1,4 +1,5 @@
-"""How many calls are worked on at a time, and how many streams are open: in all, and each user's and each address's fair share."""
+"""How many calls are worked on at a time, and how many streams are open: in all, and each user's
+and each address's fair share."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from grpc_interceptor.server import AsyncServerInterceptor
 from gateway.fair import FairPool
 from gateway.server.core.errors import Draining, Overloaded
 from gateway.server.rpc.caller import Caller, current
-from gateway.server.rpc.interceptors import LONG_CALLS, OPEN_PREFIXES, OVERLOAD_RETRY_S, Context, Method
+from gateway.server.rpc.interceptors import (
+    LONG_CALLS,
+    OPEN_PREFIXES,
+    OVERLOAD_RETRY_S,
+    Context,
+    Method,
+)
 from gateway.turns import Crowded, Turns
 
 MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
@@ -33,15 +40,24 @@ class CallLimits:
 
 
 class LimitsInterceptor(AsyncServerInterceptor):
-    """Bounds calls and streams. Calls beyond a share wait for their turn, users in turn; what would wait for long is refused."""
+    """Bounds calls and streams. Calls beyond a share wait for their turn, users in turn; what would
+    wait for long is refused."""
 
     def __init__(self, limits: CallLimits, draining: Callable[[], bool]) -> None:
         self._limits, self._draining = limits, draining
-        self._calls = Turns(FairPool(limits.calls, min(limits.calls, limits.calls_per_user), most_waiting=limits.calls_per_user))
+        self._calls = Turns(
+            FairPool(
+                limits.calls,
+                min(limits.calls, limits.calls_per_user),
+                most_waiting=limits.calls_per_user,
+            )
+        )
         self._streams: Counter[str] = Counter()
         self._open_streams = 0
 
-    async def intercept(self, method: Method, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+    async def intercept(
+        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
+    ) -> Any:
         if self._draining() and not method_name.startswith(OPEN_PREFIXES):
             raise Draining(retry_after_s=OVERLOAD_RETRY_S)
         if inspect.isasyncgenfunction(method):
@@ -66,7 +82,10 @@ class LimitsInterceptor(AsyncServerInterceptor):
             await self._calls.take(key)
         except Crowded:
             whose = "of yours " if caller.user else f"of {caller.peer.address} "
-            told = f"{self._calls.pool.held_by(key)} calls {whose}are being worked on, of all {self._calls.pool.taken}, and more wait"
+            told = (
+                f"{self._calls.pool.held_by(key)} calls {whose}are being worked on, of all"
+                f" {self._calls.pool.taken}, and more wait"
+            )
             raise Overloaded(metadata={"what": told}, retry_after_s=OVERLOAD_RETRY_S) from None
 
     async def _stream(self, method: Method, request: Any, context: Context) -> AsyncIterator[Any]:
@@ -79,11 +98,17 @@ class LimitsInterceptor(AsyncServerInterceptor):
     def _open(self) -> Iterator[None]:
         caller = current.get()
         if self._open_streams >= self._limits.streams:
-            raise Overloaded(metadata={"what": f"{self._limits.streams} streams are open"}, retry_after_s=OVERLOAD_RETRY_S)
+            raise Overloaded(
+                metadata={"what": f"{self._limits.streams} streams are open"},
+                retry_after_s=OVERLOAD_RETRY_S,
+            )
         counted = _counted(caller, self._limits.streams_per_user)
         for key, most, whose in counted:
             if self._streams[key] >= most:
-                raise Overloaded(metadata={"what": f"{whose} {most} streams open"}, retry_after_s=OVERLOAD_RETRY_S)
+                raise Overloaded(
+                    metadata={"what": f"{whose} {most} streams open"},
+                    retry_after_s=OVERLOAD_RETRY_S,
+                )
         self._open_streams += 1
         for key, _, _ in counted:
             self._streams[key] += 1
@@ -98,7 +123,8 @@ class LimitsInterceptor(AsyncServerInterceptor):
 
 
 def _counted(caller: Caller, per_user: int) -> list[tuple[str, int, str]]:
-    """Return what a stream counts for: key, the most of that, and whose they are in words. An edge's count for nobody."""
+    """Return what a stream counts for: key, the most of that, and whose they are in words. An
+    edge's count for nobody."""
     if caller.edge:
         return []
     if caller.agent_uid:  # its token is in its user's hands
@@ -106,4 +132,11 @@ def _counted(caller: Caller, per_user: int) -> list[tuple[str, int, str]]:
     if caller.user:
         return [(caller.user, per_user, "you have")]
     strangers = ("", MAX_OPEN_STREAMS, "callers who did not sign in have")
-    return [strangers, (f"@{caller.peer.address}", MAX_OPEN_STREAMS_PER_ADDRESS, "callers of your address who did not sign in have")]
+    return [
+        strangers,
+        (
+            f"@{caller.peer.address}",
+            MAX_OPEN_STREAMS_PER_ADDRESS,
+            "callers of your address who did not sign in have",
+        ),
+    ]

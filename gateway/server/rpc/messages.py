@@ -1,4 +1,5 @@
-"""Core → protobuf: how clusters, events, options and tokens look on the wire. ValueError where they cannot be told, in JSON either."""
+"""Core → protobuf: how clusters, events, options and tokens look on the wire. ValueError where they
+cannot be told, in JSON either."""
 
 from __future__ import annotations
 
@@ -17,13 +18,28 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gateway.backends.contract import Resources
 from gateway.server.core import lifetimes, options
 from gateway.server.core.admission import Offer
-from gateway.server.core.model import Adaptive, Cluster, Condition, Event, GroupStatus, Lifecycle, Scope, State, Token
+from gateway.server.core.model import (
+    Adaptive,
+    Cluster,
+    Condition,
+    Event,
+    GroupStatus,
+    Lifecycle,
+    Scope,
+    State,
+    Token,
+)
 from gateway.server.usecases.services import Endpoint
 from gateway.wire import DASHBOARD_PATH, SchedulerAddress
 
-STATES: dict[State, Any] = {state: pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}") for state in State}
-SCOPES: dict[Scope, Any] = {scope: credential_pb.Scope.Value(f"SCOPE_{scope.name}") for scope in Scope}
-FIRST_AT, LAST_AT = -62_135_596_800_000, 253_402_300_799_999  # ms: the years 1 to 9999, which are all that JSON of protobuf tells
+STATES: dict[State, Any] = {
+    state: pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}") for state in State
+}
+SCOPES: dict[Scope, Any] = {
+    scope: credential_pb.Scope.Value(f"SCOPE_{scope.name}") for scope in Scope
+}
+# ms: the years 1 to 9999, which are all that JSON of protobuf tells
+FIRST_AT, LAST_AT = -62_135_596_800_000, 253_402_300_799_999
 MAX_DURATION_S = 315_576_000_000  # of protobuf's Duration
 
 
@@ -44,7 +60,9 @@ def duration(seconds: float) -> Duration:
 
 def struct(values: Mapping[str, object]) -> Struct:
     """Return values by name."""
-    plain: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    plain: dict[str, Any] = {
+        key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()
+    }
     if not _is_plain(plain):
         raise ValueError("options are texts, truth values, finite numbers, and mappings of these")
     message = Struct()
@@ -55,7 +73,9 @@ def struct(values: Mapping[str, object]) -> Struct:
 def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    return isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
+    return isinstance(value, str | bool) or (
+        isinstance(value, int | float) and math.isfinite(value)
+    )
 
 
 def serialized(message: Message | bytes) -> bytes:
@@ -96,9 +116,14 @@ def worker_groups(cluster: Cluster) -> dict[str, pb.WorkerGroup]:
     """Return worker groups as wished."""
     groups = {}
     for name, group in cluster.spec.groups.items():
-        message = pb.WorkerGroup(options=struct(group.options)) if group.options else pb.WorkerGroup()
+        message = (
+            pb.WorkerGroup(options=struct(group.options)) if group.options else pb.WorkerGroup()
+        )
         if isinstance(group.size, Adaptive):
-            message.adaptive.minimum, message.adaptive.maximum = group.size.minimum, group.size.maximum
+            message.adaptive.minimum, message.adaptive.maximum = (
+                group.size.minimum,
+                group.size.maximum,
+            )
         else:
             message.count = group.size.workers
         groups[name] = message
@@ -131,7 +156,9 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         expire_time=expire_time(cluster),
     )
     if cluster.state is State.ACTIVE:
-        status.endpoints.scheduler = str(SchedulerAddress(endpoint.host, endpoint.port, cluster.uid, endpoint.prefix))
+        status.endpoints.scheduler = str(
+            SchedulerAddress(endpoint.host, endpoint.port, cluster.uid, endpoint.prefix)
+        )
         if cluster.scheduler.dashboard_address:
             status.endpoints.dashboard = f"{endpoint.url}{DASHBOARD_PATH}{cluster.uid}/status"
     return status
@@ -140,7 +167,11 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
 def group_statuses(cluster: Cluster) -> dict[str, pb.WorkerGroupStatus]:
     """Return how many workers each group has."""
     groups = cluster.spec.groups
-    return {name: _group_status(group, groups[name].resources) for name, group in cluster.groups.items() if name in groups}
+    return {
+        name: _group_status(group, groups[name].resources)
+        for name, group in cluster.groups.items()
+        if name in groups
+    }
 
 
 def expire_time(cluster: Cluster) -> Timestamp | None:
@@ -153,8 +184,14 @@ def reconciling(cluster: Cluster) -> bool:
     """Whether what is observed is not yet what is wished."""
     if cluster.state.finished:
         return False
-    settled = all(group.running == group.desired and not group.pending for group in cluster.groups.values())
-    return cluster.state is not State.ACTIVE or cluster.observed_generation != cluster.generation or not settled
+    settled = all(
+        group.running == group.desired and not group.pending for group in cluster.groups.values()
+    )
+    return (
+        cluster.state is not State.ACTIVE
+        or cluster.observed_generation != cluster.generation
+        or not settled
+    )
 
 
 def _group_status(group: GroupStatus, each: Resources) -> pb.WorkerGroupStatus:
@@ -181,7 +218,11 @@ def _condition(condition: Condition) -> pb.Condition:
 def event(value: Event) -> service_pb.Event:
     """Return an event."""
     return service_pb.Event(
-        revision=value.revision, time=timestamp(value.at), reason=value.reason, message=value.message, instance=value.instance
+        revision=value.revision,
+        time=timestamp(value.at),
+        reason=value.reason,
+        message=value.message,
+        instance=value.instance,
     )
 
 
@@ -199,7 +240,11 @@ def token(value: Token) -> credential_pb.Token:
 
 def offer(value: Offer) -> service_pb.GetClusterOptionsResponse:
     """Return what a user may have."""
-    limits = service_pb.Limits(workers=value.limits.workers, cores=value.limits.cores, memory_bytes=value.limits.memory_bytes)
+    limits = service_pb.Limits(
+        workers=value.limits.workers,
+        cores=value.limits.cores,
+        memory_bytes=value.limits.memory_bytes,
+    )
     return service_pb.GetClusterOptionsResponse(
         fields=_fields(value.fields),
         backends=value.backends,
@@ -214,21 +259,40 @@ def _fields(fields: Iterable[options.Field]) -> list[service_pb.OptionField]:
 
 def _field(option: options.Field) -> service_pb.OptionField:
     message = service_pb.OptionField(
-        name=option.name, label=option.label or option.name, description=option.description, per_group=option.per_group
+        name=option.name,
+        label=option.label or option.name,
+        description=option.description,
+        per_group=option.per_group,
     )
     match option:
         case options.Text():
             message.string_field.CopyFrom(
-                service_pb.StringField(default=option.default, max_length=option.max_length, pattern=option.pattern)
+                service_pb.StringField(
+                    default=option.default, max_length=option.max_length, pattern=option.pattern
+                )
             )
         case options.Bool():
             message.bool_field.CopyFrom(service_pb.BoolField(default=option.default))
         case options.Integer():
-            message.int_field.CopyFrom(service_pb.IntField(default=option.default, minimum=option.minimum, maximum=option.maximum))
+            message.int_field.CopyFrom(
+                service_pb.IntField(
+                    default=option.default, minimum=option.minimum, maximum=option.maximum
+                )
+            )
         case options.Float():
-            message.float_field.CopyFrom(service_pb.FloatField(default=option.default, minimum=option.minimum, maximum=option.maximum))
+            message.float_field.CopyFrom(
+                service_pb.FloatField(
+                    default=option.default, minimum=option.minimum, maximum=option.maximum
+                )
+            )
         case options.Select():
-            message.select_field.CopyFrom(service_pb.SelectField(default=option.default, choices=option.choices))
+            message.select_field.CopyFrom(
+                service_pb.SelectField(default=option.default, choices=option.choices)
+            )
         case options.Mapped():
-            message.mapping_field.CopyFrom(service_pb.MappingField(default=dict(option.default), max_entries=option.max_entries))
+            message.mapping_field.CopyFrom(
+                service_pb.MappingField(
+                    default=dict(option.default), max_entries=option.max_entries
+                )
+            )
     return message

@@ -1,11 +1,14 @@
-"""What is left out of answers because it cannot be told: each record is complained of once, not with every call."""
+"""What is left out of answers because it cannot be told: each record is complained of once, not
+with every call."""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
 
-MAX_TOLD = 10_000  # records that were complained of and are remembered, by their names; of more, some may be told twice
+# records that were complained of and are remembered, by their names; of more, some may be told
+# twice
+MAX_TOLD = 10_000
 
 
 class PassedOver:

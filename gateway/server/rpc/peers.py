@@ -1,7 +1,9 @@
-"""Where a call comes from: the caller's own address, also where an edge stands between, and none that a caller only claims.
+"""Where a call comes from: the caller's own address, also where an edge stands between, and none
+that a caller only claims.
 
-An edge relays gRPC on the server's own socket, from an end whose name tells for whom; nobody else gets to that socket. Calls that it makes
-for who speaks HTTP tell the caller beside the edge's token. Knows gRPC's words for peers (grpc_sockaddr_to_uri in its core).
+An edge relays gRPC on the server's own socket, from an end whose name tells for whom; nobody else
+gets to that socket. Calls that it makes for who speaks HTTP tell the caller beside the edge's
+token. Knows gRPC's words for peers (grpc_sockaddr_to_uri in its core).
 """
 
 from __future__ import annotations
@@ -30,11 +32,14 @@ NOWHERE = Peer("-", "-")
 
 
 def peer_of(told: str, metadata: Mapping[str, Any], is_edge: Callable[[str], bool]) -> Peer:
-    """Return where a call comes from, out of what gRPC tells and what came with it; `is_edge` says whether a token is an edge's."""
+    """Return where a call comes from, out of what gRPC tells and what came with it; `is_edge` says
+    whether a token is an edge's."""
     token = metadata.get(EDGE_TOKEN)
     if isinstance(token, str) and is_edge(token):
         address = literal(str(metadata.get(EDGE_CALLER, "")))
-        return Peer(str(address), group_of(str(address))) if address is not None else Peer(HERE, HERE)
+        return (
+            Peer(str(address), group_of(str(address))) if address is not None else Peer(HERE, HERE)
+        )
     relayed = caller_of_peer(told)
     if relayed is not None:
         return _of(*relayed)

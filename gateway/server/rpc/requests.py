@@ -1,4 +1,5 @@
-"""Protobuf → core: what a caller asks, read strictly. Every field that cannot be read is one violation."""
+"""Protobuf → core: what a caller asks, read strictly. Every field that cannot be read is one
+violation."""
 
 from __future__ import annotations
 
@@ -35,10 +36,11 @@ class Malformed:
 
 
 def reader(message_type: type[Message]) -> Any:
-    """Return a deserializer that never raises: what cannot be read, or is too much, becomes Malformed.
+    """Return a deserializer that never raises: what cannot be read, or is too much, becomes
+    Malformed.
 
-    It is looked at here, as gRPC keeps what it is given: a refused report would stay with the end of its call, and take memory many times
-    its size, until the collector comes by.
+    It is looked at here, as gRPC keeps what it is given: a refused report would stay with the end
+    of its call, and take memory many times its size, until the collector comes by.
     """
 
     most = bounds.most_bytes(message_type.DESCRIPTOR)
@@ -49,7 +51,9 @@ def reader(message_type: type[Message]) -> Any:
         try:
             message = message_type.FromString(raw)
         except Exception:  # protobuf's runtimes raise different types here
-            return Malformed(f"must be a {message_type.DESCRIPTOR.full_name} in protobuf's encoding")
+            return Malformed(
+                f"must be a {message_type.DESCRIPTOR.full_name} in protobuf's encoding"
+            )
         violation = bounds.excess(message)
         return message if violation is None else Malformed(violation.description, violation.field)
 
@@ -64,7 +68,11 @@ def call(method: str, request: Message) -> Call:
     rest = type(request)()
     rest.CopyFrom(request)
     rest.ClearField("request_id")
-    return Call(method, request_id.lower(), hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
+    return Call(
+        method,
+        request_id.lower(),
+        hashlib.sha256(rest.SerializeToString(deterministic=True)).digest(),
+    )
 
 
 def seconds(value: Duration, field: str, violations: list[Violation]) -> float:
@@ -76,7 +84,9 @@ def seconds(value: Duration, field: str, violations: list[Violation]) -> float:
     return value.seconds + value.nanos / 1e9
 
 
-def optional_seconds(message: Message, name: str, field: str, violations: list[Violation]) -> float | None:
+def optional_seconds(
+    message: Message, name: str, field: str, violations: list[Violation]
+) -> float | None:
     """Return a duration, None if it is not set."""
     return seconds(getattr(message, name), field, violations) if message.HasField(name) else None
 
@@ -97,7 +107,8 @@ def wish(cluster: pb.Cluster) -> Wish:
 
 
 def values(struct: Struct) -> dict[str, object]:
-    """Return a Struct as plain values. Whether they are right, NaN and infinity included, is for their fields to say."""
+    """Return a Struct as plain values. Whether they are right, NaN and infinity included, is for
+    their fields to say."""
     return {name: _value(value) for name, value in struct.fields.items()}
 
 
@@ -135,7 +146,9 @@ def lifecycle(message: pb.Lifecycle, violations: list[Violation]) -> LifecycleWi
     return LifecycleWish(
         optional_seconds(message, "idle_timeout", "spec.lifecycle.idle_timeout", violations),
         optional_seconds(message, "max_lifetime", "spec.lifecycle.max_lifetime", violations),
-        optional_seconds(message, "no_client_timeout", "spec.lifecycle.no_client_timeout", violations),
+        optional_seconds(
+            message, "no_client_timeout", "spec.lifecycle.no_client_timeout", violations
+        ),
         message.ignore_clients,
     )
 
@@ -165,9 +178,16 @@ def _wrong_paths(paths: list[str], spec: pb.ClusterSpec) -> list[Violation]:
         if path in ("labels", "spec.lifecycle", "spec.worker_groups"):
             continue
         if group == path or "." in group:
-            wrong.append(Violation("update_mask", f"{path[:100]!r} cannot be updated; it must be {right}"))
+            wrong.append(
+                Violation("update_mask", f"{path[:100]!r} cannot be updated; it must be {right}")
+            )
         elif group not in spec.worker_groups:
-            wrong.append(Violation(f"cluster.spec.worker_groups.{group[:64]}", "the mask names it but the request has no such group"))
+            wrong.append(
+                Violation(
+                    f"cluster.spec.worker_groups.{group[:64]}",
+                    "the mask names it but the request has no such group",
+                )
+            )
     return wrong
 
 

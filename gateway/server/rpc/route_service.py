@@ -50,10 +50,17 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
         local_backends: Collection[str],
         doubted: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._view, self._ticket_keys, self._draining, self._doubted = view, tuple(ticket_keys), draining, doubted
+        self._view, self._ticket_keys, self._draining, self._doubted = (
+            view,
+            tuple(ticket_keys),
+            draining,
+            doubted,
+        )
         self._local_backends = frozenset(local_backends)  # those that run on this machine
         self._subscriptions: set[Subscription] = set()
-        self._passed_over = PassedOver(logger, "the route to this cluster cannot be told; the edge does not connect to it")
+        self._passed_over = PassedOver(
+            logger, "the route to this cluster cannot be told; the edge does not connect to it"
+        )
 
     def wake_all(self) -> None:
         """End every stream that waits, because the server drains."""
@@ -63,33 +70,46 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
     def _whole(self, routes: Sequence[pb.Route], *, snapshot: bool) -> Iterator[pb.RouteUpdate]:
         """Yield every route there is."""
         revision = self._view.revision
-        yield pb.RouteUpdate(revision=revision, snapshot=snapshot, routes=routes[:CHUNK], ticket_keys=self._ticket_keys)
+        yield pb.RouteUpdate(
+            revision=revision,
+            snapshot=snapshot,
+            routes=routes[:CHUNK],
+            ticket_keys=self._ticket_keys,
+        )
         for start in range(CHUNK, len(routes), CHUNK):
             yield pb.RouteUpdate(revision=revision, routes=routes[start : start + CHUNK])
 
     def _route(self, cluster: Cluster | None) -> pb.Route | None:
-        """Return the way to a cluster, None if the edge may not connect to it, or it cannot be told."""
+        """Return the way to a cluster, None if the edge may not connect to it, or it cannot be
+        told."""
         if cluster is None or not routed(cluster):
             return None
         try:
             return route(cluster, cluster.spec.backend in self._local_backends)
-        except Exception as error:  # what one record holds must not be the end of everybody's routes
+        # what one record holds must not be the end of everybody's routes
+        except Exception as error:
             self._passed_over.tell(f"cluster {cluster.uid} of {cluster.owner}", error)
             return None
 
-    async def WatchRoutes(self, request: pb.WatchRoutesRequest, context: Any) -> AsyncIterator[pb.RouteUpdate]:
+    async def WatchRoutes(
+        self, request: pb.WatchRoutesRequest, context: Any
+    ) -> AsyncIterator[pb.RouteUpdate]:
         if not current.get().edge:
             raise CredentialsInvalid
         subscription = self._view.subscribe()
         self._subscriptions.add(subscription)
         try:
             known: dict[str, pb.Route] = {}
-            partial: bool | None = None  # what is not in a whole snapshot the edge forgets: not while the database may lack clusters
+            # what is not in a whole snapshot the edge forgets: not while the database may lack
+            # clusters
+            partial: bool | None = None
             due_at = time.monotonic() + HEARTBEAT_S
             while not self._draining():
                 if partial is None or (partial and not self._doubted()):
                     partial = self._doubted()
-                    routes = [(cluster.uid, self._route(cluster)) for cluster in self._view.clusters()]
+                    routes = [
+                        (cluster.uid, self._route(cluster)) for cluster in self._view.clusters()
+                    ]
                     known = {uid: found for uid, found in routes if found is not None}
                     for update in self._whole(list(known.values()), snapshot=not partial):
                         yield update

@@ -1,4 +1,5 @@
-"""How an error looks on the wire: google.rpc.Status with one ErrorInfo and what else fits (AIP-193)."""
+"""How an error looks on the wire: google.rpc.Status with one ErrorInfo and what else fits
+(AIP-193)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from gateway.server.rpc.messages import duration
 from gateway.wire import ERROR_DOMAIN
 
 STATUS_DETAILS = "grpc-status-details-bin"
-# Trailers travel in one header block. Clients of gRPC begin to refuse one at 8 KiB, at random, and then lose the whole error.
+# Trailers travel in one header block. Clients of gRPC begin to refuse one at 8 KiB, at random, and
+# then lose the whole error.
 MAX_TEXT_BYTES = 1200
 MAX_FIELD_BYTES = 200  # of a field's path, a description, a metadata value
 MAX_VIOLATIONS_BYTES = 4000
@@ -29,13 +31,17 @@ def details_of(error: ServiceError) -> bytes:
     number: int = code_of(error).value[0]
     status = status_pb2.Status(code=number, message=text_of(error))
     metadata = {key: _bounded(value, MAX_FIELD_BYTES) for key, value in error.metadata.items()}
-    _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
+    _pack(
+        status,
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata),
+    )
     if error.violations:
         _pack(status, _bad_request(error))
     if error.quotas:
         told = [
             error_details_pb2.QuotaFailure.Violation(
-                subject=_bounded(quota.field, MAX_FIELD_BYTES), description=_bounded(quota.description, MAX_FIELD_BYTES)
+                subject=_bounded(quota.field, MAX_FIELD_BYTES),
+                description=_bounded(quota.description, MAX_FIELD_BYTES),
             )
             for quota in error.quotas[:MAX_QUOTAS]
         ]
@@ -52,7 +58,8 @@ def text_of(error: ServiceError) -> str:
 
 
 def _bounded(text: str, limit: int) -> str:
-    """Return a text cut to so many bytes as they travel: gRPC writes all but printable ASCII as `%XX`."""
+    """Return a text cut to so many bytes as they travel: gRPC writes all but printable ASCII as
+    `%XX`."""
     raw = text.encode(errors="replace")
     used = 0
     for position, byte in enumerate(raw):
@@ -67,7 +74,8 @@ def _bad_request(error: ServiceError) -> error_details_pb2.BadRequest:
     told = error_details_pb2.BadRequest()
     for number, violation in enumerate(error.violations):
         told.field_violations.add(
-            field=_bounded(violation.field, MAX_FIELD_BYTES), description=_bounded(violation.description, MAX_FIELD_BYTES)
+            field=_bounded(violation.field, MAX_FIELD_BYTES),
+            description=_bounded(violation.description, MAX_FIELD_BYTES),
         )
         if told.ByteSize() > MAX_VIOLATIONS_BYTES:
             told.field_violations[-1].field = "request"

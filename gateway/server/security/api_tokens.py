@@ -1,4 +1,5 @@
-"""API tokens of the gateway's own as they are stored, looked up with every call. What their users may do is not their business."""
+"""API tokens of the gateway's own as they are stored, looked up with every call. What their users
+may do is not their business."""
 
 from __future__ import annotations
 
@@ -23,16 +24,22 @@ class ApiTokens:
         self._revocations = 0  # seen here
 
     async def shown(self, token_id: str, text: str) -> Token | None:
-        """Return the token of a well-formed text, None if it is unknown, wrong, expired or revoked."""
+        """Return the token of a well-formed text, None if it is unknown, wrong, expired or
+        revoked."""
         until, token = self._kept.get(token_id, (0.0, None))
         if until <= time.monotonic():
             token = await self._read(token_id)
-        if token is None or not tokens.matches(text, token.secret_hash) or token.expires_at <= self._now():
+        if (
+            token is None
+            or not tokens.matches(text, token.secret_hash)
+            or token.expires_at <= self._now()
+        ):
             return None
         return token
 
     async def living(self, token_id: str) -> Token | None:
-        """Return a token whose secret was shown before, None if it has expired or was revoked since."""
+        """Return a token whose secret was shown before, None if it has expired or was revoked
+        since."""
         until, token = self._kept.get(token_id, (0.0, None))
         if until <= time.monotonic():
             token = await self._read(token_id)
@@ -41,7 +48,8 @@ class ApiTokens:
     async def _read(self, token_id: str) -> Token | None:
         revocations = self._revocations
         token = await self._store.read(lambda tx: tx.token(token_id))
-        # What is not there may be made at any time, and guesses must not fill the memory. What was read may have been revoked since.
+        # What is not there may be made at any time, and guesses must not fill the memory. What was
+        # read may have been revoked since.
         if token is not None and revocations == self._revocations:
             self._kept[token_id] = (time.monotonic() + KEPT_S, token)
             while len(self._kept) > KEPT:

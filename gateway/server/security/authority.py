@@ -1,7 +1,8 @@
 """The installation's own certificate authority: what agents and distant edges know this server by.
 
-It signs one thing, the listener's certificate. Its key is made once and kept; its certificate is made anew with the same key long before
-it ends, so that every copy ever handed out is good for years, whoever keeps it.
+It signs one thing, the listener's certificate. Its key is made once and kept; its certificate is
+made anew with the same key long before it ends, so that every copy ever handed out is good for
+years, whoever keeps it.
 """
 
 from __future__ import annotations
@@ -26,33 +27,53 @@ logger = logging.getLogger(__name__)
 KEY_FILE = "authority.key"
 CA_FILE = "server-ca.pem"  # what an edge on another machine is given
 LIFETIME = datetime.timedelta(days=20 * 365)
-HANDED_OUT = datetime.timedelta(days=10 * 365)  # a certificate that is handed out is good for at least so long
+# a certificate that is handed out is good for at least so long
+HANDED_OUT = datetime.timedelta(days=10 * 365)
 BACKDATED = datetime.timedelta(days=1)  # clocks of nodes may be wrong
 
 
 class Authority:
     """Key and certificate of the authority, kept in a directory."""
 
-    def __init__(self, directory: pathlib.Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate | None) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        key: ec.EllipticCurvePrivateKey,
+        certificate: x509.Certificate | None,
+    ) -> None:
         self._directory, self._key, self._certificate = directory, key, certificate
 
     @classmethod
     def load(cls, directory: pathlib.Path) -> Authority:
-        """Return the authority that a directory holds, made if there is none. ConfigurationError if it can be neither read nor kept."""
+        """Return the authority that a directory holds, made if there is none. ConfigurationError if
+        it can be neither read nor kept."""
         try:
             key = _read_key(directory / KEY_FILE) or _make_key(directory / KEY_FILE)
             certificate = _read_certificate(directory / CA_FILE)
         except OSError as error:
             name = error.filename or directory / KEY_FILE
-            raise ConfigurationError(f"c.DaskGateway.state_dir: {name}: {error.strerror or error}") from None
-        return cls(directory, key, certificate if certificate is not None and _is_of(certificate, key) else None)
+            raise ConfigurationError(
+                f"c.DaskGateway.state_dir: {name}: {error.strerror or error}"
+            ) from None
+        return cls(
+            directory,
+            key,
+            certificate if certificate is not None and _is_of(certificate, key) else None,
+        )
 
     def certificate(self, now: int) -> bytes:
-        """Return the certificate (PEM), good at `now` (ms) and for years; made anew, and kept, if the one there is would end earlier."""
+        """Return the certificate (PEM), good at `now` (ms) and for years; made anew, and kept, if
+        the one there is would end earlier."""
         at = certificates.instant(now)
         kept = self._certificate
-        if kept is None or at < kept.not_valid_before_utc or at + HANDED_OUT > kept.not_valid_after_utc:
-            kept = self._certificate = certificates.make_authority(AUTHORITY_NAME, self._key, at - BACKDATED, at + LIFETIME)
+        if (
+            kept is None
+            or at < kept.not_valid_before_utc
+            or at + HANDED_OUT > kept.not_valid_after_utc
+        ):
+            kept = self._certificate = certificates.make_authority(
+                AUTHORITY_NAME, self._key, at - BACKDATED, at + LIFETIME
+            )
             self._keep(certificates.pem(kept))
         return certificates.pem(kept)
 
@@ -60,13 +81,22 @@ class Authority:
         try:
             write_kept(self._directory / CA_FILE, content)
         except OSError as error:
-            logger.error("%s cannot be written: %s", self._directory / CA_FILE, error.strerror or error)
+            logger.error(
+                "%s cannot be written: %s", self._directory / CA_FILE, error.strerror or error
+            )
 
-    def sign_server(self, names: certificates.Names, now: int, lifetime: datetime.timedelta) -> tuple[bytes, bytes]:
+    def sign_server(
+        self, names: certificates.Names, now: int, lifetime: datetime.timedelta
+    ) -> tuple[bytes, bytes]:
         """Return certificate and key (PEM) of a server with these names, good from now on."""
         key = ec.generate_private_key(ec.SECP256R1())
-        begins, ends = certificates.instant(now) - certificates.SKEW, certificates.instant(now) + lifetime
-        leaf = certificates.make_server(AUTHORITY_NAME, self._key, key.public_key(), names, begins, ends)
+        begins, ends = (
+            certificates.instant(now) - certificates.SKEW,
+            certificates.instant(now) + lifetime,
+        )
+        leaf = certificates.make_server(
+            AUTHORITY_NAME, self._key, key.public_key(), names, begins, ends
+        )
         return certificates.pem(leaf), certificates.key_pem(key)
 
 
@@ -83,7 +113,11 @@ def _read_key(path: pathlib.Path) -> ec.EllipticCurvePrivateKey | None:
         key = None
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
         return key
-    logger.error("%s holds no key, and is made anew: clusters that run do not know this server any more, and will fail", path)
+    logger.error(
+        "%s holds no key, and is made anew: clusters that run do not know this server any more,"
+        " and will fail",
+        path,
+    )
     return None
 
 

@@ -1,7 +1,9 @@
-"""How certificates are made: of a small authority for each cluster, and of the server's own (`authority.py`).
+"""How certificates are made: of a small authority for each cluster, and of the server's own
+(`authority.py`).
 
-A cluster's are what scheduler, workers and clients prove themselves by, and mean nothing to another's. ECDSA on P-256 (FIPS 186-5),
-X.509 v3 (RFC 5280). Making them takes milliseconds of CPU: callers do it in a thread.
+A cluster's are what scheduler, workers and clients prove themselves by, and mean nothing to
+another's. ECDSA on P-256 (FIPS 186-5), X.509 v3 (RFC 5280). Making them takes milliseconds of CPU:
+callers do it in a thread.
 """
 
 from __future__ import annotations
@@ -27,10 +29,15 @@ ALLOWED = "EC P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits"
 # What is the same in every certificate of a kind.
 _AUTHORITY_USAGE = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
 _LEAF_USAGE = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
-_BOTH_PURPOSES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+_BOTH_PURPOSES = x509.ExtendedKeyUsage(
+    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+)
 _SERVER_PURPOSE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 _CLIENT_PURPOSE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-_IS_AUTHORITY, _IS_LEAF = x509.BasicConstraints(ca=True, path_length=0), x509.BasicConstraints(ca=False, path_length=None)
+_IS_AUTHORITY, _IS_LEAF = (
+    x509.BasicConstraints(ca=True, path_length=0),
+    x509.BasicConstraints(ca=False, path_length=None),
+)
 
 Names = Sequence[str]  # DNS names and addresses, the first of which is the subject's too
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -55,11 +62,18 @@ def make_cluster_credentials(uid: str, *, now: int, lifetime_s: float) -> Cluste
     ends = instant(now) + datetime.timedelta(seconds=lifetime_s)
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = _issuer(_name(f"daskgateway cluster {uid}"), key)
-    scheduler_key, worker_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    scheduler_key, worker_key = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
     authority = _authority(issuer, begins, ends)
     names = _dns(server_name(uid)), _dns(f"worker.{server_name(uid)}")
-    scheduler = _leaf(issuer, scheduler_key.public_key(), "scheduler", names[0], _BOTH_PURPOSES, begins, ends)
-    worker = _leaf(issuer, worker_key.public_key(), "worker", names[1], _BOTH_PURPOSES, begins, ends)
+    scheduler = _leaf(
+        issuer, scheduler_key.public_key(), "scheduler", names[0], _BOTH_PURPOSES, begins, ends
+    )
+    worker = _leaf(
+        issuer, worker_key.public_key(), "worker", names[1], _BOTH_PURPOSES, begins, ends
+    )
     return ClusterSecrets(
         ca_certificate=pem(authority),
         ca_key=key_pem(key),
@@ -71,7 +85,9 @@ def make_cluster_credentials(uid: str, *, now: int, lifetime_s: float) -> Cluste
     )
 
 
-def make_authority(common: str, key: ec.EllipticCurvePrivateKey, begins: datetime.datetime, ends: datetime.datetime) -> x509.Certificate:
+def make_authority(
+    common: str, key: ec.EllipticCurvePrivateKey, begins: datetime.datetime, ends: datetime.datetime
+) -> x509.Certificate:
     """Return an authority's own certificate."""
     return _authority(_issuer(_name(common), key), begins, ends)
 
@@ -92,18 +108,31 @@ def make_server(
         except ValueError:
             found.append(x509.DNSName(name))
     alternatives = x509.SubjectAlternativeName(found)
-    return _leaf(_issuer(_name(common), key), public_key, names[0], alternatives, _SERVER_PURPOSE, begins, ends)
+    return _leaf(
+        _issuer(_name(common), key),
+        public_key,
+        names[0],
+        alternatives,
+        _SERVER_PURPOSE,
+        begins,
+        ends,
+    )
 
 
-def sign_client(secrets: ClusterSecrets, public_key_pem: str, *, user: str, now: int, ttl_s: float) -> tuple[str, int]:
-    """Return a client's certificate (PEM) and the instant it expires; ValueError says what is wrong with the key."""
+def sign_client(
+    secrets: ClusterSecrets, public_key_pem: str, *, user: str, now: int, ttl_s: float
+) -> tuple[str, int]:
+    """Return a client's certificate (PEM) and the instant it expires; ValueError says what is wrong
+    with the key."""
     public_key = _public_key(public_key_pem)
     authority = x509.load_pem_x509_certificate(secrets.ca_certificate)
     key = serialization.load_pem_private_key(secrets.ca_key, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     ends = min(instant(now) + datetime.timedelta(seconds=ttl_s), authority.not_valid_after_utc)
     begins = max(instant(now) - SKEW, authority.not_valid_before_utc)
-    certificate = _leaf(_issuer(authority.subject, key), public_key, user, None, _CLIENT_PURPOSE, begins, ends)
+    certificate = _leaf(
+        _issuer(authority.subject, key), public_key, user, None, _CLIENT_PURPOSE, begins, ends
+    )
     return pem(certificate).decode(), int(ends.timestamp() * 1000)
 
 
@@ -114,7 +143,9 @@ def _public_key(text: str) -> PublicKey:
         key = serialization.load_pem_public_key(text.encode())
     except Exception:  # the library raises several types for what is no key
         raise ValueError(f"must be a public key as PEM (SubjectPublicKeyInfo): {ALLOWED}") from None
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(
+        key.curve, ec.SECP256R1 | ec.SECP384R1
+    ):
         return key
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
@@ -151,9 +182,13 @@ def _issuer(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> _Issuer:
     return _Issuer(name, key, public_key, x509.SubjectKeyIdentifier.from_public_key(public_key))
 
 
-def _authority(issuer: _Issuer, begins: datetime.datetime, ends: datetime.datetime) -> x509.Certificate:
+def _authority(
+    issuer: _Issuer, begins: datetime.datetime, ends: datetime.datetime
+) -> x509.Certificate:
     builder = _builder(issuer.name, issuer.name, issuer.public_key, begins, ends)
-    builder = builder.add_extension(_IS_AUTHORITY, critical=True).add_extension(_AUTHORITY_USAGE, critical=True)
+    builder = builder.add_extension(_IS_AUTHORITY, critical=True).add_extension(
+        _AUTHORITY_USAGE, critical=True
+    )
     builder = builder.add_extension(issuer.identifier, critical=False)
     return builder.sign(issuer.key, hashes.SHA256())
 
@@ -168,9 +203,13 @@ def _leaf(
     ends: datetime.datetime,
 ) -> x509.Certificate:
     builder = _builder(issuer.name, _name(common), public_key, begins, ends)
-    builder = builder.add_extension(_IS_LEAF, critical=True).add_extension(_LEAF_USAGE, critical=True)
+    builder = builder.add_extension(_IS_LEAF, critical=True).add_extension(
+        _LEAF_USAGE, critical=True
+    )
     builder = builder.add_extension(purposes, critical=False)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False
+    )
     signed_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer.identifier)
     builder = builder.add_extension(signed_by, critical=False)
     if names is not None:
@@ -179,10 +218,20 @@ def _leaf(
 
 
 def _builder(
-    issuer: x509.Name, subject: x509.Name, public_key: PublicKey, begins: datetime.datetime, ends: datetime.datetime
+    issuer: x509.Name,
+    subject: x509.Name,
+    public_key: PublicKey,
+    begins: datetime.datetime,
+    ends: datetime.datetime,
 ) -> x509.CertificateBuilder:
-    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(public_key)
-    return builder.serial_number(x509.random_serial_number()).not_valid_before(begins).not_valid_after(ends)
+    builder = (
+        x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(public_key)
+    )
+    return (
+        builder.serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+    )
 
 
 def pem(certificate: x509.Certificate) -> bytes:
@@ -192,4 +241,6 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return a private key as PEM, not encrypted."""
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -14,7 +14,8 @@ KEPT_SECRETS = 4096  # clusters whose unsealed secrets are kept in memory, about
 
 
 class ClusterKeys:
-    """Unsealed secrets of living clusters, for launches and for the agents' door; the least used are forgotten."""
+    """Unsealed secrets of living clusters, for launches and for the agents' door; the least used
+    are forgotten."""
 
     def __init__(self, store: Store, keyring: Keyring, threads: ThreadPoolExecutor) -> None:
         self._store, self._keyring, self._threads = store, keyring, threads
@@ -29,7 +30,9 @@ class ClusterKeys:
         sealed = await self._store.read(lambda tx: tx.secrets(uid))
         if sealed is None:
             return None
-        secrets = await asyncio.get_running_loop().run_in_executor(self._threads, self._keyring.unseal, sealed)
+        secrets = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._keyring.unseal, sealed
+        )
         self.keep(uid, secrets)
         return secrets
 

@@ -1,4 +1,5 @@
-"""Who is let in: port `Doorkeeper` of the interceptors. And who somebody is, of whom only the name is known."""
+"""Who is let in: port `Doorkeeper` of the interceptors. And who somebody is, of whom only the name
+is known."""
 
 from __future__ import annotations
 
@@ -7,7 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials, short_stamp
+from gateway.authenticators.contract import (
+    Authenticator,
+    AuthenticatorUnavailable,
+    Credentials,
+    short_stamp,
+)
 from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, StoreUnavailable
 from gateway.server.core.model import Principal, Token
 from gateway.server.core.names import USER_NAME, valid_user
@@ -42,9 +48,14 @@ class Doors:
         cluster_secrets: SecretsOf,
         edge_hash: bytes,
         now: Callable[[], int],
-        doubted: Callable[[], bool] = lambda: False,  # whether the database may lack clusters that run
+        # whether the database may lack clusters that run
+        doubted: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._authenticator, self._store, self._cluster_secrets = authenticator, store, cluster_secrets
+        self._authenticator, self._store, self._cluster_secrets = (
+            authenticator,
+            store,
+            cluster_secrets,
+        )
         self._edge_hash, self._now, self._doubted = edge_hash, now, doubted
         self._api_tokens = ApiTokens(store, now)
         self._desk = SignInDesk(authenticator)
@@ -56,9 +67,13 @@ class Doors:
         found: Principal | None = None
         try:
             if scheme == "bearer" and (parsed := tokens.parse(value)) is not None:
-                token = await self._api_tokens.shown(parsed[1], value) if parsed[0] == "api" else None
+                token = (
+                    await self._api_tokens.shown(parsed[1], value) if parsed[0] == "api" else None
+                )
                 if token is not None:
-                    known = self.identities.known(token.user) or await self.identities.ask(token.user)
+                    known = self.identities.known(token.user) or await self.identities.ask(
+                        token.user
+                    )
                     found = self._by_token(token, self.identities.valid(known))
             elif scheme in self._authenticator.schemes:
                 found = self._signed_in(await self._desk.sign_in(Credentials(scheme, value, peer)))
@@ -69,7 +84,8 @@ class Doors:
         return found
 
     def hold(self, principal: Principal, end: End) -> Callable[[], None]:
-        """Call `end` with the reason when what lets this caller in expires or is taken away, until what is returned is called."""
+        """Call `end` with the reason when what lets this caller in expires or is taken away, until
+        what is returned is called."""
         return self.holds.hold(principal, end)
 
     def forget_token(self, token_id: str) -> None:
@@ -78,19 +94,23 @@ class Doors:
         self.holds.end_token(token_id)
 
     async def person(self, user: str) -> Principal | None:
-        """Return a user who does not call, None if there is no such user; IdentityUnavailable if nobody can tell."""
+        """Return a user who does not call, None if there is no such user; IdentityUnavailable if
+        nobody can tell."""
         try:
             return await self.identities.of(user)
         except AuthenticatorUnavailable:
             raise IdentityUnavailable(retry_after_s=1.0) from None
 
     async def present(self, opened: Principal) -> Principal | None:
-        """Return who a caller is now who was let in before, None if nobody any more; IdentityUnavailable if nobody can tell."""
+        """Return who a caller is now who was let in before, None if nobody any more;
+        IdentityUnavailable if nobody can tell."""
         token = await self._api_tokens.living(opened.token_id) if opened.token_id else None
         if opened.token_id and token is None:
             return None
         try:
-            known = await self.identities.ask(opened.user, most_s=min(CHECK_S, self._authenticator.identity_kept_s))
+            known = await self.identities.ask(
+                opened.user, most_s=min(CHECK_S, self._authenticator.identity_kept_s)
+            )
         except AuthenticatorUnavailable:
             raise IdentityUnavailable(retry_after_s=1.0) from None
         person = self.identities.valid(known)
@@ -108,23 +128,41 @@ class Doors:
         if person is None:
             return None
         expires_at = min(token.expires_at, person.expires_at or token.expires_at)
-        return Principal(person.user, person.admin, person.groups, token.scopes & person.scopes, expires_at, token_id=token.id)
+        return Principal(
+            person.user,
+            person.admin,
+            person.groups,
+            token.scopes & person.scopes,
+            expires_at,
+            token_id=token.id,
+        )
 
     def _signed_in(self, principal: Principal | None) -> Principal | None:
-        """Return who signed in, if the name can be part of the names of clusters; one who cannot be asked about, for a bounded time."""
+        """Return who signed in, if the name can be part of the names of clusters; one who cannot be
+        asked about, for a bounded time."""
         if principal is None or (principal.expires_at and principal.expires_at <= self._now()):
             return None
         if not valid_user(principal.user):
-            logger.error("the authenticator let in %.100r, which is no user name: it must match %s; kept out", principal.user, USER_NAME)
+            logger.error(
+                "the authenticator let in %.100r, which is no user name: it must match %s; kept"
+                " out",
+                principal.user,
+                USER_NAME,
+            )
             return None
         if not self._authenticator.askable:
             latest = self._now() + int(self._authenticator.sign_in_holds_s * 1000)
             principal = replace(principal, expires_at=min(principal.expires_at or latest, latest))
         stamp = short_stamp(principal.stamp)
-        return replace(principal, token_id="", stamp=stamp) if principal.token_id or stamp != principal.stamp else principal
+        return (
+            replace(principal, token_id="", stamp=stamp)
+            if principal.token_id or stamp != principal.stamp
+            else principal
+        )
 
     async def agent(self, uid: str, token: str) -> None:
-        """Return if the token is that of the cluster's agent. While the database may lack clusters nobody is turned away for good."""
+        """Return if the token is that of the cluster's agent. While the database may lack clusters
+        nobody is turned away for good."""
         try:
             await self._agent(uid, token)
         except CredentialsInvalid:

@@ -1,4 +1,5 @@
-"""What is open in somebody's name, such as a watch: it ends at once with its token, and soon with its user or a right that it had."""
+"""What is open in somebody's name, such as a watch: it ends at once with its token, and soon with
+its user or a right that it had."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ End = Callable[[ServiceError], None]
 class Holds:
     """Everything that is open, by caller. Used on one event loop."""
 
-    def __init__(self, present: Callable[[Principal], Awaitable[Principal | None]], now: Callable[[], int]) -> None:
+    def __init__(
+        self, present: Callable[[Principal], Awaitable[Principal | None]], now: Callable[[], int]
+    ) -> None:
         """`present` tells who a caller is now, None if nobody any more."""
         self._present, self._now = present, now
         self._held: dict[Principal, dict[object, End]] = {}
@@ -31,7 +34,8 @@ class Holds:
         return sum(len(ends) for ends in self._held.values())
 
     def hold(self, principal: Principal, end: End) -> Callable[[], None]:
-        """Call `end` with the reason when what lets this caller in expires or is taken away, until what is returned is called."""
+        """Call `end` with the reason when what lets this caller in expires or is taken away, until
+        what is returned is called."""
         key, timer = object(), None
         if principal.expires_at:
             left_s = max(0.0, (principal.expires_at - self._now()) / 1000)
@@ -63,7 +67,9 @@ class Holds:
         """Look once at everybody who has something open."""
         callers = list(self._held)
         for start in range(0, len(callers), MOST_AT_A_TIME):
-            await asyncio.gather(*(self._check(caller) for caller in callers[start : start + MOST_AT_A_TIME]))
+            await asyncio.gather(
+                *(self._check(caller) for caller in callers[start : start + MOST_AT_A_TIME])
+            )
 
     async def _check(self, principal: Principal) -> None:
         why: ServiceError | None
@@ -72,10 +78,14 @@ class Holds:
         except IdentityUnavailable as error:
             why = error
         except StoreError as error:  # which tells nothing against anybody
-            logger.warning("whether %s still may have something open is not known: %s", principal.user, error)
+            logger.warning(
+                "whether %s still may have something open is not known: %s", principal.user, error
+            )
             return
         except Exception:  # one caller's fault is nobody else's
-            logger.exception("whether %s still may have something open could not be looked at", principal.user)
+            logger.exception(
+                "whether %s still may have something open could not be looked at", principal.user
+            )
             return
         if why is not None:
             self._end(principal, why)

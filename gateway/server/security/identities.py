@@ -1,4 +1,5 @@
-"""Who people are now: what the authenticator says of a user, kept for a short while. Asked ahead of time, so that calls seldom wait.
+"""Who people are now: what the authenticator says of a user, kept for a short while. Asked ahead of
+time, so that calls seldom wait.
 
 While the authenticator does not answer, what was last known holds for a bounded time.
 """
@@ -13,7 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, IdentityNotTold, short_stamp
+from gateway.authenticators.contract import (
+    Authenticator,
+    AuthenticatorUnavailable,
+    IdentityNotTold,
+    short_stamp,
+)
 from gateway.server.core.model import Principal
 
 logger = logging.getLogger(__name__)
@@ -30,7 +36,8 @@ class Known:
     """What is known of a user: `principal` is None if there is none such."""
 
     principal: Principal | None = None
-    told: bool = False  # by the authenticator; one that cannot be asked leaves a user with no groups, who is no admin
+    # by the authenticator; one that cannot be asked leaves a user with no groups, who is no admin
+    told: bool = False
     asked_at: float = -math.inf  # on the monotonic clock, as is the next
     failed_at: float = -math.inf  # when it was last asked in vain
 
@@ -38,7 +45,12 @@ class Known:
 class Identities:
     """Asks, and keeps the answers. Used on one event loop."""
 
-    def __init__(self, authenticator: Authenticator, now: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        now: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._authenticator, self._now, self._clock = authenticator, now, clock
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Known | None]] = {}
@@ -57,27 +69,38 @@ class Identities:
         return known
 
     async def ask(self, user: str, *, most_s: float = 0.0) -> Known:
-        """Ask the authenticator, unless what is known is no older than `most_s`; AuthenticatorUnavailable if nobody can tell."""
+        """Ask the authenticator, unless what is known is no older than `most_s`;
+        AuthenticatorUnavailable if nobody can tell."""
         known = self._known.get(user, Known())
         if self._clock() - known.asked_at < most_s:
             return known
         if not self._in_vain(known):
-            fresh = await asyncio.shield(self._asked(user))  # it goes on when the patience of who asked first ends
+            # it goes on when the patience of who asked first ends
+            fresh = await asyncio.shield(self._asked(user))
             if fresh is not None:
                 return fresh
-        if self._clock() - known.asked_at >= max(self._authenticator.identity_outage_s, self._authenticator.identity_kept_s):
-            raise AuthenticatorUnavailable("the authenticator does not answer, and what was known is too old")
+        if self._clock() - known.asked_at >= max(
+            self._authenticator.identity_outage_s, self._authenticator.identity_kept_s
+        ):
+            raise AuthenticatorUnavailable(
+                "the authenticator does not answer, and what was known is too old"
+            )
         return known
 
     async def of(self, user: str) -> Principal | None:
-        """Return who a user is, None if there is no such user; AuthenticatorUnavailable if nobody can tell."""
+        """Return who a user is, None if there is no such user; AuthenticatorUnavailable if nobody
+        can tell."""
         known = self.known(user) or await self.ask(user)
         return self.valid(known)
 
     def valid(self, known: Known) -> Principal | None:
         """Return who a user is, unless that has expired."""
         principal = known.principal
-        return None if principal is None or (principal.expires_at and principal.expires_at <= self._now()) else principal
+        return (
+            None
+            if principal is None or (principal.expires_at and principal.expires_at <= self._now())
+            else principal
+        )
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -105,7 +128,11 @@ class Identities:
         except Exception as error:
             self._failed(user, error)
             return None
-        told_of = None if principal is None else replace(principal, user=user, token_id="", stamp=short_stamp(principal.stamp))
+        told_of = (
+            None
+            if principal is None
+            else replace(principal, user=user, token_id="", stamp=short_stamp(principal.stamp))
+        )
         known = Known(told_of, told, asked_at)
         self._keep(user, known)
         return known
@@ -114,7 +141,11 @@ class Identities:
         """Note that it was asked in vain; a fault of its own is no answer either."""
         known = self._known.get(user, Known())
         if isinstance(error, AuthenticatorUnavailable | TimeoutError):
-            logger.warning("the authenticator does not answer about %s: %s", user, str(error) or f"not within {ASK_S:g} s")
+            logger.warning(
+                "the authenticator does not answer about %s: %s",
+                user,
+                str(error) or f"not within {ASK_S:g} s",
+            )
         else:
             logger.error("the authenticator failed when asked about %s", user, exc_info=error)
         self._keep(user, replace(known, failed_at=self._clock()))

@@ -1,4 +1,5 @@
-"""Binds keys, certificates, tokens and tickets to the ports of the use cases. What computes runs in threads."""
+"""Binds keys, certificates, tokens and tickets to the ports of the use cases. What computes runs in
+threads."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from gateway.server.security.secrets import Keyring
 from gateway.turns import Turns
 from gateway.wire import Ticket
 
-LIFETIME_S = 5 * 365 * 86400.0  # of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
+# of a cluster's certificates, at least: its own lifetime may be made longer, or endless, later
+LIFETIME_S = 5 * 365 * 86400.0
 TICKET_ID_BYTES = 16
 THREADS = 2  # that make keys and certificates
 CALLS = 1_000_000  # more than there can be at a time: calls are bounded before they come here
@@ -38,12 +40,19 @@ class Keys:
         cluster_keys: ClusterKeys,
         whose: Callable[[], str] = lambda: "",  # the user who calls
     ) -> None:
-        self._keyring, self._signer, self._now, self._threads, self._whose = keyring, signer, now, threads, whose
+        self._keyring, self._signer, self._now, self._threads, self._whose = (
+            keyring,
+            signer,
+            now,
+            threads,
+            whose,
+        )
         self._forget_token, self._cluster_keys = forget_token, cluster_keys
         self._turns = Turns(FairPool(THREADS, THREADS, most_waiting=CALLS))
 
     async def _compute(self, work: Callable[[], T]) -> T:
-        """Do what takes a thread's time, users in turn: one who asks for a hundred keys keeps nobody waiting for one."""
+        """Do what takes a thread's time, users in turn: one who asks for a hundred keys keeps
+        nobody waiting for one."""
         async with self._turns.turn(self._whose()):
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -52,19 +61,26 @@ class Keys:
         lifetime_s = max(LIFETIME_S, (lifetime_s or 0.0) + GRACE_S)
 
         def make() -> tuple[ClusterSecrets, bytes]:
-            secrets = certificates.make_cluster_credentials(uid, now=self._now(), lifetime_s=lifetime_s)
+            secrets = certificates.make_cluster_credentials(
+                uid, now=self._now(), lifetime_s=lifetime_s
+            )
             return secrets, self._keyring.seal(secrets)
 
         secrets, sealed = await self._compute(make)
         self._cluster_keys.keep(uid, secrets)  # its scheduler's start is about to need them
         return sealed
 
-    async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
-        """Return certificate, CA certificate and the instant of expiry; ValueError if the key will not do."""
+    async def sign_client(
+        self, sealed: bytes, public_key: str, user: str, ttl_s: float
+    ) -> tuple[str, str, int]:
+        """Return certificate, CA certificate and the instant of expiry; ValueError if the key will
+        not do."""
 
         def sign() -> tuple[str, str, int]:
             secrets = self._keyring.unseal(sealed)
-            certificate, expires_at = certificates.sign_client(secrets, public_key, user=user, now=self._now(), ttl_s=ttl_s)
+            certificate, expires_at = certificates.sign_client(
+                secrets, public_key, user=user, now=self._now(), ttl_s=ttl_s
+            )
             return certificate, secrets.ca_certificate.decode(), expires_at
 
         return await self._compute(sign)

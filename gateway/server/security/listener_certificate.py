@@ -1,7 +1,9 @@
-"""What the listener shows to agents and distant edges, and what they verify it by: the administrator's certificate, or one of our own.
+"""What the listener shows to agents and distant edges, and what they verify it by: the
+administrator's certificate, or one of our own.
 
-gRPC asks at every handshake what is to be shown (in a thread of its own), so a certificate is changed under a server that runs: our own
-is made anew at half its life, the administrator's is read again when its files change.
+gRPC asks at every handshake what is to be shown (in a thread of its own), so a certificate is
+changed under a server that runs: our own is made anew at half its life, the administrator's is read
+again when its files change.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class ListenerCertificate(Protocol):
 
 
 class OwnCertificate:
-    """One that our own authority signs, by whose fixed name it is verified, whatever the address."""
+    """One that our own authority signs, by whose fixed name it is verified, whatever the
+    address."""
 
     server_name = LISTENER_NAME
 
@@ -68,7 +71,9 @@ class OwnCertificate:
             now = self._now()
             if self._shown is None or not self._from <= now < self._until:
                 self._shown = Shown(*self._authority.sign_server(self._names, now, LIFETIME))
-                skew_ms, half_ms = (int(span.total_seconds() * 1000) for span in (certificates.SKEW, LIFETIME / 2))
+                skew_ms, half_ms = (
+                    int(span.total_seconds() * 1000) for span in (certificates.SKEW, LIFETIME / 2)
+                )
                 self._from, self._until = now - skew_ms, now + half_ms
             return self._shown
 
@@ -84,17 +89,24 @@ class GivenCertificate:
     server_name = ""
 
     def __init__(self, certificate: str, key: str, ca: str) -> None:
-        """Paths of PEM files; an empty `ca` is the certificate itself. ConfigurationError if they cannot be used."""
-        self._paths, self._ca_path = (pathlib.Path(certificate), pathlib.Path(key)), pathlib.Path(ca or certificate)
+        """Paths of PEM files; an empty `ca` is the certificate itself. ConfigurationError if they
+        cannot be used."""
+        self._paths, self._ca_path = (
+            (pathlib.Path(certificate), pathlib.Path(key)),
+            pathlib.Path(ca or certificate),
+        )
         self._stamp = self._stamp_now()
         self._lock = threading.Lock()
         try:
             self._shown, self._ca = _read(*self._paths), _bundle(self._ca_path)
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"c.DaskGateway.tls_cert, tls_key, tls_ca: {_words(error)}") from None
+            raise ConfigurationError(
+                f"c.DaskGateway.tls_cert, tls_key, tls_ca: {_words(error)}"
+            ) from None
 
     def shown(self) -> Shown:
-        """Return what the files hold; where they cannot be used that is logged once, and the old one stays."""
+        """Return what the files hold; where they cannot be used that is logged once, and the old
+        one stays."""
         with self._lock:
             self._follow()
             return self._shown
@@ -114,7 +126,9 @@ class GivenCertificate:
             self._shown, self._ca = _read(*self._paths), _bundle(self._ca_path)
             logger.info("the listener's certificate was read again")
         except (OSError, ValueError) as error:
-            logger.error("c.DaskGateway.tls_cert, tls_key, tls_ca: %s; the old one stays", _words(error))
+            logger.error(
+                "c.DaskGateway.tls_cert, tls_key, tls_ca: %s; the old one stays", _words(error)
+            )
 
     def _stamp_now(self) -> tuple[int, ...]:
         """Return what changes when the files do."""
@@ -122,7 +136,9 @@ class GivenCertificate:
             found = [os.stat(path) for path in (*self._paths, self._ca_path)]
         except OSError:
             return ()
-        return tuple(part for status in found for part in (status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(
+            part for status in found for part in (status.st_ino, status.st_mtime_ns, status.st_size)
+        )
 
 
 def _read(certificate: pathlib.Path, key: pathlib.Path) -> Shown:
@@ -134,7 +150,8 @@ def _read(certificate: pathlib.Path, key: pathlib.Path) -> Shown:
         raise ValueError(f"{certificate} holds no certificate (PEM)") from None
     try:
         private = serialization.load_pem_private_key(shown.key, None)
-    except Exception:  # the library raises several types for what is no key, and for an encrypted one
+    # the library raises several types for what is no key, and for an encrypted one
+    except Exception:
         raise ValueError(f"{key} holds no private key (PEM, not encrypted)") from None
     if private.public_key() != chain[0].public_key():
         raise ValueError(f"{key} is not the key of the first certificate in {certificate}")

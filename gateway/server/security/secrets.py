@@ -1,4 +1,5 @@
-"""How secrets lie in the database: sealed with keys that are kept elsewhere, and that can be changed.
+"""How secrets lie in the database: sealed with keys that are kept elsewhere, and that can be
+changed.
 
 Fernet (AES-128-CBC with HMAC-SHA256, github.com/fernet/spec). The first key seals, every key opens.
 """
@@ -29,12 +30,14 @@ class Keyring:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError:
             raise ConfigurationError(
-                f"{ENV_KEYS} or the key file: keys must be 32 bytes as URL-safe base64, such as Fernet.generate_key() makes"
+                f"{ENV_KEYS} or the key file: keys must be 32 bytes as URL-safe base64, such as"
+                f" Fernet.generate_key() makes"
             ) from None
 
     @classmethod
     def load(cls, path: pathlib.Path) -> Keyring:
-        """Return the keyring of the environment, else of a file (one key a line), which is made if it does not exist."""
+        """Return the keyring of the environment, else of a file (one key a line), which is made if
+        it does not exist."""
         text = os.environ.get(ENV_KEYS, "")
         if text.strip():
             return cls(text.replace(";", " ").split())
@@ -50,18 +53,27 @@ class Keyring:
             return self._fernet.decrypt(sealed)
         except InvalidToken:
             raise ConfigurationError(
-                f"the database's secrets were sealed with another key; put that key back (encryption.key or {ENV_KEYS})"
+                f"the database's secrets were sealed with another key; put that key back"
+                f" (encryption.key or {ENV_KEYS})"
             ) from None
 
     def seal(self, secrets: ClusterSecrets) -> bytes:
         """Return a cluster's secrets sealed."""
-        plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in asdict(secrets).items()}
+        plain = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in asdict(secrets).items()
+        }
         return self.seal_bytes(json.dumps(plain).encode())
 
     def unseal(self, sealed: bytes) -> ClusterSecrets:
         """Return a cluster's secrets."""
         plain = json.loads(self.unseal_bytes(sealed))
-        return ClusterSecrets(**{name: value if name == "agent_token" else value.encode() for name, value in plain.items()})
+        return ClusterSecrets(
+            **{
+                name: value if name == "agent_token" else value.encode()
+                for name, value in plain.items()
+            }
+        )
 
     def rotate(self, sealed: bytes) -> bytes:
         """Return the same secrets sealed with the first key."""

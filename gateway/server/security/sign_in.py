@@ -1,7 +1,9 @@
-"""Sign-ins by whichever authenticator: each address and name has its turn, and those that fail are slowed. What was right is not.
+"""Sign-ins by whichever authenticator: each address and name has its turn, and those that fail are
+slowed. What was right is not.
 
-They wait in three lanes (`SignIns.lane`), and the lanes take turns: however many addresses guess, one guess of each is all that
-somebody new from an address of which nothing bad is known waits for, and who has signed in before waits for none.
+They wait in three lanes (`SignIns.lane`), and the lanes take turns: however many addresses guess,
+one guess of each is all that somebody new from an address of which nothing bad is known waits for,
+and who has signed in before waits for none.
 """
 
 from __future__ import annotations
@@ -42,14 +44,16 @@ class SignInDesk:
         self._authenticator, self._clock, self._sleep = authenticator, clock, sleep
         most = authenticator.at_a_time
         self._lanes = tuple(Turns(FairPool(most, most, most_waiting=WAITING)) for _ in range(LANES))
-        self._turns = Turns(FairPool(most, most, most_waiting=most))  # of those who are first in their lanes, the lanes in turn
+        # of those who are first in their lanes, the lanes in turn
+        self._turns = Turns(FairPool(most, most, most_waiting=most))
         self._signs = SignIns()
         self._late: Counter[str] = Counter()  # refusals that are to come late, by address
         self._telling = Bucket(0.2, 5.0)
         self._slowed = 0  # since the log was last told
 
     async def sign_in(self, credentials: Credentials) -> Principal | None:
-        """Return who this is, None if the credentials prove nothing. SignInsSlowed says when to try; AuthenticatorUnavailable."""
+        """Return who this is, None if the credentials prove nothing. SignInsSlowed says when to
+        try; AuthenticatorUnavailable."""
         known = self._authenticator.remembered(credentials)
         if known is not None:
             return known
@@ -89,7 +93,8 @@ class SignInDesk:
                 turns.give_back(key)
 
     async def _come_late(self, address: str, name: str) -> None:
-        """Let a refusal come late where many have failed; of those that are on their way so many at a time."""
+        """Let a refusal come late where many have failed; of those that are on their way so many at
+        a time."""
         late_s = self._signs.late_s(address, name, self._clock())
         if not late_s or self._late[address] >= LATE:
             return
@@ -111,7 +116,11 @@ class SignInDesk:
     def _refusal(self, address: str, wait_s: float) -> SignInsSlowed:
         self._slowed += 1
         if self._telling.take(self._clock()):
-            logger.warning("sign-ins from %s are slowed (%d since the last line): many have failed or wait", address, self._slowed)
+            logger.warning(
+                "sign-ins from %s are slowed (%d since the last line): many have failed or wait",
+                address,
+                self._slowed,
+            )
             self._slowed = 0
         return SignInsSlowed(metadata={"address": address}, retry_after_s=wait_s)
 

@@ -1,4 +1,5 @@
-"""Dashboard tickets: signed here with Ed25519 (RFC 8032), verified by the edge with nothing but the public key."""
+"""Dashboard tickets: signed here with Ed25519 (RFC 8032), verified by the edge with nothing but the
+public key."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Secrets that stand for somebody: `dgw_<kind>_<id>_<secret>`. Stored only as hashes.
 
-The secret is random with 256 bits, so one round of SHA-256 is enough: there is nothing to guess from a dictionary.
+The secret is random with 256 bits, so one round of SHA-256 is enough: there is nothing to guess
+from a dictionary.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ MAX_LENGTH = 128
 _ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 16
 _SECRET_LENGTH = 43  # of 62 letters: 256 bits
-_FORM = re.compile(rf"{TOKEN_PREFIX}_(api|agent|edge)_([A-Za-z0-9]{{{_ID_LENGTH}}})_([A-Za-z0-9]{{{_SECRET_LENGTH}}})")
+_FORM = re.compile(
+    rf"{TOKEN_PREFIX}_(api|agent|edge)_([A-Za-z0-9]{{{_ID_LENGTH}}})_([A-Za-z0-9]{{{_SECRET_LENGTH}}})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,16 @@ def mint(kind: str) -> MintedToken:
 
 
 def _random_text(length: int) -> str:
-    """Return random letters of the alphabet, all equally likely: bytes beyond its greatest multiple are thrown away."""
+    """Return random letters of the alphabet, all equally likely: bytes beyond its greatest multiple
+    are thrown away."""
     letters: list[str] = []
     usable = 256 - 256 % len(_ALPHABET)
     while len(letters) < length:
-        letters += [_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(2 * length) if byte < usable]
+        letters += [
+            _ALPHABET[byte % len(_ALPHABET)]
+            for byte in secrets.token_bytes(2 * length)
+            if byte < usable
+        ]
     return "".join(letters[:length])
 
 

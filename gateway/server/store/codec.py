@@ -1,8 +1,10 @@
 """Model ⇄ JSON text; of a cluster two texts, its spec and all else.
 
-Driven by the dataclasses' own types; a field that is missing takes its default, one that is unknown is an error.
+Driven by the dataclasses' own types; a field that is missing takes its default, one that is unknown
+is an error.
 
-An unknown field means that a newer version wrote it, and the schema check should have refused that database before.
+An unknown field means that a newer version wrote it, and the schema check should have refused that
+database before.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from gateway.server.core.model import Adaptive, Cluster, Count, Spec, Worker
 
 T = TypeVar("T")
 
-_UNREADABLE = (KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # what the builders raise beside ValueError
+# what the builders raise beside ValueError
+_UNREADABLE = (KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def encode(value: Any) -> str:
@@ -63,7 +66,11 @@ def _make_encoder(cls: type) -> Callable[[Any], Any]:
 
 
 def _dataclass_encoder(cls: Any, without: str = "") -> Callable[[Any], Any]:
-    fields = [(f.name, f.default if f.default is not dataclasses.MISSING else _NONE) for f in dataclasses.fields(cls) if f.name != without]
+    fields = [
+        (f.name, f.default if f.default is not dataclasses.MISSING else _NONE)
+        for f in dataclasses.fields(cls)
+        if f.name != without
+    ]
 
     def plain(value: Any) -> dict[str, Any]:
         told = {}
@@ -125,7 +132,8 @@ def _builder(kind: Any) -> Callable[..., Any]:
 
 
 def _exactly(kind: type, plain: object) -> object:
-    """Return a value that is of this very type: what took one for another would fail later, and far from here."""
+    """Return a value that is of this very type: what took one for another would fail later, and far
+    from here."""
     if type(plain) is not kind:
         raise TypeError(f"{plain!r:.50} is not of type {kind.__name__}")
     return plain
@@ -140,8 +148,12 @@ def _number(plain: Any) -> float:
 
 def _dataclass_builder(cls: type) -> Callable[..., Any]:
     hints = typing.get_type_hints(cls)
-    builders: dict[str, Callable[[Any], Any]] = {field.name: _builder(hints[field.name]) for field in dataclasses.fields(cls)}
-    return lambda plain, **given: cls(**given, **{name: builders[name](value) for name, value in plain.items()})
+    builders: dict[str, Callable[[Any], Any]] = {
+        field.name: _builder(hints[field.name]) for field in dataclasses.fields(cls)
+    }
+    return lambda plain, **given: cls(
+        **given, **{name: builders[name](value) for name, value in plain.items()}
+    )
 
 
 def encode_cluster(cluster: Cluster) -> str:
@@ -154,8 +166,15 @@ _cluster_encoder = _dataclass_encoder(Cluster, without="spec")
 
 def encode_spec(spec: Spec) -> str:
     """Return a spec as JSON. Settings that a group shares with its cluster are written once."""
-    shared = [name for name, group in spec.groups.items() if group.settings is spec.settings or group.settings == spec.settings]
-    groups = {name: replace(group, settings={}) if name in shared else group for name, group in spec.groups.items()}
+    shared = [
+        name
+        for name, group in spec.groups.items()
+        if group.settings is spec.settings or group.settings == spec.settings
+    ]
+    groups = {
+        name: replace(group, settings={}) if name in shared else group
+        for name, group in spec.groups.items()
+    }
     plain = _encoder(Spec)(replace(spec, groups=groups))
     for name in shared:
         del plain["groups"][name]["settings"]
@@ -170,7 +189,13 @@ def decode_spec(text: str) -> Spec:
         own = {name for name, group in plain.get("groups", {}).items() if "settings" in group}
     except _UNREADABLE as error:
         raise ValueError(f"not a stored Spec: {error}") from None
-    return replace(spec, groups={n: group if n in own else replace(group, settings=spec.settings) for n, group in spec.groups.items()})
+    return replace(
+        spec,
+        groups={
+            n: group if n in own else replace(group, settings=spec.settings)
+            for n, group in spec.groups.items()
+        },
+    )
 
 
 def decode_cluster(text: str, spec: str | None) -> Cluster:

@@ -1,8 +1,10 @@
-"""What the server asks of a database, whichever it is. Knows no SQL and no event loop beyond `await`.
+"""What the server asks of a database, whichever it is. Knows no SQL and no event loop beyond
+`await`.
 
-A transaction is one plain function `fn(tx) -> result`, run off the event loop. It either commits whole or leaves nothing; when
-`transact` returns, the effect is durable (fsynced) and visible in the view. Every transaction that writes takes exactly one
-revision, which stamps all it writes. Functions may be run again after a rollback, so they must have no effects of their own.
+A transaction is one plain function `fn(tx) -> result`, run off the event loop. It either commits
+whole or leaves nothing; when `transact` returns, the effect is durable (fsynced) and visible in the
+view. Every transaction that writes takes exactly one revision, which stamps all it writes.
+Functions may be run again after a rollback, so they must have no effects of their own.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Tombstone:
     revision: int
 
 
-MAX_REVISION = 2**62  # no server comes so far: what says more is damaged, and what is added to it must be a number of 64 bits, too
+# no server comes so far: what says more is damaged, and what is added to it must be a number of 64
+# bits, too
+MAX_REVISION = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class Last:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """How many rows are kept of what one cluster or user leaves behind; the newest are. About a tenth more may stand there for a while."""
+    """How many rows are kept of what one cluster or user leaves behind; the newest are. About a
+    tenth more may stand there for a while."""
 
     events_per_cluster: int = 1000
     events_per_ended: int = 100
@@ -63,7 +68,8 @@ class Tx(Protocol):
     """One transaction. Reads see its own writes."""
 
     def cluster(self, uid: str) -> Cluster | None:
-        """Return a cluster, finished ones too. ValueError if its record cannot be read, where it is read at all."""
+        """Return a cluster, finished ones too. ValueError if its record cannot be read, where it is
+        read at all."""
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         """Return the newest cluster of that name, living or finished."""
@@ -72,13 +78,15 @@ class Tx(Protocol):
         """Return how many clusters are not finished, of one owner or of all."""
 
     def put_cluster(self, cluster: Cluster) -> Cluster:
-        """Insert or replace; return it with its revision stamped. Conflict if another living cluster has the name."""
+        """Insert or replace; return it with its revision stamped. Conflict if another living
+        cluster has the name."""
 
     def purge_cluster(self, uid: str) -> None:
         """Delete a cluster with its workers, events and secrets; leaves a tombstone."""
 
     def drop_remains(self, uid: str) -> None:
-        """Delete what a cluster that has ended needs no more: its secrets, and all but its last events."""
+        """Delete what a cluster that has ended needs no more: its secrets, and all but its last
+        events."""
 
     def secrets(self, uid: str) -> bytes | None:
         """Return a cluster's encrypted secrets."""
@@ -96,9 +104,12 @@ class Tx(Protocol):
         """Delete, however many, in few statements; those that are absent are passed over."""
 
     def add_events(self, events: Sequence[Event]) -> None:
-        """Append events, stamped with this transaction's revision; of a cluster and of a user the newest are kept (Keeping)."""
+        """Append events, stamped with this transaction's revision; of a cluster and of a user the
+        newest are kept (Keeping)."""
 
-    def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
+    def events(
+        self, uid: str, *, before_sequence: int | None = None, limit: int = 50
+    ) -> list[tuple[int, Event]]:
         """Return events newest first with their sequence numbers."""
 
     def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
@@ -108,7 +119,8 @@ class Tx(Protocol):
         """Remember an effect; of a user the newest are kept (Keeping)."""
 
     def forget(self, before_at: int) -> int:
-        """Forget effects older than an instant, and tokens and what is spent that expired before it; return how many."""
+        """Forget effects older than an instant, and tokens and what is spent that expired before
+        it; return how many."""
 
     def token(self, token_id: str) -> Token | None:
         """Return a token, expired ones too."""
@@ -119,8 +131,11 @@ class Tx(Protocol):
     def delete_token(self, token_id: str) -> bool:
         """Delete a token; return whether there was one."""
 
-    def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
-        """Return a user's tokens, newest first; `before` is (created_at, id) of the last one seen."""
+    def tokens(
+        self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50
+    ) -> list[Token]:
+        """Return a user's tokens, newest first; `before` is (created_at, id) of the last one
+        seen."""
 
     def count_tokens(self, user: str) -> int:
         """Return how many tokens a user has, expired ones too."""
@@ -129,7 +144,8 @@ class Tx(Protocol):
         """Delete a user's tokens that expired before an instant."""
 
     def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
-        """Note that what was good for one use is used, or over; False if it was before. A user's that have expired are forgotten."""
+        """Note that what was good for one use is used, or over; False if it was before. A user's
+        that have expired are forgotten."""
 
     def spent(self, ids: Collection[str]) -> set[str]:
         """Return which of these are used or over; at most 500 are asked for."""
@@ -163,7 +179,8 @@ EVERYTHING = Interest()
 
 
 class View(Protocol):
-    """Every cluster that is not purged, as of the last commit published; in memory, read on the event loop."""
+    """Every cluster that is not purged, as of the last commit published; in memory, read on the
+    event loop."""
 
     @property
     def revision(self) -> int:
@@ -180,24 +197,31 @@ class View(Protocol):
         """Return the newest cluster of that name."""
 
     def ended(self, owner: str) -> Sequence[Cluster]:
-        """Return the clusters of an owner that have ended, those that ended first before the others."""
+        """Return the clusters of an owner that have ended, those that ended first before the
+        others."""
 
     def purged(self, uid: str) -> bool:
         """Whether there was such a cluster; those purged long ago are forgotten."""
 
     def clusters(self, owner: str | None = None) -> Iterable[Cluster]:
-        """Yield clusters newest first (created_revision, then uid), of one owner or of all. Cheap for one owner."""
+        """Yield clusters newest first (created_revision, then uid), of one owner or of all. Cheap
+        for one owner."""
 
     def matching(self, interest: Interest) -> Sequence[Cluster]:
-        """Return the clusters that are asked for, newest first. Costs what is asked for, but for an owner's or everybody's."""
+        """Return the clusters that are asked for, newest first. Costs what is asked for, but for an
+        owner's or everybody's."""
 
-    def subscribe(self, interest: Interest = EVERYTHING, *, start_revision: int | None = None) -> Subscription:
-        """Return changes from now on, or after a revision; ValueError for a future one, LookupError for a compacted one."""
+    def subscribe(
+        self, interest: Interest = EVERYTHING, *, start_revision: int | None = None
+    ) -> Subscription:
+        """Return changes from now on, or after a revision; ValueError for a future one, LookupError
+        for a compacted one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The latest state of a cluster that changed since the subscriber last looked; None if purged."""
+    """The latest state of a cluster that changed since the subscriber last looked; None if
+    purged."""
 
     uid: str
     owner: str
@@ -210,7 +234,8 @@ class Subscription(Protocol):
     """Changes for one reader, coalesced by uid: it holds at most one change for each cluster."""
 
     async def next(self, timeout_s: float | None = None) -> tuple[Sequence[Change], int]:
-        """Wait for changes; return them in order of revision, with the revision up to which nothing is missing.
+        """Wait for changes; return them in order of revision, with the revision up to which nothing
+        is missing.
 
         After the timeout returns no changes and the present revision.
         """
@@ -228,7 +253,8 @@ class Store(Protocol):
 
     @property
     def identity(self) -> str:
-        """Tells this database from every other one; a backup that is put back takes another. Known once it is open."""
+        """Tells this database from every other one; a backup that is put back takes another. Known
+        once it is open."""
 
     async def open(self) -> None:
         """Connect, migrate, fill the view. StoreError if that cannot be."""
@@ -237,7 +263,8 @@ class Store(Protocol):
         """Finish what was begun and disconnect."""
 
     async def transact(self, fn: Callable[[Tx], T]) -> T:
-        """Run `fn` in a transaction of its own and return its result when that is durable; its exceptions pass through."""
+        """Run `fn` in a transaction of its own and return its result when that is durable; its
+        exceptions pass through."""
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` in a read-only transaction."""

@@ -1,6 +1,7 @@
 """The view: every cluster that is not purged, in memory. Lives on the event loop.
 
-Resuming needs no log of changes: what changed after a revision is every cluster with a later one, and the tombstones of those purged.
+Resuming needs no log of changes: what changed after a revision is every cluster with a later one,
+and the tombstones of those purged.
 """
 
 from __future__ import annotations
@@ -23,15 +24,24 @@ class Feed:
     def __init__(self) -> None:
         self._clusters: dict[str, Cluster] = {}
         self._owned: dict[str, dict[str, Cluster]] = {}
-        self._named: dict[tuple[str, str], dict[str, Cluster]] = {}  # all that had the name, the newest last
+        # all that had the name, the newest last
+        self._named: dict[tuple[str, str], dict[str, Cluster]] = {}
         self._ended: dict[str, dict[str, Cluster]] = {}  # by owner
-        self._newest: list[str] | None = None  # every uid, that of the newest cluster first, until one comes or goes
-        self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()  # by uid, in the order of their revisions
+        # every uid, that of the newest cluster first, until one comes or goes
+        self._newest: list[str] | None = None
+        # by uid, in the order of their revisions
+        self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()
         self._subscriptions = Subscriptions()
         self.revision = 0
         self.compacted_revision = 0
 
-    def load(self, clusters: Iterable[Cluster], tombstones: Iterable[Tombstone], revision: int, compacted_revision: int) -> None:
+    def load(
+        self,
+        clusters: Iterable[Cluster],
+        tombstones: Iterable[Tombstone],
+        revision: int,
+        compacted_revision: int,
+    ) -> None:
         """Fill the view once, at start."""
         self.revision, self.compacted_revision = revision, compacted_revision
         for cluster in sorted(clusters, key=lambda one: one.created_revision):
@@ -55,12 +65,20 @@ class Feed:
         found = {uid: self._clusters[uid] for uid in interest.uids if uid in self._clusters}
         for name in interest.names:
             found |= self._named.get(name, {})
-        wanted = [cluster for cluster in found.values() if interest.wants(cluster.owner, cluster.cluster_id, cluster.uid)]
+        wanted = [
+            cluster
+            for cluster in found.values()
+            if interest.wants(cluster.owner, cluster.cluster_id, cluster.uid)
+        ]
         return sorted(wanted, key=_newest_first)
 
     def ended(self, owner: str) -> Sequence[Cluster]:
-        """Return the clusters of an owner that have ended, those that ended first before the others."""
-        return sorted(self._ended.get(owner, {}).values(), key=lambda cluster: (cluster.stopped_at, cluster.created_revision))
+        """Return the clusters of an owner that have ended, those that ended first before the
+        others."""
+        return sorted(
+            self._ended.get(owner, {}).values(),
+            key=lambda cluster: (cluster.stopped_at, cluster.created_revision),
+        )
 
     def purged(self, uid: str) -> bool:
         """Whether there was such a cluster; those purged long ago are forgotten."""
@@ -70,18 +88,26 @@ class Feed:
         """Return clusters newest first, of one owner or of all."""
         if owner is None:
             if self._newest is None:
-                self._newest = [cluster.uid for cluster in sorted(self._clusters.values(), key=_newest_first)]
+                self._newest = [
+                    cluster.uid for cluster in sorted(self._clusters.values(), key=_newest_first)
+                ]
             return [self._clusters[uid] for uid in self._newest]
         return list(reversed(self._owned.get(owner, {}).values()))
 
-    def subscribe(self, interest: Interest = EVERYTHING, *, start_revision: int | None = None) -> MemorySubscription:
+    def subscribe(
+        self, interest: Interest = EVERYTHING, *, start_revision: int | None = None
+    ) -> MemorySubscription:
         """Return changes from now on, or after a revision."""
         if start_revision is not None:
             if start_revision > self.revision:
-                raise ValueError(f"revision {start_revision} is not reached yet; the last one is {self.revision}")
+                raise ValueError(
+                    f"revision {start_revision} is not reached yet; the last one is {self.revision}"
+                )
             if start_revision < self.compacted_revision:
                 raise LookupError(f"purges up to revision {self.compacted_revision} are forgotten")
-        subscription = MemorySubscription(interest, lambda: self.revision, self._subscriptions.remove)
+        subscription = MemorySubscription(
+            interest, lambda: self.revision, self._subscriptions.remove
+        )
         self._subscriptions.add(subscription)
         if start_revision is not None:
             for change in self._since(interest, start_revision):
@@ -99,7 +125,9 @@ class Feed:
             if interest.wants(tombstone.owner, tombstone.cluster_id, tombstone.uid):
                 yield _purged(tombstone)
 
-    def publish(self, revision: int, clusters: Iterable[Cluster], tombstones: Iterable[Tombstone]) -> None:
+    def publish(
+        self, revision: int, clusters: Iterable[Cluster], tombstones: Iterable[Tombstone]
+    ) -> None:
         """Show what a transaction committed."""
         self.revision = max(self.revision, revision)
         for cluster in clusters:
@@ -113,7 +141,8 @@ class Feed:
         if cluster.uid not in self._clusters:
             self._newest = None
         self._clusters[cluster.uid] = cluster
-        self._owned.setdefault(cluster.owner, {})[cluster.uid] = cluster  # keeps its place, which is that of its creation
+        # keeps its place, which is that of its creation
+        self._owned.setdefault(cluster.owner, {})[cluster.uid] = cluster
         self._named.setdefault((cluster.owner, cluster.cluster_id), {})[cluster.uid] = cluster
         if cluster.state.finished:
             self._ended.setdefault(cluster.owner, {})[cluster.uid] = cluster

@@ -1,4 +1,5 @@
-"""The store in memory, for tests of what stands on it: the same semantics as the SQL one, nothing durable."""
+"""The store in memory, for tests of what stands on it: the same semantics as the SQL one, nothing
+durable."""
 
 from __future__ import annotations
 
@@ -57,19 +58,30 @@ class MemoryTx:
         return self.tables.clusters.get(uid)
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
-        found = [c for c in self.tables.clusters.values() if (c.owner, c.cluster_id) == (owner, cluster_id)]
+        found = [
+            c
+            for c in self.tables.clusters.values()
+            if (c.owner, c.cluster_id) == (owner, cluster_id)
+        ]
         return max(found, key=lambda c: c.created_revision, default=None)
 
     def count_living(self, owner: str | None = None) -> int:
-        return sum(not c.state.finished and owner in (None, c.owner) for c in self.tables.clusters.values())
+        return sum(
+            not c.state.finished and owner in (None, c.owner) for c in self.tables.clusters.values()
+        )
 
     def put_cluster(self, cluster: Cluster) -> Cluster:
         for other in self.tables.clusters.values():
-            same = (other.owner, other.cluster_id) == (cluster.owner, cluster.cluster_id) and other.uid != cluster.uid
+            same = (other.owner, other.cluster_id) == (
+                cluster.owner,
+                cluster.cluster_id,
+            ) and other.uid != cluster.uid
             if same and not other.state.finished and not cluster.state.finished:
                 raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
         revision = self._stamp()
-        stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
+        stamped = replace(
+            cluster, revision=revision, created_revision=cluster.created_revision or revision
+        )
         self.tables.clusters[cluster.uid] = self.changed[cluster.uid] = stamped
         return stamped
 
@@ -80,7 +92,9 @@ class MemoryTx:
         self.tombstones.append(Tombstone(uid, cluster.owner, cluster.cluster_id, self._stamp()))
         self.changed.pop(uid, None)
         self.tables.secrets.pop(uid, None)
-        self.tables.workers = {key: worker for key, worker in self.tables.workers.items() if key[0] != uid}
+        self.tables.workers = {
+            key: worker for key, worker in self.tables.workers.items() if key[0] != uid
+        }
         self.tables.events = [entry for entry in self.tables.events if entry[1].uid != uid]
 
     def drop_remains(self, uid: str) -> None:
@@ -114,13 +128,21 @@ class MemoryTx:
     def add_events(self, events: Sequence[Event]) -> None:
         for event in events:
             self.tables.sequence += 1
-            self.tables.events.append((self.tables.sequence, replace(event, revision=self._stamp())))
+            self.tables.events.append(
+                (self.tables.sequence, replace(event, revision=self._stamp()))
+            )
             kept = [entry for entry in self.tables.events if entry[1].uid == event.uid]
             if len(kept) > KEPT_EVENTS:
                 self.tables.events.remove(kept[0])
 
-    def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
-        found = [e for e in self.tables.events if e[1].uid == uid and (before_sequence is None or e[0] < before_sequence)]
+    def events(
+        self, uid: str, *, before_sequence: int | None = None, limit: int = 50
+    ) -> list[tuple[int, Event]]:
+        found = [
+            e
+            for e in self.tables.events
+            if e[1].uid == uid and (before_sequence is None or e[0] < before_sequence)
+        ]
         return found[::-1][:limit]
 
     def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
@@ -137,7 +159,11 @@ class MemoryTx:
             del self.tables.effects[key]
         for token_id in tokens:
             del self.tables.tokens[token_id]
-        spent = [spent_id for spent_id, (_, expires_at) in self.tables.spent.items() if expires_at < before_at]
+        spent = [
+            spent_id
+            for spent_id, (_, expires_at) in self.tables.spent.items()
+            if expires_at < before_at
+        ]
         for spent_id in spent:
             del self.tables.spent[spent_id]
         if effects or tokens or spent:
@@ -158,20 +184,36 @@ class MemoryTx:
         del self.tables.tokens[token_id]
         return True
 
-    def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
-        found = sorted((t for t in self.tables.tokens.values() if t.user == user), key=lambda t: (t.created_at, t.id), reverse=True)
-        return [token for token in found if before is None or (token.created_at, token.id) < before][:limit]
+    def tokens(
+        self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50
+    ) -> list[Token]:
+        found = sorted(
+            (t for t in self.tables.tokens.values() if t.user == user),
+            key=lambda t: (t.created_at, t.id),
+            reverse=True,
+        )
+        return [
+            token for token in found if before is None or (token.created_at, token.id) < before
+        ][:limit]
 
     def count_tokens(self, user: str) -> int:
         return sum(token.user == user for token in self.tables.tokens.values())
 
     def forget_tokens(self, user: str, before_at: int) -> None:
-        for token in [token for token in self.tables.tokens.values() if token.user == user and token.expires_at < before_at]:
+        for token in [
+            token
+            for token in self.tables.tokens.values()
+            if token.user == user and token.expires_at < before_at
+        ]:
             self.delete_token(token.id)
 
     def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
         self._stamp()
-        self.tables.spent = {key: entry for key, entry in self.tables.spent.items() if entry[0] != user or entry[1] > now}
+        self.tables.spent = {
+            key: entry
+            for key, entry in self.tables.spent.items()
+            if entry[0] != user or entry[1] > now
+        }
         if spent_id in self.tables.spent:
             return False
         self.tables.spent[spent_id] = (user, expires_at)

@@ -1,4 +1,5 @@
-"""How a database of an older version becomes one of this version: forward only, each step once, in one transaction."""
+"""How a database of an older version becomes one of this version: forward only, each step once, in
+one transaction."""
 
 from __future__ import annotations
 
@@ -16,13 +17,18 @@ Migration = Callable[[Connection], None]
 
 
 def _tokens_without_rights(connection: Connection) -> None:
-    """Take out of tokens what their users were when they made them: that is asked with every call."""
+    """Take out of tokens what their users were when they made them: that is asked with every
+    call."""
     table = tables.token
     for found in connection.execute(select(table.c.id, table.c.document)).all():
         document = _object(found.document)
         kept = {name: value for name, value in document.items() if name not in ("admin", "groups")}
         if kept != document:
-            connection.execute(table.update().where(table.c.id == found.id).values(document=json.dumps(kept, separators=(",", ":"))))
+            connection.execute(
+                table.update()
+                .where(table.c.id == found.id)
+                .values(document=json.dumps(kept, separators=(",", ":")))
+            )
 
 
 def _what_is_spent(connection: Connection) -> None:
@@ -39,11 +45,16 @@ def _specs_apart(connection: Connection) -> None:
         if "spec" in document:
             spec = json.dumps(document.pop("spec"), separators=(",", ":"))
             connection.execute(tables.spec.insert().values(uid=found.uid, document=spec))
-            connection.execute(table.update().where(table.c.uid == found.uid).values(document=json.dumps(document, separators=(",", ":"))))
+            connection.execute(
+                table.update()
+                .where(table.c.uid == found.uid)
+                .values(document=json.dumps(document, separators=(",", ":")))
+            )
 
 
 def _object(document: str) -> dict[str, object]:
-    """Return what a record holds; nothing of one that cannot be read: it is told of, and passed over, when it is needed."""
+    """Return what a record holds; nothing of one that cannot be read: it is told of, and passed
+    over, when it is needed."""
     try:
         found = json.loads(document)
     except (ValueError, RecursionError):
@@ -56,18 +67,22 @@ MIGRATIONS: Sequence[Migration] = (_tokens_without_rights, _what_is_spent, _spec
 
 
 def migrate(connection: Connection) -> None:
-    """Make or update the schema; StoreError if the database is newer than this program, or no database of ours."""
+    """Make or update the schema; StoreError if the database is newer than this program, or no
+    database of ours."""
     names = set(inspect(connection).get_table_names())
     if not names:
         tables.metadata.create_all(connection)
         _write_version(connection, tables.SCHEMA_VERSION)
         return
     if "meta" not in names:
-        raise StoreError(f"the database holds tables of another program ({sorted(names)[0]}); name another file")
+        raise StoreError(
+            f"the database holds tables of another program ({sorted(names)[0]}); name another file"
+        )
     version = _read_version(connection)
     if version > tables.SCHEMA_VERSION:
         raise StoreError(
-            f"the database has schema version {version}, this program knows up to {tables.SCHEMA_VERSION}; install a newer daskgateway"
+            f"the database has schema version {version}, this program knows up to"
+            f" {tables.SCHEMA_VERSION}; install a newer daskgateway"
         )
     for step in range(version, tables.SCHEMA_VERSION):
         MIGRATIONS[step - 1](connection)
@@ -75,7 +90,9 @@ def migrate(connection: Connection) -> None:
 
 
 def _read_version(connection: Connection) -> int:
-    value = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == VERSION_KEY)).scalar()
+    value = connection.execute(
+        select(tables.meta.c.value).where(tables.meta.c.key == VERSION_KEY)
+    ).scalar()
     if value is None or not value.isdigit():
         raise StoreError("the database has no schema version; name another file")
     return int(value)

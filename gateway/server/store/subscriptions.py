@@ -1,4 +1,5 @@
-"""Who is told when a cluster changes: subscriptions, found by what they ask for. Lives on the event loop.
+"""Who is told when a cluster changes: subscriptions, found by what they ask for. Lives on the event
+loop.
 
 A change costs what its own subscribers cost: nobody else is asked whether they want it.
 """
@@ -16,7 +17,12 @@ _EVERYBODY = "*"
 class MemorySubscription:
     """Changes for one reader: at most one for each cluster, the latest."""
 
-    def __init__(self, interest: Interest, revision: Callable[[], int], leave: Callable[[MemorySubscription], None]) -> None:
+    def __init__(
+        self,
+        interest: Interest,
+        revision: Callable[[], int],
+        leave: Callable[[MemorySubscription], None],
+    ) -> None:
         self.interest = interest
         self._revision, self._leave = revision, leave
         self._changes: dict[str, Change] = {}
@@ -33,15 +39,21 @@ class MemorySubscription:
             self._waiting.set_result(None)
 
     async def next(self, timeout_s: float | None = None) -> tuple[Sequence[Change], int]:
-        """Wait for changes; return them in order of revision, with the revision up to which nothing is missing."""
+        """Wait for changes; return them in order of revision, with the revision up to which nothing
+        is missing."""
         if not self._changes and not self._closed:
             await self._wait(timeout_s)
-        changes = sorted(self._changes.values(), key=_revision_of) if len(self._changes) > 1 else list(self._changes.values())
+        changes = (
+            sorted(self._changes.values(), key=_revision_of)
+            if len(self._changes) > 1
+            else list(self._changes.values())
+        )
         self._changes = {}
         return changes, self._revision()
 
     async def _wait(self, timeout_s: float | None) -> None:
-        """Wait until there is something. A plain future and timer: thousands of streams wait like this, and all wake at once."""
+        """Wait until there is something. A plain future and timer: thousands of streams wait like
+        this, and all wake at once."""
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
         timer = None if timeout_s is None else loop.call_later(timeout_s, self._wake)
@@ -67,7 +79,8 @@ class Subscriptions:
     """Every subscription, by what it asks for."""
 
     def __init__(self) -> None:
-        self._by: dict[Hashable, dict[MemorySubscription, None]] = {}  # in the order of their coming
+        # in the order of their coming
+        self._by: dict[Hashable, dict[MemorySubscription, None]] = {}
 
     def add(self, subscription: MemorySubscription) -> None:
         """Take a subscription in."""
@@ -92,7 +105,8 @@ class Subscriptions:
 
 
 def _keys(interest: Interest) -> Iterator[Hashable]:
-    """Yield where a subscription is looked for: at each uid and name it asks for, else at its owner, else at everybody's."""
+    """Yield where a subscription is looked for: at each uid and name it asks for, else at its
+    owner, else at everybody's."""
     if interest.uids is not None:
         yield from ((uid,) for uid in interest.uids)
         yield from interest.names

@@ -1,8 +1,21 @@
-"""Where everything stands in the database: the tables, as SQLAlchemy Core. Instants are milliseconds since the epoch."""
+"""Where everything stands in the database: the tables, as SQLAlchemy Core. Instants are
+milliseconds since the epoch."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 SCHEMA_VERSION = 4
 
@@ -30,7 +43,8 @@ cluster = Table(
     Index("cluster_living", "finished"),
 )
 
-spec = Table(  # apart from what changes with every step: a wish is written once for each time that it is wished
+# apart from what changes with every step: a wish is written once for each time that it is wished
+spec = Table(
     "spec",
     metadata,
     Column("uid", String(21), primary_key=True),
@@ -56,7 +70,12 @@ worker = Table(
 event = Table(
     "event",
     metadata,
-    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column(
+        "sequence",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
     Column("uid", String(21), nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),

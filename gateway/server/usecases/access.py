@@ -1,4 +1,5 @@
-"""Who reaches a cluster through the edge: by a ticket, which opens once, and for as long as what that rests on holds."""
+"""Who reaches a cluster through the edge: by a ticket, which opens once, and for as long as what
+that rests on holds."""
 
 from __future__ import annotations
 
@@ -8,7 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.server.core import policy
-from gateway.server.core.errors import CredentialsInvalid, FieldInvalid, IdentityUnavailable, NotPermitted, Overloaded, Violation
+from gateway.server.core.errors import (
+    CredentialsInvalid,
+    FieldInvalid,
+    IdentityUnavailable,
+    NotPermitted,
+    Overloaded,
+    Violation,
+)
 from gateway.server.core.model import Principal, Scope
 from gateway.server.store.contract import StoreUnreachable, Tx
 from gateway.server.usecases.services import Services
@@ -46,11 +54,20 @@ async def redeem_ticket(services: Services, text: str) -> Access:
     ticket, now = services.credentials.read_ticket(text), services.now()
     if ticket is None or not ticket.id or ticket.expires_at <= now:
         raise CredentialsInvalid
-    access = Access(ticket.uid, ticket.user, ticket.token_id, ticket.stamp, ticket.admin, expires_at=ticket.holds_until)
+    access = Access(
+        ticket.uid,
+        ticket.user,
+        ticket.token_id,
+        ticket.stamp,
+        ticket.admin,
+        expires_at=ticket.holds_until,
+    )
     (verdict,) = await check(services, [access])
     if verdict is Verdict.UNKNOWN:  # it can be shown again
         raise IdentityUnavailable(retry_after_s=RETRY_S)
-    if verdict is Verdict.DENIED or not await _spend(services, f"ticket:{ticket.id}", ticket.user, ticket.expires_at):
+    if verdict is Verdict.DENIED or not await _spend(
+        services, f"ticket:{ticket.id}", ticket.user, ticket.expires_at
+    ):
         raise CredentialsInvalid
     return access
 
@@ -60,7 +77,12 @@ async def end_session(services: Services, access: Access) -> None:
     if not 0 < len(access.session_id) <= MAX_ID - len("session:"):
         raise FieldInvalid([Violation("access.session_id", "must be a session's id")])
     latest = services.now() + int(MAX_SPENT_S * 1000)
-    await _spend(services, f"session:{access.session_id}", access.user, min(access.expires_at or latest, latest))
+    await _spend(
+        services,
+        f"session:{access.session_id}",
+        access.user,
+        min(access.expires_at or latest, latest),
+    )
 
 
 async def _spend(services: Services, spent_id: str, user: str, expires_at: int) -> bool:
@@ -69,7 +91,10 @@ async def _spend(services: Services, spent_id: str, user: str, expires_at: int) 
     def spend(tx: Tx) -> bool:
         first = tx.spend(spent_id, user, expires_at, now)
         if first and tx.count_spent(user) > MAX_SPENT:
-            raise Overloaded(metadata={"what": f"{user} has used {MAX_SPENT} tickets and sessions"}, retry_after_s=RETRY_S)
+            raise Overloaded(
+                metadata={"what": f"{user} has used {MAX_SPENT} tickets and sessions"},
+                retry_after_s=RETRY_S,
+            )
         return first
 
     return await services.store.transact(spend)
@@ -82,16 +107,22 @@ async def check(services: Services, accesses: Sequence[Access]) -> Sequence[Verd
     ids = {f"session:{access.session_id}" for access in accesses if access.session_id}
     over: set[str] = await services.store.read(lambda tx: tx.spent(ids)) if ids else set()
     openers = list(dict.fromkeys(_opened(access) for access in accesses))
-    told = dict(zip(openers, await asyncio.gather(*(_present(services, opener) for opener in openers))))
+    told = dict(
+        zip(openers, await asyncio.gather(*(_present(services, opener) for opener in openers)))
+    )
     return [
-        Verdict.DENIED if f"session:{access.session_id}" in over else _verdict(services, access, told[_opened(access)])
+        Verdict.DENIED
+        if f"session:{access.session_id}" in over
+        else _verdict(services, access, told[_opened(access)])
         for access in accesses
     ]
 
 
 def _opened(access: Access) -> Principal:
     scopes = frozenset({Scope.CLUSTERS_READ})
-    return Principal(access.user, access.admin, (), scopes, access.expires_at, access.stamp, access.token_id)
+    return Principal(
+        access.user, access.admin, (), scopes, access.expires_at, access.stamp, access.token_id
+    )
 
 
 async def _present(services: Services, opened: Principal) -> Principal | Verdict:

@@ -20,7 +20,16 @@ from gateway.server.core.errors import (
     RequestIdReused,
     Violation,
 )
-from gateway.server.core.model import Cluster, Event, GroupStatus, Principal, Remembered, Scope, State, StopWish
+from gateway.server.core.model import (
+    Cluster,
+    Event,
+    GroupStatus,
+    Principal,
+    Remembered,
+    Scope,
+    State,
+    StopWish,
+)
 from gateway.server.store.contract import Conflict, Tx
 from gateway.server.usecases.services import Services
 from gateway.wire import is_uid
@@ -28,13 +37,15 @@ from gateway.wire import is_uid
 DEFAULT_PAGE = 50
 MAX_PAGE = 500  # of events and tokens
 MAX_CLUSTERS_PAGE = 1000
-MAX_PAGE_BYTES = 3 * 1024 * 1024  # gRPC clients refuse a message of more than 4 MiB unless told otherwise
+# gRPC clients refuse a message of more than 4 MiB unless told otherwise
+MAX_PAGE_BYTES = 3 * 1024 * 1024
 MAX_TOKEN_TEXT = 64  # of a text in a page token, which is a uid or an id
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What makes a mutation repeatable: its method, its request_id, and a digest of all else in the request."""
+    """What makes a mutation repeatable: its method, its request_id, and a digest of all else in the
+    request."""
 
     method: str
     request_id: str = ""
@@ -75,7 +86,8 @@ async def create_cluster(
     validate_only: bool = False,
     check: Callable[[Cluster], object] = _no_objection,
 ) -> tuple[Cluster, bool]:
-    """Accept a cluster; return it, and whether it was made by an earlier call with the same request_id.
+    """Accept a cluster; return it, and whether it was made by an earlier call with the same
+    request_id.
 
     `check` raises FieldInvalid for one that could not be shown.
     """
@@ -87,10 +99,15 @@ async def create_cluster(
     check(cluster)
     if validate_only:
         return cluster, False
-    if (wait_s := services.creations.take(owner)) and (earlier := await services.store.read(lambda tx: _replay(tx, principal, call))):
+    if (wait_s := services.creations.take(owner)) and (
+        earlier := await services.store.read(lambda tx: _replay(tx, principal, call))
+    ):
         return earlier, True
     if wait_s:
-        what = f"{owner} has made {services.creations.per_minute} clusters within a minute, the most that one user may"
+        what = (
+            f"{owner} has made {services.creations.per_minute} clusters within a minute, the"
+            f" most that one user may"
+        )
         raise QuotaExceeded(owner, what, wait_s)
     lifetime_s = cluster.spec.lifecycle.max_lifetime_s
     sealed = await services.credentials.make_cluster_secrets(cluster.uid, lifetime_s)
@@ -100,15 +117,35 @@ async def create_cluster(
         if earlier is not None:
             return earlier, True
         if services.full():
-            raise Overloaded(metadata={"what": "the gateway's disk is nearly full, which its administrator must mend"}, retry_after_s=60)
+            raise Overloaded(
+                metadata={
+                    "what": "the gateway's disk is nearly full, which its administrator must mend"
+                },
+                retry_after_s=60,
+            )
         if tx.count_living() >= services.max_clusters:
-            raise Overloaded(metadata={"what": f"the gateway already has {services.max_clusters} clusters"}, retry_after_s=60)
+            raise Overloaded(
+                metadata={"what": f"the gateway already has {services.max_clusters} clusters"},
+                retry_after_s=60,
+            )
         if services.quotas.clusters and tx.count_living(owner) >= services.quotas.clusters:
-            what = f"{owner} has {services.quotas.clusters} clusters, the most that one user may have; stop some first"
+            what = (
+                f"{owner} has {services.quotas.clusters} clusters, the most that one user may"
+                f" have; stop some first"
+            )
             raise QuotaExceeded(owner, what, retry_after_s=60)
         stored = tx.put_cluster(cluster)
         tx.put_secrets(cluster.uid, sealed)
-        tx.add_events([Event(cluster.uid, cluster.created_at, "CREATED", f"{principal.user} asked for the cluster")])
+        tx.add_events(
+            [
+                Event(
+                    cluster.uid,
+                    cluster.created_at,
+                    "CREATED",
+                    f"{principal.user} asked for the cluster",
+                )
+            ]
+        )
         _remember(tx, principal, call, cluster.uid, cluster.created_at)
         return stored, False
 
@@ -123,8 +160,11 @@ async def create_cluster(
     return stored, replayed
 
 
-async def _offer(services: Services, principal: Principal, owner: str, *, new: bool) -> admission.Offer:
-    """Return what the owner of a cluster may have: by the owner's own groups and rights, whoever asks. Of one who is gone: by none."""
+async def _offer(
+    services: Services, principal: Principal, owner: str, *, new: bool
+) -> admission.Offer:
+    """Return what the owner of a cluster may have: by the owner's own groups and rights, whoever
+    asks. Of one who is gone: by none."""
     if owner == principal.user:
         return services.offers.offer(principal)
     person = await services.person(owner)
@@ -133,7 +173,14 @@ async def _offer(services: Services, principal: Principal, owner: str, *, new: b
     return services.offers.offer(person or Principal(owner))
 
 
-def _new_cluster(services: Services, offer: admission.Offer, owner: str, cluster_id: str, wish: admission.Wish, call: Call) -> Cluster:
+def _new_cluster(
+    services: Services,
+    offer: admission.Offer,
+    owner: str,
+    cluster_id: str,
+    wish: admission.Wish,
+    call: Call,
+) -> Cluster:
     violations = names.check_request_id(call.request_id)
     if cluster_id:
         violations += names.check_cluster_id(cluster_id)
@@ -147,7 +194,8 @@ def _new_cluster(services: Services, offer: admission.Offer, owner: str, cluster
     return Cluster(
         uid=names.new_uid(services.random(names.UID_RANDOM_BYTES)),
         owner=owner,
-        cluster_id=cluster_id or names.new_cluster_id(services.random(names.CLUSTER_ID_RANDOM_BYTES)),
+        cluster_id=cluster_id
+        or names.new_cluster_id(services.random(names.CLUSTER_ID_RANDOM_BYTES)),
         spec=spec,
         labels=dict(wish.labels),
         message="accepted",
@@ -177,12 +225,18 @@ def _remember(tx: Tx, principal: Principal, call: Call, uid: str, now: int) -> N
         tx.remember(Remembered(principal.user, call.method, call.request_id, call.digest, uid, now))
 
 
-def locate(services: Services, principal: Principal, scope: Scope, name: str, field: str = "name") -> Cluster:
+def locate(
+    services: Services, principal: Principal, scope: Scope, name: str, field: str = "name"
+) -> Cluster:
     """Return the cluster of a name that the caller may see."""
     parsed = names.parse_cluster_name(name, principal.user, field)
     policy.require(principal, scope, parsed.user)
     view = services.store.view
-    cluster = view.cluster(parsed.cluster) if is_uid(parsed.cluster) else view.named(parsed.user, parsed.cluster)
+    cluster = (
+        view.cluster(parsed.cluster)
+        if is_uid(parsed.cluster)
+        else view.named(parsed.user, parsed.cluster)
+    )
     if cluster is None or cluster.owner != parsed.user:
         raise ClusterNotFound(metadata={"name": f"users/{parsed.user}/clusters/{parsed.cluster}"})
     return cluster
@@ -204,7 +258,8 @@ def list_clusters(
     show_finished: bool = False,
     size_bytes: Callable[[Cluster], int | None] = lambda _: 0,
 ) -> Page:
-    """Return one page of clusters, newest first; one of large clusters ends before MAX_PAGE_BYTES. Those of no size are passed over."""
+    """Return one page of clusters, newest first; one of large clusters ends before MAX_PAGE_BYTES.
+    Those of no size are passed over."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
     size = checked_page_size(page_size, MAX_CLUSTERS_PAGE)
@@ -215,7 +270,9 @@ def list_clusters(
     found: list[Cluster] = []
     room_bytes = MAX_PAGE_BYTES
     for cluster in view.clusters(owner):
-        if cluster.state not in wanted or (last is not None and (cluster.created_revision, cluster.uid) >= last):
+        if cluster.state not in wanted or (
+            last is not None and (cluster.created_revision, cluster.uid) >= last
+        ):
             continue
         takes_bytes = size_bytes(cluster)
         if takes_bytes is None:
@@ -242,19 +299,28 @@ def encode_token(contents: object) -> str:
 def decode_token(text: str) -> list[object]:
     """Return what a page token says; FieldInvalid if it is not one."""
     try:
-        contents = json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True)) if len(text) < 4096 else None
+        contents = (
+            json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True))
+            if len(text) < 4096
+            else None
+        )
     except (ValueError, binascii.Error, RecursionError):
         contents = None
     if not isinstance(contents, list) or not all(_storable(item) for item in contents):
-        raise FieldInvalid([Violation("page_token", "must be next_page_token of the previous answer")])
+        raise FieldInvalid(
+            [Violation("page_token", "must be next_page_token of the previous answer")]
+        )
     return contents
 
 
 def _storable(item: object) -> bool:
-    """Whether a database can compare with it: numbers of 64 bits, plain texts; what is nested is compared here only."""
+    """Whether a database can compare with it: numbers of 64 bits, plain texts; what is nested is
+    compared here only."""
     if isinstance(item, int):
         return -(2**63) <= item < 2**63
-    return not isinstance(item, str) or (len(item) <= MAX_TOKEN_TEXT and item.isascii() and item.isprintable())
+    return not isinstance(item, str) or (
+        len(item) <= MAX_TOKEN_TEXT and item.isascii() and item.isprintable()
+    )
 
 
 def _write_token(last: Cluster, query: object) -> str:
@@ -265,8 +331,20 @@ def _read_token(text: str, query: object) -> tuple[int, str] | None:
     if not text:
         return None
     contents = decode_token(text)
-    if len(contents) != 3 or contents[2] != query or not isinstance(contents[0], int) or not isinstance(contents[1], str):
-        raise FieldInvalid([Violation("page_token", "belongs to another query; all else must be as in the previous call")])
+    if (
+        len(contents) != 3
+        or contents[2] != query
+        or not isinstance(contents[0], int)
+        or not isinstance(contents[1], str)
+    ):
+        raise FieldInvalid(
+            [
+                Violation(
+                    "page_token",
+                    "belongs to another query; all else must be as in the previous call",
+                )
+            ]
+        )
     return contents[0], contents[1]
 
 
@@ -280,13 +358,16 @@ async def update_cluster(
     *,
     check: Callable[[Cluster], object] = _no_objection,
 ) -> tuple[Cluster, bool]:
-    """Change what a cluster wishes. `check` raises FieldInvalid for one that could not be shown; it is called in the database's thread."""
+    """Change what a cluster wishes. `check` raises FieldInvalid for one that could not be shown; it
+    is called in the database's thread."""
     found = locate(services, principal, Scope.CLUSTERS_WRITE, name, "cluster.name")
     offer = await _offer(services, principal, found.owner, new=False)
 
     def change(cluster: Cluster) -> Cluster:
         if cluster.stop is not None or cluster.state.finished:
-            raise ClusterFinished(metadata={"cluster_id": cluster.cluster_id, "state": cluster.state.value})
+            raise ClusterFinished(
+                metadata={"cluster_id": cluster.cluster_id, "state": cluster.state.value}
+            )
         changed = _updated(cluster, update, offer)
         check(changed)
         return changed
@@ -301,16 +382,22 @@ def _updated(cluster: Cluster, update: Update, offer: admission.Offer) -> Cluste
         violations += admission.check_labels(update.labels)
         cluster = replace(cluster, labels=dict(update.labels))
     if update.lifecycle is not None:
-        spec = replace(spec, lifecycle=admission.resolve_lifecycle(update.lifecycle, offer, violations))
+        spec = replace(
+            spec, lifecycle=admission.resolve_lifecycle(update.lifecycle, offer, violations)
+        )
     if update.groups is not None:
-        spec = replace(spec, groups=admission.regroup(spec, update.groups, offer, whole=update.all_groups))
+        spec = replace(
+            spec, groups=admission.regroup(spec, update.groups, offer, whole=update.all_groups)
+        )
         violations += admission.check_group_names(spec.groups, cluster.groups)
     if violations:
         raise FieldInvalid(violations)
     return replace(cluster, spec=spec)
 
 
-async def stop_cluster(services: Services, principal: Principal, name: str, etag: str, call: Call) -> tuple[Cluster, bool]:
+async def stop_cluster(
+    services: Services, principal: Principal, name: str, etag: str, call: Call
+) -> tuple[Cluster, bool]:
     """Wish a cluster's end."""
     found = locate(services, principal, Scope.CLUSTERS_WRITE, name)
     now = services.now()
@@ -325,7 +412,12 @@ async def stop_cluster(services: Services, principal: Principal, name: str, etag
 
 
 async def _mutate(
-    services: Services, principal: Principal, uid: str, etag: str, call: Call, change: Callable[[Cluster], Cluster]
+    services: Services,
+    principal: Principal,
+    uid: str,
+    etag: str,
+    call: Call,
+    change: Callable[[Cluster], Cluster],
 ) -> tuple[Cluster, bool]:
     """Change a wish in one transaction; what changes nothing takes no generation."""
     if violations := names.check_request_id(call.request_id):
@@ -343,7 +435,9 @@ async def _mutate(
             raise EtagMismatch(metadata={"etag": cluster.etag})
         changed = change(cluster)
         if changed != cluster:
-            changed = tx.put_cluster(replace(changed, generation=cluster.generation + 1, updated_at=now))
+            changed = tx.put_cluster(
+                replace(changed, generation=cluster.generation + 1, updated_at=now)
+            )
         _remember(tx, principal, call, uid, now)
         return changed, False
 

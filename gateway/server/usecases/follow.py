@@ -54,7 +54,8 @@ async def watch_clusters(
     start_revision: int,
     bookmark_interval_s: float,
 ) -> AsyncIterator[Told]:
-    """Yield the present state (or what changed after a revision), a bookmark, then changes, until the server drains."""
+    """Yield the present state (or what changed after a revision), a bookmark, then changes, until
+    the server drains."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
     interest = _interest(owner, clusters, principal.user)
@@ -68,12 +69,21 @@ async def watch_clusters(
             revision = view.revision
             for cluster in view.matching(interest):
                 known.add(cluster.uid)
-                yield Changed(Change(cluster.uid, cluster.owner, cluster.cluster_id, cluster.revision, cluster), True)
+                yield Changed(
+                    Change(
+                        cluster.uid, cluster.owner, cluster.cluster_id, cluster.revision, cluster
+                    ),
+                    True,
+                )
             yield Complete(revision, initial=True)
         while not draining.done():
             changes, revision = await subscription.next(bookmark_interval_s)
             for change in changes:
-                added = change.cluster is not None and change.cluster.created_revision > start_revision and change.uid not in known
+                added = (
+                    change.cluster is not None
+                    and change.cluster.created_revision > start_revision
+                    and change.uid not in known
+                )
                 known.add(change.uid)
                 yield Changed(change, added)
                 if change.cluster is None:
@@ -87,7 +97,8 @@ async def watch_clusters(
 
 
 def _ending(services: Services, subscription: Subscription) -> asyncio.Future[object]:
-    """Return what is done once the server is about to exit; the subscription ends then, so that nobody waits for it."""
+    """Return what is done once the server is about to exit; the subscription ends then, so that
+    nobody waits for it."""
     draining = asyncio.ensure_future(services.draining())
     draining.add_done_callback(lambda _: subscription.close())
     return draining
@@ -99,7 +110,9 @@ def _interest(owner: str | None, clusters: Collection[str], caller: str) -> Inte
     if not clusters:
         return Interest(owner)
     uids = {name for name in clusters if is_uid(name)}
-    parsed = [names.parse_cluster_name(name, caller, "clusters") for name in clusters if name not in uids]
+    parsed = [
+        names.parse_cluster_name(name, caller, "clusters") for name in clusters if name not in uids
+    ]
     pairs = {(name.user, name.cluster) for name in parsed if not is_uid(name.cluster)}
     uids |= {name.cluster for name in parsed if is_uid(name.cluster)}
     return Interest(owner, frozenset(uids), frozenset(pairs))
@@ -108,17 +121,32 @@ def _interest(owner: str | None, clusters: Collection[str], caller: str) -> Inte
 def _subscribe(services: Services, interest: Interest, start_revision: int) -> Subscription:
     view = services.store.view
     if start_revision < 0 or start_revision > view.revision:
-        raise FieldInvalid([Violation("start_revision", f"must be 0 or a revision of an answer, at most {view.revision}")])
+        raise FieldInvalid(
+            [
+                Violation(
+                    "start_revision",
+                    f"must be 0 or a revision of an answer, at most {view.revision}",
+                )
+            ]
+        )
     try:
         return view.subscribe(interest, start_revision=start_revision or None)
     except LookupError:
-        raise RevisionCompacted(metadata={"compacted_revision": str(view.compacted_revision)}) from None
+        raise RevisionCompacted(
+            metadata={"compacted_revision": str(view.compacted_revision)}
+        ) from None
 
 
 async def wait_cluster(
-    services: Services, principal: Principal, name: str, states: Collection[State], after_revision: int, timeout_s: float
+    services: Services,
+    principal: Principal,
+    name: str,
+    states: Collection[State],
+    after_revision: int,
+    timeout_s: float,
 ) -> Cluster:
-    """Return a cluster once it is in one of the states, finished, or newer than a revision, or after the timeout."""
+    """Return a cluster once it is in one of the states, finished, or newer than a revision, or
+    after the timeout."""
     cluster = locate(services, principal, Scope.CLUSTERS_READ, name)
     view, uid = services.store.view, cluster.uid
     loop = asyncio.get_running_loop()

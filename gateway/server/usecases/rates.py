@@ -1,4 +1,5 @@
-"""How often a user may do something: a bucket of so many at once, which fills again within a minute."""
+"""How often a user may do something: a bucket of so many at once, which fills again within a
+minute."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ class Rates:
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_minute = per_minute  # 0: as often as one likes
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left and when that was so, longest ago first
+        # what is left and when that was so, longest ago first
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, user: str) -> float:
         """Count one; return 0.0, or if there are none left, in how many seconds there will be."""
@@ -42,5 +44,7 @@ class Rates:
     def _put(self, user: str, left: float, now: float) -> None:
         self._buckets[user] = (left, now)
         self._buckets.move_to_end(user)
-        while len(self._buckets) > MAX_USERS or now - next(iter(self._buckets.values()))[1] > MINUTE_S:
+        while (
+            len(self._buckets) > MAX_USERS or now - next(iter(self._buckets.values()))[1] > MINUTE_S
+        ):
             self._buckets.popitem(last=False)

@@ -1,4 +1,5 @@
-"""What use cases work with: the ports to everything outside, bound together by the composition root."""
+"""What use cases work with: the ports to everything outside, bound together by the composition
+root."""
 
 from __future__ import annotations
 
@@ -29,8 +30,11 @@ class Credentials(Protocol):
     async def make_cluster_secrets(self, uid: str, lifetime_s: float | None) -> bytes:
         """Return a new cluster's secrets, sealed."""
 
-    async def sign_client(self, sealed: bytes, public_key: str, user: str, ttl_s: float) -> tuple[str, str, int]:
-        """Return certificate, CA certificate (PEM) and the instant of expiry; ValueError if the key will not do."""
+    async def sign_client(
+        self, sealed: bytes, public_key: str, user: str, ttl_s: float
+    ) -> tuple[str, str, int]:
+        """Return certificate, CA certificate (PEM) and the instant of expiry; ValueError if the key
+        will not do."""
 
     def mint_token(self) -> tuple[str, str, bytes]:
         """Return a new API token's text, id and hash."""
@@ -68,12 +72,15 @@ class Services:
     random: Callable[[int], bytes]
     endpoint: Callable[[], Endpoint]
     draining: Callable[[], Awaitable[object]]  # returns when the server is about to exit
-    person: Callable[[str], Awaitable[Principal | None]]  # who a user is that does not call; None if there is no such user
-    present: Callable[[Principal], Awaitable[Principal | None]]  # who somebody is now who was let in before; None if nobody any more
+    # who a user is that does not call; None if there is no such user
+    person: Callable[[str], Awaitable[Principal | None]]
+    # who somebody is now who was let in before; None if nobody any more
+    present: Callable[[Principal], Awaitable[Principal | None]]
     quotas: Quotas = Quotas()
     followed: Counter[str] = field(default_factory=Counter)  # logs that are followed now, by user
     creations: Rates = field(default_factory=lambda: Rates(0))  # of clusters, by owner
     max_clusters: int = 10_000
-    full: Callable[[], bool] = lambda: False  # whether there is too little room on the gateway's disk for more clusters
+    # whether there is too little room on the gateway's disk for more clusters
+    full: Callable[[], bool] = lambda: False
     max_token_ttl_s: float = 366 * 86400.0
     doubted: Callable[[], bool] = lambda: False  # whether the database may lack clusters that run

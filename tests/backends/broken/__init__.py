@@ -1,4 +1,5 @@
-"""Backends that each break one promise: what the conformance suite must notice. Each is a sound one but for that.
+"""Backends that each break one promise: what the conformance suite must notice. Each is a sound one
+but for that.
 
 `BROKEN` tells of each which test is meant to notice it.
 """

@@ -1,4 +1,5 @@
-"""What broken backends are made of: sound ones, and the list that each is entered in with the test that is meant to notice it."""
+"""What broken backends are made of: sound ones, and the list that each is entered in with the test
+that is meant to notice it."""
 
 from __future__ import annotations
 
@@ -46,10 +47,14 @@ class Local(LocalBackend):
 
 
 def _connected(pid: int) -> None:
-    """Wait until a process has its connection to the test, by which it is seen: on a busy machine that takes a while. At most CONNECT_S."""
+    """Wait until a process has its connection to the test, by which it is seen: on a busy machine
+    that takes a while. At most CONNECT_S."""
     deadline = time.monotonic() + CONNECT_S
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if any(os.readlink(entry).startswith("socket:") for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir()):
+            if any(
+                os.readlink(entry).startswith("socket:")
+                for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir()
+            ):
                 return
         time.sleep(0.01)

@@ -47,7 +47,9 @@ class EndsLate(Local):
 
     async def stop(self, targets: Sequence[Target]) -> None:
         self.push([Observation(target.instance, Phase.GONE) for target in self.alive(targets)])
-        self._loop.call_later(5.0, lambda: self._loop.create_task(super(EndsLate, self).stop(targets)))
+        self._loop.call_later(
+            5.0, lambda: self._loop.create_task(super(EndsLate, self).stop(targets))
+        )
 
 
 @noticed_by("test_what_is_gone_is_dead")
@@ -70,11 +72,18 @@ class EndsTheWholeBatch(Local):
 
 @noticed_by("test_of_a_batch_with_gaps_those_end_that_were_named_and_no_others")
 class EndsARangeWithItsGaps(Local):
-    """Ends from the least to the greatest number that it is asked for, and what lies between them; or counts from where it should not."""
+    """Ends from the least to the greatest number that it is asked for, and what lies between them;
+    or counts from where it should not."""
 
     async def stop(self, targets: Sequence[Target]) -> None:
-        numbers = [int(target.instance.name.rpartition("-")[2]) for target in targets if target.instance.role is Role.WORKER]
-        shifted = [one for one in self._running if numbers and one.name == f"default-{max(numbers) + 2}"]
+        numbers = [
+            int(target.instance.name.rpartition("-")[2])
+            for target in targets
+            if target.instance.role is Role.WORKER
+        ]
+        shifted = [
+            one for one in self._running if numbers and one.name == f"default-{max(numbers) + 2}"
+        ]
         await super().stop([*targets, *(Target(one) for one in shifted)])
 
 
@@ -83,8 +92,14 @@ class SwapsNames(Local):
     """Mistakes one instance of a batch for another: its processes have other names than it says."""
 
     def _spawn(self, launch: Launch) -> Any:
-        swapped = {"default-2": "default-7", "default-7": "default-2"}.get(launch.instance.name, launch.instance.name)
-        return super()._spawn(replace(launch, argv=tuple(swapped if word == "{name}" else word for word in launch.argv)))
+        swapped = {"default-2": "default-7", "default-7": "default-2"}.get(
+            launch.instance.name, launch.instance.name
+        )
+        return super()._spawn(
+            replace(
+                launch, argv=tuple(swapped if word == "{name}" else word for word in launch.argv)
+            )
+        )
 
 
 @noticed_by("test_what_ignores_being_asked_is_ended_by_force")

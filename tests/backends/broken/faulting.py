@@ -46,7 +46,11 @@ class RemembersTheDeadAsRunning(Local):
     """Says of everything with a handle that it runs, without looking."""
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
-        return {target.instance: Observation(target.instance, Phase.RUNNING, target.handle) for target in targets if target.handle}
+        return {
+            target.instance: Observation(target.instance, Phase.RUNNING, target.handle)
+            for target in targets
+            if target.handle
+        }
 
 
 @noticed_by("test_an_outage_is_no_end_and_nothing_is_lost_or_doubled")
@@ -124,7 +128,13 @@ def _blocking(call: str, test: str = "test_no_call_holds_up_the_event_loop") -> 
         time.sleep(0.4)  # noqa: ASYNC251 (which is the fault)
         return await getattr(Local, call)(self, *args)
 
-    noticed_by(test)(type(f"Blocks{call.title()}", (Local,), {call: blocks, "__doc__": f"Holds up the event loop in {call}."}))
+    noticed_by(test)(
+        type(
+            f"Blocks{call.title()}",
+            (Local,),
+            {call: blocks, "__doc__": f"Holds up the event loop in {call}."},
+        )
+    )
 
 
 for _call in ("start", "observations", "find", "stop", "cleanup", "purge"):
@@ -135,7 +145,9 @@ for _call in ("start", "observations", "find", "stop", "cleanup", "purge"):
 class BlocksLogs(Local):
     """Holds up the event loop in logs."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         time.sleep(0.4)  # noqa: ASYNC251 (which is the fault)
         async for piece in super().logs(target, tail_lines=tail_lines, follow=follow):
             yield piece

@@ -36,15 +36,21 @@ class PurgesNothing(Local):
 class LogInOnePiece(Local):
     """Yields a log however long it is."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
-        yield "".join([piece async for piece in super().logs(target, tail_lines=tail_lines, follow=follow)])
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
+        yield "".join(
+            [piece async for piece in super().logs(target, tail_lines=tail_lines, follow=follow)]
+        )
 
 
 @noticed_by("test_a_long_log_comes_whole_in_pieces_and_its_end_alone_if_wished")
 class LosesTheEndOfLogs(Local):
     """Yields the first piece of a log alone."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         async for piece in super().logs(target, tail_lines=tail_lines, follow=follow):
             yield piece
             return
@@ -54,7 +60,9 @@ class LosesTheEndOfLogs(Local):
 class BreaksCharacters(Local):
     """Cuts logs within characters."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         async for piece in super().logs(target, tail_lines=tail_lines, follow=follow):
             raw = piece.encode()
             for start in range(0, len(raw), 1001):
@@ -74,7 +82,9 @@ class DirectoriesForEverybody(Local):
     """Lets everybody look into what an instance's directory has."""
 
     def _spawn(self, launch: Launch) -> Any:
-        return super()._spawn(replace(launch, argv=("/bin/sh", "-c", 'chmod 755 ..; exec "$@"', "sh", *launch.argv)))
+        return super()._spawn(
+            replace(launch, argv=("/bin/sh", "-c", 'chmod 755 ..; exec "$@"', "sh", *launch.argv))
+        )
 
 
 @noticed_by("test_the_directory_of_an_instance_is_its_own_and_goes_with_it")

@@ -86,7 +86,11 @@ class WaitsForTheUnknown(Local):
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         seen = await super().observations(targets)
-        return {instance: one for instance, one in seen.items() if instance in self._running or instance in self._ended}
+        return {
+            instance: one
+            for instance, one in seen.items()
+            if instance in self._running or instance in self._ended
+        }
 
 
 @noticed_by("test_what_exists_is_found_until_it_is_gone_and_nothing_else")
@@ -94,7 +98,10 @@ class FindsWhatIsGone(Local):
     """Finds what has ended, too."""
 
     async def find(self) -> Sequence[Observation]:
-        return [*await super().find(), *(replace(seen, phase=Phase.RUNNING) for seen in self._ended.values())]
+        return [
+            *await super().find(),
+            *(replace(seen, phase=Phase.RUNNING) for seen in self._ended.values()),
+        ]
 
 
 @noticed_by("test_what_exists_is_found_until_it_is_gone_and_nothing_else")
@@ -114,10 +121,28 @@ class TakesOthersForItsOwn(Local):
         found = []
         for process, environment in proc.marked({"DASKGATEWAY_UID": "c" + "a" * 20}):
             if proc.leads_session(process):
-                role = Role.SCHEDULER if environment["DASKGATEWAY_ROLE"] == "scheduler" else Role.WORKER
-                found.append((Instance(environment["DASKGATEWAY_UID"], role, environment["DASKGATEWAY_NAME"]), process))
+                role = (
+                    Role.SCHEDULER
+                    if environment["DASKGATEWAY_ROLE"] == "scheduler"
+                    else Role.WORKER
+                )
+                found.append(
+                    (
+                        Instance(
+                            environment["DASKGATEWAY_UID"], role, environment["DASKGATEWAY_NAME"]
+                        ),
+                        process,
+                    )
+                )
         return found
 
     async def find(self) -> Sequence[Observation]:
         known = {seen.instance: seen for seen in await super().find()}
-        return [*known.values(), *(Observation(one, Phase.RUNNING, str(process)) for one, process in self._scan() if one not in known)]
+        return [
+            *known.values(),
+            *(
+                Observation(one, Phase.RUNNING, str(process))
+                for one, process in self._scan()
+                if one not in known
+            ),
+        ]

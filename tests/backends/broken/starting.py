@@ -74,7 +74,11 @@ class FilesForEverybody(Local):
     """Leaves secrets readable by everybody."""
 
     def _spawn(self, launch: Launch) -> Any:
-        return super()._spawn(replace(launch, argv=("/bin/sh", "-c", 'chmod 644 ../*.pem; exec "$@"', "sh", *launch.argv)))
+        return super()._spawn(
+            replace(
+                launch, argv=("/bin/sh", "-c", 'chmod 644 ../*.pem; exec "$@"', "sh", *launch.argv)
+            )
+        )
 
 
 @noticed_by("test_files_and_environment_reach_the_process_and_its_log_is_live")
@@ -82,7 +86,10 @@ class ByAShell(Local):
     """Lets a shell have the values of variables."""
 
     def _spawn(self, launch: Launch) -> Any:
-        env = {key: value.replace("$HOME", os.environ.get("HOME", "/")) for key, value in launch.env.items()}
+        env = {
+            key: value.replace("$HOME", os.environ.get("HOME", "/"))
+            for key, value in launch.env.items()
+        }
         return super()._spawn(replace(launch, env=env))
 
 
@@ -101,14 +108,18 @@ class SecretsInALaunchersArguments(Local):
 
     def _spawn(self, launch: Launch) -> Any:
         secret = b"".join(launch.files.values()).decode()
-        return super()._spawn(replace(launch, argv=("/bin/sh", "-c", '"$@" & wait $!', secret, *launch.argv)))
+        return super()._spawn(
+            replace(launch, argv=("/bin/sh", "-c", '"$@" & wait $!', secret, *launch.argv))
+        )
 
 
 @noticed_by("test_each_of_a_batch_knows_its_name_and_writes_a_log_of_its_own")
 class OneLogForAll(Local):
     """Lets all of a cluster write one log."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         one = replace(target, instance=replace(target.instance, name="default-3"))
         async for piece in super().logs(one, tail_lines=tail_lines, follow=follow):
             yield piece
@@ -118,7 +129,9 @@ class OneLogForAll(Local):
 class LosesLogs(Local):
     """Has no logs."""
 
-    async def logs(self, target: Target, *, tail_lines: int = 0, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
         for piece in ():
             yield piece
 
@@ -129,7 +142,10 @@ class RefusesWithoutAReason(PretendBackend):
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         outcomes = await super().start(launches)
-        return {one: StartFailed("") if isinstance(outcome, StartFailed) else outcome for one, outcome in outcomes.items()}
+        return {
+            one: StartFailed("") if isinstance(outcome, StartFailed) else outcome
+            for one, outcome in outcomes.items()
+        }
 
 
 @noticed_by("test_a_refused_start_says_why_and_holds_up_no_other")
@@ -138,7 +154,9 @@ class RefusesAllForOne(PretendBackend):
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         outcomes = await super().start(launches)
-        failed = next((outcome for outcome in outcomes.values() if isinstance(outcome, StartFailed)), None)
+        failed = next(
+            (outcome for outcome in outcomes.values() if isinstance(outcome, StartFailed)), None
+        )
         return dict.fromkeys(outcomes, failed) if failed else outcomes
 
 

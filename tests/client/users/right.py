@@ -1,4 +1,5 @@
-"""Right uses of the client: a type checker finds nothing here, and knows the types that are asserted."""
+"""Right uses of the client: a type checker finds nothing here, and knows the types that are
+asserted."""
 
 from __future__ import annotations
 
@@ -26,7 +27,17 @@ from gateway import (
     WatchEvent,
 )
 from gateway.client.dask.adaptive import GatewayAdaptive
-from gateway.client.model import Bookmark, Caller, Condition, DashboardTicket, LogPiece, NewToken, Page, Token, WorkerGroup
+from gateway.client.model import (
+    Bookmark,
+    Caller,
+    Condition,
+    DashboardTicket,
+    LogPiece,
+    NewToken,
+    Page,
+    Token,
+    WorkerGroup,
+)
 
 
 def asks(address: str) -> None:
@@ -48,18 +59,28 @@ def asks(address: str) -> None:
     clusters = gateway.list_clusters(show_finished=True)
     assert_type(clusters, Page[Cluster])
     assert_type([one.uid for one in clusters], list[str])
-    assert_type(gateway.submit("etl", n_workers=2, idle_timeout="1 hour", worker_memory="4 GiB"), Cluster)
+    assert_type(
+        gateway.submit("etl", n_workers=2, idle_timeout="1 hour", worker_memory="4 GiB"), Cluster
+    )
     assert_type(gateway.scale_cluster("etl", 4), Cluster)
     assert_type(gateway.adapt_cluster("etl", 0, 4), Cluster)
     assert_type(gateway.stop_cluster("etl"), Cluster)
-    assert_type(gateway.wait("etl", ClusterState.ACTIVE, told=lambda cluster: print(cluster.explanation)), Cluster)
+    assert_type(
+        gateway.wait("etl", ClusterState.ACTIVE, told=lambda cluster: print(cluster.explanation)),
+        Cluster,
+    )
     assert_type(gateway.wait("etl", ("STOPPED", "FAILED"), timeout_s=60), Cluster)
     assert_type(gateway.get_logs("etl", ["scheduler"]), dict[str, str])
     assert_type(gateway.events("etl"), Page[Event])
     assert_type(gateway.dashboard_ticket("etl"), DashboardTicket)
     assert_type(gateway.dashboard_url("etl"), str)
     assert_type(gateway.whoami(), Caller)
-    assert_type(gateway.create_token("laptop", ttl_s=timedelta(days=1), scopes=[Scope.CLUSTERS_READ, "TOKENS"]), NewToken)
+    assert_type(
+        gateway.create_token(
+            "laptop", ttl_s=timedelta(days=1), scopes=[Scope.CLUSTERS_READ, "TOKENS"]
+        ),
+        NewToken,
+    )
     assert_type(gateway.list_tokens(), Page[Token])
     assert_type(gateway.revoke_token("id"), tuple[str, ...])
     with gateway.watch(start_revision=clusters.revision) as changes:
@@ -78,7 +99,9 @@ def computes() -> None:
     assert_type(options, Options)
     options.worker_cores = 2
     assert_type(options.limits.workers, int | None)
-    with GatewayCluster("etl", gateway="https://dask.example.org", n_workers=(0, 4), options=options) as cluster:
+    with GatewayCluster(
+        "etl", gateway="https://dask.example.org", n_workers=(0, 4), options=options
+    ) as cluster:
         assert_type(cluster, GatewayCluster)
         cluster.scale(4)
         cluster.scale(cores=16, memory="64 GiB", group="gpu")

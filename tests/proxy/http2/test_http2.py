@@ -1,4 +1,5 @@
-"""gRPC and pages over HTTP/2 through the edge: who chooses it is served, whoever listens is known, and floods are the flooder's own."""
+"""gRPC and pages over HTTP/2 through the edge: who chooses it is served, whoever listens is known,
+and floods are the flooder's own."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ async def test_grpc_passes_in_clear_text_where_there_is_no_certificate(served: S
     await comes(lambda: not served.edge.admission.present and not served.edge.http2.sessions)
 
 
-async def test_one_certificate_serves_grpc_browsers_and_http_clients(tmp_path: pathlib.Path) -> None:
+async def test_one_certificate_serves_grpc_browsers_and_http_clients(
+    tmp_path: pathlib.Path,
+) -> None:
     chain, key = self_signed(tmp_path)
     async with serving(tmp_path, tls_cert=str(chain), tls_key=str(key)) as served:
         credentials = grpc.ssl_channel_credentials(chain.read_bytes())
@@ -82,7 +85,9 @@ async def test_one_certificate_serves_grpc_browsers_and_http_clients(tmp_path: p
         context = ssl.create_default_context(cafile=str(chain))
         async with aiohttp.ClientSession() as client:
             url = f"https://127.0.0.1:{served.port}{LIST}"
-            async with client.post(url, json={}, headers={"Authorization": ALICE}, ssl=context) as answer:
+            async with client.post(
+                url, json={}, headers={"Authorization": ALICE}, ssl=context
+            ) as answer:
                 assert (await answer.json())["nextPageToken"] == "more"
         for offered in (["h2"], ["h2", "http/1.1"], ["http/1.1", "h2"]):
             context.set_alpn_protocols(offered)
@@ -124,7 +129,9 @@ async def test_pages_over_http2_are_those_over_http1(tmp_path: pathlib.Path) -> 
     async with serving(tmp_path) as served:
 
         async def echo(request: web.Request) -> web.Response:
-            return web.Response(body=await request.read(), headers={"X-Host": request.headers["Host"]})
+            return web.Response(
+                body=await request.read(), headers={"X-Host": request.headers["Host"]}
+            )
 
         async def stream(request: web.Request) -> web.StreamResponse:
             answer = web.StreamResponse()
@@ -141,18 +148,29 @@ async def test_pages_over_http2_are_those_over_http1(tmp_path: pathlib.Path) -> 
             request.transport.abort()
             return answer
 
-        async with a_dashboard(served, [web.post("/echo", echo), web.get("/stream", stream), web.get("/cut", cut)]):
+        async with a_dashboard(
+            served, [web.post("/echo", echo), web.get("/stream", stream), web.get("/cut", cut)]
+        ):
             browser = await Browser.connect(served.port)
-            opened = await browser.get(f"/clusters/{served.dashboard.rpartition('/')[2]}/stream?ticket={ticket()}")
+            opened = await browser.get(
+                f"/clusters/{served.dashboard.rpartition('/')[2]}/stream?ticket={ticket()}"
+            )
             assert opened.status == 303 or opened.status == 302
             cookie = opened.headers["set-cookie"].partition(";")[0]
             root = served.dashboard.removeprefix(served.address)
             streamed, again = await asyncio.gather(
-                browser.get(f"{root}/stream", cookie=cookie), browser.get(f"{root}/stream", cookie=cookie)
+                browser.get(f"{root}/stream", cookie=cookie),
+                browser.get(f"{root}/stream", cookie=cookie),
             )
-            assert (streamed.status, len(streamed.body), len(again.body)) == (200, 1_000_000, 1_000_000)
+            assert (streamed.status, len(streamed.body), len(again.body)) == (
+                200,
+                1_000_000,
+                1_000_000,
+            )
             assert "transfer-encoding" not in streamed.headers
-            posted = await browser.request("POST", f"{root}/echo", body=b"y" * 300_000, cookie=cookie)
+            posted = await browser.request(
+                "POST", f"{root}/echo", body=b"y" * 300_000, cookie=cookie
+            )
             assert (posted.status, posted.body) == (200, b"y" * 300_000)
             broken = await browser.get(f"{root}/cut", cookie=cookie)
             assert broken.cut
@@ -160,7 +178,9 @@ async def test_pages_over_http2_are_those_over_http1(tmp_path: pathlib.Path) -> 
             assert (head_only.status, head_only.body) == (200, b"")
             nothing = await browser.get("/no/such")
             assert nothing.status == 501
-            asked = await browser.request("POST", LIST, body=b"{}", authorization=ALICE, kind="application/json")
+            asked = await browser.request(
+                "POST", LIST, body=b"{}", authorization=ALICE, kind="application/json"
+            )
             assert b'"nextPageToken": "more"' in asked.body
             await browser.close()
         await comes(lambda: not served.edge.http2.sessions)
@@ -181,14 +201,18 @@ async def test_pages_over_http2_are_those_over_http1(tmp_path: pathlib.Path) -> 
         [(b"connection", b"close")],
     ],
 )
-async def test_what_http1_would_read_otherwise_is_refused(served: Served, fields: list[tuple[bytes, bytes]]) -> None:
+async def test_what_http1_would_read_otherwise_is_refused(
+    served: Served, fields: list[tuple[bytes, bytes]]
+) -> None:
     browser = await Browser.connect(served.port, lax=True)
     answer = await browser.exchange(fields)
     assert answer.cut or answer.status == 400
     await browser.close()
 
 
-async def test_a_page_that_nobody_reads_is_not_kept_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_that_nobody_reads_is_not_kept_for_ever(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gateway.proxy.http2 import connections as http2
 
     monkeypatch.setattr(http2, "TAKE_S", 0.3)
@@ -197,7 +221,11 @@ async def test_a_page_that_nobody_reads_is_not_kept_for_ever(served: Served, mon
     fields = [(":method", "GET"), (":scheme", "http"), (":path", "/healthz"), (":authority", "x")]
     import hpack
 
-    client.send(GREETING[:24], settings({4: 0}), frame(HEADERS, END_HEADERS | END_STREAM, 1, hpack.Encoder().encode(fields)))
+    client.send(
+        GREETING[:24],
+        settings({4: 0}),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, hpack.Encoder().encode(fields)),
+    )
     frames = await client.rest()
     assert frames[-1][0] == GOAWAY
     assert b"nothing is taken" in frames[-1][3]
@@ -210,8 +238,13 @@ async def test_a_connection_that_ends_while_its_pages_are_made_leaves_no_traceba
     import hpack
 
     fields = [(":method", "GET"), (":scheme", "http"), (":path", "/nothing"), (":authority", "x")]
-    pages = b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, hpack.Encoder().encode(fields)) for n in range(1, 8, 2))
-    bad = frame(HEADERS, END_HEADERS | END_STREAM, 9, hpack.Encoder().encode([*fields, ("X-Upper", "y")]))
+    pages = b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, n, hpack.Encoder().encode(fields))
+        for n in range(1, 8, 2)
+    )
+    bad = frame(
+        HEADERS, END_HEADERS | END_STREAM, 9, hpack.Encoder().encode([*fields, ("X-Upper", "y")])
+    )
     client = await Client.connect(served.port)
     client.send(GREETING, pages, bad if then != "goaway" else frame(GOAWAY, 0, 0, bytes(8)))
     if then == "goaway":  # who will ask for nothing more still wants what it has asked for
@@ -225,13 +258,21 @@ async def test_a_connection_that_ends_while_its_pages_are_made_leaves_no_traceba
 
 
 async def test_a_flood_of_pages_waits_and_others_do_not_feel_it(served: Served) -> None:
-    """Those that cannot be said in HTTP/1.1 too, which the edge itself resets: a client that sends resets would be ended."""
+    """Those that cannot be said in HTTP/1.1 too, which the edge itself resets: a client that sends
+    resets would be ended."""
     import hpack
 
     def pages(method: str) -> bytes:
-        fields = [(":method", method), (":scheme", "http"), (":path", "/nothing"), (":authority", "x")]
+        fields = [
+            (":method", method),
+            (":scheme", "http"),
+            (":path", "/nothing"),
+            (":authority", "x"),
+        ]
         block = hpack.Encoder().encode(fields)
-        return b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, block) for n in range(1, 10_001, 2))
+        return b"".join(
+            frame(HEADERS, END_HEADERS | END_STREAM, n, block) for n in range(1, 10_001, 2)
+        )
 
     async with Beside(served) as beside:
         crowd = [await Client.connect(served.port) for _ in range(4)]
@@ -239,7 +280,11 @@ async def test_a_flood_of_pages_waits_and_others_do_not_feel_it(served: Served) 
             client.send(GREETING, pages(method))
         began = time.perf_counter()
         await comes(lambda: len(beside.took_s) > 40)
-        asked = [session.guard.last_stream // 2 for session in served.edge.http2.sessions if session.guard.web]
+        asked = [
+            session.guard.last_stream // 2
+            for session in served.edge.http2.sessions
+            if session.guard.web
+        ]
         assert len(asked) == 4
         assert max(asked) <= 101 + 100 * (time.perf_counter() - began)
         for client in crowd:
@@ -251,7 +296,12 @@ async def test_a_flood_of_pages_waits_and_others_do_not_feel_it(served: Served) 
 async def test_of_who_reads_nothing_no_more_pages_are_asked_for(served: Served) -> None:
     import hpack
 
-    fields = [(":method", "G3T"), (":scheme", "http"), (":path", "/" + "x" * 10), (":authority", "x")]
+    fields = [
+        (":method", "G3T"),
+        (":scheme", "http"),
+        (":path", "/" + "x" * 10),
+        (":authority", "x"),
+    ]
     block = hpack.Encoder().encode(fields)
     client = await Client.connect(served.port)
     client.send(GREETING, frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
@@ -270,7 +320,8 @@ async def test_of_who_reads_nothing_no_more_pages_are_asked_for(served: Served) 
 
 
 async def test_an_impostor_gets_nothing(tmp_path: pathlib.Path) -> None:
-    """With the server down, somebody else listens where it was: in a directory that others can write to, or as another user."""
+    """With the server down, somebody else listens where it was: in a directory that others can
+    write to, or as another user."""
     heard: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -301,21 +352,47 @@ async def _nobody_answers(served: Served) -> None:
     assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
     await channel.close()
     async with aiohttp.ClientSession() as client:
-        async with client.post(f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}) as answer:
+        async with client.post(
+            f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}
+        ) as answer:
             assert answer.status == 503
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:8001", "127.0.0.1:8001", "unix:server.sock", "https://", "https://a", "ftp://a:1"])
-async def test_a_way_to_the_server_on_which_anybody_may_listen_is_refused_at_the_start(tmp_path: pathlib.Path, address: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:8001",
+        "127.0.0.1:8001",
+        "unix:server.sock",
+        "https://",
+        "https://a",
+        "ftp://a:1",
+    ],
+)
+async def test_a_way_to_the_server_on_which_anybody_may_listen_is_refused_at_the_start(
+    tmp_path: pathlib.Path, address: str
+) -> None:
     from gateway.configfile import ConfigurationError
     from gateway.proxy.app import Edge
     from gateway.proxy.config import Proxy
 
-    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.server_address: must be unix:/path or https://host:port, not "):
-        await Edge(Proxy(address="127.0.0.1:0", state_dir=str(tmp_path), token_file="/x", server_address=address)).start()
+    with pytest.raises(
+        ConfigurationError,
+        match=r"c\.Proxy\.server_address: must be unix:/path or https://host:port, not ",
+    ):
+        await Edge(
+            Proxy(
+                address="127.0.0.1:0",
+                state_dir=str(tmp_path),
+                token_file="/x",
+                server_address=address,
+            )
+        ).start()
 
 
-async def test_a_distant_edge_reaches_the_server_by_tls_and_knows_it_by_its_ca(tmp_path: pathlib.Path) -> None:
+async def test_a_distant_edge_reaches_the_server_by_tls_and_knows_it_by_its_ca(
+    tmp_path: pathlib.Path,
+) -> None:
     chain, key = self_signed(tmp_path)
     (tmp_path / "other").mkdir()
     other, _ = self_signed(tmp_path / "other")
@@ -323,13 +400,17 @@ async def test_a_distant_edge_reaches_the_server_by_tls_and_knows_it_by_its_ca(t
         async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
             assert await listed(channel) == "more"
         async with aiohttp.ClientSession() as client:
-            async with client.post(f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}) as answer:
+            async with client.post(
+                f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}
+            ) as answer:
                 assert answer.status == 200
     async with serving(tmp_path, distant=(chain, key), server_ca=str(other)) as served:
         await _nobody_answers(served)
 
 
-async def test_handshakes_that_do_not_go_on_give_way_to_who_wants_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_handshakes_that_do_not_go_on_give_way_to_who_wants_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gateway.proxy.door import doorway
 
     monkeypatch.setattr(doorway, "HANDSHAKES", 4)
@@ -342,7 +423,8 @@ async def test_handshakes_that_do_not_go_on_give_way_to_who_wants_one(tmp_path: 
         trusted.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1").do_handshake()
     first = hello.read()
     async with serving(tmp_path, tls_cert=str(chain), tls_key=str(key)) as served:
-        crowd = [await Client.connect(served.port) for _ in range(12)]  # eight of them wait before everybody else
+        # eight of them wait before everybody else
+        crowd = [await Client.connect(served.port) for _ in range(12)]
         for client in crowd:
             client.send(first)
         pool = served.edge._doorway._handshakes.pool
@@ -355,7 +437,9 @@ async def test_handshakes_that_do_not_go_on_give_way_to_who_wants_one(tmp_path: 
         assert served.edge.counts.refused_handshake >= 5
         for client in crowd:
             client.close()
-        await comes(lambda: (pool.taken, pool.waiting) == (0, 0) and not served.edge._doorway._under_way)
+        await comes(
+            lambda: (pool.taken, pool.waiting) == (0, 0) and not served.edge._doorway._under_way
+        )
         await comes(lambda: served.edge.admission.present == 0)
 
 
@@ -391,21 +475,30 @@ class Beside:
 
 FLOODS = {
     "heads without bodies": lambda: b"".join(opening(n) for n in range(1, 40_001, 2)),
-    "large heads": lambda: b"".join(opening(n, head(more=[("x", "y" * 12_000)])) for n in range(1, 2001, 2)),
-    "resets": lambda: b"".join(opening(n) + frame(RST_STREAM, 0, n, struct.pack(">I", 8)) for n in range(1, 20_001, 2)),
-    "continuations": lambda: frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, bytes(16_000)) * 1000,
+    "large heads": lambda: b"".join(
+        opening(n, head(more=[("x", "y" * 12_000)])) for n in range(1, 2001, 2)
+    ),
+    "resets": lambda: b"".join(
+        opening(n) + frame(RST_STREAM, 0, n, struct.pack(">I", 8)) for n in range(1, 20_001, 2)
+    ),
+    "continuations": lambda: (
+        frame(HEADERS, 0, 1, head()) + frame(CONTINUATION, 0, 1, bytes(16_000)) * 1000
+    ),
     "pings": lambda: call(1) + frame(PING, 0, 0, bytes(8)) * 50_000,
     "settings": lambda: call(1) + settings({4: 65_535}) * 50_000,
     "empty": lambda: opening(1) + frame(DATA, 0, 1) * 50_000,
     "bodies without end": lambda: b"".join(
-        opening(n) + body(n, b"\0\0\x30\0\0" + bytes(15_000), ends=False) * 15 for n in range(1, 399, 2)
+        opening(n) + body(n, b"\0\0\x30\0\0" + bytes(15_000), ends=False) * 15
+        for n in range(1, 399, 2)
     ),
     "bodies of what is over": lambda: call(1, ALICE) + body(1, bytes(16_000), ends=False) * 1000,
 }
 
 
 @pytest.mark.parametrize("what", FLOODS)
-async def test_a_flood_on_one_connection_ends_it_and_others_do_not_feel_it(tmp_path: pathlib.Path, what: str) -> None:
+async def test_a_flood_on_one_connection_ends_it_and_others_do_not_feel_it(
+    tmp_path: pathlib.Path, what: str
+) -> None:
     async with serving(tmp_path, message_timeout_s=1.0) as served:
         await _flooded(served, FLOODS[what]())
 
@@ -421,14 +514,20 @@ async def _flooded(served: Served, flood: bytes) -> None:
         await comes(lambda: len(beside.took_s) > 20)
     assert served.edge.counts.cut_sessions == 1
     assert sorted(beside.took_s)[len(beside.took_s) // 2] < 0.1
-    await comes(lambda: len(served.edge.http2.sessions) <= 1 and not served.edge.http2._seated)  # the user's own may close later
+    # the user's own may close later
+    await comes(lambda: len(served.edge.http2.sessions) <= 1 and not served.edge.http2._seated)
 
 
-async def test_calls_that_nobody_signed_are_few_at_a_time_and_those_of_users_are_not_kept_waiting(served: Served) -> None:
+async def test_calls_that_nobody_signed_are_few_at_a_time_and_those_of_users_are_not_kept_waiting(
+    served: Served,
+) -> None:
     """Whole calls as fast as they go, on many connections, which no rule forbids."""
     async with Beside(served) as beside:
         crowd = [await Client.connect(served.port) for _ in range(20)]
-        calls = b"".join(call(n, "Basic bm86Ym9keQ==", "/daskgateway.v1.CredentialService/X") for n in range(1, 301, 2))
+        calls = b"".join(
+            call(n, "Basic bm86Ym9keQ==", "/daskgateway.v1.CredentialService/X")
+            for n in range(1, 301, 2)
+        )
         for client in crowd:
             client.send(GREETING, calls)
         await comes(lambda: len(beside.took_s) > 30)
@@ -439,7 +538,9 @@ async def test_calls_that_nobody_signed_are_few_at_a_time_and_those_of_users_are
     await comes(lambda: len(served.edge.http2.sessions) <= 1)
 
 
-async def test_who_waits_for_a_place_among_strangers_gets_that_of_one_who_sends_no_body(served: Served) -> None:
+async def test_who_waits_for_a_place_among_strangers_gets_that_of_one_who_sends_no_body(
+    served: Served,
+) -> None:
     crowd = [await Client.connect(served.port) for _ in range(12)]
     for client in crowd:
         client.send(GREETING, opening(1))
@@ -452,7 +553,9 @@ async def test_who_waits_for_a_place_among_strangers_gets_that_of_one_who_sends_
         client.close()
 
 
-async def test_a_body_that_does_not_come_in_time_ends_its_connection(tmp_path: pathlib.Path) -> None:
+async def test_a_body_that_does_not_come_in_time_ends_its_connection(
+    tmp_path: pathlib.Path,
+) -> None:
     async with serving(tmp_path, message_timeout_s=0.3) as served:
         client = await Client.connect(served.port)
         client.send(GREETING, opening(1), body(1, message(100)[:50], ends=False))
@@ -460,8 +563,18 @@ async def test_a_body_that_does_not_come_in_time_ends_its_connection(tmp_path: p
         assert b"not whole after 0.3 s" in frames[-1][3]
 
 
-@pytest.mark.parametrize("sent", [GREETING[:10], GREETING, GREETING + frame(HEADERS, 0, 1, head()), GREETING + frame(SETTINGS, 1, 0)])
-async def test_who_asks_for_nothing_is_let_go_in_time(tmp_path: pathlib.Path, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GREETING[:10],
+        GREETING,
+        GREETING + frame(HEADERS, 0, 1, head()),
+        GREETING + frame(SETTINGS, 1, 0),
+    ],
+)
+async def test_who_asks_for_nothing_is_let_go_in_time(
+    tmp_path: pathlib.Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gateway.proxy.http2 import connections as http2
 
     monkeypatch.setattr(http2, "LOOK_AT_ALL", 1)
@@ -472,13 +585,20 @@ async def test_who_asks_for_nothing_is_let_go_in_time(tmp_path: pathlib.Path, se
         await comes(lambda: not served.edge.admission.present)
 
 
-async def test_more_streams_than_one_connection_takes_do_not_keep_calls_over_http_waiting(served: Served) -> None:
+async def test_more_streams_than_one_connection_takes_do_not_keep_calls_over_http_waiting(
+    served: Served,
+) -> None:
     served.clusters.script = [pb.WatchClustersResponse(revision=1), *[None] * 60]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-        streams = [client.get(f"{served.address}/v1/watch", headers={"Authorization": BOB}) for _ in range(250)]
+        streams = [
+            client.get(f"{served.address}/v1/watch", headers={"Authorization": BOB})
+            for _ in range(250)
+        ]
         answers = await asyncio.gather(*streams)
         assert {answer.status for answer in answers} == {200}
-        async with client.post(f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}) as answer:
+        async with client.post(
+            f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}
+        ) as answer:
             assert answer.status == 200
         for answer in answers:
             answer.close()

@@ -1,14 +1,17 @@
-"""How many rows of one kind there are at most, by whose they are: so that nobody counts them for each row that is added."""
+"""How many rows of one kind there are at most, by whose they are: so that nobody counts them for
+each row that is added."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-MAX_KNOWN = 100_000  # owners whose rows were counted; of more, those used longest ago are counted again
+# owners whose rows were counted; of more, those used longest ago are counted again
+MAX_KNOWN = 100_000
 
 
 class RowCounts:
-    """Upper bounds: what a transaction that was undone has added is counted too. The writer's own."""
+    """Upper bounds: what a transaction that was undone has added is counted too. The writer's
+    own."""
 
     def __init__(self) -> None:
         self._most: OrderedDict[str, int] = OrderedDict()

@@ -1,8 +1,9 @@
 """Which database it is, and whether it is the one that the server last used.
 
-A database that is older than what was last used, such as a backup, goes on under an identity of its own: what was done since the backup is
-not in it, and never will be. Its revisions go on beyond those that were given out, so that none of them means two things: who resumes a
-watch from one of those is told to list again.
+A database that is older than what was last used, such as a backup, goes on under an identity of its
+own: what was done since the backup is not in it, and never will be. Its revisions go on beyond
+those that were given out, so that none of them means two things: who resumes a watch from one of
+those is told to list again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ AHEAD = 100_000  # revisions that may have been given out since it was last writ
 
 
 def recognize(connection: Connection, last: Last | None) -> tuple[str, str]:
-    """Return the database's identity, and why it is not what was last used (an empty text if it is)."""
+    """Return the database's identity, and why it is not what was last used (an empty text if it
+    is)."""
     stored = connection.execute(select(t.meta.c.value).where(t.meta.c.key == IDENTITY_KEY)).scalar()
     identity, revision = _identity(stored), revision_of(connection)
     why = _why(identity, revision, last)
@@ -47,10 +49,16 @@ def _why(identity: str, revision: int, last: Last | None) -> str:
     if revision == 0:
         return f"is empty, and not {used}"
     if identity == last.identity:
-        return f"is older than {used}: it ends at revision {revision}" if revision < last.revision else ""
+        return (
+            f"is older than {used}: it ends at revision {revision}"
+            if revision < last.revision
+            else ""
+        )
     return f"is not {used}"
 
 
 def _put(connection: Connection, key: str, value: str) -> None:
     row = insert(t.meta).values(key=key, value=value.encode())
-    connection.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": row.excluded.value}))
+    connection.execute(
+        row.on_conflict_do_update(index_elements=["key"], set_={"value": row.excluded.value})
+    )

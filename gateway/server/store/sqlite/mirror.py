@@ -1,7 +1,8 @@
-"""What is in the database file, as its one writer knows it: clusters, their names, workers. Saves reading back what was just written.
+"""What is in the database file, as its one writer knows it: clusters, their names, workers. Saves
+reading back what was just written.
 
-Only for a store whose writer is alone with its file. The writer's thread owns it; what it holds is frozen data. After a commit that
-failed it is worth nothing and is read anew.
+Only for a store whose writer is alone with its file. The writer's thread owns it; what it holds is
+frozen data. After a commit that failed it is worth nothing and is read anew.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from gateway.server.core.model import Cluster, Worker
 from gateway.server.store.sqlite.counts import RowCounts
 from gateway.server.store.sqlite.unreadable import Unread
 
-KEPT_WORKERS = 200_000  # over all clusters, about 500 bytes each; beyond, those of the least used clusters are read again
+# over all clusters, about 500 bytes each; beyond, those of the least used clusters are read again
+KEPT_WORKERS = 200_000
 
 
 class Mirror:
     """Clusters all, workers of the clusters last used."""
 
     def __init__(self, clusters: Iterable[Cluster], unread: Iterable[Unread] = ()) -> None:
-        self._unread: dict[str, int] = {}  # revisions of clusters whose records cannot be read; nobody changes them
+        # revisions of clusters whose records cannot be read; nobody changes them
+        self._unread: dict[str, int] = {}
         self._clusters: dict[str, Cluster] = {}
         self._living: Counter[str] = Counter()  # by owner
-        self._named: dict[tuple[str, str], str] = {}  # uids of living clusters, by owner and cluster_id
+        # uids of living clusters, by owner and cluster_id
+        self._named: dict[tuple[str, str], str] = {}
         self.events = RowCounts()  # of each cluster
         self.events_of_owner, self.effects_of_user = RowCounts(), RowCounts()
         for cluster in clusters:
@@ -70,7 +74,12 @@ class Mirror:
     def _forget_workers(self, uid: str) -> None:
         self._kept_workers -= len(self._workers.pop(uid, ()))
 
-    def put(self, clusters: Iterable[Cluster], workers: Iterable[tuple[str, dict[str, Worker]]], purged: Collection[str]) -> None:
+    def put(
+        self,
+        clusters: Iterable[Cluster],
+        workers: Iterable[tuple[str, dict[str, Worker]]],
+        purged: Collection[str],
+    ) -> None:
         """Take what a transaction wrote: clusters, whole sets of workers, and what it deleted."""
         put = list(clusters)
         for uid in (*purged, *(cluster.uid for cluster in put)):

@@ -1,4 +1,5 @@
-"""What transactions have written and the database was not told yet: rows by table, then sent in as few statements as can be."""
+"""What transactions have written and the database was not told yet: rows by table, then sent in as
+few statements as can be."""
 
 from __future__ import annotations
 
@@ -22,14 +23,20 @@ def _put(table: Table, *changed: str) -> Callable[[Binds], ClauseElement]:
     def make(binds: Binds) -> ClauseElement:
         statement = insert(table).values(binds)
         of = {name: statement.excluded[name] for name in changed}
-        return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=of) if changed else statement
+        return (
+            statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=of)
+            if changed
+            else statement
+        )
 
     return make
 
 
 def _delete_these(binds: Binds) -> ClauseElement:
     c = t.worker.c
-    return t.worker.delete().where(or_(*[and_(c.uid == bind["uid"], c.name == bind["name"]) for bind in binds]))
+    return t.worker.delete().where(
+        or_(*[and_(c.uid == bind["uid"], c.name == bind["name"]) for bind in binds])
+    )
 
 
 _put_clusters = PreparedRows(
@@ -38,17 +45,28 @@ _put_clusters = PreparedRows(
 )
 _put_specs = PreparedRows(_put(t.spec, "document"), ("uid", "document"))
 _put_secrets = PreparedRows(_put(t.secret, "sealed"), ("uid", "sealed"))
-_delete_secrets = PreparedRows(lambda binds: t.secret.delete().where(or_(*[t.secret.c.uid == bind["uid"] for bind in binds])), ("uid",))
-_put_workers = PreparedRows(_put(t.worker, "created_at", "document"), ("uid", "name", "created_at", "document"))
+_delete_secrets = PreparedRows(
+    lambda binds: t.secret.delete().where(or_(*[t.secret.c.uid == bind["uid"] for bind in binds])),
+    ("uid",),
+)
+_put_workers = PreparedRows(
+    _put(t.worker, "created_at", "document"), ("uid", "name", "created_at", "document")
+)
 _delete_workers = PreparedRows(_delete_these, ("uid", "name"))
-_add_events = PreparedRows(_put(t.event), ("uid", "revision", "at", "reason", "message", "instance"))
-_remember = PreparedRows(_put(t.idempotency, "digest", "uid", "at"), ("user", "method", "request_id", "digest", "uid", "at"))
+_add_events = PreparedRows(
+    _put(t.event), ("uid", "revision", "at", "reason", "message", "instance")
+)
+_remember = PreparedRows(
+    _put(t.idempotency, "digest", "uid", "at"),
+    ("user", "method", "request_id", "digest", "uid", "at"),
+)
 
 
 def row(**values: Any) -> Row:
     """Return a row that can wait; raises for a value that the driver would refuse.
 
-    So it fails who writes it: found only when the row is sent, it would fail everybody in the group.
+    So it fails who writes it: found only when the row is sent, it would fail everybody in the
+    group.
     """
     for name, value in values.items():
         if isinstance(value, str):
@@ -84,13 +102,32 @@ class Pending:
     def write(self, cursor: Cursor, dialect: Dialect) -> None:
         """Tell the database, and hold nothing any more."""
         # Those that have ended first: the name of one may be another's by now.
-        _put_clusters.run(cursor, dialect, sorted(self.clusters.values(), key=lambda row: not row["finished"]))
+        _put_clusters.run(
+            cursor, dialect, sorted(self.clusters.values(), key=lambda row: not row["finished"])
+        )
         _put_specs.run(cursor, dialect, list(self.specs.values()))
-        _delete_secrets.run(cursor, dialect, [{"uid": uid} for uid, row in self.secrets.items() if row is None])
+        _delete_secrets.run(
+            cursor, dialect, [{"uid": uid} for uid, row in self.secrets.items() if row is None]
+        )
         _put_secrets.run(cursor, dialect, [row for row in self.secrets.values() if row is not None])
-        _delete_workers.run(cursor, dialect, [{"uid": uid, "name": name} for (uid, name), row in self.workers.items() if row is None])
+        _delete_workers.run(
+            cursor,
+            dialect,
+            [
+                {"uid": uid, "name": name}
+                for (uid, name), row in self.workers.items()
+                if row is None
+            ],
+        )
         _put_workers.run(cursor, dialect, [row for row in self.workers.values() if row is not None])
         _add_events.run(cursor, dialect, self.events)
         _remember.run(cursor, dialect, list(self.effects.values()))
-        for rows in (self.clusters, self.specs, self.secrets, self.workers, self.events, self.effects):
+        for rows in (
+            self.clusters,
+            self.specs,
+            self.secrets,
+            self.workers,
+            self.events,
+            self.effects,
+        ):
             rows.clear()

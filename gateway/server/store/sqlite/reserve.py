@@ -1,8 +1,10 @@
-"""Space on disk that is the database's own already: whoever fills the disk, what ends can still be recorded.
+"""Space on disk that is the database's own already: whoever fills the disk, what ends can still be
+recorded.
 
-Within the file it is free pages, which SQLite fills before the file grows. Its log and the log's index get blocks beyond their ends
-(fallocate(2), FALLOC_FL_KEEP_SIZE), where nobody else can take them. A file of its own, deleted when the disk is full, would be taken by
-whoever filled it. On file systems that write nothing in place (btrfs, ZFS) none of it helps.
+Within the file it is free pages, which SQLite fills before the file grows. Its log and the log's
+index get blocks beyond their ends (fallocate(2), FALLOC_FL_KEEP_SIZE), where nobody else can take
+them. A file of its own, deleted when the disk is full, would be taken by whoever filled it. On file
+systems that write nothing in place (btrfs, ZFS) none of it helps.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Reserve:
         except OSError as error:
             if self._told != str(error):
                 logger.warning(
-                    "no space is reserved for the log of the database (c.DaskGateway.disk_reserve_bytes): %s; when the disk is full nothing"
+                    "no space is reserved for the log of the database"
+                    " (c.DaskGateway.disk_reserve_bytes): %s; when the disk is full nothing"
                     " can be stored, not even what ends",
                     error.strerror,
                 )
@@ -55,7 +58,8 @@ class Reserve:
 
 
 def allocate(descriptor: int, size_bytes: int) -> None:
-    """Give blocks to the first so many bytes of a file, whose size stays as it is. OSError if there are none, or it is not supported."""
+    """Give blocks to the first so many bytes of a file, whose size stays as it is. OSError if there
+    are none, or it is not supported."""
     if _fallocate is None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     if _fallocate(descriptor, KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
@@ -63,8 +67,13 @@ def allocate(descriptor: int, size_bytes: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-async def spare(size_bytes: int, spare_bytes: Callable[[], Awaitable[int]], put: Callable[[str, bytes], Awaitable[None]]) -> None:
-    """See that the file has free pages, if it has less than half of those wished: values are put there, then taken away again.
+async def spare(
+    size_bytes: int,
+    spare_bytes: Callable[[], Awaitable[int]],
+    put: Callable[[str, bytes], Awaitable[None]],
+) -> None:
+    """See that the file has free pages, if it has less than half of those wished: values are put
+    there, then taken away again.
 
     What they are made of cannot be compressed: free pages must be on the disk.
     """

@@ -1,8 +1,10 @@
-"""The store in one SQLite file: a writer thread that commits what has queued up as one group, and readers beside it.
+"""The store in one SQLite file: a writer thread that commits what has queued up as one group, and
+readers beside it.
 
-OK to a caller means fsynced: WAL with synchronous=FULL, one fsync for a whole group. What the functions of a group write waits in
-memory until all have run, and is then told in a few statements; one that fails undoes only itself. What a group committed is published
-to the view before its callers are answered.
+OK to a caller means fsynced: WAL with synchronous=FULL, one fsync for a whole group. What the
+functions of a group write waits in memory until all have run, and is then told in a few statements;
+one that fails undoes only itself. What a group committed is published to the view before its
+callers are answered.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_QUEUED = 20_000  # functions waiting for the writer; beyond, callers are told that the database does not answer
+# functions waiting for the writer; beyond, callers are told that the database does not answer
+MAX_QUEUED = 20_000
 MAX_GROUP = 256  # functions committed together
 READERS = 2
 BUSY_TIMEOUT_MS = 10_000
@@ -68,7 +71,14 @@ class _Committed:
 class SqliteStore:
     """contract.Store in a file."""
 
-    def __init__(self, path: pathlib.Path, last: Last | None = None, keeping: Keeping | None = None, *, reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        last: Last | None = None,
+        keeping: Keeping | None = None,
+        *,
+        reserve_bytes: int = 0,
+    ) -> None:
         self._keeping, self._reserve_bytes = keeping, reserve_bytes
         self._path, self._last = pathlib.Path(path), last
         self.view = Feed()
@@ -79,11 +89,13 @@ class SqliteStore:
         self._writer: threading.Thread | None = None
         self._engine: Engine | None = None
         self._connection: Connection | None = None  # the writer's own
-        self._keeper: Connection | None = None  # does nothing: with the last connection SQLite's log would go, and another would be made
+        # does nothing: with the last connection SQLite's log would go, and another would be made
+        self._keeper: Connection | None = None
         self._files: Files | None = None
         self._trouble = Trouble(logger, f"the database {self._path}")  # the writer's own
         self._revision = 0  # of the last commit; the writer's own
-        self._mirror: Mirror | None = None  # what the file holds; the writer's own; None after a commit that failed
+        # what the file holds; the writer's own; None after a commit that failed
+        self._mirror: Mirror | None = None
 
     async def open(self) -> None:
         """Connect, migrate, fill the view."""
@@ -97,7 +109,9 @@ class SqliteStore:
             raise StoreError(f"{self._path}: {error.strerror}") from None
         except ValueError as error:
             self._release()
-            raise StoreError(f"{self._path}: a record cannot be read ({_words(error)[:200]}); put a backup back") from None
+            raise StoreError(
+                f"{self._path}: a record cannot be read ({_words(error)[:200]}); put a backup back"
+            ) from None
         except BaseException:
             self._release()
             raise
@@ -124,7 +138,10 @@ class SqliteStore:
 
     def _load(self, connection: Connection) -> None:
         clusters, unread = unreadable.read_clusters(connection)
-        tombstones = [Tombstone(r.uid, r.owner, r.cluster_id, r.revision) for r in connection.execute(select(t.tombstone))]
+        tombstones = [
+            Tombstone(r.uid, r.owner, r.cluster_id, r.revision)
+            for r in connection.execute(select(t.tombstone))
+        ]
         self._revision = revision_of(connection)
         self._mirror = Mirror(clusters, unread)
         self.view.load(clusters, tombstones, self._revision, revision_of(connection, COMPACTED_KEY))
@@ -182,8 +199,13 @@ class SqliteStore:
                 connection.rollback()
 
     async def reserve(self) -> None:
-        """See that there is space in the file for what must be stored when the disk is full; not to be called when it is."""
-        await reserve.spare(self._reserve_bytes, self.spare_bytes, lambda key, value: self.transact(lambda tx: tx.put_meta(key, value)))
+        """See that there is space in the file for what must be stored when the disk is full; not to
+        be called when it is."""
+        await reserve.spare(
+            self._reserve_bytes,
+            self.spare_bytes,
+            lambda key, value: self.transact(lambda tx: tx.put_meta(key, value)),
+        )
 
     async def spare_bytes(self) -> int:
         """Return how much can be written into the file without making it larger."""
@@ -216,7 +238,8 @@ class SqliteStore:
         try:
             revision = self._write_group(connection, jobs, committed)
             connection.commit()
-        except Exception as error:  # the group is undone as a whole: nothing of it may be answered OK
+        # the group is undone as a whole: nothing of it may be answered OK
+        except Exception as error:
             failure, committed = _words(error), []
             self._undo(connection, lost=isinstance(error, FilesLost))
         else:
@@ -236,8 +259,11 @@ class SqliteStore:
             except RuntimeError:  # that loop is closed, and nobody waits there any more
                 logger.debug("a caller's event loop has closed")
 
-    def _write_group(self, connection: Connection, jobs: list[_Job], committed: list[_Committed]) -> int:
-        """Run functions in one transaction, which is left open; return the revision of the last that wrote."""
+    def _write_group(
+        self, connection: Connection, jobs: list[_Job], committed: list[_Committed]
+    ) -> int:
+        """Run functions in one transaction, which is left open; return the revision of the last
+        that wrote."""
         assert self._files is not None
         known = None if self._mirror is None else self._mirror.revisions
         try:
@@ -251,14 +277,20 @@ class SqliteStore:
         cursor: Cursor = connection.connection.cursor()
         pending, revision = Pending(), self._revision
         for job in jobs:
-            revision = self._run(SqlTx(connection, revision + 1, self._mirror, cursor, pending, self._keeping), job, revision, committed)
+            revision = self._run(
+                SqlTx(connection, revision + 1, self._mirror, cursor, pending, self._keeping),
+                job,
+                revision,
+                committed,
+            )
         pending.write(cursor, connection.dialect)
         if revision != self._revision:
             SqlTx(connection, revision).put_meta(REVISION_KEY, str(revision).encode())
         return revision
 
     def _settle(self, connection: Connection) -> str:
-        """After a commit: return why it may be lost all the same, an empty text if it is not. The view shows it: our own file has it."""
+        """After a commit: return why it may be lost all the same, an empty text if it is not. The
+        view shows it: our own file has it."""
         assert self._files is not None
         try:
             self._files.identify(_driver(connection))
@@ -268,7 +300,8 @@ class SqliteStore:
         return ""
 
     def _undo(self, connection: Connection, *, lost: bool) -> None:
-        """Undo what a group wrote; a connection that cannot even do that is replaced. What it left in the files, if not lost, is ours."""
+        """Undo what a group wrote; a connection that cannot even do that is replaced. What it left
+        in the files, if not lost, is ours."""
         assert self._files is not None
         self._mirror = None
         try:
@@ -282,7 +315,8 @@ class SqliteStore:
             self._files.own(_driver(connection))
 
     def _run(self, tx: SqlTx, job: _Job, revision: int, committed: list[_Committed]) -> int:
-        """Run one function, so that its failure undoes only itself; return the revision it has taken, or the one before."""
+        """Run one function, so that its failure undoes only itself; return the revision it has
+        taken, or the one before."""
         assert self._mirror is not None
         try:
             job.result = job.fn(tx)
@@ -292,7 +326,8 @@ class SqliteStore:
             if _of_the_database(error):
                 raise
             tx.undo()
-            job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error  # that one no future takes
+            # that one no future takes
+            job.error = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
             return revision
         tx.keep()
         self._mirror.put(tx.clusters.values(), tx.workers_written.items(), tx.purged)
@@ -326,14 +361,20 @@ def _engine(path: pathlib.Path) -> Engine:
     def prepare(raw: Any, _: Any) -> None:
         raw.isolation_level = None  # transactions are begun by us, not by the driver
         raw.text_factory = _text
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+        ):
             raw.execute(f"PRAGMA {pragma}").close()
 
     return engine
 
 
 def _text(raw: bytes) -> str:
-    """Return a text as it is stored; one that is damaged must not take the database for unusable, as the driver does."""
+    """Return a text as it is stored; one that is damaged must not take the database for unusable,
+    as the driver does."""
     return raw.decode(errors="replace")
 
 
@@ -348,9 +389,14 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 
 
 def _of_the_database(error: BaseException) -> bool:
-    """Whether the database is at fault, as with a full disk or a damaged file, and not what was asked of it."""
+    """Whether the database is at fault, as with a full disk or a damaged file, and not what was
+    asked of it."""
     original = getattr(error, "orig", None) or error
-    return type(original) in (sqlite3.DatabaseError, sqlite3.OperationalError, sqlite3.InternalError)
+    return type(original) in (
+        sqlite3.DatabaseError,
+        sqlite3.OperationalError,
+        sqlite3.InternalError,
+    )
 
 
 def _words(error: BaseException) -> str:

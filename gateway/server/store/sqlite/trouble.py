@@ -1,4 +1,5 @@
-"""What is said of a database that does not answer: once when it begins and when its reason changes, and once when it is over."""
+"""What is said of a database that does not answer: once when it begins and when its reason changes,
+and once when it is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A transaction in SQL: contract.Tx over one SQLAlchemy Core connection. Commits nothing by itself."""
+"""A transaction in SQL: contract.Tx over one SQLAlchemy Core connection. Commits nothing by
+itself."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from gateway.server.store.sqlite.unreadable import readable, token_of, worker_of
 
 KEPT_EVENTS = 1000  # of each cluster
 
-_read_cluster = select(t.cluster.c.document, t.spec.c.document.label("spec")).outerjoin(t.spec, t.spec.c.uid == t.cluster.c.uid)
+_read_cluster = select(t.cluster.c.document, t.spec.c.document.label("spec")).outerjoin(
+    t.spec, t.spec.c.uid == t.cluster.c.uid
+)
 _get_cluster = Prepared(_read_cluster.where(t.cluster.c.uid == bindparam("of")))
 _get_workers = Prepared(
     select(t.worker.c.name, t.worker.c.created_at, t.worker.c.document)
@@ -40,18 +43,24 @@ _get_remembered = Prepared(
 )
 _insert_meta = insert(t.meta)
 _put_meta_row = Prepared(
-    _insert_meta.on_conflict_do_update(index_elements=["key"], set_={"value": _insert_meta.excluded.value}), ("key", "value")
+    _insert_meta.on_conflict_do_update(
+        index_elements=["key"], set_={"value": _insert_meta.excluded.value}
+    ),
+    ("key", "value"),
 )
 
 
 class GroupLost(Exception):
-    """What earlier transactions of the group wrote did not reach the database: nothing of the group can be kept."""
+    """What earlier transactions of the group wrote did not reach the database: nothing of the group
+    can be kept."""
 
 
 class SqlTx:
-    """One transaction. `mirror`: what the database holds, for a writer that is alone with it; `before`: what others in its group wrote.
+    """One transaction. `mirror`: what the database holds, for a writer that is alone with it;
+    `before`: what others in its group wrote.
 
-    What is written most waits in memory until the group is whole. Whatever must see it in the database goes through `_database`.
+    What is written most waits in memory until the group is whole. Whatever must see it in the
+    database goes through `_database`.
     """
 
     def __init__(
@@ -73,14 +82,16 @@ class SqlTx:
         self.wrote = False
         self.clusters: dict[str, Cluster] = {}
         self.tombstones: list[Tombstone] = []
-        self.workers_written: dict[str, dict[str, Worker]] = {}  # whole sets, of the clusters whose workers this transaction changed
+        # whole sets, of the clusters whose workers this transaction changed
+        self.workers_written: dict[str, dict[str, Worker]] = {}
 
     def _stamp(self) -> int:
         self.wrote = True
         return self._revision
 
     def _database(self) -> Connection:
-        """Return the connection, once the database knows all that was written; what this transaction does there can be undone by itself."""
+        """Return the connection, once the database knows all that was written; what this
+        transaction does there can be undone by itself."""
         if self._before is not None and not self._savepoint:
             try:
                 self._before.write(self._cursor, self._dialect)
@@ -116,13 +127,19 @@ class SqlTx:
 
     def cluster(self, uid: str) -> Cluster | None:
         if self._mirror is not None:
-            return None if uid in self.purged else self.clusters.get(uid) or self._mirror.cluster(uid)
+            return (
+                None if uid in self.purged else self.clusters.get(uid) or self._mirror.cluster(uid)
+            )
         found = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
         return decode_cluster(*found) if found is not None else None
 
     def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
         c = t.cluster.c
-        query = _read_cluster.where(c.owner == owner, c.cluster_id == cluster_id).order_by(c.created_revision.desc()).limit(1)
+        query = (
+            _read_cluster.where(c.owner == owner, c.cluster_id == cluster_id)
+            .order_by(c.created_revision.desc())
+            .limit(1)
+        )
         found = self._database().execute(query).one_or_none()
         return decode_cluster(*found) if found is not None else None
 
@@ -138,7 +155,9 @@ class SqlTx:
         if self._name_taken(cluster):
             raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
         revision = self._stamp()
-        stamped = replace(cluster, revision=revision, created_revision=cluster.created_revision or revision)
+        stamped = replace(
+            cluster, revision=revision, created_revision=cluster.created_revision or revision
+        )
         before = self.cluster(cluster.uid) if self._mirror is not None else None
         self._pending.clusters[stamped.uid] = row(
             uid=stamped.uid,
@@ -150,9 +169,16 @@ class SqlTx:
             document=encode_cluster(stamped),
         )
         if before is None or (before.spec is not stamped.spec and before.spec != stamped.spec):
-            self._pending.specs[stamped.uid] = row(uid=stamped.uid, document=encode_spec(stamped.spec))
-        if self._mirror is not None and before is None and self._mirror.workers(stamped.uid) is None:
-            self.workers_written.setdefault(stamped.uid, {})  # a new one has none: nobody needs to look
+            self._pending.specs[stamped.uid] = row(
+                uid=stamped.uid, document=encode_spec(stamped.spec)
+            )
+        if (
+            self._mirror is not None
+            and before is None
+            and self._mirror.workers(stamped.uid) is None
+        ):
+            # a new one has none: nobody needs to look
+            self.workers_written.setdefault(stamped.uid, {})
             self._mirror.events.know(stamped.uid, 0)
         try:
             self._written()
@@ -162,14 +188,24 @@ class SqlTx:
         return stamped
 
     def _name_taken(self, cluster: Cluster) -> bool:
-        """Whether another living cluster has the name, as the writer knows; without a mirror the database tells."""
+        """Whether another living cluster has the name, as the writer knows; without a mirror the
+        database tells."""
         if cluster.state.finished or self._mirror is None:
             return False
         holder = self._mirror.living_named(cluster.owner, cluster.cluster_id)
-        if holder is not None and holder not in self.purged and holder not in self.clusters and holder != cluster.uid:
+        if (
+            holder is not None
+            and holder not in self.purged
+            and holder not in self.clusters
+            and holder != cluster.uid
+        ):
             return True
         named = (cluster.owner, cluster.cluster_id)
-        mine = [other for other in self.clusters.values() if (other.owner, other.cluster_id) == named and other.uid != cluster.uid]
+        mine = [
+            other
+            for other in self.clusters.values()
+            if (other.owner, other.cluster_id) == named and other.uid != cluster.uid
+        ]
         return any(not other.state.finished for other in mine)
 
     def purge_cluster(self, uid: str) -> None:
@@ -181,7 +217,12 @@ class SqlTx:
             connection.execute(table.delete().where(table.c.uid == uid))
         tombstone = Tombstone(uid, cluster.owner, cluster.cluster_id, self._stamp())
         connection.execute(
-            t.tombstone.insert().values(uid=uid, owner=cluster.owner, cluster_id=cluster.cluster_id, revision=tombstone.revision)
+            t.tombstone.insert().values(
+                uid=uid,
+                owner=cluster.owner,
+                cluster_id=cluster.cluster_id,
+                revision=tombstone.revision,
+            )
         )
         self._trim_tombstones()
         self.clusters.pop(uid, None)
@@ -206,7 +247,11 @@ class SqlTx:
             self._trim_events(uid, most)
 
     def secrets(self, uid: str) -> bytes | None:
-        return self._database().execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid)).scalar()
+        return (
+            self._database()
+            .execute(select(t.secret.c.sealed).where(t.secret.c.uid == uid))
+            .scalar()
+        )
 
     def put_secrets(self, uid: str, blob: bytes) -> None:
         self._stamp()
@@ -214,14 +259,22 @@ class SqlTx:
         self._written()
 
     def workers(self, uid: str) -> list[Worker]:
-        return list(in_order(self._workers(uid).values())) if self._mirror is not None else self._read_workers(uid)
+        return (
+            list(in_order(self._workers(uid).values()))
+            if self._mirror is not None
+            else self._read_workers(uid)
+        )
 
     def _read_workers(self, uid: str) -> list[Worker]:
         self._database()
-        return [worker_of(uid, *found) for found in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()]
+        return [
+            worker_of(uid, *found)
+            for found in _get_workers.run(self._cursor, self._dialect, {"of": uid}).fetchall()
+        ]
 
     def _workers(self, uid: str) -> dict[str, Worker]:
-        """Return a cluster's workers by name, what this transaction changed included. Not to be changed."""
+        """Return a cluster's workers by name, what this transaction changed included. Not to be
+        changed."""
         assert self._mirror is not None
         if uid in self.purged:
             return {}
@@ -237,10 +290,17 @@ class SqlTx:
         if not workers:
             return
         self._stamp()
-        rows = {(w.uid, w.name): row(uid=w.uid, name=w.name, created_at=w.created_at, document=encode(w)) for w in workers}
+        rows = {
+            (w.uid, w.name): row(
+                uid=w.uid, name=w.name, created_at=w.created_at, document=encode(w)
+            )
+            for w in workers
+        }
         if self._mirror is not None:
             for uid in {worker.uid for worker in workers}:
-                self.workers_written[uid] = self._workers(uid) | {worker.name: worker for worker in workers if worker.uid == uid}
+                self.workers_written[uid] = self._workers(uid) | {
+                    worker.name: worker for worker in workers if worker.uid == uid
+                }
         self._pending.workers |= rows
         self._written()
 
@@ -252,7 +312,9 @@ class SqlTx:
             row(uid=uid, name=name)  # which refuses what no row can have
         gone = frozenset(names)
         if self._mirror is not None:
-            self.workers_written[uid] = {name: worker for name, worker in self._workers(uid).items() if name not in gone}
+            self.workers_written[uid] = {
+                name: worker for name, worker in self._workers(uid).items() if name not in gone
+            }
         self._pending.workers |= {(uid, name): None for name in names}
         self._written()
 
@@ -261,11 +323,22 @@ class SqlTx:
             return
         revision = self._stamp()
         self._pending.events += [
-            row(uid=e.uid, revision=revision, at=e.at, reason=e.reason, message=e.message, instance=e.instance) for e in events
+            row(
+                uid=e.uid,
+                revision=revision,
+                at=e.at,
+                reason=e.reason,
+                message=e.message,
+                instance=e.instance,
+            )
+            for e in events
         ]
         self._written()
         for uid, added in Counter(event.uid for event in events).items():
-            there, most = None if self._mirror is None else self._mirror.events.add(uid, added), self._keeping.events_per_cluster
+            there, most = (
+                None if self._mirror is None else self._mirror.events.add(uid, added),
+                self._keeping.events_per_cluster,
+            )
             if there is None or there >= most + trimming.SLACK:
                 self._trim_events(uid, most)
             cluster = self.cluster(uid) if self._mirror is not None else None
@@ -278,25 +351,41 @@ class SqlTx:
         if self._mirror is not None:
             self._mirror.events.know(uid, most)
 
-    def events(self, uid: str, *, before_sequence: int | None = None, limit: int = 50) -> list[tuple[int, Event]]:
+    def events(
+        self, uid: str, *, before_sequence: int | None = None, limit: int = 50
+    ) -> list[tuple[int, Event]]:
         c = t.event.c
         query = select(t.event).where(c.uid == uid).order_by(c.sequence.desc()).limit(limit)
         if before_sequence is not None:
             query = query.where(c.sequence < before_sequence)
         rows = self._database().execute(query)
-        return [(r.sequence, Event(r.uid, r.at, r.reason, r.message, r.instance, r.revision)) for r in rows]
+        return [
+            (r.sequence, Event(r.uid, r.at, r.reason, r.message, r.instance, r.revision))
+            for r in rows
+        ]
 
     def remembered(self, user: str, method: str, request_id: str) -> Remembered | None:
         for pending in (self._pending, self._before):
-            if pending is not None and (kept := pending.effects.get((user, method, request_id))) is not None:
+            if (
+                pending is not None
+                and (kept := pending.effects.get((user, method, request_id))) is not None
+            ):
                 return Remembered(**kept)
-        found = _get_remembered.run(self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}).fetchone()
-        return Remembered(user, method, request_id, found[0], found[1], found[2]) if found is not None else None
+        found = _get_remembered.run(
+            self._cursor, self._dialect, {"of": user, "called": method, "id": request_id}
+        ).fetchone()
+        return (
+            Remembered(user, method, request_id, found[0], found[1], found[2])
+            if found is not None
+            else None
+        )
 
     def remember(self, effect: Remembered) -> None:
         self._stamp()
         columns = ("user", "method", "request_id", "digest", "uid", "at")
-        self._pending.effects[effect.user, effect.method, effect.request_id] = row(**{name: getattr(effect, name) for name in columns})
+        self._pending.effects[effect.user, effect.method, effect.request_id] = row(
+            **{name: getattr(effect, name) for name in columns}
+        )
         self._written()
         if self._mirror is not None:
             counts, most = self._mirror.effects_of_user, self._keeping.effects_per_user
@@ -314,7 +403,11 @@ class SqlTx:
 
     def token(self, token_id: str) -> Token | None:
         c = t.token.c
-        found = self._database().execute(select(c.id, c.document, c.secret_hash).where(c.id == token_id)).one_or_none()
+        found = (
+            self._database()
+            .execute(select(c.id, c.document, c.secret_hash).where(c.id == token_id))
+            .one_or_none()
+        )
         return _token(*found) if found is not None else None
 
     def put_token(self, token: Token) -> None:
@@ -331,42 +424,79 @@ class SqlTx:
         )
 
     def delete_token(self, token_id: str) -> bool:
-        deleted = self._database().execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
+        deleted = (
+            self._database().execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
+        )
         if deleted:
             self._stamp()
         return deleted
 
-    def tokens(self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50) -> list[Token]:
+    def tokens(
+        self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50
+    ) -> list[Token]:
         c = t.token.c
-        query = select(c.id, c.document, c.secret_hash).where(c.user == user).order_by(c.created_at.desc(), c.id.desc())
+        query = (
+            select(c.id, c.document, c.secret_hash)
+            .where(c.user == user)
+            .order_by(c.created_at.desc(), c.id.desc())
+        )
         if before is not None:
-            query = query.where(or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1])))
+            query = query.where(
+                or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1]))
+            )
         return readable((_token(*found) for found in self._database().execute(query)), limit)
 
     def count_tokens(self, user: str) -> int:
-        return self._database().execute(select(func.count()).select_from(t.token).where(t.token.c.user == user)).scalar() or 0
+        return (
+            self._database()
+            .execute(select(func.count()).select_from(t.token).where(t.token.c.user == user))
+            .scalar()
+            or 0
+        )
 
     def forget_tokens(self, user: str, before_at: int) -> None:
-        if self._database().execute(t.token.delete().where(t.token.c.user == user, t.token.c.expires_at < before_at)).rowcount:
+        if (
+            self._database()
+            .execute(
+                t.token.delete().where(t.token.c.user == user, t.token.c.expires_at < before_at)
+            )
+            .rowcount
+        ):
             self._stamp()
 
     def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
         c, connection = t.spent.c, self._database()
         connection.execute(t.spent.delete().where(c.user == user, c.expires_at <= now))
         row(id=spent_id, user=user, expires_at=expires_at)  # which refuses what no row can have
-        inserting = insert(t.spent).values(id=spent_id, user=user, expires_at=expires_at).on_conflict_do_nothing()
+        inserting = (
+            insert(t.spent)
+            .values(id=spent_id, user=user, expires_at=expires_at)
+            .on_conflict_do_nothing()
+        )
         self._stamp()
         return connection.execute(inserting).rowcount > 0
 
     def spent(self, ids: Collection[str]) -> set[str]:
-        return set(self._database().execute(select(t.spent.c.id).where(t.spent.c.id.in_(list(ids)))).scalars())
+        return set(
+            self._database()
+            .execute(select(t.spent.c.id).where(t.spent.c.id.in_(list(ids))))
+            .scalars()
+        )
 
     def count_spent(self, user: str) -> int:
-        return self._database().execute(select(func.count()).select_from(t.spent).where(t.spent.c.user == user)).scalar() or 0
+        return (
+            self._database()
+            .execute(select(func.count()).select_from(t.spent).where(t.spent.c.user == user))
+            .scalar()
+            or 0
+        )
 
     def spare_bytes(self) -> int:
         """Return how large the free pages of the file are together."""
-        count, size = (self._database().exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in ("freelist_count", "page_size"))
+        count, size = (
+            self._database().exec_driver_sql(f"PRAGMA {name}").scalar() or 0
+            for name in ("freelist_count", "page_size")
+        )
         return int(count * size)
 
     def meta(self, key: str) -> bytes | None:

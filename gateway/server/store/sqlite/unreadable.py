@@ -1,7 +1,8 @@
-"""Records that stand in the database and cannot be read, as a damaged disk or an older version leaves them: each is told once.
+"""Records that stand in the database and cannot be read, as a damaged disk or an older version
+leaves them: each is told once.
 
-A cluster's is passed over as if it were not there, but its name stays taken, its processes are left alone, and it is kept: only an
-administrator knows what it was.
+A cluster's is passed over as if it were not there, but its name stays taken, its processes are left
+alone, and it is kept: only an administrator knows what it was.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ def tell(what: str, error: BaseException) -> None:
     while len(_told) >= MAX_TOLD:
         del _told[next(iter(_told))]
     _told[what] = None
-    logger.error("the record of %s cannot be read and is passed over (%.200s); put a backup back, or delete the record", what, error)
+    logger.error(
+        "the record of %s cannot be read and is passed over (%.200s); put a backup back, or delete"
+        " the record",
+        what,
+        error,
+    )
 
 
 def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
@@ -57,24 +63,43 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
     c = t.cluster.c
     clusters, unread = [], []
     latest = revision_of(connection)
-    columns = (c.uid, c.owner, c.cluster_id, c.finished, c.revision, c.created_revision, c.document, t.spec.c.document.label("spec"))
+    columns = (
+        c.uid,
+        c.owner,
+        c.cluster_id,
+        c.finished,
+        c.revision,
+        c.created_revision,
+        c.document,
+        t.spec.c.document.label("spec"),
+    )
     for row in connection.execute(select(*columns).outerjoin(t.spec, t.spec.c.uid == c.uid)):
         try:
             clusters.append(_same(row, decode_cluster(row.document, row.spec), latest))
         except ValueError as error:
             tell(f"cluster {row.uid} of {row.owner}", error)
-            unread.append(Unread(row.uid, row.owner, row.cluster_id, bool(row.finished), row.revision))
+            unread.append(
+                Unread(row.uid, row.owner, row.cluster_id, bool(row.finished), row.revision)
+            )
     return clusters, unread
 
 
 def _same(row: Any, cluster: Cluster, latest: int) -> Cluster:
-    """Return the cluster, with the revisions of its row; ValueError if the row tells another, or revisions that were never given out."""
+    """Return the cluster, with the revisions of its row; ValueError if the row tells another, or
+    revisions that were never given out."""
     if cluster.uid != row.uid:
         raise ValueError("it is that of another cluster")
-    if (cluster.owner, cluster.cluster_id, cluster.state.finished) != (row.owner, row.cluster_id, bool(row.finished)):
+    if (cluster.owner, cluster.cluster_id, cluster.state.finished) != (
+        row.owner,
+        row.cluster_id,
+        bool(row.finished),
+    ):
         raise ValueError("its document and the columns beside it differ")
     revisions = (row.revision, row.created_revision)
-    if not all(type(revision) is int for revision in revisions) or not 0 < row.created_revision <= row.revision <= latest:
+    if (
+        not all(type(revision) is int for revision in revisions)
+        or not 0 < row.created_revision <= row.revision <= latest
+    ):
         raise ValueError(f"its revisions are none of this database, which is at {latest}")
     if revisions == (cluster.revision, cluster.created_revision):
         return cluster
@@ -82,7 +107,8 @@ def _same(row: Any, cluster: Cluster, latest: int) -> Cluster:
 
 
 def worker_of(uid: str, name: str, created_at: int, document: str) -> Worker:
-    """Return a worker; one that cannot be read is intended anew under its name, so that its backend adopts whatever there is of it."""
+    """Return a worker; one that cannot be read is intended anew under its name, so that its backend
+    adopts whatever there is of it."""
     try:
         return decode_worker(document)
     except ValueError as error:
