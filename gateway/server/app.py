@@ -15,10 +15,6 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
-
-from daskgateway.internal.v1 import access_pb2_grpc, agent_pb2_grpc, route_pb2_grpc
-from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
 
 from gateway.backends.contract import Backend, BackendUnavailable
 from gateway.backends.launch import AgentEndpoint
@@ -28,6 +24,7 @@ from gateway.descriptors import raise_descriptor_limit
 from gateway.server.boot import listening
 from gateway.server.boot.config import ConfiguredOffers
 from gateway.server.boot.edge_token import edge_token
+from gateway.server.boot.endpoints import listener_address, public_endpoint
 from gateway.server.boot.launches import Launches
 from gateway.server.boot.reach import judge, local_backends
 from gateway.server.boot.settings import (
@@ -37,9 +34,7 @@ from gateway.server.boot.settings import (
     descriptors_wanted,
     known_classes,
     settings,
-    split_address,
 )
-from gateway.server.core.model import Principal
 from gateway.server.edge.account import edge_account
 from gateway.server.edge.process import EdgeProcess, WarmEdge
 from gateway.server.edge.room import EdgeRoom
@@ -49,26 +44,16 @@ from gateway.server.keeping.room import Room
 from gateway.server.keeping.witness import Witness
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.reconcile.sweep import Watcher
-from gateway.server.rpc import host
-from gateway.server.rpc.access_service import AccessServicer
-from gateway.server.rpc.agent_service import AgentServicer, Switchboard
 from gateway.server.rpc.caller import calling_user
-from gateway.server.rpc.cluster_service import ClusterServicer
-from gateway.server.rpc.credential_service import CredentialServicer
-from gateway.server.rpc.interceptors import (
-    AuthenticationInterceptor,
-    ContextInterceptor,
-    ErrorInterceptor,
-)
-from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
-from gateway.server.rpc.route_service import RouteServicer
+from gateway.server.rpc.limits import CallLimits
+from gateway.server.rpc.surface import Inside, Surface, compose
 from gateway.server.security import keys, tickets, tokens
 from gateway.server.security.cluster_keys import ClusterKeys
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
 from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite.store import SqliteStore
-from gateway.server.usecases.clusters import Call, stop_cluster
+from gateway.server.usecases.farewell import stop_every_cluster
 from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
 
@@ -78,7 +63,6 @@ logger = logging.getLogger(__name__)
 
 FORGET_INTERVAL_S = 3600.0
 REMEMBERED_S = 86400.0
-STOP_CLUSTERS_S = 60.0
 
 
 def now_ms() -> int:
@@ -120,12 +104,47 @@ class App:
         if words := wanted.fitting(raise_descriptor_limit(wanted.descriptors))[1]:
             logger.warning("%s", words)
         self._make_state_dir()
-        database = database_path(self._server_settings)
+        await self._open_store()
+        self._stack.callback(self._threads.shutdown, wait=False)
+        self._certificate = listening.certificate(self._server_settings, self.state_dir, now_ms)
+        keyring = Keyring.load(self.state_dir / "encryption.key")
+        signer = await tickets.load_signer(self.store, keyring)
+        cluster_keys = ClusterKeys(self.store, keyring, self._threads)
+        await self._open_doors(cluster_keys)
+        await self._open_backends(cluster_keys)
+        credentials = keys.Keys(
+            keyring,
+            signer,
+            self._doors.forget_token,
+            now_ms,
+            self._threads,
+            cluster_keys,
+            calling_user,
+        )
+        self.services = self._services(credentials)
+        await self._listen(signer)
+        await self._start_edge()
+        self.reconciler.objection = judge(
+            self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address]
+        )
+        await self.reconciler.start()
+        self._stack.push_async_callback(self.reconciler.stop)
+        for name, backend in self._backends.items():
+            watcher = Watcher(self.store, name, backend, self.reconciler.observed, self._doubts)
+            self._spawn(watcher.run(), f"watch-{name}")
+        self._spawn(self._doubts.keep(), "witness")
+        self._spawn(self._disk.keep(), "room")
+        self._spawn(self._forget(), "forget")
+        await self._surface.say(serving=True)
+
+    async def _open_store(self) -> None:
+        """Open the database, and what watches over it and its disk."""
+        options, database = self._server_settings, database_path(self._server_settings)
         self.store = SqliteStore(
             database,
             Witness(self.state_dir).last(),
-            self._server_settings.keeping(),
-            reserve_bytes=self._server_settings.disk_reserve_bytes,
+            options.keeping(),
+            reserve_bytes=options.disk_reserve_bytes,
         )
         await self.store.open()
         self._stack.push_async_callback(self.store.close)
@@ -134,13 +153,11 @@ class App:
         )
         self._stack.push_async_callback(self._doubts.close)
         await self._doubts.open()
-        self._disk = Room(database.parent, self._server_settings.min_free_bytes, self.store.reserve)
+        self._disk = Room(database.parent, options.min_free_bytes, self.store.reserve)
         self._disk.look()
-        self._stack.callback(self._threads.shutdown, wait=False)
-        self._certificate = listening.certificate(self._server_settings, self.state_dir, now_ms)
-        keyring = Keyring.load(self.state_dir / "encryption.key")
-        signer = await tickets.load_signer(self.store, keyring)
-        cluster_keys = ClusterKeys(self.store, keyring, self._threads)
+
+    async def _open_doors(self, cluster_keys: ClusterKeys) -> None:
+        """Make ready to tell who calls."""
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
         token = edge_token(self.state_dir / "edge.token")
@@ -154,49 +171,25 @@ class App:
         )
         self._stack.callback(self._doors.identities.close)
         self._spawn(self._doors.holds.run(), "holds")
-        launches = Launches(cluster_keys, self._agent_endpoint)
-        backends: dict[str, Backend] = dict(self.settings.backends)
+
+    async def _open_backends(self, cluster_keys: ClusterKeys) -> None:
+        """Make the reconciler, and open the backends, which report to it."""
+        self._backends: dict[str, Backend] = dict(self.settings.backends)
         self.reconciler = Reconciler(
             self.store,
-            backends,
-            launches,
+            self._backends,
+            Launches(cluster_keys, self._agent_endpoint),
             now_ms,
             self._server_settings.patience,
             most_ended=self._server_settings.max_ended_per_user,
             let_go=cluster_keys.forget,
         )
-        for backend in backends.values():
+        for backend in self._backends.values():
             try:
                 await backend.open(self.reconciler.observed)
             except BackendUnavailable as error:
                 raise ConfigurationError(str(error)) from None
             self._stack.push_async_callback(backend.close)
-        credentials = keys.Keys(
-            keyring,
-            signer,
-            self._doors.forget_token,
-            now_ms,
-            self._threads,
-            cluster_keys,
-            calling_user,
-        )
-        self.services = self._services(credentials, backends)
-        await self._listen(signer)
-        await self._start_edge()
-        self.reconciler.objection = judge(
-            self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address]
-        )
-        await self.reconciler.start()
-        self._stack.push_async_callback(self.reconciler.stop)
-        for name, backend in backends.items():
-            self._spawn(
-                Watcher(self.store, name, backend, self.reconciler.observed, self._doubts).run(),
-                f"watch-{name}",
-            )
-        self._spawn(self._doubts.keep(), "witness")
-        self._spawn(self._disk.keep(), "room")
-        self._spawn(self._forget(), "forget")
-        await host.set_health(self._healthy, True)
 
     def _make_state_dir(self) -> None:
         try:
@@ -212,15 +205,18 @@ class App:
                 f"c.DaskGateway.state_dir: {self.state_dir} cannot be written to"
             )
 
-    def _services(self, credentials: keys.Keys, backends: dict[str, Backend]) -> Services:
+    def _services(self, credentials: keys.Keys) -> Services:
         return Services(
             store=self.store,
             offers=ConfiguredOffers(
                 self.settings.clusters,
-                {name: backend.cluster_settings() for name, backend in backends.items()},
+                {
+                    name: backend.cluster_settings()
+                    for name, backend in self.settings.backends.items()
+                },
             ),
             credentials=credentials,
-            backends=backends,
+            backends=self._backends,
             wake=self.reconciler.wake,
             now=now_ms,
             random=os.urandom,
@@ -238,55 +234,30 @@ class App:
 
     async def _listen(self, signer: tickets.TicketSigner) -> None:
         options = self._server_settings
-        self._switchboard = Switchboard(self.store.view)
-        self._spawn(self._switchboard.run(), "switchboard")
-        local = local_backends(self.settings)
-        agents = AgentServicer(
-            self.store.view,
-            self.reconciler,
-            self._switchboard,
-            now_ms,
-            self._draining.is_set,
-            local,
-        )
-        self._routes = RouteServicer(
-            self.store.view, [signer.public_key], self._draining.is_set, local, self._doubts.holds
-        )
-        limits = CallLimits(
-            options.max_calls,
-            options.max_calls_per_user,
-            options.max_streams,
-            options.max_streams_per_user,
-        )
-        self._grpc, self._healthy = host.build(
-            [
-                ContextInterceptor(self._doors.is_edge),
-                ErrorInterceptor(),
-                AuthenticationInterceptor(self._doors),
-                LimitsInterceptor(limits, self._draining.is_set),
-            ],
-            [
-                (
-                    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server,
-                    ClusterServicer(self.services),
+        self._surface: Surface = compose(
+            Inside(
+                services=self.services,
+                doors=self._doors,
+                is_edge=self._doors.is_edge,
+                listener=self.reconciler,
+                ticket_keys=[signer.public_key],
+                draining=self._draining.is_set,
+                local_backends=local_backends(self.settings),
+                limits=CallLimits(
+                    options.max_calls,
+                    options.max_calls_per_user,
+                    options.max_streams,
+                    options.max_streams_per_user,
                 ),
-                (
-                    credential_service_pb2_grpc.add_CredentialServiceServicer_to_server,
-                    CredentialServicer(self.services),
-                ),
-                (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
-                (route_pb2_grpc.add_RouteServiceServicer_to_server, self._routes),
-                (
-                    access_pb2_grpc.add_AccessServiceServicer_to_server,
-                    AccessServicer(self.services),
-                ),
-            ],
-            with_reflection=options.reflection,
+                with_reflection=options.reflection,
+            )
         )
-        self.port = listening.bind(self._grpc, options.address, self._certificate, self.state_dir)
+        self._spawn(self._surface.switchboard.run(), "switchboard")
+        server = self._surface.server
+        self.port = listening.bind(server, options.address, self._certificate, self.state_dir)
         self._bind_sockets()
-        await self._grpc.start()
-        self._stack.push_async_callback(self._grpc.stop, None)
+        await server.start()
+        self._stack.push_async_callback(server.stop, None)
 
     def _bind_sockets(self) -> None:
         """Listen for this account's own programs, and for the edge where that is another
@@ -301,13 +272,10 @@ class App:
         self._stack.callback(self._edge_room.close)
         self._edge_room.make()
         for directory, owner in self._edge_room.sockets:
-            listening.bind_socket(self._grpc, directory, owner)
+            listening.bind_socket(self._surface.server, directory, owner)
 
     def _listener(self) -> str:
-        hostname, _ = split_address(self._server_settings.address, "c.DaskGateway.address")
-        if hostname in ("", "0.0.0.0", "::"):
-            hostname = "127.0.0.1"
-        return f"[{hostname}]:{self.port}" if ":" in hostname else f"{hostname}:{self.port}"
+        return listener_address(self._server_settings, self.port)
 
     def bound(self) -> str:
         """Return in words which addresses are listened on: others than those where one is reached,
@@ -345,24 +313,7 @@ class App:
             self._stack.push_async_callback(edge.stop)
             self._spawn(edge.keep(), "edge")
             self._spawn(room.follow(), "edge's certificate")
-        self._endpoint = self._public_endpoint()
-
-    def _public_endpoint(self) -> Endpoint:
-        hostname, port = split_address(self.edge_address, "c.Proxy.address")
-        scheme = "https" if self.settings.proxy.tls_cert else "http"
-        if hostname in ("", "0.0.0.0", "::"):
-            hostname = "127.0.0.1" if not self._server_settings.public_url else ""
-        shown = f"[{hostname}]" if ":" in hostname else hostname
-        url = (self._server_settings.public_url or f"{scheme}://{shown}:{port}").rstrip("/")
-        parts = urlsplit(url)
-        if not parts.hostname:
-            raise ConfigurationError(
-                f"c.DaskGateway.public_url: must look like https://host or http://host:port, not"
-                f" {url!r}"
-            )
-        return Endpoint(
-            parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), url, parts.path
-        )
+        self._endpoint = public_endpoint(options, proxy, self.edge_address)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -386,42 +337,13 @@ class App:
 
     async def stop(self) -> None:
         """Drain: say so, let watchers and agents go, let calls finish, then let everything go."""
-        await host.set_health(self._healthy, False)
+        await self._surface.say(serving=False)
         if self._server_settings.stop_clusters_on_exit:
-            await self._stop_clusters()
+            await stop_every_cluster(self.services)
         self._draining.set()
-        self._switchboard.wake_all()
-        self._routes.wake_all()
-        await self._grpc.stop(self._server_settings.drain_s)
+        self._surface.wake_all()
+        await self._surface.server.stop(self._server_settings.drain_s)
         await self._stack.aclose()
-
-    async def _stop_clusters(self) -> None:
-        """Wish every cluster's end and wait until all are gone, at most STOP_CLUSTERS_S."""
-        view = self.store.view
-        subscription = view.subscribe()
-        everybody = Principal("gateway", admin=True)
-        try:
-            for cluster in [cluster for cluster in view.clusters() if not cluster.state.finished]:
-                try:
-                    await stop_cluster(
-                        self.services,
-                        everybody,
-                        f"users/{cluster.owner}/clusters/{cluster.uid}",
-                        "",
-                        Call("StopCluster"),
-                    )
-                except Exception as error:  # the others are stopped all the same
-                    logger.error("cluster %s cannot be stopped: %s", cluster.uid, error)
-            async with asyncio.timeout(STOP_CLUSTERS_S):
-                while any(not cluster.state.finished for cluster in view.clusters()):
-                    await subscription.next(1.0)
-        except TimeoutError:
-            logger.warning(
-                "some clusters have not stopped within %g s; they will be found again",
-                STOP_CLUSTERS_S,
-            )
-        finally:
-            subscription.close()
 
 
 async def serve(found: Settings, warm: WarmEdge | None = None) -> None:

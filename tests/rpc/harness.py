@@ -33,17 +33,8 @@ from gateway.server.core.options import Field, Float, Integer, Mapped, Select, T
 from gateway.server.core.quotas import Quotas
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.rpc import host
-from gateway.server.rpc.access_service import AccessServicer
-from gateway.server.rpc.agent_service import AgentServicer, Switchboard
-from gateway.server.rpc.cluster_service import ClusterServicer
-from gateway.server.rpc.credential_service import CredentialServicer
-from gateway.server.rpc.interceptors import (
-    AuthenticationInterceptor,
-    ContextInterceptor,
-    ErrorInterceptor,
-)
-from gateway.server.rpc.limits import CallLimits, LimitsInterceptor
-from gateway.server.rpc.route_service import RouteServicer
+from gateway.server.rpc.limits import CallLimits
+from gateway.server.rpc.surface import Inside, compose
 from gateway.server.store.memory import MemoryStore
 from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
@@ -260,56 +251,28 @@ class Harness:
             max_clusters=600,
             full=lambda: self.full,
         )
-        view = self.store.view
-        self.switchboard = Switchboard(view)
-        self._switching = asyncio.create_task(self.switchboard.run())
-        agents = AgentServicer(
-            view,
-            self.reconciler,
-            self.switchboard,
-            self.now_ms,
-            self.draining.is_set,
-            self.local_backends,
-        )
-        self.route_servicer = RouteServicer(
-            view, [b"k" * 32], self.draining.is_set, self.local_backends
-        )
-        interceptors = [
-            ContextInterceptor(lambda token: token == "edge"),
-            ErrorInterceptor(),
-            AuthenticationInterceptor(self.doors),
-            LimitsInterceptor(
-                CallLimits(
+        surface = compose(
+            Inside(
+                services=services,
+                doors=self.doors,
+                is_edge=lambda token: token == "edge",
+                listener=self.reconciler,
+                ticket_keys=[b"k" * 32],
+                draining=self.draining.is_set,
+                local_backends=self.local_backends,
+                limits=CallLimits(
                     self.max_calls, self.max_calls_per_user, 1000, self.max_streams_per_user
                 ),
-                self.draining.is_set,
-            ),
-        ]
-        self.server, self.healthy = host.build(
-            interceptors,
-            [
-                (
-                    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server,
-                    ClusterServicer(services),
-                ),
-                (
-                    credential_service_pb2_grpc.add_CredentialServiceServicer_to_server,
-                    CredentialServicer(services),
-                ),
-                (agent_pb2_grpc.add_AgentServiceServicer_to_server, agents),
-                (
-                    route_pb2_grpc.add_RouteServiceServicer_to_server,
-                    self.route_servicer,
-                ),
-                (access_pb2_grpc.add_AccessServiceServicer_to_server, AccessServicer(services)),
-            ],
-            with_reflection=True,
+            )
         )
+        self.server, self.switchboard = surface.server, surface.switchboard
+        self.route_servicer = surface.routes
+        self._switching = asyncio.create_task(self.switchboard.run())
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         if self.own_socket:
             host.listen_locally(self.server, str(self.own_socket))
         await self.server.start()
-        await host.set_health(self.healthy, True)
+        await surface.say(serving=True)
         await self.reconciler.start()
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
         self.clusters = cluster_service_pb2_grpc.ClusterServiceStub(self.channel)

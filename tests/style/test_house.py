@@ -174,3 +174,11 @@ def test_what_administrators_and_plug_ins_import_stands_where_it_stood(
 ) -> None:
     module = importlib.import_module(place)
     assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_the_grpc_surface_is_composed_in_one_place() -> None:
+    """What a second composition leaves out, no test would miss."""
+    composing = re.compile(r"\bhost\.build\(|\badd_interceptors?\b|grpc\.aio\.server\(")
+    files = [*SOURCES, *(ROOT / "tests" / "rpc").rglob("*.py")]
+    found = {str(path.relative_to(ROOT)) for path in files if composing.search(path.read_text())}
+    assert found == {"gateway/server/rpc/surface.py", "gateway/server/rpc/host.py"}
