@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import sqlite3
 from dataclasses import replace
 
-from gateway.server.core.model import Adaptive, Count, Scope, Spec, Token, WorkerGroup
+import pytest
+
+from gateway.server.core.model import Adaptive, Count, Scope, Spec, Token, Worker, WorkerGroup
 from gateway.server.store import migrations, tables
 from gateway.server.store.codec import encode
+from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite.store import SqliteStore
+from tests.store import stored
 from tests.store.test_stores import a_cluster
 
 TOKEN = Token(
@@ -87,3 +92,77 @@ async def test_specs_are_moved_into_a_table_of_their_own(tmp_path: pathlib.Path)
             for (row,) in raw.execute("SELECT document FROM cluster ORDER BY uid")
             if "spec" in row
         ] == []
+
+
+def _set(path: pathlib.Path, **meta: int) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        for key, value in meta.items():
+            raw.execute("DELETE FROM meta WHERE key = ?", (key,))
+            raw.execute("INSERT INTO meta VALUES (?, ?)", (key, str(value).encode()))
+
+
+def _meta(path: pathlib.Path) -> dict[str, bytes]:
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        return dict(raw.execute("SELECT key, value FROM meta WHERE key LIKE '%version%'"))
+
+
+async def test_a_newer_database_that_this_version_may_use_is_used_and_left_as_new(
+    tmp_path: pathlib.Path,
+) -> None:
+    path, newer = tmp_path / "gateway.db", tables.SCHEMA_VERSION + 1
+    store = SqliteStore(path)
+    await store.open()
+    cluster = await store.transact(lambda tx: tx.put_cluster(a_cluster()))
+    await store.close()
+    _set(path, schema_version=newer, readable_since=tables.SCHEMA_VERSION)
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        for table in ("cluster", "spec"):
+            raw.execute(f"UPDATE {table} SET document = json_set(document, '$.colour', 'red')")
+    before = _meta(path)
+    store = SqliteStore(path)
+    await store.open()
+    try:
+        assert store.view.cluster(cluster.uid) == cluster
+        changed = await store.transact(lambda tx: tx.put_cluster(replace(cluster, message="new")))
+    finally:
+        await store.close()
+    store = SqliteStore(path)
+    await store.open()
+    assert store.view.cluster(cluster.uid) == changed
+    await store.close()
+    assert _meta(path) == before
+
+
+async def test_a_newer_database_that_is_for_newer_programs_alone_is_refused(
+    tmp_path: pathlib.Path,
+) -> None:
+    path, newer = tmp_path / "gateway.db", tables.SCHEMA_VERSION + 2
+    store = SqliteStore(path)
+    await store.open()
+    await store.close()
+    _set(path, schema_version=newer, readable_since=newer - 1)
+    with pytest.raises(StoreError, match=f"schema version {newer}"):
+        await SqliteStore(path).open()
+
+
+def test_what_is_stored_does_not_change_without_a_new_schema_version() -> None:
+    written = stored.written()
+    assert written.exists(), "say what is stored: python -m tests.store.stored"
+    assert stored.stored() == written.read_text(), (
+        "what is stored has changed: raise tables.SCHEMA_VERSION, give migrations.MIGRATIONS a step"
+        " (`_nothing` where defaults will do), and READABLE_SINCE too if older programs must not go"
+        " on with it; then `python -m tests.store.stored`"
+    )
+
+
+def test_a_new_field_of_a_record_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stored.stored()
+    newer = dataclasses.make_dataclass("Newer", [("colour", str)], bases=(Worker,), frozen=True)
+    monkeypatch.setattr(stored, "Worker", newer)
+    assert "Newer.colour: str" in stored.stored()
+    assert before != stored.stored()
+
+
+def test_each_schema_version_that_can_be_used_says_what_it_stores() -> None:
+    for version in range(tables.READABLE_SINCE, tables.SCHEMA_VERSION + 1):
+        assert stored.written(version).exists()

@@ -25,7 +25,6 @@ SPOILT: Mapping[str, str] = {
     "empty": "''",
     "no object": "'[]'",
     "null": "'null'",
-    "an unknown field": """json_set(document, '$.colour', 'red')""",
     "another's": f"""json_set(document, '$.uid', '{GOOD}')""",
     "a text for an instant": """json_set(document, '$.created_at', 'yesterday')""",
     "a float for a revision": """json_set(document, '$.revision', 1.5)""",

@@ -1,10 +1,9 @@
 """Model ⇄ JSON text; of a cluster two texts, its spec and all else.
 
-Driven by the dataclasses' own types; a field that is missing takes its default, one that is unknown
-is an error.
+Driven by the dataclasses' own types; a field that is missing takes its default.
 
-An unknown field means that a newer version wrote it, and the schema check should have refused that
-database before.
+A field that is unknown is passed over: a newer version wrote it, which has said that this one may
+use its database (`tables.READABLE_SINCE`), so nothing is lost with it that matters.
 """
 
 from __future__ import annotations
@@ -152,7 +151,8 @@ def _dataclass_builder(cls: type) -> Callable[..., Any]:
         field.name: _builder(hints[field.name]) for field in dataclasses.fields(cls)
     }
     return lambda plain, **given: cls(
-        **given, **{name: builders[name](value) for name, value in plain.items()}
+        **given,
+        **{name: builders[name](value) for name, value in plain.items() if name in builders},
     )
 
 

@@ -1,5 +1,9 @@
 """How a database of an older version becomes one of this version: forward only, each step once, in
-one transaction."""
+one transaction.
+
+A newer version's database is used if that version says so: while servers are replaced one by one,
+some of both run.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from gateway.server.store import tables
 from gateway.server.store.contract import StoreError
 
 VERSION_KEY = "schema_version"
+READABLE_KEY = "readable_since"  # the oldest schema version whose programs may use the database
 
 Migration = Callable[[Connection], None]
 
@@ -67,7 +72,7 @@ MIGRATIONS: Sequence[Migration] = (_tokens_without_rights, _what_is_spent, _spec
 
 
 def migrate(connection: Connection) -> None:
-    """Make or update the schema; StoreError if the database is newer than this program, or no
+    """Make or update the schema; StoreError if the database is too new for this program, or no
     database of ours."""
     names = set(inspect(connection).get_table_names())
     if not names:
@@ -78,8 +83,11 @@ def migrate(connection: Connection) -> None:
         raise StoreError(
             f"the database holds tables of another program ({sorted(names)[0]}); name another file"
         )
-    version = _read_version(connection)
-    if version > tables.SCHEMA_VERSION:
+    version = _read(connection, VERSION_KEY)
+    if version is None:
+        raise StoreError("the database has no schema version; name another file")
+    since = _read(connection, READABLE_KEY)
+    if version > tables.SCHEMA_VERSION and (since is None or since > tables.SCHEMA_VERSION):
         raise StoreError(
             f"the database has schema version {version}, this program knows up to"
             f" {tables.SCHEMA_VERSION}; install a newer daskgateway"
@@ -89,15 +97,16 @@ def migrate(connection: Connection) -> None:
         _write_version(connection, step + 1)
 
 
-def _read_version(connection: Connection) -> int:
-    value = connection.execute(
-        select(tables.meta.c.value).where(tables.meta.c.key == VERSION_KEY)
-    ).scalar()
-    if value is None or not value.isdigit():
-        raise StoreError("the database has no schema version; name another file")
-    return int(value)
+def _read(connection: Connection, key: str) -> int | None:
+    value = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == key)).scalar()
+    return int(value) if value is not None and value.isdigit() else None
 
 
 def _write_version(connection: Connection, version: int) -> None:
-    connection.execute(tables.meta.delete().where(tables.meta.c.key == VERSION_KEY))
-    connection.execute(tables.meta.insert().values(key=VERSION_KEY, value=str(version).encode()))
+    _write(connection, VERSION_KEY, version)
+    _write(connection, READABLE_KEY, min(version, tables.READABLE_SINCE))
+
+
+def _write(connection: Connection, key: str, version: int) -> None:
+    connection.execute(tables.meta.delete().where(tables.meta.c.key == key))
+    connection.execute(tables.meta.insert().values(key=key, value=str(version).encode()))
