@@ -22,15 +22,6 @@ from gateway import __version__
 from gateway.printable import printable
 from gateway.wire import DISTRIBUTION
 
-SERVER_COMMANDS = (
-    "serve",
-    "check-config",
-    "confirm-database",
-    "generate-config",
-    "show-config",
-    "hash-password",
-    "proxy",
-)
 EXIT_CONFIGURATION = 2
 
 

@@ -90,6 +90,15 @@ def literal(host: str) -> Address | None:
     return mapped or address
 
 
+def inward(host: str) -> bool:
+    """Whether a host names the machine, or the link, of who connects to it, however it is
+    written."""
+    address = literal(host)
+    if address is None:
+        return host.lower().rstrip(".").endswith("localhost")
+    return address.is_loopback or address.is_unspecified or address.is_link_local
+
+
 def parse_address(text: str) -> tuple[str, int] | None:
     """Return host and port of `host:port` or `[host]:port`, None if it is neither."""
     host, _, port = text.rpartition(":")

@@ -30,10 +30,6 @@ DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /cl
 TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
-# reason of event and condition: the edge never connects to where the scheduler says that it is
-UNREACHABLE = "ADDRESS_NOT_PERMITTED"
-# reason of event, condition and end: nothing is heard of the scheduler's agent
-AGENT_SILENT = "AGENT_SILENT"
 SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in again without credentials
 # the same over https: browsers take one of this name over nothing else
 SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"

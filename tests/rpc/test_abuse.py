@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.server.rpc.bounds import MAX_BYTES
 from gateway.server.rpc.limits import MAX_OPEN_STREAMS_PER_ADDRESS, MAX_STREAMS_PER_AGENT
 from gateway.server.store.sqlite.store import SqliteStore
-from gateway.server.usecases.clusters import encode_token
+from gateway.server.usecases.paging import encode_token
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.random_messages import fill
 from tests.rpc.test_clusters import active, create, details, fields, reason

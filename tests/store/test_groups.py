@@ -91,12 +91,10 @@ class Doing:
         return tx.remembered("alice", "Create", str(number))
 
     def look(self, tx: Tx, number: int) -> object:
-        uid, name = CLUSTERS[number].uid, CLUSTERS[number].cluster_id
-        named = tx.cluster_named("alice", name)
+        uid = CLUSTERS[number].uid
         living = tx.count_living(), tx.count_living("alice"), tx.count_living("bob")
         return (
             tx.cluster(uid),
-            named and named.created_revision,
             living,
             tx.secrets(uid),
             tx.events(uid),

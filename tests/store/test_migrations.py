@@ -157,7 +157,9 @@ def test_what_is_stored_does_not_change_without_a_new_schema_version() -> None:
 
 def test_a_new_field_of_a_record_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = stored.stored()
-    newer = dataclasses.make_dataclass("Newer", [("colour", str)], bases=(Worker,), frozen=True)
+    newer = dataclasses.make_dataclass(
+        "Newer", [("colour", str, "red")], bases=(Worker,), frozen=True
+    )
     monkeypatch.setattr(stored, "Worker", newer)
     assert "Newer.colour: str" in stored.stored()
     assert before != stored.stored()

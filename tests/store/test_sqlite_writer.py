@@ -140,7 +140,7 @@ async def test_in_a_group_a_name_is_that_of_the_first_who_asked(store: SqliteSto
         lambda tx: tx.put_cluster(other),
     )
     assert (ended.state, third.uid) == (State.STOPPED, other.uid)
-    found = await store.read(lambda tx: tx.cluster_named("alice", "new"))
+    found = await store.read(lambda tx: tx.cluster(other.uid))
     assert found == third == store.view.named("alice", "new")
 
 
@@ -186,7 +186,7 @@ async def test_one_transaction_may_hand_a_name_on_and_not_give_it_twice(store: S
 
     with pytest.raises(Conflict):
         await store.transact(twice)
-    assert await store.read(lambda tx: tx.cluster_named("alice", "twin")) is None
+    assert store.view.named("alice", "twin") is None
 
 
 async def test_in_a_group_a_request_is_remembered_by_the_next(store: SqliteStore) -> None:
@@ -321,9 +321,9 @@ async def test_a_transaction_reads_what_it_has_written(store: SqliteStore) -> No
         tx.put_cluster(replace(CLUSTER, uid="c" + "b" * 20, cluster_id="new"))
         tx.put_secrets(UID, b"sealed")
         tx.add_events([Event(UID, 1, "CAME", "here")])
-        named, secrets, events = tx.cluster_named("alice", "new"), tx.secrets(UID), tx.events(UID)
+        made, secrets, events = tx.cluster("c" + "b" * 20), tx.secrets(UID), tx.events(UID)
         return (
-            named.uid if named else "",
+            made.uid if made else "",
             secrets,
             [event.reason for _, event in events],
             tx.count_living(),

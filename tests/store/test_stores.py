@@ -116,7 +116,7 @@ async def test_a_name_is_that_of_one_living_cluster(store: Store) -> None:
     await store.transact(lambda tx: tx.put_cluster(replace(first, state=State.STOPPED)))
     second = await store.transact(lambda tx: tx.put_cluster(a_cluster(2)))
     assert store.view.named("alice", "etl") == second
-    assert await store.read(lambda tx: tx.cluster_named("alice", "etl")) == second
+    assert await store.read(lambda tx: tx.cluster(second.uid)) == second
     assert await store.read(lambda tx: tx.count_living("alice")) == 1
 
 

@@ -27,7 +27,7 @@ from gateway.client.dask import comm, display, ownership
 from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.dask.following import Following
 from gateway.client.gateway import BaseGateway, Credentials, Gateway
-from gateway.client.model import Cluster, ClusterState
+from gateway.client.model import Cluster, ClusterState, reasons
 from gateway.printable import printable
 
 logger = logging.getLogger("distributed.deploy.gateway")
@@ -250,7 +250,7 @@ class RemoteCluster(Following):
             return False
         words = f"{cluster.id}: {cluster.state}: {cluster.explanation}"
         self._log(words)
-        if cluster.status.reason != "STOP_REQUESTED":
+        if cluster.status.reason != reasons.STOP_REQUESTED:
             logger.warning("cluster %s", printable(words))
         return True
 

@@ -14,7 +14,7 @@ from gateway.client.calls import messages as requests
 from gateway.client.calls.messages import DEFAULT_GROUP, Amount, Workers
 from gateway.client.dask.adaptive import GatewayAdaptive, bounds, workers_for
 from gateway.client.dask.remote import RemoteCluster
-from gateway.client.model import Cluster, ConditionStatus, WorkerGroupStatus
+from gateway.client.model import Cluster, ConditionStatus, WorkerGroupStatus, reasons
 
 A = TypeVar("A", bound=Adaptive)
 
@@ -165,7 +165,7 @@ def check_granted(wanted: int, cluster: Cluster) -> None:
     ):
         return
     for condition in cluster.status.conditions:
-        if condition.type == "WithinLimits" and condition.status is ConditionStatus.FALSE:
+        if condition.type == reasons.WITHIN_LIMITS and condition.status is ConditionStatus.FALSE:
             raise errors.LimitReached(
                 f"{wanted} workers will not come: {condition.message}", code="FAILED_PRECONDITION"
             )

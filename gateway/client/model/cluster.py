@@ -10,12 +10,11 @@ from typing import ClassVar
 
 from daskgateway.v1 import cluster_pb2 as pb
 
-from gateway.client.model import show
+from gateway.client.model import reasons, show
 from gateway.client.model.answer import Answer
 from gateway.client.model.spec import ClusterSpec
 from gateway.client.model.status import ClusterState, ClusterStatus, ConditionStatus
 from gateway.client.model.values import ReadOnly, instant
-from gateway.wire import UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -74,7 +73,9 @@ class Cluster(Answer[pb.Cluster]):
     def queued(self) -> bool:
         """Whether it waits in a batch system's queue: for how long is not in the gateway's
         hands."""
-        return self.state is ClusterState.CREATING and self.status.reason == "SCHEDULER_QUEUED"
+        return (
+            self.state is ClusterState.CREATING and self.status.reason == reasons.SCHEDULER_QUEUED
+        )
 
     @property
     def explanation(self) -> str:
@@ -96,7 +97,7 @@ class Cluster(Answer[pb.Cluster]):
         told = (
             one
             for one in self.status.conditions
-            if one.reason == UNREACHABLE and one.status is ConditionStatus.FALSE
+            if one.reason == reasons.ADDRESS_NOT_PERMITTED and one.status is ConditionStatus.FALSE
         )
         return next((condition.message for condition in told), "")
 

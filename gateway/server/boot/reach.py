@@ -16,7 +16,7 @@ from gateway.networks import (
     parse_networks,
 )
 from gateway.server.boot.settings import Settings
-from gateway.server.core.plan import Objection, anywhere
+from gateway.server.core.conditions import Objection, anywhere
 
 
 def local_backends(found: Settings) -> Sequence[str]:

@@ -21,14 +21,13 @@ from gateway.server.core.model import (
     StopWish,
     Worker,
 )
+from gateway.server.core.reasons import Reason
 from gateway.server.core.texts import abridged, sound
 from gateway.server.core.transitions import Trigger, after
-from gateway.wire import AGENT_SILENT
 
 MAX_MESSAGE = 4096  # characters of why a cluster is where it is
 MAX_EVENT = 1024  # characters of an event's message: there are many
 MAX_FAILURE = 1024  # characters of the reason that is kept with a group
-QUEUED = "SCHEDULER_QUEUED"  # reason of a cluster whose scheduler waits in a queue
 # ages travel as durations: an instant that moved less than this has not moved
 ACTIVITY_SLACK_MS = 2000
 
@@ -44,7 +43,7 @@ class Known:
     patience: Patience
     events: list[Event] = field(default_factory=list)
 
-    def tell(self, reason: str, message: str, instance: str = "") -> None:
+    def tell(self, reason: Reason, message: str, instance: str = "") -> None:
         """Note an event."""
         self.events.append(
             Event(self.cluster.uid, self.now, reason, abridged(message, MAX_EVENT), instance)
@@ -77,7 +76,7 @@ class Known:
                 reason=reason,
                 message=sound(message, MAX_MESSAGE),
             )
-            self.tell(state.value, message or f"the cluster is {state}")
+            self.tell(Reason(state.value), message or f"the cluster is {state}")
 
     def say(self, reason: str, message: str) -> None:
         """Say why the cluster is where it is."""
@@ -92,7 +91,7 @@ class Known:
             )
         self.move(Trigger.STOP, self.cluster.stop.reason if self.cluster.stop else "", wish.message)
 
-    def fail(self, reason: str, message: str) -> None:
+    def fail(self, reason: Reason, message: str) -> None:
         """Wish the cluster's end by a fault."""
         self.end(StopWish(State.FAILED, reason, message, self.now))
 
@@ -136,14 +135,14 @@ def _scheduler_started(known: Known, outcome: Started | StartFailed) -> None:
         known.scheduler(
             handle=outcome.handle, launching=launching, launched_at=known.now, failures=0
         )
-        known.tell("SCHEDULER_STARTED", "the backend has accepted the scheduler", "scheduler")
+        known.tell(Reason.SCHEDULER_STARTED, "the backend has accepted the scheduler", "scheduler")
         return
     failures = scheduler.failures + 1
-    known.tell("SCHEDULER_START_FAILED", outcome.message, "scheduler")
+    known.tell(Reason.SCHEDULER_START_FAILED, outcome.message, "scheduler")
     known.scheduler(failures=failures, retry_at=known.now + backoff_ms(known.patience, failures))
     if outcome.permanent or failures >= known.patience.scheduler_attempts:
         known.fail(
-            "SCHEDULER_START_FAILED", f"the scheduler could not be started: {outcome.message}"
+            Reason.SCHEDULER_START_FAILED, f"the scheduler could not be started: {outcome.message}"
         )
 
 
@@ -155,10 +154,10 @@ def _worker_started(known: Known, worker: Worker, outcome: Started | StartFailed
         known.worker(worker, handle=outcome.handle, launching=launching)
         return
     del known.workers[worker.name]
-    _worker_failed(known, worker, "WORKER_START_FAILED", outcome.message)
+    _worker_failed(known, worker, Reason.WORKER_START_FAILED, outcome.message)
 
 
-def _worker_failed(known: Known, worker: Worker, reason: str, message: str) -> None:
+def _worker_failed(known: Known, worker: Worker, reason: Reason, message: str) -> None:
     failures, why = (
         known.cluster.groups.get(worker.group, GroupStatus()).failures + 1,
         message or "no reason was told",
@@ -211,14 +210,16 @@ def _scheduler_queued(known: Known, scheduler: Scheduler, seen: Observation) -> 
         # while its agent is connected, what says that it waits is older news
         if scheduler.silent_since_at:
             known.fail(
-                "SCHEDULER_REQUEUED",
+                Reason.SCHEDULER_REQUEUED,
                 f"the scheduler was put back into the queue; what it held is lost. {seen.message}".rstrip(),  # noqa: E501
             )
         return
     if scheduler.launching is Launching.RUNNING:
-        known.tell("SCHEDULER_REQUEUED", "the scheduler was put back into the queue", "scheduler")
+        known.tell(
+            Reason.SCHEDULER_REQUEUED, "the scheduler was put back into the queue", "scheduler"
+        )
         known.scheduler(launching=Launching.STARTED, running_at=0)
-    known.say(QUEUED, f"the scheduler waits in the queue: {seen.message}")
+    known.say(Reason.SCHEDULER_QUEUED, f"the scheduler waits in the queue: {seen.message}")
 
 
 def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> None:
@@ -227,7 +228,7 @@ def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> N
             known.end(
                 StopWish(
                     State.STOPPED,
-                    "SCHEDULER_CLOSED",
+                    Reason.SCHEDULER_CLOSED,
                     "the scheduler was closed from within",
                     known.now,
                 )
@@ -235,7 +236,8 @@ def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> N
         else:
             code = "" if seen.exit_code is None else f" with code {seen.exit_code}"
             known.fail(
-                "SCHEDULER_EXITED", f"the scheduler's process ended{code}. {seen.message}".rstrip()
+                Reason.SCHEDULER_EXITED,
+                f"the scheduler's process ended{code}. {seen.message}".rstrip(),
             )
     # what is only presumed is told to end all the same
     if seen.phase is Phase.GONE and not seen.presumed:
@@ -259,7 +261,7 @@ def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
         and worker.launching is Launching.RUNNING
         and not worker.connected
     ):
-        known.tell("WORKER_REQUEUED", "it was put back into the queue", worker.name)
+        known.tell(Reason.WORKER_REQUEUED, "it was put back into the queue", worker.name)
         known.worker(worker, launching=Launching.STARTED)
     elif seen.phase is Phase.RUNNING and worker.launching is Launching.STARTED:
         known.worker(
@@ -273,13 +275,13 @@ def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
     if known.cluster.stop is None:
         known.group(worker.group, lost_at=known.now)
         if worker.connected_at:
-            reason = "WORKER_CLOSED" if seen.exit_code == 0 else "WORKER_LOST"
+            reason = Reason.WORKER_CLOSED if seen.exit_code == 0 else Reason.WORKER_LOST
             known.tell(reason, f"its process ended. {seen.message}".rstrip(), worker.name)
         else:
             _worker_failed(
                 known,
                 worker,
-                "WORKER_EXITED",
+                Reason.WORKER_EXITED,
                 f"its process ended before it connected. {seen.message}".rstrip(),
             )
     if seen.phase is Phase.EXITED or seen.presumed:
@@ -290,16 +292,20 @@ def _silence(known: Known, facts: Facts) -> None:
     scheduler = known.cluster.scheduler
     if facts.agent_connected and scheduler.silent_since_at:
         known.scheduler(silent_since_at=0)
-        if known.cluster.reason == AGENT_SILENT and known.cluster.state is State.ACTIVE:
+        if known.cluster.reason == Reason.AGENT_SILENT and known.cluster.state is State.ACTIVE:
             known.say("", "the scheduler answers again")
-            known.tell("AGENT_HEARD", "the scheduler answers again", "scheduler")
+            known.tell(Reason.AGENT_HEARD, "the scheduler answers again", "scheduler")
     elif not facts.agent_connected and known.cluster.state is State.ACTIVE:
         if not scheduler.silent_since_at:
             known.scheduler(silent_since_at=facts.heard_at or known.now)
-        if facts.hushed and known.cluster.reason != AGENT_SILENT and known.cluster.stop is None:
+        if (
+            facts.hushed
+            and known.cluster.reason != Reason.AGENT_SILENT
+            and known.cluster.stop is None
+        ):
             words = hushed_words(known.patience)
-            known.say(AGENT_SILENT, words)
-            known.tell(AGENT_SILENT, words, "scheduler")
+            known.say(Reason.AGENT_SILENT, words)
+            known.tell(Reason.AGENT_SILENT, words, "scheduler")
 
 
 def hushed_words(patience: Patience) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gateway.server.core.model import Cluster, State, StopWish
 from gateway.server.core.quantities import MAX_DURATION_S, format_duration
+from gateway.server.core.reasons import Reason
 
 
 def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
@@ -18,7 +19,7 @@ def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
         at = cluster.created_at + _ms(lifecycle.max_lifetime_s)
         yield StopWish(
             State.STOPPED,
-            "MAX_LIFETIME",
+            Reason.MAX_LIFETIME,
             f"it lived for {format_duration(lifecycle.max_lifetime_s)}",
             at,
         )
@@ -29,7 +30,7 @@ def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
         at = activity.idle_since_at + _ms(lifecycle.idle_timeout_s)
         yield StopWish(
             State.STOPPED,
-            "IDLE_TIMEOUT",
+            Reason.IDLE_TIMEOUT,
             f"it was idle for {format_duration(lifecycle.idle_timeout_s)}",
             at,
         )
@@ -37,7 +38,7 @@ def ends(cluster: Cluster, *, doubted: bool = False) -> Iterator[StopWish]:
         at = activity.no_client_since_at + _ms(lifecycle.no_client_timeout_s)
         yield StopWish(
             State.STOPPED,
-            "NO_CLIENT",
+            Reason.NO_CLIENT,
             f"no client was connected for {format_duration(lifecycle.no_client_timeout_s)}",
             at,
         )

@@ -6,18 +6,17 @@ repeated at any time, and a start that was never answered is simply asked for ag
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.backends.contract import Instance, Phase, Target
+from gateway.backends.contract import Instance, Target
 from gateway.server.core import ended, lifetimes, limits
-from gateway.server.core.absorb import Known, absorb, hushed_words
+from gateway.server.core.absorb import Known, absorb
+from gateway.server.core.conditions import Objection, anywhere, hold
 from gateway.server.core.facts import BEAT_S, Facts, Patience
 from gateway.server.core.model import (
     Adaptive,
     Cluster,
-    Condition,
     Event,
     GroupStatus,
     Launching,
@@ -25,11 +24,8 @@ from gateway.server.core.model import (
     Worker,
 )
 from gateway.server.core.names import worker_name
-from gateway.server.core.texts import sound
+from gateway.server.core.reasons import Reason
 from gateway.server.core.transitions import Trigger
-from gateway.wire import AGENT_SILENT, UNREACHABLE
-
-MAX_CONDITION = 1024  # characters of a condition's message
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +82,6 @@ class Step:
         return bool(self.put or self.deleted or self.events or self.cluster != cluster)
 
 
-Objection = Callable[[str, str], str]  # of an address and a backend
-
-
-def anywhere(address: str, backend: str) -> str:
-    """Say nothing against any address of a backend's schedulers."""
-    return ""
-
-
 def step(
     cluster: Cluster,
     workers: Sequence[Worker],
@@ -114,7 +102,7 @@ def step(
     else:
         actions = _build_up(known, facts)
     _count(known)
-    _conditions(known, facts, objection)
+    hold(known, facts, objection)
     if known.cluster.observed_generation != known.cluster.generation:
         known.cluster = replace(known.cluster, observed_generation=known.cluster.generation)
     before = {worker.name: worker for worker in workers}
@@ -138,12 +126,12 @@ def _end_if_due(known: Known, facts: Facts) -> None:
         known.end(due)
     elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail(
-            "SCHEDULER_START_TIMEOUT",
+            Reason.SCHEDULER_START_TIMEOUT,
             f"the scheduler did not report within {patience.scheduler_start_s:g} s of running",
         )
     elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail(
-            AGENT_SILENT,
+            Reason.AGENT_SILENT,
             f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s",
         )
 
@@ -231,16 +219,16 @@ def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
             yield worker
 
 
-def _not_connected(worker: Worker, patience: Patience) -> tuple[str, str]:
+def _not_connected(worker: Worker, patience: Patience) -> tuple[Reason, str]:
     """Return reason and words for a worker that its scheduler has not known for too long."""
     if worker.connected_at:
         return (
-            "WORKER_LOST",
+            Reason.WORKER_LOST,
             f"it left its scheduler, did not come back within {patience.worker_connect_s:g} s, and"
             f" was not seen to end",
         )
     return (
-        "WORKER_NOT_CONNECTED",
+        Reason.WORKER_NOT_CONNECTED,
         f"it runs but did not connect within {patience.worker_connect_s:g} s",
     )
 
@@ -350,132 +338,6 @@ def _count(known: Known) -> None:
     }
     if kept.keys() != known.cluster.groups.keys():
         known.cluster = replace(known.cluster, groups=kept)
-
-
-def _conditions(known: Known, facts: Facts, objection: Objection) -> None:
-    cluster = known.cluster
-    granted = limits.grant(cluster.spec, cluster.groups)
-    short = [
-        name
-        for name in cluster.spec.groups
-        if cluster.groups[name].running < cluster.groups[name].desired
-    ]
-    failing = [name for name in short if cluster.groups[name].failures]
-    before = {condition.type: condition for condition in cluster.conditions}
-    message = _together([cluster.groups[name].failure for name in failing])
-    queued = _queued(known, facts, before.get("WorkersAvailable")) if short and not failing else ""
-    found = [
-        (
-            "SchedulerReachable",
-            *_reachable(known, facts, before.get("SchedulerReachable"), objection),
-        ),
-        ("WorkersAvailable", not short, _why_short(short, failing, queued), message or queued),
-        (
-            "WithinLimits",
-            not granted.clamped,
-            "CLAMPED" if granted.clamped else "WITHIN",
-            granted.clamped,
-        ),
-        ("BackendAvailable", *_answers(facts, before.get("BackendAvailable"))),
-    ]
-    conditions = tuple(
-        _condition(before.get(kind), kind, holds, reason, text, known.now)
-        for kind, holds, reason, text in found
-    )
-    if conditions != cluster.conditions:
-        known.cluster = replace(cluster, conditions=conditions)
-
-
-def _reachable(
-    known: Known, facts: Facts, before: Condition | None, objection: Objection
-) -> tuple[bool, str, str]:
-    """Return whether users reach the scheduler, as far as the server can tell, and why; that they
-    never will is told once."""
-    scheduler, active = known.cluster.scheduler, known.cluster.state is State.ACTIVE
-    if active and (why := objection(scheduler.address, known.cluster.spec.backend)):
-        if before is None or before.reason != UNREACHABLE:
-            known.tell(UNREACHABLE, why, "scheduler")
-        return False, UNREACHABLE, why
-    if not active:
-        return False, "NOT_ACTIVE", ""
-    if scheduler.silent_since_at:
-        return (
-            False,
-            AGENT_SILENT,
-            hushed_words(known.patience)
-            if facts.hushed
-            else "the scheduler's agent is not connected",
-        )
-    return True, "REPORTING", ""
-
-
-def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> str:
-    if not short:
-        return "ALL_RUNNING"
-    return "WORKERS_FAIL" if failing else ("QUEUED" if queued else "STARTING")
-
-
-def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
-    """Return how many workers wait in the machine room's queue and why, an empty text if none
-    does."""
-    waiting = {
-        worker.instance
-        for worker in known.workers.values()
-        if worker.launching is Launching.STARTED and not worker.connected
-    }
-    seen = [
-        seen
-        for instance, seen in facts.observations.items()
-        if seen.phase is Phase.QUEUED and instance in waiting
-    ]
-    if not seen:
-        told = (
-            before is not None
-            and before.reason == "QUEUED"
-            and waiting
-            and not facts.observations.keys() & waiting
-        )
-        return before.message if told and before is not None else ""
-    groups: dict[str, list[str]] = {}
-    for observation in seen:
-        groups.setdefault(known.workers[observation.instance.name].group, []).append(
-            observation.message
-        )
-    parts = []
-    for name, messages in sorted(groups.items()):
-        said, count = Counter(messages).most_common(1)[0][0], len(messages)
-        whose = f" of group {name}" if len(groups) > 1 else ""
-        parts.append(
-            f"{count} {'worker' if count == 1 else 'workers'}{whose}"
-            f" {'waits' if count == 1 else 'wait'} in the queue: {said}"
-        )
-    return _together(parts)
-
-
-def _together(reasons: Sequence[str]) -> str:
-    """Return reasons as one, each with its share of the room there is."""
-    share = (MAX_CONDITION - 2 * max(0, len(reasons) - 1)) // max(1, len(reasons))
-    return "; ".join(
-        reason if len(reason) <= share else reason[: max(0, share - 1)] + "…"
-        for reason in reasons
-        if reason
-    )
-
-
-def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:
-    """Return whether the machine room answers, as far as this step or an earlier one knows."""
-    if facts.unavailable:
-        return False, "BACKEND_UNAVAILABLE", f"{facts.unavailable}; trying again"
-    if before is None or facts.outcomes or facts.observations or facts.cleaned:
-        return True, "ANSWERS", ""
-    return before.holds, before.reason, before.message
-
-
-def _condition(
-    before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int
-) -> Condition:
-    at = before.at if before is not None and before.holds == holds else now
-    return Condition(kind, holds, reason, sound(message, MAX_CONDITION), at)
 
 
 def _wake_at(known: Known, facts: Facts) -> int | None:

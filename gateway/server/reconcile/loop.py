@@ -15,15 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
+from gateway.server.core.conditions import Objection, anywhere
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.model import State
-from gateway.server.core.plan import Objection, Step, anywhere, step
+from gateway.server.core.plan import Step, step
+from gateway.server.core.reasons import Reason
 from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
 from gateway.server.reconcile.queue import KeyedQueue
 from gateway.server.store.contract import Store, StoreUnreachable, Tx
-from gateway.wire import UNREACHABLE
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +242,7 @@ class Reconciler:
     def _warn(self, result: Step) -> None:
         """Log what an administrator must mend: settings that keep users from their clusters."""
         for event in result.events:
-            if event.reason == UNREACHABLE:
+            if event.reason == Reason.ADDRESS_NOT_PERMITTED:
                 logger.warning("nobody reaches cluster %s: %s", result.cluster.uid, event.message)
 
     def _follow_up(self, uid: str, now: int, done: Done) -> Facts:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
 import logging
 import re
-import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 from daskgateway.internal.v1 import agent_pb2 as pb
 from daskgateway.internal.v1 import agent_pb2_grpc
 
+from gateway.networks import inward
 from gateway.server.core.errors import CredentialsInvalid, FieldInvalid, Violation
 from gateway.server.core.facts import BEAT_S, AgentNews
 from gateway.server.core.model import Cluster, GroupStatus
@@ -165,7 +164,7 @@ def _address(text: str, field: str, local: bool) -> str:
         host, port = None, None
     if len(text) > MAX_ADDRESS or not host or not port or not _ADDRESS.fullmatch(text):
         raise FieldInvalid([Violation(field, "must be host:port or tls://host:port")])
-    if _inward(host) and not local:
+    if inward(host) and not local:
         raise FieldInvalid(
             [
                 Violation(
@@ -176,22 +175,6 @@ def _address(text: str, field: str, local: bool) -> str:
             ]
         )
     return text
-
-
-def _inward(host: str) -> bool:
-    """Whether a host names the machine that connects to it, however it is written: 127.1 and
-    ::ffff:127.0.0.1 do too."""
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            address = ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return host == "localhost" or host.rstrip(".").endswith("localhost")
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback or address.is_unspecified or address.is_link_local
 
 
 def directive_of(cluster: Cluster) -> pb.AgentDirective:

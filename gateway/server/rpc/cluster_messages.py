@@ -20,7 +20,7 @@ from gateway.server.core.model import Cluster
 from gateway.server.core.texts import sound
 from gateway.server.rpc import messages
 from gateway.server.rpc.passed_over import PassedOver
-from gateway.server.usecases.clusters import MAX_PAGE_BYTES
+from gateway.server.usecases.paging import MAX_PAGE_BYTES
 from gateway.server.usecases.services import Endpoint
 
 logger = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from gateway.server.core.model import (
     State,
     Token,
 )
+from gateway.server.core.standing import reconciling
 from gateway.server.usecases.services import Endpoint
 from gateway.wire import DASHBOARD_PATH, SchedulerAddress
 
@@ -178,20 +179,6 @@ def expire_time(cluster: Cluster) -> Timestamp | None:
     """Return when a cluster will be stopped if nothing changes, None if no end is in sight."""
     end = lifetimes.next_end(cluster)
     return timestamp(end.at) if end is not None else None
-
-
-def reconciling(cluster: Cluster) -> bool:
-    """Whether what is observed is not yet what is wished."""
-    if cluster.state.finished:
-        return False
-    settled = all(
-        group.running == group.desired and not group.pending for group in cluster.groups.values()
-    )
-    return (
-        cluster.state is not State.ACTIVE
-        or cluster.observed_generation != cluster.generation
-        or not settled
-    )
 
 
 def _group_status(group: GroupStatus, each: Resources) -> pb.WorkerGroupStatus:

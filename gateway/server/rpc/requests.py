@@ -18,7 +18,8 @@ from gateway.server.core.admission import GroupWish, LifecycleWish, Wish
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.model import Adaptive, Count, Scope, State
 from gateway.server.rpc import bounds
-from gateway.server.usecases.clusters import Call, Update
+from gateway.server.usecases.clusters import Update
+from gateway.server.usecases.mutation import Call
 
 MAX_PATHS = 64
 MAX_DURATION_S = 315_576_000_000  # of protobuf's Duration: ten thousand years

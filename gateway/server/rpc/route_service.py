@@ -11,7 +11,8 @@ from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
 from gateway.server.core.errors import CredentialsInvalid
-from gateway.server.core.model import Cluster, State
+from gateway.server.core.model import Cluster
+from gateway.server.core.standing import routed
 from gateway.server.rpc.caller import current
 from gateway.server.rpc.passed_over import PassedOver
 from gateway.server.store.contract import Subscription, View
@@ -20,11 +21,6 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0  # something is said at least so often, whatever else happens on this server
 CHUNK = 2000  # routes in one message, a few hundred bytes each
-
-
-def routed(cluster: Cluster | None) -> bool:
-    """Whether the edge may connect to a cluster."""
-    return cluster is not None and cluster.state is State.ACTIVE and bool(cluster.scheduler.address)
 
 
 def route(cluster: Cluster, local: bool) -> pb.Route:

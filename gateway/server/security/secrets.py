@@ -75,10 +75,6 @@ class Keyring:
             }
         )
 
-    def rotate(self, sealed: bytes) -> bytes:
-        """Return the same secrets sealed with the first key."""
-        return self._fernet.rotate(sealed)
-
 
 def _kept(path: pathlib.Path) -> str:
     if wrong := file_problem(path, secret=True):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from gateway.wire import TOKEN_PREFIX
 
-KINDS = ("api", "agent", "edge")
 MAX_LENGTH = 128
 _ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 16
@@ -35,7 +34,7 @@ class MintedToken:
 
 
 def mint(kind: str) -> MintedToken:
-    """Return a new token of a kind out of KINDS."""
+    """Return a new token of a kind: api, agent or edge."""
     token_id = _random_text(_ID_LENGTH)
     text = f"{TOKEN_PREFIX}_{kind}_{token_id}_{_random_text(_SECRET_LENGTH)}"
     return MintedToken(text, token_id, hashed(text))

@@ -71,9 +71,6 @@ class Tx(Protocol):
         """Return a cluster, finished ones too. ValueError if its record cannot be read, where it is
         read at all."""
 
-    def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
-        """Return the newest cluster of that name, living or finished."""
-
     def count_living(self, owner: str | None = None) -> int:
         """Return how many clusters are not finished, of one owner or of all."""
 

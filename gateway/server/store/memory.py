@@ -57,14 +57,6 @@ class MemoryTx:
     def cluster(self, uid: str) -> Cluster | None:
         return self.tables.clusters.get(uid)
 
-    def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
-        found = [
-            c
-            for c in self.tables.clusters.values()
-            if (c.owner, c.cluster_id) == (owner, cluster_id)
-        ]
-        return max(found, key=lambda c: c.created_revision, default=None)
-
     def count_living(self, owner: str | None = None) -> int:
         return sum(
             not c.state.finished and owner in (None, c.owner) for c in self.tables.clusters.values()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,12 +9,9 @@ from gateway.server.core import admission, names, policy
 from gateway.server.core.errors import (
     ClusterExists,
     ClusterFinished,
-    ClusterNotFound,
-    EtagMismatch,
     FieldInvalid,
     Overloaded,
     QuotaExceeded,
-    RequestIdReused,
     Violation,
 )
 from gateway.server.core.model import (
@@ -25,31 +19,22 @@ from gateway.server.core.model import (
     Event,
     GroupStatus,
     Principal,
-    Remembered,
     Scope,
     State,
     StopWish,
 )
+from gateway.server.core.reasons import Reason
 from gateway.server.store.contract import Conflict, Tx
+from gateway.server.usecases.lookup import locate
+from gateway.server.usecases.mutation import Call, mutate, once, replay
+from gateway.server.usecases.paging import (
+    MAX_CLUSTERS_PAGE,
+    MAX_PAGE_BYTES,
+    checked_page_size,
+    read_place,
+    write_place,
+)
 from gateway.server.usecases.services import Services
-from gateway.wire import is_uid
-
-DEFAULT_PAGE = 50
-MAX_PAGE = 500  # of events and tokens
-MAX_CLUSTERS_PAGE = 1000
-# gRPC clients refuse a message of more than 4 MiB unless told otherwise
-MAX_PAGE_BYTES = 3 * 1024 * 1024
-MAX_TOKEN_TEXT = 64  # of a text in a page token, which is a uid or an id
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What makes a mutation repeatable: its method, its request_id, and a digest of all else in the
-    request."""
-
-    method: str
-    request_id: str = ""
-    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +85,7 @@ async def create_cluster(
     if validate_only:
         return cluster, False
     if (wait_s := services.creations.take(owner)) and (
-        earlier := await services.store.read(lambda tx: _replay(tx, principal, call))
+        earlier := await services.store.read(lambda tx: replay(tx, principal, call))
     ):
         return earlier, True
     if wait_s:
@@ -111,53 +96,49 @@ async def create_cluster(
         raise QuotaExceeded(owner, what, wait_s)
     lifetime_s = cluster.spec.lifecycle.max_lifetime_s
     sealed = await services.credentials.make_cluster_secrets(cluster.uid, lifetime_s)
+    created = Event(
+        cluster.uid,
+        cluster.created_at,
+        Reason.CREATED,
+        f"{principal.user} asked for the cluster",
+    )
 
-    def insert(tx: Tx) -> tuple[Cluster, bool]:
-        earlier = _replay(tx, principal, call)
-        if earlier is not None:
-            return earlier, True
-        if services.full():
-            raise Overloaded(
-                metadata={
-                    "what": "the gateway's disk is nearly full, which its administrator must mend"
-                },
-                retry_after_s=60,
-            )
-        if tx.count_living() >= services.max_clusters:
-            raise Overloaded(
-                metadata={"what": f"the gateway already has {services.max_clusters} clusters"},
-                retry_after_s=60,
-            )
-        if services.quotas.clusters and tx.count_living(owner) >= services.quotas.clusters:
-            what = (
-                f"{owner} has {services.quotas.clusters} clusters, the most that one user may"
-                f" have; stop some first"
-            )
-            raise QuotaExceeded(owner, what, retry_after_s=60)
+    def insert(tx: Tx) -> Cluster:
+        _check_room(tx, services, owner)
         stored = tx.put_cluster(cluster)
         tx.put_secrets(cluster.uid, sealed)
-        tx.add_events(
-            [
-                Event(
-                    cluster.uid,
-                    cluster.created_at,
-                    "CREATED",
-                    f"{principal.user} asked for the cluster",
-                )
-            ]
-        )
-        _remember(tx, principal, call, cluster.uid, cluster.created_at)
-        return stored, False
+        tx.add_events([created])
+        return stored
 
     try:
-        stored, replayed = await services.store.transact(insert)
+        stored, replayed = await once(services, principal, call, insert)
     except Conflict:
         raise ClusterExists(metadata={"cluster_id": cluster.cluster_id}) from None
     if replayed:
         services.creations.give_back(owner)
-    else:
-        services.wake(stored.uid)
     return stored, replayed
+
+
+def _check_room(tx: Tx, services: Services, owner: str) -> None:
+    """Raise Overloaded or QuotaExceeded if there is no room for one more cluster of an owner."""
+    if services.full():
+        raise Overloaded(
+            metadata={
+                "what": "the gateway's disk is nearly full, which its administrator must mend"
+            },
+            retry_after_s=60,
+        )
+    if tx.count_living() >= services.max_clusters:
+        raise Overloaded(
+            metadata={"what": f"the gateway already has {services.max_clusters} clusters"},
+            retry_after_s=60,
+        )
+    if services.quotas.clusters and tx.count_living(owner) >= services.quotas.clusters:
+        what = (
+            f"{owner} has {services.quotas.clusters} clusters, the most that one user may"
+            f" have; stop some first"
+        )
+        raise QuotaExceeded(owner, what, retry_after_s=60)
 
 
 async def _offer(
@@ -206,42 +187,6 @@ def _new_cluster(
     )
 
 
-def _replay(tx: Tx, principal: Principal, call: Call) -> Cluster | None:
-    if not call.request_id:
-        return None
-    effect = tx.remembered(principal.user, call.method, call.request_id)
-    if effect is None:
-        return None
-    if effect.digest != call.digest:
-        raise RequestIdReused
-    cluster = tx.cluster(effect.uid)
-    if cluster is None:  # it came to its end and was purged: the request has had its one effect
-        raise ClusterNotFound(metadata={"name": effect.uid})
-    return cluster
-
-
-def _remember(tx: Tx, principal: Principal, call: Call, uid: str, now: int) -> None:
-    if call.request_id:
-        tx.remember(Remembered(principal.user, call.method, call.request_id, call.digest, uid, now))
-
-
-def locate(
-    services: Services, principal: Principal, scope: Scope, name: str, field: str = "name"
-) -> Cluster:
-    """Return the cluster of a name that the caller may see."""
-    parsed = names.parse_cluster_name(name, principal.user, field)
-    policy.require(principal, scope, parsed.user)
-    view = services.store.view
-    cluster = (
-        view.cluster(parsed.cluster)
-        if is_uid(parsed.cluster)
-        else view.named(parsed.user, parsed.cluster)
-    )
-    if cluster is None or cluster.owner != parsed.user:
-        raise ClusterNotFound(metadata={"name": f"users/{parsed.user}/clusters/{parsed.cluster}"})
-    return cluster
-
-
 def get_cluster(services: Services, principal: Principal, name: str) -> Cluster:
     """Return one cluster."""
     return locate(services, principal, Scope.CLUSTERS_READ, name)
@@ -264,7 +209,7 @@ def list_clusters(
     policy.require(principal, Scope.CLUSTERS_READ, owner)
     size = checked_page_size(page_size, MAX_CLUSTERS_PAGE)
     query = [owner or "*", sorted(states), show_finished]
-    last = _read_token(page_token, query)
+    last = read_place(page_token, query)
     wanted = set(states) or {state for state in State if show_finished or not state.finished}
     view = services.store.view
     found: list[Cluster] = []
@@ -279,73 +224,9 @@ def list_clusters(
             continue
         room_bytes -= takes_bytes
         if len(found) == size or (room_bytes < 0 and found):
-            return Page(found, _write_token(found[-1], query), view.revision)
+            return Page(found, write_place(found[-1], query), view.revision)
         found.append(cluster)
     return Page(found, "", view.revision)
-
-
-def checked_page_size(size: int, most: int = MAX_PAGE) -> int:
-    """Return a page's size within its bounds."""
-    if size < 0:
-        raise FieldInvalid([Violation("page_size", "must be 0 for the default, or more")])
-    return min(size or DEFAULT_PAGE, most)
-
-
-def encode_token(contents: object) -> str:
-    """Return a page token; it says where to go on and permits nothing."""
-    return base64.urlsafe_b64encode(json.dumps(contents).encode()).decode()
-
-
-def decode_token(text: str) -> list[object]:
-    """Return what a page token says; FieldInvalid if it is not one."""
-    try:
-        contents = (
-            json.loads(base64.b64decode(text.encode(), altchars=b"-_", validate=True))
-            if len(text) < 4096
-            else None
-        )
-    except (ValueError, binascii.Error, RecursionError):
-        contents = None
-    if not isinstance(contents, list) or not all(_storable(item) for item in contents):
-        raise FieldInvalid(
-            [Violation("page_token", "must be next_page_token of the previous answer")]
-        )
-    return contents
-
-
-def _storable(item: object) -> bool:
-    """Whether a database can compare with it: numbers of 64 bits, plain texts; what is nested is
-    compared here only."""
-    if isinstance(item, int):
-        return -(2**63) <= item < 2**63
-    return not isinstance(item, str) or (
-        len(item) <= MAX_TOKEN_TEXT and item.isascii() and item.isprintable()
-    )
-
-
-def _write_token(last: Cluster, query: object) -> str:
-    return encode_token([last.created_revision, last.uid, query])
-
-
-def _read_token(text: str, query: object) -> tuple[int, str] | None:
-    if not text:
-        return None
-    contents = decode_token(text)
-    if (
-        len(contents) != 3
-        or contents[2] != query
-        or not isinstance(contents[0], int)
-        or not isinstance(contents[1], str)
-    ):
-        raise FieldInvalid(
-            [
-                Violation(
-                    "page_token",
-                    "belongs to another query; all else must be as in the previous call",
-                )
-            ]
-        )
-    return contents[0], contents[1]
 
 
 async def update_cluster(
@@ -372,7 +253,7 @@ async def update_cluster(
         check(changed)
         return changed
 
-    return await _mutate(services, principal, found.uid, etag, call, change)
+    return await mutate(services, principal, found.uid, etag, call, change)
 
 
 def _updated(cluster: Cluster, update: Update, offer: admission.Offer) -> Cluster:
@@ -405,43 +286,9 @@ async def stop_cluster(
     def change(cluster: Cluster) -> Cluster:
         if cluster.stop is not None or cluster.state.finished:
             return cluster
-        wish = StopWish(State.STOPPED, "STOP_REQUESTED", f"{principal.user} asked for its end", now)
+        wish = StopWish(
+            State.STOPPED, Reason.STOP_REQUESTED, f"{principal.user} asked for its end", now
+        )
         return replace(cluster, stop=wish)
 
-    return await _mutate(services, principal, found.uid, etag, call, change)
-
-
-async def _mutate(
-    services: Services,
-    principal: Principal,
-    uid: str,
-    etag: str,
-    call: Call,
-    change: Callable[[Cluster], Cluster],
-) -> tuple[Cluster, bool]:
-    """Change a wish in one transaction; what changes nothing takes no generation."""
-    if violations := names.check_request_id(call.request_id):
-        raise FieldInvalid(violations)
-    now = services.now()
-
-    def apply(tx: Tx) -> tuple[Cluster, bool]:
-        earlier = _replay(tx, principal, call)
-        if earlier is not None:
-            return earlier, True
-        cluster = tx.cluster(uid)
-        if cluster is None:
-            raise ClusterNotFound(metadata={"name": uid})
-        if etag and etag != cluster.etag:
-            raise EtagMismatch(metadata={"etag": cluster.etag})
-        changed = change(cluster)
-        if changed != cluster:
-            changed = tx.put_cluster(
-                replace(changed, generation=cluster.generation + 1, updated_at=now)
-            )
-        _remember(tx, principal, call, uid, now)
-        return changed, False
-
-    cluster, replayed = await services.store.transact(apply)
-    if not replayed:
-        services.wake(uid)
-    return cluster, replayed
+    return await mutate(services, principal, found.uid, etag, call, change)

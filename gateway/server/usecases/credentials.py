@@ -18,15 +18,11 @@ from gateway.server.core.errors import (
     TokenNotFound,
     Violation,
 )
-from gateway.server.core.model import Cluster, Principal, Remembered, Scope, State, Token
+from gateway.server.core.model import Cluster, Principal, Scope, State, Token
 from gateway.server.store.contract import Tx
-from gateway.server.usecases.clusters import (
-    Call,
-    checked_page_size,
-    decode_token,
-    encode_token,
-    locate,
-)
+from gateway.server.usecases.lookup import locate
+from gateway.server.usecases.mutation import Call, remember
+from gateway.server.usecases.paging import checked_page_size, decode_token, encode_token
 from gateway.server.usecases.services import Services
 from gateway.wire import DASHBOARD_PATH, TICKET_QUERY
 
@@ -100,10 +96,7 @@ async def create_token(
         _check_quota(tx, principal.user, services.quotas.tokens, now)
         made = replace(token, depth=depth)
         tx.put_token(made)
-        if call.request_id:
-            tx.remember(
-                Remembered(principal.user, call.method, call.request_id, call.digest, token_id, now)
-            )
+        remember(tx, principal, call, token_id, now)
         return made
 
     return await services.store.transact(insert), text

@@ -6,7 +6,8 @@ import asyncio
 import logging
 
 from gateway.server.core.model import Principal
-from gateway.server.usecases.clusters import Call, stop_cluster
+from gateway.server.usecases.clusters import stop_cluster
+from gateway.server.usecases.mutation import Call
 from gateway.server.usecases.services import Services
 
 logger = logging.getLogger(__name__)

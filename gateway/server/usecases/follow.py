@@ -10,7 +10,7 @@ from gateway.server.core import names, policy
 from gateway.server.core.errors import ClusterNotFound, FieldInvalid, RevisionCompacted, Violation
 from gateway.server.core.model import Cluster, Principal, Scope, State
 from gateway.server.store.contract import Change, Interest, Subscription
-from gateway.server.usecases.clusters import locate
+from gateway.server.usecases.lookup import locate
 from gateway.server.usecases.services import Services
 from gateway.wire import is_uid
 

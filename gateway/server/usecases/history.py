@@ -11,7 +11,8 @@ from gateway.backends.contract import SCHEDULER_NAME, Instance, Role, Target
 from gateway.server.core.errors import FieldInvalid, QuotaExceeded, Violation
 from gateway.server.core.model import Cluster, Event, Principal, Scope
 from gateway.server.core.names import worker_name
-from gateway.server.usecases.clusters import checked_page_size, decode_token, encode_token, locate
+from gateway.server.usecases.lookup import locate
+from gateway.server.usecases.paging import checked_page_size, decode_token, encode_token
 from gateway.server.usecases.services import Services
 from gateway.wire import decimal
 

@@ -133,16 +133,6 @@ class SqlTx:
         found = _get_cluster.run(self._cursor, self._dialect, {"of": uid}).fetchone()
         return decode_cluster(*found) if found is not None else None
 
-    def cluster_named(self, owner: str, cluster_id: str) -> Cluster | None:
-        c = t.cluster.c
-        query = (
-            _read_cluster.where(c.owner == owner, c.cluster_id == cluster_id)
-            .order_by(c.created_revision.desc())
-            .limit(1)
-        )
-        found = self._database().execute(query).one_or_none()
-        return decode_cluster(*found) if found is not None else None
-
     def count_living(self, owner: str | None = None) -> int:
         if self._mirror is not None and not self.clusters and not self.tombstones:
             return self._mirror.living(owner)

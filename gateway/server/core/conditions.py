@@ -1,0 +1,150 @@
+"""Which facts hold of a cluster beside its state, and why. Pure: what is known and what was seen go
+in, conditions come out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from gateway.backends.contract import Phase
+from gateway.server.core import limits
+from gateway.server.core.absorb import Known, hushed_words
+from gateway.server.core.facts import Facts
+from gateway.server.core.model import Condition, Launching, State
+from gateway.server.core.reasons import ConditionType, Reason
+from gateway.server.core.texts import sound
+
+MAX_CONDITION = 1024  # characters of a condition's message
+
+Objection = Callable[[str, str], str]  # of an address and a backend
+
+
+def anywhere(address: str, backend: str) -> str:
+    """Say nothing against any address of a backend's schedulers."""
+    return ""
+
+
+def hold(known: Known, facts: Facts, objection: Objection) -> None:
+    """Write down which conditions hold; `objection` says why users cannot reach a scheduler of a
+    backend, an empty text if they can."""
+    cluster = known.cluster
+    granted = limits.grant(cluster.spec, cluster.groups)
+    short = [
+        name
+        for name in cluster.spec.groups
+        if cluster.groups[name].running < cluster.groups[name].desired
+    ]
+    failing = [name for name in short if cluster.groups[name].failures]
+    before = {condition.type: condition for condition in cluster.conditions}
+    message = _together([cluster.groups[name].failure for name in failing])
+    workers = before.get(ConditionType.WORKERS_AVAILABLE)
+    queued = _queued(known, facts, workers) if short and not failing else ""
+    reached = _reachable(known, facts, before.get(ConditionType.SCHEDULER_REACHABLE), objection)
+    answers = _answers(facts, before.get(ConditionType.BACKEND_AVAILABLE))
+    within = Reason.CLAMPED if granted.clamped else Reason.WITHIN
+    why = _why_short(short, failing, queued)
+    found = [
+        (ConditionType.SCHEDULER_REACHABLE, *reached),
+        (ConditionType.WORKERS_AVAILABLE, not short, why, message or queued),
+        (ConditionType.WITHIN_LIMITS, not granted.clamped, within, granted.clamped),
+        (ConditionType.BACKEND_AVAILABLE, *answers),
+    ]
+    conditions = tuple(
+        _condition(before.get(kind), kind, holds, reason, text, known.now)
+        for kind, holds, reason, text in found
+    )
+    if conditions != cluster.conditions:
+        known.cluster = replace(cluster, conditions=conditions)
+
+
+def _reachable(
+    known: Known, facts: Facts, before: Condition | None, objection: Objection
+) -> tuple[bool, str, str]:
+    """Return whether users reach the scheduler, as far as the server can tell, and why; that they
+    never will is told once."""
+    scheduler, active = known.cluster.scheduler, known.cluster.state is State.ACTIVE
+    if active and (why := objection(scheduler.address, known.cluster.spec.backend)):
+        if before is None or before.reason != Reason.ADDRESS_NOT_PERMITTED:
+            known.tell(Reason.ADDRESS_NOT_PERMITTED, why, "scheduler")
+        return False, Reason.ADDRESS_NOT_PERMITTED, why
+    if not active:
+        return False, Reason.NOT_ACTIVE, ""
+    if scheduler.silent_since_at:
+        return (
+            False,
+            Reason.AGENT_SILENT,
+            hushed_words(known.patience)
+            if facts.hushed
+            else "the scheduler's agent is not connected",
+        )
+    return True, Reason.REPORTING, ""
+
+
+def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> Reason:
+    if not short:
+        return Reason.ALL_RUNNING
+    return Reason.WORKERS_FAIL if failing else (Reason.QUEUED if queued else Reason.STARTING)
+
+
+def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
+    """Return how many workers wait in the machine room's queue and why, an empty text if none
+    does."""
+    waiting = {
+        worker.instance
+        for worker in known.workers.values()
+        if worker.launching is Launching.STARTED and not worker.connected
+    }
+    seen = [
+        seen
+        for instance, seen in facts.observations.items()
+        if seen.phase is Phase.QUEUED and instance in waiting
+    ]
+    if not seen:
+        told = (
+            before is not None
+            and before.reason == Reason.QUEUED
+            and waiting
+            and not facts.observations.keys() & waiting
+        )
+        return before.message if told and before is not None else ""
+    groups: dict[str, list[str]] = {}
+    for observation in seen:
+        groups.setdefault(known.workers[observation.instance.name].group, []).append(
+            observation.message
+        )
+    parts = []
+    for name, messages in sorted(groups.items()):
+        said, count = Counter(messages).most_common(1)[0][0], len(messages)
+        whose = f" of group {name}" if len(groups) > 1 else ""
+        parts.append(
+            f"{count} {'worker' if count == 1 else 'workers'}{whose}"
+            f" {'waits' if count == 1 else 'wait'} in the queue: {said}"
+        )
+    return _together(parts)
+
+
+def _together(reasons: Sequence[str]) -> str:
+    """Return reasons as one, each with its share of the room there is."""
+    share = (MAX_CONDITION - 2 * max(0, len(reasons) - 1)) // max(1, len(reasons))
+    return "; ".join(
+        reason if len(reason) <= share else reason[: max(0, share - 1)] + "…"
+        for reason in reasons
+        if reason
+    )
+
+
+def _answers(facts: Facts, before: Condition | None) -> tuple[bool, str, str]:
+    """Return whether the machine room answers, as far as this step or an earlier one knows."""
+    if facts.unavailable:
+        return False, Reason.BACKEND_UNAVAILABLE, f"{facts.unavailable}; trying again"
+    if before is None or facts.outcomes or facts.observations or facts.cleaned:
+        return True, Reason.ANSWERS, ""
+    return before.holds, before.reason, before.message
+
+
+def _condition(
+    before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: int
+) -> Condition:
+    at = before.at if before is not None and before.holds == holds else now
+    return Condition(kind, holds, reason, sound(message, MAX_CONDITION), at)
