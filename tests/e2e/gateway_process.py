@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from tests.ports import free_port
+
 USER, PASSWORD = "alice", "wonderland"
 
 
 class GatewayProcess:
-    """Server and edge."""
+    """Server and edge, each on a port that is its own from one start to the next."""
 
     def __init__(self, directory: pathlib.Path, *settings: str) -> None:
         from gateway.authenticators.password import hash_password
@@ -25,9 +27,9 @@ class GatewayProcess:
         self.config.write_text(
             f"c = get_config()\n"
             f"c.DaskGateway.state_dir = {str(directory / 'state')!r}\n"
-            f"c.DaskGateway.address = '127.0.0.1:0'\n"
+            f"c.DaskGateway.address = '127.0.0.1:{free_port()}'\n"
             f"c.DaskGateway.disk_reserve_bytes = {2**20}\n"
-            f"c.Proxy.address = '127.0.0.1:0'\n"
+            f"c.Proxy.address = '127.0.0.1:{free_port()}'\n"
             f"c.LocalBackend.root = {str(self.local)!r}\n"
             f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob':"
             f" {hash_password('builder')!r}}}\n"
@@ -67,7 +69,9 @@ class GatewayProcess:
             )
         assert self.process.stdout is not None
         found = re.search(r"serves on (\S+) ", self.process.stdout.readline())
-        assert found is not None, (self.directory / "server.log").read_text()
+        if found is None:  # it ends by itself, or it never will
+            self.kill()
+            raise AssertionError((self.directory / "server.log").read_text())
         self.address = found[1]
 
     def kill(self) -> None:

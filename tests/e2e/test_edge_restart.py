@@ -21,6 +21,7 @@ from gateway import Gateway, GatewayCluster
 from gateway.wire import server_name
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.e2e.test_main_job import until
+from tests.ports import free_port
 
 
 def edge_pid(served: GatewayProcess) -> int:
@@ -103,9 +104,7 @@ def cold_edge_answers(served: GatewayProcess, uid: str) -> None:
     state, own = served.directory / "state", served.directory / "cold"
     own.mkdir(mode=0o700)
     shutil.copy(state / "edge" / "routes.json", own)  # what is in there may be another account's
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = {
         "address": f"127.0.0.1:{port}",
         "state_dir": own,
@@ -145,9 +144,7 @@ def edges_of(directory: pathlib.Path) -> set[int]:
 def test_an_edge_whose_server_was_killed_while_it_started_is_not_in_the_next_ones_way(
     tmp_path: pathlib.Path, when: str
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     served = GatewayProcess(tmp_path, f"c.Proxy.address = '127.0.0.1:{port}'")
     marked = {"DASKGATEWAY_TEST_ROOM": str(tmp_path)}  # by which the test finds the edges
     words = [

@@ -19,8 +19,11 @@ from gateway.server.edge.record import start_time
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.e2e.test_edge_restart import edge_pid
 from tests.e2e.test_main_job import until
+from tests.ports import free_port
 
 RECORDS = ("edge.json", "listener.port", "edge.token", "edge/routes.json", "edge/session.key")
+# where records count: a run that may listen anywhere takes up the last run's ports
+ANY_PORT = ("c.DaskGateway.address = '127.0.0.1:0'", "c.Proxy.address = '127.0.0.1:0'")
 
 
 def listens(pid: int) -> set[str]:
@@ -51,16 +54,16 @@ def test_the_edge_listens_where_it_is_configured_after_a_run_that_was_killed_els
 ) -> None:
     """A run whose edge listened on another of this machine's addresses, which stands for any
     other."""
-    served = GatewayProcess(tmp_path)
-    served.start("--Proxy.address=127.0.0.2:0")
+    served = GatewayProcess(tmp_path, *ANY_PORT)
+    port = free_port()
+    served.start(f"--Proxy.address=127.0.0.2:{port}")
     served.kill()
     earlier = listens(edge_pid(served))
-    assert {address.partition(":")[0] for address in earlier} == {"127.0.0.2"}
+    assert earlier == {f"127.0.0.2:{port}"}
     served.start()
     try:
-        assert {address.partition(":")[0] for address in listens(edge_pid(served))} == {"127.0.0.1"}
         # the port is kept, as clients know it
-        assert served.address.rpartition(":")[2] == next(iter(earlier)).partition(":")[2]
+        assert listens(edge_pid(served)) == {f"127.0.0.1:{port}"}
         assert Gateway(served.address, auth=(USER, PASSWORD)).list_clusters() == []
     finally:
         served.stop()
@@ -68,7 +71,7 @@ def test_the_edge_listens_where_it_is_configured_after_a_run_that_was_killed_els
 
 @pytest.mark.timeout(120)
 def test_a_start_that_was_refused_does_not_spoil_the_next(tmp_path: pathlib.Path) -> None:
-    served = GatewayProcess(tmp_path)
+    served = GatewayProcess(tmp_path, *ANY_PORT)
     words = [
         sys.executable,
         "-m",
@@ -92,15 +95,22 @@ def test_a_start_that_was_refused_does_not_spoil_the_next(tmp_path: pathlib.Path
 def test_ports_of_an_earlier_run_that_others_have_taken_are_given_up(
     tmp_path: pathlib.Path,
 ) -> None:
-    served = GatewayProcess(tmp_path)
+    """The ports of the records are others', held from before they are written: the real ones of a
+    run that has ended may have been given to anybody meanwhile."""
+    served = GatewayProcess(tmp_path, *ANY_PORT)
     served.start()
     served.kill()
-    edge, listener = (
-        int(served.address.rpartition(":")[2]),
-        int((tmp_path / "state" / "listener.port").read_text()),
-    )
     end_edge(served)
-    with socket.create_server(("127.0.0.1", edge)), socket.create_server(("127.0.0.1", listener)):
+    state = tmp_path / "state"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        edge, listener = first.getsockname()[1], second.getsockname()[1]
+        record = json.loads((state / "edge.json").read_text())
+        host = record["address"].rpartition(":")[0]
+        (state / "edge.json").write_text(json.dumps({**record, "address": f"{host}:{edge}"}))
+        (state / "listener.port").write_text(str(listener))
         served.start()
         try:
             assert Gateway(served.address, auth=(USER, PASSWORD)).list_clusters() == []
@@ -130,7 +140,7 @@ BROKEN: dict[str, Callable[[pathlib.Path], object]] = {
 def test_records_that_are_broken_keep_nobody_from_starting(
     tmp_path: pathlib.Path, how: str
 ) -> None:
-    served = GatewayProcess(tmp_path)
+    served = GatewayProcess(tmp_path, *ANY_PORT)
     served.start()
     served.kill()
     end_edge(served)
@@ -145,7 +155,7 @@ def test_records_that_are_broken_keep_nobody_from_starting(
 
 @pytest.mark.timeout(120)
 def test_a_process_that_has_the_edges_pid_by_now_is_left_alone(tmp_path: pathlib.Path) -> None:
-    served = GatewayProcess(tmp_path)
+    served = GatewayProcess(tmp_path, *ANY_PORT)
     served.start()
     served.kill()
     end_edge(served)

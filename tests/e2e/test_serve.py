@@ -15,6 +15,7 @@ import pytest
 
 from gateway.server.edge.process import WarmEdge
 from tests.e2e.gateway_process import GatewayProcess
+from tests.ports import free_port
 
 SLURM = "c.DaskGateway.backends = ['slurm']; c.SlurmBackend."
 
@@ -214,9 +215,7 @@ def test_an_edge_run_by_hand_serves_as_well(tmp_path: pathlib.Path) -> None:
     from gateway import Gateway, GatewayCluster
     from tests.e2e.gateway_process import PASSWORD, USER
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     gateway = GatewayProcess(tmp_path)
     public = f"--Proxy.address=127.0.0.1:{port}"
     gateway.start("--DaskGateway.start_proxy=False", public)

@@ -16,19 +16,13 @@ import urllib.request
 from collections.abc import Iterator
 
 from tests.parts import program
+from tests.ports import free_port
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "edge.md"
 PREFIX = "/services/daskgateway"
 NGINX = "apt-get install nginx libnginx-mod-stream"
 CHP = "make parts (npm's configurable-http-proxy)"
 STARTS_S = 30.0
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @contextlib.contextmanager

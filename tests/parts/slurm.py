@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.parts import PATH, as_account, missing, program
+from tests.ports import free_ports
 
 INSTALL = (
     "apt-get install --no-install-recommends slurm-wlm slurmdbd slurmrestd"
@@ -40,21 +41,6 @@ PROGRAMS = (
     "sbatch",
     "sacctmgr",
 )
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free ports next to each other, outside the range that outgoing connections use."""
-    for first in range(20000 + os.getpid() % 4000 * 3, 32000, count):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    listener = stack.enter_context(socket.socket())
-                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return list(range(first, first + count))
-    raise AssertionError("no free ports")
 
 
 def last_core() -> int:

@@ -20,6 +20,7 @@ from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts import fronts, program
 from tests.parts.fronts import PREFIX
 from tests.parts.test_fronts import a_gateway
+from tests.ports import free_port
 
 INSTALL = "apt-get install chromium chromium-driver"
 PATIENCE_S = 60.0
@@ -61,7 +62,7 @@ return count;
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, str]]:
     """A gateway behind an HTTP-only nginx, below a prefix."""
-    port = fronts.free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}{PREFIX}"
     with a_gateway(tmp_path_factory.mktemp("gateway"), address) as (gateway, edge):
         with fronts.nginx(

@@ -26,6 +26,7 @@ from gateway.client.dask import comm
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts import fronts
 from tests.parts.fronts import PREFIX
+from tests.ports import free_port
 
 AUTH = (USER, PASSWORD)
 
@@ -100,7 +101,7 @@ def front(
 ) -> Iterator[Front]:
     """A gateway behind each of them."""
     start, prefix = FRONTS[request.param]
-    port = fronts.free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}{prefix}"
     with a_gateway(tmp_path_factory.mktemp("gateway"), address) as (gateway, edge):
         with start(tmp_path_factory.mktemp("front"), edge, port):
@@ -232,7 +233,7 @@ async def test_a_dashboard_and_its_websocket_come_through(
 def test_behind_tls_that_a_front_proxy_ends(tmp_path: pathlib.Path, strip: bool) -> None:
     """A direct connection meets the proxy's certificate, which is not the scheduler's; cookies are
     for https alone."""
-    port = fronts.free_port()
+    port = free_port()
     address = f"https://127.0.0.1:{port}{PREFIX}"
     certificate = fronts.self_signed(tmp_path)
     for name in ("gateway", "front"):

@@ -20,6 +20,7 @@ import pytest
 from gateway.proxy.program import processes
 from gateway.proxy.program.nursery import Child
 from gateway.proxy.program.processes import ASK, Begin, Edges, _Edge
+from tests.ports import free_port
 from tests.proxy.served import OTHER, UID
 from tests.waiting import comes
 
@@ -195,9 +196,7 @@ async def test_one_edge_counts_too(tmp_path: pathlib.Path) -> None:
 async def test_no_cluster_leads_to_where_the_metrics_are(
     tmp_path: pathlib.Path, processes: int
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        admin = free.getsockname()[1]
+    admin = free_port()
     (tmp_path / "edge").mkdir(mode=0o700)
     routes = [
         [UID, "alice", "x", ["127.0.0.1", 1], ["127.0.0.1", port], True] for port in (admin, 7)
