@@ -64,7 +64,7 @@ class Room:
     async def gone(self, instance: Instance) -> Observation:
         """Wait until an instance is told to be gone."""
         while instance not in self.ended:
-            seen = await asyncio.wait_for(self.pushed.get(), 20)
+            seen = await asyncio.wait_for(self.pushed.get(), 60)
             if seen.phase is Phase.GONE:
                 self.ended[seen.instance] = seen
         return self.ended[instance]

@@ -93,12 +93,19 @@ def words(user: str) -> list[str]:
 async def log_until(room: Room, name: str, text: str) -> str:
     """Follow a log until it has a text."""
     shown = ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for piece in room.backend.logs(Target(launch(name).instance), follow=True):
             shown += piece
             if text in shown:
                 break
     return shown
+
+
+async def ended(room: Room, name: str = "default-0") -> None:
+    """End a process, which must not have ended by itself: one that ends at once may be over before
+    it is looked at, and then it never was started, and nothing is told of it."""
+    await room.backend.stop([Target(launch(name).instance)])
+    await room.gone(launch(name).instance)
 
 
 def texts(site: pathlib.Path) -> list[str]:
@@ -206,12 +213,13 @@ async def test_a_directory_that_is_made_anew_follows_no_link_and_waits_for_no_re
                     "/bin/sh",
                     "-c",
                     f"rm -r ../scratch; ln -s {home} ../scratch; ln -s {home} ../key.pem; echo"
-                    f" told",
+                    f" told; exec sleep 600",
                 )
             )
         ]
     )
-    await room.gone(launch().instance)
+    await log_until(room, "default-0", "told")
+    await ended(room)
     assert (place / "scratch").is_symlink()
     assert isinstance(
         (await room.backend.start([launch(files={"key.pem": b"secret"})]))[launch().instance],
@@ -231,10 +239,11 @@ async def test_cleanup_removes_links_and_what_is_closed_and_touches_nothing_beyo
 ) -> None:
     code = (
         f"ln -s {home} link; ln -s {home.parent} ../link; mkdir -p a/b/c; touch a/b/c/d; chmod"
-        f" 0 a/b/c a/b a; mkfifo pipe; echo told"
+        f" 0 a/b/c a/b a; mkfifo pipe; echo told; exec sleep 600"
     )
     await room.backend.start([launch(argv=("/bin/sh", "-c", code))])
-    await room.gone(launch().instance)
+    await log_until(room, "default-0", "told")
+    await ended(room)
     await room.backend.cleanup(UID)
     assert not (site / "root" / "clusters" / UID).exists()
     assert (home / "secret").read_text() == "the victim's secret\n"
@@ -246,8 +255,8 @@ async def test_who_goes_on_writing_in_its_directory_does_not_keep_it_from_being_
     """It has left its marks and its session; as long as the directories are its own it would be
     faster than who removes them."""
     code = (
-        "import os, itertools\n"
-        "if os.fork(): os._exit(0)\n"
+        "import os, itertools, signal\n"
+        "if os.fork(): signal.pause()\n"
         "os.setsid()\n"
         "inner = os.open('.', os.O_RDONLY)\n"
         "print('told', flush=True)\n"
@@ -259,6 +268,7 @@ async def test_who_goes_on_writing_in_its_directory_does_not_keep_it_from_being_
     argv = ("/usr/bin/env", "-i", PYTHON, "-I", "-c", code)
     await room.backend.start([launch(argv=argv)])
     await log_until(room, "default-0", "told")
+    await ended(room)
     await room.backend.cleanup(UID)
     assert not (site / "root" / "clusters" / UID).exists()
 
@@ -276,12 +286,12 @@ async def test_a_directory_of_anothers_that_was_moved_in_is_not_emptied_by_root(
     project.chmod(0o777)
     os.chmod(site, 0o777)
     try:
-        code = f"mv {project} . && echo moved; echo told"
+        code = f"mv {project} . && echo moved; echo told; exec sleep 600"
         await room.backend.start([launch(argv=("/bin/sh", "-c", code))])
         assert "moved" in await log_until(room, "default-0", "told")
     finally:
         os.chmod(site, 0o755)
-    await room.gone(launch().instance)
+    await ended(room)
     with pytest.raises(BackendUnavailable, match="a directory of another account"):
         await room.backend.cleanup(UID)
     assert texts(site) == ["years of work"]
@@ -427,8 +437,7 @@ async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_
 ) -> None:
     await room.backend.start([launch()])
     await log_until(room, "default-0", "told")
-    await room.backend.stop([Target(launch().instance)])
-    await room.gone(launch().instance)
+    await ended(room)
     await room.restart()
     for user, words_ in ((VICTIM, words(VICTIM)), ("root", [])):
         async with forged({}, [*words_, "/bin/sleep", "600"]) as child:

@@ -87,18 +87,17 @@ class Ends:
 
     async def test_a_failure_is_told_with_its_code_and_last_words(self, room: Room) -> None:
         room.need("programs")
-        program = (
-            "import sys, time; time.sleep(0.3); print('no module named numpy',"
-            " file=sys.stderr); sys.exit(3)"
-        )
-        targets = await room.start(room.launch(code=program))
+        program = room.witness.program(UID, last="no module named numpy", code=3)
+        targets = await room.running(room.launch(code=program))
+        room.witness.let_go(targets[0].instance)
         seen = (await room.until_gone(targets))[targets[0].instance]
         assert seen.exit_code == 3
         assert "no module named numpy" in seen.message
 
     async def test_a_good_end_is_told_as_such(self, room: Room) -> None:
         room.need("programs")
-        targets = await room.start(room.launch("scheduler", "import time; time.sleep(0.3)"))
+        targets = await room.running(room.launch("scheduler"))
+        room.witness.let_go(targets[0].instance)
         assert (await room.until_gone(targets))[targets[0].instance].exit_code == 0
 
     async def test_stopping_works_with_the_files_gone(self, room: Room) -> None:

@@ -32,10 +32,12 @@ class Leavings:
         self, room: Room
     ) -> None:
         room.need("programs")
-        program = f"print('\\n'.join('%05d ' % n + 'x' * 34 + 'ü' for n in range({LINES})))"
-        targets = await room.start(room.launch(code=program))
+        lines = f"print('\\n'.join('%05d ' % n + 'x' * 34 + 'ü' for n in range({LINES})))"
+        program = f"{lines}; {room.witness.program(UID)}"
+        targets = await room.running(room.launch(code=program))
+        room.witness.let_go(targets[0].instance)
         await room.until_gone(targets)
-        whole = [f"{n:05} " + "x" * 34 + "ü" for n in range(LINES)]
+        whole = [f"{n:05} " + "x" * 34 + "ü" for n in range(LINES)] + ["here is default-0"]
         pieces = [piece async for piece in room.backend.logs(targets[0])]
         assert "".join(pieces).splitlines() == whole
         assert max(len(piece.encode()) for piece in pieces) <= PIECE_BYTES

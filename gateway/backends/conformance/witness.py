@@ -42,7 +42,9 @@ try:
     witness.recv(1)
 except OSError:
     pass
-os._exit(0)  # so that the connection ends with the process, and not before it
+if {last!r}:
+    print({last!r}, file=sys.stderr, flush=True)
+os._exit({code})  # so that the connection ends with the process, and not before it
 """
 
 
@@ -109,11 +111,20 @@ class Witness:
             del self._writers[task]
             writer.close()
 
-    def program(self, token: str, *, stubborn: bool = False, forks: bool = False) -> str:
+    def program(
+        self,
+        token: str,
+        *,
+        stubborn: bool = False,
+        forks: bool = False,
+        last: str = "",
+        code: int = 0,
+    ) -> str:
         """Return a program, as one line of Python, that lives until it is ended and knows its name
         as first argument.
 
-        stubborn: it ignores SIGTERM. forks: a child of its own does the same beside it.
+        stubborn: it ignores SIGTERM. forks: a child of its own does the same beside it. last, code:
+        what it says on its standard error when it is let go, and what it ends with.
         """
         text = _PROGRAM.format(
             token=token,
@@ -121,6 +132,8 @@ class Witness:
             port=self.port,
             stubborn=stubborn,
             forks=forks,
+            last=last,
+            code=code,
             child=CHILD,
             most=MAX_LINE_BYTES // 4,
         )
