@@ -31,13 +31,14 @@ from gateway.server.store.feed import Feed
 from gateway.server.store.migrations import migrate
 from gateway.server.store.sqlite import reserve, unreadable
 from gateway.server.store.sqlite.files import Files, FilesLost, real_path
+from gateway.server.store.sqlite.grouped import GroupLost
 from gateway.server.store.sqlite.identity import recognize
 from gateway.server.store.sqlite.mirror import Mirror
 from gateway.server.store.sqlite.pending import Pending
 from gateway.server.store.sqlite.prepared import Cursor
 from gateway.server.store.sqlite.revisions import COMPACTED_KEY, REVISION_KEY, revision_of
 from gateway.server.store.sqlite.trouble import Trouble
-from gateway.server.store.sqlite.tx import GroupLost, SqlTx
+from gateway.server.store.sqlite.tx import SqlTx
 
 logger = logging.getLogger(__name__)
 

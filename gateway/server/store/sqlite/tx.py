@@ -1,5 +1,5 @@
-"""A transaction in SQL: contract.Tx over one SQLAlchemy Core connection. Commits nothing by
-itself."""
+"""A transaction in SQL: contract.Tx over one SQLAlchemy Core connection, but for tokens, which are
+in tokens.py. Commits nothing by itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
-from gateway.server.core.model import Cluster, Event, Remembered, Token, Worker
+from gateway.server.core.model import Cluster, Event, Remembered, Worker
 from gateway.server.store import tables as t
 from gateway.server.store.codec import decode_cluster, encode, encode_cluster, encode_spec
 from gateway.server.store.contract import Conflict, Keeping, Tombstone
@@ -21,7 +21,8 @@ from gateway.server.store.sqlite import trimming
 from gateway.server.store.sqlite.mirror import Mirror, in_order
 from gateway.server.store.sqlite.pending import Pending, row
 from gateway.server.store.sqlite.prepared import Cursor, Prepared
-from gateway.server.store.sqlite.unreadable import readable, token_of, worker_of
+from gateway.server.store.sqlite.tokens import TokenRows
+from gateway.server.store.sqlite.unreadable import worker_of
 
 KEPT_EVENTS = 1000  # of each cluster
 
@@ -50,18 +51,9 @@ _put_meta_row = Prepared(
 )
 
 
-class GroupLost(Exception):
-    """What earlier transactions of the group wrote did not reach the database: nothing of the group
-    can be kept."""
-
-
-class SqlTx:
+class SqlTx(TokenRows):
     """One transaction. `mirror`: what the database holds, for a writer that is alone with it;
-    `before`: what others in its group wrote.
-
-    What is written most waits in memory until the group is whole. Whatever must see it in the
-    database goes through `_database`.
-    """
+    `before`: what others in its group wrote."""
 
     def __init__(
         self,
@@ -72,53 +64,13 @@ class SqlTx:
         before: Pending | None = None,
         keeping: Keeping | None = None,
     ) -> None:
+        super().__init__(connection, revision, cursor, before)
         self._keeping = keeping or Keeping(events_per_cluster=KEPT_EVENTS)
-        self._connection, self._mirror, self._before = connection, mirror, before
-        self._revision = revision  # what this transaction's writes are stamped with
-        self._dialect = connection.dialect
-        self._cursor: Cursor = connection.connection.cursor() if cursor is None else cursor
-        self._pending = Pending()
-        self._savepoint = False
-        self.wrote = False
+        self._mirror = mirror
         self.clusters: dict[str, Cluster] = {}
         self.tombstones: list[Tombstone] = []
         # whole sets, of the clusters whose workers this transaction changed
         self.workers_written: dict[str, dict[str, Worker]] = {}
-
-    def _stamp(self) -> int:
-        self.wrote = True
-        return self._revision
-
-    def _database(self) -> Connection:
-        """Return the connection, once the database knows all that was written; what this
-        transaction does there can be undone by itself."""
-        if self._before is not None and not self._savepoint:
-            try:
-                self._before.write(self._cursor, self._dialect)
-            except Exception as error:  # some of it may be there, and would be written again
-                raise GroupLost(str(error) or type(error).__name__) from error
-            self._cursor.execute("SAVEPOINT job")
-            self._savepoint = True
-        self._pending.write(self._cursor, self._dialect)
-        return self._connection
-
-    def _written(self) -> None:
-        """Let what was written wait for the group's end, if there is a group."""
-        if self._before is None:
-            self._database()
-
-    def keep(self) -> None:
-        """End the transaction well: what it wrote is the group's."""
-        if self._savepoint:
-            self._cursor.execute("RELEASE job")
-        if self._before is not None:
-            self._before.take(self._pending)
-
-    def undo(self) -> None:
-        """End the transaction as if it had not been."""
-        if self._savepoint:
-            self._cursor.execute("ROLLBACK TO job")
-            self._cursor.execute("RELEASE job")
 
     @property
     def purged(self) -> set[str]:
@@ -391,96 +343,6 @@ class SqlTx:
             self._stamp()
         return forgotten
 
-    def token(self, token_id: str) -> Token | None:
-        c = t.token.c
-        found = (
-            self._database()
-            .execute(select(c.id, c.document, c.secret_hash).where(c.id == token_id))
-            .one_or_none()
-        )
-        return _token(*found) if found is not None else None
-
-    def put_token(self, token: Token) -> None:
-        self._stamp()
-        self._database().execute(
-            t.token.insert().values(
-                id=token.id,
-                user=token.user,
-                created_at=token.created_at,
-                expires_at=token.expires_at,
-                secret_hash=token.secret_hash,
-                document=encode(replace(token, secret_hash=b"")),
-            )
-        )
-
-    def delete_token(self, token_id: str) -> bool:
-        deleted = (
-            self._database().execute(t.token.delete().where(t.token.c.id == token_id)).rowcount > 0
-        )
-        if deleted:
-            self._stamp()
-        return deleted
-
-    def tokens(
-        self, user: str, *, before: tuple[int, str] | None = None, limit: int = 50
-    ) -> list[Token]:
-        c = t.token.c
-        query = (
-            select(c.id, c.document, c.secret_hash)
-            .where(c.user == user)
-            .order_by(c.created_at.desc(), c.id.desc())
-        )
-        if before is not None:
-            query = query.where(
-                or_(c.created_at < before[0], and_(c.created_at == before[0], c.id < before[1]))
-            )
-        return readable((_token(*found) for found in self._database().execute(query)), limit)
-
-    def count_tokens(self, user: str) -> int:
-        return (
-            self._database()
-            .execute(select(func.count()).select_from(t.token).where(t.token.c.user == user))
-            .scalar()
-            or 0
-        )
-
-    def forget_tokens(self, user: str, before_at: int) -> None:
-        if (
-            self._database()
-            .execute(
-                t.token.delete().where(t.token.c.user == user, t.token.c.expires_at < before_at)
-            )
-            .rowcount
-        ):
-            self._stamp()
-
-    def spend(self, spent_id: str, user: str, expires_at: int, now: int) -> bool:
-        c, connection = t.spent.c, self._database()
-        connection.execute(t.spent.delete().where(c.user == user, c.expires_at <= now))
-        row(id=spent_id, user=user, expires_at=expires_at)  # which refuses what no row can have
-        inserting = (
-            insert(t.spent)
-            .values(id=spent_id, user=user, expires_at=expires_at)
-            .on_conflict_do_nothing()
-        )
-        self._stamp()
-        return connection.execute(inserting).rowcount > 0
-
-    def spent(self, ids: Collection[str]) -> set[str]:
-        return set(
-            self._database()
-            .execute(select(t.spent.c.id).where(t.spent.c.id.in_(list(ids))))
-            .scalars()
-        )
-
-    def count_spent(self, user: str) -> int:
-        return (
-            self._database()
-            .execute(select(func.count()).select_from(t.spent).where(t.spent.c.user == user))
-            .scalar()
-            or 0
-        )
-
     def spare_bytes(self) -> int:
         """Return how large the free pages of the file are together."""
         count, size = (
@@ -496,8 +358,3 @@ class SqlTx:
         self._stamp()
         self._database()
         _put_meta_row.run(self._cursor, self._dialect, {"key": key, "value": value})
-
-
-def _token(token_id: str, document: str, secret_hash: bytes) -> Token | None:
-    found = token_of(token_id, document)
-    return replace(found, secret_hash=secret_hash) if found is not None else None
