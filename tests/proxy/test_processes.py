@@ -314,7 +314,7 @@ while tie.recv(100): pass
 HUNG_UP = """
 import os, signal, sys
 from traitlets.config import Config
-from gateway.proxy import serve
+from gateway.proxy.program import serve
 real = serve.Edge.start
 async def start(edge):
     os.kill(os.getpid(), signal.SIGHUP)
