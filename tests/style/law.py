@@ -221,9 +221,8 @@ def table() -> str:
             ", ".join(f"`{name}`" for name in names)
             for names in (rule.others, rule.never if rule.never != PURE else ())
         )
-        place = (
-            rule.place.removeprefix("gateway.") if rule.place != "gateway" else "gateway/__init__"
-        )
+        whole = rule.place == "gateway"
+        place = "gateway/__init__.py" if whole else rule.place.removeprefix("gateway.")
         lines.append(
             f"| `{place}` | {ours or '–'} | {others or '–'} |"
             f" {never or ('what touches the world' if rule.never else '–')} |"
