@@ -4,12 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test docs parts fuzz lint stubs matrix abuse mutants release-check clean
+.PHONY: demo test coverage coverage-core docs parts fuzz lint stubs matrix abuse mutants release-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [ONCE=1]   start a gateway, compute on a cluster, show where to go on"
 	@echo "make test            install what tests need and run them"
+	@echo "make coverage        which lines and branches of core, use cases and reconciler are tested; fails below the floor"
+	@echo "make coverage-core   the same of the core, by its unit tests alone"
 	@echo "make parts           as root on Debian: install the real servers that some tests talk to"
 	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
 	@echo "make docs            the documentation with its API reference, in build/docs"
@@ -47,10 +49,19 @@ demo: $(VENV)/.server
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+# What decides must be tested without a server: nearly all of it.
+CORE_FLOOR = 99
+
+coverage: $(VENV)/.test
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term tests/unit tests/rpc tests/client $(ARGS)
+
+coverage-core: $(VENV)/.test
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov=gateway/server/core --cov-report=term --cov-fail-under=$(CORE_FLOOR) tests/unit $(ARGS)
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy gateway benchmarks
+	$(BIN)/mypy gateway benchmarks tests
 	$(BIN)/buf lint
 	@PATH=$(BIN):$$PATH sh scripts/buf_breaking.sh
 	$(BIN)/python scripts/generate_stubs.py --check

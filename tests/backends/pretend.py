@@ -87,7 +87,7 @@ class PretendSystem:
             "/bin/sh", "-s", stdin=pipe, stdout=log, stderr=log, env=env, start_new_session=True
         )
         os.close(log)
-        cancelled = element.phase is Phase.GONE
+        cancelled = bool(element.phase is Phase.GONE)  # type: ignore[comparison-overlap]
         element.process, element.phase = child, Phase.RUNNING
         if cancelled:
             self.end(element)

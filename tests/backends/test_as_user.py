@@ -293,7 +293,7 @@ async def test_sudo_is_asked_without_a_password_for_one_user_and_the_launcher_al
             else Answer(0, "[]", "")
         )
 
-    identity = SudoIdentity("/usr/bin/sudo", "/launcher", run)  # type: ignore[arg-type]
+    identity = SudoIdentity("/usr/bin/sudo", "/launcher", run)
     assert identity.words("alice", ["sbatch", "--hold"]) == [
         *("/usr/bin/sudo", "-n", "-u", "alice", "--", "/launcher"),
         *("run", "--", "sbatch", "--hold"),
@@ -343,7 +343,7 @@ async def test_what_the_launcher_answers_is_believed_only_if_it_could_have_said_
     ) -> Answer:
         return Answer(0, text + "\n", "")
 
-    identity = SudoIdentity("sudo", "/launcher", run)  # type: ignore[arg-type]
+    identity = SudoIdentity("sudo", "/launcher", run)
     calls = {
         "entries": identity.entries("alice", "/d"),
         "size": identity.tail_offset("alice", "/f", 5),
@@ -380,5 +380,5 @@ async def test_the_end_of_a_log_that_is_said_to_be_endless_is_looked_for_in_boun
         assert (
             await SudoIdentity("sudo", "/launcher", run).tail_offset("alice", "/f", 5)
             == 10**17 - 10 * as_user.PIECE_BYTES
-        )  # type: ignore[arg-type]
+        )
     assert asked == ["size"] + ["read"] * 10

@@ -128,12 +128,12 @@ def test_many_logs_that_grow_all_at_once_hold_the_event_loop_for_a_moment_only(
                     append(path, "x" * 200_000 + "\n")
                 thread.run(
                     comes(
-                        lambda before=before: (
+                        lambda before=before: (  # type: ignore[misc]
                             sum(map(len, read.values())) >= before + MANY * 200_000
                         ),
                         30.0,
                     )
-                )  # type: ignore[misc]
+                )
             assert longest() < 0.05
         runs.clear()
         thread.run(ended(following))

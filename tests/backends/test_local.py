@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from traitlets.config import Config
@@ -42,7 +43,7 @@ class Room:
     """A backend, and what it pushed."""
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+        self.backend: Any = backend  # whose inside is looked at too
         self.pushed: asyncio.Queue[Observation] = asyncio.Queue()
         self.ended: dict[Instance, Observation] = {}
         self.left: list[subprocess.Popen[bytes]] = []
@@ -52,7 +53,7 @@ class Room:
         no child of it any more."""
         self.left += [
             running.child for running in self.backend._running.values() if running.child is not None
-        ]  # type: ignore[attr-defined]
+        ]
         await self.backend.close()
         await self.backend.open(self.push)
 
@@ -292,7 +293,7 @@ async def test_rubbish_among_a_processs_marks_does_not_keep_the_backend_from_ope
         "DASKGATEWAY_ROOT": str(room.backend._directories.root),
         "DASKGATEWAY_UID": UID,
         "DASKGATEWAY_NAME": "default-0",
-    }  # type: ignore[attr-defined]
+    }
     marked = {**marks, "DASKGATEWAY_INSTANCE_EPOCH": value}
     child = subprocess.Popen(SLEEP, env=marked, start_new_session=True, stdout=subprocess.PIPE)  # noqa: ASYNC220
     room.left.append(child)

@@ -27,9 +27,9 @@ from gateway.backends.contract import (
     StartFailed,
     Target,
 )
-from gateway.backends.local import backend as local
 from gateway.backends.local import proc
 from gateway.backends.local.backend import LocalBackend
+from gateway.backends.local.directories import Directories
 from tests.backends.test_local import UID, Room
 from tests.parts import as_account, missing
 from tests.waiting import comes, until
@@ -128,7 +128,7 @@ async def test_who_swaps_its_directory_before_it_is_entered_stands_in_its_own(
         scratch.symlink_to(home)
         return real(*args, **how)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(local.subprocess, "Popen", swapped)
+    monkeypatch.setattr(subprocess, "Popen", swapped)
     outcome = (await room.backend.start([launch()]))[launch().instance]
     monkeypatch.undo()
     assert isinstance(outcome, Started)
@@ -305,14 +305,14 @@ async def test_a_cleanup_that_cannot_succeed_is_tried_seldom_and_answers_alike(
     directory = site / "root" / "clusters" / UID / "default-0" / "scratch"
     subprocess.run(["mount", "-t", "tmpfs", "none", str(directory)], check=True)  # noqa: ASYNC221
     tries = 0
-    real = local.Directories.remove_files
+    real = Directories.remove_files
 
-    def counted(self: local.Directories, uid: str) -> None:
+    def counted(self: Directories, uid: str) -> None:
         nonlocal tries
         tries += 1
         real(self, uid)
 
-    monkeypatch.setattr(local.Directories, "remove_files", counted)
+    monkeypatch.setattr(Directories, "remove_files", counted)
     try:
         answers = set()
         for _ in range(20):

@@ -185,7 +185,7 @@ async def test_a_slurm_that_answers_no_scancel_is_asked_again_and_fails_again(
         )
 
     backend = SlurmBackend(root=str(tmp_path), tag="dgw", first_look_s=0.0)
-    backend.run = run  # type: ignore[method-assign,assignment]
+    backend.run = run  # type: ignore[method-assign]
     await backend.open(lambda _: None)
     for _ in range(3):
         with pytest.raises(BackendUnavailable, match="Unable to contact slurm controller"):

@@ -333,7 +333,7 @@ class TestConformance(Conformance):
     @pytest.fixture
     async def room(
         self, tmp_path: pathlib.Path, replay: PbsReplay
-    ) -> AsyncIterator[conformance.Room]:  # type: ignore[override]
+    ) -> AsyncIterator[conformance.Room]:
         async def again() -> PbsBackend:
             return PbsBackend(
                 root=str(tmp_path / "root"),

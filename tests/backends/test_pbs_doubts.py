@@ -147,7 +147,7 @@ async def test_jobs_that_the_history_does_not_know_keep_none_from_being_asked_fo
         asked.append([word for word in argv if word.endswith(".h")])
         return Answer(153, '{\n    "timestamp":1\n}\n', "qstat: Unknown Job Id")
 
-    system = PbsSystem(ServiceIdentity(), run=run)  # type: ignore[arg-type]
+    system = PbsSystem(ServiceIdentity(), run=run)
     ids = [f"{number}.h" for number in range(5, 505)]
     for turn in range(1, 4):
         assert await system.ended(ids, ["a"]) == []

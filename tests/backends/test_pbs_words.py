@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -631,7 +632,7 @@ def test_one_submission_is_one_array_and_one_job_is_none() -> None:
 
 
 def test_settings_become_words() -> None:
-    wished = {
+    wished: dict[str, Any] = {
         "queue": "long",
         "account": "lab",
         "project": "p1",
@@ -919,6 +920,7 @@ def test_every_part_is_named_once_however_scattered() -> None:
             for _, *words in qdels(parts(*meant), set(), together=True)
             for word in words
             for index in parse_range(word[3:-3])
+            if index is not None
         ]
         assert sorted(named) == meant
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ async def room(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncI
 def launches(nanny: bool = False) -> tuple[Launch, Launch]:
     """Return real launches of a scheduler and of a worker, which finds no scheduler."""
     secrets = make_cluster_credentials(UID, now=int(time.time() * 1000), lifetime_s=3600)
-    common = {
+    common: dict[str, Any] = {
         "uid": UID,
         "user": "alice",
         "settings": {"scheduler_host": "127.0.0.1", "worker_nanny": nanny},
@@ -75,11 +76,11 @@ def launches(nanny: bool = False) -> tuple[Launch, Launch]:
     )
     scheduler = scheduler_launch(
         **common, credentials=keys, agent=AgentEndpoint("https://127.0.0.1:1", b"ca")
-    )  # type: ignore[arg-type]
+    )
     keys = LaunchCredentials(secrets.ca_certificate, secrets.worker_certificate, secrets.worker_key)
     worker = worker_launch(
         **common, credentials=keys, name="default-0", scheduler_address="tls://127.0.0.1:1"
-    )  # type: ignore[arg-type]
+    )
     return scheduler, worker
 
 

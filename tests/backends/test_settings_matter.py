@@ -90,7 +90,10 @@ def test_every_setting_of_a_job_reaches_qsub(dialect: Dialect) -> None:
     values = {name: name.upper() for name in PbsBackend.setting_names if name != "setup"}
     lists = {"resource_list": ["RESOURCE=LIST"], "directives": ["-W", "DIREC=TIVES"]}
     said = " ".join(
-        qsub(Order(JobName("dgw", UID), "a", Role.SCHEDULER, "", settings=values | lists), dialect)
+        qsub(
+            Order(JobName("dgw", UID), "a", Role.SCHEDULER, "", settings={**values, **lists}),
+            dialect,
+        )
     )
     for words in (
         "-q QUEUE",

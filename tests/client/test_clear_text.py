@@ -185,7 +185,7 @@ def places() -> Iterator[tuple[type[Elsewhere], type[Elsewhere], str]]:
         servers.append(server)
         handlers.append(handler)
     handlers[0].to = f"http://127.0.0.1:{servers[1].server_port}/"  # type: ignore[attr-defined]
-    yield handlers[0], handlers[1], f"http://127.0.0.1:{servers[0].server_port}"  # type: ignore[misc]
+    yield handlers[0], handlers[1], f"http://127.0.0.1:{servers[0].server_port}"
     for server, thread in zip(servers, threads, strict=True):
         server.shutdown()
         thread.join()

@@ -98,7 +98,7 @@ def test_closing_while_the_way_to_the_scheduler_is_broken_does_not_wait_for_it(
         return bool(await asyncio.Event().wait())
 
     monkeypatch.setattr(cluster, "_has_ended", no_answer_comes)
-    cluster.loop.add_callback(cluster._watch_worker_status_comm.abort)
+    cluster.loop.add_callback(cluster._watch_worker_status_comm.abort)  # type: ignore[union-attr]
     assert asked.wait(20)
     cluster.close(timeout=20)
     assert cluster.status is Status.closed
@@ -109,7 +109,7 @@ def test_a_way_that_breaks_before_the_object_has_quite_started_is_followed_again
 ) -> None:
     first = cluster._watch_worker_status_comm
     cluster.status = Status.starting  # as it is while Dask asks for more, once it follows
-    cluster.loop.add_callback(first.abort)
+    cluster.loop.add_callback(first.abort)  # type: ignore[union-attr]
     until(lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20)
     cluster.status = Status.running
 
@@ -121,7 +121,7 @@ def test_workers_are_followed_again_while_the_server_is_away(
     away = Connection(replace(cluster.gateway.connection.settings, address="http://127.0.0.1:9"))
     with monkeypatch.context() as patched:
         patched.setattr(cluster, "_connection", away)
-        cluster.loop.add_callback(first.abort)
+        cluster.loop.add_callback(first.abort)  # type: ignore[union-attr]
         until(
             lambda: cluster._watch_worker_status_comm is not first, "it follows again", timeout_s=20
         )

@@ -144,7 +144,7 @@ async def test_a_process_that_ends_is_told_so_in_words_that_dask_knows(
                 dask.config.set({"gateway.tunnel": "never"}),
                 pytest.raises(OSError, match=r"closed|ended|process is ending"),
             ):
-                await GatewayConnector().connect(str(target).removeprefix("dgw://"), **given)
+                await GatewayConnector().connect(str(target).removeprefix("dgw://"), **given)  # type: ignore[arg-type]
         with pytest.raises(OSError, match="process is ending"):
             await GatewayConnector()._tunnelled(target, ssl.create_default_context())
 

@@ -94,7 +94,7 @@ def test_options_are_typed_with_limits_and_lifecycle(gateway: Gateway) -> None:
     assert options.backends == ("local",)
     options.worker_cores = 1
     with pytest.raises(AttributeError, match="is what the gateway tells"):
-        options.limits = 5
+        options.limits = 5  # type: ignore[assignment]
 
 
 def test_tokens_are_made_with_scopes_and_revoked(gateway: Gateway, served: GatewayProcess) -> None:
@@ -201,6 +201,6 @@ async def test_a_cluster_is_awaited(awaited: AsyncGateway) -> None:
         assert (again.uid, again.name) == (cluster.uid, "awaited")
         await again.close()
         as_dask_does = await GatewayCluster.from_name("awaited", gateway=awaited, asynchronous=True)
-        await as_dask_does.close()
+        await as_dask_does.close()  # type: ignore[misc]
         uid = cluster.uid
     assert (await awaited.wait(f"{USER}/{uid}", ClusterState.STOPPED)).state is ClusterState.STOPPED

@@ -25,7 +25,7 @@ async def test_the_sidebar_makes_scales_adapts_and_closes_a_cluster(served: Gate
     with warnings.catch_warnings():
         # the extension and what it imports warn of their own affairs
         warnings.simplefilter("ignore")
-        from dask_labextension.manager import DaskClusterManager
+        from dask_labextension.manager import DaskClusterManager  # type: ignore[import-untyped]
     gateway = {"address": served.address, "auth": {"user": USER, "password": PASSWORD}}
     factory = {"factory": FACTORY, "default": {"workers": 1, "adapt": None}, "initial": []}
     with dask.config.set(

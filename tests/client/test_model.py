@@ -75,7 +75,7 @@ def expected(kind: type[model.Answer[Message]]) -> set[str]:
     """Return the fields of a class's message."""
     message = descriptor(MESSAGE_OF.get(kind.__name__, kind.__name__))
     if step := STEPS.get(kind.__name__):
-        return {"revision", *message.fields_by_name[step].message_type.fields_by_name}
+        return {"revision", *message.fields_by_name[step].message_type.fields_by_name}  # type: ignore[union-attr]
     grouped = {
         field.name for oneof in message.oneofs for field in oneof.fields if len(oneof.fields) > 1
     }
@@ -256,8 +256,8 @@ def test_an_answer_is_frozen_equal_hashed_copied_and_pickled() -> None:
 
 def test_what_came_with_a_newer_gateway_is_unknown_and_not_finished() -> None:
     proto = cluster_pb2.Cluster.FromString(
-        cluster_pb2.Cluster(status=cluster_pb2.ClusterStatus(state=99)).SerializeToString()
-    )  # type: ignore[arg-type]
+        cluster_pb2.Cluster(status=cluster_pb2.ClusterStatus(state=99)).SerializeToString()  # type: ignore[arg-type]
+    )
     cluster = model.Cluster.from_proto(proto)
     assert (cluster.state, cluster.state.finished, cluster.state.ending) == (
         model.ClusterState.UNKNOWN,

@@ -181,7 +181,7 @@ def test_variables_of_the_environment_say_what_has_hyphens() -> None:
             "DASK_GATEWAY__ADDRESS": "h",
         }
     )
-    config = dask.config.update(told, settings.DEFAULTS, priority="new-defaults", defaults=[])
+    config = dask.config.update(told, settings.DEFAULTS, priority="new-defaults", defaults=[])  # type: ignore[arg-type]
     kept = dask.config.config.pop("gateway")
     try:
         dask.config.config["gateway"] = config["gateway"]

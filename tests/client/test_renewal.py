@@ -99,7 +99,7 @@ async def greeted(address: str, given: ClusterCredentials) -> bytes:
     """Return what the scheduler says to a connection with the credentials that Dask keeps."""
     made = await GatewayConnector().connect(address, ssl_context=given.ssl_context())
     async with asyncio.timeout(5):
-        said: bytes = await made.stream.read_bytes(5)
+        said: bytes = await made.stream.read_bytes(5)  # type: ignore[union-attr]
     made.abort()
     return said
 

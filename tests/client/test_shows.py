@@ -75,7 +75,7 @@ def test_nothing_that_a_server_says_acts_on_a_terminal_or_in_a_notebook() -> Non
     change = WatchEvent.from_proto(
         cluster_service_pb2.WatchClustersResponse(
             event=cluster_service_pb2.WatchEvent(type="WATCH_EVENT_TYPE_ADDED", cluster=made.proto)
-        )  # type: ignore[arg-type]
+        )
     )
     caller = Caller.from_proto(
         credential_service_pb2.WhoAmIResponse(user=HOSTILE, groups=[HOSTILE])
@@ -92,7 +92,7 @@ def test_nothing_that_a_server_says_acts_on_a_terminal_or_in_a_notebook() -> Non
 def test_secrets_are_not_shown() -> None:
     made = NewToken.from_proto(
         credential_service_pb2.CreateTokenResponse(secret="dgw_u_id_secret", token={"id": "id"})
-    )  # type: ignore[arg-type]
+    )
     ticket = DashboardTicket.from_proto(
         credential_service_pb2.CreateDashboardTicketResponse(url="https://h/?ticket=secret")
     )

@@ -64,7 +64,7 @@ def filled(message: Message, depth: int = 0) -> Message:
             "null_value",
         ):
             continue
-        _fill(message, field, depth)
+        _fill(message, field, depth)  # type: ignore[arg-type]
     return message
 
 
@@ -109,7 +109,7 @@ def _repeated(field: FieldDescriptor) -> bool:
     return isinstance(field.default_value, list)
 
 
-class Hostile(grpc.GenericRpcHandler):
+class Hostile(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """A gateway that says nothing harmless, or refuses everything in such words."""
 
     refuses = False
@@ -121,7 +121,7 @@ class Hostile(grpc.GenericRpcHandler):
         request, answer = (
             message_factory.GetMessageClass(one) for one in (method.input_type, method.output_type)
         )
-        coders = {
+        coders: dict[str, Any] = {
             "request_deserializer": request.FromString,
             "response_serializer": answer.SerializeToString,
         }
@@ -140,7 +140,7 @@ class Hostile(grpc.GenericRpcHandler):
                 error_details_pb2.BadRequest(
                     field_violations=[{"field": HOSTILE, "description": HOSTILE}]
                 )
-            )  # type: ignore[list-item]
+            )
             context.set_trailing_metadata(
                 (("grpc-status-details-bin", status.SerializeToString()),)
             )

@@ -37,7 +37,8 @@ def gateway_that_tells(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, int,
         seconds, state, reason = next(answers)
         clock.now += seconds
         return cluster_pb2.Cluster(
-            name="users/a/clusters/b", status=cluster_pb2.ClusterStatus(state=state, reason=reason)
+            name="users/a/clusters/b",
+            status=cluster_pb2.ClusterStatus(state=state, reason=reason),  # type: ignore[arg-type]
         )
 
     monkeypatch.setattr(module, "time", clock)

@@ -153,7 +153,7 @@ def test_a_kill_of_the_server_loses_nothing_that_was_answered_ok(gateway: Gatewa
 def wait_for(
     stub: cluster_service_pb2_grpc.ClusterServiceStub,
     cluster: pb.Cluster,
-    state: pb.ClusterState.ValueType,
+    state: Any,
 ) -> pb.Cluster:
     """Return a cluster once it is in a state, or finished."""
     wish = service_pb.WaitClusterRequest(name=f"users/-/clusters/{cluster.uid}", states=[state])

@@ -115,5 +115,5 @@ def test_streams_that_are_cut(gateway: GatewayProcess) -> None:
         connection.close()
     assert codes(gateway, "StreamLogs")[3:] == ["CANCELLED", "OK"]
     assert codes(gateway, "WatchClusters")[-1] == "OK"
-    for words in ("Traceback", "never retrieved", "exception", " E "):
-        assert words not in log(gateway), log(gateway)
+    for trouble in ("Traceback", "never retrieved", "exception", " E "):
+        assert trouble not in log(gateway), log(gateway)

@@ -180,7 +180,8 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
     with dask.config.set({"gateway.tunnel": "always"}):
         cluster = GatewayCluster("etl", gateway=carol, shutdown_on_close=False)
         client = cluster.get_client()
-    tunnel = client.scheduler_comm.comm  # this very one: the client soon has another way
+    # this very one: the client soon has another way
+    tunnel = client.scheduler_comm.comm  # type: ignore[union-attr]
     name = f"users/carol/clusters/{cluster.uid}"
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     opener.open(carol.dashboard_url("etl"), timeout=20).close()

@@ -20,7 +20,7 @@ import dask.config
 import pytest
 from distributed import Client
 
-from gateway import Gateway, GatewayCluster, WatchEvent
+from gateway import Gateway, GatewayCluster, WatchEvent, wire
 from gateway.client.calls.channel import uses_http
 from gateway.client.dask import comm
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
@@ -126,7 +126,7 @@ def test_it_computes(front: Front, cluster: GatewayCluster) -> None:
             == data + b"!"
         )
         assert uses_http(cluster.gateway.connection.settings) is front.only_http
-        place = comm.wire.parse_scheduler_address(cluster.scheduler_address)
+        place = wire.parse_scheduler_address(cluster.scheduler_address)
         assert ((place.host, place.port) in comm._tunnel_until) is front.only_http
 
 

@@ -88,7 +88,7 @@ class Access(access_pb2_grpc.AccessServiceServicer):
             0 if self.unknown else 2 if self.denied & {one.user, one.session_id} else 1
             for one in request.accesses
         ]
-        return access_pb2.CheckAccessResponse(verdicts=verdicts)
+        return access_pb2.CheckAccessResponse(verdicts=verdicts)  # type: ignore[arg-type]
 
     async def EndSession(self, request: Any, context: Any) -> Any:
         await self._begin(context)

@@ -27,7 +27,8 @@ def as_root() -> None:
 def run(program: str, *words: str, prelude: str = "") -> str:
     """Run a program that gives its rights up first; return what it prints."""
     head = (
-        f"import os, sys, pathlib\n{prelude}\nfrom gateway.proxy.program import late_imports, privileges\n"
+        f"import os, sys, pathlib\n{prelude}\n"
+        "from gateway.proxy.program import late_imports, privileges\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(program), *words],

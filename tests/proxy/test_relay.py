@@ -56,8 +56,8 @@ async def start(tmp_path: pathlib.Path) -> AsyncIterator[Start]:
 def port_of(listening: asyncio.Server | Edge) -> int:
     """Return where something listens."""
     return int(
-        listening.port if isinstance(listening, Edge) else listening.sockets[0].getsockname()[1]
-    )  # type: ignore[attr-defined]
+        listening.port if isinstance(listening, Edge) else listening.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    )
 
 
 async def greet(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

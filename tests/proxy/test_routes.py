@@ -36,7 +36,7 @@ class BrokenStream:
     def break_off(self) -> None:
         nothing = grpc.aio.Metadata()
         self._end.set_exception(
-            grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "gone")
+            grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "gone")  # type: ignore[call-arg]
         )
 
 
@@ -106,7 +106,7 @@ async def test_a_broken_stream_without_details_is_told_with_its_code(
     channel: Any = BrokenStream()
     nothing = grpc.aio.Metadata()
     channel._end.set_exception(
-        grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details)
+        grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details)  # type: ignore[call-arg]
     )
     following = asyncio.ensure_future(
         RouteTable(tmp_path / "routes.json").follow(lambda: channel, str(tmp_path / "token"))

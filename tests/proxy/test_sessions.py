@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -225,7 +226,10 @@ HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "dask.example.org"}
 async def test_a_form_of_another_site_logs_nobody_in(
     tmp_path: pathlib.Path, shown: dict[str, str], status: int
 ) -> None:
-    settings = {"trusted_proxies": ["127.0.0.1"], "allowed_origins": ["https://hub.example.org"]}
+    settings: dict[str, Any] = {
+        "trusted_proxies": ["127.0.0.1"],
+        "allowed_origins": ["https://hub.example.org"],
+    }
     async with serving(tmp_path, **settings) as served, browser() as caller:
         form = {"user": "alice", "password": "wonderland"}
         async with caller.post(
@@ -260,7 +264,7 @@ async def test_what_another_site_sends_to_a_dashboard_does_not_reach_it(
 
 @pytest.mark.parametrize("by", ["a trusted proxy", "the public address"])
 async def test_a_session_over_https_is_for_https_alone(tmp_path: pathlib.Path, by: str) -> None:
-    settings: dict[str, object] = (
+    settings: dict[str, Any] = (
         {"trusted_proxies": ["127.0.0.1"]}
         if by == "a trusted proxy"
         else {"allowed_origins": [ORIGIN]}

@@ -354,7 +354,7 @@ async def test_a_caller_who_vanishes_frees_the_tunnel(served: Served) -> None:
             f"{served.address}/tunnel/{UID}", headers={"Authorization": ALICE}
         )
         assert talk._response.connection is not None
-        talk._response.connection.transport.abort()
+        talk._response.connection.transport.abort()  # type: ignore[union-attr]
         async with asyncio.timeout(10):
             while True:
                 async with caller.get(f"{served.address}/healthz") as answer:

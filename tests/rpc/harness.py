@@ -74,6 +74,9 @@ class PretendBackend:
         self.cleaned: list[str] = []
         self.texts: dict[str, str] = {}
 
+    def cluster_settings(self) -> Mapping[str, object]:
+        return {}
+
     async def open(self, push: Observe) -> None:
         self.push = push
 
@@ -284,7 +287,7 @@ class Harness:
     async def stop(self) -> None:
         self.draining.set()
         self.switchboard.wake_all()
-        await self.channel.close()
+        await self.channel.close(None)
         await self.server.stop(5)
         self._switching.cancel()
         await asyncio.gather(self._switching, return_exceptions=True)

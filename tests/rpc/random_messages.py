@@ -45,7 +45,7 @@ _LONG, _UNSIGNED = (
 )
 
 
-def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
+def _scalar(field: Any, rng: random.Random) -> Any:
     if field.type == _BYTES:
         return rng.randbytes(rng.choice((0, 1, 40)))
     if field.cpp_type == _TEXT:
@@ -85,7 +85,7 @@ def fill(message: Message, rng: random.Random, depth: int = 0) -> Message:
     return message
 
 
-def _fill_map(entries: Any, field: FieldDescriptor, rng: random.Random, depth: int) -> None:
+def _fill_map(entries: Any, field: Any, rng: random.Random, depth: int) -> None:
     value = field.message_type.fields_by_name["value"]
     for _ in range(rng.choice((1, 2, 40))):
         key = rng.choice(TEXTS)

@@ -23,7 +23,7 @@ from gateway.server.store.sqlite.store import SqliteStore
 from gateway.server.usecases.paging import encode_token
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.random_messages import fill
-from tests.rpc.test_clusters import active, create, details, fields, reason
+from tests.rpc.test_clusters import active, create, details, fields, reason, trailers_of
 
 METHODS = [
     method
@@ -175,7 +175,7 @@ async def test_anothers_cluster_and_none_are_the_same_to_the_byte(
     harness: Harness, method: MethodDescriptor
 ) -> None:
     cluster, _ = await active(harness)
-    answers = []
+    answers: list[tuple[Any, ...]] = []
     for name in (
         cluster.name,
         f"users/alice/clusters/{cluster.uid}",
@@ -185,9 +185,7 @@ async def test_anothers_cluster_and_none_are_the_same_to_the_byte(
             call(harness, method, request_about(method, name), as_("bob"), timeout=20), method
         )
         assert error is not None
-        answers.append(
-            (code, error.details(), dict(error.trailing_metadata())["grpc-status-details-bin"])
-        )
+        answers.append((code, error.details(), trailers_of(error)["grpc-status-details-bin"]))
     assert answers[0][0] == "PERMISSION_DENIED"
     assert answers[0] == answers[1] == answers[2]
     uid = f"users/bob/clusters/{cluster.uid}"  # as if it were one's own
@@ -240,7 +238,8 @@ async def test_a_forged_page_token_is_an_invalid_argument(
                     credential_pb.ListTokensRequest(page_token=token), metadata=as_("alice")
                 ),
             ):
-                (error,) = await asyncio.gather(call, return_exceptions=True)
+                found: Any = await asyncio.gather(call, return_exceptions=True)
+                (error,) = found
                 # what looks like a token of this query may be one
                 if isinstance(error, grpc.aio.AioRpcError):
                     assert fields(error) == {"page_token"}, error.details()

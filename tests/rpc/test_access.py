@@ -54,7 +54,7 @@ async def active(room: Room, who: str = "alice") -> cluster_pb2.Cluster:
     made = await room.harness.clusters.CreateCluster(create(), metadata=by(who))
     await PretendAgent(room.harness, made.uid, token="agent").hello()
     wait = service_pb.WaitClusterRequest(name=made.name, states=[cluster_pb2.CLUSTER_STATE_ACTIVE])
-    return await room.harness.clusters.WaitCluster(wait, metadata=by(who))  # type: ignore[no-any-return]
+    return await room.harness.clusters.WaitCluster(wait, metadata=by(who))
 
 
 async def ticket(room: Room, cluster: cluster_pb2.Cluster, who: str = "alice") -> str:
@@ -69,7 +69,7 @@ async def redeem(room: Room, text: str) -> pb.Access:
     answer = await room.harness.access.RedeemTicket(
         pb.RedeemTicketRequest(ticket=text), metadata=EDGE
     )
-    return answer.access  # type: ignore[no-any-return]
+    return answer.access
 
 
 async def check(room: Room, *accesses: pb.Access) -> list[int]:

@@ -93,7 +93,7 @@ def test_a_field_without_a_bound_may_hold_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bounds, "COUNTS", without)
     bounds._plans.cache_clear()
     try:
-        violation = bounds.excess(service_pb.ListClustersRequest(states=[1]))
+        violation = bounds.excess(service_pb.ListClustersRequest(states=[1]))  # type: ignore[list-item]
         assert violation is not None
         assert violation.field == "states"
     finally:
@@ -122,7 +122,7 @@ def test_as_many_as_the_bound_are_within_and_one_more_is_not(
 ) -> None:
     monkeypatch.setattr(bounds, "MAX_ENTRIES", 10**9)
     monkeypatch.setattr(bounds, "ENTRIES", {})
-    holder = message_factory.GetMessageClass(one.containing_type)()
+    holder = message_factory.GetMessageClass(one.containing_type)()  # type: ignore[arg-type]
     fill(holder, one, bounds.COUNTS[one.full_name])
     assert bounds.excess(holder) is None
     fill(holder, one, bounds.COUNTS[one.full_name] + 1)
@@ -215,7 +215,7 @@ async def test_an_agents_report_is_counted_too(harness: Harness) -> None:
 
 
 async def test_it_is_refused_before_anybody_is_asked_who_calls(harness: Harness) -> None:
-    request = credential_pb.CreateTokenRequest(scopes=[1] * 100)
+    request = credential_pb.CreateTokenRequest(scopes=[1] * 100)  # type: ignore[list-item]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.credentials.CreateToken(request, metadata=as_("mallory"))
     assert fields(refused.value) == {"scopes"}
@@ -237,7 +237,7 @@ async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await check(raw)
         assert reason(refused.value) == "FIELD_INVALID"
-        stream = told()
+        stream = told()  # type: ignore[call-arg]
         await stream.write(raw)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stream.read()
@@ -246,7 +246,7 @@ async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_
         health_pb2.HealthCheckResponse.FromString(await check(b"")).status
         == health_pb2.HealthCheckResponse.SERVING
     )
-    stream = told()
+    stream = told()  # type: ignore[call-arg]
     await stream.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
     answer = reflection_pb2.ServerReflectionResponse.FromString(await stream.read())
     assert "daskgateway.v1.ClusterService" in [
@@ -270,7 +270,7 @@ def _kept(kind: type[Message]) -> int:
 
 
 async def _last_of(call: Any) -> None:
-    while await call.read() is not grpc.aio.EOF:
+    while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
         pass
 
 
@@ -294,14 +294,14 @@ async def test_what_is_refused_as_too_much_is_kept_by_nobody(harness: Harness) -
         ]
         for _ in range(5):
             with pytest.raises(grpc.aio.AioRpcError, match="at most 256 entries"):
-                await harness.channel.unary_unary(f"{service}/UpdateCluster")(
+                await harness.channel.unary_unary(f"{service}/UpdateCluster")(  # type: ignore[call-arg]
                     paths, metadata=as_("alice")
                 )
             with pytest.raises(grpc.aio.AioRpcError, match="at most 10000 entries"):
-                await harness.channel.unary_stream(f"{service}/StreamLogs")(
+                await harness.channel.unary_stream(f"{service}/StreamLogs")(  # type: ignore[call-arg]
                     names, metadata=as_("alice")
                 ).read()
-            call = harness.channel.stream_stream(f"{internal}/Connect")(**credentials)
+            call = harness.channel.stream_stream(f"{internal}/Connect")(**credentials)  # type: ignore[arg-type, call-arg]
             await call.write(field(6, b"") * 200_000)
             with pytest.raises(grpc.aio.AioRpcError, match="at most 20000 entries"):
                 await _last_of(call)

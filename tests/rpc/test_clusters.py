@@ -34,10 +34,14 @@ def create(cluster_id: str = "etl", **spec: Any) -> service_pb.CreateClusterRequ
     )
 
 
+def trailers_of(error: Any) -> dict[str, Any]:
+    """Return what came with an error."""
+    return dict(error.trailing_metadata())
+
+
 def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     """Return the typed details of an error by their names."""
-    trailers = dict(error.trailing_metadata())
-    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    status = status_pb2.Status.FromString(trailers_of(error)["grpc-status-details-bin"])
     found: dict[str, Any] = {}
     for packed in status.details:
         for kind in DETAILS:
@@ -213,7 +217,7 @@ async def test_a_request_id_has_one_effect_even_when_that_was_purged() -> None:
 
 async def test_another_users_cluster_and_none_look_the_same(harness: Harness) -> None:
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
-    seen = []
+    seen: list[tuple[Any, ...]] = []
     for name in (made.name, "users/alice/clusters/nothing", f"users/alice/clusters/{made.uid}"):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await harness.clusters.GetCluster(
@@ -223,7 +227,7 @@ async def test_another_users_cluster_and_none_look_the_same(harness: Harness) ->
             (
                 caught.value.code(),
                 caught.value.details(),
-                dict(caught.value.trailing_metadata())["grpc-status-details-bin"],
+                trailers_of(caught.value)["grpc-status-details-bin"],
             )
         )
     assert len(set(seen)) == 1

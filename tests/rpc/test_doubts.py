@@ -8,6 +8,7 @@ import math
 import pathlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
@@ -180,7 +181,7 @@ async def test_while_it_is_doubted_the_edge_forgets_no_way_to_a_cluster(
         lambda tx: tx.put_cluster(replace(ENDED, state=State.ACTIVE, scheduler=scheduler))
     )
     current.set(Caller("id", edge=True))
-    updates = route_service.RouteServicer(
+    updates: Any = route_service.RouteServicer(
         store.view, [b"key"], lambda: False, (), lambda: doubted
     ).WatchRoutes(pb.WatchRoutesRequest(), None)
     first = await anext(updates)

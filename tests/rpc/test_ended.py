@@ -83,7 +83,7 @@ async def test_of_many_that_have_ended_the_last_are_kept(
     await comes(lambda: len(view.ended("alice")) == KEPT)
     assert [cluster.uid for cluster in view.ended("alice")] == uids[-KEPT:]
     await comes(lambda: sorted(purged) == sorted(uids[:-KEPT]))  # their logs too
-    removed = set()
+    removed: set[str] = set()
     async with asyncio.timeout(20):
         while len(removed) < 7:
             told = await watch.read()

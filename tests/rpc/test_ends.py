@@ -143,7 +143,7 @@ async def cancel(harness: Harness, stubs: Stubs, call: Stream) -> None:
 
 
 async def disconnect(harness: Harness, stubs: Stubs, call: Stream) -> None:
-    await stubs.channel.close()
+    await stubs.channel.close(None)
 
 
 async def revoke(harness: Harness, stubs: Stubs, call: Stream) -> None:
@@ -162,7 +162,7 @@ async def opened(
     method, begin = STREAMS[stream]
     stubs = Stubs(harness)
     call = begin(harness, stubs, name, **options)
-    assert await call.read() is not grpc.aio.EOF
+    assert await call.read() is not grpc.aio.EOF  # type: ignore[attr-defined]
     return method, stubs, call
 
 
@@ -170,7 +170,7 @@ async def ended(call: Stream) -> str:
     """Return the code that the caller saw."""
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
         async with asyncio.timeout(10):
-            while await call.read() is not grpc.aio.EOF:
+            while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 pass
     return str((await call.code()).name)
 
@@ -214,7 +214,7 @@ async def test_a_stream_that_is_cut_is_told_so_and_leaves_nothing(
         assert await ended(call) == code
     await asyncio.sleep(0.05)  # for whoever complains late
     assert kept.trouble() == []
-    await stubs.channel.close()
+    await stubs.channel.close(None)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -226,7 +226,7 @@ async def test_a_stream_that_ends_at_its_deadline_is_told_so(
     await comes(lambda: kept.codes(method))
     assert kept.codes(method)[-1] == "DEADLINE_EXCEEDED"
     assert kept.trouble() == []
-    await stubs.channel.close()
+    await stubs.channel.close(None)
 
 
 @pytest.mark.parametrize("stream", ["watch", "logs", "quiet logs", "routes", "agent"])
@@ -241,7 +241,7 @@ async def test_a_stream_that_a_drain_ends_has_ended_well(
     await comes(lambda: kept.codes(method))
     assert set(kept.codes(method)) == {"OK"}
     assert kept.trouble() == []
-    await stubs.channel.close()
+    await stubs.channel.close(None)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ async def test_a_wait_that_is_cut_is_told_so(
     await comes(lambda: kept.codes("WaitCluster"))
     assert kept.codes("WaitCluster")[-1] == code
     assert kept.trouble() == []
-    await stubs.channel.close()
+    await stubs.channel.close(None)
 
 
 async def test_an_agent_that_reports_what_cannot_be_is_told_with_that_code(
@@ -276,4 +276,4 @@ async def test_an_agent_that_reports_what_cannot_be_is_told_with_that_code(
     await comes(lambda: kept.codes(method))
     assert kept.codes(method)[-1] == "INVALID_ARGUMENT"
     assert kept.trouble() == []
-    await stubs.channel.close()
+    await stubs.channel.close(None)

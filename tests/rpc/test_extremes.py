@@ -138,9 +138,11 @@ def put(message: Any, path: tuple[str, ...], value: Any) -> None:
 def changes(kind: type[Message]) -> st.SearchStrategy[list[tuple[tuple[str, ...], Any]]]:
     """Return a few changes of fields of a message."""
     told = [
-        leaf for leaf in leaves(kind.DESCRIPTOR) if leaf[0][0] == "cluster" and leaf[0][1] in FREE
+        leaf
+        for leaf in leaves(kind.DESCRIPTOR)  # type: ignore[arg-type]
+        if leaf[0][0] == "cluster" and leaf[0][1] in FREE
     ]
-    paths = [leaf for leaf in leaves(kind.DESCRIPTOR) if leaf not in told]
+    paths = [leaf for leaf in leaves(kind.DESCRIPTOR) if leaf not in told]  # type: ignore[arg-type]
     one = st.sampled_from(paths).flatmap(
         lambda leaf: scalars(leaf[1]).map(lambda value: (leaf[0], value))
     )

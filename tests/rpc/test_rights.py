@@ -69,13 +69,13 @@ class Room:
         request = credential_pb.CreateTokenRequest(
             ttl=None if ttl_s is None else Duration(seconds=ttl_s), **fields
         )
-        return await self.harness.credentials.CreateToken(request, metadata=by(who))  # type: ignore[no-any-return]
+        return await self.harness.credentials.CreateToken(request, metadata=by(who))
 
     async def whoami(self, who: str) -> credential_pb.WhoAmIResponse:
         """Ask who that is."""
         return await self.harness.credentials.WhoAmI(
             credential_pb.WhoAmIRequest(), metadata=by(who)
-        )  # type: ignore[no-any-return]
+        )
 
 
 def by(who: str) -> Sequence[tuple[str, str]]:

@@ -12,7 +12,6 @@ import pytest
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.server.keeping import room
 from gateway.server.keeping.room import Room
 from tests.rpc.harness import Harness, as_
 from tests.rpc.test_clusters import create, reason
@@ -53,7 +52,7 @@ def test_too_little_room_is_told_when_it_begins_and_when_it_is_over(
     caplog.set_level(logging.INFO)
     free_mib = [300]
     monkeypatch.setattr(
-        room.os, "statvfs", lambda _: SimpleNamespace(f_bavail=free_mib[0] * 256, f_frsize=4096)
+        os, "statvfs", lambda _: SimpleNamespace(f_bavail=free_mib[0] * 256, f_frsize=4096)
     )
     found = Room(tmp_path, 256 * MIB, nothing)
     for free_mib[0], full in ((300, False), (255, True), (100, True), (256, False)):

@@ -123,7 +123,7 @@ async def test_an_address_that_does_not_sign_in_cannot_use_up_what_there_is_for_
             .Watch(request, metadata=((EDGE_TOKEN, "edge"), (EDGE_CALLER, "203.0.113.1")))
             .read()
         )
-    await another.close()
+    await another.close(None)
     for one in [*watches, *more]:
         one.cancel()
 

@@ -81,7 +81,7 @@ async def test_a_drain_says_goodbye_and_ends_at_once(harness: Harness) -> None:
     await watch.read()
     harness.draining.set()
     assert (await watch.read()).HasField("goodbye")
-    assert await watch.read() is grpc.aio.EOF
+    assert await watch.read() is grpc.aio.EOF  # type: ignore[attr-defined]
     await asyncio.wait_for(harness.server.stop(30), 5)
 
 

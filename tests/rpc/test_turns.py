@@ -71,7 +71,7 @@ def filled(way: list[FieldDescriptor], last: FieldDescriptor, size: int) -> byte
                 text
                 if last.cpp_type == TEXT
                 else field(1, text)
-                if last.message_type.GetOptions().map_entry
+                if last.message_type.GetOptions().map_entry  # type: ignore[union-attr]
                 else b"",
             )
             if used + len(entry) > size:
@@ -82,7 +82,8 @@ def filled(way: list[FieldDescriptor], last: FieldDescriptor, size: int) -> byte
     for one in reversed(way):
         # The key of an entry, where there is one: a short text.
         body = field(
-            one.number, (field(1, b"a") if one.message_type.GetOptions().map_entry else b"") + body
+            one.number,
+            (field(1, b"a") if one.message_type.GetOptions().map_entry else b"") + body,  # type: ignore[union-attr]
         )
     return body
 
@@ -200,18 +201,18 @@ def send(
     metadata = metadata_of(method, uid, caller)
     try:
         if method.client_streaming:
-            answers = channel.stream_stream(path)(iter([raw]), metadata=metadata, timeout=20)
+            answers = channel.stream_stream(path)(iter([raw]), metadata=metadata, timeout=20)  # type: ignore[call-arg]
             for _ in zip(answers, range(2)):
                 pass
             answers.cancel()
         elif method.server_streaming:
-            stream = channel.unary_stream(path)(raw, metadata=metadata, timeout=20)
+            stream = channel.unary_stream(path)(raw, metadata=metadata, timeout=20)  # type: ignore[call-arg]
             next(iter(stream), None)
             stream.cancel()
         else:
-            channel.unary_unary(path)(raw, metadata=metadata, timeout=20)
+            channel.unary_unary(path)(raw, metadata=metadata, timeout=20)  # type: ignore[call-arg]
     except grpc.RpcError as error:
-        return str(error.code().name)  # type: ignore[attr-defined]
+        return str(error.code().name)
     return "OK"
 
 

@@ -369,7 +369,7 @@ def revoking(store: MemoryStore, doors: Doors, token_id: str) -> Callable[..., o
     plain = store.read
 
     async def read(fn: Callable[..., object]) -> object:
-        found = await plain(fn)  # type: ignore[arg-type]
+        found = await plain(fn)
         await store.transact(lambda tx: tx.delete_token(token_id))
         doors.forget_token(token_id)
         return found

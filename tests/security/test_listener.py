@@ -253,7 +253,7 @@ async def reached(setup: Setup) -> bool:
     def ask() -> grpc.StatusCode:
         with setup.channel() as channel:
             try:
-                channel.unary_unary("/no/call")(b"", timeout=5)
+                channel.unary_unary("/no/call")(b"", timeout=5)  # type: ignore[call-arg]
             except grpc.RpcError as error:
                 return error.code()
         raise AssertionError("there is such a call")
@@ -329,7 +329,7 @@ async def test_the_administrators_certificate_is_taken_up_again_when_its_files_c
 async def test_nothing_is_answered_in_plain_tcp(own: Served) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{own.port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary("/no/call")(b"", timeout=5)
+            await channel.unary_unary("/no/call")(b"", timeout=5)  # type: ignore[call-arg]
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -388,7 +388,7 @@ async def test_a_socket_in_a_directory_however_deep_is_reached_by_its_owner_alon
             f"unix:/proc/self/fd/{directory}/{listening.SOCKET_NAME}"
         ) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await channel.unary_unary("/no/call")(b"", timeout=5)
+                await channel.unary_unary("/no/call")(b"", timeout=5)  # type: ignore[call-arg]
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     finally:
         await server.stop(None)

@@ -49,10 +49,10 @@ async def test_events_of_a_cluster_and_of_all_clusters_of_a_user_are_bounded(
     for number in range(60):
         for uid in uids:
             await store.transact(
-                lambda tx, u=uid, m=number: tx.add_events(
+                lambda tx, u=uid, m=number: tx.add_events(  # type: ignore[misc]
                     [Event(u, m, "R", f"{m} {i}") for i in range(5)]
                 )
-            )  # type: ignore[misc]
+            )
     mine = [await counted(store, uid) for uid in uids]
     assert max(mine) <= 150
     assert sum(mine) <= 330

@@ -62,10 +62,10 @@ async def test_specs_are_moved_into_a_table_of_their_own(tmp_path: pathlib.Path)
     }
     clusters = [
         await store.transact(
-            lambda tx, n=n: tx.put_cluster(
+            lambda tx, n=n: tx.put_cluster(  # type: ignore[misc]
                 replace(a_cluster(n, f"c{n}"), spec=Spec("local", {}, settings, groups))
             )
-        )  # type: ignore[misc]
+        )
         for n in range(3)
     ]
     await store.close()

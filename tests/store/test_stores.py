@@ -98,8 +98,9 @@ async def test_one_failure_in_a_group_harms_no_other(store: Store) -> None:
         raise KeyError("no")
 
     jobs = [
-        store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c-{n}"))) for n in range(20)
-    ]  # type: ignore[misc]
+        store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c-{n}")))  # type: ignore[misc]
+        for n in range(20)
+    ]
     results = await asyncio.gather(
         *jobs[:10], store.transact(fail), *jobs[10:], return_exceptions=True
     )
@@ -140,10 +141,10 @@ async def test_events_are_paged_newest_first_and_bounded(
     uid = a_cluster().uid
     for start in range(0, 300, 50):
         await store.transact(
-            lambda tx, s=start: tx.add_events(
+            lambda tx, s=start: tx.add_events(  # type: ignore[misc]
                 [Event(uid, n, "R", str(n)) for n in range(s, s + 50)]
             )
-        )  # type: ignore[misc]
+        )
     first = await store.read(lambda tx: tx.events(uid, limit=3))
     assert [event.message for _, event in first] == ["299", "298", "297"]
     second = await store.read(lambda tx: tx.events(uid, before_sequence=first[-1][0], limit=1000))

@@ -83,10 +83,10 @@ async def test_a_database_opens_with_a_record_that_cannot_be_read(
                 await store.transact(lambda tx: tx.put_cluster(a_cluster(3, "bad")))
             made = await asyncio.gather(
                 *(
-                    store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c{n}")))
+                    store.transact(lambda tx, n=n: tx.put_cluster(a_cluster(n, f"c{n}")))  # type: ignore[misc]
                     for n in range(4, 9)
                 )
-            )  # type: ignore[misc]
+            )
             assert len(made) == 5
             monkeypatch.setattr(store, "_mirror", None)  # as after a commit that failed
             await store.transact(lambda tx: tx.put_cluster(a_cluster(9, "c9")))
@@ -136,8 +136,8 @@ async def test_a_token_that_cannot_be_read_is_passed_over_and_lets_nobody_in(
     store = await opened(path)
     for n in range(5):
         await store.transact(
-            lambda tx, n=n: tx.put_token(Token(f"t{n}", "alice", b"hash", created_at=n))
-        )  # type: ignore[misc]
+            lambda tx, n=n: tx.put_token(Token(f"t{n}", "alice", b"hash", created_at=n))  # type: ignore[misc]
+        )
     await store.close()
     damage(path, "UPDATE token SET document = 'null' WHERE id IN ('t4', 't2')")
     store = await opened(path)
@@ -211,8 +211,8 @@ async def test_processes_of_a_cluster_that_cannot_be_read_are_left_alone_and_oth
     running = Scheduler(launching=Launching.RUNNING, handle="handle")
     for number, cluster_id in ((1, "bad"), (2, "good")):
         await store.transact(
-            lambda tx, n=number, i=cluster_id: tx.put_cluster(a_cluster(n, i, scheduler=running))
-        )  # type: ignore[misc]
+            lambda tx, n=number, i=cluster_id: tx.put_cluster(a_cluster(n, i, scheduler=running))  # type: ignore[misc]
+        )
     gone = "c" + "z" * 20
     room = Room([Instance(uid, Role.SCHEDULER, "scheduler") for uid in (BAD, GOOD, gone)])
     watcher = Watcher(store, "local", room, lambda _: None, Willing())

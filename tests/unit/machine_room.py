@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
+from gateway.backends.contract import Instance, Observation, Phase, Role, Started, StartFailed
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.limits import grant
 from gateway.server.core.model import (
@@ -35,7 +35,8 @@ class MachineRoom:
     """Runs one cluster. `fault` is the chance that something goes wrong at each occasion."""
 
     def __init__(self, cluster: Cluster, seed: int = 0, fault: float = 0.0) -> None:
-        self.cluster, self.workers, self.now = cluster, {}, 1000
+        self.cluster, self.now = cluster, 1000
+        self.workers: dict[str, Worker] = {}
         self.running: dict[Instance, bool] = {}  # whether its agent knows it
         self.random, self.fault = random.Random(seed), fault
         self.events: list[str] = []
@@ -119,13 +120,9 @@ class MachineRoom:
         if self.bad():
             outcomes = {}  # the server was restarted before it could take in what came of it
         if self.running and self.bad():
-            self.running.pop(
-                self.random.choice(
-                    [i for i in self.running if i.name != "scheduler"]
-                    or [Instance("", *[None] * 2)]
-                ),
-                None,
-            )  # type: ignore[list-item,arg-type]
+            living = [one for one in self.running if one.name != "scheduler"]
+            nobody = Instance("", Role.WORKER, "")
+            self.running.pop(self.random.choice(living or [nobody]), None)
         return Facts(
             observations=self._observe(),
             outcomes=outcomes,

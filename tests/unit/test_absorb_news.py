@@ -206,7 +206,7 @@ def test_use_is_told_and_its_instants_do_not_tremble(before: int, now: int, expe
         ("idle_since_at", "no_client_since_at"),
         ("no_client_since_at", "idle_since_at"),
     ):
-        cluster = replace(ACTIVE, activity=replace(Activity(), **{name: before}))  # type: ignore[arg-type]
+        cluster = replace(ACTIVE, activity=replace(Activity(), **{name: before}))
         found = taken(news(clients=3, **{name: now}), cluster=cluster).cluster.activity
         assert (getattr(found, name), getattr(found, other), found.clients) == (expected, 0, 3)
 

@@ -22,7 +22,7 @@ from gateway.server.core.admission import (
     resolve_lifecycle,
 )
 from gateway.server.core.errors import FieldInvalid, Violation
-from gateway.server.core.model import Adaptive, Count, Lifecycle, Limits, Spec, WorkerGroup
+from gateway.server.core.model import Adaptive, Count, Lifecycle, Limits, Size, Spec, WorkerGroup
 from gateway.server.core.options import Bool, Field, Float, Integer, Mapped, Text
 
 GIB = 2**30
@@ -203,7 +203,12 @@ def test_how_many_groups() -> None:
 
 
 def test_only_one_group_is_adaptive() -> None:
-    sizes = {"z": Adaptive(0, 1), "b": Count(1), "a": Adaptive(0, 1), "m": Adaptive(0, 1)}
+    sizes: dict[str, Size] = {
+        "z": Adaptive(0, 1),
+        "b": Count(1),
+        "a": Adaptive(0, 1),
+        "m": Adaptive(0, 1),
+    }
     words = "only one group may be adaptive at a time"
     assert check_adaptive(sizes) == [
         Violation("spec.worker_groups.m.adaptive", words),
@@ -260,8 +265,10 @@ def test_durations(name: str) -> None:
     def told(asked: float) -> tuple[Lifecycle, list[Violation]]:
         violations: list[Violation] = []
         return resolve_lifecycle(
-            LifecycleWish(**{f"{name}_s": asked}), OFFER, violations
-        ), violations  # type: ignore[arg-type]
+            LifecycleWish(**{f"{name}_s": asked}),  # type: ignore[arg-type]
+            OFFER,
+            violations,
+        ), violations
 
     assert told(0.0) == (Lifecycle(), [])
     assert told(TEN_YEARS_S) == (Lifecycle(**{f"{name}_s": TEN_YEARS_S}), [])  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 
-from gateway import configfile, custody
+from gateway import configfile
 from gateway.__main__ import main
 from gateway.authenticators import password
 from gateway.authenticators.contract import Credentials
@@ -66,7 +66,7 @@ def test_a_group_may_read_what_is_roots(
     if path.stat().st_uid == 0:
         assert file_problem(path, secret=True) == ""
         os.chown(path, STRANGER, STRANGER)
-        monkeypatch.setattr(custody.os, "geteuid", lambda: STRANGER)
+        monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
     assert "others can read it (mode 640); chmod 600 it" in file_problem(path, secret=True)
 
 

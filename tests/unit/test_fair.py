@@ -66,6 +66,7 @@ def test_what_is_allowed_over_time_is_given_in_time() -> None:
     crowd.ask("a", 5)
     assert len(crowd.served) == 2
     wait_s = pool.pump(1.0)
+    assert wait_s is not None
     assert wait_s == pytest.approx(0.1, abs=0.01)
     assert pool.pump(1.0 + wait_s + 0.001) == pytest.approx(0.1, abs=0.002)
     assert len(crowd.served) == 3

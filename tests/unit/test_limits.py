@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,7 +96,7 @@ def test_one_group_gets_what_the_nearest_limit_leaves(
 
 
 def test_what_one_group_takes_the_next_lacks_default_first_then_by_name() -> None:
-    groups = {
+    groups: dict[str, Any] = {
         "z": (Count(3), 1.0, GIB),
         "a": (Count(3), 2.0, 2 * GIB),
         "default": (Count(3), 1.0, GIB),
@@ -116,7 +117,7 @@ def test_what_one_group_takes_the_next_lacks_default_first_then_by_name() -> Non
 
 
 def test_an_adaptive_group_takes_what_it_needs_and_may_go_as_far_as_there_is_room() -> None:
-    groups = {"default": (Adaptive(1, 6), 1.0, GIB), "more": (Count(4), 1.0, GIB)}
+    groups: dict[str, Any] = {"default": (Adaptive(1, 6), 1.0, GIB), "more": (Count(4), 1.0, GIB)}
     found = grant(spec(Limits(workers=5), **groups), {"default": GroupStatus(target=2)})
     assert found.desired == {"default": 2, "more": 3}
     assert found.maximum == {"default": 5, "more": 3}

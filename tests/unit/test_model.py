@@ -4,6 +4,7 @@ happened yet."""
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -73,14 +74,14 @@ BEGUN = [
 
 
 @pytest.mark.parametrize("record", BEGUN, ids=lambda record: type(record).__name__)
-def test_of_what_has_just_begun_nothing_has_happened(record: object) -> None:
+def test_of_what_has_just_begun_nothing_has_happened(record: Any) -> None:
     """Neither a count nor an instant nor a fact; what somebody forgets to say grants nothing and
     bounds nothing."""
     said = {
         field.name: getattr(record, field.name)
         for field in dataclasses.fields(record)
         if field.default is not dataclasses.MISSING
-    }  # type: ignore[arg-type]
+    }
     assert {name for name, value in said.items() if isinstance(value, int | float) and value} <= {
         "generation"
     }

@@ -237,10 +237,10 @@ def test_an_option_that_says_nothing_is_plain(option: Field) -> None:
             " 0)",
         ),
         (
-            Text("n", pattern=7),
+            Text("n", pattern=7),  # type: ignore[arg-type]
             "its pattern is no regular expression (first argument must be string or compiled"
             " pattern)",
-        ),  # type: ignore[arg-type]
+        ),
         (
             Text("n", "x" * 2000, max_length=1999),
             "its default '" + "x" * 99 + " must have at most 1999 characters",

@@ -4,6 +4,7 @@ why workers are missing."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -282,7 +283,8 @@ def conditions_with(of: Cluster, kind: str, **changes: str) -> tuple[Condition, 
 
 def test_reasons_of_several_groups_share_the_room_and_each_is_cut_visibly() -> None:
     def told(*failures: str) -> str:
-        of = cluster(**{f"g{number}": Count(1) for number in range(len(failures))})
+        sizes: dict[str, Any] = {f"g{number}": Count(1) for number in range(len(failures))}
+        of = cluster(**sizes)
         groups = {
             f"g{number}": GroupStatus(failures=1, failure=text, retry_at=NOW + 9)
             for number, text in enumerate(failures)

@@ -114,7 +114,7 @@ class NotesWhatNobodyAnswered(PretendBackend):
     """Holds a stop that failed for one that was asked."""
 
     async def stop(self, targets: Sequence[Target]) -> None:
-        self._tried = getattr(self, "_tried", set())
+        self._tried: set[object] = getattr(self, "_tried", set())
         fresh = [target for target in targets if target.instance not in self._tried]
         self._tried |= {target.instance for target in targets}
         if fresh:

@@ -132,7 +132,8 @@ class LosesLogs(Local):
     async def logs(
         self, target: Target, *, tail_lines: int = 0, follow: bool = False
     ) -> AsyncIterator[str]:
-        for piece in ():
+        nothing: tuple[str, ...] = ()
+        for piece in nothing:
             yield piece
 
 

@@ -91,13 +91,13 @@ async def test_one_certificate_serves_grpc_browsers_and_http_clients(
                 assert (await answer.json())["nextPageToken"] == "more"
         for offered in (["h2"], ["h2", "http/1.1"], ["http/1.1", "h2"]):
             context.set_alpn_protocols(offered)
-            client = await Client.connect(served.port, context)
-            agreed: Any = client.writer.get_extra_info("ssl_object")
+            talk = await Client.connect(served.port, context)
+            agreed: Any = talk.writer.get_extra_info("ssl_object")
             assert agreed.selected_alpn_protocol() == "h2"
-            client.send(GREETING, call(1, ALICE))
-            kind, flags, _, _ = await client.until(DATA, 1)
+            talk.send(GREETING, call(1, ALICE))
+            kind, flags, _, _ = await talk.until(DATA, 1)
             assert (kind, flags) == (DATA, 0)
-            client.close()
+            talk.close()
             browser = await Browser.connect(served.port, context)
             assert (await browser.get("/healthz")).status == 200
             await browser.close()
@@ -350,7 +350,7 @@ async def _nobody_answers(served: Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await listed(channel)
     assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-    await channel.close()
+    await channel.close(None)
     async with aiohttp.ClientSession() as client:
         async with client.post(
             f"{served.address}{LIST}", json={}, headers={"Authorization": ALICE}
@@ -469,7 +469,7 @@ class Beside:
     async def __aexit__(self, *_: object) -> None:
         self._work.cancel()
         (ended,) = await asyncio.gather(self._work, return_exceptions=True)
-        await self._channel.close()
+        await self._channel.close(None)
         assert isinstance(ended, asyncio.CancelledError), ended
 
 
