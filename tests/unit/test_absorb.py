@@ -17,6 +17,7 @@ from gateway.server.core.model import (
     State,
     StopWish,
 )
+from gateway.server.core.reasons import Reason
 from tests.unit.known import (
     ACTIVE,
     CREATING,
@@ -318,7 +319,7 @@ def test_what_is_only_presumed_of_a_scheduler_fails_it_but_does_not_make_it_gone
 def test_an_end_is_wished_once_and_told_by_its_own_words() -> None:
     known = Known(ACTIVE, {}, NOW, Patience())
     known.end(STOP)
-    known.fail("LATER", "too late")
+    known.fail(Reason.AGENT_SILENT, "too late")
     assert known.cluster.stop == STOP
     assert (known.cluster.state, known.cluster.reason, known.cluster.message) == (
         State.STOPPING,

@@ -19,7 +19,7 @@ WORDS = frozenset(Reason) - frozenset(State) - {"BACKEND_UNAVAILABLE", "CREATED"
 
 def named(numbers: type[pb.Reason] | type[pb.ConditionType], prefix: str) -> list[str]:
     """Return the words that an enum of the protocol lists."""
-    return [name.removeprefix(prefix) for name in numbers.keys()[1:]]  # type: ignore[union-attr]
+    return [name.removeprefix(prefix) for name in numbers.keys()[1:]]
 
 
 def test_reasons_are_those_of_the_protocol_in_its_order() -> None:
