@@ -16,7 +16,7 @@ def until(holds: Callable[[], object], what: str, timeout_s: float = 60.0) -> No
         time.sleep(0.1)
 
 
-async def comes(holds: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def comes(holds: Callable[[], object], timeout_s: float = 60.0) -> None:
     """The same on an event loop; TimeoutError if it never does."""
     async with asyncio.timeout(timeout_s):
         while not holds():  # noqa: ASYNC110

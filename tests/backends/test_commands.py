@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -102,6 +103,7 @@ class Scripts:
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory, self.state = directory / "commands", directory / "state.json"
         self.directory.mkdir()
+        self.rooms: list[Room] = []  # that were opened over them
         self.heal()
 
     def write(self, name: str, text: str) -> None:
@@ -117,9 +119,14 @@ class Scripts:
 
 
 @pytest.fixture
-async def scripts(tmp_path: pathlib.Path) -> Scripts:
-    """Commands that can be made to misbehave."""
-    return Scripts(tmp_path)
+async def scripts(tmp_path: pathlib.Path) -> AsyncIterator[Scripts]:
+    """Commands that can be made to misbehave; what was opened over them is closed in the end."""
+    made = Scripts(tmp_path)
+    try:
+        yield made
+    finally:
+        for room in made.rooms:
+            await room.leave()
 
 
 async def opened(scripts: Scripts, tmp_path: pathlib.Path, **settings: object) -> Room:
@@ -130,6 +137,7 @@ async def opened(scripts: Scripts, tmp_path: pathlib.Path, **settings: object) -
             root=str(tmp_path / "root"), commands_directory=str(scripts.directory), **given
         )
     )
+    scripts.rooms.append(room)
     await room.open()
     return room
 
@@ -167,7 +175,6 @@ async def test_a_command_in_trouble_is_told_and_nothing_is_lost(
     await room.until(targets, Phase.RUNNING)
     await room.until(await room.start(room.launch()), Phase.RUNNING)
     assert len(await room.backend.find()) == 2
-    await room.leave()
 
 
 async def test_commands_that_are_missing_are_named_with_the_setting_that_says_where_they_are(
@@ -180,7 +187,6 @@ async def test_commands_that_are_missing_are_named_with_the_setting_that_says_wh
         match=r"commands/squeue cannot be run: No such file.*; see c\.SlurmBackend\.commands_dir",
     ):
         await room.backend.find()
-    await room.leave()
 
 
 class OurSlurm(SlurmBackend):
@@ -218,12 +224,14 @@ async def test_whatever_cannot_be_run_the_setting_that_would_help_is_told(
     room = Room(made, user="games")
     await room.open()
     order = Order(JobName("dgw", "c" + "a" * 20, Role.SCHEDULER), "games", Role.SCHEDULER, "true")
-    with pytest.raises(
-        BackendUnavailable,
-        match=rf"cannot be run: No such file or directory; see {re.escape(setting)}$",
-    ):
-        await made.system.submit(order)
-    await room.leave()
+    try:
+        with pytest.raises(
+            BackendUnavailable,
+            match=rf"cannot be run: No such file or directory; see {re.escape(setting)}$",
+        ):
+            await made.system.submit(order)
+    finally:
+        await room.leave()
 
 
 @pytest.mark.parametrize(
@@ -259,7 +267,6 @@ async def test_a_submission_whose_answer_was_lost_is_found_by_its_name(
     targets = await room.start(*(room.launch(f"default-{n}") for n in range(3)))
     assert [target.handle for target in targets] == ["1/0", "1/1", "1/2"]
     assert scripts.state.read_text().count("default") == 1
-    await room.leave()
 
 
 async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(
@@ -275,7 +282,6 @@ async def test_a_squeue_that_lists_nothing_for_a_while_ends_nobody(
         assert await room.backend.observations(targets) == {}
     scripts.state.write_text(known)
     await room.until(targets, Phase.RUNNING)
-    await room.leave()
 
 
 async def test_a_refusal_in_slurms_words_reaches_the_user(
@@ -290,7 +296,6 @@ async def test_a_refusal_in_slurms_words_reaches_the_user(
     assert outcome == StartFailed(
         "Slurm refused the job: Invalid qos specification", permanent=True
     )
-    await room.leave()
 
 
 async def test_a_thousand_workers_are_few_commands_and_never_hold_up_the_event_loop(
@@ -310,4 +315,3 @@ async def test_a_thousand_workers_are_few_commands_and_never_hold_up_the_event_l
         await room.until(targets, Phase.RUNNING)
     assert len((tmp_path / "log").read_text().split()) <= 5
     assert worst[0] < 0.25  # on a busy machine; measured by itself in `make bench-hpc`
-    await room.leave()

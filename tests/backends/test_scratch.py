@@ -24,7 +24,8 @@ from gateway.server.security.certificates import make_cluster_credentials
 from tests.backends.pretend import PretendBackend, PretendSystem
 from tests.waiting import comes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+PATIENCE_S = 120.0  # until what Python programs do, which begin slowly on a busy machine
 TEXT = "what the victim has written\n"
 
 
@@ -48,18 +49,22 @@ def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
 @pytest.fixture(params=["local", "batch"])
 async def room(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
     """A backend that runs processes here."""
-    system = PretendSystem()
+    system = PretendSystem(kill_delay_s=PATIENCE_S)  # a shell that is killed cleans up nothing
     given = {"root": str(tmp_path / "root")}
     backend = (
         LocalBackend(**given)
         if request.param == "local"
         else PretendBackend(system, tag="dgw", observe_interval_s=0.1, **given)
     )
-    made = Room(backend)
-    await made.open()
-    yield made
-    await made.close()
-    await system.close()
+    made = Room(backend, patience_s=PATIENCE_S)
+    try:
+        await made.open()
+        yield made
+    finally:
+        try:
+            await made.close()
+        finally:
+            await system.close()
 
 
 def launches(nanny: bool = False) -> tuple[Launch, Launch]:
@@ -104,7 +109,7 @@ async def test_what_others_have_laid_out_in_the_shared_place_is_not_touched(
     before = laid_out(shared)
     targets = await room.start(*launches(nanny))
     place = tmp_path if isinstance(room.backend, LocalBackend) else shared
-    await comes(lambda: len(scratches(place)) == 2, 90)
+    await comes(lambda: len(scratches(place)) == 2, PATIENCE_S)
     await room.backend.stop(targets)
     await room.until_gone(targets)
     await room.backend.cleanup(UID)
@@ -119,7 +124,7 @@ async def test_scratch_is_gone_after_the_end_by_force_too(
     if not isinstance(room.backend, LocalBackend):
         return  # a job whose shell is killed leaves its directory to the node's own cleaning
     (target,) = await room.start(launches()[0])
-    await comes(lambda: bool(scratches(tmp_path)), 90)
+    await comes(lambda: bool(scratches(tmp_path)), PATIENCE_S)
     os.kill(int(target.handle.partition(":")[0]), 9)
     await room.until_gone([Target(target.instance, target.handle)])
     await room.backend.cleanup(UID)

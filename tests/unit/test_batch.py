@@ -3,8 +3,10 @@ files."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 from dataclasses import replace
 
@@ -175,14 +177,16 @@ def run_script(
     env = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)} | (
         {} if index is None else {"INDEX": str(index)}
     )
-    return subprocess.run(
-        ["/bin/sh", "-s"],
-        input=job_script(batch, dialect),
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    pipe, shell = subprocess.PIPE, ["/bin/sh", "-s"]
+    with subprocess.Popen(
+        shell, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, start_new_session=True
+    ) as child:
+        try:
+            out, errors = child.communicate(job_script(batch, dialect), timeout=100)
+        finally:  # nothing of it outlives the test, if it fails either
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(shell, child.returncode, out, errors)
 
 
 @settings(max_examples=40, deadline=None)
@@ -261,7 +265,7 @@ def test_a_scripts_exit_code_is_the_programs_and_a_signal_is_passed_on(
         argv=(
             "/bin/sh",
             "-c",
-            "trap 'exit 9' TERM; kill -TERM $PPID; sleep 20 >/dev/null 2>&1 & wait",
+            'sleep 600 >/dev/null 2>&1 & trap "kill $!; exit 9" TERM; kill -TERM $PPID; wait',
         ),
     )
     (batch,) = arrays.batches("dgw1", [one], max_size=1)
