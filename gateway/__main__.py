@@ -258,7 +258,10 @@ def hash_password(password: str) -> None:
 
         return module
 
-    click.echo(_server_only(module).hash_password(password))
+    try:
+        click.echo(_server_only(module).hash_password(password))
+    except ValueError as error:
+        _fail(str(error))
 
 
 @main.command(context_settings=_PASSING)

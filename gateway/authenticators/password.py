@@ -45,8 +45,8 @@ MAX_WAITING = 64  # checks queued behind the threads; beyond, callers are told t
 
 def hash_password(password: str) -> str:
     """Return the hash of a password with its parameters: `scrypt$n$r$p$salt$hash`."""
-    if not 0 < len(password.encode()) <= MAX_PASSWORD_BYTES:
-        raise ValueError(f"a password must have 1 to {MAX_PASSWORD_BYTES} bytes")
+    if not _possible(password):
+        raise ValueError(f"a password must have 1 to {MAX_PASSWORD_BYTES} bytes, and no NUL")
     salt = os.urandom(16)
     derived = _derive(password, salt, COST, BLOCK, PARALLEL)
     return f"scrypt${COST}${BLOCK}${PARALLEL}${_text(salt)}${_text(derived)}"
@@ -94,6 +94,11 @@ def _derive(password: str, salt: bytes, cost: int, block: int, parallel: int) ->
         maxmem=256 * block * (cost + parallel + 2),
         dklen=32,
     )
+
+
+def _possible(password: str) -> bool:
+    """Whether this can be a password at all. scrypt takes NUL at the end for no letter."""
+    return 0 < len(password.encode()) <= MAX_PASSWORD_BYTES and "\0" not in password
 
 
 def _text(raw: bytes) -> str:
@@ -183,6 +188,8 @@ class PasswordAuthenticator(Authenticator):
 
     def remembered(self, credentials: Credentials) -> Principal | None:
         """Return the user whose password this was within `cache_ttl_s`."""
+        if credentials.scheme not in self.schemes:
+            return None
         known = self._right.get(self._mark(credentials))
         if (
             known is not None
@@ -199,14 +206,11 @@ class PasswordAuthenticator(Authenticator):
         """Return the user if the password is right."""
         if (known := self.remembered(credentials)) is not None:
             return known
-        pair = parse_basic(f"basic {credentials.value}")
+        pair = parse_basic(f"{credentials.scheme} {credentials.value}")
         user, password = pair if pair is not None else ("", "")
         stored = self._stored(user)
         possible = (
-            pair is not None
-            and stored is not None
-            and valid_user(user)
-            and len(password.encode()) <= MAX_PASSWORD_BYTES
+            pair is not None and stored is not None and valid_user(user) and _possible(password)
         )
         right = await self._check(
             password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY

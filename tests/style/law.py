@@ -117,6 +117,15 @@ RULES = (
         ("traitlets",),
     ),
     Rule(
+        "gateway.authenticators.conformance",
+        (
+            "gateway.authenticators.contract",
+            "gateway.backends.conformance.stall",
+            "gateway.wire",
+            CORE,
+        ),
+    ),
+    Rule(
         "gateway.backends",
         ("gateway.files", "gateway.variables", "gateway.wire"),
         ("aiohttp", "traitlets"),

@@ -1,0 +1,1 @@
+"""Authenticators, and the suite that they must pass."""
