@@ -1,7 +1,8 @@
-"""Small files that one run leaves to the next: read with doubt, written whole or not at all.
+"""Small files that one run leaves to the next: where they are, read with doubt, written whole or
+not at all.
 
-Shared by server and edge. What such a file holds may be broken, cut short, or of another version;
-that ends nobody's start.
+Shared by server, edge and backends. What such a file holds may be broken, cut short, or of another
+version; that ends nobody's start.
 """
 
 from __future__ import annotations
@@ -10,6 +11,15 @@ import os
 import pathlib
 
 MAX_BYTES = 64 * 1024
+
+
+def default_state_dir() -> pathlib.Path:
+    """Return where a gateway keeps what it keeps, unless it is told otherwise: /var/lib/daskgateway
+    for root, else a directory of the user (XDG Base Directory Specification)."""
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/daskgateway")
+    base = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
+    return pathlib.Path(base) / "daskgateway"
 
 
 def read_kept(path: pathlib.Path, most_bytes: int = MAX_BYTES) -> bytes | None:
@@ -26,9 +36,18 @@ def read_kept(path: pathlib.Path, most_bytes: int = MAX_BYTES) -> bytes | None:
     return content
 
 
-def write_kept(path: pathlib.Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all, and safe on disk when this returns. OSError
-    if that cannot be."""
+def write_kept(
+    path: pathlib.Path,
+    content: bytes,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+) -> None:
+    """Write a file that others cannot read, whole or not at all, and safe on disk when this
+    returns. OSError if that cannot be.
+
+    `owner`: uid and gid that it is given to; without, it is this process's own. Nobody sees it
+    with another mode or owner, nor half of it.
+    """
     scratch = path.with_name(f"{path.name}.{os.getpid()}.new")  # processes may share the file
     scratch.unlink(missing_ok=True)
     try:
@@ -38,8 +57,21 @@ def write_kept(path: pathlib.Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fchmod(descriptor, mode)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            os.fsync(descriptor)
         scratch.replace(path)
+        _sync_directory(path.parent)
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+    """Have the names in a directory on disk: until then a crash may bring the old file back."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

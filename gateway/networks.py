@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from gateway.wire import decimal
+from gateway.wire import split_host_port
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -91,19 +91,19 @@ def literal(host: str) -> Address | None:
 
 
 def inward(host: str) -> bool:
-    """Whether a host names the machine, or the link, of who connects to it, however it is
-    written."""
+    """Whether a host names the machine that connects to it, however it is written: 127.1 and
+    ::ffff:127.0.0.1 do too. Names below localhost count, which some resolvers answer so."""
     address = literal(host)
     if address is None:
-        return host.lower().rstrip(".").endswith("localhost")
+        return is_loopback(host) or host.lower().removesuffix(".").endswith(".localhost")
     return address.is_loopback or address.is_unspecified or address.is_link_local
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
-    """Return host and port of `host:port` or `[host]:port`, None if it is neither."""
-    host, _, port = text.rpartition(":")
-    number = decimal(port)
-    return (host.strip("[]"), number) if host and number and number < 65536 else None
+    """Return host and port of an address that can be connected to, `host:port` or `[host]:port`;
+    None if it is neither."""
+    place = split_host_port(text)
+    return place if place is not None and all(place) else None
 
 
 def canonical(host: str) -> str:
@@ -127,7 +127,7 @@ def group_of(address: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where to connect to."""
 
     host: str
@@ -137,7 +137,7 @@ class Target:
     local: bool = False  # whether it may be on this machine: its cluster's backend runs there
 
     @classmethod
-    def of(cls, host: str, port: int, *, local: bool = False) -> Target:
+    def of(cls, host: str, port: int, *, local: bool = False) -> Destination:
         """Return the target of a host and port."""
         address = literal(host)
         if address is None:
@@ -149,6 +149,15 @@ class Target:
             address.is_loopback,
             local,
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is loopback, however it is written (127.1 and ::ffff:127.0.0.1 are too); of
+    names only localhost is, since others are whatever a resolver says."""
+    address = literal(host)
+    if address is None:
+        return host.lower().removesuffix(".") == "localhost"
+    return address.is_loopback
 
 
 def is_here(address: Address) -> bool:
@@ -187,7 +196,7 @@ def _keep_spare() -> None:
             _spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
-class Targets:
+class Destinations:
     """Decides on addresses."""
 
     def __init__(
@@ -207,7 +216,7 @@ class Targets:
         )
         self._asked: dict[Address, tuple[float, bool]] = {}  # oldest first
 
-    def permit(self, target: Target) -> bool:
+    def permit(self, target: Destination) -> bool:
         """Whether a connection may be made. Names are permitted here, and their addresses have to
         be asked for once known."""
         return not self.objection(target.host, target.port, local=target.local)

@@ -94,8 +94,24 @@ class SchedulerAddress:
     prefix: str = ""  # such as /services/daskgateway: of HTTP alone, which a tunnel goes over
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{SCHEME}://{host}:{self.port}{self.prefix}/{self.uid}"
+        return f"{SCHEME}://{host_port(self.host, self.port)}{self.prefix}/{self.uid}"
+
+
+def split_host_port(text: str) -> tuple[str, int] | None:
+    """Return host and port of `host:port` or `[host]:port`, None if it is neither. The host may be
+    empty, and the port 0, as where it is to be chosen."""
+    host, colon, digits = text.rpartition(":")
+    port = decimal(digits)
+    if not colon or port is None or port > 65535:
+        return None
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return None if "[" in host or "]" in host else (host, port)
+
+
+def host_port(host: str, port: int) -> str:
+    """Return `host:port`, or `[host]:port` for an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_scheduler_address(text: str) -> SchedulerAddress:

@@ -279,8 +279,8 @@ class Agent(SchedulerPlugin):
             if "dashboard" in self._scheduler.services
             else None
         )
-        host = self._scheduler.address.rpartition("://")[2].rpartition(":")[0]
-        return f"{host}:{port}" if port else ""
+        place = wire.split_host_port(self._scheduler.address.rpartition("://")[2])
+        return wire.host_port(place[0], port) if port and place is not None else ""
 
     # What is wished
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-
 from traitlets import Bool, Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
+from gateway.files import default_state_dir
 from gateway.networks import DEFAULT_NETWORKS
 
 
@@ -194,17 +192,7 @@ class Proxy(Configurable):
     )
 
     def _state_dir_default(self) -> str:
-        return str(_server_state_dir() / "edge")
+        return str(default_state_dir() / "edge")
 
     def _server_address_default(self) -> str:
-        return f"unix:{_server_state_dir() / 'server.sock'}"
-
-
-def _server_state_dir() -> pathlib.Path:
-    """Return where a server of the same user keeps what it keeps, unless it is told otherwise."""
-    if os.geteuid() == 0:
-        return pathlib.Path("/var/lib/daskgateway")
-    return (
-        pathlib.Path(os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state")
-        / "daskgateway"
-    )
+        return f"unix:{default_state_dir() / 'server.sock'}"

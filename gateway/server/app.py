@@ -124,10 +124,8 @@ class App:
         self.services = self._services(credentials)
         await self._listen(signer)
         await self._start_edge()
-        self.reconciler.objection = judge(
-            self.settings, [self.edge_address, self._listener(), self.settings.proxy.admin_address]
-        )
-        await self.reconciler.start()
+        own = [self.edge_address, self._listener(), self.settings.proxy.admin_address]
+        await self.reconciler.start(judge(self.settings, own))
         self._stack.push_async_callback(self.reconciler.stop)
         for name, backend in self._backends.items():
             watcher = Watcher(self.store, name, backend, self.reconciler.observed, self._doubts)

@@ -181,7 +181,7 @@ async def test_who_shows_no_credentials_is_answered_as_by_the_server_before_the_
     assert 'WWW-Authenticate: Bearer realm="daskgateway"' in told
     error = http_calls.failure(401, body)
     assert isinstance(error, errors.AuthenticationFailed)
-    assert str(error) == CredentialsInvalid.__doc__
+    assert str(error) == " ".join((CredentialsInvalid.__doc__ or "").split())
     assert error.reason == CredentialsInvalid.reason
     assert served.clusters.requests == []
 

@@ -150,7 +150,7 @@ async def test_routes_outlive_the_edge_without_a_server(edge: Edge) -> None:
     again = RouteTable(edge.state_dir / "routes.json")
     again.load()
     assert again.find(UID) is None  # nothing leads anywhere before it is known where it may
-    again.targets = edge.routes.targets
+    again = RouteTable(edge.state_dir / "routes.json", edge.routes.targets)
     again.load()
     route = again.find(UID)
     assert route is not None

@@ -19,9 +19,9 @@ from daskgateway.internal.v1 import route_pb2
 
 from gateway.configfile import ConfigurationError
 from gateway.networks import group_of
-from gateway.proxy.app import descriptors_wanted
 from gateway.proxy.config import Proxy
-from gateway.proxy.door.admission import Admission, Limits
+from gateway.proxy.door.admission import Admission, Capacity
+from gateway.proxy.settings import descriptors_wanted
 from gateway.proxy.sockets.poller import IN
 from tests.proxy.test_relay import HELLO, UID, Start, gone, greet, port_of, start
 from tests.waiting import comes
@@ -280,7 +280,7 @@ async def test_one_who_cannot_be_sorted_holds_none_up_who_came_with_it(
         if failures:
             failures -= 1
             made.close()
-            listener.leave(address)
+            edge.admission.leave(address)
             raise RuntimeError("no")
         real(made, verdict, address)
 
@@ -363,7 +363,7 @@ def test_addresses_are_grouped_as_hosts_have_them() -> None:
 
 
 def test_admission_forgets_who_has_left() -> None:
-    admission = Admission(Limits(connections=2, per_address=1, per_cluster=1, newcomers=1))
+    admission = Admission(Capacity(connections=2, per_address=1, per_cluster=1, newcomers=1))
     assert admission.enter("a")
     assert not admission.enter("a")
     assert admission.enter("b")
@@ -401,7 +401,7 @@ async def test_thousands_of_slow_hellos_are_closed_in_time_and_hold_nobody_up(st
     edge = await start(
         port_of(server), max_connections_per_address=100_000, max_connections=100_000
     )
-    count = min(count, edge.admission.limits.connections // 3)  # both ends are in this process
+    count = min(count, edge.admission.capacity.connections // 3)  # both ends are in this process
     loop = asyncio.get_running_loop()
 
     async def good_s() -> float:

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
 
-from gateway.networks import Target, Targets, parse_networks
+from gateway.networks import Destination, Destinations, parse_networks
 from gateway.proxy.app import Edge
 from gateway.proxy.routes import lookup
 from gateway.proxy.routes.lookup import Names, Resolver
@@ -29,7 +29,7 @@ from tests.waiting import comes, until
 __all__ = ["start"]  # a fixture
 
 ALERT = bytes([21, 3, 3, 0, 2, 2, 112])
-ANYWHERE = Targets(parse_networks(["0.0.0.0/0"]), ())
+ANYWHERE = Destinations(parse_networks(["0.0.0.0/0"]), ())
 
 
 class Resolving:
@@ -132,7 +132,7 @@ async def test_answers_are_kept_and_failures_for_less_long(
     now = [1000.0]
     names = Names(lambda: now[0])
     resolving.book["good.test"] = ["10.0.0.1", "10.0.0.2"]
-    good, bad = Target.of("good.test", 80), Target.of("bad.test", 80)
+    good, bad = Destination.of("good.test", 80), Destination.of("bad.test", 80)
     for _ in range(2):
         assert [one.host for one in await names.look_up(good, ANYWHERE)] == ["10.0.0.1", "10.0.0.2"]
         with pytest.raises(OSError, match="no such name"):
@@ -149,7 +149,7 @@ async def test_answers_are_kept_and_failures_for_less_long(
     monkeypatch.setattr(lookup, "MOST_KEPT", 2)
     resolving.book |= {f"n{number}.test": ["10.0.0.1"] for number in range(5)}
     for number in range(5):
-        await names.look_up(Target.of(f"n{number}.test", 80), ANYWHERE)
+        await names.look_up(Destination.of(f"n{number}.test", 80), ANYWHERE)
     assert len(names._kept) == 2
     names.close()
 
@@ -157,21 +157,21 @@ async def test_answers_are_kept_and_failures_for_less_long(
 async def test_kept_addresses_are_judged_at_every_use(resolving: Resolving) -> None:
     names = Names()
     resolving.book["both.test"] = ["10.0.0.1", "169.254.169.254", "127.0.0.1"]
-    targets = Targets(parse_networks(["10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16"]), (8001,))
+    targets = Destinations(parse_networks(["10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16"]), (8001,))
     for port, hosts in (
         (80, ["10.0.0.1", "127.0.0.1"]),
         (8001, ["10.0.0.1"]),
         (80, ["10.0.0.1", "127.0.0.1"]),
     ):
-        found = await names.look_up(Target.of("both.test", port, local=True), targets)
+        found = await names.look_up(Destination.of("both.test", port, local=True), targets)
         assert [(one.host, one.port) for one in found] == [(host, port) for host in hosts]
         # of a cluster that does not run here
-        (only,) = await names.look_up(Target.of("both.test", port), targets)
+        (only,) = await names.look_up(Destination.of("both.test", port), targets)
         assert only.host == "10.0.0.1"
-    assert await names.look_up(Target.of("both.test", 80), Targets((), ())) == []
+    assert await names.look_up(Destination.of("both.test", 80), Destinations((), ())) == []
     assert resolving.asked["both.test"] == 1
     with pytest.raises(OSError, match="no address that may be connected to"):
-        await Resolver(names, lambda: Targets((), ()), local=True).resolve("both.test", 80)
+        await Resolver(names, Destinations((), ()), local=True).resolve("both.test", 80)
     names.close()
 
 
@@ -185,15 +185,15 @@ async def test_look_ups_that_hang_do_not_pile_up(
         for number in range(4):
             with pytest.raises((TimeoutError, OSError)):
                 async with asyncio.timeout(0.05):
-                    await names.look_up(Target.of(f"slow{number}.test", 80), ANYWHERE)
+                    await names.look_up(Destination.of(f"slow{number}.test", 80), ANYWHERE)
     assert resolving.asked == {"slow0.test": 1, "slow1.test": 1}
     assert [thread.daemon for thread in threads()] == [True, True]
     with pytest.raises(OSError, match="too many"):
-        await names.look_up(Target.of("slow9.test", 80), ANYWHERE)
+        await names.look_up(Destination.of("slow9.test", 80), ANYWHERE)
     resolving.book |= {f"slow{number}.test": ["10.0.0.1"] for number in range(4)}
     resolving.end.set()
     for number in range(4):
-        assert await names.look_up(Target.of(f"slow{number}.test", 80), ANYWHERE)
+        assert await names.look_up(Destination.of(f"slow{number}.test", 80), ANYWHERE)
     names.close()
     await comes(lambda: not threads())
 

@@ -12,7 +12,7 @@ import socket
 import pytest
 
 from gateway import networks
-from gateway.networks import DEFAULT_NETWORKS, Target, Targets, parse_networks
+from gateway.networks import DEFAULT_NETWORKS, Destination, Destinations, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ from gateway.networks import DEFAULT_NETWORKS, Target, Targets, parse_networks
     ],
 )
 def test_where_routes_may_lead(host: str, port: int, permitted: bool) -> None:
-    targets = Targets(
+    targets = Destinations(
         parse_networks(DEFAULT_NETWORKS), {8000}, here=lambda address: address.is_loopback
     )
-    assert targets.permit(Target.of(host, port, local=True)) is permitted
+    assert targets.permit(Destination.of(host, port, local=True)) is permitted
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,17 @@ def test_this_machines_own_addresses_are_for_clusters_that_run_on_it_and_for_no_
         return address.is_loopback or address in own
 
     everywhere = parse_networks(["0.0.0.0/0", "::/0"])
-    beside, afar = Targets(everywhere, (), here), Targets(everywhere, (), here, beside=False)
-    assert beside.permit(Target.of(host, 4321, local=True))
-    assert not beside.permit(Target.of(host, 4321))
+    beside, afar = (
+        Destinations(everywhere, (), here),
+        Destinations(everywhere, (), here, beside=False),
+    )
+    assert beside.permit(Destination.of(host, 4321, local=True))
+    assert not beside.permit(Destination.of(host, 4321))
     # what runs on the server's machine is not on this one
-    assert not afar.permit(Target.of(host, 4321, local=True))
+    assert not afar.permit(Destination.of(host, 4321, local=True))
     assert "the edge's own machine" in beside.objection(host, 4321, local=False)
     for local in (True, False):
-        assert beside.permit(Target.of("10.20.30.41", 4321, local=local))
+        assert beside.permit(Destination.of("10.20.30.41", 4321, local=local))
 
 
 def test_whether_an_address_is_here_is_not_asked_for_every_route(
@@ -97,22 +100,22 @@ def test_whether_an_address_is_here_is_not_asked_for_every_route(
 ) -> None:
     monkeypatch.setattr(networks, "MOST_ASKED", 3)
     asked: list[str] = []
-    targets = Targets(
+    targets = Destinations(
         parse_networks(["10.0.0.0/8"]), (), lambda address: bool(asked.append(str(address)))
     )
     for number in [1, 1, 1, 2, 2, 3, 4, 5, 1]:
-        assert targets.permit(Target.of(f"10.0.0.{number}", 4321))
+        assert targets.permit(Destination.of(f"10.0.0.{number}", 4321))
     assert asked == [f"10.0.0.{number}" for number in (1, 2, 3, 4, 5, 1)]
     assert len(targets._asked) == 3
     monkeypatch.setattr(networks, "ASKED_S", 0.0)
-    targets.permit(Target.of("10.0.0.1", 4321))
+    targets.permit(Destination.of("10.0.0.1", 4321))
     assert len(asked) == 7
 
 
 def test_link_local_addresses_are_never_permitted_whatever_is_configured() -> None:
-    everywhere = Targets(parse_networks(["0.0.0.0/0", "::/0"]), set())
-    assert everywhere.permit(Target.of("93.184.216.34", 1, local=True))
-    assert not everywhere.permit(Target.of("169.254.1.1", 1, local=True))
+    everywhere = Destinations(parse_networks(["0.0.0.0/0", "::/0"]), set())
+    assert everywhere.permit(Destination.of("93.184.216.34", 1, local=True))
+    assert not everywhere.permit(Destination.of("169.254.1.1", 1, local=True))
     with pytest.raises(ValueError, match=r"10\.0\.0\.1/8"):
         parse_networks(["10.0.0.1/8"])
 

@@ -227,7 +227,7 @@ async def test_no_cluster_leads_to_where_the_metrics_are(
 async def test_an_edge_is_started_again_though_that_fails_for_a_while(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
-    monkeypatch.setattr(processes, "RESTART_S", (0.01, 0.02))
+    monkeypatch.setattr(processes, "RESTART_S", 0.01)
     what, name = {
         "process": (os, "posix_spawn"),
         "descriptors": (socket, "socketpair"),

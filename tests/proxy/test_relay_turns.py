@@ -10,9 +10,10 @@ from socket import SocketType
 
 import pytest
 
-from gateway.networks import Target
+from gateway.networks import Destination
+from gateway.proxy.door.client_hello import unrecognized_name_alert
 from gateway.proxy.relay import carrier
-from gateway.proxy.relay.relay import CHUNK_BYTES, MOVES, Place
+from gateway.proxy.relay.relay import CHUNK_BYTES, MOVES
 from gateway.proxy.sockets.poller import EDGES, ENDED, ROUNDS, Poller
 from tests.proxy.test_relay import HELLO, Start, gone, greet, port_of, start
 from tests.waiting import comes
@@ -120,12 +121,6 @@ async def test_an_idle_connection_gives_its_pipe_back_and_bulk_takes_one_again(
 async def test_an_event_of_a_socket_that_is_closed_is_not_taken_for_a_connection(
     start: Start, answers: bool
 ) -> None:
-    refused: list[Place] = []
-
-    def refuse(client: SocketType, place: Place) -> None:
-        client.close()
-        refused.append(place)
-
     edge = await start(1, connect_timeout_s=5.0 if answers else 0.5)
     with socket.socket() as full, contextlib.ExitStack() as held:
         full.bind(("127.0.0.1", 0))
@@ -136,9 +131,11 @@ async def test_an_event_of_a_socket_that_is_closed_is_not_taken_for_a_connection
             filling.connect_ex(full.getsockname())
         ours, theirs = socket.socketpair()
         held.enter_context(theirs)
+        theirs.send(b"a hello")
         client = SocketType(fileno=ours.detach())
         assert edge.admission.enter("a")
-        edge.carrier.carry(client, Target.of(*full.getsockname()), ("a", ""), refuse)
+        assert edge.admission.join("c")
+        edge.carrier.carry(client, Destination.of(*full.getsockname()), ("a", "c"))
         await comes(lambda: len(edge.carrier._attempts))
         (attempt,) = edge.carrier._attempts._due
         attempt.ready(EDGES)
@@ -149,5 +146,6 @@ async def test_an_event_of_a_socket_that_is_closed_is_not_taken_for_a_connection
                 held.enter_context(full.accept()[0])
             await comes(lambda: edge.carrier.relays)
         else:
-            await comes(lambda: refused)
+            await comes(lambda: not edge.admission.present)
             assert edge.counts.connect_timeouts == 1
+            assert theirs.recv(64) == unrecognized_name_alert()

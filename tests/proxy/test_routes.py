@@ -10,7 +10,7 @@ import grpc
 import pytest
 from daskgateway.internal.v1 import route_pb2 as pb
 
-from gateway.networks import Targets, parse_networks
+from gateway.networks import Destinations, parse_networks
 from gateway.proxy.routes import routes as routes_module
 from gateway.proxy.routes.routes import RouteTable
 from tests.waiting import comes
@@ -125,8 +125,9 @@ async def test_a_route_that_cannot_be_judged_is_logged_and_the_others_are_known(
             return False
         raise OSError(97, "Address family not supported by protocol")
 
-    table = RouteTable(tmp_path / "routes.json")
-    table.targets = Targets(parse_networks(["::/0", "10.0.0.0/8"]), {8000}, here)
+    table = RouteTable(
+        tmp_path / "routes.json", Destinations(parse_networks(["::/0", "10.0.0.0/8"]), {8000}, here)
+    )
     known = [
         pb.Route(uid=uid, scheduler_address="10.0.0.1:8786") for uid in ("first", "bad", "last")
     ]
@@ -139,8 +140,9 @@ async def test_a_route_that_cannot_be_judged_is_logged_and_the_others_are_known(
 
 
 async def test_routes_hold_addresses_as_they_are_judged(tmp_path: pathlib.Path) -> None:
-    table = RouteTable(tmp_path / "routes.json")
-    table.targets = Targets(parse_networks(["127.0.0.0/8"]), {9101})
+    table = RouteTable(
+        tmp_path / "routes.json", Destinations(parse_networks(["127.0.0.0/8"]), {9101})
+    )
     told = pb.Route(
         uid="told", local=True, scheduler_address="0x7f.1:8786", dashboard_address="2130706433:8787"
     )
@@ -152,8 +154,7 @@ async def test_routes_hold_addresses_as_they_are_judged(tmp_path: pathlib.Path) 
     )
     table.apply(pb.RouteUpdate(snapshot=True, routes=[told, inward, named]))
     table.save()
-    again = RouteTable(tmp_path / "routes.json")
-    again.targets = table.targets
+    again = RouteTable(tmp_path / "routes.json", table.targets)
     again.load()
     for one in (table, again):
         found = {
@@ -176,8 +177,7 @@ def told(uid: str, owner: str, dashboard: str) -> pb.Route:
 
 def table(tmp_path: pathlib.Path) -> RouteTable:
     """Return a table that knows nothing yet but what is on disk."""
-    made = RouteTable(tmp_path / "routes.json")
-    made.targets = Targets(parse_networks(["10.0.0.0/8"]), ())
+    made = RouteTable(tmp_path / "routes.json", Destinations(parse_networks(["10.0.0.0/8"]), ()))
     made.load()
     return made
 

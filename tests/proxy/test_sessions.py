@@ -14,9 +14,9 @@ from aiohttp import web
 from daskgateway.internal.v1 import route_pb2
 from yarl import URL
 
-from gateway.proxy import app
 from gateway.proxy.http import standing
 from gateway.proxy.http.access import now_ms
+from gateway.proxy.routes import routes
 from gateway.wire import Ticket
 from tests.proxy.served import SIGNER, UID, Served, a_dashboard, serving, ticket
 from tests.proxy.test_dashboards import ROUTES, browser, enter
@@ -142,7 +142,7 @@ async def test_many_requests_of_one_session_ask_once(served: Served) -> None:
 async def test_a_dashboards_websocket_ends_with_what_it_rests_on(
     served: Served, soon: None, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(app, "STOPPED_S", 0.05)
+    monkeypatch.setattr(routes, "STOPPED_S", 0.05)
     ends = now_ms() + 1500 if why == "expired" else 0
     text = SIGNER.issue(Ticket(UID, "alice", now_ms() + 60_000, "nonce", holds_until=ends))
     async with browser() as caller:
@@ -168,7 +168,7 @@ async def test_a_dashboards_websocket_ends_with_what_it_rests_on(
 async def test_a_dashboards_endless_answer_ends_with_what_it_rests_on(
     tmp_path: pathlib.Path, soon: None, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(app, "STOPPED_S", 0.05)
+    monkeypatch.setattr(routes, "STOPPED_S", 0.05)
 
     async def endless(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from daskgateway.internal.v1 import route_pb2
 
-from gateway.proxy import app
 from gateway.proxy.http import standing
-from gateway.proxy.http.access import Grant, Sessions, session_key
+from gateway.proxy.http.access import SessionGrant, Sessions, session_key
 from gateway.proxy.http.standing import Standing
+from gateway.proxy.routes import routes
 from gateway.proxy.upstream.asking import Unanswered
 from gateway.wire import SESSION_COOKIE, Ticket, server_name
 from tests.proxy.served import ALICE, UID, Served, serving
@@ -45,7 +45,7 @@ class Scheduler:
 @pytest.fixture
 async def served(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """An edge that lets go soon of what is stopped."""
-    monkeypatch.setattr(app, "STOPPED_S", 0.05)
+    monkeypatch.setattr(routes, "STOPPED_S", 0.05)
     async with serving(tmp_path) as made:
         yield made
 
@@ -228,16 +228,16 @@ async def test_a_server_that_does_not_answer_is_not_asked_with_every_request(
     checks.verdict = None
     made = Standing(checks, lambda: clock[0], lambda: 0)
     for number in range(20):
-        assert await made.holds(Grant(UID, "alice", 10, f"session{number}"))
+        assert await made.holds(SessionGrant(UID, "alice", 10, f"session{number}"))
     assert checks.asked == 1
     clock[0] += standing.ASK_AGAIN_S
-    assert await made.holds(Grant(UID, "alice", 10, "session1"))
+    assert await made.holds(SessionGrant(UID, "alice", 10, "session1"))
     assert (checks.asked, caplog.text.count("does not say")) == (2, 1)
     clock[0] += standing.ASK_AGAIN_S
     checks.verdict = False
-    assert not await made.holds(Grant(UID, "alice", 10, "session1"))
+    assert not await made.holds(SessionGrant(UID, "alice", 10, "session1"))
     checks.verdict = True
-    assert not await made.holds(Grant(UID, "alice", 10, "session1"))
+    assert not await made.holds(SessionGrant(UID, "alice", 10, "session1"))
     assert checks.asked == 3
 
 
@@ -246,9 +246,9 @@ async def test_what_is_known_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPa
     checks, now = Checks(), [0]
     made = Standing(checks, lambda: 1000.0, lambda: now[0])
     for number in range(20):
-        await made.holds(Grant(UID, "alice", 10, f"good{number}"))
+        await made.holds(SessionGrant(UID, "alice", 10, f"good{number}"))
         checks.verdict = False
-        await made.holds(Grant(UID, "alice", 10, f"bad{number}"))
+        await made.holds(SessionGrant(UID, "alice", 10, f"bad{number}"))
         checks.verdict = True
     assert (len(made._asked_at), len(made._denied), len(made._asking)) == (5, 5, 0)
     now[0] = 10

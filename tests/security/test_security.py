@@ -20,7 +20,7 @@ from gateway.authenticators import password
 from gateway.authenticators.contract import Authenticator, Credentials
 from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
-from gateway.proxy.http.access import Grant, Sessions, good_ticket
+from gateway.proxy.http.access import SessionGrant, Sessions, good_ticket
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.core.errors import CredentialsInvalid
 from gateway.server.core.model import Principal
@@ -216,7 +216,9 @@ def test_a_session_is_good_for_its_cluster_and_its_time_only() -> None:
     now = [NOW]
     sessions = Sessions(b"k" * 32, 60, lambda: now[0])
     grant = sessions.begin(Ticket(UID, "alice", 0, "", "token", "stamp", True))
-    assert grant == Grant(UID, "alice", NOW + 60_000, grant.session_id, "token", "stamp", True)
+    assert grant == SessionGrant(
+        UID, "alice", NOW + 60_000, grant.session_id, "token", "stamp", True
+    )
     assert grant.session_id != sessions.begin(Ticket(UID, "alice", 0)).session_id
     cookie = sessions.text(grant)
     assert sessions.grant(cookie, UID) == grant

@@ -52,6 +52,7 @@ RULES = (
     Rule("gateway.turns", ("gateway.fair",)),
     Rule("gateway.networks", ("gateway.wire",)),
     Rule("gateway.files"),
+    Rule("gateway.processes"),
     Rule("gateway.custody"),
     Rule("gateway.orders"),
     Rule("gateway.configfile", ("gateway.custody",), ("traitlets",)),
@@ -61,7 +62,7 @@ RULES = (
     Rule("gateway.agent", ("gateway.wire", STUBS), ("distributed", "grpc")),
     Rule(
         "gateway.client",
-        ("gateway.printable", "gateway.wire", STUBS),
+        ("gateway.networks", "gateway.printable", "gateway.wire", STUBS),
         (
             "IPython",
             "click",
@@ -88,6 +89,7 @@ RULES = (
             "gateway.descriptors",
             "gateway.files",
             "gateway.networks",
+            "gateway.processes",
             "gateway.wire",
             STUBS,
             *SHARES,
@@ -142,6 +144,7 @@ RULES = (
             "gateway.files",
             "gateway.networks",
             "gateway.orders",
+            "gateway.processes",
             "gateway.wire",
             "gateway.server.boot",
         ),

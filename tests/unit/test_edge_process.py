@@ -18,7 +18,7 @@ GONE = EdgeRecord(2**22 + 1, "0", address="127.0.0.1:9")  # no process has such 
 async def test_the_edge_is_started_again_though_the_machine_was_out_of_something(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_process, "RESTART_S", (0.0, 0.0))
+    monkeypatch.setattr(edge_process, "RESTART_S", 0.0)
     failures: list[Exception] = [
         OSError(24, "Too many open files"),
         BlockingIOError(11, "no more processes"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
@@ -13,6 +12,7 @@ from gateway.backends.base import BaseBackend
 from gateway.backends.batch import commands, directories, names
 from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
 from gateway.backends.contract import BackendUnavailable
+from gateway.files import default_state_dir
 
 
 class BatchSettings(BaseBackend):
@@ -86,12 +86,7 @@ class BatchSettings(BaseBackend):
     setting_names: tuple[str, ...] = ("setup",)  # traits that are settings of one cluster
 
     def _root_default(self) -> str:
-        base = (
-            "/var/lib"
-            if os.geteuid() == 0
-            else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        )
-        return str(pathlib.Path(base) / "daskgateway" / self.name)
+        return str(default_state_dir() / self.name)
 
     def make_identity(self) -> Identity:
         """Return who runs jobs and owns their files."""

@@ -41,6 +41,7 @@ from gateway.backends.local.directories import Directories
 from gateway.backends.local.proc import ProcessId
 from gateway.backends.one_at_a_time import Turns
 from gateway.backends.setbacks import Setbacks
+from gateway.files import default_state_dir
 from gateway.wire import ENV_UID, is_instance_name, is_uid
 
 MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
@@ -100,13 +101,8 @@ class LocalBackend(BaseBackend):
     ).tag(config=True)
 
     def _root_default(self) -> str:
-        base = (
-            "/var/lib"
-            if os.geteuid() == 0
-            else os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-        )
         server = self.config.get("DaskGateway", {})
-        state = pathlib.Path(str(server.get("state_dir") or pathlib.Path(base) / "daskgateway"))
+        state = pathlib.Path(str(server.get("state_dir") or default_state_dir()))
         return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
 
     def cluster_settings(self) -> Mapping[str, object]:

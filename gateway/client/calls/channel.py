@@ -25,7 +25,7 @@ from google.rpc import status_pb2
 from gateway.client.calls import api, errors, http_calls
 from gateway.client.calls.api import Streaming, Unary
 from gateway.client.calls.settings import Settings
-from gateway.wire import AUTHORIZATION
+from gateway.wire import AUTHORIZATION, host_port
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
@@ -87,7 +87,7 @@ def _new_channel(settings: Settings) -> grpc.Channel:
     if settings.address.startswith("unix:"):
         return grpc.insecure_channel(settings.address, CHANNEL_OPTIONS)
     host, port = settings.host_port
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    target = host_port(host, port)
     if not settings.secure:
         # a proxy would read all of it
         return grpc.insecure_channel(target, [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])

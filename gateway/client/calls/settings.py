@@ -3,10 +3,8 @@ the environment."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import pathlib
-import socket
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +13,8 @@ import dask.config
 from dask.utils import parse_timedelta
 
 from gateway.client.calls import errors
-from gateway.wire import DEFAULT_PORT, basic_credentials
+from gateway.networks import is_loopback
+from gateway.wire import DEFAULT_PORT, basic_credentials, host_port
 
 DEFAULTS = {
     "gateway": {
@@ -174,22 +173,7 @@ def _insecure_ok() -> bool:
 
 def in_clear_text(address: str) -> bool:
     """Whether what is sent to a gateway's address leaves this machine, and without TLS."""
-    return address.startswith("http://") and not _is_this_machine(urlsplit(address).hostname or "")
-
-
-def _is_this_machine(host: str) -> bool:
-    """Whether a host is loopback, however it is written; of names, only localhost is."""
-    if host.rstrip(".") == "localhost":
-        return True
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            found = ipaddress.IPv4Address(socket.inet_aton(host))  # 127.1 is one too
-        except OSError:
-            return False
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback
+    return address.startswith("http://") and not is_loopback(urlsplit(address).hostname or "")
 
 
 def configured(name: str) -> Any:
@@ -210,9 +194,9 @@ def normalized(address: str) -> str:
             f"not a gateway's address: {address!r}; it looks like https://host or"
             f" http://host:{DEFAULT_PORT}"
         )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port or (443 if scheme == "https" else DEFAULT_PORT)
     prefix = "" if parts.scheme == "dgw" else parts.path.rstrip("/")
-    return f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else DEFAULT_PORT)}{prefix}"
+    return f"{scheme}://{host_port(parts.hostname, port)}{prefix}"
 
 
 def resolve_auth(auth: Auth | str | tuple[str, str] | None = None) -> Auth:

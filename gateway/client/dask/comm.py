@@ -321,8 +321,8 @@ def connection_for(target: wire.SchedulerAddress) -> Connection:
         return Connection(settings.load())
     except ValueError:
         scheme = "https" if target.port == 443 else "http"
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        return Connection(settings.load(f"{scheme}://{host}:{target.port}{target.prefix}"))
+        where = wire.host_port(target.host, target.port)
+        return Connection(settings.load(f"{scheme}://{where}{target.prefix}"))
 
 
 class GatewayBackend(Backend):

@@ -3,14 +3,14 @@ or a network of the house."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from aiohttp import web
 
 from gateway.configfile import ConfigurationError
-from gateway.networks import parse_address
 from gateway.proxy.counting.metrics import CONTENT_TYPE, exposition
+from gateway.wire import host_port, split_host_port
 
 Numbers = Mapping[str, Mapping[str, float]]  # by name, by process
 
@@ -29,20 +29,20 @@ class Admin:
 
     async def start(self) -> str:
         """Begin; return host:port. ConfigurationError if that cannot be."""
-        host, _, port = self._address.rpartition(":")
-        if not self._address.endswith(":0") and parse_address(self._address) is None:
+        place = split_host_port(self._address)
+        if place is None:
             raise ConfigurationError(
                 f"c.Proxy.admin_address: must be host:port, not {self._address!r}"
             )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host.strip("[]") or None, int(port)).start()
+            await web.TCPSite(self._runner, place[0] or None, place[1]).start()
         except OSError as error:
             raise ConfigurationError(
                 f"c.Proxy.admin_address: cannot listen on {self._address}: {error.strerror}"
             ) from None
-        bound: socket.socket = self._runner.addresses[0]
-        return f"{bound[0]}:{bound[1]}"  # type: ignore[index]
+        bound: Any = self._runner.addresses[0]
+        return host_port(str(bound[0]), int(bound[1]))
 
     async def stop(self) -> None:
         """End."""

@@ -3,11 +3,12 @@ counts and decisions, no sockets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Capacity:
     """What is allowed at a time."""
 
     connections: int
@@ -19,23 +20,24 @@ class Limits:
 class Admission:
     """Counts who is there."""
 
-    __slots__ = ("_addresses", "_clusters", "limits", "present")
+    __slots__ = ("_addresses", "_clusters", "_resume", "capacity", "present")
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
         self.present = 0
         self._addresses: dict[str, int] = {}
         self._clusters: dict[str, int] = {}
+        self._resume: Callable[[], None] | None = None
 
     @property
     def full(self) -> bool:
         """Whether nobody more can be served."""
-        return self.present >= self.limits.connections
+        return self.present >= self.capacity.connections
 
     def enter(self, address: str) -> bool:
         """Let a connection of an address in; False if the address has its share."""
         here = self._addresses.get(address, 0)
-        if here >= self.limits.per_address:
+        if here >= self.capacity.per_address:
             return False
         self._addresses[address] = here + 1
         self.present += 1
@@ -45,14 +47,26 @@ class Admission:
         """A connection that was let in is over."""
         self.present -= 1
         _decrease(self._addresses, address)
+        if self._resume is not None:
+            resume, self._resume = self._resume, None
+            resume()
+
+    def when_free(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called once, as soon as somebody has left."""
+        self._resume = resume
 
     def join(self, uid: str) -> bool:
         """Let a connection through to a cluster; False if the cluster has its share."""
         here = self._clusters.get(uid, 0)
-        if here >= self.limits.per_cluster:
+        if here >= self.capacity.per_cluster:
             return False
         self._clusters[uid] = here + 1
         return True
+
+    def end(self, address: str, uid: str) -> None:
+        """A connection of an address to a cluster is over."""
+        self.part(uid)
+        self.leave(address)
 
     def part(self, uid: str) -> None:
         """A connection to a cluster is over."""

@@ -29,9 +29,8 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4096
 ACCEPT_BATCH = 64
 PAUSE_S = 0.2  # without descriptors, accepting rests for so long
-LINGER_BYTES = 64 * 1024
 
-# the address is to be let go by `leave` when the connection is over
+# the address is to leave the admission when the connection is over
 Serve = Callable[[SocketType, Verdict, str], None]
 
 _first = bytearray(MAX_HELLO_BYTES)
@@ -41,6 +40,25 @@ _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 # time, until splicing or asyncio needs it.
 _KIND = socket.SOCK_STREAM
 _exhausted = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def bind(host: str, port: int, *, reuse_port: bool) -> SocketType:
+    """Return a socket that has its port and takes nobody in yet. OSError if that cannot be."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    made = SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # accepted sockets inherit both
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        probe(made)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class _Newcomer:
@@ -74,7 +92,6 @@ class Listener:
         self._listening: SocketType | None = None
         self._family = 0
         self._resting: asyncio.TimerHandle | None = None
-        self._full = False
         self._told: set[int | None] = set()  # failures of accepting that are in the log already
         self._shapes = Shapes()
 
@@ -83,29 +100,11 @@ class Listener:
         """Connections that have not yet said what they want."""
         return len(self._newcomers)
 
-    def listen(self, host: str, port: int, *, reuse_port: bool) -> tuple[str, int]:
-        """Begin; return host and port. OSError if that cannot be."""
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        made = SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # accepted sockets inherit both
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            probe(made)
-            made.bind(address)
-            made.listen(BACKLOG)
-        except OSError:
-            made.close()
-            raise
-        self._listening, self._family = made, family
-        self._poller.watch(made.fileno(), IN, self._accept)
-        bound = made.getsockname()
-        return str(bound[0]), int(bound[1])
+    def begin(self, bound: SocketType) -> None:
+        """Take connections in at a socket that `bind` made. OSError if that cannot be."""
+        bound.listen(BACKLOG)
+        self._listening, self._family = bound, bound.family
+        self._poller.watch(bound.fileno(), IN, self._accept)
 
     def close(self) -> None:
         """Take nobody in any more, and let those go who have not said what they want."""
@@ -118,13 +117,6 @@ class Listener:
         for newcomer in self._newcomers.clear():
             self._dismiss(newcomer)
 
-    def leave(self, address: str) -> None:
-        """A connection that was served is over."""
-        self._admission.leave(address)
-        if self._full:
-            self._full = False
-            self._go_on()
-
     # Accepting
 
     def _accept(self, _: int) -> None:
@@ -135,7 +127,7 @@ class Listener:
         for _turn in range(ACCEPT_BATCH):
             if admission.full:
                 counts.paused_full += 1
-                self._full = True
+                admission.when_free(self._go_on)
                 self._rest("the edge is full: %d connections", admission.present)
                 break
             try:
@@ -219,7 +211,7 @@ class Listener:
         if isinstance(verdict, (Junk, NeedMore)):
             self._counts.junk += 1
             made.close()
-            self.leave(address)
+            self._admission.leave(address)
             return
         self._serve(made, verdict, address)
 
@@ -234,7 +226,7 @@ class Listener:
 
     def _keep(self, made: SocketType, address: str, total: int) -> None:
         """Wait for so many bytes."""
-        if len(self._newcomers) >= self._admission.limits.newcomers:
+        if len(self._newcomers) >= self._admission.capacity.newcomers:
             self._counts.refused_newcomer += 1
             self._dismiss(self._newcomers.pop_oldest())
         if total > 1:
@@ -250,16 +242,4 @@ class Listener:
     def _dismiss(self, newcomer: _Newcomer) -> None:
         self._poller.forget(newcomer.fd)
         newcomer.socket.close()
-        self.leave(newcomer.address)
-
-
-def refuse(newcomer: SocketType, words: bytes) -> None:
-    """Say why and close. What was received is read first: closing over unread bytes would reset the
-    connection and lose the words."""
-    try:
-        newcomer.recv(LINGER_BYTES, socket.MSG_DONTWAIT)
-        newcomer.send(words, socket.MSG_DONTWAIT)
-        newcomer.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-    newcomer.close()
+        self._admission.leave(newcomer.address)

@@ -34,7 +34,7 @@ def now_ms() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class SessionGrant:
     """That somebody reaches one cluster, what that rests on, and until when it holds at the
     latest."""
 
@@ -78,13 +78,13 @@ class Sessions:
     def __init__(self, key: bytes, duration_s: float, now: Callable[[], int] = now_ms) -> None:
         self._key, self._duration_s, self._now = key, duration_s, now
 
-    def begin(self, access: Ticket) -> Grant:
+    def begin(self, access: Ticket) -> SessionGrant:
         """Return a new session, on what a ticket permits: it lasts as long as sessions do, and no
         longer than what that rests on."""
         latest = self._now() + int(self._duration_s * 1000)
         expires_at = min(latest, access.holds_until or latest)
         session_id = os.urandom(SESSION_ID_BYTES).hex()
-        return Grant(
+        return SessionGrant(
             access.uid,
             access.user,
             expires_at,
@@ -94,12 +94,12 @@ class Sessions:
             access.admin,
         )
 
-    def text(self, grant: Grant) -> str:
+    def text(self, grant: SessionGrant) -> str:
         """Return a cookie's value."""
         body = json.dumps(astuple(grant)).encode()
         return f"{_text(body)}.{_text(self._sign(body))}"
 
-    def grant(self, cookie: str, uid: str) -> Grant | None:
+    def grant(self, cookie: str, uid: str) -> SessionGrant | None:
         """Return a cookie's session, None if it is not good for this cluster now."""
         if len(cookie) > MAX_COOKIE:
             return None
@@ -108,7 +108,7 @@ class Sessions:
             body, signature = _raw(first), _raw(second)
             if not hmac.compare_digest(signature, self._sign(body)):
                 return None
-            grant = Grant(*json.loads(body))
+            grant = SessionGrant(*json.loads(body))
         except (ValueError, TypeError):
             return None
         return (

@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.proxy.config import Proxy
-from gateway.proxy.http.access import Grant
+from gateway.proxy.http.access import SessionGrant
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.headers import from_dashboard, to_dashboard
 from gateway.proxy.http.http_server import read_body
@@ -25,7 +25,7 @@ from gateway.proxy.http.login import Login, elsewhere, is_ticket, page
 from gateway.proxy.http.standing import Ended, Standing
 from gateway.proxy.routes.lookup import Names, Resolver
 from gateway.proxy.routes.routes import Route, RouteTable
-from gateway.wire import DASHBOARD_PATH
+from gateway.wire import DASHBOARD_PATH, host_port
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Dashboards:
 
     def _session(self, local: bool) -> aiohttp.ClientSession:
         # which keeps answers itself
-        resolver = Resolver(self._names, lambda: self._routes.targets, local=local)
+        resolver = Resolver(self._names, self._routes.targets, local=local)
         limits = aiohttp.TCPConnector(
             limit=0,
             limit_per_host=MAX_CONNECTIONS_PER_DASHBOARD,
@@ -137,14 +137,15 @@ class Dashboards:
         if route is None or route.dashboard is None:
             return page("Not running", "<p>The cluster has no dashboard now.</p>", 404)
         target = URL(
-            f"http://{_host(route.dashboard)}/{rest}{'?' if query else ''}{query}", encoded=True
+            f"http://{host_port(*route.dashboard)}/{rest}{'?' if query else ''}{query}",
+            encoded=True,
         )
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket(request, route, target, grant)
         return await self._pass(request, route, target, grant)
 
     async def _pass(
-        self, request: web.Request, route: Route, target: URL, grant: Grant
+        self, request: web.Request, route: Route, target: URL, grant: SessionGrant
     ) -> web.StreamResponse:
         body = await read_body(request, self._options.body_timeout_s)
         headers = CIMultiDict(to_dashboard(list(request.headers.items())))
@@ -196,7 +197,7 @@ class Dashboards:
             )
 
     async def _socket(
-        self, request: web.Request, route: Route, target: URL, grant: Grant
+        self, request: web.Request, route: Route, target: URL, grant: SessionGrant
     ) -> web.StreamResponse:
         if not self._front.same_site(request):
             return web.Response(
@@ -294,8 +295,3 @@ async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if not piece:
             return
         yield piece
-
-
-def _host(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

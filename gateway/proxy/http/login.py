@@ -16,7 +16,7 @@ import grpc
 from aiohttp import web
 from daskgateway.v1 import credential_service_pb2 as pb
 
-from gateway.proxy.http.access import Grant, Sessions, good_ticket, now_ms
+from gateway.proxy.http.access import SessionGrant, Sessions, good_ticket, now_ms
 from gateway.proxy.http.bridge import credentials
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.headers import session_cookies
@@ -88,11 +88,11 @@ def elsewhere() -> web.Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class Decision:
     """Whether a caller is let in: a grant with status 200; else 401 (who?), 404 (nothing there for
     the caller) or 503 (ask later)."""
 
-    grant: Grant | None
+    grant: SessionGrant | None
     status: int
     words: str = ""
 
@@ -123,7 +123,7 @@ class Login:
         """Return the path of a cluster's dashboard, without a slash at its end."""
         return f"{self._front.prefix}{DASHBOARD_PATH}{uid}"
 
-    async def by_session(self, request: web.Request, uid: str) -> Grant | None:
+    async def by_session(self, request: web.Request, uid: str) -> SessionGrant | None:
         """Return the session that a request shows, None if it shows none that holds for this
         cluster."""
         for grant in self._shown(request, uid):
@@ -131,31 +131,31 @@ class Login:
                 return grant
         return None
 
-    def _shown(self, request: web.Request, uid: str) -> Iterator[Grant]:
+    def _shown(self, request: web.Request, uid: str) -> Iterator[SessionGrant]:
         for value in session_cookies(list(request.headers.items()), self._front.cookie(request)):
             grant = self._sessions.grant(value, uid)
             if grant is not None:
                 yield grant
 
-    def session_text(self, grant: Grant) -> str:
+    def session_text(self, grant: SessionGrant) -> str:
         """Return a session as it stands in a cookie, which its caller now gets."""
         self._standing.begun(grant)
         return self._sessions.text(grant)
 
-    async def renewed(self, request: web.Request, uid: str) -> Grant | None:
+    async def renewed(self, request: web.Request, uid: str) -> SessionGrant | None:
         """Return another grant for who has stayed longer than the first lasts, by the credentials
         that were shown with the request."""
         return (await self.by_credentials(request, uid)).grant
 
-    async def by_credentials(self, request: web.Request, uid: str) -> Admission:
+    async def by_credentials(self, request: web.Request, uid: str) -> Decision:
         """Ask the server about the credentials that a request carries. What they open is a session,
         if its text is told to the caller."""
         given = credentials(request)
-        return await self._ask(request, uid, given) if given else Admission(None, 401, "")
+        return await self._ask(request, uid, given) if given else Decision(None, 401, "")
 
     async def _ask(
         self, request: web.Request, uid: str, metadata: list[tuple[str, str]]
-    ) -> Admission:
+    ) -> Decision:
         asked = pb.CreateDashboardTicketRequest(name=f"users/-/clusters/{uid}")
         caller = self._front.seen(request).address
         try:
@@ -163,19 +163,19 @@ class Login:
                 TICKET_CALL, asked, caller, metadata, ASK_TIMEOUT_S, made=TICKET_MADE
             )
         except Crowded:
-            return Admission(None, 503, "Too many of your calls wait here. Try again.")
+            return Decision(None, 503, "Too many of your calls wait here. Try again.")
         except grpc.aio.AioRpcError as error:
             name, status = CONNECT_CODES[error.code().name]
             if status >= 500 or status == 429:
-                return Admission(None, 503, "The gateway does not answer. Try again.")
-            return Admission(
+                return Decision(None, 503, "The gateway does not answer. Try again.")
+            return Decision(
                 None, 401 if name == "unauthenticated" else 404, "That did not open this dashboard."
             )
         text = parse_qs(urlsplit(answer.url).query).get(TICKET_QUERY, [""])[0]
         ticket = good_ticket(text, uid, self._routes.ticket_keys, now_ms())
         if ticket is None:
-            return Admission(None, 503, "The gateway's ticket is not valid here.")
-        return Admission(self._sessions.begin(ticket), 200)
+            return Decision(None, 503, "The gateway's ticket is not valid here.")
+        return Decision(self._sessions.begin(ticket), 200)
 
     # For browsers
 
@@ -234,7 +234,7 @@ class Login:
             return self.form(uid, admission.words, 503 if admission.status == 503 else 401)
         return self._admit(request, admission.grant, f"{self.root(uid)}/status")
 
-    def _admit(self, request: web.Request, grant: Grant, where: str) -> web.Response:
+    def _admit(self, request: web.Request, grant: SessionGrant, where: str) -> web.Response:
         answer = web.Response(
             status=303,
             headers={

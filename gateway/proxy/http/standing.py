@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
-from gateway.proxy.http.access import Grant, now_ms
+from gateway.proxy.http.access import SessionGrant, now_ms
 from gateway.proxy.upstream.asking import MOST_CHECKED, Unanswered
 
 logger = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ ASK_AGAIN_S = 5.0  # after the server did not answer
 # sessions of which it is known when they were asked about, and those that were denied
 KEPT = 10_000
 
-Renew = Callable[[], Awaitable[Grant | None]]
+Renew = Callable[[], Awaitable[SessionGrant | None]]
 
 
 class Checks(Protocol):
     """Who is asked."""
 
-    async def check(self, grants: Sequence[Grant]) -> Sequence[bool | None]:
+    async def check(self, grants: Sequence[SessionGrant]) -> Sequence[bool | None]:
         """Return of each grant whether it still holds, None where that cannot be told; Unanswered
         if nobody tells anything."""
 
@@ -46,7 +46,7 @@ class _Held:
 
     __slots__ = ("end", "grant", "renew", "renewing", "timer")
 
-    def __init__(self, grant: Grant, end: Callable[[], None], renew: Renew | None) -> None:
+    def __init__(self, grant: SessionGrant, end: Callable[[], None], renew: Renew | None) -> None:
         self.grant, self.end, self.renew = grant, end, renew
         self.timer: asyncio.TimerHandle | None = None
         self.renewing: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class Standing:
 
     # Sessions
 
-    async def holds(self, grant: Grant) -> bool:
+    async def holds(self, grant: SessionGrant) -> bool:
         """Whether a session that is shown may be let in; the server is asked, unless it was just
         now."""
         session_id = grant.session_id
@@ -84,14 +84,14 @@ class Standing:
             await asyncio.shield(self._asked(grant))
         return session_id not in self._denied
 
-    def begun(self, grant: Grant) -> None:
+    def begun(self, grant: SessionGrant) -> None:
         """Note that the server has just let a session begin."""
         self._asked_at[grant.session_id] = self._clock()
         self._asked_at.move_to_end(grant.session_id)
         while len(self._asked_at) > KEPT:
             self._asked_at.popitem(last=False)
 
-    def deny(self, grant: Grant) -> None:
+    def deny(self, grant: SessionGrant) -> None:
         """Let nobody in by a session any more, and end what it opened."""
         if grant.session_id:
             self._denied[grant.session_id] = grant.expires_at
@@ -100,7 +100,7 @@ class Standing:
         for held in [held for held in self._held if held.grant.rests_on == grant.rests_on]:
             held.end()
 
-    def _asked(self, grant: Grant) -> asyncio.Task[None]:
+    def _asked(self, grant: SessionGrant) -> asyncio.Task[None]:
         asking = self._asking.get(grant.session_id)
         if asking is None:
             asking = self._asking[grant.session_id] = asyncio.get_running_loop().create_task(
@@ -112,7 +112,7 @@ class Standing:
     # What is open
 
     def hold(
-        self, grant: Grant, end: Callable[[], None], renew: Renew | None = None
+        self, grant: SessionGrant, end: Callable[[], None], renew: Renew | None = None
     ) -> Callable[[], None]:
         """Call `end` when a grant expires or is denied, until what is returned is called. `renew`:
         who may have another by then."""
@@ -130,7 +130,7 @@ class Standing:
         return let_go
 
     @contextlib.contextmanager
-    def while_it_holds(self, grant: Grant, renew: Renew | None = None) -> Iterator[None]:
+    def while_it_holds(self, grant: SessionGrant, renew: Renew | None = None) -> Iterator[None]:
         """Break what is within off when the grant ends: Ended."""
         task, ended = asyncio.current_task(), False
 
@@ -168,7 +168,7 @@ class Standing:
             held.renewing = asyncio.get_running_loop().create_task(self._renew(held, held.renew))
 
     async def _renew(self, held: _Held, renew: Renew) -> None:
-        grant: Grant | None = None
+        grant: SessionGrant | None = None
         try:
             grant = await renew()
         except Exception:
@@ -196,7 +196,7 @@ class Standing:
         for start in range(0, len(grants), MOST_CHECKED):
             await self._ask(grants[start : start + MOST_CHECKED])
 
-    async def _ask(self, grants: Sequence[Grant]) -> None:
+    async def _ask(self, grants: Sequence[SessionGrant]) -> None:
         try:
             verdicts = await self._server.check(grants)
         except Unanswered as error:

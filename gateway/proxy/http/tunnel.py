@@ -29,7 +29,7 @@ from gateway.proxy.door.client_hello import (
     judge,
     unrecognized_name_alert,
 )
-from gateway.proxy.http.access import Grant
+from gateway.proxy.http.access import SessionGrant
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.login import CHALLENGE, Login
 from gateway.proxy.http.standing import Standing
@@ -139,7 +139,7 @@ class Tunnel:
                 del self._open[uid]
 
     async def _carry(
-        self, request: web.Request, route: Route, grant: Grant, cookie: str
+        self, request: web.Request, route: Route, grant: SessionGrant, cookie: str
     ) -> web.StreamResponse:
         """Open a tunnel and carry; `cookie`: the text of a session that begins with it. One that
         exists is never made longer."""

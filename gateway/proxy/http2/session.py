@@ -55,7 +55,7 @@ class Pages(Protocol):
         """Whether nothing is asked for."""
 
 
-class Owner(Protocol):
+class SessionOwner(Protocol):
     """Who keeps sessions."""
 
     calls: Calls
@@ -89,7 +89,7 @@ class Session(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, owner: Owner, group: str, caller: tuple[str, int]) -> None:
+    def __init__(self, owner: SessionOwner, group: str, caller: tuple[str, int]) -> None:
         self.owner, self.group, self.caller = owner, group, caller
         self.guard = Guard(owner.bounds, time.monotonic())
         self.answers = Answers(self.guard)

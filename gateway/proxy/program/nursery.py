@@ -22,6 +22,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
+from gateway import processes
+
 logger = logging.getLogger(__name__)
 
 MAX_ORDER_BYTES = 64 * 1024
@@ -118,14 +120,7 @@ class Nursery:
 
     async def ended(self) -> None:
         """Wait for the nursery's end, which is not its own wish."""
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.pidfd_open(self._process.pid)
-        loop.add_reader(descriptor, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await processes.ended(self._process.pid)
 
     def close(self) -> None:
         """Let the nursery end."""

@@ -13,20 +13,18 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from gateway import processes
 from gateway.configfile import ConfigurationError
 from gateway.proxy.program.nursery import Child, NurseryLost
 
 logger = logging.getLogger(__name__)
 
-READY_S = 20.0
 ANSWER_S = 2.0
-RESTART_S = (0.1, 10.0)  # first and longest wait before an edge that died is started again
-STABLE_S = 60.0  # an edge that lived so long is started again without waiting longer
+RESTART_S = 0.1  # first wait before an edge that died is started again
 MAX_LINE_BYTES = 64 * 1024
 ASK = b"numbers\n"
 
@@ -64,12 +62,12 @@ class _Edge:
             ours.close()
             raise
         try:
-            async with asyncio.timeout(READY_S):
-                line = (await self.reader.readline()).decode().strip()
+            async with asyncio.timeout(processes.READY_S):
+                line = (await self.reader.readline()).decode()
         except TimeoutError:
             line = ""
-        word, _, address = line.partition(" ")
-        if word != "ready":
+        address = processes.ready_address(line)
+        if not address:
             code = await self.end()
             raise ConfigurationError(
                 f"an edge did not start (exit code {code}); its own message is above"
@@ -104,14 +102,7 @@ class _Edge:
     async def ended(self) -> int:
         """Wait for its end; return its exit code."""
         assert self.process is not None
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.pidfd_open(self.process.pid)
-        loop.add_reader(descriptor, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await processes.ended(self.process.pid)
         return self.process.wait()  # takes the exit code
 
     def _let_go(self) -> None:
@@ -165,10 +156,8 @@ class Edges:
         }
 
     async def _keep(self, edge: _Edge) -> None:
-        wait_s = RESTART_S[0]
-        loop = asyncio.get_running_loop()
+        pauses = processes.Pauses(RESTART_S, asyncio.get_running_loop().time)
         while True:
-            began = loop.time()
             try:
                 code = (
                     edge.process.returncode
@@ -178,12 +167,10 @@ class Edges:
                 logger.error("edge %d has ended with code %d; starting it again", edge.number, code)
             except OSError as error:
                 logger.error("edge %d cannot be watched: %s", edge.number, error)
-            wait_s = (
-                RESTART_S[0] if loop.time() - began > STABLE_S else min(RESTART_S[1], wait_s * 2)
-            )
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(pauses.next_s())
             if edge.process is not None and edge.process.poll() is None:
                 continue  # it could not be watched, but lives
+            pauses.began()
             try:
                 await edge.start(self._begin, self._settings())
             except NurseryLost as error:
@@ -222,7 +209,7 @@ class Tie:
         """Say where the edge listens, answer what it has counted, and return when the supervisor
         lets go."""
         reader, writer = await asyncio.open_connection(sock=self._socket, limit=MAX_LINE_BYTES)
-        writer.write(f"ready {address}\n".encode())
+        writer.write(processes.ready_line(address))
         while await reader.readline():
             writer.write(json.dumps(numbers()).encode() + b"\n")
         writer.close()

@@ -19,6 +19,7 @@ from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
 from gateway.networks import parse_address
+from gateway.processes import ready_line
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.proxy.counting.admin import Admin, Numbers
@@ -127,7 +128,7 @@ async def _admin(options: Proxy, numbers: Callable[[], Awaitable[Numbers]]) -> A
 
 def _tell(ready_fd: int | None, listening: str) -> None:
     if ready_fd is not None:
-        os.write(ready_fd, f"ready {listening}\n".encode())
+        os.write(ready_fd, ready_line(listening))
         os.close(ready_fd)
 
 

@@ -1,5 +1,5 @@
 """Makes the connections that relays need and keeps the relays: connecting in time, half-closed ones
-that go silent, drain.
+that go silent, drain. Whoever's relay is over, or whose target is not reached, leaves from here.
 
 A target is an address or a name; an address is connected to without a task or a lookup. Knows
 nothing of names of clusters or of TLS.
@@ -12,15 +12,17 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from socket import SocketType
 
-from gateway.networks import Target, Targets
+from gateway.networks import Destination, Destinations, is_loopback
 from gateway.proxy.counting.counts import Counts
+from gateway.proxy.door.admission import Admission
 from gateway.proxy.relay.pipes import Pipe, PipePool
-from gateway.proxy.relay.relay import End, Place, Relay
+from gateway.proxy.relay.relay import Place, Relay, RelayEnd
 from gateway.proxy.routes.lookup import Names
 from gateway.proxy.sockets.deadlines import Deadlines
+from gateway.proxy.sockets.farewell import refuse
 from gateway.proxy.sockets.poller import EDGES, Poller
 from gateway.proxy.sockets.vitality import probe
 
@@ -33,26 +35,21 @@ CALM_S = 2.0
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _ESTABLISHED, _CONNECTING = 1, 2  # TCP_ESTABLISHED, TCP_SYN_SENT: the first byte of struct tcp_info
 
-Refuse = Callable[[SocketType, Place], None]  # takes a client over whose target is not reached
-
 
 class _Attempt:
     """A client that waits for its target."""
 
-    __slots__ = ("carrier", "client", "left", "place", "refuse", "upstream")
+    __slots__ = ("carrier", "client", "left", "place", "upstream")
 
     upstream: SocketType
 
     def __init__(
-        self, carrier: Carrier, client: SocketType, place: Place, left: list[Target], refuse: Refuse
+        self, carrier: Carrier, client: SocketType, place: Place, left: list[Destination]
     ) -> None:
-        self.carrier, self.client, self.place, self.left, self.refuse = (
-            carrier,
-            client,
-            place,
-            left,
-            refuse,
-        )
+        self.carrier = carrier
+        self.client = client
+        self.place = place
+        self.left = left
 
     def ready(self, _: int) -> None:
         """The connection is made, or has failed."""
@@ -67,23 +64,25 @@ class Carrier:
         poller: Poller,
         pipes: PipePool,
         counts: Counts,
-        targets: Targets,
+        targets: Destinations,
         names: Names,
+        admission: Admission,
         *,
+        unreached: bytes,
         connect_timeout_s: float,
         linger_s: float,
         near_congestion: str,
     ) -> None:
+        """`unreached`: the last words to a client whose target is not reached."""
         self._loop = asyncio.get_running_loop()
-        self.poller, self.pipes, self._counts, self._targets, self._names = (
-            poller,
-            pipes,
-            counts,
-            targets,
-            names,
-        )
+        self.poller = poller
+        self.pipes = pipes
+        self._counts = counts
+        self._targets = targets
+        self._names = names
+        self._admission = admission
+        self._unreached = unreached
         self.relays: set[Relay] = set()
-        self.ended: Callable[[Place], None] = lambda place: None
         self._attempts: Deadlines[_Attempt] = Deadlines(
             self._loop, connect_timeout_s, self._give_up
         )
@@ -92,28 +91,26 @@ class Carrier:
         self._looking: asyncio.TimerHandle | None = None
         self._look_s = linger_s / 2  # silence is ended after once to one and a half times as long
         # who has a pipe, and the bytes it had carried when last looked at
-        self._bulk: dict[End, int] = {}
+        self._bulk: dict[RelayEnd, int] = {}
         self._calming: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
 
     # Connecting
 
-    def carry(self, client: SocketType, target: Target, place: Place, refuse: Refuse) -> None:
-        """Connect to a target and carry; the place is told to `ended` when it is over, or the
-        client is handed to `refuse`."""
+    def carry(self, client: SocketType, target: Destination, place: Place) -> None:
+        """Connect to a target and carry, or refuse the client; its place, which was joined, is left
+        when that is over."""
         if target.near and (upstream := _connected(target)) is not None:
             self._begin(client, upstream, place, watched=False)
         elif target.family:
-            self._connect(_Attempt(self, client, place, [target], refuse))
+            self._connect(_Attempt(self, client, place, [target]))
         else:
-            task = self._loop.create_task(self._look_up(client, target, place, refuse))
+            task = self._loop.create_task(self._look_up(client, target, place))
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
 
-    async def _look_up(
-        self, client: SocketType, target: Target, place: Place, refuse: Refuse
-    ) -> None:
-        found: list[Target] = []
+    async def _look_up(self, client: SocketType, target: Destination, place: Place) -> None:
+        found: list[Destination] = []
         try:
             async with asyncio.timeout(self._attempts.timeout_s):
                 found = await self._names.look_up(target, self._targets)
@@ -123,12 +120,12 @@ class Carrier:
             )
         except asyncio.CancelledError:
             client.close()
-            self.ended(place)
+            self._admission.end(*place)
             raise
         # whatever it is: a client that is not refused takes up its place for ever
         except Exception:
             logger.exception("the look-up of %s failed", target.host)
-        self._connect(_Attempt(self, client, place, found, refuse))
+        self._connect(_Attempt(self, client, place, found))
 
     def _connect(self, attempt: _Attempt) -> None:
         """Try the next address."""
@@ -153,7 +150,7 @@ class Carrier:
                 errno.errorcode.get(code, code),
             )
         self._counts.connect_failures += 1
-        attempt.refuse(attempt.client, attempt.place)
+        self._refuse(attempt)
 
     def settle(self, attempt: _Attempt) -> None:
         """See how connecting went."""
@@ -171,7 +168,7 @@ class Carrier:
         self._abandon(attempt)
         logger.info(
             "%s is not reached: %s",
-            attempt.place[1] or "the server",
+            attempt.place[1],
             errno.errorcode.get(code, code),
         )
         self._connect(attempt)
@@ -208,7 +205,11 @@ class Carrier:
     def _give_up(self, attempt: _Attempt) -> None:
         self._counts.connect_timeouts += 1
         self._abandon(attempt)
-        attempt.refuse(attempt.client, attempt.place)
+        self._refuse(attempt)
+
+    def _refuse(self, attempt: _Attempt) -> None:
+        refuse(attempt.client, self._unreached)
+        self._admission.end(*attempt.place)
 
     def _abandon(self, attempt: _Attempt) -> None:
         self.poller.forget(attempt.upstream.fileno())
@@ -216,7 +217,7 @@ class Carrier:
 
     # Pipes
 
-    def lease(self, end: End) -> Pipe | None:
+    def lease(self, end: RelayEnd) -> Pipe | None:
         """Return a pipe for what comes from an end, None if none is to be had."""
         pipe = self.pipes.lease()
         if pipe is not None:
@@ -225,7 +226,7 @@ class Carrier:
                 self._calming = self._loop.call_later(CALM_S, self._calm)
         return pipe
 
-    def give_back(self, end: End, pipe: Pipe, *, empty: bool) -> None:
+    def give_back(self, end: RelayEnd, pipe: Pipe, *, empty: bool) -> None:
         """Take it back."""
         del self._bulk[end]
         self.pipes.give_back(pipe, empty=empty)
@@ -256,7 +257,7 @@ class Carrier:
         self.relays.discard(relay)
         self._counts.bytes_up += relay.client.carried
         self._counts.bytes_down += relay.upstream.carried
-        self.ended(relay.place)
+        self._admission.end(*relay.place)
         if self._drained is not None and not self.relays:
             self._drained.set()
 
@@ -287,7 +288,7 @@ class Carrier:
         for attempt in self._attempts.clear():
             self._abandon(attempt)
             attempt.client.close()
-            self.ended(attempt.place)
+            self._admission.end(*attempt.place)
         for relay in list(self.relays):
             relay.cut()
         if self._looking is not None:
@@ -297,7 +298,7 @@ class Carrier:
         self.pipes.close()
 
 
-def _connected(target: Target) -> SocketType | None:
+def _connected(target: Destination) -> SocketType | None:
     """Return a socket connected to a target on this machine, where the kernel is done before
     `connect_ex` returns; None if it is not."""
     try:
@@ -318,7 +319,6 @@ def _connected(target: Target) -> SocketType | None:
 def _is_near(end: SocketType) -> bool:
     """Whether a socket's peer is on this machine, as far as its address says."""
     try:
-        host = str(end.getpeername()[0])
+        return is_loopback(str(end.getpeername()[0]))
     except OSError:
         return False
-    return host == "::1" or host.startswith(("127.", "::ffff:127."))

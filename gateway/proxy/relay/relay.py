@@ -23,8 +23,7 @@ from typing import Protocol
 from gateway.proxy.relay.pipes import PIPE_BYTES, Pipe
 from gateway.proxy.sockets.poller import EDGES, ENDED, ERROR, OUT, Poller
 
-# whom a relay counts for: the client's address, the cluster's uid or "" for the server's own
-# listener
+# whom a relay counts for: the client's address, the cluster's uid
 Place = tuple[str, str]
 
 CHUNK_BYTES = 64 * 1024
@@ -39,7 +38,7 @@ RESET = pack("ii", 1, 0)
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
-class End:
+class RelayEnd:
     """One socket of a relay. What is read from it goes to its peer; what the peer does not take yet
     is held here."""
 
@@ -60,7 +59,7 @@ class End:
         "socket",
     )
 
-    peer: End
+    peer: RelayEnd
 
     def __init__(self, relay: Relay, end: SocketType) -> None:
         self._relay, self.socket, self.fd = relay, end, end.fileno()
@@ -233,15 +232,15 @@ class End:
         self.peer = self._relay.nobody
 
 
-class Owner(Protocol):
+class RelayOwner(Protocol):
     """Who keeps relays: with what they are carried, and who is told of their ends."""
 
     poller: Poller
 
-    def lease(self, end: End) -> Pipe | None:
+    def lease(self, end: RelayEnd) -> Pipe | None:
         """Return a pipe for what comes from an end, None if none is to be had."""
 
-    def give_back(self, end: End, pipe: Pipe, *, empty: bool) -> None:
+    def give_back(self, end: RelayEnd, pipe: Pipe, *, empty: bool) -> None:
         """Take it back."""
 
     def over(self, relay: Relay) -> None:
@@ -251,7 +250,7 @@ class Owner(Protocol):
         """Bulk begins."""
 
 
-class _Nobody(End):
+class _Nobody(RelayEnd):
     """The peer of those who have none any more."""
 
     def __init__(self) -> None:
@@ -267,10 +266,10 @@ class Relay:
     nobody = _Nobody()
 
     def __init__(
-        self, owner: Owner, client: SocketType, upstream: SocketType, place: Place
+        self, owner: RelayOwner, client: SocketType, upstream: SocketType, place: Place
     ) -> None:
         self.owner, self.place = owner, place
-        self.client, self.upstream = End(self, client), End(self, upstream)
+        self.client, self.upstream = RelayEnd(self, client), RelayEnd(self, upstream)
         self.client.peer, self.upstream.peer = self.upstream, self.client
         self.closed = False
         self.armed = False  # whether the upstream's peer is probed for life

@@ -8,7 +8,7 @@ it. Not the earlier one too, or anybody could put it out.
 
 from __future__ import annotations
 
-from gateway.networks import Target
+from gateway.networks import Destination
 
 Address = tuple[str, int]
 
@@ -56,5 +56,5 @@ class Claims:
 
 def _spot(address: Address) -> Address:
     """Return an address, the same however it is written."""
-    host = Target.of(*address).host
+    host = Destination.of(*address).host
     return host.lower().rstrip("."), address[1]

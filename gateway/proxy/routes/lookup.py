@@ -1,8 +1,8 @@
 """From a route's target to the addresses that may be connected to: a name is looked up, and each of
 its addresses is judged anew.
 
-Every way to a cluster goes through here, or has an address already: `Targets.permit` lets names
-pass, since it cannot know them.
+Every way to a cluster goes through here, or has an address already: `Destinations.permit` lets
+names pass, since it cannot know them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gateway.networks import Target, Targets
+from gateway.networks import Destination, Destinations
 from gateway.proxy.sockets.vitality import probe
 
 MOST_ADDRESSES = 4  # of a name that are tried
@@ -48,19 +48,19 @@ class Names:
         self._asking: dict[str, asyncio.Task[_Answer]] = {}
         self._threads = asyncio.Semaphore(MOST_AT_A_TIME)
 
-    async def look_up(self, target: Target, targets: Targets) -> list[Target]:
+    async def look_up(self, target: Destination, targets: Destinations) -> list[Destination]:
         """Return the addresses of a target that are permitted, most wanted first; OSError if a name
         has none at all."""
         if target.family:
             return [target] if targets.permit(target) else []
         found = [
-            Target.of(address, target.port, local=target.local)
+            Destination.of(address, target.port, local=target.local)
             for address in await self._addresses(target.host)
         ]
         return [one for one in found if one.family and targets.permit(one)]
 
     async def connect(
-        self, target: Target, targets: Targets, *, limit: int
+        self, target: Destination, targets: Destinations, *, limit: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first address that answers; OSError if none does or may. `limit`: bytes
         that are read ahead."""
@@ -156,7 +156,7 @@ async def _in_thread(host: str) -> tuple[str, ...]:
 class Resolver(AbstractResolver):
     """Looks names up for aiohttp, which does not ask it about what is an address already."""
 
-    def __init__(self, names: Names, targets: Callable[[], Targets], *, local: bool) -> None:
+    def __init__(self, names: Names, targets: Destinations, *, local: bool) -> None:
         """`local`: what is looked up may be on this machine."""
         self._names, self._targets, self._local = names, targets, local
 
@@ -165,7 +165,7 @@ class Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses that may be connected to; OSError if there is none."""
         permitted = await self._names.look_up(
-            Target(host, port, local=self._local), self._targets()
+            Destination(host, port, local=self._local), self._targets
         )
         found = [one for one in permitted if family in (socket.AF_UNSPEC, one.family)]
         if not found:

@@ -23,7 +23,7 @@ from daskgateway.internal.v1 import route_pb2 as pb
 from daskgateway.internal.v1 import route_pb2_grpc
 
 from gateway.files import read_kept, write_kept
-from gateway.networks import Target, Targets, canonical, parse_address
+from gateway.networks import Destination, Destinations, canonical, parse_address
 from gateway.proxy.counting.counts import Counts
 from gateway.proxy.routes import route_file
 from gateway.proxy.routes.claims import Claims
@@ -35,10 +35,11 @@ logger = logging.getLogger(__name__)
 BACKOFF_S = (0.1, 2.0)
 SILENCE_S = 45.0  # the server sends something every 15 s; a stream silent for so long is dead
 SAVE_DELAY_S = 0.2
+STOPPED_S = 20.0  # from a cluster's stop until what is still open to it is ended
 _UID_LENGTH = 21
 MAX_TOKEN_BYTES = 1024
 _TOKEN = re.compile(r"[!-~]{1,256}")  # what a header can hold
-NOWHERE = Targets((), ())
+NOWHERE = Destinations((), ())
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -51,7 +52,7 @@ class Route:
     cluster_id: str
     scheduler: tuple[str, int]
     dashboard: tuple[str, int] | None
-    target: Target  # the scheduler, ready to connect to
+    target: Destination  # the scheduler, ready to connect to
     local: bool = False  # whether its backend runs on the server's machine
 
 
@@ -81,7 +82,7 @@ def _route(
     scheduler = canonical(scheduler[0]), scheduler[1]
     dashboard = dashboard and (canonical(dashboard[0]), dashboard[1])
     return Route(
-        uid, owner, cluster_id, scheduler, dashboard, Target.of(*scheduler, local=local), local
+        uid, owner, cluster_id, scheduler, dashboard, Destination.of(*scheduler, local=local), local
     )
 
 
@@ -89,13 +90,20 @@ class RouteTable:
     """Routes by uid, and the keys that tickets are verified by. Every change makes a new snapshot;
     a snapshot never changes."""
 
-    def __init__(self, path: pathlib.Path, counts: Counts | None = None) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        targets: Destinations = NOWHERE,
+        counts: Counts | None = None,
+        end: Callable[[Collection[str]], int] = lambda uids: 0,
+    ) -> None:
+        """`targets` decides where routes may lead; `end` ends what is open to clusters that have
+        stopped and returns how much that was."""
         self._path = path
+        self.targets = targets
         self._counts = counts or Counts()
+        self._end = end
         self._routes: Mapping[str, Route] = MappingProxyType({})
-        self.targets = NOWHERE  # decides where routes may lead
-        # told of clusters that are not routed to any more
-        self.gone: Callable[[Collection[str]], None] = lambda uids: None
         self.ticket_keys: tuple[bytes, ...] = ()
         self.heard_at = 0.0  # on the monotonic clock; 0 if the server was never heard
         self._claims = Claims()
@@ -190,9 +198,19 @@ class RouteTable:
             else {*update.removed, *(message.uid for message in update.routes)}
         )
         if gone := {uid for uid in touched if uid in before and uid not in routes}:
-            self.gone(gone)
+            # a while later: they may end it themselves, or be told again
+            loop = asyncio.get_running_loop()
+            loop.call_later(STOPPED_S, self._end_stopped, frozenset(gone))
         if (update.snapshot or update.routes or update.removed) and self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self.save)
+
+    def _end_stopped(self, uids: Collection[str]) -> None:
+        stopped = {uid for uid in uids if uid not in self._routes}
+        ended = self._end(stopped) if stopped else 0
+        if ended:
+            logger.info(
+                "%d connections to %d clusters that have stopped are ended", ended, len(stopped)
+            )
 
     def _put(self, routes: dict[str, Route], route: Route) -> None:
         """Add a route, or what of it leads where it may; its cluster had told the addresses."""

@@ -11,7 +11,7 @@ import grpc
 from daskgateway.internal.v1 import access_pb2 as pb
 from daskgateway.internal.v1 import access_pb2_grpc
 
-from gateway.proxy.http.access import Grant
+from gateway.proxy.http.access import SessionGrant
 from gateway.proxy.routes.routes import edge_token
 from gateway.proxy.upstream.channels import Channels
 from gateway.wire import AUTHORIZATION, Ticket
@@ -66,7 +66,7 @@ class Server:
             told.uid, told.user, 0, "", told.token_id, told.stamp, told.admin, told.expires_at_ms
         )
 
-    async def check(self, grants: Sequence[Grant]) -> Sequence[bool | None]:
+    async def check(self, grants: Sequence[SessionGrant]) -> Sequence[bool | None]:
         """Return of each grant whether it still holds, None where that cannot be told; Unanswered
         if nobody tells anything."""
         request = pb.CheckAccessRequest(accesses=[_access(grant) for grant in grants])
@@ -83,7 +83,7 @@ class Server:
         verdicts = [VERDICTS.get(verdict) for verdict in answer.verdicts]
         return verdicts if len(verdicts) == len(grants) else [None] * len(grants)
 
-    async def end_session(self, grant: Grant) -> None:
+    async def end_session(self, grant: SessionGrant) -> None:
         """Have a session ended everywhere; Unanswered if that is not told."""
         try:
             await self._stub().EndSession(
@@ -98,7 +98,7 @@ class Server:
         return ((AUTHORIZATION, f"Bearer {edge_token(self._token_file)}"),)
 
 
-def _access(grant: Grant) -> pb.Access:
+def _access(grant: SessionGrant) -> pb.Access:
     return pb.Access(
         uid=grant.uid,
         user=grant.user,

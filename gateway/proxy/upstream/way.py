@@ -27,7 +27,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from gateway.configfile import ConfigurationError
-from gateway.wire import AUTHORITY_NAME, LISTENER_NAME, relayed_peer
+from gateway.wire import AUTHORITY_NAME, LISTENER_NAME, host_port, relayed_peer
 
 BUSY_S = 0.02  # the server's queue of new connections is full: so long until the next try
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
@@ -65,10 +65,11 @@ class Upstream:
         """Return a channel for the edge's own calls. `check` comes before each."""
         if self._path:
             return grpc.aio.insecure_channel(f"unix:{self._path}", options)
-        host = f"[{self._host}]" if ":" in self._host else self._host
         named = [("grpc.ssl_target_name_override", self._name)] if self._name != self._host else []
         return grpc.aio.secure_channel(
-            f"{host}:{self._port}", grpc.ssl_channel_credentials(self._roots), [*options, *named]
+            host_port(self._host, self._port),
+            grpc.ssl_channel_credentials(self._roots),
+            [*options, *named],
         )
 
     def check(self) -> None:

@@ -7,8 +7,6 @@ Read with `gateway.configfile`; this file knows what the settings mean, not wher
 from __future__ import annotations
 
 import json
-import os
-import pathlib
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -29,6 +27,7 @@ from traitlets import (
 )
 from traitlets.config import Configurable
 
+from gateway.files import default_state_dir
 from gateway.server.core import options as option_types
 from gateway.server.core.admission import MAX_OPTIONS_BYTES, Offer
 from gateway.server.core.facts import Patience
@@ -57,14 +56,6 @@ FIELD_TYPES = (
     option_types.Mapped,
 )
 MOST_CORES = 64.0  # of a worker that users may ask for, where the administrator names no options
-
-
-def default_state_dir() -> str:
-    """Return /var/lib/daskgateway for root, else a directory of the user."""
-    if os.geteuid() == 0:
-        return "/var/lib/daskgateway"
-    base = os.environ.get("XDG_STATE_HOME") or str(pathlib.Path.home() / ".local" / "state")
-    return str(pathlib.Path(base) / "daskgateway")
 
 
 class DaskGateway(Configurable):
@@ -238,7 +229,7 @@ class DaskGateway(Configurable):
     ).tag(config=True)
 
     def _state_dir_default(self) -> str:
-        return default_state_dir()
+        return str(default_state_dir())
 
     def patience(self) -> Patience:
         """Return how long the reconciler waits for what."""

@@ -22,6 +22,7 @@ from gateway.server.security.listener_certificate import (
     ListenerCertificate,
     OwnCertificate,
 )
+from gateway.wire import host_port
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def bind(
     it must find us again.
     """
     hostname, port = split_address(address, "c.DaskGateway.address")
-    host_part = f"[{hostname}]" if ":" in hostname else hostname or "0.0.0.0"
+    hostname = hostname or "0.0.0.0"
 
     def pair() -> tuple[bytes, bytes]:
         now = shown.shown()
@@ -64,7 +65,7 @@ def bind(
     bound = 0
     if not port and (earlier := kept_port(state_dir / PORT_FILE)):
         try:
-            bound = host.listen_tls(server, f"{host_part}:{earlier}", pair)
+            bound = host.listen_tls(server, host_port(hostname, earlier), pair)
         except RuntimeError:
             logger.warning(
                 "port %d of the last run is taken: clusters that run since then do not find this"
@@ -72,11 +73,11 @@ def bind(
                 earlier,
             )
     try:
-        bound = bound or host.listen_tls(server, f"{host_part}:{port}", pair)
+        bound = bound or host.listen_tls(server, host_port(hostname, port), pair)
     except RuntimeError:
         raise ConfigurationError(
-            f"c.DaskGateway.address: cannot listen on {host_part}:{port}; is another server"
-            f" running?"
+            f"c.DaskGateway.address: cannot listen on {host_port(hostname, port)}; is another"
+            f" server running?"
         ) from None
     keep_port(state_dir / PORT_FILE, bound)
     return bound

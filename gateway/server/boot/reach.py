@@ -4,12 +4,12 @@ the server's own settings tell."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 from gateway.configfile import ConfigurationError
 from gateway.networks import (
     LOOPBACK_NETWORKS,
-    Address,
-    Targets,
+    Destinations,
     is_here,
     literal,
     parse_address,
@@ -58,10 +58,10 @@ def judge(found: Settings, listeners: Iterable[str]) -> Objection:
     except ValueError as error:
         raise ConfigurationError(f"c.Proxy.scheduler_networks: {error}") from None
     own = {place[1] for text in listeners if (place := parse_address(text)) is not None}
-    targets = Targets(
+    targets = Destinations(
         networks,
         own.union(found.proxy.own_ports) if beside else (),
-        is_here if beside else _is_loopback,
+        is_here if beside else attrgetter("is_loopback"),
     )
     local = frozenset(local_backends(found))
 
@@ -71,7 +71,3 @@ def judge(found: Settings, listeners: Iterable[str]) -> Objection:
         return f"the scheduler says that it is at {address}, {why}" if why else ""
 
     return objection
-
-
-def _is_loopback(address: Address) -> bool:
-    return address.is_loopback

@@ -20,7 +20,7 @@ from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
 from gateway.server.boot.config import ClusterConfig, DaskGateway
 from gateway.server.edge.account import configured_account
-from gateway.wire import decimal
+from gateway.wire import host_port, split_host_port
 
 DESCRIPTORS_KEPT = 256  # for what is loaded, the database, logs, the edge, what is being started
 LEAST_CLUSTERS = 64
@@ -128,18 +128,17 @@ def database_path(server: DaskGateway) -> pathlib.Path:
 
 def split_address(text: str, setting: str) -> tuple[str, int]:
     """Return host and port; ConfigurationError names the setting."""
-    hostname, _, digits = text.rpartition(":")
-    port = decimal(digits)
-    if port is None or port > 65535:
+    place = split_host_port(text)
+    if place is None:
         raise ConfigurationError(f"{setting}: must be host:port, not {text!r}")
-    return hostname.strip("[]"), port
+    return place
 
 
 def bound_address(configured: str, port: int) -> str:
     """Return what is listened on, as `host:port`: the host as configured, where none or 0.0.0.0 is
     every address, with the port it got."""
     hostname, _ = split_address(configured, "c.DaskGateway.address")
-    return f"[{hostname}]:{port}" if ":" in hostname else f"{hostname or '0.0.0.0'}:{port}"
+    return host_port(hostname or "0.0.0.0", port)
 
 
 def host_of(url: str) -> str:

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from gateway import __version__, orders
+from gateway import __version__, orders, processes
 from gateway.configfile import ConfigurationError
 from gateway.files import write_kept
 from gateway.orders import Orders
@@ -41,9 +41,9 @@ from gateway.server.edge.record import (
 logger = logging.getLogger(__name__)
 
 SECRET = re.compile("KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
-READY_S = 20.0
 STOP_S = 15.0
-RESTART_S = (0.05, 10.0)  # first and longest wait before an edge that died is started again
+RESTART_S = 0.05  # first wait before an edge that died is started again
+UNWATCHED_S = 10.0  # between two tries to watch an edge for which there is no descriptor
 
 
 class WarmEdge:
@@ -152,34 +152,30 @@ class EdgeProcess:
         )
         if address == self._wished or can_listen(address):
             return address
-        port = address.rpartition(":")[2]
         logger.warning(
             "port %s, on which the edge was until now, is taken: it takes another, which clients"
             " do not know yet",
-            port,
+            address.rpartition(":")[2],
         )
         return self._wished
 
     async def keep(self) -> None:
         """Start the edge again whenever it ends, until cancelled."""
-        wait_s = RESTART_S[0]
+        pauses = processes.Pauses(RESTART_S, asyncio.get_running_loop().time)
         while True:
             record = self._record
             assert record is not None
-            began = asyncio.get_running_loop().time()
             try:
                 await _ended(record)
             except OSError as error:  # no descriptor to wait on
                 logger.error("the edge is not watched for a moment: %s", error)
-                await asyncio.sleep(RESTART_S[1])
+                await asyncio.sleep(UNWATCHED_S)
                 continue
             if self._child is not None and self._child.pid == record.pid:
                 self._child.poll()  # takes its exit code, so that no zombie stays
             logger.error("the edge has ended; starting it again")
-            if asyncio.get_running_loop().time() - began > 60:
-                wait_s = RESTART_S[0]
-            await asyncio.sleep(wait_s)
-            wait_s = min(RESTART_S[1], wait_s * 2)
+            await asyncio.sleep(pauses.next_s())
+            pauses.began()
             try:
                 self._record = await self._spawn(record.address)
             # also where the machine is out of something
@@ -211,15 +207,15 @@ class EdgeProcess:
         child = self._child
         assert child is not None
         try:
-            async with asyncio.timeout(READY_S):
-                line = await _read_line(reading)
+            async with asyncio.timeout(processes.READY_S):
+                line = await processes.read_line(reading)
         except TimeoutError:
             child.kill()
             line = ""
         finally:
             os.close(reading)
-        word, _, listening = line.strip().partition(" ")
-        if word != "ready":
+        listening = processes.ready_address(line)
+        if not listening:
             code = await asyncio.to_thread(child.wait)
             raise ConfigurationError(
                 f"the edge did not start (exit code {code}); its own message is above"
@@ -268,41 +264,4 @@ def _identity(directory: int) -> str:
 
 
 async def _ended(record: EdgeRecord) -> None:
-    """Wait until a process, child of ours or not, has ended."""
-    try:
-        descriptor = os.pidfd_open(record.pid)
-    except ProcessLookupError:
-        return
-    try:
-        if runs(record):
-            await _readable(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(descriptor, _resolve, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(descriptor)
-
-
-async def _read_line(descriptor: int) -> str:
-    """Return what is written to a pipe up to a line's end, or its own end."""
-    os.set_blocking(descriptor, False)
-    received = b""
-    while b"\n" not in received:
-        await _readable(descriptor)
-        piece = os.read(descriptor, 4096)
-        if not piece:
-            break
-        received += piece
-    return received.decode(errors="replace")
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    await processes.ended(record.pid, lambda: runs(record))

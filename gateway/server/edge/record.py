@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from gateway.files import read_kept
 from gateway.networks import parse_address
-from gateway.wire import decimal
+from gateway.wire import decimal, host_port, split_host_port
 
 MAX_PID = 2**22  # proc(5), pid_max
 PROGRAM = ("-m", "gateway", "proxy")  # how an edge is started
@@ -110,23 +110,22 @@ def _is_edge(pid: int) -> bool:
 def with_port_of(recorded: str, wished: str) -> str:
     """Return the wished address; where it leaves the port open, with the port of an earlier run, by
     which clients know the edge."""
-    host, colon, port = wished.rpartition(":")
-    earlier = parse_address(recorded)
-    if not colon or decimal(port) != 0 or earlier is None or not earlier[1]:
+    place, earlier = split_host_port(wished), parse_address(recorded)
+    if place is None or place[1] != 0 or earlier is None:
         return wished
-    return f"{host}:{earlier[1]}"
+    return host_port(place[0], earlier[1])
 
 
 def can_listen(address: str) -> bool:
     """Whether a port is to be had now. What is no address at all is left to who listens, who says
     what is wrong."""
-    host, _, port = address.rpartition(":")
-    number = decimal(port)
-    if number is None or number > 65535:
+    place = split_host_port(address)
+    if place is None:
         return True
+    host, port = place
     try:
         found = socket.getaddrinfo(
-            host.strip("[]") or None, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         with socket.socket(*found[0][:3]) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

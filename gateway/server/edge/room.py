@@ -20,6 +20,7 @@ import stat
 
 from gateway import orders
 from gateway.configfile import ConfigurationError
+from gateway.files import write_kept
 from gateway.server.boot.listening import SOCKET_NAME
 from gateway.server.edge.account import Account
 from gateway.server.edge.words import word
@@ -128,18 +129,7 @@ class EdgeRoom:
     def _copy(self, name: str, content: bytes, account: Account) -> None:
         """Write a file that the edge's account alone may read, whole or not at all; the directory
         is root's alone to write."""
-        scratch = self.door / f"{name}.new"
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(
-            scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, 0o400)
-            os.fchown(descriptor, account.uid, account.gid)
-            os.fsync(descriptor)
-        scratch.rename(self.door / name)
+        write_kept(self.door / name, content, 0o400, (account.uid, account.gid))
 
 
 def _opened(directory: pathlib.Path) -> int:

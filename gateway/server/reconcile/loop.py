@@ -61,7 +61,7 @@ class Reconciler:
         self._most_ended = most_ended
         # told of each cluster that has ended: nothing of it will be started any more
         self._let_go = let_go
-        self.objection: Objection = anywhere  # what the edge has against a scheduler's address
+        self._objection: Objection = anywhere
         self.inbox = Inbox()
         self._store, self._backends, self._make_launches = store, backends, make_launches
         self._now, self._patience = now, patience
@@ -72,8 +72,10 @@ class Reconciler:
         self._complaints = Complaints(logger)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Take up every cluster where it was left."""
+    async def start(self, objection: Objection = anywhere) -> None:
+        """Take up every cluster where it was left. `objection` says what the edge has against a
+        scheduler's address."""
+        self._objection = objection
         self.inbox.listening_since_at = now = self._now()
         self._turned = time.monotonic()
         self._apart = now - int(self._turned * 1000)
@@ -226,7 +228,7 @@ class Reconciler:
         cluster = tx.cluster(uid)
         if cluster is None:
             return None
-        result = step(cluster, tx.workers(uid), facts, now, self._patience(), self.objection)
+        result = step(cluster, tx.workers(uid), facts, now, self._patience(), self._objection)
         if result.changes(cluster):
             if result.put:
                 tx.put_workers(result.put)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from gateway.networks import group_of, literal
-from gateway.wire import EDGE_CALLER, EDGE_TOKEN, caller_of_peer
+from gateway.wire import EDGE_CALLER, EDGE_TOKEN, caller_of_peer, host_port, split_host_port
 
 HERE = "this machine"
 TCP = ("ipv4:", "ipv6:")
@@ -44,10 +44,9 @@ def peer_of(told: str, metadata: Mapping[str, Any], is_edge: Callable[[str], boo
     if relayed is not None:
         return _of(*relayed)
     if told.startswith(TCP):
-        host, _, port = unquote(told[5:]).rpartition(":")
-        return _of(host.strip("[]"), int(port) if port.isdecimal() else 0)
+        return _of(*(split_host_port(unquote(told[5:])) or (unquote(told[5:]), 0)))
     return Peer(HERE, HERE)
 
 
 def _of(host: str, port: int) -> Peer:
-    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", group_of(host))
+    return Peer(host_port(host, port), group_of(host))

@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from gateway.configfile import ConfigurationError
 from gateway.custody import file_problem
+from gateway.files import write_kept
 from gateway.server.security.certificates import ClusterSecrets
 
 ENV_KEYS = "DASKGATEWAY_ENCRYPTION_KEYS"  # keys separated by spaces or `;`, the first one seals
@@ -89,14 +90,8 @@ def _kept(path: pathlib.Path) -> str:
 
 def _made(path: pathlib.Path) -> str:
     key = base64.urlsafe_b64encode(os.urandom(32)).decode()
-    scratch = path.with_suffix(".new")
     try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.rename(path)
+        write_kept(path, f"{key}\n".encode())
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     return key
