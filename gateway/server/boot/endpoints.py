@@ -9,13 +9,9 @@ from gateway.proxy.config import Proxy
 from gateway.server.boot.config import DaskGateway
 from gateway.server.boot.settings import split_address
 from gateway.server.usecases.services import Endpoint
+from gateway.wire import host_port
 
 EVERYWHERE = ("", "0.0.0.0", "::")
-
-
-def host_port(host: str, port: int) -> str:
-    """Return `host:port`, or `[host]:port` of an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listener_address(server: DaskGateway, port: int) -> str:
