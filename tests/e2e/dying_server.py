@@ -11,11 +11,11 @@ import os
 import signal
 from typing import Any
 
+from gateway import processes
 from gateway.__main__ import main
-from gateway.server.edge import process as edge_process
 
 WHEN = os.environ["DASKGATEWAY_TEST_FAILPOINT"]
-heard = edge_process._read_line
+heard = processes.read_line
 
 
 async def killed(descriptor: int) -> Any:
@@ -27,5 +27,5 @@ async def killed(descriptor: int) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-edge_process._read_line = killed
+processes.read_line = killed
 main(prog_name="daskgateway")
