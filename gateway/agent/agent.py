@@ -132,6 +132,7 @@ class Agent(SchedulerPlugin):
         self._retiring: set[str] = set()
         self._names: dict[str, str] = {}  # of connected workers, by address
         self._idle, self._no_client = agent_load.Since(), agent_load.Since()
+        self._no_task = agent_load.Since()
         self._targets: dict[str, int] = {}
         self._adaptive: dict[str, agent_load.AdaptiveTarget] = {}
         self._directive: pb.AgentDirective | None = None
@@ -189,18 +190,22 @@ class Agent(SchedulerPlugin):
 
     def _look(self) -> None:
         """Look at load and clients; a change is reported at once."""
-        before = (self._idle.age_ms < 0, self._no_client.age_ms < 0, dict(self._targets))
+        before = (*self._in_use(), dict(self._targets))
         connected = agent_load.clients(self._scheduler)
         transitions = self._scheduler.transition_counter
         moved, self._transitions = transitions != self._transitions, transitions
         ignore = self._directive is not None and self._directive.ignore_clients
-        self._idle.note(
-            not (agent_load.busy(self._scheduler) or moved or (connected and not ignore))
-        )
+        task = agent_load.busy(self._scheduler) or moved
+        wanted = agent_load.holds_results(self._scheduler) or (connected and not ignore)
+        self._no_task.note(not task)
+        self._idle.note(not (task or wanted))
         self._no_client.note(not connected)
         self._aim()
-        if before != (self._idle.age_ms < 0, self._no_client.age_ms < 0, self._targets):
+        if before != (*self._in_use(), self._targets):
             self._changed.set()
+
+    def _in_use(self) -> tuple[bool, ...]:
+        return tuple(one.age_ms < 0 for one in (self._idle, self._no_client, self._no_task))
 
     def _aim(self) -> None:
         """Compute the targets of adaptive groups."""
@@ -262,6 +267,7 @@ class Agent(SchedulerPlugin):
             clients=agent_load.clients(self._scheduler),
             idle_ms=self._idle.age_ms,
             no_client_ms=self._no_client.age_ms,
+            no_task_ms=self._no_task.age_ms,
             targets=self._targets,
         )
         if snapshot:

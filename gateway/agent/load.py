@@ -19,15 +19,19 @@ def group_of(name: object) -> str:
 
 
 def clients(scheduler: Any) -> int:
-    """Return how many clients and cluster objects are connected."""
-    connected = sum(1 for name in scheduler.clients if name != NO_CLIENT)
-    # Dask keeps this plugin after its cluster object has gone, until it next has something to say.
-    followers = [
-        plugin
-        for plugin in scheduler.plugins.values()
-        if type(plugin).__name__ == "WorkerStatusPlugin"
-    ]
-    return connected + sum(1 for plugin in followers if not plugin.bcomm.closed())
+    """Return how many clients are connected. A cluster object that follows the workers is none, and
+    neither is what the scheduler takes for one: what is published, queues, variables."""
+    return len(scheduler.client_comms)
+
+
+def holds_results(scheduler: Any) -> bool:
+    """Whether results are kept for somebody who is not connected: they were published, or are in a
+    queue or a variable."""
+    return any(
+        client.wants_what
+        for name, client in scheduler.clients.items()
+        if name != NO_CLIENT and name not in scheduler.client_comms
+    )
 
 
 def busy(scheduler: Any) -> bool:

@@ -90,6 +90,7 @@ class AsyncGateway(BaseGateway):
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
         labels: Mapping[str, str] | None = None,
@@ -108,6 +109,7 @@ class AsyncGateway(BaseGateway):
             "idle_timeout": idle_timeout,
             "max_lifetime": max_lifetime,
             "no_client_timeout": no_client_timeout,
+            "no_task_timeout": no_task_timeout,
         }
         return await in_thread(
             lambda: self.blocking().submit(name, **{**keywords, **lives, **kwargs})
@@ -122,6 +124,7 @@ class AsyncGateway(BaseGateway):
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
         quiet: bool = True,
         start_timeout: Span | None = None,
@@ -142,6 +145,7 @@ class AsyncGateway(BaseGateway):
             idle_timeout=idle_timeout,
             max_lifetime=max_lifetime,
             no_client_timeout=no_client_timeout,
+            no_task_timeout=no_task_timeout,
             shutdown_on_close=shutdown_on_close,
             quiet=quiet,
             start_timeout=start_timeout,
@@ -173,6 +177,34 @@ class AsyncGateway(BaseGateway):
         return await in_thread(
             lambda: self.blocking().adapt_cluster(name, minimum, maximum, group=group)
         )
+
+    async def change_lifetimes(
+        self,
+        name: str,
+        *,
+        idle_timeout: Span | None = None,
+        max_lifetime: Span | None = None,
+        no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
+        keepalive_timeout: Span | None = None,
+    ) -> Cluster:
+        """Wish other times after which the gateway stops a cluster by itself, such as "2 hours"; 0
+        is never, None leaves one as it is. Return the cluster."""
+        return await in_thread(
+            lambda: self.blocking().change_lifetimes(
+                name,
+                idle_timeout=idle_timeout,
+                max_lifetime=max_lifetime,
+                no_client_timeout=no_client_timeout,
+                no_task_timeout=no_task_timeout,
+                keepalive_timeout=keepalive_timeout,
+            )
+        )
+
+    async def keep_alive(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Give a sign of life for clusters that need one (`keepalive_timeout`); return those names
+        that need none any more. A GatewayCluster does so by itself."""
+        return await in_thread(lambda: self.blocking().keep_alive(names))
 
     async def stop_cluster(self, name: str) -> Cluster:
         """Wish a cluster's end; return the cluster. One that is stopped already stays so."""

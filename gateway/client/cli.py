@@ -265,6 +265,22 @@ def adapt(
 
 @clusters.command()
 @click.argument("name")
+@click.option("--idle-timeout", metavar="TIME", help="Without task and client.")
+@click.option("--no-task-timeout", metavar="TIME", help="Without task, whoever is connected.")
+@click.option("--no-client-timeout", metavar="TIME", help="Without client, whatever it computes.")
+@click.option("--max-lifetime", metavar="TIME", help="Since it was created.")
+@click.option(
+    "--keepalive-timeout", metavar="TIME", help="Without sign of life of the process that made it."
+)
+@_with_gateway
+def lifetimes(gateway: Gateway, as_json: bool, name: str, **spans: str | None) -> None:
+    """Change after which times the gateway stops a cluster by itself, such as "2 hours"; 0 is
+    never."""
+    _show(gateway.change_lifetimes(name, **spans), as_json)
+
+
+@clusters.command()
+@click.argument("name")
 @click.option("--wait/--no-wait", default=False, help="Wait until nothing of it runs.")
 @_with_gateway
 def stop(gateway: Gateway, as_json: bool, name: str, wait: bool) -> None:

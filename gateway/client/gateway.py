@@ -178,6 +178,7 @@ class Gateway(BaseGateway):
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
         labels: Mapping[str, str] | None = None,
@@ -196,6 +197,7 @@ class Gateway(BaseGateway):
             "idle_timeout": idle_timeout,
             "max_lifetime": max_lifetime,
             "no_client_timeout": no_client_timeout,
+            "no_task_timeout": no_task_timeout,
         }
         request = requests.from_keywords(name, {**keywords, **lives, **kwargs})
         return Cluster.from_proto(self._connection.call(api.CREATE_CLUSTER, request))
@@ -209,6 +211,7 @@ class Gateway(BaseGateway):
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
         quiet: bool = True,
         start_timeout: Span | None = None,
@@ -229,6 +232,7 @@ class Gateway(BaseGateway):
             idle_timeout=idle_timeout,
             max_lifetime=max_lifetime,
             no_client_timeout=no_client_timeout,
+            no_task_timeout=no_task_timeout,
             shutdown_on_close=shutdown_on_close,
             quiet=quiet,
             start_timeout=start_timeout,
@@ -260,6 +264,36 @@ class Gateway(BaseGateway):
                 api.UPDATE_CLUSTER, requests.scale(name, (minimum, maximum), group)
             )
         )
+
+    def change_lifetimes(
+        self,
+        name: str,
+        *,
+        idle_timeout: Span | None = None,
+        max_lifetime: Span | None = None,
+        no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
+        keepalive_timeout: Span | None = None,
+    ) -> Cluster:
+        """Wish other times after which the gateway stops a cluster by itself, such as "2 hours"; 0
+        is never, None leaves one as it is. Return the cluster."""
+        spans = {
+            "idle_timeout": idle_timeout,
+            "max_lifetime": max_lifetime,
+            "no_client_timeout": no_client_timeout,
+            "no_task_timeout": no_task_timeout,
+            "keepalive_timeout": keepalive_timeout,
+        }
+        return Cluster.from_proto(
+            self._connection.call(api.UPDATE_CLUSTER, requests.lifecycle(name, spans))
+        )
+
+    def keep_alive(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Give a sign of life for clusters that need one (`keepalive_timeout`); return those names
+        that need none any more. A GatewayCluster does so by itself."""
+        asked = {requests.full_name(name): name for name in names}
+        answer = self._connection.call(api.KEEP_ALIVE, pb.KeepAliveRequest(names=asked))
+        return tuple(asked[name] for name in answer.ended)
 
     def stop_cluster(self, name: str) -> Cluster:
         """Wish a cluster's end; return the cluster. One that is stopped already stays so."""

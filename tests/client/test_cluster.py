@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
@@ -135,6 +136,33 @@ def test_an_idle_cluster_is_stopped_and_says_why(gateway: Gateway) -> None:
     ended = gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
     assert ended.status.reason == "IDLE_TIMEOUT"
     assert "it was idle for 1 s" in ended.status.message
+
+
+def test_a_cluster_object_is_no_client_that_keeps_its_cluster_from_being_idle(
+    gateway: Gateway,
+) -> None:
+    cluster = GatewayCluster(gateway=gateway, idle_timeout="1s")
+    until(lambda: cluster.status is Status.closed, "the object is closed")
+    ended = gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
+    assert ended.status.reason == "IDLE_TIMEOUT"
+
+
+def test_when_a_cluster_ends_by_itself_is_shown_and_changed(gateway: Gateway) -> None:
+    with GatewayCluster(gateway=gateway) as cluster:
+        lives = cluster.describe().spec.lifecycle
+        assert lives.idle_timeout == timedelta(hours=1)
+        assert lives.no_task_timeout == timedelta(hours=12)
+        until(lambda: cluster.describe().status.expire_time is not None, "it is idle")
+        shown = dict(cluster.describe().rows())
+        assert shown["is stopped by itself"].startswith(
+            "after 1 h without task and client, after 12 h without task"
+        )
+        assert "as it has neither task nor client" in shown["will be stopped"]
+        changed = gateway.change_lifetimes(cluster.cluster_id, idle_timeout="3 days")
+        assert changed.spec.lifecycle.idle_timeout == timedelta(days=3)
+        assert changed.spec.lifecycle.no_task_timeout == timedelta(hours=12)
+        with pytest.raises(ValueError, match="at least one of idle_timeout, max_lifetime"):
+            gateway.change_lifetimes(cluster.cluster_id)
 
 
 def test_a_lifetime_ends_a_cluster_under_its_client(

@@ -56,6 +56,7 @@ ELSEWHERE = {
     "Goodbye": "Changes, which obeys it",
     "GenerateClientCertificateResponse": "ClusterCredentials",
     "RevokeTokenResponse": "a tuple of ids",
+    "KeepAliveResponse": "a tuple of names",
 }
 
 

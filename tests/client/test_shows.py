@@ -123,6 +123,6 @@ def test_a_lifecycle_says_what_is_set() -> None:
     assert (
         repr(Lifecycle.from_proto(proto))
         == "Lifecycle(idle_timeout=1 h, max_lifetime=None, no_client_timeout=None,"
-        " ignore_clients=False)"
+        " ignore_clients=False, no_task_timeout=None, keepalive_timeout=None)"
     )
     assert "max lifetime" not in Lifecycle.from_proto(proto)._repr_html_()

@@ -262,6 +262,7 @@ ASKING: dict[str, tuple[str, type[Message]]] = {
     "GetCluster": ("clusters", service_pb.GetClusterRequest),
     "ListClusters": ("clusters", service_pb.ListClustersRequest),
     "StopCluster": ("clusters", service_pb.StopClusterRequest),
+    "KeepAlive": ("clusters", service_pb.KeepAliveRequest),
     "WaitCluster": ("clusters", service_pb.WaitClusterRequest),
     "ListEvents": ("clusters", service_pb.ListEventsRequest),
     "WatchClusters": ("clusters", service_pb.WatchClustersRequest),

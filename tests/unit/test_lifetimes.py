@@ -72,6 +72,48 @@ def test_in_doubt_only_its_lifetime_ends_it() -> None:
     assert next_end(CLUSTER, doubted=True) == LIFETIME
 
 
+KEPT = replace(with_lifecycle(keepalive_timeout_s=60.0), kept_alive_at=100_000)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "at"),
+    [
+        (KEPT, 160_000),
+        (replace(KEPT, kept_alive_at=0), 130_000),  # a minute after its client left
+        (replace(KEPT, activity=Activity(no_client_since_at=1)), None),  # it computes
+        (replace(KEPT, activity=Activity(idle_since_at=1)), None),  # a client is connected
+        (replace(KEPT, scheduler=Scheduler(silent_since_at=1)), None),
+        (replace(KEPT, state=State.PENDING), 160_000),
+        (replace(KEPT, state=State.CREATING, kept_alive_at=0), 61_000),
+        (replace(KEPT, stop=IDLE), None),
+    ],
+)
+def test_a_cluster_that_nobody_keeps_alive_ends_unless_it_is_used(
+    cluster: Cluster, at: int | None
+) -> None:
+    found = next_end(cluster)
+    assert (found and found.at) == at
+    assert found is None or found.reason == "NOT_KEPT_ALIVE"
+
+
+def test_signs_of_life_count_only_while_they_can_be_heard() -> None:
+    found = next_end(KEPT, listening_since_at=500_000)
+    assert found is not None
+    assert found.at == 560_000
+    assert next_end(KEPT, doubted=True) is None
+    assert next_end(replace(KEPT, state=State.CREATING), doubted=True) is not None
+
+
+def test_without_a_task_it_ends_although_a_client_is_connected() -> None:
+    cluster = replace(
+        with_lifecycle(no_task_timeout_s=43_200.0), activity=Activity(clients=1, no_task_since_at=7)
+    )
+    assert next_end(cluster) == StopWish(
+        State.STOPPED, "NO_TASK", "it had no task for 12 h", 43_200_007
+    )
+    assert next_end(replace(cluster, activity=Activity(clients=1))) is None
+
+
 def test_an_endless_duration_of_an_older_record_is_only_very_long() -> None:
     found = next_end(with_lifecycle(max_lifetime_s=float("inf")))
     assert found is not None

@@ -61,6 +61,9 @@ UPDATE_CLUSTER: Final = Unary(
 STOP_CLUSTER: Final = Unary(
     CLUSTERS, "StopCluster", clusters.StopClusterRequest, cluster_pb2.Cluster
 )
+KEEP_ALIVE: Final = Unary(
+    CLUSTERS, "KeepAlive", clusters.KeepAliveRequest, clusters.KeepAliveResponse
+)
 WAIT_CLUSTER: Final = Unary(
     CLUSTERS, "WaitCluster", clusters.WaitClusterRequest, cluster_pb2.Cluster
 )

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from dask.utils import parse_timedelta
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.client.calls.options import Options
@@ -25,9 +26,17 @@ NAMED = (
     "idle_timeout_s",
     "max_lifetime_s",
     "no_client_timeout_s",
+    "no_task_timeout_s",
+    "keepalive_timeout_s",
 )
-# the last three as people write them, such as "1 hour"
-LIVES = ("idle_timeout", "max_lifetime", "no_client_timeout")
+# the last five as people write them, such as "1 hour"
+LIVES = (
+    "idle_timeout",
+    "max_lifetime",
+    "no_client_timeout",
+    "no_task_timeout",
+    "keepalive_timeout",
+)
 
 Amount: TypeAlias = int | float | str  # of memory or cores
 Span: TypeAlias = float | str | timedelta  # a duration: seconds, or such as "1 hour"
@@ -57,6 +66,8 @@ def create(
     idle_timeout_s: float | None = None,
     max_lifetime_s: float | None = None,
     no_client_timeout_s: float | None = None,
+    no_task_timeout_s: float | None = None,
+    keepalive_timeout_s: float | None = None,
 ) -> cluster_service_pb2.CreateClusterRequest:
     """Return the request for a new cluster.
 
@@ -76,15 +87,41 @@ def create(
         (spec.lifecycle.idle_timeout, idle_timeout_s),
         (spec.lifecycle.max_lifetime, max_lifetime_s),
         (spec.lifecycle.no_client_timeout, no_client_timeout_s),
+        (spec.lifecycle.no_task_timeout, no_task_timeout_s),
+        (spec.lifecycle.keepalive_timeout, keepalive_timeout_s),
     ):
         if seconds is not None:
-            fraction, whole = math.modf(seconds)
-            field.seconds, field.nanos = int(whole), int(fraction * 1e9)
-            field.SetInParent()
+            _put_seconds(field, seconds)
     return cluster_service_pb2.CreateClusterRequest(
         cluster_id=cluster_id,
         cluster=cluster_pb2.Cluster(spec=spec, labels=dict(labels or {})),
         request_id=str(uuid.uuid4()),
+    )
+
+
+def _put_seconds(field: Duration, seconds: float) -> None:
+    fraction, whole = math.modf(seconds)
+    field.seconds, field.nanos = int(whole), int(fraction * 1e9)
+    field.SetInParent()
+
+
+def lifecycle(
+    name: str, spans: Mapping[str, Span | None]
+) -> cluster_service_pb2.UpdateClusterRequest:
+    """Return the request for other lifetimes of a cluster, by the fields of its lifecycle; None
+    leaves one as it is.
+
+    ValueError if a duration is none, or if nothing is to be changed.
+    """
+    cluster = cluster_pb2.Cluster(name=full_name(name))
+    given = {field: span for field, span in spans.items() if span is not None}
+    if not given:
+        raise ValueError(f"name at least one of {', '.join(spans)}")
+    for field, span in given.items():
+        _put_seconds(getattr(cluster.spec.lifecycle, field), parse_timedelta(span))
+    mask = FieldMask(paths=[f"spec.lifecycle.{field}" for field in given])
+    return cluster_service_pb2.UpdateClusterRequest(
+        cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4())
     )
 
 
@@ -136,6 +173,13 @@ def _group(workers: int | Sequence[int]) -> cluster_pb2.WorkerGroup:
             adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1])
         )
     return cluster_pb2.WorkerGroup(count=workers)
+
+
+def stop_made_by(create_request_id: str) -> cluster_service_pb2.StopClusterRequest:
+    """Return the request to stop what a request for a new cluster has made, or may make yet."""
+    return cluster_service_pb2.StopClusterRequest(
+        create_request_id=create_request_id, request_id=str(uuid.uuid4())
+    )
 
 
 def stop(name: str) -> cluster_service_pb2.StopClusterRequest:

@@ -27,11 +27,13 @@ class GatewayCluster(SizedCluster):
         `scale` change it.
     :param worker_groups: further groups of workers by name, each a mapping with `n_workers` and
         options of its own.
-    :param idle_timeout: how long it may do nothing until the gateway stops it, such as "1 hour"; 0
-        is for ever.
+    :param idle_timeout: how long it may have neither task nor client until the gateway stops it,
+        such as "1 hour"; 0 is for ever.
     :param max_lifetime: how long it may live until the gateway stops it; 0 is for ever.
     :param no_client_timeout: how long it may run without a client until the gateway stops it; 0 is
         for ever.
+    :param no_task_timeout: how long it may have no task, with clients or without, until the gateway
+        stops it; 0 is for ever.
     :param shutdown_on_close: whether closing this object (or the end of this process) stops the
         cluster; by default as configured.
     :param asynchronous: whether it is made in an event loop and awaited there; its methods return

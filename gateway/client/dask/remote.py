@@ -53,6 +53,7 @@ class RemoteCluster(Following):
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
+        no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
         asynchronous: bool | None = None,
         loop: Any = None,
@@ -91,6 +92,7 @@ class RemoteCluster(Following):
             "idle_timeout": idle_timeout,
             "max_lifetime": max_lifetime,
             "no_client_timeout": no_client_timeout,
+            "no_task_timeout": no_task_timeout,
         }
         chosen = {**(settings.configured("cluster.options") or {}), **requests.options_of(options)}
         self._request = requests.from_keywords(

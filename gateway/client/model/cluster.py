@@ -16,6 +16,15 @@ from gateway.client.model.spec import ClusterSpec
 from gateway.client.model.status import ClusterState, ClusterStatus, ConditionStatus
 from gateway.client.model.values import ReadOnly, instant
 
+# why a cluster will be stopped, by the reason that will be told
+EXPIRES = {
+    "MAX_LIFETIME": "when it will have lived for as long as it may",
+    "IDLE_TIMEOUT": "as it has neither task nor client",
+    "NO_CLIENT": "as it has no client",
+    "NO_TASK": "as it has no task",
+    "NOT_KEPT_ALIVE": "as nothing is heard of the process that made it",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Cluster(Answer[pb.Cluster]):
@@ -150,9 +159,15 @@ class Cluster(Answer[pb.Cluster]):
         ]
         found += [
             ("created", show.when(self.create_time)),
-            ("will be stopped", show.when(self.status.expire_time)),
+            ("is stopped by itself", self.spec.lifecycle.words),
+            ("last sign of life", show.when(self.status.keepalive_time)),
+            ("will be stopped", self._expires()),
         ]
         return found
+
+    def _expires(self) -> str:
+        at, why = show.when(self.status.expire_time), self.status.expire_reason
+        return f"{at}, {EXPIRES.get(why, why)}, unless that changes" if at and why else at
 
     def _workers(self, name: str) -> str:
         there, wished = self.status.worker_groups[name], self.spec.worker_groups.get(name)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from daskgateway.v1 import cluster_pb2 as pb
 
+from gateway.client.model import show
 from gateway.client.model.answer import Answer
 from gateway.client.model.values import ReadOnly, Value, duration, options
 
@@ -20,11 +21,25 @@ class Adaptive(Answer[pb.Adaptive]):
     """Fewest workers to keep."""
     maximum: int
     """Most workers to have."""
+    interval: timedelta | None
+    """How often the scheduler looks at its load; None for every 0.5 s."""
+    wait_count: int
+    """How many looks in a row a worker must be found too many at before it goes; 0 for as many as
+    make 3 s."""
+    target_duration: timedelta | None
+    """How long the work that there is may take; None for what Dask's configuration says."""
 
     @classmethod
     def from_proto(cls, proto: pb.Adaptive) -> Adaptive:
         """Return what a message says."""
-        return cls(proto=proto, minimum=proto.minimum, maximum=proto.maximum)
+        return cls(
+            proto=proto,
+            minimum=proto.minimum,
+            maximum=proto.maximum,
+            interval=duration(proto, "interval"),
+            wait_count=proto.wait_count,
+            target_duration=duration(proto, "target_duration"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -72,6 +87,24 @@ class Lifecycle(Answer[pb.Lifecycle]):
     """How long it may run without any client connected, whatever it computes."""
     ignore_clients: bool
     """Whether connected clients are ignored when idleness is judged."""
+    no_task_timeout: timedelta | None
+    """How long it may have no task, whoever is connected."""
+    keepalive_timeout: timedelta | None
+    """How long it may go without a sign of life of the process that is to stop it, while it has
+    neither task nor client. Zero where it needs none."""
+
+    @property
+    def words(self) -> str:
+        """When the gateway stops the cluster, in words; empty for never."""
+        clients = "" if self.ignore_clients else " and client"
+        ends = (
+            (self.idle_timeout, f"without task{clients}"),
+            (self.no_task_timeout, "without task"),
+            (self.no_client_timeout, "without client"),
+            (self.max_lifetime, "of life"),
+            (self.keepalive_timeout, "without task, client and sign of life of its process"),
+        )
+        return ", ".join(f"after {show.span(time)} {what}" for time, what in ends if time)
 
     @classmethod
     def from_proto(cls, proto: pb.Lifecycle) -> Lifecycle:
@@ -82,6 +115,8 @@ class Lifecycle(Answer[pb.Lifecycle]):
             max_lifetime=duration(proto, "max_lifetime"),
             no_client_timeout=duration(proto, "no_client_timeout"),
             ignore_clients=proto.ignore_clients,
+            no_task_timeout=duration(proto, "no_task_timeout"),
+            keepalive_timeout=duration(proto, "keepalive_timeout"),
         )
 
 

@@ -168,6 +168,10 @@ class ClusterStatus(Answer[pb.ClusterStatus]):
     """Since when the cluster has done nothing; None while it is busy."""
     expire_time: datetime | None
     """When the gateway will stop it if nothing changes; None for never."""
+    expire_reason: str
+    """Why it will be stopped then, as one UPPER_SNAKE word; empty if it will not be."""
+    keepalive_time: datetime | None
+    """When the process that is to stop it last gave a sign of life; None if it needs none."""
 
     @property
     def running(self) -> int:
@@ -202,4 +206,6 @@ class ClusterStatus(Answer[pb.ClusterStatus]):
             clients=proto.clients,
             idle_time=instant(proto, "idle_time"),
             expire_time=instant(proto, "expire_time"),
+            expire_reason=proto.expire_reason,
+            keepalive_time=instant(proto, "keepalive_time"),
         )

@@ -263,9 +263,11 @@ def _memory(default: str, text: str) -> Union:
     )
 
 
-def _seconds(text: str) -> typing.Any:  # a trait, which reads as float or None
+def _seconds(
+    text: str, default: float | None = None
+) -> typing.Any:  # a trait, which reads as float or None
     return Float(
-        None, allow_none=True, min=0, max=MAX_DURATION_S, help=f"Seconds {text}. None: for ever."
+        default, allow_none=True, min=0, max=MAX_DURATION_S, help=f"Seconds {text}. None: for ever."
     ).tag(config=True)
 
 
@@ -344,7 +346,10 @@ class ClusterConfig(Configurable):
         help="Bytes of all that a user chooses for one cluster and its groups, such as environment"
         " variables.",
     ).tag(config=True)
-    idle_timeout_s = _seconds("that a cluster may do nothing, if its user names no other time")
+    idle_timeout_s = _seconds(
+        "that a cluster may have neither task nor client, if its user names no other time",
+        3600.0,
+    )
     idle_timeout_max_s = _seconds("that a cluster may do nothing, whatever its user wants")
     max_lifetime_s = _seconds("that a cluster may live, if its user names no other time")
     max_lifetime_max_s = _seconds("that a cluster may live, whatever its user wants")
@@ -354,6 +359,11 @@ class ClusterConfig(Configurable):
     no_client_timeout_max_s = _seconds(
         "that a cluster may run with no client, whatever its user wants"
     )
+    no_task_timeout_s = _seconds(
+        "that a cluster may have no task, even with clients, if its user names no other time",
+        12 * 3600.0,
+    )
+    no_task_timeout_max_s = _seconds("that a cluster may have no task, whatever its user wants")
     ignore_clients = Bool(
         False, help="Whether connected clients are ignored when idleness is judged."
     ).tag(config=True)
@@ -463,13 +473,20 @@ class ClusterConfig(Configurable):
     def lifecycle(self) -> Lifecycle:
         """Return the lifecycle of a cluster that asks for none."""
         return Lifecycle(
-            self.idle_timeout_s, self.max_lifetime_s, self.no_client_timeout_s, self.ignore_clients
+            self.idle_timeout_s,
+            self.max_lifetime_s,
+            self.no_client_timeout_s,
+            self.ignore_clients,
+            self.no_task_timeout_s,
         )
 
     def most(self) -> Lifecycle:
         """Return the lifecycle that nobody may exceed."""
         return Lifecycle(
-            self.idle_timeout_max_s, self.max_lifetime_max_s, self.no_client_timeout_max_s
+            self.idle_timeout_max_s,
+            self.max_lifetime_max_s,
+            self.no_client_timeout_max_s,
+            no_task_timeout_s=self.no_task_timeout_max_s,
         )
 
 

@@ -380,6 +380,7 @@ def _activity(known: Known, news: AgentNews) -> None:
         clients=news.clients,
         idle_since_at=_settled(before.idle_since_at, news.idle_since_at),
         no_client_since_at=_settled(before.no_client_since_at, news.no_client_since_at),
+        no_task_since_at=_settled(before.no_task_since_at, news.no_task_since_at),
     )
     if activity != before:
         known.cluster = replace(known.cluster, activity=activity)

@@ -59,6 +59,8 @@ class LifecycleWish:
     max_lifetime_s: float | None = None
     no_client_timeout_s: float | None = None
     ignore_clients: bool = False
+    no_task_timeout_s: float | None = None
+    keepalive_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,8 @@ def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violat
         ("idle_timeout", wish.idle_timeout_s),
         ("max_lifetime", wish.max_lifetime_s),
         ("no_client_timeout", wish.no_client_timeout_s),
+        ("no_task_timeout", wish.no_task_timeout_s),
+        ("keepalive_timeout", wish.keepalive_timeout_s),
     )
     for name, value in asked:
         if value is not None and not 0 <= value <= MAX_DURATION_S:
@@ -302,6 +306,8 @@ def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violat
         shortest(wish.max_lifetime_s, default.max_lifetime_s, most.max_lifetime_s),
         shortest(wish.no_client_timeout_s, default.no_client_timeout_s, most.no_client_timeout_s),
         wish.ignore_clients or default.ignore_clients,
+        shortest(wish.no_task_timeout_s, default.no_task_timeout_s, most.no_task_timeout_s),
+        wish.keepalive_timeout_s or None,
     )
 
 

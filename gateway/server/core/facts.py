@@ -42,6 +42,7 @@ class AgentNews:
     clients: int = 0
     idle_since_at: int = 0
     no_client_since_at: int = 0
+    no_task_since_at: int = 0
     targets: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -83,5 +84,6 @@ def merge_news(earlier: AgentNews | None, later: AgentNews) -> AgentNews:
         clients=later.clients,
         idle_since_at=later.idle_since_at,
         no_client_since_at=later.no_client_since_at,
+        no_task_since_at=later.no_task_since_at,
         targets=later.targets,
     )

@@ -44,6 +44,9 @@ class Adaptive:
 
     minimum: int
     maximum: int
+    interval_s: float | None = None  # between two looks at the load; None: the agent's own choice
+    wait_count: int = 0  # looks in a row until a worker too many goes; 0: the agent's own choice
+    target_duration_s: float | None = None  # that the work may take; None: as Dask is configured
 
 
 Size = Count | Adaptive
@@ -67,6 +70,8 @@ class Lifecycle:
     max_lifetime_s: float | None = None
     no_client_timeout_s: float | None = None
     ignore_clients: bool = False
+    no_task_timeout_s: float | None = None
+    keepalive_timeout_s: float | None = None  # None: nobody needs to keep it alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,7 @@ class Activity:
     clients: int = 0
     idle_since_at: int = 0  # 0 while busy
     no_client_since_at: int = 0  # 0 while a client is connected
+    no_task_since_at: int = 0  # 0 while there is a task
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +216,7 @@ class Cluster:
     updated_at: int = 0
     stopped_at: int = 0
     purge_at: int = 0
+    kept_alive_at: int = 0  # when the process that is to stop it last gave a sign of life
     scheduler: Scheduler = Scheduler()
     groups: Mapping[str, GroupStatus] = field(default_factory=dict)
     activity: Activity = Activity()

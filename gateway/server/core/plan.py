@@ -121,7 +121,9 @@ def _end_if_due(known: Known, facts: Facts) -> None:
     if cluster.stop is not None:
         known.end(cluster.stop)  # a wish that was stored by a use case
         return
-    due = lifetimes.next_end(cluster, doubted=facts.doubted)
+    due = lifetimes.next_end(
+        cluster, doubted=facts.doubted, listening_since_at=facts.listening_since_at
+    )
     if due is not None and due.at <= known.now:
         known.end(due)
     elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
@@ -345,7 +347,10 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
     cluster, patience = known.cluster, known.patience
     if cluster.state.finished:
         return cluster.purge_at
-    instants = [wish.at for wish in lifetimes.ends(cluster, doubted=facts.doubted)]
+    found = lifetimes.ends(
+        cluster, doubted=facts.doubted, listening_since_at=facts.listening_since_at
+    )
+    instants = [wish.at for wish in found]
     instants += [
         at
         for at in (

@@ -122,6 +122,7 @@ def news_of(
         clients=max(0, min(report.clients, MAX_COUNT)),
         idle_since_at=_since(report.idle_ms, now),
         no_client_since_at=_since(report.no_client_ms, now),
+        no_task_since_at=_since(report.no_task_ms, now),
         targets={
             name: max(0, min(target, MAX_COUNT))
             for name, target in report.targets.items()

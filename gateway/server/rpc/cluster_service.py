@@ -18,7 +18,7 @@ from gateway.server.rpc import messages, requests
 from gateway.server.rpc.caller import principal
 from gateway.server.rpc.cluster_messages import ClusterMessages
 from gateway.server.rpc.passed_over import PassedOver
-from gateway.server.usecases import clusters, follow, history
+from gateway.server.usecases import clusters, follow, history, keepalive
 from gateway.server.usecases.services import Services
 from gateway.wire import REPLAYED
 
@@ -88,10 +88,20 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     async def StopCluster(self, request: service_pb.StopClusterRequest, context: Any) -> bytes:
         call = requests.call("StopCluster", request)
-        cluster, replayed = await clusters.stop_cluster(
-            self._services, principal(), request.name, request.etag, call
-        )
-        return self._answer(cluster, replayed, context)
+        made_by = requests.made_by(request)
+        if made_by:
+            stopped = keepalive.stop_made_by(self._services, principal(), made_by, call)
+        else:
+            stopped = clusters.stop_cluster(
+                self._services, principal(), request.name, request.etag, call
+            )
+        return self._answer(*await stopped, context)
+
+    async def KeepAlive(
+        self, request: service_pb.KeepAliveRequest, context: Any
+    ) -> service_pb.KeepAliveResponse:
+        ended = await keepalive.keep_alive(self._services, principal(), request.names)
+        return service_pb.KeepAliveResponse(ended=ended)
 
     def _answer(self, cluster: Any, replayed: bool, context: Any) -> bytes:
         if replayed:

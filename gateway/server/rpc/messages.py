@@ -138,10 +138,13 @@ def lifecycle(value: Lifecycle) -> pb.Lifecycle:
         max_lifetime=duration(value.max_lifetime_s or 0),
         no_client_timeout=duration(value.no_client_timeout_s or 0),
         ignore_clients=value.ignore_clients,
+        no_task_timeout=duration(value.no_task_timeout_s or 0),
+        keepalive_timeout=duration(value.keepalive_timeout_s or 0),
     )
 
 
 def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
+    end = lifetimes.next_end(cluster)
     status = pb.ClusterStatus(
         state=STATES[cluster.state],
         reason=cluster.reason,
@@ -155,6 +158,8 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         clients=0 if cluster.state.finished else cluster.activity.clients,
         idle_time=None if cluster.state.finished else timestamp(cluster.activity.idle_since_at),
         expire_time=expire_time(cluster),
+        expire_reason=end.reason if end is not None else "",
+        keepalive_time=_keepalive_time(cluster),
     )
     if cluster.state is State.ACTIVE:
         status.endpoints.scheduler = str(
@@ -179,6 +184,13 @@ def expire_time(cluster: Cluster) -> Timestamp | None:
     """Return when a cluster will be stopped if nothing changes, None if no end is in sight."""
     end = lifetimes.next_end(cluster)
     return timestamp(end.at) if end is not None else None
+
+
+def _keepalive_time(cluster: Cluster) -> Timestamp | None:
+    asked = cluster.spec.lifecycle.keepalive_timeout_s is not None
+    if not asked or cluster.state.finished:
+        return None
+    return timestamp(max(cluster.created_at, cluster.kept_alive_at))
 
 
 def _group_status(group: GroupStatus, each: Resources) -> pb.WorkerGroupStatus:

@@ -27,6 +27,10 @@ MAX_DURATION_S = 315_576_000_000  # of protobuf's Duration: ten thousand years
 STATES = {pb.ClusterState.Value(f"CLUSTER_STATE_{state.name}"): state for state in State}
 SCOPES = {credential_pb.Scope.Value(f"SCOPE_{scope.name}"): scope for scope in Scope}
 GROUP_PREFIX = "spec.worker_groups."
+LIFECYCLE_FIELDS = {  # names of the model, by path of an update mask
+    f"spec.lifecycle.{field.name}": field.name + ("_s" if field.message_type is not None else "")
+    for field in pb.Lifecycle.DESCRIPTOR.fields
+}
 
 
 class Malformed:
@@ -151,7 +155,20 @@ def lifecycle(message: pb.Lifecycle, violations: list[Violation]) -> LifecycleWi
             message, "no_client_timeout", "spec.lifecycle.no_client_timeout", violations
         ),
         message.ignore_clients,
+        optional_seconds(message, "no_task_timeout", "spec.lifecycle.no_task_timeout", violations),
+        optional_seconds(
+            message, "keepalive_timeout", "spec.lifecycle.keepalive_timeout", violations
+        ),
     )
+
+
+def made_by(request: service_pb.StopClusterRequest) -> str:
+    """Return the request_id whose cluster is to be stopped, empty if a name says which one."""
+    if request.create_request_id and (request.name or request.etag):
+        raise FieldInvalid(
+            [Violation("create_request_id", "must stand alone, with neither name nor etag")]
+        )
+    return request.create_request_id
 
 
 def update(request: service_pb.UpdateClusterRequest) -> Update:
@@ -159,24 +176,30 @@ def update(request: service_pb.UpdateClusterRequest) -> Update:
     paths = list(request.update_mask.paths)
     spec, violations = request.cluster.spec, _wrong_paths(paths, request.cluster.spec)
     labels = dict(request.cluster.labels) if "labels" in paths else None
-    life = lifecycle(spec.lifecycle, violations) if "spec.lifecycle" in paths else None
+    lives = [LIFECYCLE_FIELDS[path] for path in paths if path in LIFECYCLE_FIELDS]
+    if "spec.lifecycle" in paths:
+        lives = []
+    life = lifecycle(spec.lifecycle, violations) if lives or "spec.lifecycle" in paths else None
     if violations:
         raise FieldInvalid(violations)
     if "spec.worker_groups" in paths:
-        return Update(labels, life, groups(spec.worker_groups), all_groups=True)
+        return Update(labels, life, lives, groups(spec.worker_groups), all_groups=True)
     named = [path.removeprefix(GROUP_PREFIX) for path in paths if path.startswith(GROUP_PREFIX)]
     wished = {name: _group(spec.worker_groups[name]) for name in named}
-    return Update(labels, life, wished or None)
+    return Update(labels, life, lives, wished or None)
 
 
 def _wrong_paths(paths: list[str], spec: pb.ClusterSpec) -> list[Violation]:
-    right = "labels, spec.lifecycle, spec.worker_groups or spec.worker_groups.{group}"
+    right = (
+        "labels, spec.lifecycle, spec.lifecycle.{field}, spec.worker_groups or"
+        " spec.worker_groups.{group}"
+    )
     if not paths or len(paths) > MAX_PATHS:
         return [Violation("update_mask", f"must name 1 to {MAX_PATHS} of {right}")]
     wrong = []
     for path in paths:
         group = path.removeprefix(GROUP_PREFIX)
-        if path in ("labels", "spec.lifecycle", "spec.worker_groups"):
+        if path in ("labels", "spec.lifecycle", "spec.worker_groups") or path in LIFECYCLE_FIELDS:
             continue
         if group == path or "." in group:
             wrong.append(

@@ -57,6 +57,10 @@ def _specs_apart(connection: Connection) -> None:
             )
 
 
+def _signs_of_life(connection: Connection) -> None:
+    """Nothing: records have new fields, whose defaults say that nobody asked for any of it."""
+
+
 def _object(document: str) -> dict[str, object]:
     """Return what a record holds; nothing of one that cannot be read: it is told of, and passed
     over, when it is needed."""
@@ -68,7 +72,12 @@ def _object(document: str) -> dict[str, object]:
 
 
 # Step n brings version n to version n + 1. Version 1 is the first there was.
-MIGRATIONS: Sequence[Migration] = (_tokens_without_rights, _what_is_spent, _specs_apart)
+MIGRATIONS: Sequence[Migration] = (
+    _tokens_without_rights,
+    _what_is_spent,
+    _specs_apart,
+    _signs_of_life,
+)
 
 
 def migrate(connection: Connection) -> None:

@@ -43,6 +43,7 @@ class Update:
 
     labels: Mapping[str, str] | None = None
     lifecycle: admission.LifecycleWish | None = None
+    lifecycle_fields: Collection[str] = ()  # only these fields of it; empty for all
     groups: Mapping[str, admission.GroupWish] | None = None
     all_groups: bool = False  # whether groups not named are removed
 
@@ -183,6 +184,7 @@ def _new_cluster(
         state_at=now,
         created_at=now,
         updated_at=now,
+        kept_alive_at=now if spec.lifecycle.keepalive_timeout_s is not None else 0,
         groups={name: GroupStatus() for name in spec.groups},
     )
 
@@ -243,29 +245,34 @@ async def update_cluster(
     is called in the database's thread."""
     found = locate(services, principal, Scope.CLUSTERS_WRITE, name, "cluster.name")
     offer = await _offer(services, principal, found.owner, new=False)
+    now = services.now()
 
     def change(cluster: Cluster) -> Cluster:
         if cluster.stop is not None or cluster.state.finished:
             raise ClusterFinished(
                 metadata={"cluster_id": cluster.cluster_id, "state": cluster.state.value}
             )
-        changed = _updated(cluster, update, offer)
+        changed = _updated(cluster, update, offer, now)
         check(changed)
         return changed
 
     return await mutate(services, principal, found.uid, etag, call, change)
 
 
-def _updated(cluster: Cluster, update: Update, offer: admission.Offer) -> Cluster:
+def _updated(cluster: Cluster, update: Update, offer: admission.Offer, now: int) -> Cluster:
     violations: list[Violation] = []
     spec = cluster.spec
     if update.labels is not None:
         violations += admission.check_labels(update.labels)
         cluster = replace(cluster, labels=dict(update.labels))
     if update.lifecycle is not None:
-        spec = replace(
-            spec, lifecycle=admission.resolve_lifecycle(update.lifecycle, offer, violations)
-        )
+        lifecycle = admission.resolve_lifecycle(update.lifecycle, offer, violations)
+        if update.lifecycle_fields:
+            named = {name: getattr(lifecycle, name) for name in update.lifecycle_fields}
+            lifecycle = replace(spec.lifecycle, **named)
+        if lifecycle.keepalive_timeout_s != spec.lifecycle.keepalive_timeout_s:
+            cluster = replace(cluster, kept_alive_at=now)  # who asks for it is alive
+        spec = replace(spec, lifecycle=lifecycle)
     if update.groups is not None:
         spec = replace(
             spec, groups=admission.regroup(spec, update.groups, offer, whole=update.all_groups)

@@ -18,7 +18,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61skgateway/v1/cluster.proto\x12\x0e\x64\x61skgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x08\x41\x64\x61ptive\x12\x0f\n\x07minimum\x18\x01 \x01(\x05\x12\x0f\n\x07maximum\x18\x02 \x01(\x05\"\x96\x04\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x33\n\x06labels\x18\x07 \x03(\x0b\x32#.daskgateway.v1.Cluster.LabelsEntry\x12)\n\x04spec\x18\n \x01(\x0b\x32\x1b.daskgateway.v1.ClusterSpec\x12-\n\x06status\x18\x0b \x01(\x0b\x32\x1d.daskgateway.v1.ClusterStatus\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstop_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\npurge_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x02\n\x0b\x43lusterSpec\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x44\n\rworker_groups\x18\x03 \x03(\x0b\x32-.daskgateway.v1.ClusterSpec.WorkerGroupsEntry\x12,\n\tlifecycle\x18\x04 \x01(\x0b\x32\x19.daskgateway.v1.Lifecycle\x1aP\n\x11WorkerGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.daskgateway.v1.WorkerGroup:\x02\x38\x01\"\x9d\x05\n\rClusterStatus\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.daskgateway.v1.ClusterState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\nstate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breconciling\x18\x05 \x01(\x08\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12-\n\nconditions\x18\x07 \x03(\x0b\x32\x19.daskgateway.v1.Condition\x12\x46\n\rworker_groups\x18\x08 \x03(\x0b\x32/.daskgateway.v1.ClusterStatus.WorkerGroupsEntry\x12,\n\tendpoints\x18\t \x01(\x0b\x32\x19.daskgateway.v1.Endpoints\x12=\n\x08versions\x18\n \x03(\x0b\x32+.daskgateway.v1.ClusterStatus.VersionsEntry\x12\x0f\n\x07\x63lients\x18\x0b \x01(\x05\x12-\n\tidle_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aV\n\x11WorkerGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.daskgateway.v1.WorkerGroupStatus:\x02\x38\x01\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.daskgateway.v1.ConditionStatus\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x33\n\x0ftransition_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"1\n\tEndpoints\x12\x11\n\tscheduler\x18\x01 \x01(\t\x12\x11\n\tdashboard\x18\x02 \x01(\t\"\xbb\x01\n\tLifecycle\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11no_client_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eignore_clients\x18\x04 \x01(\x08\"~\n\x0bWorkerGroup\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x05\x63ount\x18\x02 \x01(\x05H\x00\x12,\n\x08\x61\x64\x61ptive\x18\x03 \x01(\x0b\x32\x18.daskgateway.v1.AdaptiveH\x00\x42\x06\n\x04size\"y\n\x11WorkerGroupStatus\x12\x0f\n\x07\x64\x65sired\x18\x01 \x01(\x05\x12\x0f\n\x07pending\x18\x02 \x01(\x05\x12\x0f\n\x07running\x18\x03 \x01(\x05\x12\x14\n\x0cworker_cores\x18\x04 \x01(\x01\x12\x1b\n\x13worker_memory_bytes\x18\x05 \x01(\x03*\xcf\x01\n\x0c\x43lusterState\x12\x1d\n\x19\x43LUSTER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LUSTER_STATE_PENDING\x10\x01\x12\x1a\n\x16\x43LUSTER_STATE_CREATING\x10\x02\x12\x18\n\x14\x43LUSTER_STATE_ACTIVE\x10\x03\x12\x1a\n\x16\x43LUSTER_STATE_STOPPING\x10\x04\x12\x19\n\x15\x43LUSTER_STATE_STOPPED\x10\x05\x12\x18\n\x14\x43LUSTER_STATE_FAILED\x10\x06*\x88\x01\n\x0f\x43onditionStatus\x12 \n\x1c\x43ONDITION_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONDITION_STATUS_TRUE\x10\x01\x12\x1a\n\x16\x43ONDITION_STATUS_FALSE\x10\x02\x12\x1c\n\x18\x43ONDITION_STATUS_UNKNOWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61skgateway/v1/cluster.proto\x12\x0e\x64\x61skgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x01\n\x08\x41\x64\x61ptive\x12\x0f\n\x07minimum\x18\x01 \x01(\x05\x12\x0f\n\x07maximum\x18\x02 \x01(\x05\x12+\n\x08interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nwait_count\x18\x04 \x01(\x05\x12\x32\n\x0ftarget_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x04\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x33\n\x06labels\x18\x07 \x03(\x0b\x32#.daskgateway.v1.Cluster.LabelsEntry\x12)\n\x04spec\x18\n \x01(\x0b\x32\x1b.daskgateway.v1.ClusterSpec\x12-\n\x06status\x18\x0b \x01(\x0b\x32\x1d.daskgateway.v1.ClusterStatus\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tstop_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\npurge_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x02\n\x0b\x43lusterSpec\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x44\n\rworker_groups\x18\x03 \x03(\x0b\x32-.daskgateway.v1.ClusterSpec.WorkerGroupsEntry\x12,\n\tlifecycle\x18\x04 \x01(\x0b\x32\x19.daskgateway.v1.Lifecycle\x1aP\n\x11WorkerGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.daskgateway.v1.WorkerGroup:\x02\x38\x01\"\xe8\x05\n\rClusterStatus\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.daskgateway.v1.ClusterState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\nstate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breconciling\x18\x05 \x01(\x08\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12-\n\nconditions\x18\x07 \x03(\x0b\x32\x19.daskgateway.v1.Condition\x12\x46\n\rworker_groups\x18\x08 \x03(\x0b\x32/.daskgateway.v1.ClusterStatus.WorkerGroupsEntry\x12,\n\tendpoints\x18\t \x01(\x0b\x32\x19.daskgateway.v1.Endpoints\x12=\n\x08versions\x18\n \x03(\x0b\x32+.daskgateway.v1.ClusterStatus.VersionsEntry\x12\x0f\n\x07\x63lients\x18\x0b \x01(\x05\x12-\n\tidle_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rexpire_reason\x18\x0e \x01(\t\x12\x32\n\x0ekeepalive_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aV\n\x11WorkerGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.daskgateway.v1.WorkerGroupStatus:\x02\x38\x01\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.daskgateway.v1.ConditionStatus\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x33\n\x0ftransition_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"1\n\tEndpoints\x12\x11\n\tscheduler\x18\x01 \x01(\t\x12\x11\n\tdashboard\x18\x02 \x01(\t\"\xa5\x02\n\tLifecycle\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11no_client_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eignore_clients\x18\x04 \x01(\x08\x12\x32\n\x0fno_task_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11keepalive_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"~\n\x0bWorkerGroup\x12(\n\x07options\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x05\x63ount\x18\x02 \x01(\x05H\x00\x12,\n\x08\x61\x64\x61ptive\x18\x03 \x01(\x0b\x32\x18.daskgateway.v1.AdaptiveH\x00\x42\x06\n\x04size\"y\n\x11WorkerGroupStatus\x12\x0f\n\x07\x64\x65sired\x18\x01 \x01(\x05\x12\x0f\n\x07pending\x18\x02 \x01(\x05\x12\x0f\n\x07running\x18\x03 \x01(\x05\x12\x14\n\x0cworker_cores\x18\x04 \x01(\x01\x12\x1b\n\x13worker_memory_bytes\x18\x05 \x01(\x03*\xcf\x01\n\x0c\x43lusterState\x12\x1d\n\x19\x43LUSTER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LUSTER_STATE_PENDING\x10\x01\x12\x1a\n\x16\x43LUSTER_STATE_CREATING\x10\x02\x12\x18\n\x14\x43LUSTER_STATE_ACTIVE\x10\x03\x12\x1a\n\x16\x43LUSTER_STATE_STOPPING\x10\x04\x12\x19\n\x15\x43LUSTER_STATE_STOPPED\x10\x05\x12\x18\n\x14\x43LUSTER_STATE_FAILED\x10\x06*\x88\x01\n\x0f\x43onditionStatus\x12 \n\x1c\x43ONDITION_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONDITION_STATUS_TRUE\x10\x01\x12\x1a\n\x16\x43ONDITION_STATUS_FALSE\x10\x02\x12\x1c\n\x18\x43ONDITION_STATUS_UNKNOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLUSTERSTATUS_WORKERGROUPSENTRY']._serialized_options = b'8\001'
   _globals['_CLUSTERSTATUS_VERSIONSENTRY']._loaded_options = None
   _globals['_CLUSTERSTATUS_VERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CLUSTERSTATE']._serialized_start=2327
-  _globals['_CLUSTERSTATE']._serialized_end=2534
-  _globals['_CONDITIONSTATUS']._serialized_start=2537
-  _globals['_CONDITIONSTATUS']._serialized_end=2673
-  _globals['_ADAPTIVE']._serialized_start=143
-  _globals['_ADAPTIVE']._serialized_end=187
-  _globals['_CLUSTER']._serialized_start=190
-  _globals['_CLUSTER']._serialized_end=724
-  _globals['_CLUSTER_LABELSENTRY']._serialized_start=679
-  _globals['_CLUSTER_LABELSENTRY']._serialized_end=724
-  _globals['_CLUSTERSPEC']._serialized_start=727
-  _globals['_CLUSTERSPEC']._serialized_end=997
-  _globals['_CLUSTERSPEC_WORKERGROUPSENTRY']._serialized_start=917
-  _globals['_CLUSTERSPEC_WORKERGROUPSENTRY']._serialized_end=997
-  _globals['_CLUSTERSTATUS']._serialized_start=1000
-  _globals['_CLUSTERSTATUS']._serialized_end=1669
-  _globals['_CLUSTERSTATUS_WORKERGROUPSENTRY']._serialized_start=1534
-  _globals['_CLUSTERSTATUS_WORKERGROUPSENTRY']._serialized_end=1620
-  _globals['_CLUSTERSTATUS_VERSIONSENTRY']._serialized_start=1622
-  _globals['_CLUSTERSTATUS_VERSIONSENTRY']._serialized_end=1669
-  _globals['_CONDITION']._serialized_start=1672
-  _globals['_CONDITION']._serialized_end=1832
-  _globals['_ENDPOINTS']._serialized_start=1834
-  _globals['_ENDPOINTS']._serialized_end=1883
-  _globals['_LIFECYCLE']._serialized_start=1886
-  _globals['_LIFECYCLE']._serialized_end=2073
-  _globals['_WORKERGROUP']._serialized_start=2075
-  _globals['_WORKERGROUP']._serialized_end=2201
-  _globals['_WORKERGROUPSTATUS']._serialized_start=2203
-  _globals['_WORKERGROUPSTATUS']._serialized_end=2324
+  _globals['_CLUSTERSTATE']._serialized_start=2626
+  _globals['_CLUSTERSTATE']._serialized_end=2833
+  _globals['_CONDITIONSTATUS']._serialized_start=2836
+  _globals['_CONDITIONSTATUS']._serialized_end=2972
+  _globals['_ADAPTIVE']._serialized_start=144
+  _globals['_ADAPTIVE']._serialized_end=305
+  _globals['_CLUSTER']._serialized_start=308
+  _globals['_CLUSTER']._serialized_end=842
+  _globals['_CLUSTER_LABELSENTRY']._serialized_start=797
+  _globals['_CLUSTER_LABELSENTRY']._serialized_end=842
+  _globals['_CLUSTERSPEC']._serialized_start=845
+  _globals['_CLUSTERSPEC']._serialized_end=1115
+  _globals['_CLUSTERSPEC_WORKERGROUPSENTRY']._serialized_start=1035
+  _globals['_CLUSTERSPEC_WORKERGROUPSENTRY']._serialized_end=1115
+  _globals['_CLUSTERSTATUS']._serialized_start=1118
+  _globals['_CLUSTERSTATUS']._serialized_end=1862
+  _globals['_CLUSTERSTATUS_WORKERGROUPSENTRY']._serialized_start=1727
+  _globals['_CLUSTERSTATUS_WORKERGROUPSENTRY']._serialized_end=1813
+  _globals['_CLUSTERSTATUS_VERSIONSENTRY']._serialized_start=1815
+  _globals['_CLUSTERSTATUS_VERSIONSENTRY']._serialized_end=1862
+  _globals['_CONDITION']._serialized_start=1865
+  _globals['_CONDITION']._serialized_end=2025
+  _globals['_ENDPOINTS']._serialized_start=2027
+  _globals['_ENDPOINTS']._serialized_end=2076
+  _globals['_LIFECYCLE']._serialized_start=2079
+  _globals['_LIFECYCLE']._serialized_end=2372
+  _globals['_WORKERGROUP']._serialized_start=2374
+  _globals['_WORKERGROUP']._serialized_end=2500
+  _globals['_WORKERGROUPSTATUS']._serialized_start=2502
+  _globals['_WORKERGROUPSTATUS']._serialized_end=2623
 # @@protoc_insertion_point(module_scope)

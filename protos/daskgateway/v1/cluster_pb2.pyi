@@ -41,12 +41,18 @@ CONDITION_STATUS_FALSE: ConditionStatus
 CONDITION_STATUS_UNKNOWN: ConditionStatus
 
 class Adaptive(_message.Message):
-    __slots__ = ("minimum", "maximum")
+    __slots__ = ("minimum", "maximum", "interval", "wait_count", "target_duration")
     MINIMUM_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    WAIT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_DURATION_FIELD_NUMBER: _ClassVar[int]
     minimum: int
     maximum: int
-    def __init__(self, minimum: _Optional[int] = ..., maximum: _Optional[int] = ...) -> None: ...
+    interval: _duration_pb2.Duration
+    wait_count: int
+    target_duration: _duration_pb2.Duration
+    def __init__(self, minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait_count: _Optional[int] = ..., target_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Cluster(_message.Message):
     __slots__ = ("name", "uid", "etag", "generation", "revision", "owner", "labels", "spec", "status", "create_time", "start_time", "update_time", "stop_time", "purge_time")
@@ -107,7 +113,7 @@ class ClusterSpec(_message.Message):
     def __init__(self, backend: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., worker_groups: _Optional[_Mapping[str, WorkerGroup]] = ..., lifecycle: _Optional[_Union[Lifecycle, _Mapping]] = ...) -> None: ...
 
 class ClusterStatus(_message.Message):
-    __slots__ = ("state", "reason", "message", "state_time", "reconciling", "observed_generation", "conditions", "worker_groups", "endpoints", "versions", "clients", "idle_time", "expire_time")
+    __slots__ = ("state", "reason", "message", "state_time", "reconciling", "observed_generation", "conditions", "worker_groups", "endpoints", "versions", "clients", "idle_time", "expire_time", "expire_reason", "keepalive_time")
     class WorkerGroupsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +141,8 @@ class ClusterStatus(_message.Message):
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_REASON_FIELD_NUMBER: _ClassVar[int]
+    KEEPALIVE_TIME_FIELD_NUMBER: _ClassVar[int]
     state: ClusterState
     reason: str
     message: str
@@ -148,7 +156,9 @@ class ClusterStatus(_message.Message):
     clients: int
     idle_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, state: _Optional[_Union[ClusterState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reconciling: _Optional[bool] = ..., observed_generation: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., worker_groups: _Optional[_Mapping[str, WorkerGroupStatus]] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., clients: _Optional[int] = ..., idle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    expire_reason: str
+    keepalive_time: _timestamp_pb2.Timestamp
+    def __init__(self, state: _Optional[_Union[ClusterState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reconciling: _Optional[bool] = ..., observed_generation: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., worker_groups: _Optional[_Mapping[str, WorkerGroupStatus]] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., clients: _Optional[int] = ..., idle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_reason: _Optional[str] = ..., keepalive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("type", "status", "reason", "message", "transition_time")
@@ -173,16 +183,20 @@ class Endpoints(_message.Message):
     def __init__(self, scheduler: _Optional[str] = ..., dashboard: _Optional[str] = ...) -> None: ...
 
 class Lifecycle(_message.Message):
-    __slots__ = ("idle_timeout", "max_lifetime", "no_client_timeout", "ignore_clients")
+    __slots__ = ("idle_timeout", "max_lifetime", "no_client_timeout", "ignore_clients", "no_task_timeout", "keepalive_timeout")
     IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     MAX_LIFETIME_FIELD_NUMBER: _ClassVar[int]
     NO_CLIENT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     IGNORE_CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    NO_TASK_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    KEEPALIVE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     idle_timeout: _duration_pb2.Duration
     max_lifetime: _duration_pb2.Duration
     no_client_timeout: _duration_pb2.Duration
     ignore_clients: bool
-    def __init__(self, idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., no_client_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ignore_clients: _Optional[bool] = ...) -> None: ...
+    no_task_timeout: _duration_pb2.Duration
+    keepalive_timeout: _duration_pb2.Duration
+    def __init__(self, idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., no_client_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ignore_clients: _Optional[bool] = ..., no_task_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keepalive_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class WorkerGroup(_message.Message):
     __slots__ = ("options", "count", "adaptive")

@@ -114,6 +114,18 @@ class IntField(_message.Message):
     maximum: int
     def __init__(self, default: _Optional[int] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ...) -> None: ...
 
+class KeepAliveRequest(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KeepAliveResponse(_message.Message):
+    __slots__ = ("ended",)
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    ended: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ended: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Limits(_message.Message):
     __slots__ = ("workers", "cores", "memory_bytes")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -214,14 +226,16 @@ class SelectField(_message.Message):
     def __init__(self, default: _Optional[str] = ..., choices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StopClusterRequest(_message.Message):
-    __slots__ = ("name", "etag", "request_id")
+    __slots__ = ("name", "etag", "request_id", "create_request_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATE_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     etag: str
     request_id: str
-    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    create_request_id: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., create_request_id: _Optional[str] = ...) -> None: ...
 
 class StreamLogsRequest(_message.Message):
     __slots__ = ("name", "instances", "tail_lines", "follow")

@@ -44,6 +44,11 @@ class ClusterServiceStub:
                 request_serializer=daskgateway_dot_v1_dot_cluster__service__pb2.StopClusterRequest.SerializeToString,
                 response_deserializer=daskgateway_dot_v1_dot_cluster__pb2.Cluster.FromString,
                 _registered_method=True)
+        self.KeepAlive = channel.unary_unary(
+                '/daskgateway.v1.ClusterService/KeepAlive',
+                request_serializer=daskgateway_dot_v1_dot_cluster__service__pb2.KeepAliveRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_v1_dot_cluster__service__pb2.KeepAliveResponse.FromString,
+                _registered_method=True)
         self.WatchClusters = channel.unary_stream(
                 '/daskgateway.v1.ClusterService/WatchClusters',
                 request_serializer=daskgateway_dot_v1_dot_cluster__service__pb2.WatchClustersRequest.SerializeToString,
@@ -114,6 +119,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepAlive(self, request, context):
+        """Tells that the process which is to stop these clusters lives: those whose lifecycle has a `keepalive_timeout` are kept for as long
+        again. Returns the names that need not be told any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchClusters(self, request, context):
         """Streams changes. A slow reader gets the latest state of each cluster, not every state between. OUT_OF_RANGE if the revision to
         resume from is forgotten: then list again.
@@ -177,6 +190,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.StopCluster,
                     request_deserializer=daskgateway_dot_v1_dot_cluster__service__pb2.StopClusterRequest.FromString,
                     response_serializer=daskgateway_dot_v1_dot_cluster__pb2.Cluster.SerializeToString,
+            ),
+            'KeepAlive': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepAlive,
+                    request_deserializer=daskgateway_dot_v1_dot_cluster__service__pb2.KeepAliveRequest.FromString,
+                    response_serializer=daskgateway_dot_v1_dot_cluster__service__pb2.KeepAliveResponse.SerializeToString,
             ),
             'WatchClusters': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchClusters,
@@ -342,6 +360,33 @@ class ClusterService:
             '/daskgateway.v1.ClusterService/StopCluster',
             daskgateway_dot_v1_dot_cluster__service__pb2.StopClusterRequest.SerializeToString,
             daskgateway_dot_v1_dot_cluster__pb2.Cluster.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepAlive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.v1.ClusterService/KeepAlive',
+            daskgateway_dot_v1_dot_cluster__service__pb2.KeepAliveRequest.SerializeToString,
+            daskgateway_dot_v1_dot_cluster__service__pb2.KeepAliveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,8 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CLAMPED: _ClassVar[Reason]
     REASON_ANSWERS: _ClassVar[Reason]
     REASON_BACKEND_UNAVAILABLE: _ClassVar[Reason]
+    REASON_NO_TASK: _ClassVar[Reason]
+    REASON_NOT_KEPT_ALIVE: _ClassVar[Reason]
 CONDITION_TYPE_UNSPECIFIED: ConditionType
 CONDITION_TYPE_SCHEDULER_REACHABLE: ConditionType
 CONDITION_TYPE_WORKERS_AVAILABLE: ConditionType
@@ -99,3 +101,5 @@ REASON_WITHIN: Reason
 REASON_CLAMPED: Reason
 REASON_ANSWERS: Reason
 REASON_BACKEND_UNAVAILABLE: Reason
+REASON_NO_TASK: Reason
+REASON_NOT_KEPT_ALIVE: Reason

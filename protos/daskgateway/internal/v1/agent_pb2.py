@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#daskgateway/internal/v1/agent.proto\x12\x17\x64\x61skgateway.internal.v1\"\xab\x01\n\x0e\x41gentDirective\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x37\n\x06groups\x18\x02 \x03(\x0b\x32\'.daskgateway.internal.v1.GroupDirective\x12\x16\n\x0eignore_clients\x18\x03 \x01(\x08\x12\x1a\n\x12report_interval_ms\x18\x04 \x01(\x05\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x05 \x01(\x05\"\xc8\x03\n\x0b\x41gentReport\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12\x19\n\x11scheduler_address\x18\x03 \x01(\t\x12\x19\n\x11\x64\x61shboard_address\x18\x04 \x01(\t\x12\x44\n\x08versions\x18\x05 \x03(\x0b\x32\x32.daskgateway.internal.v1.AgentReport.VersionsEntry\x12\x0f\n\x07workers\x18\x06 \x03(\t\x12\x0c\n\x04left\x18\x07 \x03(\t\x12\x0f\n\x07retired\x18\x08 \x03(\t\x12\x0f\n\x07\x63lients\x18\t \x01(\x05\x12\x0f\n\x07idle_ms\x18\n \x01(\x03\x12\x14\n\x0cno_client_ms\x18\x0b \x01(\x03\x12\x42\n\x07targets\x18\x0c \x03(\x0b\x32\x31.daskgateway.internal.v1.AgentReport.TargetsEntry\x12\x0c\n\x04\x62\x65\x61t\x18\r \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cTargetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"a\n\x0eGroupDirective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x10\n\x08\x61\x64\x61ptive\x18\x03 \x01(\x08\x12\x0f\n\x07minimum\x18\x04 \x01(\x05\x12\x0f\n\x07maximum\x18\x05 \x01(\x05\x32l\n\x0c\x41gentService\x12\\\n\x07\x43onnect\x12$.daskgateway.internal.v1.AgentReport\x1a\'.daskgateway.internal.v1.AgentDirective(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#daskgateway/internal/v1/agent.proto\x12\x17\x64\x61skgateway.internal.v1\"\xab\x01\n\x0e\x41gentDirective\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x37\n\x06groups\x18\x02 \x03(\x0b\x32\'.daskgateway.internal.v1.GroupDirective\x12\x16\n\x0eignore_clients\x18\x03 \x01(\x08\x12\x1a\n\x12report_interval_ms\x18\x04 \x01(\x05\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x05 \x01(\x05\"\xdc\x03\n\x0b\x41gentReport\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12\x19\n\x11scheduler_address\x18\x03 \x01(\t\x12\x19\n\x11\x64\x61shboard_address\x18\x04 \x01(\t\x12\x44\n\x08versions\x18\x05 \x03(\x0b\x32\x32.daskgateway.internal.v1.AgentReport.VersionsEntry\x12\x0f\n\x07workers\x18\x06 \x03(\t\x12\x0c\n\x04left\x18\x07 \x03(\t\x12\x0f\n\x07retired\x18\x08 \x03(\t\x12\x0f\n\x07\x63lients\x18\t \x01(\x05\x12\x0f\n\x07idle_ms\x18\n \x01(\x03\x12\x14\n\x0cno_client_ms\x18\x0b \x01(\x03\x12\x42\n\x07targets\x18\x0c \x03(\x0b\x32\x31.daskgateway.internal.v1.AgentReport.TargetsEntry\x12\x0c\n\x04\x62\x65\x61t\x18\r \x01(\x08\x12\x12\n\nno_task_ms\x18\x0e \x01(\x03\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cTargetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\xa6\x01\n\x0eGroupDirective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x10\n\x08\x61\x64\x61ptive\x18\x03 \x01(\x08\x12\x0f\n\x07minimum\x18\x04 \x01(\x05\x12\x0f\n\x07maximum\x18\x05 \x01(\x05\x12\x13\n\x0binterval_ms\x18\x06 \x01(\x05\x12\x12\n\nwait_count\x18\x07 \x01(\x05\x12\x1a\n\x12target_duration_ms\x18\x08 \x01(\x03\x32l\n\x0c\x41gentService\x12\\\n\x07\x43onnect\x12$.daskgateway.internal.v1.AgentReport\x1a\'.daskgateway.internal.v1.AgentDirective(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -29,13 +29,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTDIRECTIVE']._serialized_start=65
   _globals['_AGENTDIRECTIVE']._serialized_end=236
   _globals['_AGENTREPORT']._serialized_start=239
-  _globals['_AGENTREPORT']._serialized_end=695
-  _globals['_AGENTREPORT_VERSIONSENTRY']._serialized_start=600
-  _globals['_AGENTREPORT_VERSIONSENTRY']._serialized_end=647
-  _globals['_AGENTREPORT_TARGETSENTRY']._serialized_start=649
-  _globals['_AGENTREPORT_TARGETSENTRY']._serialized_end=695
-  _globals['_GROUPDIRECTIVE']._serialized_start=697
-  _globals['_GROUPDIRECTIVE']._serialized_end=794
-  _globals['_AGENTSERVICE']._serialized_start=796
-  _globals['_AGENTSERVICE']._serialized_end=904
+  _globals['_AGENTREPORT']._serialized_end=715
+  _globals['_AGENTREPORT_VERSIONSENTRY']._serialized_start=620
+  _globals['_AGENTREPORT_VERSIONSENTRY']._serialized_end=667
+  _globals['_AGENTREPORT_TARGETSENTRY']._serialized_start=669
+  _globals['_AGENTREPORT_TARGETSENTRY']._serialized_end=715
+  _globals['_GROUPDIRECTIVE']._serialized_start=718
+  _globals['_GROUPDIRECTIVE']._serialized_end=884
+  _globals['_AGENTSERVICE']._serialized_start=886
+  _globals['_AGENTSERVICE']._serialized_end=994
 # @@protoc_insertion_point(module_scope)

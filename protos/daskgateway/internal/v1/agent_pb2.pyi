@@ -21,7 +21,7 @@ class AgentDirective(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupDirective, _Mapping]]] = ..., ignore_clients: _Optional[bool] = ..., report_interval_ms: _Optional[int] = ..., beat_interval_ms: _Optional[int] = ...) -> None: ...
 
 class AgentReport(_message.Message):
-    __slots__ = ("sequence", "snapshot", "scheduler_address", "dashboard_address", "versions", "workers", "left", "retired", "clients", "idle_ms", "no_client_ms", "targets", "beat")
+    __slots__ = ("sequence", "snapshot", "scheduler_address", "dashboard_address", "versions", "workers", "left", "retired", "clients", "idle_ms", "no_client_ms", "targets", "beat", "no_task_ms")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class AgentReport(_message.Message):
     NO_CLIENT_MS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
+    NO_TASK_MS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     snapshot: bool
     scheduler_address: str
@@ -62,18 +63,25 @@ class AgentReport(_message.Message):
     no_client_ms: int
     targets: _containers.ScalarMap[str, int]
     beat: bool
-    def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[bool] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., workers: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ..., retired: _Optional[_Iterable[str]] = ..., clients: _Optional[int] = ..., idle_ms: _Optional[int] = ..., no_client_ms: _Optional[int] = ..., targets: _Optional[_Mapping[str, int]] = ..., beat: _Optional[bool] = ...) -> None: ...
+    no_task_ms: int
+    def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[bool] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., workers: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ..., retired: _Optional[_Iterable[str]] = ..., clients: _Optional[int] = ..., idle_ms: _Optional[int] = ..., no_client_ms: _Optional[int] = ..., targets: _Optional[_Mapping[str, int]] = ..., beat: _Optional[bool] = ..., no_task_ms: _Optional[int] = ...) -> None: ...
 
 class GroupDirective(_message.Message):
-    __slots__ = ("name", "count", "adaptive", "minimum", "maximum")
+    __slots__ = ("name", "count", "adaptive", "minimum", "maximum", "interval_ms", "wait_count", "target_duration_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     ADAPTIVE_FIELD_NUMBER: _ClassVar[int]
     MINIMUM_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     adaptive: bool
     minimum: int
     maximum: int
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., adaptive: _Optional[bool] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ...) -> None: ...
+    interval_ms: int
+    wait_count: int
+    target_duration_ms: int
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., adaptive: _Optional[bool] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., interval_ms: _Optional[int] = ..., wait_count: _Optional[int] = ..., target_duration_ms: _Optional[int] = ...) -> None: ...
