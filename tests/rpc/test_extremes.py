@@ -152,7 +152,9 @@ def changes(kind: type[Message]) -> st.SearchStrategy[list[tuple[tuple[str, ...]
 def named(told: set[str], changed: list[tuple[tuple[str, ...], Any]]) -> bool:
     """Whether what is refused is among what was changed, as far as the two fields' names go
     together."""
-    paths = [".".join(path).removeprefix("cluster.") for path, _ in changed]
+    # a duration is one field, whichever part of it was changed
+    fields = [path[:-1] if path[-1] in ("seconds", "nanos") else path for path, _ in changed]
+    paths = [".".join(path).removeprefix("cluster.") for path in fields]
     return any(
         path.startswith(name) or name.startswith(path.rpartition(".")[0] or path)
         for path in paths
@@ -193,7 +195,7 @@ async def everybody_sees(harness: Harness, made: pb.Cluster) -> None:
     wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_STOPPED])
     stopped = await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
     assert stopped.status.state == pb.CLUSTER_STATE_STOPPED
-    assert stopped.status.reason in ("STOP_REQUESTED", "MAX_LIFETIME")
+    assert stopped.status.reason in ("STOP_REQUESTED", "MAX_LIFETIME", "NOT_KEPT_ALIVE")
     MessageToJson(stopped)
     await harness.store.transact(lambda tx: tx.purge_cluster(made.uid))
 

@@ -10,6 +10,7 @@ import json
 import sys
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from traitlets import (
     Any,
@@ -263,12 +264,10 @@ def _memory(default: str, text: str) -> Union:
     )
 
 
-def _seconds(
-    text: str, default: float | None = None
-) -> typing.Any:  # a trait, which reads as float or None
-    return Float(
-        default, allow_none=True, min=0, max=MAX_DURATION_S, help=f"Seconds {text}. None: for ever."
-    ).tag(config=True)
+# a trait, which reads as float or None
+def _seconds(text: str, default: float | None = None) -> typing.Any:
+    said = f"Seconds {text}. None: for ever."
+    return Float(default, allow_none=True, min=0, max=MAX_DURATION_S, help=said).tag(config=True)
 
 
 class ClusterConfig(Configurable):
@@ -346,10 +345,7 @@ class ClusterConfig(Configurable):
         help="Bytes of all that a user chooses for one cluster and its groups, such as environment"
         " variables.",
     ).tag(config=True)
-    idle_timeout_s = _seconds(
-        "that a cluster may have neither task nor client, if its user names no other time",
-        3600.0,
-    )
+    idle_timeout_s = _seconds("without task and client, if its user names no other time", 3600.0)
     idle_timeout_max_s = _seconds("that a cluster may do nothing, whatever its user wants")
     max_lifetime_s = _seconds("that a cluster may live, if its user names no other time")
     max_lifetime_max_s = _seconds("that a cluster may live, whatever its user wants")
@@ -359,10 +355,7 @@ class ClusterConfig(Configurable):
     no_client_timeout_max_s = _seconds(
         "that a cluster may run with no client, whatever its user wants"
     )
-    no_task_timeout_s = _seconds(
-        "that a cluster may have no task, even with clients, if its user names no other time",
-        12 * 3600.0,
-    )
+    no_task_timeout_s = _seconds("without task, if its user names no other time", 12 * 3600.0)
     no_task_timeout_max_s = _seconds("that a cluster may have no task, whatever its user wants")
     ignore_clients = Bool(
         False, help="Whether connected clients are ignored when idleness is judged."
@@ -472,22 +465,15 @@ class ClusterConfig(Configurable):
 
     def lifecycle(self) -> Lifecycle:
         """Return the lifecycle of a cluster that asks for none."""
-        return Lifecycle(
-            self.idle_timeout_s,
-            self.max_lifetime_s,
-            self.no_client_timeout_s,
-            self.ignore_clients,
-            self.no_task_timeout_s,
-        )
+        return replace(self._lives("_s"), ignore_clients=self.ignore_clients)
 
     def most(self) -> Lifecycle:
         """Return the lifecycle that nobody may exceed."""
-        return Lifecycle(
-            self.idle_timeout_max_s,
-            self.max_lifetime_max_s,
-            self.no_client_timeout_max_s,
-            no_task_timeout_s=self.no_task_timeout_max_s,
-        )
+        return self._lives("_max_s")
+
+    def _lives(self, end: str) -> Lifecycle:
+        names = ("idle_timeout", "max_lifetime", "no_client_timeout", "no_task_timeout")
+        return Lifecycle(**{f"{name}_s": getattr(self, f"{name}{end}") for name in names})
 
 
 def _as_text(memory: str | int) -> str:
