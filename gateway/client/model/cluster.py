@@ -18,11 +18,11 @@ from gateway.client.model.values import ReadOnly, instant
 
 # why a cluster will be stopped, by the reason that will be told
 EXPIRES = {
-    "MAX_LIFETIME": "when it will have lived for as long as it may",
-    "IDLE_TIMEOUT": "as it has neither task nor client",
-    "NO_CLIENT": "as it has no client",
-    "NO_TASK": "as it has no task",
-    "NOT_KEPT_ALIVE": "as nothing is heard of the process that made it",
+    reasons.MAX_LIFETIME: "when it will have lived for as long as it may",
+    reasons.IDLE_TIMEOUT: "as it has neither task nor client",
+    reasons.NO_CLIENT: "as it has no client",
+    reasons.NO_TASK: "as it has no task",
+    reasons.NOT_KEPT_ALIVE: "as nothing is heard of the process that made it",
 }
 
 

@@ -15,6 +15,11 @@ def _camel(text: str) -> str:
 
 
 STOP_REQUESTED = _text(pb.Reason, pb.REASON_STOP_REQUESTED)
+MAX_LIFETIME = _text(pb.Reason, pb.REASON_MAX_LIFETIME)
+IDLE_TIMEOUT = _text(pb.Reason, pb.REASON_IDLE_TIMEOUT)
+NO_CLIENT = _text(pb.Reason, pb.REASON_NO_CLIENT)
+NO_TASK = _text(pb.Reason, pb.REASON_NO_TASK)
+NOT_KEPT_ALIVE = _text(pb.Reason, pb.REASON_NOT_KEPT_ALIVE)
 SCHEDULER_QUEUED = _text(pb.Reason, pb.REASON_SCHEDULER_QUEUED)
 ADDRESS_NOT_PERMITTED = _text(pb.Reason, pb.REASON_ADDRESS_NOT_PERMITTED)
 WITHIN_LIMITS = _camel(_text(pb.ConditionType, pb.CONDITION_TYPE_WITHIN_LIMITS))
