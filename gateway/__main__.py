@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,6 +113,15 @@ def _settings(path: str | None, words: Sequence[str]) -> Any:
 
 class PrintableFormatter(logging.Formatter):
     """Lines that may quote anybody's text: each stays one line, and a terminal only prints it."""
+
+    _second = (-1, "")  # the last that was shown, and how: many lines are of the same one
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second, shown = self._second
+        if second != int(record.created):
+            shown = time.strftime(self.default_time_format, self.converter(record.created))
+            self._second = (int(record.created), shown)
+        return f"{shown},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = printable(record.message, keep="\t")

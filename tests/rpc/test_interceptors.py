@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
-from gateway.server.rpc.chain import Chain
+from gateway.server.rpc.chain import Interceptor, composed
 from gateway.server.rpc.interceptors import ContextInterceptor
 from tests.rpc.harness import Harness, as_
 from tests.rpc.test_clusters import create
+from tests.waiting import comes
 
 SERVICE = "/daskgateway.v1.ClusterService"
 
@@ -50,29 +54,114 @@ async def test_a_stream_that_was_cut_off_is_logged_without_asking_grpc_for_its_p
         context.ended = True
 
 
-async def test_a_methods_interceptors_are_composed_once_and_unknown_methods_are_not_remembered() -> (  # noqa: E501
-    None
-):
-    asked: list[str] = []
+class Noting(Interceptor):
+    """Notes what passes it."""
 
-    class Details:
-        def __init__(self, method: str) -> None:
-            self.method = method
+    def __init__(self, name: str, noted: list[str]) -> None:
+        self.name, self.noted = name, noted
 
-    async def answer(request: object, context: object) -> str:
-        return f"{request}!"
+    async def call(self, method: Any, name: str, request: Any, context: Any) -> Any:
+        self.noted.append(f"{self.name} begins {name}")
+        try:
+            return await method(request, context)
+        finally:
+            self.noted.append(f"{self.name} ends")
 
-    async def find(details: Details) -> object:
-        asked.append(details.method)
-        return grpc.unary_unary_rpc_method_handler(answer) if details.method == "/known" else None
+    @contextlib.asynccontextmanager
+    async def around(self, request: Any, context: Any, name: str) -> AsyncIterator[None]:
+        self.noted.append(f"{self.name} begins {name}")
+        try:
+            yield
+        finally:
+            self.noted.append(f"{self.name} ends")
 
-    chain = Chain([ContextInterceptor()])
-    first = await chain.intercept_service(find, Details("/known"))
-    assert await first.unary_unary("hello", EndedContext()) == "hello!"
-    assert await chain.intercept_service(find, Details("/known")) is first
-    for _ in range(2):
-        assert await chain.intercept_service(find, Details("/unknown")) is None
-    assert asked == ["/known", "/unknown", "/unknown"]
+    async def incoming(self, requests: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for request in requests:
+            yield f"{request}<{self.name}"
+
+    async def outgoing(self, messages: AsyncIterator[str]) -> AsyncIterator[str]:
+        async with contextlib.aclosing(messages):  # type: ignore[type-var]
+            async for message in messages:
+                yield f"{message}>{self.name}"
+
+
+async def requests_of(*words: str) -> AsyncIterator[str]:
+    """Stream words."""
+    for word in words:
+        yield word
+
+
+async def one(request: Any, context: object) -> str:
+    """Answer a request, or a stream of them, by one message."""
+    return f"{request}!" if isinstance(request, str) else "".join([word async for word in request])
+
+
+def plain(request: str, context: object) -> str:
+    """Answer without being asynchronous, as a servicer of others may."""
+    return f"{request}!"
+
+
+async def several(request: Any, context: object) -> AsyncIterator[str]:
+    """Answer by a stream, which ends when its reader has had enough."""
+    words = requests_of(request, "more") if isinstance(request, str) else request
+    try:
+        async for word in words:
+            yield word
+    finally:
+        CLOSED.append("several")
+
+
+CLOSED: list[str] = []
+ORDER = ["outer begins /s/m", "inner begins /s/m", "inner ends", "outer ends"]
+
+
+async def test_a_methods_interceptors_are_around_it_in_their_order() -> None:
+    noted: list[str] = []
+    both = [Noting("outer", noted), Noting("inner", noted)]
+    for answer in (one, plain):
+        handler = composed(both, grpc.unary_unary_rpc_method_handler(answer), "/s/m")
+        assert inspect.iscoroutinefunction(handler.unary_unary)  # which gRPC awaits
+        assert await handler.unary_unary("hello", None) == "hello!"
+        assert noted == ORDER
+        noted.clear()
+    handler = composed(both, grpc.stream_unary_rpc_method_handler(one), "/s/m")
+    assert await handler.stream_unary(requests_of("a", "b"), None) == "a<outer<innerb<outer<inner"
+    assert noted == ORDER
+    noted.clear()
+    handler = composed(both, grpc.unary_stream_rpc_method_handler(several), "/s/m")
+    assert inspect.isasyncgenfunction(handler.unary_stream)
+    told = [word async for word in handler.unary_stream("a", None)]
+    assert told == ["a>inner>outer", "more>inner>outer"]
+    assert noted == ORDER
+    handler = composed(both, grpc.stream_stream_rpc_method_handler(several), "/s/m")
+    told = [word async for word in handler.stream_stream(requests_of("a"), None)]
+    assert told == ["a<outer<inner>inner>outer"]
+
+
+async def test_a_stream_whose_reader_has_had_enough_is_ended_at_once_with_all_around_it() -> None:
+    noted: list[str] = []
+    both = [Noting("outer", noted), Noting("inner", noted)]
+    handler = composed(both, grpc.unary_stream_rpc_method_handler(several), "/s/m")
+    CLOSED.clear()
+    stream = handler.unary_stream("a", None)
+    assert await anext(stream) == "a>inner>outer"
+    await stream.aclose()
+    assert CLOSED == ["several"]
+    assert noted == ORDER
+
+
+async def test_what_goes_wrong_in_a_stream_passes_all_around_it_from_the_inside_out() -> None:
+    noted: list[str] = []
+
+    async def fails(request: object, context: object) -> AsyncIterator[str]:
+        yield "a"
+        raise ValueError("no")
+
+    both = [Noting("outer", noted), Noting("inner", noted)]
+    handler = composed(both, grpc.unary_stream_rpc_method_handler(fails), "/s/m")
+    with pytest.raises(ValueError, match="no"):
+        _ = [word async for word in handler.unary_stream("a", None)]
+    assert noted == ORDER
 
 
 async def test_waiting_for_a_cluster_fills_no_log_but_its_failures_are_told(
@@ -84,6 +173,7 @@ async def test_waiting_for_a_cluster_fills_no_log_but_its_failures_are_told(
         with contextlib.suppress(grpc.aio.AioRpcError):
             wait = service_pb.WaitClusterRequest(name=name, states=[pb.CLUSTER_STATE_CREATING])
             await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    await comes(lambda: len(caplog.records) >= 3)  # a refusal is told before it is logged
     told = [(record.levelname, *record.getMessage().split()[:2]) for record in caplog.records]
     assert told == [
         ("INFO", f"{SERVICE}/CreateCluster", "OK"),

@@ -99,3 +99,15 @@ def test_a_line_of_the_servers_log_stays_one_line_that_does_nothing() -> None:
     said = formatter.format(record)
     assert harmless(said)
     assert "Traceback (most recent call last):\n" in said
+
+
+@pytest.mark.parametrize("created", [0.0, 1_700_000_000.9996, 1_700_000_001.0, 4_000_000_000.25])
+def test_the_time_of_a_line_is_that_which_logging_itself_would_tell(created: float) -> None:
+    from gateway.__main__ import PrintableFormatter
+
+    ours = PrintableFormatter("%(asctime)s")
+    record = logging.LogRecord("n", logging.INFO, "", 0, "words", None, None)
+    for later in (0.0, 0.0004, 0.5, 1.0, 1.5, -3600.0):
+        record.created = max(0.0, created + later)
+        record.msecs = int((record.created - int(record.created)) * 1000) + 0.0
+        assert ours.format(record) == logging.Formatter("%(asctime)s").format(record)

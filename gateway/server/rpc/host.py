@@ -10,10 +10,9 @@ from typing import Any
 import grpc
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_interceptor.server import AsyncServerInterceptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from gateway.server.rpc.chain import Chain
+from gateway.server.rpc.chain import Interceptor, composed
 from gateway.server.rpc.messages import serialized
 from gateway.server.rpc.requests import reader
 from gateway.wire import MAX_STREAMS
@@ -51,18 +50,21 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class _Registrar:
-    """Stands between a generated `add_…_to_server` and the server, and makes every request's
-    deserializer total."""
+    """Stands between a generated `add_…_to_server` and the server: makes every request's
+    deserializer total, and puts the interceptors around every method."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, server: grpc.aio.Server, interceptors: Sequence[Interceptor]) -> None:
+        self._server, self._interceptors = server, interceptors
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Passed over: the handlers come again, by name, in the next call."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Register a service's handlers with total deserializers."""
-        total = {name: _total(handler) for name, handler in handlers.items()}
+        """Register a service's handlers."""
+        total = {
+            name: composed(self._interceptors, _total(handler), f"/{service}/{name}")
+            for name, handler in handlers.items()
+        }
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, total),)
         )
@@ -76,15 +78,15 @@ def _total(handler: Any) -> Any:
 
 
 def build(
-    interceptors: Sequence[AsyncServerInterceptor],
+    interceptors: Sequence[Interceptor],
     services: Sequence[tuple[Callable[[Any, Any], None], Any]],
     *,
     with_reflection: bool,
 ) -> tuple[grpc.aio.Server, Any]:
     """Return a server that answers these services, health and (if wished) reflection; it does not
     listen yet."""
-    server = grpc.aio.server(interceptors=[Chain(interceptors)], options=OPTIONS)
-    registrar = _Registrar(server)
+    server = grpc.aio.server(options=OPTIONS)
+    registrar = _Registrar(server, interceptors)
     for register, servicer in services:
         register(servicer, registrar)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]

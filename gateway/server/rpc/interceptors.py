@@ -8,16 +8,14 @@ correlation id that the log explains.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import secrets
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
-from grpc_interceptor.server import AsyncServerInterceptor
 
 from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.errors import (
@@ -29,6 +27,7 @@ from gateway.server.core.errors import (
 )
 from gateway.server.core.model import Principal
 from gateway.server.rpc.caller import Caller, current
+from gateway.server.rpc.chain import Answer, Context, Interceptor
 from gateway.server.rpc.peers import peer_of
 from gateway.server.rpc.requests import Malformed
 from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
@@ -54,9 +53,6 @@ _END: Any = object()
 # a caller whose clock is a little ahead cuts the call itself at its deadline
 DEADLINE_SLACK_S = 0.1
 
-Method = Callable[[Any, Any], Any]
-Context = Any  # grpc.aio.ServicerContext, whose type is generic in the messages
-
 
 class Doorkeeper(Protocol):
     """Who is let in; each raises CredentialsInvalid, or IdentityUnavailable."""
@@ -75,45 +71,14 @@ class Doorkeeper(Protocol):
         """Return if the token is an edge's."""
 
 
-class _Around(AsyncServerInterceptor):
-    """Holds something around a whole call, whether its answer is one message (`_call`) or a stream
-    (`around`)."""
-
-    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
-        """Answer a call whose answer is one message. Plain code: a context manager costs several
-        times as much."""
-        raise AssertionError("each interceptor says what it holds")
-
-    def around(
-        self, request: Any, context: Context, method: str
-    ) -> AbstractAsyncContextManager[None]:
-        """Return what is held."""
-        raise AssertionError("each interceptor says what it holds")
-
-    async def intercept(
-        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
-    ) -> Any:
-        if inspect.isasyncgenfunction(method):
-            return self._stream(method, request_or_iterator, context, method_name)
-        return await self._call(method, request_or_iterator, context, method_name)
-
-    async def _stream(
-        self, method: Method, request: Any, context: Context, method_name: str
-    ) -> AsyncIterator[Any]:
-        async with self.around(request, context, method_name):
-            async with aclosing(method(request, context)) as messages:
-                async for message in messages:
-                    yield message
-
-
-class ContextInterceptor(_Around):
+class ContextInterceptor(Interceptor):
     """Gives the call a correlation id, finds out where it comes from, and logs how it ended."""
 
     def __init__(self, is_edge: Callable[[str], bool] = lambda token: False) -> None:
         """`is_edge`: whether a token is an edge's, which is believed whom it calls for."""
         self._is_edge = is_edge
 
-    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+    async def call(self, method: Answer, name: str, request: Any, context: Context) -> Any:
         begun = self._begin(context)
         try:
             answer = await method(request, context)
@@ -139,7 +104,8 @@ class ContextInterceptor(_Around):
         # process.
         metadata = dict(context.invocation_metadata() or ())
         caller = Caller(
-            secrets.token_hex(8),
+            # no secret, and the system's own source of chance lets go of Python's lock
+            f"{random.getrandbits(64):016x}",
             peer=peer_of(context.peer(), metadata, self._is_edge),
             metadata=metadata,
         )
@@ -187,22 +153,15 @@ def _code(context: Context, error: BaseException | None, *, late: bool) -> str:
     return "OK" if error is None else "UNKNOWN"
 
 
-class ErrorInterceptor(_Around):
+class ErrorInterceptor(Interceptor):
     """Turns what goes wrong into one status with typed details. What is too much to be looked into
     goes wrong first of all."""
 
-    async def intercept(
-        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
-    ) -> Any:
-        streams = hasattr(request_or_iterator, "__aiter__")
-        return await super().intercept(
-            method,
-            _checked(request_or_iterator) if streams else request_or_iterator,
-            context,
-            method_name,
-        )
+    def incoming(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Return what a caller streams, each message checked."""
+        return _checked(requests)
 
-    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+    async def call(self, method: Answer, name: str, request: Any, context: Context) -> Any:
         try:
             _check_read(request)
             return await method(request, context)
@@ -265,13 +224,13 @@ async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield request
 
 
-class AuthenticationInterceptor(_Around):
+class AuthenticationInterceptor(Interceptor):
     """Lets nobody in but who proves who it is. Only health and reflection are open."""
 
     def __init__(self, doorkeeper: Doorkeeper) -> None:
         self._doorkeeper = doorkeeper
 
-    async def _call(self, method: Method, request: Any, context: Context, name: str) -> Any:
+    async def call(self, method: Answer, name: str, request: Any, context: Context) -> Any:
         if not name.startswith(OPEN_PREFIXES):
             await self._admit(context, name)
         return await method(request, context)
@@ -282,14 +241,9 @@ class AuthenticationInterceptor(_Around):
             await self._admit(context, method)
         yield
 
-    async def _stream(
-        self, method: Method, request: Any, context: Context, method_name: str
-    ) -> AsyncIterator[Any]:
+    async def outgoing(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Let a stream last no longer than what its caller was let in by."""
-        async with (
-            self.around(request, context, method_name),
-            aclosing(method(request, context)) as messages,
-        ):
+        async with aclosing(messages):  # type: ignore[type-var]
             task, loop = asyncio.current_task(), asyncio.get_running_loop()
             assert task is not None
             why: ServiceError | None = None

@@ -3,25 +3,17 @@ and each address's fair share."""
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from grpc_interceptor.server import AsyncServerInterceptor
 
 from gateway.fair import FairPool
 from gateway.server.core.errors import Draining, Overloaded
 from gateway.server.rpc.caller import Caller, current
-from gateway.server.rpc.interceptors import (
-    LONG_CALLS,
-    OPEN_PREFIXES,
-    OVERLOAD_RETRY_S,
-    Context,
-    Method,
-)
+from gateway.server.rpc.chain import Answer, Context, Interceptor
+from gateway.server.rpc.interceptors import LONG_CALLS, OPEN_PREFIXES, OVERLOAD_RETRY_S
 from gateway.turns import Crowded, Turns
 
 MAX_OPEN_STREAMS = 200  # of health and reflection, whose callers are unknown
@@ -39,7 +31,7 @@ class CallLimits:
     streams_per_user: int = 200
 
 
-class LimitsInterceptor(AsyncServerInterceptor):
+class LimitsInterceptor(Interceptor):
     """Bounds calls and streams. Calls beyond a share wait for their turn, users in turn; what would
     wait for long is refused."""
 
@@ -55,25 +47,29 @@ class LimitsInterceptor(AsyncServerInterceptor):
         self._streams: Counter[str] = Counter()
         self._open_streams = 0
 
-    async def intercept(
-        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
-    ) -> Any:
-        if self._draining() and not method_name.startswith(OPEN_PREFIXES):
-            raise Draining(retry_after_s=OVERLOAD_RETRY_S)
-        if inspect.isasyncgenfunction(method):
-            return self._stream(method, request_or_iterator, context)
-        if method_name in LONG_CALLS:
+    async def call(self, method: Answer, name: str, request: Any, context: Context) -> Any:
+        self._refuse_if_draining(name)
+        if name in LONG_CALLS:
             with self._open():
-                return await method(request_or_iterator, context)
+                return await method(request, context)
         caller = current.get()
         key = caller.user or caller.peer.address
         if not self._calls.pool.take(key):
             await self._wait(caller, key)
         try:
-            answer: Awaitable[Any] | Any = method(request_or_iterator, context)
-            return await answer if inspect.isawaitable(answer) else answer
+            return await method(request, context)
         finally:
             self._calls.give_back(key)
+
+    @asynccontextmanager
+    async def around(self, request: Any, context: Context, name: str) -> AsyncIterator[None]:
+        self._refuse_if_draining(name)
+        with self._open():
+            yield
+
+    def _refuse_if_draining(self, name: str) -> None:
+        if self._draining() and not name.startswith(OPEN_PREFIXES):
+            raise Draining(retry_after_s=OVERLOAD_RETRY_S)
 
     async def _wait(self, caller: Caller, key: str) -> None:
         try:
@@ -87,12 +83,6 @@ class LimitsInterceptor(AsyncServerInterceptor):
                 f" {self._calls.pool.taken}, and more wait"
             )
             raise Overloaded(metadata={"what": told}, retry_after_s=OVERLOAD_RETRY_S) from None
-
-    async def _stream(self, method: Method, request: Any, context: Context) -> AsyncIterator[Any]:
-        with self._open():
-            async with aclosing(method(request, context)) as messages:
-                async for message in messages:
-                    yield message
 
     @contextmanager
     def _open(self) -> Iterator[None]:
