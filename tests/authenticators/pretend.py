@@ -127,7 +127,7 @@ class Directory:
 class PretendAuthenticator(Authenticator):
     """Asks the directory, for everything and every time."""
 
-    schemes = ("basic", "bearer")
+    schemes: tuple[str, ...] = ("basic", "bearer")
     at_a_time = 4
 
     def __init__(self, directory: Directory) -> None:

@@ -290,7 +290,7 @@ class TellsADictionary(PretendAuthenticator):
 class NotAskable(PretendAuthenticator):
     """Is sound but for what it was not asked."""
 
-    identity = Authenticator.identity  # type: ignore[assignment]
+    identity = Authenticator.identity
 
 
 noticed_by("test_it_can_be_asked_by_name_or_says_that_it_cannot")(NotAskable)
