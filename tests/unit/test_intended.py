@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.backends.contract import SCHEDULER_NAME, Instance, Role
@@ -26,6 +28,7 @@ ACTIVE = Cluster(
     scheduler=Scheduler(Launching.RUNNING),
     groups={"default": GroupStatus(next_sequence=5)},
 )
+MANY = replace(ACTIVE, groups={"default": GroupStatus(next_sequence=10**10)})
 NEVER_BEGUN = Cluster(UID, "alice", "etl", Spec("local"))
 ENDING = Cluster(
     UID,
@@ -59,6 +62,8 @@ def worker(name: str) -> Instance:
         (worker("default-"), ACTIVE, False, Standing.UNKNOWN),
         (worker("default-²"), ACTIVE, False, Standing.UNKNOWN),
         (worker("default-" + "9" * 5000), ACTIVE, False, Standing.UNKNOWN),
+        (worker("default-123456789"), MANY, False, Standing.LEFT_OVER),
+        (worker("default-0123456789"), MANY, False, Standing.UNKNOWN),  # no number of ours
         (SCHEDULER, NEVER_BEGUN, False, Standing.UNKNOWN),
         (SCHEDULER, ENDING, False, Standing.LEFT_OVER),
         (SCHEDULER, ENDED, False, Standing.LEFT_OVER),

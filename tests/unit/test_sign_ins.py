@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.server.core import sign_ins
-from gateway.server.core.sign_ins import ADDRESS, NAME, PAIR, SignIns
+from gateway.server.core.sign_ins import ADDRESS, NAME, PAIR, SPOTLESS_S, SignIns
 
 HERE, THERE = "192.0.2.1", "198.51.100.9"
 
@@ -102,3 +102,13 @@ def test_a_clock_that_goes_back_lets_nobody_in_earlier_nor_fails() -> None:
     for _ in range(20):
         signs.failed(HERE, "alice", 100.0)
     assert signs.wait_s(HERE, "alice", 50.0) > 0
+
+
+def test_the_familiar_wait_before_the_spotless_and_these_before_all_others() -> None:
+    signs = SignIns()
+    signs.succeeded(HERE, "alice")
+    signs.failed(HERE, "bob", 100.0)
+    late = 100.0 + SPOTLESS_S
+    assert [signs.lane(HERE, name, late) for name in ("alice", "bob")] == [0, 2]
+    assert signs.lane(THERE, "alice", 100.0) == 1  # of which nothing is known
+    assert signs.lane(HERE, "bob", late + 0.001) == 1  # of which nothing bad is known any more
