@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from traitlets import Bool, Float
 from traitlets.config import Configurable
 
-from gateway.backends.contract import Observe
+from gateway.backends.contract import Observe, Resources
 
 
 class BaseBackend(Configurable):
@@ -36,6 +36,10 @@ class BaseBackend(Configurable):
     def cluster_settings(self) -> Mapping[str, object]:
         """Return nothing: a cluster needs no settings of this backend's own."""
         return {}
+
+    def allots(self, resources: Resources) -> Resources:
+        """Return what is asked for: exactly that is given."""
+        return resources
 
     async def open(self, push: Observe) -> None:
         """Make ready."""

@@ -174,6 +174,11 @@ class Backend(Protocol):
         them if the administrator offers such options.
         """
 
+    def allots(self, resources: Resources) -> Resources:
+        """Return how much is really taken from the machine room by an instance that asks for so
+        much, such as whole cores only: the limits of a cluster count that. Pure; never less than
+        is asked for."""
+
     async def open(self, push: Observe) -> None:
         """Make ready. `push` may be called from the event loop with observations the server has not
         asked for."""

@@ -212,6 +212,7 @@ class App:
                     name: backend.cluster_settings()
                     for name, backend in self.settings.backends.items()
                 },
+                {name: backend.allots for name, backend in self.settings.backends.items()},
             ),
             credentials=credentials,
             backends=self._backends,

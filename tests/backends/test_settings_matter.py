@@ -42,6 +42,26 @@ def test_every_setting_is_read_by_its_backend(backend: type[BaseBackend]) -> Non
     assert backend.class_traits(config=True).keys() - read == set()
 
 
+@pytest.mark.parametrize("cores", [0.01, 0.5, 1.0, 1.01, 2.0, 63.5])
+@pytest.mark.parametrize("memory_bytes", [0, 2**20, 2**20 + 1, 3 * 10**9])
+def test_a_job_asks_for_what_the_limits_of_its_cluster_count(
+    cores: float, memory_bytes: int
+) -> None:
+    """Limits counted tenths of cores where every job took a whole one."""
+    asked = Resources(cores, memory_bytes)
+    slurm, pbs = (kind().allots(asked) for kind in (SlurmBackend, PbsBackend))
+    order = Order(JobName("dgw", UID, "default"), "a", Role.WORKER, "", (), asked, {}, "alice")
+    said = slurm_words.submit_words("sbatch", order)
+    assert f"--cpus-per-task={slurm.cores:g}" in said
+    mem = [word for word in said if word.startswith("--mem=")]
+    assert mem == ([f"--mem={slurm.memory_bytes // 2**20}M"] if memory_bytes else [])
+    assert pbs == slurm
+    for dialect in Dialect:
+        words = " ".join(qsub(order, dialect))
+        assert f"ncpus={pbs.cores:g}" in words or f"ppn={pbs.cores:g}" in words
+        assert not memory_bytes or f"mem={pbs.memory_bytes // 2**20}mb" in words
+
+
 def test_every_setting_of_a_job_reaches_sbatch_and_slurmrestd() -> None:
     values = dict.fromkeys(slurm_words.OPTIONS, "VALUE") | {"time_limit": "12:00:00"}
     order = Order(

@@ -3,12 +3,14 @@ told."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from gateway.backends.contract import Resources
+from gateway.server.core import limits
 from gateway.server.core.admission import (
     GroupWish,
     LifecycleWish,
@@ -363,7 +365,7 @@ def test_amounts_that_are_not_set_at_all_are_plain() -> None:
     assert spec.scheduler == spec.groups["default"].resources == Resources(1.0, 0)
 
 
-def test_no_memory_is_refused_only_where_it_is_limited_and_was_chosen() -> None:
+def test_no_memory_is_refused_wherever_it_is_limited() -> None:
     limited = replace(OFFER, limits=Limits(memory_bytes=64 * GIB))
     words = "must be more than 0: the memory of one cluster is limited"
     assert refused(Wish(options={"worker_memory": "0"}), limited) == [
@@ -371,7 +373,67 @@ def test_no_memory_is_refused_only_where_it_is_limited_and_was_chosen() -> None:
     ]
     assert refused(Wish(options={"worker_memory": "0"})) == []
     unnamed = replace(limited, settings={**SETTINGS, "worker_memory": 0}, fields=())
-    assert refused(Wish(), unnamed) == []
+    assert refused(Wish(), unnamed)[0] == Violation("spec.options.worker_memory", words)
+    of_scheduler = replace(limited, settings={**SETTINGS, "scheduler_memory": "0 GiB"})
+    assert refused(Wish(), of_scheduler)[0] == Violation("spec.options.scheduler_memory", words)
+
+
+@pytest.mark.parametrize("amount", ["1", "1 B", "0.5", "0.9 B", "1K", "1023 KiB", "0.0001 GiB"])
+def test_an_amount_that_is_as_good_as_nothing_is_refused_in_every_unit(amount: str) -> None:
+    """Dask takes a limit of 1 for all of the machine's memory, and 0 for no limit."""
+    for offer in (OFFER, replace(OFFER, limits=Limits(memory_bytes=3 * GIB))):
+        assert refused(Wish(options={"worker_memory": amount}), offer) == [
+            Violation("spec.options.worker_memory", SMALL)
+        ]
+        assert of_group(GroupWish({"worker_memory": amount}), offer) == [
+            Violation("spec.worker_groups.gpu.options.worker_memory", SMALL)
+        ]
+
+
+@pytest.mark.parametrize("amount", [1, 0.5, 1e-9, 1048575])
+def test_a_hook_gives_no_amount_that_is_as_good_as_nothing(amount: float) -> None:
+    offer = replace(OFFER, apply=lambda values: {"worker_memory": amount})
+    assert refused(Wish(), offer)[0] == Violation("spec.options.worker_memory", SMALL)
+
+
+def whole(resources: Resources) -> Resources:
+    """Return what a machine room gives that has whole cores and whole MiB alone."""
+    mebibytes = -(-resources.memory_bytes // 2**20)
+    return Resources(float(math.ceil(resources.cores)), mebibytes * 2**20)
+
+
+def test_limits_count_what_the_machine_room_really_gives() -> None:
+    offer = replace(OFFER, limits=Limits(cores=8.0), allots={"slurm": whole})
+    wish = Wish("slurm", {"worker_cores": 0.1}, {"default": GroupWish(size=Count(70))})
+    spec = admit(wish, offer)
+    assert (spec.scheduler.cores, spec.groups["default"].resources.cores) == (1.0, 1.0)
+    granted = limits.grant(spec, {})
+    assert granted.desired["default"] == 7
+    assert "8 cores" in granted.clamped
+    elsewhere = admit(replace(wish, backend="local"), offer)
+    assert limits.grant(elsewhere, {}).desired["default"] == 70
+
+
+def test_what_a_group_is_given_is_counted_too_and_so_is_memory() -> None:
+    offer = replace(OFFER, limits=Limits(memory_bytes=GIB + 4 * 2**20), allots={"local": whole})
+    gpu = GroupWish({"worker_memory": str(2**20 + 1)}, Count(9))
+    spec = admit(Wish(groups={"gpu": gpu}), offer)
+    assert spec.groups["gpu"].resources.memory_bytes == 2 * 2**20
+    assert limits.grant(spec, {}).desired["gpu"] == 2
+    again = regroup(spec, {"more": gpu}, offer, whole=False)
+    assert again["more"].resources == spec.groups["gpu"].resources
+
+
+def test_threads_beyond_cores_are_refused_where_cores_are_limited() -> None:
+    limited = replace(OFFER, limits=Limits(cores=8.0))
+    path = "spec.options.worker_threads"
+    words = "must be at most 2, a thread a core: the cores of one cluster are limited"
+    asked = {"worker_cores": 1.5, "worker_threads": 3}
+    assert refused(Wish(options=asked), limited) == [Violation(path, words)]
+    assert refused(Wish(options={**asked, "worker_threads": 2}), limited) == []
+    assert refused(Wish(options=asked)) == []
+    generous = replace(limited, settings={**SETTINGS, "worker_threads": 16})
+    assert refused(Wish(options={"worker_threads": 16}), generous) == []  # the administrator's own
 
 
 def test_a_hook_makes_settings_of_options_for_the_cluster_and_for_each_group() -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 from traitlets.config import Config
 
+from gateway.backends.local.backend import LocalBackend
+from gateway.backends.slurm.backend import SlurmBackend
+from gateway.configfile import ConfigurationError
 from gateway.server.boot.config import ClusterConfig, ConfiguredOffers
-from gateway.server.core.admission import Wish, admit
-from gateway.server.core.model import DEFAULT_GROUP, Principal
+from gateway.server.boot.settings import settings
+from gateway.server.core import limits
+from gateway.server.core.admission import GroupWish, Wish, admit
+from gateway.server.core.model import DEFAULT_GROUP, Count, Principal
 
 
 def offers(**settings: object) -> ConfiguredOffers:
@@ -40,3 +45,25 @@ def test_who_asks_for_something_else_gets_that() -> None:
     )
     assert (resources.cores, resources.memory_bytes) == (0.5, 2**30)
     assert {field.name: field.default for field in offer.fields}["worker_memory"] == "4 GiB"
+
+
+@pytest.mark.parametrize("name", ["worker_memory", "scheduler_memory"])
+def test_a_process_without_limit_in_a_cluster_with_one_is_a_wrong_configuration(name: str) -> None:
+    config = Config({"ClusterConfig": {name: "0", "max_memory": "3 GiB"}})
+    with pytest.raises(ConfigurationError, match=rf"c\.ClusterConfig\.{name}: must be more than 0"):
+        settings(config)
+    settings(Config({"ClusterConfig": {name: "0"}}))
+
+
+def test_what_a_backend_gives_is_what_its_offer_counts() -> None:
+    clusters = ClusterConfig(config=Config({"ClusterConfig": {"max_cores": 4.0}}))
+    backends = {"slurm": SlurmBackend(), "local": LocalBackend()}
+    configured = ConfiguredOffers(
+        clusters,
+        {name: backend.cluster_settings() for name, backend in backends.items()},
+        {name: backend.allots for name, backend in backends.items()},
+    )
+    for name in backends:
+        wish = Wish(name, {"worker_cores": 0.1}, {"default": GroupWish(size=Count(40))})
+        spec = admit(wish, configured.offer(Principal("alice")))
+        assert limits.grant(spec, {}).desired == {"default": 3}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +12,10 @@ from traitlets import Dict, Enum, Float, Int, List, Unicode
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch import commands, directories, names
 from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
-from gateway.backends.contract import BackendUnavailable
+from gateway.backends.contract import BackendUnavailable, Resources
 from gateway.files import default_state_dir
+
+MEBIBYTE = 2**20
 
 
 class BatchSettings(BaseBackend):
@@ -146,6 +149,13 @@ class BatchSettings(BaseBackend):
     def cluster_settings(self) -> Mapping[str, object]:
         """Return this backend's settings of a cluster."""
         return {name: getattr(self, name) for name in self.setting_names}
+
+    def allots(self, resources: Resources) -> Resources:
+        """Return whole cores and whole MiB: batch systems give no parts of them."""
+        return Resources(
+            float(max(1, math.ceil(resources.cores))),
+            -(-resources.memory_bytes // MEBIBYTE) * MEBIBYTE,
+        )
 
     def default_log_directory(self) -> str:
         """Return the template of the log directory that holds if none is configured."""

@@ -7,7 +7,16 @@ import asyncio
 import json
 
 from gateway.backends.conformance.room import SECRET, SECRET_WORD, Room
-from gateway.backends.contract import DIRECTORY, NAME, Launch, Phase, Started, StartFailed, Target
+from gateway.backends.contract import (
+    DIRECTORY,
+    NAME,
+    Launch,
+    Phase,
+    Resources,
+    Started,
+    StartFailed,
+    Target,
+)
 
 
 class Starts:
@@ -26,6 +35,13 @@ class Starts:
     async def test_its_settings_of_a_cluster_can_be_stored(self, room: Room) -> None:
         settings = room.backend.cluster_settings()
         assert json.loads(json.dumps(dict(settings))) == settings
+
+    async def test_what_it_gives_is_never_less_than_what_is_asked_for(self, room: Room) -> None:
+        for cores, memory_bytes in ((0.01, 2**20), (1.0, 0), (1.5, 2**20 + 1), (64.0, 2**40)):
+            given = room.backend.allots(Resources(cores, memory_bytes))
+            assert given.cores >= cores
+            assert given.memory_bytes >= memory_bytes
+            assert room.backend.allots(given) == given
 
     async def test_start_is_create_or_adopt(self, room: Room) -> None:
         first = await room.backend.start([room.launch()])

@@ -16,7 +16,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from traitlets import Bool, Float, Int, Unicode
 
@@ -30,6 +30,7 @@ from gateway.backends.contract import (
     Observation,
     Observe,
     Phase,
+    Resources,
     Role,
     Started,
     StartFailed,
@@ -108,6 +109,10 @@ class LocalBackend(BaseBackend):
     def cluster_settings(self) -> Mapping[str, object]:
         """Return where schedulers listen: on this machine only, whose edge passes users on."""
         return {"scheduler_host": "127.0.0.1"}
+
+    def allots(self, resources: Resources) -> Resources:
+        """Return at least one core: nothing holds a process to less, and it has a thread."""
+        return replace(resources, cores=max(1.0, resources.cores))
 
     async def open(self, push: Observe) -> None:
         """Make the directories, and find what runs already."""

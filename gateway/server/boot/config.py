@@ -31,6 +31,7 @@ from traitlets.config import Configurable
 from gateway.files import default_state_dir
 from gateway.server.core import options as option_types
 from gateway.server.core.admission import MAX_OPTIONS_BYTES, Offer
+from gateway.server.core.amounts import Allot
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Lifecycle, Limits, Principal
 from gateway.server.core.quantities import (
@@ -501,9 +502,14 @@ class ConfiguredOffers:
     """Offers as configured: the port of the use cases."""
 
     def __init__(
-        self, clusters: ClusterConfig, backends: Mapping[str, Mapping[str, object]]
+        self,
+        clusters: ClusterConfig,
+        backends: Mapping[str, Mapping[str, object]],
+        allots: Mapping[str, Allot] | None = None,
     ) -> None:
-        self._clusters, self._backends = clusters, backends
+        """`backends`: by name the settings of a cluster that are a backend's own; `allots`: by name
+        what it gives of what is asked for."""
+        self._clusters, self._backends, self._allots = clusters, backends, allots or {}
 
     def offer(self, principal: Principal) -> Offer:
         """Return what a user may have."""
@@ -517,5 +523,6 @@ class ConfiguredOffers:
             most=clusters.most(),
             apply=clusters.apply_options,
             backend_settings=self._backends,
+            allots=self._allots,
             max_options_bytes=clusters.max_options_bytes,
         )

@@ -19,6 +19,8 @@ from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
 from gateway.server.boot.config import ClusterConfig, DaskGateway
+from gateway.server.core.amounts import MEMORY
+from gateway.server.core.quantities import parse_bytes
 from gateway.server.edge.account import configured_account
 from gateway.wire import host_port, split_host_port
 
@@ -97,6 +99,7 @@ def _check(found: Settings) -> None:
         raise ConfigurationError("c.DaskGateway.backends: must name at least one backend")
     if bool(server.tls_cert) != bool(server.tls_key):
         raise ConfigurationError("c.DaskGateway.tls_cert and tls_key: set both or none")
+    _check_memory(found.clusters)
     split_address(server.address, "c.DaskGateway.address")
     _check_agent_address(server)
     if server.database and urlsplit(server.database).scheme != "sqlite":
@@ -106,6 +109,16 @@ def _check(found: Settings) -> None:
     if found.proxy.user and server.start_proxy:
         configured_account(found.proxy.user)
     _check_plugins([*found.backends.values(), found.authenticator])
+
+
+def _check_memory(clusters: ClusterConfig) -> None:
+    """Refuse processes without a limit of memory in clusters with one."""
+    unlimited = [name for name in MEMORY if not parse_bytes(getattr(clusters, name))]
+    if clusters.max_memory is not None and unlimited:
+        raise ConfigurationError(
+            f"c.ClusterConfig.{unlimited[0]}: must be more than 0, which is no limit:"
+            " c.ClusterConfig.max_memory limits the memory of one cluster"
+        )
 
 
 def _check_plugins(plugins: Iterable[Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.backends.contract import Resources
-from gateway.server.core import names
+from gateway.server.core import amounts, names
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.lifetimes import shortest
 from gateway.server.core.limits import scheduler_fits
@@ -22,14 +22,7 @@ from gateway.server.core.model import (
     WorkerGroup,
 )
 from gateway.server.core.options import Field, check_options, weight_bytes
-from gateway.server.core.quantities import (
-    MAX_CORES,
-    MAX_DURATION_S,
-    MAX_THREADS,
-    MIN_CORES,
-    MIN_MEMORY_BYTES,
-    parse_bytes,
-)
+from gateway.server.core.quantities import MAX_DURATION_S
 from gateway.server.core.texts import is_sound
 from gateway.variables import complaint
 
@@ -88,7 +81,13 @@ class Offer:
     apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None
     # by backend: its own settings of a cluster
     backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    # by backend: what it gives a process that asks for so much
+    allots: Mapping[str, amounts.Allot] = field(default_factory=dict)
     max_options_bytes: int = MAX_OPTIONS_BYTES  # of all that is chosen for one cluster
+
+    def allot(self, backend: str) -> amounts.Allot:
+        """Return what a backend gives of what is asked for: whole cores only, for example."""
+        return self.allots.get(backend, amounts.as_asked)
 
     def base(self, backend: str) -> dict[str, object]:
         """Return the settings of a cluster on a backend: the administrator's, those left empty as
@@ -116,7 +115,7 @@ def admit(wish: Wish, offer: Offer) -> Spec:
         groups[name] = _group(name, group, offer, backend, (values, settings), violations)
     violations += _check_together(offer, values, groups)
     lifecycle = resolve_lifecycle(wish.lifecycle, offer, violations)
-    scheduler = _resources(settings, "scheduler")
+    scheduler = amounts.resources(settings, "scheduler", offer.allot(backend))
     spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
     if not scheduler_fits(spec, offer.limits):
         violations.append(
@@ -200,7 +199,7 @@ def _group(
         settings = _settings(
             offer, {**values, **own}, offer.base(backend), violations, f"{path}.options"
         )
-    resources = _resources(settings, "worker")
+    resources = amounts.resources(settings, "worker", offer.allot(backend))
     return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
 
 
@@ -333,69 +332,9 @@ def _settings(
         settings |= extra
     environment, admins = settings.get("environment"), base.get("environment")
     if isinstance(environment, Mapping) and isinstance(admins, Mapping):
-        if wrong := complaint(list(environment)):
-            violations.append(Violation(f"{path}.environment", wrong))
+        if why := complaint(list(environment)):
+            violations.append(Violation(f"{path}.environment", why))
         settings["environment"] = {**admins, **environment}
-    _check_amounts(settings, base, offer.limits, violations, path)
+    settings, wrong = amounts.read(settings, base, offer.limits, path)
+    violations += wrong
     return settings
-
-
-def _check_amounts(
-    settings: dict[str, object],
-    base: Mapping[str, object],
-    limits: Limits,
-    violations: list[Violation],
-    path: str,
-) -> None:
-    """Read the amounts of memory among settings, and append what is wrong with any amount."""
-    for name in ("worker_memory", "scheduler_memory"):
-        try:
-            size = parse_bytes(settings.get(name, 0))  # type: ignore[arg-type]
-            _check_memory(
-                size,
-                limited=limits.memory_bytes is not None,
-                chosen=settings.get(name) != base.get(name),
-            )
-        except ValueError as error:
-            violations.append(Violation(f"{path}.{name}", str(error)))
-        else:
-            settings[name] = size
-    for name in ("worker_cores", "scheduler_cores"):
-        cores = settings.get(name, 1.0)
-        if (
-            not isinstance(cores, int | float)
-            or isinstance(cores, bool)
-            or not MIN_CORES <= cores <= MAX_CORES
-        ):
-            violations.append(
-                Violation(
-                    f"{path}.{name}", f"must be a number between {MIN_CORES:g} and {MAX_CORES:g}"
-                )
-            )
-    threads = settings.get("worker_threads", 0)
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= MAX_THREADS:
-        violations.append(
-            Violation(
-                f"{path}.worker_threads", f"must be a whole number between 0 and {MAX_THREADS}"
-            )
-        )
-
-
-def _check_memory(size: int, *, limited: bool, chosen: bool) -> None:
-    """Raise ValueError if a process cannot be given so much: what is as good as nothing would pass
-    by the limit of a cluster."""
-    if not size and limited and chosen:
-        raise ValueError("must be more than 0: the memory of one cluster is limited")
-    if 0 < size < MIN_MEMORY_BYTES:
-        raise ValueError("must be 0 or at least 1 MiB")
-
-
-def _resources(settings: Mapping[str, object], role: str) -> Resources:
-    """Return what a process may use; whatever, where the settings are wrong, which was told."""
-    cores, memory = settings.get(f"{role}_cores", 1.0), settings.get(f"{role}_memory", 0)
-    plain = (
-        isinstance(cores, int | float)
-        and MIN_CORES <= cores <= MAX_CORES
-        and isinstance(memory, int)
-    )
-    return Resources(float(cores), memory) if plain else Resources()  # type: ignore[arg-type]

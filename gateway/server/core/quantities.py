@@ -27,11 +27,16 @@ def parse_bytes(text: str | float) -> int:
     if isinstance(text, int | float) and not isinstance(text, bool):
         if (isinstance(text, float) and not math.isfinite(text)) or text < 0:
             raise ValueError("must be a positive amount of memory")
-        return _bounded(int(text))
+        return _bounded(_whole(text))
     match = _AMOUNT.fullmatch(text) if isinstance(text, str) and len(text) <= 40 else None
     if match is None or match[2].upper() not in _UNITS:
         raise ValueError("must be an amount of memory such as 4 GiB, 512 MB or 2000000000")
-    return _bounded(int(float(match[1]) * _UNITS[match[2].upper()]))
+    return _bounded(_whole(float(match[1]) * _UNITS[match[2].upper()]))
+
+
+def _whole(amount: float) -> int:
+    """Return whole bytes; less than one is not none, which stands for no limit."""
+    return int(amount) or int(amount > 0)
 
 
 def _bounded(size: int) -> int:

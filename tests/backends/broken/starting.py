@@ -10,6 +10,7 @@ from typing import Any
 from gateway.backends.contract import (
     Instance,
     Launch,
+    Resources,
     Started,
     StartFailed,
     StartOutcome,
@@ -25,6 +26,14 @@ class SettingsOfObjects(Local):
 
     def cluster_settings(self) -> Mapping[str, object]:
         return {"queue": {1, 2}}
+
+
+@noticed_by("test_what_it_gives_is_never_less_than_what_is_asked_for")
+class WholeCoresRoundedDown(Local):
+    """Gives whole cores, and counts one too few."""
+
+    def allots(self, resources: Resources) -> Resources:
+        return replace(resources, cores=max(1.0, float(int(resources.cores))))
 
 
 @noticed_by("test_start_is_create_or_adopt")
