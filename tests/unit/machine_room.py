@@ -21,7 +21,8 @@ from gateway.server.core.model import (
 )
 from gateway.server.core.plan import Cleanup, StartScheduler, StartWorkers, Step, Stop, step
 
-PATIENCE = Patience(backoff_s=0.1, backoff_max_s=1.0)
+# workers are never given up: faults here strike at random, and are over at some time
+PATIENCE = Patience(backoff_s=0.1, backoff_max_s=1.0, worker_settle_s=5.0, worker_attempts=0)
 
 
 def new_cluster(**groups: Count | Adaptive) -> Cluster:
@@ -34,7 +35,14 @@ def new_cluster(**groups: Count | Adaptive) -> Cluster:
 class MachineRoom:
     """Runs one cluster. `fault` is the chance that something goes wrong at each occasion."""
 
-    def __init__(self, cluster: Cluster, seed: int = 0, fault: float = 0.0) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        seed: int = 0,
+        fault: float = 0.0,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self.patience = patience
         self.cluster, self.now = cluster, 1000
         self.workers: dict[str, Worker] = {}
         self.running: dict[Instance, bool] = {}  # whether its agent knows it
@@ -69,7 +77,9 @@ class MachineRoom:
     def tick(self, ms: int = 200) -> Step:
         """One step: decide, store, do, and observe what came of it."""
         self.now += ms
-        result = step(self.cluster, list(self.workers.values()), self._facts, self.now, PATIENCE)
+        result = step(
+            self.cluster, list(self.workers.values()), self._facts, self.now, self.patience
+        )
         self.cluster = result.cluster
         for worker in result.put:
             self.workers[worker.name] = worker

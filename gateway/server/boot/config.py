@@ -217,6 +217,19 @@ class DaskGateway(Configurable):
         max=MAX_DURATION_S,
         help="Seconds from a worker's process running to its scheduler knowing it.",
     ).tag(config=True)
+    worker_settle_s = Float(
+        60.0,
+        min=0,
+        max=MAX_DURATION_S,
+        help="Seconds after it joined its scheduler within which the end of a worker counts as a"
+        " failed start: the next one is started after a pause, which doubles up to a minute.",
+    ).tag(config=True)
+    worker_attempts = Int(
+        10,
+        min=0,
+        help="Workers of a group that may end so, one after the other, until no more are started"
+        " before the cluster is scaled; it says so. 0: any number.",
+    ).tag(config=True)
     agent_silence_timeout_s = Float(
         300.0,
         min=1,
@@ -239,6 +252,8 @@ class DaskGateway(Configurable):
             scheduler_start_s=self.scheduler_start_timeout_s,
             agent_silence_s=self.agent_silence_timeout_s,
             worker_connect_s=self.worker_connect_timeout_s,
+            worker_settle_s=self.worker_settle_s,
+            worker_attempts=self.worker_attempts,
             retention_s=self.retention_s,
         )
 

@@ -154,10 +154,12 @@ def _worker_started(known: Known, worker: Worker, outcome: Started | StartFailed
         known.worker(worker, handle=outcome.handle, launching=launching)
         return
     del known.workers[worker.name]
-    _worker_failed(known, worker, Reason.WORKER_START_FAILED, outcome.message)
+    worker_failed(known, worker, Reason.WORKER_START_FAILED, outcome.message)
 
 
-def _worker_failed(known: Known, worker: Worker, reason: Reason, message: str) -> None:
+def worker_failed(known: Known, worker: Worker, reason: Reason, message: str) -> None:
+    """Take in that a worker did not come to join its scheduler; the next one is tried after a
+    pause."""
     failures, why = (
         known.cluster.groups.get(worker.group, GroupStatus()).failures + 1,
         message or "no reason was told",
@@ -170,6 +172,37 @@ def _worker_failed(known: Known, worker: Worker, reason: Reason, message: str) -
         retry_at=known.now + backoff_ms(known.patience, failures),
     )
     known.tell(reason, why, worker.name)
+
+
+def _worker_died(known: Known, worker: Worker, message: str) -> None:
+    """Take in that a worker has ended soon after it joined. Of those that were started together,
+    all count once: what one ends by often ends them all."""
+    status = known.cluster.groups.get(worker.group, GroupStatus())
+    after_s = (known.now - worker.connected_at) / 1000
+    told = f"{worker.name} ended {after_s:.3g} s after it had joined: {message}"
+    known.group(worker.group, failure=sound(told, MAX_FAILURE))
+    if worker.created_at <= status.died_at:
+        return
+    died = status.died + 1
+    pause_ms = backoff_ms(known.patience, died)
+    known.group(worker.group, died=died, died_at=known.now, retry_at=known.now + pause_ms)
+    if died == known.patience.worker_attempts:
+        words = f"{given_up_words(died)}; {told}"
+        known.tell(Reason.WORKERS_GIVEN_UP, words)
+
+
+def given_up(status: GroupStatus, patience: Patience) -> bool:
+    """Whether so many workers of a group have died soon after they joined that no more are
+    started."""
+    return 0 < patience.worker_attempts <= status.died
+
+
+def given_up_words(died: int) -> str:
+    """Return what is said of a group in which no more workers are started."""
+    return (
+        f"workers ended soon after they had joined, {died} times one after the other; none is"
+        f" started until the cluster is scaled"
+    )
 
 
 def backoff_ms(patience: Patience, failures: int) -> int:
@@ -276,9 +309,12 @@ def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
         known.group(worker.group, lost_at=known.now)
         if worker.connected_at:
             reason = Reason.WORKER_CLOSED if seen.exit_code == 0 else Reason.WORKER_LOST
-            known.tell(reason, f"its process ended. {seen.message}".rstrip(), worker.name)
+            words = f"its process ended. {seen.message}".rstrip()
+            known.tell(reason, words, worker.name)
+            if known.now - worker.connected_at < int(known.patience.worker_settle_s * 1000):
+                _worker_died(known, worker, words)
         else:
-            _worker_failed(
+            worker_failed(
                 known,
                 worker,
                 Reason.WORKER_EXITED,
@@ -334,7 +370,9 @@ def _news(known: Known, news: AgentNews) -> None:
                 launching=Launching.RUNNING,
                 message="",
             )
-            known.group(worker.group, failures=0, failure="", retry_at=0)
+            if not known.cluster.groups.get(worker.group, GroupStatus()).died:
+                known.group(worker.group, failure="", retry_at=0)
+            known.group(worker.group, failures=0)
     for name in news.left:
         worker = known.workers.get(name)
         if worker is not None and worker.connected:

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from gateway.backends.contract import Phase
 from gateway.server.core import limits
-from gateway.server.core.absorb import Known, hushed_words
-from gateway.server.core.facts import Facts
-from gateway.server.core.model import Condition, Launching, State
+from gateway.server.core.absorb import Known, given_up, given_up_words, hushed_words
+from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.model import Condition, GroupStatus, Launching, State
 from gateway.server.core.reasons import ConditionType, Reason
 from gateway.server.core.texts import sound
 
@@ -35,15 +35,17 @@ def hold(known: Known, facts: Facts, objection: Objection) -> None:
         for name in cluster.spec.groups
         if cluster.groups[name].running < cluster.groups[name].desired
     ]
-    failing = [name for name in short if cluster.groups[name].failures]
+    failing = [name for name in short if cluster.groups[name].failures or cluster.groups[name].died]
     before = {condition.type: condition for condition in cluster.conditions}
-    message = _together([cluster.groups[name].failure for name in failing])
+    message = _together([_why_failing(cluster.groups[name], known.patience) for name in failing])
     workers = before.get(ConditionType.WORKERS_AVAILABLE)
     queued = _queued(known, facts, workers) if short and not failing else ""
     reached = _reachable(known, facts, before.get(ConditionType.SCHEDULER_REACHABLE), objection)
     answers = _answers(facts, before.get(ConditionType.BACKEND_AVAILABLE))
     within = Reason.CLAMPED if granted.clamped else Reason.WITHIN
     why = _why_short(short, failing, queued)
+    if failing and all(given_up(cluster.groups[name], known.patience) for name in failing):
+        why = Reason.WORKERS_GIVEN_UP
     found = [
         (ConditionType.SCHEDULER_REACHABLE, *reached),
         (ConditionType.WORKERS_AVAILABLE, not short, why, message or queued),
@@ -85,6 +87,11 @@ def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> Rea
     if not short:
         return Reason.ALL_RUNNING
     return Reason.WORKERS_FAIL if failing else (Reason.QUEUED if queued else Reason.STARTING)
+
+
+def _why_failing(status: GroupStatus, patience: Patience) -> str:
+    words = f"{given_up_words(status.died)}; " if given_up(status, patience) else ""
+    return words + status.failure
 
 
 def _queued(known: Known, facts: Facts, before: Condition | None) -> str:

@@ -98,7 +98,8 @@ class RequestIdReused(ServiceError):
 
 
 class ClusterExists(ServiceError):
-    """You already have a cluster {cluster_id}; stop it first, or choose another id."""
+    """You already have a cluster {cluster_id}; connect to it, stop it first, or choose another
+    id."""
 
     code = "ALREADY_EXISTS"
     reason = "CLUSTER_EXISTS"

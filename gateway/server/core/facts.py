@@ -25,6 +25,10 @@ class Patience:
     backoff_s: float = 1.0  # after the first failed start; doubles
     backoff_max_s: float = 60.0
     scheduler_attempts: int = 3
+    # a worker that ends within so long after it joined has failed, like one that never joined
+    worker_settle_s: float = 60.0
+    # rounds of such workers, one after the other, after which no more are started; 0: any number
+    worker_attempts: int = 10
     batch: int = 1000  # workers intended in one step
 
 

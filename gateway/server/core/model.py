@@ -170,6 +170,9 @@ class GroupStatus:
     failure: str = ""  # why the last of them failed, and which worker; empty once one has connected
     retry_at: int = 0
     lost_at: int = 0  # when a worker last ended that was not asked to
+    # rounds of workers, one after the other, of which some ended soon after they had joined
+    died: int = 0
+    died_at: int = 0  # when the last such round began to die
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,11 @@ class Cluster:
     def name(self) -> str:
         """Resource name."""
         return f"users/{self.owner}/clusters/{self.cluster_id}"
+
+    @property
+    def holds_name(self) -> bool:
+        """Whether no other cluster of its owner may take its id: until it is told to stop."""
+        return self.stop is None and not self.state.finished
 
     @property
     def etag(self) -> str:

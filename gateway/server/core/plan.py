@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Target
 from gateway.server.core import ended, lifetimes, limits
-from gateway.server.core.absorb import Known, absorb
+from gateway.server.core.absorb import Known, absorb, given_up, worker_failed
 from gateway.server.core.conditions import Objection, anywhere, hold
 from gateway.server.core.facts import BEAT_S, Facts, Patience
 from gateway.server.core.model import (
@@ -167,6 +167,7 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
     if known.cluster.scheduler.launching is Launching.INTENDED and scheduler.retry_at <= known.now:
         actions.append(StartScheduler(known.cluster.scheduler_instance))
     granted = limits.grant(known.cluster.spec, known.cluster.groups)
+    _settle(known)
     surplus = {worker.name: worker for worker in _abandoned(known, facts)}
     for name in known.cluster.spec.groups:
         known.group(name, desired=granted.desired[name])
@@ -188,6 +189,32 @@ def _build_up(known: Known, facts: Facts) -> list[Action]:
     if intended and known.cluster.state is State.ACTIVE and facts.agent_connected:
         actions.append(StartWorkers(intended))
     return actions
+
+
+def _settle(known: Known) -> None:
+    """Forget that workers died where one that came later has lived on, or where the wish is another
+    one."""
+    rewished = known.cluster.observed_generation != known.cluster.generation
+    for name, status in known.cluster.groups.items():
+        if not status.died:
+            continue
+        lived = [at for at in _settling(known, name) if at <= known.now]
+        if lived or rewished:
+            known.group(name, died=0, died_at=0, failure="", retry_at=0)
+
+
+def _settling(known: Known, group: str) -> list[int]:
+    """Return when each worker that was started after others had died will have lived long
+    enough."""
+    died_at = known.cluster.groups.get(group, GroupStatus()).died_at
+    return [
+        worker.connected_at + int(known.patience.worker_settle_s * 1000)
+        for worker in known.workers.values()
+        if worker.group == group
+        and worker.connected
+        and worker.created_at > died_at
+        and worker.launching is Launching.RUNNING
+    ]
 
 
 def _joinable(known: Known, facts: Facts, group: str) -> bool:
@@ -217,22 +244,20 @@ def _abandoned(known: Known, facts: Facts) -> Iterable[Worker]:
             at := _connect_deadline(worker, facts, known.patience)
         ) is not None and at <= known.now:
             known.group(worker.group, lost_at=known.now)
-            known.tell(*_not_connected(worker, known.patience), worker.name)
+            _not_connected(known, worker)
             yield worker
 
 
-def _not_connected(worker: Worker, patience: Patience) -> tuple[Reason, str]:
-    """Return reason and words for a worker that its scheduler has not known for too long."""
-    if worker.connected_at:
-        return (
-            Reason.WORKER_LOST,
-            f"it left its scheduler, did not come back within {patience.worker_connect_s:g} s, and"
-            f" was not seen to end",
-        )
-    return (
-        Reason.WORKER_NOT_CONNECTED,
-        f"it runs but did not connect within {patience.worker_connect_s:g} s",
-    )
+def _not_connected(known: Known, worker: Worker) -> None:
+    """Tell of a worker that its scheduler has not known for too long; one that never joined has
+    failed."""
+    within = f"within {known.patience.worker_connect_s:g} s"
+    if not worker.connected_at:
+        words = f"it runs but did not connect {within}"
+        worker_failed(known, worker, Reason.WORKER_NOT_CONNECTED, words)
+        return
+    words = f"it left its scheduler, did not come back {within}, and was not seen to end"
+    known.tell(Reason.WORKER_LOST, words, worker.name)
 
 
 def _connect_deadline(worker: Worker, facts: Facts, patience: Patience) -> int | None:
@@ -244,15 +269,18 @@ def _connect_deadline(worker: Worker, facts: Facts, patience: Patience) -> int |
 
 
 def _intend(known: Known, group: str, missing: int) -> None:
-    """Intend new workers; after failures only one at a time, as a probe, until one connects."""
+    """Intend new workers; after failures only one at a time, as a probe, until one connects, and
+    where several rounds died soon after that, until one lives on."""
     status = known.cluster.groups.get(group, GroupStatus())
     count = min(missing, known.patience.batch)
-    if status.failures:
+    if status.failures or status.died:
         probing = any(
             w.group == group and not w.connected and w.launching is not Launching.STOPPING
             for w in known.workers.values()
-        )
-        count = 0 if probing or status.retry_at > known.now else 1
+        ) or (status.died > 1 and bool(_settling(known, group)))
+        one = 1 if status.failures or status.died > 1 else count
+        waits = probing or status.retry_at > known.now or given_up(status, known.patience)
+        count = 0 if waits else one
     for sequence in range(status.next_sequence, status.next_sequence + count):
         name = worker_name(group, sequence)
         known.workers[name] = Worker(
@@ -364,6 +392,8 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
     instants += [
         status.retry_at for status in cluster.groups.values() if status.retry_at > known.now
     ]
+    for name, status in cluster.groups.items():
+        instants += _settling(known, name) if status.died else []
     if facts.agent_connected and any(
         facts.heard_at < status.lost_at <= known.now for status in cluster.groups.values()
     ):

@@ -27,7 +27,7 @@ class StoreUnreachable(StoreError):
 
 
 class Conflict(Exception):
-    """A living cluster of that owner has the id already."""
+    """A cluster of that owner holds the id, until it is told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Tx(Protocol):
         """Return how many clusters are not finished, of one owner or of all."""
 
     def put_cluster(self, cluster: Cluster) -> Cluster:
-        """Insert or replace; return it with its revision stamped. Conflict if another living
-        cluster has the name."""
+        """Insert or replace; return it with its revision stamped. Conflict if another cluster holds
+        the name (`Cluster.holds_name`)."""
 
     def purge_cluster(self, uid: str) -> None:
         """Delete a cluster with its workers, events and secrets; leaves a tombstone."""

@@ -68,7 +68,7 @@ class MemoryTx:
                 cluster.owner,
                 cluster.cluster_id,
             ) and other.uid != cluster.uid
-            if same and not other.state.finished and not cluster.state.finished:
+            if same and other.holds_name and cluster.holds_name:
                 raise Conflict(f"{cluster.owner} has a living cluster {cluster.cluster_id}")
         revision = self._stamp()
         stamped = replace(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect, select, text
 
 from gateway.server.store import tables
 from gateway.server.store.contract import StoreError
@@ -61,6 +61,23 @@ def _signs_of_life(connection: Connection) -> None:
     """Nothing: records have new fields, whose defaults say that nobody asked for any of it."""
 
 
+def _names_end_with_the_wish(connection: Connection) -> None:
+    """Let a name be free as soon as its cluster is told to stop."""
+    there = {column["name"] for column in inspect(connection).get_columns("cluster")}
+    if "holds_name" not in there:
+        connection.execute(
+            text("ALTER TABLE cluster ADD COLUMN holds_name BOOLEAN NOT NULL DEFAULT 0")
+        )
+    connection.execute(text("DROP INDEX IF EXISTS cluster_living_name"))
+    table = tables.cluster
+    for found in connection.execute(select(table.c.uid, table.c.finished, table.c.document)).all():
+        holds = not found.finished and not _object(found.document).get("stop")
+        connection.execute(table.update().where(table.c.uid == found.uid).values(holds_name=holds))
+    for index in table.indexes:
+        if index.name == "cluster_holds_name":
+            index.create(connection, checkfirst=True)
+
+
 def _object(document: str) -> dict[str, object]:
     """Return what a record holds; nothing of one that cannot be read: it is told of, and passed
     over, when it is needed."""
@@ -77,6 +94,7 @@ MIGRATIONS: Sequence[Migration] = (
     _what_is_spent,
     _specs_apart,
     _signs_of_life,
+    _names_end_with_the_wish,
 )
 
 

@@ -18,10 +18,10 @@ from sqlalchemy import (
 )
 
 # Raised with every change of what is stored, a new field of a record too (tests/store/stored.py)
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # The oldest schema version whose programs may go on using this database: they pass over fields that
 # they do not know, and what they write lacks them. Raised where that would do harm.
-READABLE_SINCE = 4
+READABLE_SINCE = 6
 
 metadata = MetaData()
 
@@ -32,16 +32,18 @@ cluster = Table(
     Column("owner", String(63), nullable=False),
     Column("cluster_id", String(63), nullable=False),
     Column("finished", Boolean, nullable=False),
+    # whether its name is taken: until it is told to stop
+    Column("holds_name", Boolean, nullable=False, server_default=text("0")),
     Column("revision", BigInteger, nullable=False),
     Column("created_revision", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
     Index(
-        "cluster_living_name",
+        "cluster_holds_name",
         "owner",
         "cluster_id",
         unique=True,
-        sqlite_where=text("finished = 0"),
-        postgresql_where=text("NOT finished"),
+        sqlite_where=text("holds_name = 1"),
+        postgresql_where=text("holds_name"),
     ),
     Index("cluster_by_name", "owner", "cluster_id", "created_revision"),
     Index("cluster_living", "finished"),

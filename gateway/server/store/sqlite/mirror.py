@@ -26,7 +26,7 @@ class Mirror:
         self._unread: dict[str, int] = {}
         self._clusters: dict[str, Cluster] = {}
         self._living: Counter[str] = Counter()  # by owner
-        # uids of living clusters, by owner and cluster_id
+        # uids of clusters that hold their names, by owner and cluster_id
         self._named: dict[tuple[str, str], str] = {}
         self.events = RowCounts()  # of each cluster
         self.events_of_owner, self.effects_of_user = RowCounts(), RowCounts()
@@ -36,6 +36,7 @@ class Mirror:
             self._unread[row.uid] = row.revision
             if not row.finished:
                 self._living[row.owner] += 1
+            if row.holds_name:
                 self._named[row.owner, row.cluster_id] = row.uid
         self._workers: OrderedDict[str, dict[str, Worker]] = OrderedDict()
         self._kept_workers = 0
@@ -52,8 +53,8 @@ class Mirror:
         """Return how many clusters are not finished."""
         return self._living.total() if owner is None else self._living[owner]
 
-    def living_named(self, owner: str, cluster_id: str) -> str | None:
-        """Return the uid of the cluster that has a name now."""
+    def holder(self, owner: str, cluster_id: str) -> str | None:
+        """Return the uid of the cluster that holds a name."""
         return self._named.get((owner, cluster_id))
 
     def workers(self, uid: str) -> dict[str, Worker] | None:
@@ -96,12 +97,14 @@ class Mirror:
         self._clusters[cluster.uid] = cluster
         if not cluster.state.finished:
             self._living[cluster.owner] += 1
+        if cluster.holds_name:
             self._named[cluster.owner, cluster.cluster_id] = cluster.uid
 
     def _drop(self, uid: str) -> None:
         before = self._clusters.pop(uid, None)
-        if before is not None and not before.state.finished:
+        if before is not None and before.holds_name:
             del self._named[before.owner, before.cluster_id]
+        if before is not None and not before.state.finished:
             self._living[before.owner] -= 1
             if not self._living[before.owner]:
                 del self._living[before.owner]

@@ -40,8 +40,17 @@ def _delete_these(binds: Binds) -> ClauseElement:
 
 
 _put_clusters = PreparedRows(
-    _put(t.cluster, "finished", "revision", "document"),
-    ("uid", "owner", "cluster_id", "finished", "revision", "created_revision", "document"),
+    _put(t.cluster, "finished", "holds_name", "revision", "document"),
+    (
+        "uid",
+        "owner",
+        "cluster_id",
+        "finished",
+        "holds_name",
+        "revision",
+        "created_revision",
+        "document",
+    ),
 )
 _put_specs = PreparedRows(_put(t.spec, "document"), ("uid", "document"))
 _put_secrets = PreparedRows(_put(t.secret, "sealed"), ("uid", "sealed"))
@@ -101,9 +110,9 @@ class Pending:
 
     def write(self, cursor: Cursor, dialect: Dialect) -> None:
         """Tell the database, and hold nothing any more."""
-        # Those that have ended first: the name of one may be another's by now.
+        # Those that hold no name first: the name of one may be another's by now.
         _put_clusters.run(
-            cursor, dialect, sorted(self.clusters.values(), key=lambda row: not row["finished"])
+            cursor, dialect, sorted(self.clusters.values(), key=lambda row: row["holds_name"])
         )
         _put_specs.run(cursor, dialect, list(self.specs.values()))
         _delete_secrets.run(

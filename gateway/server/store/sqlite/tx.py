@@ -106,6 +106,7 @@ class SqlTx(TokenRows):
             owner=stamped.owner,
             cluster_id=stamped.cluster_id,
             finished=stamped.state.finished,
+            holds_name=stamped.holds_name,
             revision=stamped.revision,
             created_revision=stamped.created_revision,
             document=encode_cluster(stamped),
@@ -130,11 +131,11 @@ class SqlTx(TokenRows):
         return stamped
 
     def _name_taken(self, cluster: Cluster) -> bool:
-        """Whether another living cluster has the name, as the writer knows; without a mirror the
+        """Whether another cluster holds the name, as the writer knows; without a mirror the
         database tells."""
-        if cluster.state.finished or self._mirror is None:
+        if not cluster.holds_name or self._mirror is None:
             return False
-        holder = self._mirror.living_named(cluster.owner, cluster.cluster_id)
+        holder = self._mirror.holder(cluster.owner, cluster.cluster_id)
         if (
             holder is not None
             and holder not in self.purged
@@ -148,7 +149,7 @@ class SqlTx(TokenRows):
             for other in self.clusters.values()
             if (other.owner, other.cluster_id) == named and other.uid != cluster.uid
         ]
-        return any(not other.state.finished for other in mine)
+        return any(other.holds_name for other in mine)
 
     def purge_cluster(self, uid: str) -> None:
         cluster = self.cluster(uid)

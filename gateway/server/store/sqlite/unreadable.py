@@ -35,6 +35,7 @@ class Unread:
     owner: str
     cluster_id: str
     finished: bool
+    holds_name: bool
     revision: int
 
 
@@ -68,6 +69,7 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
         c.owner,
         c.cluster_id,
         c.finished,
+        c.holds_name,
         c.revision,
         c.created_revision,
         c.document,
@@ -79,7 +81,14 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
         except ValueError as error:
             tell(f"cluster {row.uid} of {row.owner}", error)
             unread.append(
-                Unread(row.uid, row.owner, row.cluster_id, bool(row.finished), row.revision)
+                Unread(
+                    row.uid,
+                    row.owner,
+                    row.cluster_id,
+                    bool(row.finished),
+                    bool(row.holds_name),
+                    row.revision,
+                )
             )
     return clusters, unread
 
@@ -89,11 +98,9 @@ def _same(row: Any, cluster: Cluster, latest: int) -> Cluster:
     revisions that were never given out."""
     if cluster.uid != row.uid:
         raise ValueError("it is that of another cluster")
-    if (cluster.owner, cluster.cluster_id, cluster.state.finished) != (
-        row.owner,
-        row.cluster_id,
-        bool(row.finished),
-    ):
+    beside = (row.owner, row.cluster_id, bool(row.finished), bool(row.holds_name))
+    told = (cluster.owner, cluster.cluster_id, cluster.state.finished, cluster.holds_name)
+    if told != beside:
         raise ValueError("its document and the columns beside it differ")
     revisions = (row.revision, row.created_revision)
     if (
