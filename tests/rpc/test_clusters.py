@@ -258,6 +258,33 @@ async def test_a_living_clusters_id_is_taken_and_free_again_after_its_end(harnes
     agent.call.cancel()
 
 
+async def test_a_living_clusters_id_is_free_as_soon_as_it_is_told_to_stop(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`c.close(); GatewayCluster("etl")` was refused while the first still stopped."""
+    cluster, agent = await active(harness)
+
+    async def slow(targets: object) -> None:
+        """Take the wish, and end nothing yet."""
+
+    monkeypatch.setattr(harness.backend, "stop", slow)
+    stop = service_pb.StopClusterRequest(name=cluster.name)
+    await harness.clusters.StopCluster(stop, metadata=as_("alice"))
+    again = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    assert again.uid != cluster.uid
+    get = service_pb.GetClusterRequest(name=cluster.name)
+    found = await harness.clusters.GetCluster(get, metadata=as_("alice"))
+    assert found.uid == again.uid
+    get = service_pb.GetClusterRequest(name=f"users/alice/clusters/{cluster.uid}")
+    before = await harness.clusters.GetCluster(get, metadata=as_("alice"))
+    assert before.status.state == pb.CLUSTER_STATE_STOPPING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    assert reason(caught.value) == "CLUSTER_EXISTS"
+    assert "connect to it" in str(caught.value.details())
+    agent.call.cancel()
+
+
 async def test_an_old_etag_is_refused(harness: Harness) -> None:
     made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
     update = service_pb.UpdateClusterRequest(

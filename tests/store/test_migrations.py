@@ -10,10 +10,20 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.server.core.model import Adaptive, Count, Scope, Spec, Token, Worker, WorkerGroup
+from gateway.server.core.model import (
+    Adaptive,
+    Count,
+    Scope,
+    Spec,
+    State,
+    StopWish,
+    Token,
+    Worker,
+    WorkerGroup,
+)
 from gateway.server.store import migrations, tables
 from gateway.server.store.codec import encode
-from gateway.server.store.contract import StoreError
+from gateway.server.store.contract import Conflict, StoreError
 from gateway.server.store.sqlite.store import SqliteStore
 from tests.store import stored
 from tests.store.test_stores import a_cluster
@@ -168,3 +178,39 @@ def test_a_new_field_of_a_record_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_each_schema_version_that_can_be_used_says_what_it_stores() -> None:
     for version in range(tables.READABLE_SINCE, tables.SCHEMA_VERSION + 1):
         assert stored.written(version).exists()
+
+
+async def test_a_name_is_free_where_the_end_of_its_cluster_was_wished_before(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "gateway.db"
+    store = SqliteStore(path)
+    await store.open()
+    wish = StopWish(State.STOPPED, "STOP_REQUESTED", "asked", 1)
+    for number, fields in enumerate(({}, {"stop": wish}, {"state": State.STOPPED})):
+        made = a_cluster(number + 1, f"c{number}", **fields)  # type: ignore[arg-type]
+        await store.transact(lambda tx, made=made: tx.put_cluster(made))  # type: ignore[misc]
+    await store.close()
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:  # as version 4 had it
+        raw.execute("DROP INDEX cluster_holds_name")
+        raw.execute("ALTER TABLE cluster DROP COLUMN holds_name")
+        raw.execute(
+            "CREATE UNIQUE INDEX cluster_living_name ON cluster (owner, cluster_id)"
+            " WHERE finished = 0"
+        )
+    _set(path, schema_version=4, readable_since=4)
+    store = SqliteStore(path)
+    await store.open()
+    try:
+        with pytest.raises(Conflict):
+            await store.transact(lambda tx: tx.put_cluster(a_cluster(7, "c0")))
+        for number in (1, 2):
+            heir = a_cluster(8 + number, f"c{number}")
+            await store.transact(lambda tx, heir=heir: tx.put_cluster(heir))  # type: ignore[misc]
+    finally:
+        await store.close()
+    for _ in range(2):  # and so it stays
+        store = SqliteStore(path)
+        await store.open()
+        assert len(list(store.view.clusters())) == 5
+        await store.close()

@@ -121,6 +121,36 @@ async def test_a_name_is_that_of_one_living_cluster(store: Store) -> None:
     assert await store.read(lambda tx: tx.count_living("alice")) == 1
 
 
+async def test_a_name_is_free_as_soon_as_its_cluster_is_told_to_stop(store: Store) -> None:
+    first = await store.transact(lambda tx: tx.put_cluster(a_cluster(1)))
+    wish = StopWish(State.STOPPED, "STOP_REQUESTED", "asked", 1)
+    first = await store.transact(lambda tx: tx.put_cluster(replace(first, stop=wish)))
+    second = await store.transact(lambda tx: tx.put_cluster(a_cluster(2)))
+    assert store.view.named("alice", "etl") == second
+    assert await store.read(lambda tx: tx.count_living("alice")) == 2
+    # the one that ends is written again and again, beside its heir
+    ending = replace(first, state=State.STOPPING)
+    await store.transact(lambda tx: tx.put_cluster(ending))
+    with pytest.raises(Conflict):
+        await store.transact(lambda tx: tx.put_cluster(a_cluster(3)))
+    await store.transact(lambda tx: tx.put_cluster(replace(ending, state=State.STOPPED)))
+    assert store.view.named("alice", "etl") == second
+    await store.transact(lambda tx: tx.purge_cluster(first.uid))
+    assert store.view.named("alice", "etl") == second
+
+
+async def test_in_one_transaction_a_name_is_handed_on(store: Store) -> None:
+    first = await store.transact(lambda tx: tx.put_cluster(a_cluster(1)))
+    wish = StopWish(State.STOPPED, "STOP_REQUESTED", "asked", 1)
+
+    def hand_on(tx: Tx) -> Cluster:
+        tx.put_cluster(replace(first, stop=wish))
+        return tx.put_cluster(a_cluster(2))
+
+    second = await store.transact(hand_on)
+    assert store.view.named("alice", "etl") == second
+
+
 async def test_workers_come_and_go(store: Store) -> None:
     workers = [Worker(a_cluster().uid, f"default-{n}", "default", created_at=n) for n in range(5)]
     await store.transact(lambda tx: tx.put_workers(workers))

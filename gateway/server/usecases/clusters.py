@@ -135,11 +135,15 @@ def _check_room(tx: Tx, services: Services, owner: str) -> None:
             retry_after_s=60,
         )
     if services.quotas.clusters and tx.count_living(owner) >= services.quotas.clusters:
-        what = (
-            f"{owner} has {services.quotas.clusters} clusters, the most that one user may"
-            f" have; stop some first"
+        ending = sum(
+            cluster.stop is not None and not cluster.state.finished
+            for cluster in services.store.view.clusters(owner)
         )
-        raise QuotaExceeded(owner, what, retry_after_s=60)
+        what = (
+            f"{owner} has {services.quotas.clusters} clusters, the most that one user may have; "
+            + (f"{ending} of them stop and are soon gone" if ending else "stop some first")
+        )
+        raise QuotaExceeded(owner, what, retry_after_s=5 if ending else 60)
 
 
 async def _offer(
