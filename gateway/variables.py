@@ -8,13 +8,12 @@ whatever was admitted before.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 
-# Keys of Dask's configuration that the gateway sets itself.
-OWN_DASK_KEYS = (
-    "temporary-directory",
-    "distributed.comm.require-encryption",
-    "distributed.comm.tls",
-)
+from gateway.daskconfig import OWN_KEYS
+
+# of each task in a worker, if nobody says else
+WORKER_DEFAULTS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # the last holds a whole configuration
 OWN = frozenset({"PYTHONUNBUFFERED", "SPT_NOENV", "DASK_INTERNAL_INHERIT_CONFIG"})
 OWN_PREFIXES = ("DASKGATEWAY_", "DGW_")  # of processes, and of what scripts of jobs call their own
@@ -30,7 +29,7 @@ def dask_variable(key: str) -> str:
     return "DASK_" + key.upper().replace(".", "__").replace("-", "_")
 
 
-_OWN_PATHS = tuple(dask_variable(key).removeprefix("DASK_").split("__") for key in OWN_DASK_KEYS)
+_OWN_PATHS = tuple(dask_variable(key).removeprefix("DASK_").split("__") for key in OWN_KEYS)
 
 
 def why_not(name: str) -> str:
@@ -52,6 +51,25 @@ def _is_own_key(upper: str) -> bool:
         return False
     path = upper.removeprefix("DASK_").split("__")
     return any(path[: len(own)] == own[: len(path)] for own in _OWN_PATHS)
+
+
+def in_force(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return the variables that settings give a process: what was admitted by an earlier
+    configuration, or stands in the administrator's, is not in effect either."""
+    wished = settings.get("environment")
+    if not isinstance(wished, Mapping):
+        return {}
+    return {str(key): str(value) for key, value in wished.items() if not why_not(str(key))}
+
+
+def sets_any(name: str, paths: Collection[tuple[str, ...]]) -> bool:
+    """Whether a variable sets a key of Dask's that is one of these paths, or above or below one."""
+    upper = name.upper()
+    if not upper.startswith("DASK_"):
+        return False
+    mine = upper.removeprefix("DASK_").split("__")
+    theirs = [[part.upper().replace("-", "_") for part in path] for path in paths]
+    return any(path[: len(mine)] == mine[: len(path)] for path in theirs)
 
 
 def complaint(names: list[str]) -> str:

@@ -7,12 +7,11 @@ contract.DIRECTORY.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway import wire
+from gateway import daskconfig, wire
 from gateway.backends.contract import (
     DIRECTORY,
     NAME,
@@ -22,13 +21,11 @@ from gateway.backends.contract import (
     Resources,
     Role,
 )
-from gateway.variables import dask_variable, why_not
+from gateway.variables import WORKER_DEFAULTS, dask_variable, in_force
 
 AGENT_MODULE = "gateway.agent.agent"
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
 SCRATCH = f"{DIRECTORY}/scratch"  # of Dask: its default is one that all users of a machine share
-# of each task in a worker, if nobody says else
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ def worker_launch(
     argv += ["--death-timeout", str(DEATH_TIMEOUT_S), "--local-directory", SCRATCH]
     if settings.get("worker_host"):
         argv += ["--host", str(settings["worker_host"])]
-    env = THREADS | _environment(uid, settings)
+    env = WORKER_DEFAULTS | _environment(uid, settings)
     instance = Instance(uid, Role.WORKER, name)
     return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
 
@@ -120,16 +117,11 @@ def _python(settings: Mapping[str, object]) -> list[str]:
 
 
 def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
-    env: dict[str, str] = {}
-    wished = settings.get("environment")
-    if isinstance(wished, Mapping):
-        env |= {str(key): str(value) for key, value in wished.items()}
+    env = in_force(settings)
     config = settings.get("dask_config")
-    if isinstance(config, Mapping):
-        env |= {dask_variable(str(key)): json.dumps(value) for key, value in config.items()}
-    # What was admitted by an earlier configuration, or stands in the administrator's, is not in
-    # effect either.
-    return {name: value for name, value in env.items() if not why_not(name)} | {
+    if isinstance(config, Mapping) and (whole := daskconfig.without_own(config)):
+        env[daskconfig.VARIABLE] = daskconfig.variable(whole)
+    return env | {
         wire.ENV_UID: uid,
         dask_variable("temporary-directory"): SCRATCH,
         "PYTHONUNBUFFERED": "1",

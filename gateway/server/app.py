@@ -22,10 +22,10 @@ from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
 from gateway.server.boot import listening
-from gateway.server.boot.config import ConfiguredOffers
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.boot.endpoints import listener_address, public_endpoint
 from gateway.server.boot.launches import Launches
+from gateway.server.boot.offers import ConfiguredOffers
 from gateway.server.boot.reach import judge, local_backends
 from gateway.server.boot.settings import (
     Settings,

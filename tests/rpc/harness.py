@@ -74,6 +74,9 @@ class PretendBackend:
         self.cleaned: list[str] = []
         self.texts: dict[str, str] = {}
 
+    def allots(self, resources: Resources) -> Resources:
+        return resources
+
     def cluster_settings(self) -> Mapping[str, object]:
         return {}
 

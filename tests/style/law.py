@@ -48,7 +48,8 @@ RULES = (
     Rule("gateway.wire", never=PURE),
     Rule("gateway.printable", never=PURE),
     Rule("gateway.fair", never=PURE),
-    Rule("gateway.variables", never=PURE),
+    Rule("gateway.daskconfig", (), ("yaml",), PURE),
+    Rule("gateway.variables", ("gateway.daskconfig",), never=PURE),
     Rule("gateway.turns", ("gateway.fair",)),
     Rule("gateway.networks", ("gateway.wire",)),
     Rule("gateway.files"),
@@ -129,7 +130,7 @@ RULES = (
     ),
     Rule(
         "gateway.backends",
-        ("gateway.files", "gateway.variables", "gateway.wire"),
+        ("gateway.daskconfig", "gateway.files", "gateway.variables", "gateway.wire"),
         ("aiohttp", "traitlets"),
     ),
     Rule("gateway.backends.contract", never=PURE),
@@ -160,7 +161,11 @@ RULES = (
             "gateway.server.store",
         ),
     ),
-    Rule("gateway.server.core", (CONTRACT, "gateway.variables", "gateway.wire"), never=PURE),
+    Rule(
+        "gateway.server.core",
+        (CONTRACT, "gateway.daskconfig", "gateway.variables", "gateway.wire"),
+        never=PURE,
+    ),
     Rule(
         "gateway.server.usecases",
         (CORE, STORE, CONTRACT, "gateway.wire"),

@@ -8,7 +8,8 @@ from traitlets.config import Config
 from gateway.backends.local.backend import LocalBackend
 from gateway.backends.slurm.backend import SlurmBackend
 from gateway.configfile import ConfigurationError
-from gateway.server.boot.config import ClusterConfig, ConfiguredOffers
+from gateway.server.boot.config import ClusterConfig
+from gateway.server.boot.offers import ConfiguredOffers
 from gateway.server.boot.settings import settings
 from gateway.server.core import limits
 from gateway.server.core.admission import GroupWish, Wish, admit

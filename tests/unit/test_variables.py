@@ -148,17 +148,35 @@ def test_an_administrator_is_told_at_the_start(trait: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    "config",
     [
-        "temporary-directory",
-        "distributed",
-        "distributed.comm",
-        "distributed.comm.require-encryption",
+        {"temporary-directory": "/evil"},
+        {"temporary_directory": "/evil"},
+        {"distributed.comm.require-encryption": False},
+        {"distributed.comm": {"require_encryption": False}},
+        {"distributed": {"comm": {"tls": {"ca-file": "/evil"}}}},
+        {"distributed.comm.tls.scheduler.cert": "/evil"},
+        {"distributed.comm": {"require-encryption": True, "require_encryption": False}},
+        {"distributed.comm": None},
+        {"distributed": "none"},
     ],
 )
-def test_keys_of_dask_above_ours_are_not_for_the_administrator_either(name: str) -> None:
-    with pytest.raises(TraitError, match=f"'{name}' is set by the gateway itself"):
-        ClusterConfig(dask_config={name: {}})
+def test_keys_of_dask_that_are_ours_are_not_for_the_administrator_either(
+    config: dict[str, object],
+) -> None:
+    with pytest.raises(TraitError, match=r"the gateway (itself|sets itself)"):
+        ClusterConfig(dask_config=config)
+    for launch in launches(dask_config=config):  # as an older version may have admitted it
+        told = dask.config.collect_env(dict(launch.env))
+        assert dask.config.get("temporary-directory", config=told) == f"{DIRECTORY}/scratch"
+        assert dask.config.get("distributed.comm.require-encryption", config=told) is True
+        ca = dask.config.get("distributed.comm.tls.ca-file", config=told)
+        assert ca == f"{DIRECTORY}/ca.pem"
+
+
+def test_what_stands_beside_ours_is_the_administrators() -> None:
+    config = {"distributed.comm": {"timeouts": {"connect": "60s"}}, "distributed": {}}
+    assert ClusterConfig(dask_config=config).dask_config == config
     assert ClusterConfig(dask_config={"distributed.worker.memory.target": 0.5}).dask_config
 
 

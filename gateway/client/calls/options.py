@@ -186,6 +186,8 @@ def _number(value: Any, kind: IntField | FloatField) -> tuple[Any, str]:
 def _mapping(value: Any, kind: MappingField) -> tuple[Any, str]:
     if not isinstance(value, Mapping):
         return value, "must map texts to texts"
+    if kind.structured:
+        return dict(value), ""
     texts = {str(key): str(item) for key, item in value.items()}
     if kind.max_entries and len(texts) > kind.max_entries:
         return value, f"must have at most {kind.max_entries} entries"

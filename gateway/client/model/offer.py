@@ -106,11 +106,18 @@ class MappingField(Answer[pb.MappingField]):
     """Value if none is given."""
     max_entries: int
     """Most entries allowed; 0 for any number."""
+    structured: bool
+    """Whether values may be whatever YAML can say: texts, numbers, lists, mappings and so on."""
 
     @classmethod
     def from_proto(cls, proto: pb.MappingField) -> MappingField:
         """Return what a message says."""
-        return cls(proto=proto, default=ReadOnly(proto.default), max_entries=proto.max_entries)
+        return cls(
+            proto=proto,
+            default=ReadOnly(proto.default),
+            max_entries=proto.max_entries,
+            structured=proto.structured,
+        )
 
 
 Kind: TypeAlias = StringField | BoolField | IntField | FloatField | SelectField | MappingField

@@ -28,10 +28,10 @@ from traitlets import (
 )
 from traitlets.config import Configurable
 
+from gateway import daskconfig
 from gateway.files import default_state_dir
 from gateway.server.core import options as option_types
-from gateway.server.core.admission import MAX_OPTIONS_BYTES, Offer
-from gateway.server.core.amounts import Allot
+from gateway.server.core.admission import MAX_OPTIONS_BYTES
 from gateway.server.core.facts import Patience
 from gateway.server.core.model import Lifecycle, Limits, Principal
 from gateway.server.core.quantities import (
@@ -47,7 +47,7 @@ from gateway.server.core.quantities import (
 from gateway.server.core.quotas import Quotas
 from gateway.server.core.texts import is_sound
 from gateway.server.store.contract import Keeping
-from gateway.variables import dask_variable, why_not
+from gateway.variables import why_not
 
 FIELD_TYPES = (
     option_types.Text,
@@ -331,9 +331,10 @@ class ClusterConfig(Configurable):
     environment = Dict(
         help="Environment variables of scheduler and workers; users may add some if on offer."
     ).tag(config=True)
-    dask_config = Dict(help="Dask configuration of scheduler and workers, by dotted key.").tag(
-        config=True
-    )
+    dask_config = Dict(
+        help="Dask's configuration of schedulers and workers, by dotted or nested names, as YAML"
+        " would have it; users' is merged into it if an option of this name is on offer."
+    ).tag(config=True)
     max_workers = Int(
         None,
         allow_none=True,
@@ -417,6 +418,10 @@ class ClusterConfig(Configurable):
     @validate("dask_config", "environment")
     def _are_settable(self, proposal: Mapping[str, object]) -> object:
         value = proposal["value"]
+        if proposal["trait"].name == "dask_config":  # type: ignore[attr-defined]
+            if wrong := daskconfig.complaint(value):  # type: ignore[arg-type]
+                raise TraitError(wrong)
+            return value
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
@@ -428,8 +433,7 @@ class ClusterConfig(Configurable):
                 raise TraitError(
                     f"{name!r}: a name must not be empty or hold '=', and nothing holds NUL"
                 )
-            of_dask = proposal["trait"].name == "dask_config"  # type: ignore[attr-defined]
-            if why := why_not(dask_variable(str(name)) if of_dask else str(name)):
+            if why := why_not(str(name)):
                 raise TraitError(f"{name!r} {why}")
         return value
 
@@ -511,33 +515,3 @@ def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
             raise TraitError(f"option {option.name}: there is another of that name")
         seen.add(option.name)
     return tuple(fields)  # type: ignore[arg-type]
-
-
-class ConfiguredOffers:
-    """Offers as configured: the port of the use cases."""
-
-    def __init__(
-        self,
-        clusters: ClusterConfig,
-        backends: Mapping[str, Mapping[str, object]],
-        allots: Mapping[str, Allot] | None = None,
-    ) -> None:
-        """`backends`: by name the settings of a cluster that are a backend's own; `allots`: by name
-        what it gives of what is asked for."""
-        self._clusters, self._backends, self._allots = clusters, backends, allots or {}
-
-    def offer(self, principal: Principal) -> Offer:
-        """Return what a user may have."""
-        clusters = self._clusters
-        return Offer(
-            backends=tuple(self._backends),
-            fields=clusters.fields(principal),
-            settings=clusters.settings(),
-            limits=clusters.limits(),
-            lifecycle=clusters.lifecycle(),
-            most=clusters.most(),
-            apply=clusters.apply_options,
-            backend_settings=self._backends,
-            allots=self._allots,
-            max_options_bytes=clusters.max_options_bytes,
-        )

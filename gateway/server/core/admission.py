@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway import daskconfig
 from gateway.backends.contract import Resources
 from gateway.server.core import amounts, names
 from gateway.server.core.errors import FieldInvalid, Violation
@@ -21,10 +22,10 @@ from gateway.server.core.model import (
     Spec,
     WorkerGroup,
 )
-from gateway.server.core.options import Field, check_options, weight_bytes
+from gateway.server.core.options import Field, Mapped, check_options, weight_bytes
 from gateway.server.core.quantities import MAX_DURATION_S
 from gateway.server.core.texts import is_sound
-from gateway.variables import complaint
+from gateway.variables import complaint, sets_any
 
 MAX_GROUPS = 16
 # that one cluster has or had: of groups that are gone it is kept how their workers were called
@@ -320,6 +321,9 @@ def _settings(
     """Return the administrator's settings, overridden by options of the same name, then by what
     `apply` makes of the options."""
     chosen = {name: value for name, value in values.items() if name in base}
+    if (config := chosen.get("dask_config")) is not None:
+        chosen["dask_config"], wrong = _as_config(offer, config)
+        violations += [Violation(f"{path}.dask_config", wrong)] if wrong else []
     settings = {**base, **chosen}
     if offer.apply is not None:
         extra = dict(offer.apply(values))
@@ -335,6 +339,45 @@ def _settings(
         if why := complaint(list(environment)):
             violations.append(Violation(f"{path}.environment", why))
         settings["environment"] = {**admins, **environment}
-    settings, wrong = amounts.read(settings, base, offer.limits, path)
-    violations += wrong
+    _merge_config(settings, base, violations, path)
+    settings, found = amounts.read(settings, base, offer.limits, path)
+    violations += found
     return settings
+
+
+def _as_config(offer: Offer, chosen: object) -> tuple[object, str]:
+    """Return the configuration of Dask that a user has chosen, and what is wrong with it: where the
+    option takes texts alone, they are YAML."""
+    option = next(option for option in offer.fields if option.name == "dask_config")
+    if isinstance(option, Mapped) and option.structured:
+        return daskconfig.whole_numbers(chosen), ""
+    texts = isinstance(chosen, Mapping) and all(isinstance(text, str) for text in chosen.values())
+    return daskconfig.read_texts(chosen) if texts else (chosen, "")  # type: ignore[arg-type]
+
+
+def _merge_config(
+    settings: dict[str, object],
+    base: Mapping[str, object],
+    violations: list[Violation],
+    path: str,
+) -> None:
+    """Merge a user's configuration of Dask into the administrator's, among the variables too: what
+    a user sets, holds."""
+    config, admins = settings.get("dask_config"), base.get("dask_config")
+    if not isinstance(config, Mapping) or not isinstance(admins, Mapping) or config is admins:
+        return
+    if wrong := daskconfig.complaint(config):
+        violations.append(Violation(f"{path}.dask_config", wrong))
+        return
+    mine = daskconfig.expanded(config)
+    settings["dask_config"] = daskconfig.merged(daskconfig.expanded(admins), mine)
+    if wrong := daskconfig.complaint(settings["dask_config"]):  # type: ignore[arg-type]
+        violations.append(Violation(f"{path}.dask_config", wrong))
+    variables, theirs = settings.get("environment"), base.get("environment")
+    if isinstance(variables, Mapping) and isinstance(theirs, Mapping):
+        paths = list(daskconfig.paths(mine))
+        settings["environment"] = {
+            name: value
+            for name, value in variables.items()
+            if theirs.get(name) != value or not sets_any(name, paths)
+        }

@@ -16,6 +16,7 @@ from gateway.server.core.texts import is_sound
 
 MAX_TEXT = 1024
 MAX_ENTRIES = 64
+MAX_NESTED = 16  # mappings and lists within each other, of a structured option
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,16 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Texts by name, such as environment variables."""
+    """Texts by name, such as environment variables; `structured`: whatever YAML can say by name,
+    such as Dask's configuration."""
 
     name: str
-    default: Mapping[str, str] = field(default_factory=dict)
+    default: Mapping[str, object] = field(default_factory=dict)
     max_entries: int = MAX_ENTRIES
     label: str = ""
     description: str = ""
     per_group: bool = False
+    structured: bool = False
 
 
 Field = Text | Bool | Integer | Float | Select | Mapped
@@ -158,6 +161,8 @@ def _select(option: Select, value: object) -> tuple[object, str]:
 
 
 def _mapped(option: Mapped, value: object) -> tuple[object, str]:
+    if option.structured:
+        return _structured(option, value)
     if not isinstance(value, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in value.items()
     ):
@@ -177,10 +182,37 @@ def _mapped(option: Mapped, value: object) -> tuple[object, str]:
     return dict(value), ""
 
 
+def _structured(option: Mapped, value: object) -> tuple[object, str]:
+    if not isinstance(value, Mapping):
+        return value, "must map texts to whatever YAML can say"
+    if len(value) > option.max_entries:
+        return value, f"must have at most {option.max_entries} entries"
+    return dict(value), _unlike_yaml(value, 0)
+
+
+def _unlike_yaml(value: object, depth: int) -> str:
+    """Return what is wrong with a value that is to be texts, finite numbers, truth values, nothing,
+    lists and mappings of these."""
+    if depth > MAX_NESTED:
+        return f"must be nested at most {MAX_NESTED} deep"
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) and key and is_sound(key) for key in value):
+            return "must have names that are texts"
+        return next((w for item in value.values() if (w := _unlike_yaml(item, depth + 1))), "")
+    if isinstance(value, list | tuple):
+        return next((w for item in value if (w := _unlike_yaml(item, depth + 1))), "")
+    if isinstance(value, str):
+        return "" if is_sound(value) else "must be Unicode without NUL"
+    plain = value is None or isinstance(value, bool) or _is_number(value)
+    return "" if plain else "must hold texts, finite numbers, truth values, lists and mappings only"
+
+
 def weight_bytes(values: object) -> int:
     """Return about how many bytes values take where they are stored or sent."""
     if isinstance(values, str):
         return len(values) if values.isascii() else len(values.encode(errors="replace"))
+    if isinstance(values, list | tuple):
+        return sum(weight_bytes(value) + 4 for value in values)
     if isinstance(values, Mapping):
         return sum(weight_bytes(key) + weight_bytes(value) + 4 for key, value in values.items())
     return 8

@@ -65,7 +65,9 @@ def struct(values: Mapping[str, object]) -> Struct:
         key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()
     }
     if not _is_plain(plain):
-        raise ValueError("options are texts, truth values, finite numbers, and mappings of these")
+        raise ValueError(
+            "options are texts, truth values, finite numbers, lists and mappings of these"
+        )
     message = Struct()
     message.update(plain)
     return message
@@ -74,7 +76,9 @@ def struct(values: Mapping[str, object]) -> Struct:
 def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    return isinstance(value, str | bool) or (
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, str | bool | None) or (
         isinstance(value, int | float) and math.isfinite(value)
     )
 
@@ -291,7 +295,9 @@ def _field(option: options.Field) -> service_pb.OptionField:
         case options.Mapped():
             message.mapping_field.CopyFrom(
                 service_pb.MappingField(
-                    default=dict(option.default), max_entries=option.max_entries
+                    default={key: str(text) for key, text in option.default.items()},
+                    max_entries=option.max_entries,
+                    structured=option.structured,
                 )
             )
     return message

@@ -179,7 +179,7 @@ class ListEventsResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class MappingField(_message.Message):
-    __slots__ = ("default", "max_entries")
+    __slots__ = ("default", "max_entries", "structured")
     class DefaultEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -189,9 +189,11 @@ class MappingField(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     MAX_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_FIELD_NUMBER: _ClassVar[int]
     default: _containers.ScalarMap[str, str]
     max_entries: int
-    def __init__(self, default: _Optional[_Mapping[str, str]] = ..., max_entries: _Optional[int] = ...) -> None: ...
+    structured: bool
+    def __init__(self, default: _Optional[_Mapping[str, str]] = ..., max_entries: _Optional[int] = ..., structured: _Optional[bool] = ...) -> None: ...
 
 class OptionField(_message.Message):
     __slots__ = ("name", "label", "description", "per_group", "string_field", "bool_field", "int_field", "float_field", "select_field", "mapping_field")
