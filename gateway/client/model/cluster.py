@@ -152,6 +152,7 @@ class Cluster(Answer[pb.Cluster]):
             (f"option {name}", show.text(value))
             for name, value in sorted(self.spec.options.items())
         ]
+        found += self._in_force()
         found += [(f"label {name}", value) for name, value in sorted(self.labels.items())]
         found += [
             (f"version of {name}", version)
@@ -168,6 +169,19 @@ class Cluster(Answer[pb.Cluster]):
     def _expires(self) -> str:
         at, why = show.when(self.status.expire_time), self.status.expire_reason
         return f"{at}, {EXPIRES.get(why, why)}, unless that changes" if at and why else at
+
+    def _in_force(self) -> list[tuple[str, str]]:
+        """Return the variables and the configuration of Dask that hold in its processes."""
+        found = [
+            (f"variable {name}", value) for name, value in sorted(self.status.environment.items())
+        ]
+        for group, status in self.status.worker_groups.items():
+            found += [
+                (f"variable {name} ({group})", value)
+                for name, value in sorted(status.environment.items())
+            ]
+        config = self.status.dask_config
+        return found + [(f"dask {name}", show.text(config[name])) for name in sorted(config)]
 
     def _workers(self, name: str) -> str:
         there, wished = self.status.worker_groups[name], self.spec.worker_groups.get(name)

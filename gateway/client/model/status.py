@@ -11,7 +11,7 @@ from daskgateway.v1 import cluster_pb2 as pb
 
 from gateway.client.model import show
 from gateway.client.model.answer import Answer
-from gateway.client.model.values import ReadOnly, Word, instant, word
+from gateway.client.model.values import ReadOnly, Value, Word, instant, options, word
 
 
 class ClusterState(Word):
@@ -109,6 +109,12 @@ class WorkerGroupStatus(Answer[pb.WorkerGroupStatus]):
     """Cores of each worker."""
     worker_memory_bytes: int
     """Memory of each worker in bytes; 0 where none was named."""
+    wished: int
+    """Workers wished before limits were applied."""
+    limit: int | None
+    """Most workers of this group that the limits of the cluster permit; None without limit."""
+    environment: Mapping[str, str]
+    """Variables in force in its workers, as far as they are not those of the cluster."""
 
     @classmethod
     def from_proto(cls, proto: pb.WorkerGroupStatus) -> WorkerGroupStatus:
@@ -120,6 +126,9 @@ class WorkerGroupStatus(Answer[pb.WorkerGroupStatus]):
             running=proto.running,
             worker_cores=proto.worker_cores,
             worker_memory_bytes=proto.worker_memory_bytes,
+            wished=proto.wished,
+            limit=proto.limit if proto.HasField("limit") else None,
+            environment=ReadOnly(proto.environment),
         )
 
 
@@ -172,6 +181,10 @@ class ClusterStatus(Answer[pb.ClusterStatus]):
     """Why it will be stopped then, as one UPPER_SNAKE word; empty if it will not be."""
     keepalive_time: datetime | None
     """When the process that is to stop it last gave a sign of life; None if it needs none."""
+    environment: Mapping[str, str]
+    """Variables in force in its scheduler: the administrator's with the user's."""
+    dask_config: Mapping[str, Value]
+    """Dask's configuration in force, by nested names: the administrator's with the user's."""
 
     @property
     def running(self) -> int:
@@ -208,4 +221,6 @@ class ClusterStatus(Answer[pb.ClusterStatus]):
             expire_time=instant(proto, "expire_time"),
             expire_reason=proto.expire_reason,
             keepalive_time=instant(proto, "keepalive_time"),
+            environment=ReadOnly(proto.environment),
+            dask_config=options(proto.dask_config),
         )

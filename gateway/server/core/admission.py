@@ -23,7 +23,7 @@ from gateway.server.core.model import (
     WorkerGroup,
 )
 from gateway.server.core.options import Field, Mapped, check_options, weight_bytes
-from gateway.server.core.quantities import MAX_DURATION_S
+from gateway.server.core.quantities import MAX_DURATION_S, format_duration
 from gateway.server.core.texts import is_sound
 from gateway.variables import complaint, sets_any
 
@@ -308,6 +308,21 @@ def resolve_lifecycle(wish: LifecycleWish, offer: Offer, violations: list[Violat
         wish.ignore_clients or default.ignore_clients,
         shortest(wish.no_task_timeout_s, default.no_task_timeout_s, most.no_task_timeout_s),
         wish.keepalive_timeout_s or None,
+    )
+
+
+def clamped_lifecycle(wish: LifecycleWish, offer: Offer) -> str:
+    """Return what of a lifecycle is held to what nobody may exceed, an empty text if nothing is."""
+    asked = (
+        ("idle_timeout", wish.idle_timeout_s, offer.most.idle_timeout_s),
+        ("max_lifetime", wish.max_lifetime_s, offer.most.max_lifetime_s),
+        ("no_client_timeout", wish.no_client_timeout_s, offer.most.no_client_timeout_s),
+    )
+    return "; ".join(
+        f"{name} is {format_duration(most)}, the most that anybody may have, not"
+        f" {format_duration(wished) if wished else 'never'}"
+        for name, wished, most in asked
+        if wished is not None and most is not None and (not wished or wished > most)
     )
 
 

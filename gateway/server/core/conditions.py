@@ -11,7 +11,8 @@ from gateway.backends.contract import Phase
 from gateway.server.core import limits
 from gateway.server.core.absorb import Known, given_up, given_up_words, hushed_words
 from gateway.server.core.facts import Facts, Patience
-from gateway.server.core.model import Condition, GroupStatus, Launching, State
+from gateway.server.core.limits import Grant
+from gateway.server.core.model import Cluster, Condition, GroupStatus, Launching, State
 from gateway.server.core.reasons import ConditionType, Reason
 from gateway.server.core.texts import sound
 
@@ -42,14 +43,14 @@ def hold(known: Known, facts: Facts, objection: Objection) -> None:
     queued = _queued(known, facts, workers) if short and not failing else ""
     reached = _reachable(known, facts, before.get(ConditionType.SCHEDULER_REACHABLE), objection)
     answers = _answers(facts, before.get(ConditionType.BACKEND_AVAILABLE))
-    within = Reason.CLAMPED if granted.clamped else Reason.WITHIN
+    within = limits_condition(cluster, granted, known.now)
     why = _why_short(short, failing, queued)
     if failing and all(given_up(cluster.groups[name], known.patience) for name in failing):
         why = Reason.WORKERS_GIVEN_UP
     found = [
         (ConditionType.SCHEDULER_REACHABLE, *reached),
         (ConditionType.WORKERS_AVAILABLE, not short, why, message or queued),
-        (ConditionType.WITHIN_LIMITS, not granted.clamped, within, granted.clamped),
+        (ConditionType.WITHIN_LIMITS, within.holds, within.reason, within.message),
         (ConditionType.BACKEND_AVAILABLE, *answers),
     ]
     conditions = tuple(
@@ -155,3 +156,11 @@ def _condition(
 ) -> Condition:
     at = before.at if before is not None and before.holds == holds else now
     return Condition(kind, holds, reason, sound(message, MAX_CONDITION), at)
+
+
+def limits_condition(cluster: Cluster, granted: Grant, now: int) -> Condition:
+    """Return whether all that a cluster wishes is within its limits."""
+    kind = ConditionType.WITHIN_LIMITS
+    before = next((one for one in cluster.conditions if one.type == kind), None)
+    reason = Reason.CLAMPED if granted.clamped else Reason.WITHIN
+    return _condition(before, kind, not granted.clamped, reason, granted.clamped, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.server.core.model import DEFAULT_GROUP, Adaptive, GroupStatus, Limits, Size, Spec
 from gateway.server.core.quantities import MAX_COUNT, format_bytes
@@ -18,6 +18,8 @@ class Grant:
     desired: Mapping[str, int]
     maximum: Mapping[str, int]
     clamped: str = ""  # says which group got less than wished and by which limit; empty if none did
+    # of each group: the most workers that fit beside the groups before it; UNBOUNDED without limit
+    room: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 def wished(size: Size, status: GroupStatus) -> int:
@@ -31,10 +33,12 @@ def grant(spec: Spec, groups: Mapping[str, GroupStatus]) -> Grant:
     """Return what the limits leave of the wish: groups in order of name, `default` first."""
     desired: dict[str, int] = {}
     maximum: dict[str, int] = {}
+    rooms: dict[str, int] = {}
     said: list[str] = []
     for name in sorted(spec.groups, key=lambda group: (group != DEFAULT_GROUP, group)):
         group = spec.groups[name]
         room, limit = _room(spec, desired, name)
+        rooms[name] = room
         wish = wished(group.size, groups.get(name, GroupStatus()))
         most = group.size.maximum if isinstance(group.size, Adaptive) else wish
         desired[name], maximum[name] = min(wish, room), min(most, room)
@@ -42,7 +46,7 @@ def grant(spec: Spec, groups: Mapping[str, GroupStatus]) -> Grant:
             said.append(
                 f"group {name}: {room} of {most} workers, by the limit of {limit} for one cluster"
             )
-    return Grant(desired, maximum, "; ".join(said))
+    return Grant(desired, maximum, "; ".join(said), rooms)
 
 
 def _room(spec: Spec, taken: Mapping[str, int], name: str) -> tuple[int, str]:

@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.backends.contract import Resources
-from gateway.server.core import lifetimes, options
+from gateway import daskconfig
+from gateway.server.core import lifetimes, limits, options
 from gateway.server.core.admission import Offer
 from gateway.server.core.model import (
     Adaptive,
@@ -28,9 +28,11 @@ from gateway.server.core.model import (
     Scope,
     State,
     Token,
+    WorkerGroup,
 )
 from gateway.server.core.standing import reconciling
 from gateway.server.usecases.services import Endpoint
+from gateway.variables import WORKER_DEFAULTS, in_force
 from gateway.wire import DASHBOARD_PATH, SchedulerAddress
 
 STATES: dict[State, Any] = {
@@ -164,6 +166,8 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
         expire_time=expire_time(cluster),
         expire_reason=end.reason if end is not None else "",
         keepalive_time=_keepalive_time(cluster),
+        environment=in_force(cluster.spec.settings),
+        dask_config=_dask_config(cluster),
     )
     if cluster.state is State.ACTIVE:
         status.endpoints.scheduler = str(
@@ -176,11 +180,11 @@ def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
 
 def group_statuses(cluster: Cluster) -> dict[str, pb.WorkerGroupStatus]:
     """Return how many workers each group has."""
-    groups = cluster.spec.groups
+    granted = limits.grant(cluster.spec, cluster.groups)
     return {
-        name: _group_status(group, groups[name].resources)
-        for name, group in cluster.groups.items()
-        if name in groups
+        name: _group_status(cluster, name, status, granted)
+        for name, status in cluster.groups.items()
+        if name in cluster.spec.groups
     }
 
 
@@ -197,14 +201,39 @@ def _keepalive_time(cluster: Cluster) -> Timestamp | None:
     return timestamp(max(cluster.created_at, cluster.kept_alive_at))
 
 
-def _group_status(group: GroupStatus, each: Resources) -> pb.WorkerGroupStatus:
+def _dask_config(cluster: Cluster) -> Struct | None:
+    config = cluster.spec.settings.get("dask_config")
+    whole = daskconfig.without_own(config) if isinstance(config, Mapping) else {}
+    return struct(whole) if whole else None
+
+
+def _group_status(
+    cluster: Cluster, name: str, status: GroupStatus, granted: limits.Grant
+) -> pb.WorkerGroupStatus:
+    group, room = cluster.spec.groups[name], granted.room[name]
+    ended = cluster.stop is not None or cluster.state.finished
     return pb.WorkerGroupStatus(
-        desired=group.desired,
-        pending=group.pending,
-        running=group.running,
-        worker_cores=each.cores,
-        worker_memory_bytes=each.memory_bytes,
+        desired=status.desired,
+        pending=status.pending,
+        running=status.running,
+        worker_cores=group.resources.cores,
+        worker_memory_bytes=group.resources.memory_bytes,
+        wished=0 if ended else limits.wished(group.size, status),
+        limit=room if room < limits.UNBOUNDED else None,
+        environment=_own_environment(cluster, group),
     )
+
+
+def _own_environment(cluster: Cluster, group: WorkerGroup) -> dict[str, str]:
+    """Return the variables of a group's workers that its scheduler has not."""
+    if not group.settings:  # it has ended
+        return {}
+    common = in_force(cluster.spec.settings)
+    return {
+        name: value
+        for name, value in (WORKER_DEFAULTS | in_force(group.settings)).items()
+        if common.get(name) != value
+    }
 
 
 def _condition(condition: Condition) -> pb.Condition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.server.core import admission, names, policy
+from gateway.server.core import admission, names, policy, wished
 from gateway.server.core.errors import (
     ClusterExists,
     ClusterFinished,
@@ -101,7 +101,7 @@ async def create_cluster(
         cluster.uid,
         cluster.created_at,
         Reason.CREATED,
-        f"{principal.user} asked for the cluster",
+        f"{principal.user} asked for the cluster{cluster.message.removeprefix('accepted')}",
     )
 
     def insert(tx: Tx) -> Cluster:
@@ -177,20 +177,22 @@ def _new_cluster(
     if violations:
         raise FieldInvalid(violations)
     now = services.now()
-    return Cluster(
+    clamped = admission.clamped_lifecycle(wish.lifecycle, offer)
+    cluster = Cluster(
         uid=names.new_uid(services.random(names.UID_RANDOM_BYTES)),
         owner=owner,
         cluster_id=cluster_id
         or names.new_cluster_id(services.random(names.CLUSTER_ID_RANDOM_BYTES)),
         spec=spec,
         labels=dict(wish.labels),
-        message="accepted",
+        message=f"accepted; {clamped}" if clamped else "accepted",
         state_at=now,
         created_at=now,
         updated_at=now,
         kept_alive_at=now if spec.lifecycle.keepalive_timeout_s is not None else 0,
         groups={name: GroupStatus() for name in spec.groups},
     )
+    return wished.told(cluster, now)
 
 
 def get_cluster(services: Services, principal: Principal, name: str) -> Cluster:
@@ -260,7 +262,11 @@ async def update_cluster(
         check(changed)
         return changed
 
-    return await mutate(services, principal, found.uid, etag, call, change)
+    clamped = ""
+    if update.lifecycle is not None:
+        clamped = admission.clamped_lifecycle(update.lifecycle, offer)
+    told = [Event(found.uid, services.now(), Reason.CLAMPED, clamped)] if clamped else []
+    return await mutate(services, principal, found.uid, etag, call, change, lambda _: told)
 
 
 def _updated(cluster: Cluster, update: Update, offer: admission.Offer, now: int) -> Cluster:
@@ -302,4 +308,7 @@ async def stop_cluster(
         )
         return replace(cluster, stop=wish)
 
-    return await mutate(services, principal, found.uid, etag, call, change)
+    def stops(cluster: Cluster) -> Sequence[Event]:
+        return [Event(cluster.uid, now, Reason.STOPPING, cluster.message)]
+
+    return await mutate(services, principal, found.uid, etag, call, change, stops)

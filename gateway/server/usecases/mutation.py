@@ -3,17 +3,17 @@ transaction, then wake the reconciler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.server.core import names
+from gateway.server.core import names, wished
 from gateway.server.core.errors import (
     ClusterNotFound,
     EtagMismatch,
     FieldInvalid,
     RequestIdReused,
 )
-from gateway.server.core.model import Cluster, Principal, Remembered
+from gateway.server.core.model import Cluster, Event, Principal, Remembered
 from gateway.server.store.contract import Tx
 from gateway.server.usecases.services import Services
 
@@ -81,9 +81,10 @@ async def mutate(
     etag: str,
     call: Call,
     change: Callable[[Cluster], Cluster],
+    events: Callable[[Cluster], Sequence[Event]] = lambda _: (),
 ) -> tuple[Cluster, bool]:
     """Change a wish; what changes nothing takes no generation. `etag`: if not empty, it must be
-    current."""
+    current. `events`: what is told of the change, out of what the cluster then is."""
     if violations := names.check_request_id(call.request_id):
         raise FieldInvalid(violations)
     now = services.now()
@@ -97,6 +98,10 @@ async def mutate(
         changed = change(cluster)
         if changed == cluster:
             return cluster
-        return tx.put_cluster(replace(changed, generation=cluster.generation + 1, updated_at=now))
+        changed = replace(changed, generation=cluster.generation + 1, updated_at=now)
+        changed = tx.put_cluster(wished.told(changed, now))
+        if found := events(changed):
+            tx.add_events(found)
+        return changed
 
     return await once(services, principal, call, effect)

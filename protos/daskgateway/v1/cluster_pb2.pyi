@@ -113,7 +113,7 @@ class ClusterSpec(_message.Message):
     def __init__(self, backend: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., worker_groups: _Optional[_Mapping[str, WorkerGroup]] = ..., lifecycle: _Optional[_Union[Lifecycle, _Mapping]] = ...) -> None: ...
 
 class ClusterStatus(_message.Message):
-    __slots__ = ("state", "reason", "message", "state_time", "reconciling", "observed_generation", "conditions", "worker_groups", "endpoints", "versions", "clients", "idle_time", "expire_time", "expire_reason", "keepalive_time")
+    __slots__ = ("state", "reason", "message", "state_time", "reconciling", "observed_generation", "conditions", "worker_groups", "endpoints", "versions", "clients", "idle_time", "expire_time", "expire_reason", "keepalive_time", "environment", "dask_config")
     class WorkerGroupsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +122,13 @@ class ClusterStatus(_message.Message):
         value: WorkerGroupStatus
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[WorkerGroupStatus, _Mapping]] = ...) -> None: ...
     class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +150,8 @@ class ClusterStatus(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_REASON_FIELD_NUMBER: _ClassVar[int]
     KEEPALIVE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    DASK_CONFIG_FIELD_NUMBER: _ClassVar[int]
     state: ClusterState
     reason: str
     message: str
@@ -158,7 +167,9 @@ class ClusterStatus(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     expire_reason: str
     keepalive_time: _timestamp_pb2.Timestamp
-    def __init__(self, state: _Optional[_Union[ClusterState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reconciling: _Optional[bool] = ..., observed_generation: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., worker_groups: _Optional[_Mapping[str, WorkerGroupStatus]] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., clients: _Optional[int] = ..., idle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_reason: _Optional[str] = ..., keepalive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    environment: _containers.ScalarMap[str, str]
+    dask_config: _struct_pb2.Struct
+    def __init__(self, state: _Optional[_Union[ClusterState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reconciling: _Optional[bool] = ..., observed_generation: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., worker_groups: _Optional[_Mapping[str, WorkerGroupStatus]] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., versions: _Optional[_Mapping[str, str]] = ..., clients: _Optional[int] = ..., idle_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_reason: _Optional[str] = ..., keepalive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., environment: _Optional[_Mapping[str, str]] = ..., dask_config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("type", "status", "reason", "message", "transition_time")
@@ -209,15 +220,28 @@ class WorkerGroup(_message.Message):
     def __init__(self, options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., count: _Optional[int] = ..., adaptive: _Optional[_Union[Adaptive, _Mapping]] = ...) -> None: ...
 
 class WorkerGroupStatus(_message.Message):
-    __slots__ = ("desired", "pending", "running", "worker_cores", "worker_memory_bytes")
+    __slots__ = ("desired", "pending", "running", "worker_cores", "worker_memory_bytes", "wished", "limit", "environment")
+    class EnvironmentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     WORKER_CORES_FIELD_NUMBER: _ClassVar[int]
     WORKER_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WISHED_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     desired: int
     pending: int
     running: int
     worker_cores: float
     worker_memory_bytes: int
-    def __init__(self, desired: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., worker_cores: _Optional[float] = ..., worker_memory_bytes: _Optional[int] = ...) -> None: ...
+    wished: int
+    limit: int
+    environment: _containers.ScalarMap[str, str]
+    def __init__(self, desired: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., worker_cores: _Optional[float] = ..., worker_memory_bytes: _Optional[int] = ..., wished: _Optional[int] = ..., limit: _Optional[int] = ..., environment: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -84,7 +84,7 @@ class ClusterServiceServicer:
 
     def CreateCluster(self, request, context):
         """Accepts a cluster and returns it, durably stored, in state PENDING. Idempotent by request_id. INVALID_ARGUMENT names every
-        violation at once; ALREADY_EXISTS if the id is that of a living cluster. A reader sees it at once.
+        violation at once; ALREADY_EXISTS if the id is that of a cluster that was not told to stop. A reader sees it at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +106,7 @@ class ClusterServiceServicer:
 
     def UpdateCluster(self, request, context):
         """Changes the wish: the size of worker groups, labels, lifecycle. Only what the mask names is changed. FAILED_PRECONDITION once
-        the cluster is stopping. A size beyond the limits is clamped, and the condition WithinLimits says so.
+        the cluster is stopping. A size beyond the limits is clamped, and the condition WithinLimits of the answer says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
