@@ -135,7 +135,11 @@ def _scheduler_started(known: Known, outcome: Started | StartFailed) -> None:
         known.scheduler(
             handle=outcome.handle, launching=launching, launched_at=known.now, failures=0
         )
-        known.tell(Reason.SCHEDULER_STARTED, "the backend has accepted the scheduler", "scheduler")
+        words = "the backend has accepted the scheduler"
+        known.tell(Reason.SCHEDULER_STARTED, words, "scheduler")
+        # why it waits, if it does, comes with the first look
+        if scheduler.launching is Launching.INTENDED and known.cluster.state is State.CREATING:
+            known.say(Reason.SCHEDULER_STARTED, f"{words}, which does not run yet")
         return
     failures = scheduler.failures + 1
     known.tell(Reason.SCHEDULER_START_FAILED, outcome.message, "scheduler")

@@ -317,6 +317,7 @@ def clamped_lifecycle(wish: LifecycleWish, offer: Offer) -> str:
         ("idle_timeout", wish.idle_timeout_s, offer.most.idle_timeout_s),
         ("max_lifetime", wish.max_lifetime_s, offer.most.max_lifetime_s),
         ("no_client_timeout", wish.no_client_timeout_s, offer.most.no_client_timeout_s),
+        ("no_task_timeout", wish.no_task_timeout_s, offer.most.no_task_timeout_s),
     )
     return "; ".join(
         f"{name} is {format_duration(most)}, the most that anybody may have, not"

@@ -309,6 +309,7 @@ async def stop_cluster(
         return replace(cluster, stop=wish)
 
     def stops(cluster: Cluster) -> Sequence[Event]:
-        return [Event(cluster.uid, now, Reason.STOPPING, cluster.message)]
+        mine = cluster.stop is not None and cluster.stop.at == now
+        return [Event(cluster.uid, now, Reason.STOPPING, cluster.message)] if mine else []
 
     return await mutate(services, principal, found.uid, etag, call, change, stops)

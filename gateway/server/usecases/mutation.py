@@ -84,7 +84,7 @@ async def mutate(
     events: Callable[[Cluster], Sequence[Event]] = lambda _: (),
 ) -> tuple[Cluster, bool]:
     """Change a wish; what changes nothing takes no generation. `etag`: if not empty, it must be
-    current. `events`: what is told of the change, out of what the cluster then is."""
+    current. `events`: what is told of the wish, out of what the cluster then is."""
     if violations := names.check_request_id(call.request_id):
         raise FieldInvalid(violations)
     now = services.now()
@@ -96,10 +96,9 @@ async def mutate(
         if etag and etag != cluster.etag:
             raise EtagMismatch(metadata={"etag": cluster.etag})
         changed = change(cluster)
-        if changed == cluster:
-            return cluster
-        changed = replace(changed, generation=cluster.generation + 1, updated_at=now)
-        changed = tx.put_cluster(wished.told(changed, now))
+        if changed != cluster:
+            changed = replace(changed, generation=cluster.generation + 1, updated_at=now)
+            changed = tx.put_cluster(wished.told(changed, now))
         if found := events(changed):
             tx.add_events(found)
         return changed
