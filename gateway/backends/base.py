@@ -33,6 +33,11 @@ class BaseBackend(Configurable):
         asking anybody."""
         return []
 
+    def place(self) -> Mapping[str, str]:
+        """Return the settings, by full name, that say where instances are: what was started when
+        one had another value is not found any more."""
+        return {}
+
     def cluster_settings(self) -> Mapping[str, object]:
         """Return nothing: a cluster needs no settings of this backend's own."""
         return {}

@@ -174,6 +174,10 @@ class Backend(Protocol):
         them if the administrator offers such options.
         """
 
+    def place(self) -> Mapping[str, str]:
+        """Return the settings, by full name, that say where instances are: what was started when
+        one had another value is not found any more."""
+
     def allots(self, resources: Resources) -> Resources:
         """Return how much is really taken from the machine room by an instance that asks for so
         much, such as whole cores only: the limits of a cluster count that. Pure; never less than

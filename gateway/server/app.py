@@ -56,6 +56,7 @@ from gateway.server.store.sqlite.store import SqliteStore
 from gateway.server.usecases.farewell import stop_every_cluster
 from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
+from gateway.server.usecases.taken_up import take_up, tell_of_backends
 
 __all__ = ["App", "known_classes", "serve", "settings"]
 
@@ -122,6 +123,7 @@ class App:
             calling_user,
         )
         self.services = self._services(credentials)
+        await self._take_up_changes()
         await self._listen(signer)
         await self._start_edge()
         own = [self.edge_address, self._listener(), self.settings.proxy.admin_address]
@@ -134,6 +136,13 @@ class App:
         self._spawn(self._disk.keep(), "room")
         self._spawn(self._forget(), "forget")
         await self._surface.say(serving=True)
+
+    async def _take_up_changes(self) -> None:
+        """Have living clusters follow the configuration, or say why they do not."""
+        clusters = self.settings.clusters
+        await take_up(self.store, clusters.limits(), clusters.most(), now_ms())
+        places = {name: backend.place() for name, backend in self.settings.backends.items()}
+        await tell_of_backends(self.store, places)
 
     async def _open_store(self) -> None:
         """Open the database, and what watches over it and its disk."""

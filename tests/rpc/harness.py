@@ -74,6 +74,9 @@ class PretendBackend:
         self.cleaned: list[str] = []
         self.texts: dict[str, str] = {}
 
+    def place(self) -> Mapping[str, str]:
+        return {}
+
     def allots(self, resources: Resources) -> Resources:
         return resources
 

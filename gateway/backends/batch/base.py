@@ -93,6 +93,10 @@ class BatchBackend(Looking):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def place(self) -> Mapping[str, str]:
+        """Return what begins the names of jobs; known once it is open."""
+        return {f"c.{type(self).__name__}.tag": self.jobs_tag}
+
     # Start
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
@@ -108,7 +112,8 @@ class BatchBackend(Looking):
         possible: list[Launch] = []
         for launch in {launch.instance: launch for launch in launches}.values():
             try:
-                await self._own(launch.instance.uid, self.who.account(launch.user))
+                uid = launch.instance.uid
+                await self._own(uid, self.owners.get(uid) or self.who.account(launch.user))
                 names.job_name(self.jobs_tag, launch.instance)
                 possible.append(launch)
             except ValueError as error:

@@ -290,3 +290,51 @@ class SudoIdentity:
     async def remove(self, account: str, path: str) -> None:
         """Remove a directory or file."""
         await self._ask(account, "remove", path)
+
+
+class EachAsStarted:
+    """New clusters by one identity; whatever has begun as the account that it was begun as, though
+    the administrator has changed the setting since: what is the gateway's own account's is done as
+    that, all else by sudo."""
+
+    def __init__(self, new: Identity, own: Identity, others: Identity) -> None:
+        self._new, self._own, self._others = new, own, others
+
+    def account(self, user: str) -> str:
+        """Return the account that a new cluster of a user runs as; ValueError says why there is
+        none."""
+        account = self._new.account(user)
+        if self._new is self._others and account == getpass.getuser():
+            raise ValueError(f"{user!r} is the gateway's own account, which no user's jobs run as")
+        return account
+
+    def _of(self, account: str) -> Identity:
+        return self._own if account == getpass.getuser() else self._others
+
+    def words(self, account: str, argv: Sequence[str]) -> list[str]:
+        """Return the words that run a command as an account."""
+        return self._of(account).words(account, argv)
+
+    def judged(self, account: str, answer: commands.Answer) -> commands.Answer:
+        """Return what the command of those words answered."""
+        return self._of(account).judged(account, answer)
+
+    async def write(self, account: str, directory: str, files: Mapping[str, bytes]) -> None:
+        """Make a private directory with files."""
+        await self._of(account).write(account, directory, files)
+
+    async def entries(self, account: str, directory: str) -> list[str]:
+        """Return the names in a directory."""
+        return await self._of(account).entries(account, directory)
+
+    async def tail_offset(self, account: str, path: str, lines: int) -> int:
+        """Return where the last lines of a file begin."""
+        return await self._of(account).tail_offset(account, path, lines)
+
+    async def read(self, account: str, path: str, offset: int) -> bytes:
+        """Return a piece of a file."""
+        return await self._of(account).read(account, path, offset)
+
+    async def remove(self, account: str, path: str) -> None:
+        """Remove a directory or file."""
+        await self._of(account).remove(account, path)

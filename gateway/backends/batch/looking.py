@@ -7,6 +7,7 @@ A listing is asked for by whoever finds the last one too old, once at a time.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import pathlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -54,7 +55,7 @@ class Looking(BatchSettings):
 
     async def directory(self, template: str, uid: str, account: str) -> str:
         """Return a directory out of its template; empty if there is none."""
-        chosen = self.default_log_directory() if template == "{default}" else template
+        chosen = self.default_log_directory(account) if template == "{default}" else template
         return await directories.filled(chosen, account=account, uid=uid, root=str(self._root))
 
     async def _log_place(self, uid: str) -> LogPlace:
@@ -85,7 +86,7 @@ class Looking(BatchSettings):
     async def _list(self) -> Listing:
         asked_at = self._loop.time()
         listed = await self.system.jobs(self.accounts())
-        owners = None if self.identity == "service" else dict(self.owners)
+        owners = None if self.own_jobs_alone() else dict(self.owners)
         found = await asyncio.to_thread(sight.sights, self.jobs_tag, listed.jobs, owners)
         for account in listed.untold.keys() - self.ledger.listing.untold.keys():
             logger.warning(
@@ -115,11 +116,14 @@ class Looking(BatchSettings):
 
     def accounts(self) -> Collection[str]:
         """Return the accounts whose jobs are listed."""
-        return (
-            sorted(set(self.owners.values()))
-            if self.identity != "service"
-            else [self.who.account("")]
-        )
+        own = {self.who.account("")} if self.identity == "service" else set()
+        return sorted(own | set(self.owners.values()))
+
+    def own_jobs_alone(self) -> bool:
+        """Whether all jobs are the gateway's own account's: no cluster that lives was started with
+        another identity."""
+        own = getpass.getuser()
+        return self.identity == "service" and all(it == own for it in self.owners.values())
 
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands, as far as it can be told."""

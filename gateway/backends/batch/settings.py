@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import getpass
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,12 @@ from traitlets import Dict, Enum, Float, Int, List, Unicode
 
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch import commands, directories, names
-from gateway.backends.batch.identity import Identity, ServiceIdentity, SudoIdentity
+from gateway.backends.batch.identity import (
+    EachAsStarted,
+    Identity,
+    ServiceIdentity,
+    SudoIdentity,
+)
 from gateway.backends.contract import BackendUnavailable, Resources
 from gateway.files import default_state_dir
 
@@ -93,14 +99,18 @@ class BatchSettings(BaseBackend):
 
     def make_identity(self) -> Identity:
         """Return who runs jobs and owns their files."""
+        others = SudoIdentity(
+            self.sudo, self.launcher, self.run, section=f"c.{type(self).__name__}"
+        )
+        own = ServiceIdentity()
         if self.identity != "sudo":
-            return ServiceIdentity()
+            return EachAsStarted(own, own, others)
         if os.path.isabs(self.launcher) and not os.access(self.launcher, os.X_OK):
             raise BackendUnavailable(
                 f"c.{type(self).__name__}.launcher: {self.launcher} is no program that this"
                 f" account may run"
             )
-        return SudoIdentity(self.sudo, self.launcher, self.run, section=f"c.{type(self).__name__}")
+        return EachAsStarted(others, own, others)
 
     async def run(
         self,
@@ -120,7 +130,7 @@ class BatchSettings(BaseBackend):
 
     def names_program(self, program: str) -> str:
         """Return the setting that says where a program is."""
-        return "sudo" if self.identity == "sudo" and program == self.sudo else "commands_directory"
+        return "sudo" if program == self.sudo else "commands_directory"
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
@@ -157,11 +167,11 @@ class BatchSettings(BaseBackend):
             -(-resources.memory_bytes // MEBIBYTE) * MEBIBYTE,
         )
 
-    def default_log_directory(self) -> str:
-        """Return the template of the log directory that holds if none is configured."""
-        return (
-            "{root}/logs/{uid}" if self.identity == "service" else "{home}/.daskgateway/logs/{uid}"
-        )
+    def default_log_directory(self, account: str) -> str:
+        """Return the template of the log directory of clusters that run as an account, which holds
+        if none is configured."""
+        own = account == getpass.getuser()
+        return "{root}/logs/{uid}" if own else "{home}/.daskgateway/logs/{uid}"
 
     def makes_directories(self) -> bool:
         """Whether log directories are made here; with other identities the site may have to."""

@@ -110,6 +110,10 @@ class LocalBackend(BaseBackend):
         """Return where schedulers listen: on this machine only, whose edge passes users on."""
         return {"scheduler_host": "127.0.0.1"}
 
+    def place(self) -> Mapping[str, str]:
+        """Return the directory whose name every process carries."""
+        return {"c.LocalBackend.root": self.root}
+
     def allots(self, resources: Resources) -> Resources:
         """Return at least one core: nothing holds a process to less, and it has a thread."""
         return replace(resources, cores=max(1.0, resources.cores))

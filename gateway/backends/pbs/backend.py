@@ -3,6 +3,8 @@ put together. See docs/hpc-pbs.md."""
 
 from __future__ import annotations
 
+import getpass
+
 from traitlets import Bool, Enum, List, Unicode
 
 from gateway.backends.batch.base import BatchBackend
@@ -67,17 +69,16 @@ class PbsBackend(BatchBackend):
 
     def make_system(self) -> BatchSystem:
         """Return PBS by its commands."""
-        template = (
-            "{root}/scripts/{uid}"
-            if self.identity == "service"
-            else "{home}/.daskgateway/scripts/{uid}"
-        )
+        own, of_users = "{root}/scripts/{uid}", "{home}/.daskgateway/scripts/{uid}"
+        me = getpass.getuser()
         return PbsSystem(
             self.who,
             Dialect(self.dialect),
             self.command_timeout_s,
             self.commands_directory,
             arrays_apart=self.arrays_apart,
-            scripts=lambda uid, account: self.directory(template, uid, account),
+            scripts=lambda uid, account: self.directory(
+                own if account == me else of_users, uid, account
+            ),
             run=self.run,
         )

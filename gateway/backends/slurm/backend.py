@@ -138,7 +138,7 @@ class SlurmBackend(BatchBackend):
                 programs,
                 self.command_timeout_s,
                 self.run,
-                as_users=self.identity == "sudo",
+                as_users=not self.own_jobs_alone(),
             )
         tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, self.run)
         self._rest = SlurmRest(
@@ -198,9 +198,9 @@ class SlurmBackend(BatchBackend):
         if self.identity == "user-token":
             await self._rest.close()
 
-    def default_log_directory(self) -> str:
+    def default_log_directory(self, account: str) -> str:
         """Return the template of the log directory that holds if none is configured."""
-        return "" if self.identity == "user-token" else super().default_log_directory()
+        return "" if self.identity == "user-token" else super().default_log_directory(account)
 
     def makes_directories(self) -> bool:
         """Whether the gateway makes log directories: a user's own, it cannot."""
