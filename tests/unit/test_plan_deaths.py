@@ -151,3 +151,16 @@ def test_soon_is_what_the_administrator_says(seconds: int) -> None:
     doomed = set(room.names())
     live(room, 0.4, lambda name, _: name in doomed)
     assert (room.cluster.groups["default"].died > 0) == (seconds < 60)
+
+
+def test_once_all_are_started_again_what_they_wait_for_is_told() -> None:
+    """One that was killed soon after it had joined hid that its successor waits in the queue."""
+    room = room_of(0)
+    room.wish(default=Count(2))
+    live(room, 5, lambda *_: False)
+    doomed = room.names()[:1]
+    live(room, 0.6, lambda name, _: name in doomed)
+    assert available(room).reason == "WORKERS_FAIL"
+    live(room, 1.2, lambda *_: False)
+    assert room.cluster.groups["default"].died == 1
+    assert available(room).reason in ("STARTING", "ALL_RUNNING")

@@ -36,7 +36,7 @@ def hold(known: Known, facts: Facts, objection: Objection) -> None:
         for name in cluster.spec.groups
         if cluster.groups[name].running < cluster.groups[name].desired
     ]
-    failing = [name for name in short if cluster.groups[name].failures or cluster.groups[name].died]
+    failing = [name for name in short if _fails(cluster.groups[name])]
     before = {condition.type: condition for condition in cluster.conditions}
     message = _together([_why_failing(cluster.groups[name], known.patience) for name in failing])
     workers = before.get(ConditionType.WORKERS_AVAILABLE)
@@ -88,6 +88,14 @@ def _why_short(short: Sequence[str], failing: Sequence[str], queued: str) -> Rea
     if not short:
         return Reason.ALL_RUNNING
     return Reason.WORKERS_FAIL if failing else (Reason.QUEUED if queued else Reason.STARTING)
+
+
+def _fails(status: GroupStatus) -> bool:
+    """Whether workers are missing as they fail: of those that died, not once all are started
+    again."""
+    return status.failures > 0 or (
+        status.died > 0 and status.running + status.pending < status.desired
+    )
 
 
 def _why_failing(status: GroupStatus, patience: Patience) -> str:
