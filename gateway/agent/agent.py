@@ -32,6 +32,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from gateway import wire
 from gateway.agent import load as agent_load
+from gateway.agent.rejoining import let_rejoin
 from gateway.agent.reports import parts
 
 logger = logging.getLogger("distributed.scheduler.daskgateway")
@@ -145,6 +146,7 @@ class Agent(SchedulerPlugin):
     def start_work(self) -> None:
         """Begin to report."""
         self._scheduler.add_plugin(self, name=self.name)
+        let_rejoin(self._scheduler)
         self._names = {address: str(ws.name) for address, ws in self._scheduler.workers.items()}
         self._look()
         self._tasks = [

@@ -3,12 +3,17 @@ is said why."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from gateway.server.core.facts import Patience
-from gateway.server.core.model import Condition, Count, State
+from gateway.backends.contract import Observation, Phase
+from gateway.server.core.facts import AgentNews, Facts, Patience
+from gateway.server.core.model import Condition, Count, Spec, State, WorkerGroup
+from gateway.server.core.plan import StartWorkers, Stop, step
+from tests.unit.known import ACTIVE, NOW, WORKER
 from tests.unit.machine_room import MachineRoom, new_cluster
 
 PATIENCE = Patience(worker_settle_s=60.0, worker_attempts=10)
@@ -164,3 +169,31 @@ def test_once_all_are_started_again_what_they_wait_for_is_told() -> None:
     live(room, 1.2, lambda *_: False)
     assert room.cluster.groups["default"].died == 1
     assert available(room).reason in ("STARTING", "ALL_RUNNING")
+
+
+def test_a_worker_that_is_put_back_into_the_queue_is_waited_for_whenever_its_leaving_is_heard() -> (
+    None
+):
+    """News of agent and machine room come in any order: none of them makes it another worker."""
+    queued, running = (
+        {WORKER.instance: Observation(WORKER.instance, phase)}
+        for phase in (Phase.QUEUED, Phase.RUNNING)
+    )
+    name = frozenset({WORKER.name})
+    left, joined = AgentNews(left=name), AgentNews(workers=name)
+    looks = [Facts(observations=queued), Facts(observations=running)]
+    for order in itertools.permutations((0, 1, 2, 3)):
+        if order.index(2) > order.index(3):
+            continue  # it leaves before it joins again
+        facts = [looks[0], looks[1], Facts(news=left), Facts(news=joined)]
+        spec = Spec("local", groups={"default": WorkerGroup(Count(1))})
+        cluster, workers, now = replace(ACTIVE, spec=spec), {WORKER.name: WORKER}, NOW
+        for number in order:
+            now += 500
+            fact = replace(facts[number], agent_connected=True, heard_at=now)
+            result = step(cluster, list(workers.values()), fact, now, PATIENCE)
+            cluster = result.cluster
+            workers |= {worker.name: worker for worker in result.put}
+            assert not result.deleted
+            assert not any(isinstance(action, StartWorkers | Stop) for action in result.actions)
+        assert list(workers) == [WORKER.name]
