@@ -17,18 +17,21 @@ name.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from traitlets import Float
 from traitlets.config import Configurable
 
 from gateway.server.core.model import Principal
+from gateway.server.core.user_names import Same, shown, user_of
 
 __all__ = [
     "Authenticator",
     "AuthenticatorUnavailable",
     "Credentials",
     "IdentityNotTold",
+    "NameRefused",
     "short_stamp",
 ]
 
@@ -41,6 +44,25 @@ class AuthenticatorUnavailable(Exception):
 
 class IdentityNotTold(Exception):
     """The authenticator knows this user only while the user signs in, and cannot be asked."""
+
+
+class NameRefused(Exception):
+    """The credentials are right, and the name that stands in them can be no user's. Raised of right
+    credentials alone: of others it would tell who there is."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """`why` is for the user: what is wrong with the name, and what would be right."""
+        super().__init__(f"{shown(name)}: {why}")
+        self.name, self.why = name, why
+
+
+def why_not_as_it_is(name: str) -> str:
+    """Return why a name cannot be a user's, where the site names no rule; empty if it can."""
+    try:
+        user_of(Same(), name)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,22 @@ class Authenticator(Configurable):
         " sign-in opened or made, tokens too.",
     ).tag(config=True)
 
+    #: why a name of the source cannot be a user's, by the site's rule; empty if it can. Set before
+    #: `open`
+    why_not: Callable[[str], str] = staticmethod(why_not_as_it_is)
+
+    #: whether the site's rule takes capitals for small letters. Set before `open`
+    any_case: bool = False
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the configuration, one line each; nothing is started."""
+        return []
+
+    def listed(self) -> Collection[str]:
+        """Return the names of the source that are known beforehand, such as those in a file. Two of
+        them that would become one user are refused."""
+        return ()
+
     async def open(self) -> None:
         """Make ready; ConfigurationError if that cannot be."""
 
@@ -96,6 +134,10 @@ class Authenticator(Configurable):
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return who this is now, None if the credentials prove nothing. AuthenticatorUnavailable
         if that cannot be told.
+
+        The user is called as the source has it: the site's rule makes a user's name of that, and
+        whoever cannot have one is told so. NameRefused if the credentials are right, and it is
+        known what name was meant.
 
         Must take the same time for an unknown user and for a wrong password, must not block the
         event loop, and must go by nothing older than a minute. Tell `expires_at` where the user's
@@ -114,6 +156,10 @@ class Authenticator(Configurable):
         some users at a time, each once, and given ten seconds.
         """
         raise IdentityNotTold
+
+    def stands(self, opened: Principal, now: Principal) -> bool:
+        """Whether a sign-in is still good, by what it told and what is told now."""
+        return opened.stamp == now.stamp
 
     @property
     def askable(self) -> bool:

@@ -17,17 +17,22 @@ import os
 import pathlib
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from traitlets import Dict, Float, List, Set, TraitError, Unicode, validate
 
-from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.authenticators.contract import (
+    Authenticator,
+    AuthenticatorUnavailable,
+    Credentials,
+    NameRefused,
+)
 from gateway.authenticators.users_file import UsersFile
 from gateway.configfile import ConfigurationError
 from gateway.custody import file_problem
 from gateway.server.core.model import Principal
-from gateway.server.core.names import USER_NAME, valid_user
 from gateway.wire import parse_basic
 
 logger = logging.getLogger(__name__)
@@ -154,8 +159,8 @@ class PasswordAuthenticator(Authenticator):
     @validate("users")
     def _are_hashes(self, proposal: dict[str, dict[str, str]]) -> dict[str, str]:
         for user, stored in proposal["value"].items():
-            if not valid_user(user):
-                raise TraitError(f"{user!r} is no user name; it must match {USER_NAME}")
+            if not user or ":" in user or not user.isprintable():
+                raise TraitError(f"{user!r} is no user name: it cannot be sent with a password")
             _check_hash(stored, user)
         return proposal["value"]
 
@@ -172,10 +177,13 @@ class PasswordAuthenticator(Authenticator):
         # by the keyed hash of what was sent: no password stays in memory
         self._right: OrderedDict[bytes, _Right] = OrderedDict()
         self._file = (
-            UsersFile(self.users_file, parse_hash, self.identity_outage_s)
+            UsersFile(self.users_file, parse_hash, self.why_not, self.identity_outage_s)
             if self.users_file
             else None
         )
+        for user in self.users:
+            if why := self.why_not(user):
+                raise ConfigurationError(f"c.PasswordAuthenticator.users: {user!r}: {why}")
         if not self.users and not self.users_file and not self.password:
             raise ConfigurationError(
                 "c.PasswordAuthenticator: nobody could sign in; set users, users_file or password"
@@ -209,22 +217,40 @@ class PasswordAuthenticator(Authenticator):
         if (known := self.remembered(credentials)) is not None:
             return known
         pair = parse_basic(f"{credentials.scheme} {credentials.value}")
-        user, password = pair if pair is not None else ("", "")
+        sent, password = pair if pair is not None else ("", "")
+        user = self._meant(sent)
         stored = self._stored(user)
-        possible = (
-            pair is not None and stored is not None and valid_user(user) and _possible(password)
-        )
+        possible = pair is not None and stored is not None and bool(user) and _possible(password)
         right = await self._check(
             password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY
         )
         if not right or not possible or stored is None:
             return None
+        if user != sent and not self.any_case:
+            raise NameRefused(sent, f"the user's name is written {user!r}")
         self._right[self._mark(credentials)] = _Right(
             user, stored, time.monotonic() + self.cache_ttl_s
         )
         while len(self._right) > KEPT:
             self._right.popitem(last=False)
         return self._principal(user, stored)
+
+    def _meant(self, sent: str) -> str:
+        """Return the user whose password is looked at: the one that was named, or one of other
+        letters, who is told so if the password is right."""
+        if self._stored(sent) is not None or not sent.isascii():
+            return sent
+        if self.any_case:
+            alike = (user for user in self.listed() if user.lower() == sent.lower())
+            return next(alike, sent)
+        return sent.lower()
+
+    def listed(self) -> Collection[str]:
+        """Return the users in the configuration and in the file, as far as it is read."""
+        file = getattr(self, "_file", None)
+        if file is None:
+            return tuple(self.users)
+        return tuple(dict.fromkeys((*self.users, *file.names())))
 
     async def identity(self, user: str) -> Principal | None:
         """Return a user who has a password."""

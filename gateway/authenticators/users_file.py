@@ -10,13 +10,12 @@ import logging
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 
 from gateway.authenticators.contract import AuthenticatorUnavailable
 from gateway.configfile import ConfigurationError
 from gateway.custody import file_problem
-from gateway.server.core.names import valid_user
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +28,17 @@ Stamp = tuple[int, int, int, int]
 class UsersFile:
     """The file."""
 
-    def __init__(self, path: str, check_hash: Callable[[str], object], outage_s: float) -> None:
-        """Read it; ConfigurationError if that cannot be. `outage_s`: for so long what it held holds
-        while it cannot be read."""
+    def __init__(
+        self,
+        path: str,
+        check_hash: Callable[[str], object],
+        why_not: Callable[[str], str],
+        outage_s: float,
+    ) -> None:
+        """Read it; ConfigurationError if that cannot be. `why_not`: why a name in it cannot be a
+        user's. `outage_s`: for so long what it held holds while it cannot be read."""
         self._path, self._check_hash, self._outage_s = pathlib.Path(path), check_hash, outage_s
+        self._why_not = why_not
         self._users: dict[str, str] = {}
         self._stamp: Stamp | None = None  # of what was read last, usable or not
         self._fault = ""
@@ -49,6 +55,10 @@ class UsersFile:
         if self._fault and monotonic() - self._failed_at >= self._outage_s:
             raise AuthenticatorUnavailable(f"users_file: {self._fault}")
         return self._users.get(user)
+
+    def names(self) -> Collection[str]:
+        """Return the users that it held when it was read last."""
+        return self._users.keys()
 
     def _look(self) -> None:
         try:
@@ -83,8 +93,10 @@ class UsersFile:
                 continue
             user, colon, stored = line.strip().partition(":")
             try:
-                if not colon or not valid_user(user):
+                if not colon or not user or not user.isprintable():
                     raise ValueError("must be user:hash")
+                if why := self._why_not(user):
+                    raise ValueError(f"{user!r}: {why}")
                 self._check_hash(stored)
             except ValueError as error:
                 raise ConfigurationError(f"{self._path}, line {number}: {error}") from None

@@ -165,6 +165,7 @@ class App:
 
     async def _open_doors(self, cluster_keys: ClusterKeys) -> None:
         """Make ready to tell who calls."""
+        self.settings.authenticator.keep_in(self.store)
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
         token = edge_token(self.state_dir / "edge.token")

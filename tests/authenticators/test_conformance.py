@@ -1,5 +1,5 @@
 """The authenticator that comes with the gateway keeps the promise: passwords in the configuration,
-and in a file."""
+and in a file. So does what the server makes of several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from gateway.authenticators.conformance import Conformance, Source
 from gateway.authenticators.conformance.source import basic
 from gateway.authenticators.contract import Credentials
 from gateway.authenticators.password import PasswordAuthenticator, hash_password
+from gateway.server.core.user_names import rule_of
+from gateway.server.security.sources import Part, Sources
+from tests.authenticators.pretend import Directory, PretendAuthenticator, source_of
 
 CANNOT = {
     "expired": "a password of the configuration has no end",
@@ -22,6 +25,43 @@ CANNOT = {
     "odd": "a name that is none is refused when the configuration is read",
     "hang": "a file is read, and no network is asked",
 }
+
+
+def sources(*directories: Directory) -> Sources:
+    """Return an authenticator as the server has it, over one or more of the pretended ones."""
+    parts = [
+        Part(f"directory-{number}", PretendAuthenticator(directory), rule_of(""))
+        for number, directory in enumerate(directories)
+    ]
+    return Sources(parts, same_people=True)
+
+
+class TestOneOfTheSites(Conformance):
+    """What the server makes of one authenticator."""
+
+    others = 0  # directories beside it, in which there is nobody
+
+    @pytest.fixture
+    async def source(self) -> AsyncIterator[Source]:
+        source, add_odd = source_of(PretendAuthenticator)
+        mine = source.authenticator
+        assert isinstance(mine, PretendAuthenticator)
+        directories = [mine.directory, *(Directory() for _ in range(self.others))]
+
+        async def again() -> Sources:
+            return sources(*directories)
+
+        source.authenticator, source.again = await again(), again
+        await source.open()
+        await add_odd()
+        yield source
+        await source.close()
+
+
+class TestSeveralOfTheSites(TestOneOfTheSites):
+    """What the server makes of several."""
+
+    others = 2
 
 
 class Passwords:

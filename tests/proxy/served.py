@@ -25,12 +25,15 @@ from daskgateway.v1 import (
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
 from gateway.proxy.http.access import now_ms
+from gateway.server.core.errors import UserNameRefused
+from gateway.server.rpc.status import details_of
 from gateway.server.security.tickets import TicketSigner
 from gateway.wire import Ticket, basic_credentials
 
 UID, OTHER, NOBODYS = "c" + "a" * 20, "c" + "b" * 20, "c" + "d" * 20
 SIGNER = TicketSigner(b"s" * 32)
 ALICE, BOB = basic_credentials("alice", "wonderland"), basic_credentials("bob", "builder")
+CAPITAL = basic_credentials("<Alice>", "wonderland")  # whose name is no user's
 OWNERS = {UID: "alice", OTHER: "bob"}
 
 
@@ -49,6 +52,10 @@ class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
         self.asked += 1
         given = dict(context.invocation_metadata()).get("authorization", "")
         user = {ALICE: "alice", BOB: "bob"}.get(given)
+        if given == CAPITAL:
+            refused = UserNameRefused(metadata={"name": "<Alice>", "why": "it has capitals"})
+            details = (("grpc-status-details-bin", details_of(refused)),)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(refused), details)
         if user is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
         uid = request.name.rpartition("/")[2]

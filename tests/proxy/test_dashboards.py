@@ -196,6 +196,18 @@ async def test_a_form_opens_what_is_the_users_and_nothing_else(served: Served) -
                     assert page == "GET /status 0"
 
 
+async def test_who_has_the_right_password_and_a_name_that_is_none_is_told_so(
+    served: Served,
+) -> None:
+    form = {"user": "<Alice>", "password": "wonderland"}
+    async with browser() as caller:
+        async with caller.post(f"{served.dashboard}/login", data=form) as answer:
+            assert answer.status == 401
+            page = await answer.text()
+            assert "credentials are right, but &lt;Alice&gt; can be no user here" in page
+            assert "Set-Cookie" not in answer.headers
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
 async def test_what_another_site_begins_is_refused(served: Served, origin: str) -> None:
     async with browser() as caller:

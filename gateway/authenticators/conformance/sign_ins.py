@@ -103,8 +103,9 @@ class SignIns:
     async def test_a_name_in_other_letters_is_another_name(self, source: Source) -> None:
         source.need("letter_case")
         for name in (ALICE.upper(), ALICE.title()) if source.passwords else ():
-            told = await source.sign_in(basic(name, await source.password(ALICE)))
+            told = await source.told(basic(name, await source.password(ALICE)))
             assert told is None, f"{name!r} is let in as {told.user!r}"
+            await source.refused(basic(name, "guess-of-somebody"), f"as {name!r} with a guess")
         if source.asked_by_name:
             assert await source.identity(ALICE.upper()) is None, (
                 f"{ALICE.upper()} is taken for {ALICE}"
@@ -112,7 +113,7 @@ class SignIns:
 
     async def test_a_name_of_the_source_is_never_cut_or_changed(self, source: Source) -> None:
         odd = source.given("odd", source.odd)
-        told = await source.sign_in(await source.show(odd))
+        told = await source.told(await source.show(odd))
         assert told is None or told.user == odd, (
             f"{odd!r} is let in as {told.user!r}, which may be somebody else"
         )

@@ -16,6 +16,7 @@ from gateway.authenticators.contract import (
     AuthenticatorUnavailable,
     Credentials,
     IdentityNotTold,
+    NameRefused,
 )
 from gateway.server.core.model import Principal, Scope
 from gateway.wire import basic_credentials, parse_basic
@@ -100,8 +101,8 @@ class Source:
         return value
 
     async def done(self, call: Awaitable[T], what: str) -> T:
-        """Return what a call returns. AuthenticatorUnavailable and IdentityNotTold pass;
-        AssertionError for any other exception, and for one that does not end in time."""
+        """Return what a call returns; the contract's own exceptions pass. AssertionError for any
+        other one, and for a call that does not end in time."""
         began_at = time.monotonic()
         try:
             async with asyncio.timeout(self.deadline_s):
@@ -112,7 +113,7 @@ class Source:
                     f"{what}: AuthenticatorUnavailable does not say why"
                 ) from error
             raise
-        except IdentityNotTold:
+        except (IdentityNotTold, NameRefused):
             raise
         except Exception as error:
             late = time.monotonic() - began_at >= self.deadline_s
@@ -158,8 +159,22 @@ class Source:
     async def refused(self, credentials: Credentials, why: str) -> None:
         """Sign in with what proves nothing, again and again: nobody may be let in."""
         for _ in range(2):
-            told = await self.sign_in(credentials)
+            try:
+                told = await self.sign_in(credentials)
+            except NameRefused as error:
+                raise AssertionError(
+                    f"{why}, which proves nothing, one learns who there is: {error}"
+                ) from error
             assert told is None, f"{told.user!r} is let in {why}"
+
+    async def told(self, credentials: Credentials) -> Principal | None:
+        """Sign in with right credentials whose name may be none; None if that is said."""
+        try:
+            return await self.sign_in(credentials)
+        except NameRefused as error:
+            why = error.why
+        assert why, "NameRefused does not say what is wrong with the name"
+        return None
 
     async def identity(self, user: str) -> Principal | None:
         """Return what is told of a user who does not call, or skip the test where nothing can

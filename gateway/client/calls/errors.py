@@ -72,6 +72,10 @@ class AuthenticationFailed(GatewayError):
     """The credentials were missing or not accepted."""
 
 
+class UserNameRefused(AuthenticationFailed):
+    """The credentials were right, and the name in them can be no user's; the text says why."""
+
+
 class InsecureAddress(GatewayError, ValueError):
     """Credentials were not sent, as anybody on the way could have read them."""
 
@@ -184,6 +188,7 @@ BY_REASON: dict[str, type[GatewayError]] = {
     "BACKEND_UNAVAILABLE": Unavailable,
     "RIGHTS_CHANGED": Unavailable,
     "SIGN_INS_SLOWED": SignInsSlowed,
+    "USER_NAME_REFUSED": UserNameRefused,
 }
 BY_CODE: dict[str, type[GatewayError]] = {
     "UNAUTHENTICATED": AuthenticationFailed,

@@ -145,6 +145,18 @@ def rpc_failure(error: grpc.aio.AioRpcError) -> web.Response:
     return failure(error.code().name, error.details() or "", list(status.details), headers)
 
 
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """Return the server's word for what went wrong, empty if it has none."""
+    info = error_details_pb2.ErrorInfo()
+    trailers: Any = error.trailing_metadata() or ()
+    for key, value in trailers:
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""
+
+
 def _retry_after(status: status_pb2.Status) -> dict[str, str]:
     """Return RetryInfo as HTTP tells it, in whole seconds."""
     retry = error_details_pb2.RetryInfo()

@@ -17,7 +17,7 @@ from aiohttp import web
 from daskgateway.v1 import credential_service_pb2 as pb
 
 from gateway.proxy.http.access import SessionGrant, Sessions, good_ticket, now_ms
-from gateway.proxy.http.bridge import credentials
+from gateway.proxy.http.bridge import credentials, reason_of
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.headers import session_cookies
 from gateway.proxy.http.http_server import read_body
@@ -168,9 +168,9 @@ class Login:
             name, status = CONNECT_CODES[error.code().name]
             if status >= 500 or status == 429:
                 return Decision(None, 503, "The gateway does not answer. Try again.")
-            return Decision(
-                None, 401 if name == "unauthenticated" else 404, "That did not open this dashboard."
-            )
+            named = reason_of(error) == "USER_NAME_REFUSED"  # only to who has the right password
+            words = (error.details() or "") if named else "That did not open this dashboard."
+            return Decision(None, 401 if name == "unauthenticated" else 404, words)
         text = parse_qs(urlsplit(answer.url).query).get(TICKET_QUERY, [""])[0]
         ticket = good_ticket(text, uid, self._routes.ticket_keys, now_ms())
         if ticket is None:

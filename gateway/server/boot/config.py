@@ -30,6 +30,7 @@ from traitlets.config import Configurable
 
 from gateway import daskconfig
 from gateway.files import default_state_dir
+from gateway.server.boot.sign_in_settings import SignInSettings
 from gateway.server.core import options as option_types
 from gateway.server.core.admission import MAX_OPTIONS_BYTES
 from gateway.server.core.facts import Patience
@@ -60,7 +61,7 @@ FIELD_TYPES = (
 MOST_CORES = 64.0  # of a worker that users may ask for, where the administrator names no options
 
 
-class DaskGateway(Configurable):
+class DaskGateway(SignInSettings):
     """The server."""
 
     state_dir = Unicode(
@@ -96,9 +97,6 @@ class DaskGateway(Configurable):
         "",
         help="PEM file with the CA that agents verify tls_cert by. Empty: tls_cert itself, which"
         " clusters then do not outlive.",
-    ).tag(config=True)
-    authenticator = Unicode(
-        "password", help="Name of an authenticator (entry points gateway.authenticators)."
     ).tag(config=True)
     backends = List(
         Unicode(),

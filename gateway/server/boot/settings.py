@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 from traitlets.config import Config, Configurable
 
 from gateway import configfile
-from gateway.authenticators.contract import Authenticator
-from gateway.authenticators.registry import authenticator_class
 from gateway.backends import registry as backend_registry
 from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
+from gateway.server.boot import sign_in
 from gateway.server.boot.config import ClusterConfig, DaskGateway
 from gateway.server.core.amounts import MEMORY
 from gateway.server.core.quantities import parse_bytes
 from gateway.server.edge.account import configured_account
+from gateway.server.security.sources import Sources
 from gateway.wire import host_port, split_host_port
 
 DESCRIPTORS_KEPT = 256  # for what is loaded, the database, logs, the edge, what is being started
@@ -37,23 +37,24 @@ class Settings:
     clusters: ClusterConfig
     proxy: Proxy
     backends: dict[str, Any]
-    authenticator: Authenticator
+    authenticator: Sources
 
     def all(self) -> list[Configurable]:
         """Return every configured object."""
-        return [self.server, self.clusters, self.proxy, self.authenticator, *self.backends.values()]
+        plugins = (*self.authenticator.members, *self.backends.values())
+        return [self.server, self.clusters, self.proxy, *plugins]
 
 
 def known_classes(config: Config) -> list[type[Configurable]]:
     """Return the classes that a configuration may set: the fixed ones, and those of the backends
-    and authenticator it names."""
+    and authenticators it names."""
     server = DaskGateway(config=_section(config, "DaskGateway"))
     try:
         backends = [backend_registry.load(name) for name in server.backends]
-        authenticator = authenticator_class(server.authenticator)
+        authenticators = sign_in.classes(server)
     except (LookupError, ValueError) as error:
         raise ConfigurationError(str(error)) from None
-    return [DaskGateway, ClusterConfig, Proxy, authenticator, *backends]
+    return [DaskGateway, ClusterConfig, Proxy, *authenticators, *backends]
 
 
 def _section(config: Config, name: str) -> Config:
@@ -74,7 +75,7 @@ def settings(config: Config) -> Settings:
         Proxy(config=config),
     )
     backends = {name: backend_registry.load(name)(config=config) for name in server.backends}
-    authenticator = authenticator_class(server.authenticator)(config=config)
+    authenticator = sign_in.sources(server, config)
     found = Settings(config, server, clusters, proxy, backends, authenticator)
     _check(found)
     return found

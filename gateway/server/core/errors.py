@@ -48,6 +48,13 @@ class CredentialsInvalid(ServiceError):
     reason = "CREDENTIALS_INVALID"
 
 
+class UserNameRefused(ServiceError):
+    """Your credentials are right, but {name} can be no user here: {why}."""
+
+    code = "UNAUTHENTICATED"
+    reason = "USER_NAME_REFUSED"
+
+
 class NotPermitted(ServiceError):
     """You may not do this, or there is nothing here that you may see."""
 

@@ -12,11 +12,18 @@ from gateway.authenticators.contract import (
     Authenticator,
     AuthenticatorUnavailable,
     Credentials,
+    NameRefused,
     short_stamp,
+    why_not_as_it_is,
 )
-from gateway.server.core.errors import CredentialsInvalid, IdentityUnavailable, StoreUnavailable
+from gateway.server.core.errors import (
+    CredentialsInvalid,
+    IdentityUnavailable,
+    StoreUnavailable,
+    UserNameRefused,
+)
 from gateway.server.core.model import Principal, Token
-from gateway.server.core.names import USER_NAME, valid_user
+from gateway.server.core.user_names import shown
 from gateway.server.security import tokens
 from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.certificates import ClusterSecrets
@@ -79,6 +86,8 @@ class Doors:
                 found = self._signed_in(await self._desk.sign_in(Credentials(scheme, value, peer)))
         except AuthenticatorUnavailable:
             raise IdentityUnavailable(retry_after_s=1.0) from None
+        except NameRefused as error:
+            raise _refusal(error.name, error.why) from None
         if found is None:
             raise CredentialsInvalid
         return found
@@ -120,7 +129,7 @@ class Doors:
             return None
         if not known.told:  # what the sign-in told holds until it expires
             return opened
-        if opened.stamp != person.stamp:
+        if not self._authenticator.stands(opened, person):
             return None
         return replace(person, scopes=opened.scopes & person.scopes, expires_at=opened.expires_at)
 
@@ -142,14 +151,8 @@ class Doors:
         asked about, for a bounded time."""
         if principal is None or (principal.expires_at and principal.expires_at <= self._now()):
             return None
-        if not valid_user(principal.user):
-            logger.error(
-                "the authenticator let in %.100r, which is no user name: it must match %s; kept"
-                " out",
-                principal.user,
-                USER_NAME,
-            )
-            return None
+        if why := why_not_as_it_is(principal.user):
+            raise _refusal(principal.user, why)
         if not self._authenticator.askable:
             latest = self._now() + int(self._authenticator.sign_in_holds_s * 1000)
             principal = replace(principal, expires_at=min(principal.expires_at or latest, latest))
@@ -186,3 +189,9 @@ class Doors:
         """Return if the token is an edge's."""
         if not self.is_edge(token):
             raise CredentialsInvalid
+
+
+def _refusal(name: str, why: str) -> UserNameRefused:
+    """Return what somebody is told whose credentials are right, and whose name is not."""
+    logger.warning("a sign-in is refused for its user's name: %s: %s", shown(name), why)
+    return UserNameRefused(metadata={"name": shown(name), "why": why})

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from dataclasses import replace
 
-from gateway.authenticators.contract import Authenticator, Credentials
+from gateway.authenticators.contract import Authenticator, Credentials, NameRefused
 from gateway.server.core.model import Principal
 from tests.authenticators.broken.base import noticed_by
 from tests.authenticators.pretend import Person, PretendAuthenticator
@@ -168,6 +168,17 @@ class FoldsNamesAndTellsThem(PretendAuthenticator):
         if pair is None or not await self.check(person, pair[1]) or person is None:
             return None
         return replace(self.told(person), user=pair[0])
+
+
+@noticed_by("test_a_name_in_other_letters_is_another_name")
+class TellsNamesToWhoeverGuesses(PretendAuthenticator):
+    """Says how a name is written before it looks at the password."""
+
+    async def authenticate(self, credentials: Credentials) -> Principal | None:
+        pair = self.pair(credentials)
+        if pair and pair[0] != pair[0].lower() and await self.person(pair[0].lower()):
+            raise NameRefused(pair[0], f"it is written {pair[0].lower()!r}")
+        return await super().authenticate(credentials)
 
 
 @noticed_by(LETTER)
