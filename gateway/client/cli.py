@@ -56,11 +56,6 @@ def _with_gateway(command: F) -> Any:
                 "\n".join(f"{one.field}: {one.description}" for one in error.violations)
                 or str(error)
             )
-        except errors.AuthenticationFailed:
-            _fail(
-                "the gateway does not know you; set DASKGATEWAY_TOKEN, or DASKGATEWAY_USER and"
-                " DASKGATEWAY_PASSWORD"
-            )
         except errors.GatewayError as error:
             _fail(str(error))
         except ValueError as error:
@@ -371,12 +366,13 @@ def _shown(value: Any) -> str:
 @gateway.command()
 @_with_gateway
 def whoami(gateway: Gateway, as_json: bool) -> None:
-    """Show who the gateway takes you for."""
+    """Show who the gateway takes you for, and whence the credentials are."""
     caller = gateway.whoami()
     if as_json:
-        _print_json(_plain(caller))
+        _print_json({**_plain(caller), "source": caller.source})
     else:
         _say(caller.user + (" (admin)" if caller.admin else ""))
+        _say(f"by the credentials from {caller.source}")
 
 
 @gateway.group("token")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 G = TypeVar("G", bound="BaseGateway")
 
-Credentials = settings.Auth | str | tuple[str, str]
+Credentials = settings.Auth | str | tuple[str, str] | list[str]
 
 
 class BaseGateway:
@@ -372,8 +372,9 @@ class Gateway(BaseGateway):
     # Credentials
 
     def whoami(self) -> Caller:
-        """Return who the gateway takes the caller for."""
-        return Caller.from_proto(self._connection.call(api.WHO_AM_I, credential_pb.WhoAmIRequest()))
+        """Return who the gateway takes the caller for, and whence the credentials are."""
+        answer = self._connection.call(api.WHO_AM_I, credential_pb.WhoAmIRequest())
+        return Caller.from_proto(answer, self._connection.settings.caller.source)
 
     def create_token(
         self,

@@ -140,7 +140,13 @@ class Connection:
 
     def call(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
         """Make a unary call; tried again while the gateway does not answer. GatewayError tells what
-        went wrong."""
+        went wrong; AuthenticationFailed with whence the credentials are."""
+        try:
+            return self._call(rpc, request, timeout_s)
+        except errors.AuthenticationFailed as error:
+            raise self.settings.refused(error) from None
+
+    def _call(self, rpc: Unary[Q, A], request: Q, timeout_s: float | None) -> A:
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + self.settings.retry_s
         wait_s = BACKOFF_S[0]
@@ -184,11 +190,16 @@ class Connection:
             # A stream itself does not tell in time whether gRPC passes.
             self.call(api.WHO_AM_I, WhoAmIRequest())
         if uses_http(self.settings):
-            return http_calls.EventStream(self.settings, rpc, request, dict(self._credentials()))
+            try:
+                return http_calls.EventStream(
+                    self.settings, rpc, request, dict(self._credentials())
+                )
+            except errors.AuthenticationFailed as error:
+                raise self.settings.refused(error) from None
         multi = _channel(self.settings).unary_stream(
             rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString
         )
-        return Stream(multi(request, metadata=self._credentials()))
+        return Stream(multi(request, metadata=self._credentials()), self.settings.refused)
 
     def _credentials(self) -> tuple[tuple[str, str], ...]:
         header = self.settings.authorization()
@@ -232,15 +243,22 @@ class Connection:
 class Stream(Iterator[A]):
     """Answers as they come; `close` ends the call."""
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
+    def __init__(
+        self,
+        call: Any,
+        refused: Callable[[errors.AuthenticationFailed], errors.AuthenticationFailed],
+    ) -> None:
+        self._call, self._refused = call, refused
 
     def __next__(self) -> A:
         try:
             answer: A = next(self._call)
             return answer
         except grpc.RpcError as error:
-            raise _from_grpc(error) from None
+            told = _from_grpc(error)
+            if isinstance(told, errors.AuthenticationFailed):
+                raise self._refused(told) from None
+            raise told from None
 
     def close(self) -> None:
         """End the call."""

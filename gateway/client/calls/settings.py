@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-from dataclasses import dataclass, replace
+import pkgutil
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask.config
 from dask.utils import parse_timedelta
 
-from gateway.client.calls import errors
+from gateway.client.calls import errors, identity
 from gateway.networks import is_loopback
 from gateway.wire import DEFAULT_PORT, basic_credentials, host_port
 
@@ -89,6 +90,8 @@ class Settings:
     timeout_s: float = 30.0
     retry_s: float = 30.0
     insecure_ok: bool = False
+    #: whence the credentials are
+    caller: identity.Identity = field(default_factory=identity.Identity)
 
     def authorization(self) -> str:
         """Return the `authorization` header, empty for nobody; InsecureAddress if it would travel
@@ -112,6 +115,38 @@ class Settings:
             code="FAILED_PRECONDITION",
         )
 
+    def refused(self, error: errors.AuthenticationFailed) -> errors.AuthenticationFailed:
+        """Return that the gateway does not take these credentials, with whence they are."""
+        told = self.caller
+        if type(self.auth) is Auth:
+            words = (
+                "nobody is named: no credentials are given as auth=…, in Dask's configuration"
+                f" ({identity.SECTION}), in {identity.TOKEN}, in {identity.USER} and"
+                f" {identity.PASSWORD}, or in the token file"
+            )
+        else:
+            source = told.source or identity.ARGUMENT
+            who = f" of the user {told.user!r}" if told.user else ""
+            what = "user and password" if told.user else "credentials"
+            words = f"the gateway does not accept the {what}{who}, from {source}"
+            if isinstance(error, errors.UserNameRefused):
+                words = f"{error} They are from {source}"
+            elif error.reason == "CREDENTIALS_INVALID":
+                words += ": they are wrong, expired or revoked"
+            else:
+                words += f": {error}"
+            if told.passed_over:
+                words += f". Not used, though set: {', '.join(told.passed_over)}"
+        return type(error)(
+            words,
+            code=error.code,
+            reason=error.reason,
+            violations=error.violations,
+            quotas=error.quotas,
+            retry_after_s=error.retry_after_s,
+            metadata=error.metadata,
+        )
+
     @property
     def secure(self) -> bool:
         """Whether TLS is used."""
@@ -129,7 +164,7 @@ class Settings:
         return "" if self.address.startswith("unix:") else urlsplit(self.address).path
 
 
-def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None = None) -> Settings:
+def load(address: str | None = None, auth: object = None) -> Settings:
     """Return settings; arguments win over configuration. ValueError says what is missing or
     wrong."""
     chosen = address or configured("address") or os.environ.get("DASKGATEWAY_ADDRESS")
@@ -147,9 +182,11 @@ def load(address: str | None = None, auth: Auth | str | tuple[str, str] | None =
             f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set"
             f" auto or http"
         )
+    who, told = resolve_auth(auth)
     found = Settings(
         address=where,
-        auth=resolve_auth(auth),
+        auth=who,
+        caller=told,
         ca_file=configured("ca-file"),
         transport=transport,
         timeout_s=parse_timedelta(configured("request-timeout") or "30s"),
@@ -199,33 +236,49 @@ def normalized(address: str) -> str:
     return f"{scheme}://{host_port(parts.hostname, port)}{prefix}"
 
 
-def resolve_auth(auth: Auth | str | tuple[str, str] | None = None) -> Auth:
-    """Return who calls: the argument (an Auth, a token, or user and password), else configuration,
-    environment, token file."""
+def resolve_auth(auth: object = None) -> tuple[Auth, identity.Identity]:
+    """Return who calls, and whence that is: the argument (an Auth, a token, user and password, or
+    the name of a way to sign in), else configuration, environment, token file. ValueError for what
+    is none of these: it never falls through to others."""
     if isinstance(auth, Auth):
-        return auth
-    if isinstance(auth, str):
-        return TokenAuth(auth)
-    if isinstance(auth, tuple):
-        return BasicAuth(*auth)
-    config = dask.config.get("gateway.auth", {}) or {}
-    if token := config.get("token") or os.environ.get("DASKGATEWAY_TOKEN"):
-        return TokenAuth(str(token))
-    user = config.get("user") or os.environ.get("DASKGATEWAY_USER")
-    password = config.get("password") or os.environ.get("DASKGATEWAY_PASSWORD")
-    if user or password:
-        return BasicAuth(str(user or current_user()), str(password or ""))
-    return _from_file(configured("auth.token-file")) or Auth()
+        name = auth.user if isinstance(auth, BasicAuth) else ""
+        source = f"{identity.ARGUMENT}, a {type(auth).__name__}"
+        return auth, identity.Identity(user=name, source=source)
+    told = "" if auth is None else identity.of_argument(auth)
+    if isinstance(told, str):
+        told = identity.around(told, _token_file, current_user)
+    if told.kind:
+        return _made(told), told
+    if told.token:
+        return TokenAuth(told.token), told
+    return (BasicAuth(told.user, told.password) if told.user else Auth()), told
 
 
-def _from_file(path: str | None) -> Auth | None:
+def _made(told: identity.Identity) -> Auth:
+    """Return the object of a class that is configured; ValueError if it is no Auth."""
+    try:
+        made = pkgutil.resolve_name(told.kind)(**dict(told.arguments))
+    except Exception as error:
+        raise ValueError(f"{told.source}: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Auth):
+        raise ValueError(f"{told.source}: {told.kind} makes no Auth of the gateway's client")
+    return made
+
+
+def _token_file() -> identity.Value | None:
+    path = configured("auth.token-file")
+    found = _from_file(path)
+    return None if found is None else identity.Value(found, f"the token file {path}")
+
+
+def _from_file(path: str | None) -> str | None:
     if not path:
         return None
     try:
         token = pathlib.Path(path).expanduser().read_text().strip()
     except OSError:
         return None
-    return TokenAuth(token) if token else None
+    return token or None
 
 
 def current_user() -> str:

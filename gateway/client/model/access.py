@@ -43,16 +43,20 @@ class Caller(Answer[pb.WhoAmIResponse]):
     """What the credentials of this call may do."""
     groups: tuple[str, ...]
     """Groups the user is in."""
+    source: str = ""
+    """Whence the credentials of this call are, as the client found them: such as `the environment
+    variable DASKGATEWAY_TOKEN`."""
 
     @classmethod
-    def from_proto(cls, proto: pb.WhoAmIResponse) -> Caller:
-        """Return what a message says."""
+    def from_proto(cls, proto: pb.WhoAmIResponse, source: str = "") -> Caller:
+        """Return what a message says, and `source`."""
         return cls(
             proto=proto,
             user=proto.user,
             admin=proto.admin,
             scopes=_scopes(proto),
             groups=tuple(proto.groups),
+            source=source,
         )
 
 

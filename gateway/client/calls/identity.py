@@ -1,0 +1,304 @@
+"""Who calls: what each place says where credentials may stand, and which of them is taken. Nothing
+that was given is passed over in silence, and no secret stands in an error.
+
+Places in order: the argument `auth`; an API token of Dask's configuration, then of the environment;
+user and password of these; the token file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask.config
+
+ARGUMENT = "the argument auth"
+TOKEN, USER, PASSWORD = "DASKGATEWAY_TOKEN", "DASKGATEWAY_USER", "DASKGATEWAY_PASSWORD"
+HUB_TOKEN = "JUPYTERHUB_API_TOKEN"
+SECTION = "gateway.auth"
+KEYS = ("token", "token-file", "user", "password", "type", "kwargs")
+# ways to sign in that have names, as users of other gateways know them
+TYPES = ("token", "basic", "jupyterhub")
+NOT_YET = ("kerberos", "oidc", "mtls")
+WAYS = ("basic", "jupyterhub", *NOT_YET)  # of the argument, where other texts are tokens
+RIGHT = (
+    "give auth=(user, password), an API token as text, or an Auth such as BasicAuth(user, password)"
+)
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, §2.1
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Credentials, and whence they are. Of what is not used nothing is kept but the name."""
+
+    token: str = ""
+    user: str = ""
+    password: str = ""
+    kind: str = ""  # a class path, whose object says who calls
+    arguments: tuple[tuple[str, Any], ...] = ()  # of that class
+    source: str = ""  #: in words, such as "the environment variable DASKGATEWAY_TOKEN"
+    passed_over: tuple[str, ...] = ()  #: what was found too, and is not used
+
+    def __repr__(self) -> str:
+        return f"Identity({self.source or 'nobody'})"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A text that was found, and where."""
+
+    text: str
+    where: str
+
+
+def of_argument(auth: object) -> Identity | str:
+    """Return what the argument `auth` says: credentials, or the name of a way to sign in.
+    ValueError if it is neither; what is no credential never falls through to others."""
+    if isinstance(auth, str):
+        text = auth.strip()
+        if text.lower() in WAYS:
+            return text.lower()
+        return Identity(token=checked_token(text, ARGUMENT), source=f"{ARGUMENT}, an API token")
+    if isinstance(auth, tuple | list):
+        if len(auth) != 2:
+            raise ValueError(f"auth: {len(auth)} values are no user and password; {RIGHT}")
+        user, password = (_text(one, "auth") for one in auth)
+        user, password = checked_pair(user, password, ARGUMENT)
+        return Identity(user=user, password=password, source=f"{ARGUMENT}, a user and a password")
+    made = f"the class {auth.__name__}" if isinstance(auth, type) else f"a {type(auth).__name__}"
+    raise ValueError(f"auth: {made} says nobody's name; {RIGHT}")
+
+
+def checked_token(token: str, where: str) -> str:
+    """Return a bearer token; ValueError if it cannot be one, without telling it."""
+    text = token.strip()
+    if not text:
+        raise ValueError(f"{where}: an API token must not be empty")
+    if not _BEARER.fullmatch(text):
+        hint = "; a user and a password are auth=(user, password)" if ":" in text else ""
+        raise ValueError(
+            f"{where}: an API token must be one word of ASCII letters, digits and ._~+/-{hint}"
+        )
+    return text
+
+
+def checked_pair(user: str, password: str, where: str) -> tuple[str, str]:
+    """Return user and password; ValueError if they cannot be sent (RFC 7617), without telling the
+    password."""
+    name, secret = user.strip(), password.rstrip("\r\n")
+    if not name:
+        raise ValueError(f"{where}: the user's name must not be empty")
+    if ":" in name or not name.isprintable():
+        raise ValueError(f"{where}: a user's name must not hold a colon, nor what is no letter")
+    if not secret:
+        raise ValueError(f"{where}: the password must not be empty")
+    if any(ord(letter) < 32 for letter in secret):
+        raise ValueError(f"{where}: a password must not hold control characters")
+    return name, secret
+
+
+def around(
+    wanted: str,
+    file: Callable[[], Value | None],
+    whoever: Callable[[], str],
+    environ: Mapping[str, str] = os.environ,
+) -> Identity:
+    """Return who calls by configuration, environment and token file; an empty one for nobody.
+
+    `wanted` is the way to sign in that was asked for, empty for any: then nothing else is taken.
+    `file` reads the token file, `whoever` tells who runs this program. ValueError says what is
+    wrong where.
+    """
+    config = configured()
+    way = wanted or _way(config)
+    if "." in way:
+        return Identity(
+            kind=way,
+            arguments=tuple(sorted(_arguments(config).items())),
+            source=f"{way} of {place(SECTION + '.type', config['type'])}",
+        )
+    if way in NOT_YET:
+        raise ValueError(
+            f"{'auth' if wanted else SECTION + '.type'}: {way} is no way to sign in that this"
+            f" client knows; there are {', '.join(TYPES)}"
+        )
+    if way == "jupyterhub":
+        return _hub(config, environ)
+    token = _first(_setting(config, "token"), _variable(TOKEN, environ))
+    user = _first(_setting(config, "user"), _variable(USER, environ))
+    password = _first(_setting(config, "password"), _variable(PASSWORD, environ))
+    if token is not None and way != "basic":
+        return Identity(
+            token=checked_token(token.text, token.where),
+            source=token.where,
+            passed_over=_names(password),
+        )
+    if way != "token" and (user is not None or password is not None):
+        return _pair(user, password, whoever, _names(token))
+    if way != "basic" and (found := file()) is not None:
+        return Identity(token=checked_token(found.text, found.where), source=found.where)
+    if way:
+        needs = f"{USER} and {PASSWORD}" if way == "basic" else TOKEN
+        raise ValueError(
+            f"{'auth' if wanted else SECTION + '.type'} is {way!r}, and nothing of that kind is"
+            f" set: set {needs}, or {SECTION} in Dask's configuration"
+        )
+    return Identity()
+
+
+def _pair(
+    user: Value | None,
+    password: Value | None,
+    whoever: Callable[[], str],
+    passed_over: tuple[str, ...],
+) -> Identity:
+    """Return user and password, of whom one may be missing."""
+    if password is None:
+        assert user is not None
+        raise ValueError(
+            f"{user.where} names a user, and no password is set; set {PASSWORD}, or an API token in"
+            f" {TOKEN}"
+        )
+    name = user.text if user is not None else whoever()
+    own = "the name of who runs this program" if user is None else user.where
+    both = own if own == password.where else f"{own}, and {password.where}"
+    name, secret = checked_pair(name, password.text, both)
+    return Identity(user=name, password=secret, source=both, passed_over=passed_over)
+
+
+def _hub(config: Mapping[str, Any], environ: Mapping[str, str]) -> Identity:
+    given = _arguments(config).get("api_token")
+    if given is not None:
+        where = place(f"{SECTION}.kwargs", config["kwargs"])
+        return Identity(token=checked_token(_text(given, where), where), source=where)
+    found = _variable(HUB_TOKEN, environ)
+    if found is None:
+        raise ValueError(
+            f"jupyterhub: {HUB_TOKEN} is not set; JupyterHub sets it in its users' servers alone"
+        )
+    return Identity(token=checked_token(found.text, found.where), source=found.where)
+
+
+def configured() -> dict[str, Any]:
+    """Return Dask's configuration of who calls, each key in its usual spelling; ValueError if it
+    holds what means nothing."""
+    found = dask.config.get(SECTION, None)
+    if isinstance(found, str) and found.strip().lower() in (*TYPES, *NOT_YET):
+        found = {"type": found}
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{SECTION} must be a mapping with {', '.join(KEYS)}")
+    config: dict[str, Any] = {}
+    for key, value in found.items():
+        usual = str(key).replace("_", "-")
+        if usual not in KEYS:
+            close = difflib.get_close_matches(usual, KEYS, n=1)
+            meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(KEYS)}"
+            raise ValueError(f"{SECTION}.{key}: there is no such setting{meant}")
+        if value is not None:
+            config[usual] = value
+    pair = {"username": "user", "user": "user", "password": "password"}
+    for key, value in _arguments(config).items():
+        if key in pair and "." not in _way(config):
+            config.setdefault(pair[key], value)
+    return config
+
+
+def _way(config: Mapping[str, Any]) -> str:
+    """Return the way to sign in that is configured, empty for any."""
+    if "type" not in config:
+        return ""
+    way = _text(config["type"], f"{SECTION}.type").strip()
+    if "." not in way and way.lower() not in (*TYPES, *NOT_YET):
+        close = difflib.get_close_matches(way.lower(), TYPES, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(
+            f"{SECTION}.type: {way!r} is no way to sign in; there are {', '.join(TYPES)}, and"
+            f" classes such as package.module.Class{meant}"
+        )
+    return way if "." in way else way.lower()
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = config.get("kwargs") or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{SECTION}.kwargs must be a mapping")
+    return {str(key): value for key, value in found.items()}
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Value | None:
+    """Return a text of Dask's configuration. Of a variable of Dask's its own text, as Dask makes
+    numbers of what looks like one."""
+    value = config.get(key)
+    if value is None:
+        return None
+    name = f"{SECTION}.{key}"
+    raw = os.environ.get(_dask_variable(name))
+    if not isinstance(value, str) and raw is not None:
+        return Value(raw, place(name, value))
+    return Value(_text(value, name), place(name, value))
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> Value | None:
+    text = environ.get(name)
+    if text is None:
+        return None
+    if not text.strip():
+        raise ValueError(f"{name} is set, and empty: set it to what it is to be, or unset it")
+    return Value(text, f"the environment variable {name}")
+
+
+def _first(*found: Value | None) -> Value | None:
+    return next((one for one in found if one is not None), None)
+
+
+def _names(*found: Value | None) -> tuple[str, ...]:
+    return tuple(one.where for one in found if one is not None)
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        quotes = "; put it in quotes" if isinstance(value, int | float) else ""
+        raise ValueError(f"{where} must be text, not {type(value).__name__}{quotes}; {RIGHT}")
+    return value
+
+
+def _dask_variable(name: str) -> str:
+    return f"DASK_{name.replace('.', '__').replace('-', '_').upper()}"
+
+
+def place(name: str, value: object) -> str:
+    """Return in words where a value of Dask's configuration stands: a variable, a file, or this
+    program."""
+    variable = _dask_variable(name)
+    if variable in os.environ:
+        return f"the environment variable {variable}"
+    for file in reversed(list(_files(dask.config.paths))):
+        for found in dask.config.collect_yaml(paths=[str(file)]):
+            if _within(found, name) == value:
+                return f"{name} in the configuration file {file}"
+    return f"{name} in Dask's configuration, set in this program"
+
+
+def _files(paths: Iterable[str]) -> Iterable[pathlib.Path]:
+    """Return Dask's configuration files, those that count more behind the others."""
+    for path in map(pathlib.Path, paths):
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES)
+
+
+def _within(config: object, name: str) -> object:
+    for key in name.split("."):
+        if not isinstance(config, Mapping):
+            return None
+        config = config.get(key, config.get(key.replace("-", "_")))
+    return config
