@@ -23,6 +23,8 @@ DEFAULT_PORT = 8000
 
 # metadata key and HTTP header: `Bearer <token>` or `Basic <base64 of user:password>`
 AUTHORIZATION = "authorization"
+# the one call of the public API that needs no credentials
+SIGN_IN_OPTIONS = "/daskgateway.v1.CredentialService/GetSignInOptions"
 CORRELATION_ID = "x-correlation-id"  # trailing metadata: what the server's log calls this call
 REPLAYED = "x-idempotent-replay"  # trailing metadata: "1" when a remembered effect was answered
 

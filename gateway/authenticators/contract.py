@@ -80,6 +80,10 @@ class Authenticator(Configurable):
     """Base of authenticators; configured by traitlets, found by entry point."""
 
     schemes: tuple[str, ...] = ()
+    #: what it takes, for people: such as "user name and password"
+    description: str = ""
+    #: how the gateway's own clients name it, as in `Gateway(auth="basic")`; empty if they do not
+    client_way: str = ""
     #: how many `authenticate` may be asked about at a time; others wait, addresses and names in
     #: turn
     at_a_time: int = 16

@@ -128,6 +128,8 @@ class PasswordAuthenticator(Authenticator):
     """Users with passwords, listed here or in a file, or one password for everybody."""
 
     schemes = ("basic",)
+    description = "user name and password"
+    client_way = "basic"
     at_a_time = THREADS + 1  # so that no thread waits until a turn is given
 
     users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(

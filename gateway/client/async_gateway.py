@@ -29,6 +29,7 @@ from gateway.client.model import (
     NewToken,
     Page,
     Scope,
+    SignInOption,
     Token,
     WatchEvent,
 )
@@ -286,6 +287,10 @@ class AsyncGateway(BaseGateway):
     async def whoami(self) -> Caller:
         """Return who the gateway takes the caller for."""
         return await in_thread(self.blocking().whoami)
+
+    async def sign_in_options(self) -> Page[SignInOption]:
+        """Return by what one may sign in here; needs no credentials."""
+        return await in_thread(self.blocking().sign_in_options)
 
     async def create_token(
         self,

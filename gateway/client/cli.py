@@ -375,6 +375,13 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
         _say(f"by the credentials from {caller.source}")
 
 
+@gateway.command("sign-in-options")
+@_with_gateway
+def sign_in_options(gateway: Gateway, as_json: bool) -> None:
+    """Show by what one may sign in; needs no credentials."""
+    _list(gateway.sign_in_options(), as_json)
+
+
 @gateway.group("token")
 def token() -> None:
     """Make, list and revoke API tokens."""

@@ -30,6 +30,7 @@ from gateway.client.model import (
     NewToken,
     Page,
     Scope,
+    SignInOption,
     Token,
 )
 
@@ -375,6 +376,13 @@ class Gateway(BaseGateway):
         """Return who the gateway takes the caller for, and whence the credentials are."""
         answer = self._connection.call(api.WHO_AM_I, credential_pb.WhoAmIRequest())
         return Caller.from_proto(answer, self._connection.settings.caller.source)
+
+    def sign_in_options(self) -> Page[SignInOption]:
+        """Return by what one may sign in here; needs no credentials."""
+        answer = self._connection.call(
+            api.GET_SIGN_IN_OPTIONS, credential_pb.GetSignInOptionsRequest()
+        )
+        return Page(SignInOption, map(SignInOption.from_proto, answer.options))
 
     def create_token(
         self,

@@ -238,6 +238,7 @@ class App:
             max_clusters=self._server_settings.max_clusters,
             full=self._disk.full,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
+            sign_in_options=self.settings.authenticator.options,
             doubted=self._doubts.holds,
         )
 

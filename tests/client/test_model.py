@@ -52,6 +52,7 @@ ELSEWHERE = {
     "ListClustersResponse": "Page",
     "ListEventsResponse": "Page",
     "ListTokensResponse": "Page",
+    "GetSignInOptionsResponse": "Page",
     "WatchEvent": "model.WatchEvent, with the revision of its step",
     "Bookmark": "model.Bookmark, with the revision of its step",
     "Goodbye": "Changes, which obeys it",

@@ -41,6 +41,7 @@ WORDS: dict[str, list[str]] = {
     "clusters events": ["etl"],
     "options": [],
     "whoami": [],
+    "sign-in-options": [],
     "token create": ["laptop"],
     "token list": [],
     "token revoke": ["id"],

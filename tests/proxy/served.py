@@ -47,6 +47,12 @@ class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
 
     def __init__(self) -> None:
         self.asked = 0
+        self.shown: list[Any] = []  # credentials that came with a call that needs none
+
+    async def GetSignInOptions(self, request: Any, context: Any) -> Any:
+        self.shown.append(dict(context.invocation_metadata()).get("authorization"))
+        option = credential_service_pb2.SignInOption(name="password", schemes=["basic"])
+        return credential_service_pb2.GetSignInOptionsResponse(options=[option])
 
     async def CreateDashboardTicket(self, request: Any, context: Any) -> Any:
         self.asked += 1

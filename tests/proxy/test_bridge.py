@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
-from daskgateway.v1 import cluster_pb2
+from daskgateway.v1 import cluster_pb2, credential_service_pb2, credential_service_pb2_grpc
 from daskgateway.v1 import cluster_service_pb2 as pb
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
@@ -26,6 +26,7 @@ from gateway.client.calls.channel import Connection
 from gateway.client.calls.settings import BasicAuth, Settings, load, normalized
 from gateway.proxy.http import bridge, events, transcoding
 from gateway.server.core.errors import CredentialsInvalid
+from gateway.wire import SIGN_IN_OPTIONS, basic_credentials
 from tests.proxy.served import ALICE, BOB, UID, Served, raw, serving
 from tests.waiting import comes
 
@@ -518,3 +519,27 @@ async def test_what_no_path_names_is_told(served: Served) -> None:
     assert b" 404 " in await raw(
         served.port, b"GET /services/other/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     )
+
+
+async def test_by_what_one_may_sign_in_is_told_without_credentials_and_makes_none_right(
+    served: Served,
+) -> None:
+    url = f"{served.address}{served.prefix}{SIGN_IN_OPTIONS}"
+    wrong = basic_credentials("mallory", "guess")
+    calls = served.edge._calls
+    async with aiohttp.ClientSession() as caller:
+        for headers in ({}, {"Authorization": wrong}):
+            async with caller.post(url, json={}, headers=headers) as answer:
+                assert answer.status == 200
+                assert (await answer.json())["options"][0]["name"] == "password"
+        async with caller.post(f"{url}x", json={}) as answer:
+            assert answer.status == 501
+    assert served.credentials.shown == [None, None]
+    async with grpc.aio.insecure_channel(served.address.removeprefix("http://")) as channel:
+        stub = credential_service_pb2_grpc.CredentialServiceStub(channel)
+        await stub.GetSignInOptions(
+            credential_service_pb2.GetSignInOptionsRequest(),
+            metadata=(("authorization", wrong),),
+            timeout=30,
+        )
+    assert calls.share(wrong, "192.0.2.1").stranger  # the answer is none to the credentials

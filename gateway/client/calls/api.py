@@ -105,6 +105,12 @@ LIST_TOKENS: Final = Unary(
 REVOKE_TOKEN: Final = Unary(
     CREDENTIALS, "RevokeToken", credentials.RevokeTokenRequest, credentials.RevokeTokenResponse
 )
+GET_SIGN_IN_OPTIONS: Final = Unary(
+    CREDENTIALS,
+    "GetSignInOptions",
+    credentials.GetSignInOptionsRequest,
+    credentials.GetSignInOptionsResponse,
+)
 GENERATE_CLIENT_CERTIFICATE: Final = Unary(
     CREDENTIALS,
     "GenerateClientCertificate",

@@ -1,7 +1,14 @@
 """What the gateway answers, as small frozen classes with Python's own types. Knows nothing of
 connections."""
 
-from gateway.client.model.access import Caller, DashboardTicket, NewToken, Scope, Token
+from gateway.client.model.access import (
+    Caller,
+    DashboardTicket,
+    NewToken,
+    Scope,
+    SignInOption,
+    Token,
+)
 from gateway.client.model.answer import Answer, Page
 from gateway.client.model.cluster import Cluster
 from gateway.client.model.events import Bookmark, Event, LogPiece, WatchEvent, WatchEventType
@@ -51,6 +58,7 @@ __all__ = [
     "Page",
     "Scope",
     "SelectField",
+    "SignInOption",
     "StringField",
     "Token",
     "WatchEvent",

@@ -132,3 +132,40 @@ class DashboardTicket(Answer[pb.CreateDashboardTicketResponse]):
     def from_proto(cls, proto: pb.CreateDashboardTicketResponse) -> DashboardTicket:
         """Return what a message says."""
         return cls(proto=proto, url=proto.url, expire_time=instant(proto, "expire_time"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SignInOption(Answer[pb.SignInOption]):
+    """Something by which one may sign in."""
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("NAME", "TAKES", "SCHEMES", "AUTH")
+
+    name: str
+    """What the administrator calls it; `api-token` for the gateway's own API tokens."""
+    description: str
+    """What it takes, for people."""
+    schemes: tuple[str, ...]
+    """Schemes of the `authorization` header, in lower case."""
+    client_way: str
+    """How this client names it, as in `Gateway(auth="jupyterhub")`; empty if it has no name for
+    it."""
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what stands for it in a table."""
+        return tuple(
+            map(
+                show.harmless,
+                (self.name, self.description, ", ".join(self.schemes), self.client_way),
+            )
+        )
+
+    @classmethod
+    def from_proto(cls, proto: pb.SignInOption) -> SignInOption:
+        """Return what a message says."""
+        return cls(
+            proto=proto,
+            name=proto.name,
+            description=proto.description,
+            schemes=tuple(proto.schemes),
+            client_way=proto.client_way,
+        )

@@ -33,6 +33,7 @@ from gateway.wire import (
     ERROR_DOMAIN,
     MAX_REQUEST_BYTES,
     REPLAYED,
+    SIGN_IN_OPTIONS,
     decimal,
 )
 
@@ -181,6 +182,12 @@ def credentials(request: web.Request) -> list[tuple[str, str]]:
     )
 
 
+def _shown(path: str, request: web.Request) -> list[tuple[str, str]]:
+    """Return the credentials that go with a call. An answer to a call that needs none would not
+    mean that they are right."""
+    return [] if path == SIGN_IN_OPTIONS else credentials(request)
+
+
 def timeout_s(request: web.Request) -> float:
     """Return how long the caller is patient."""
     told_ms = decimal(request.headers.get("connect-timeout-ms", ""), 10)
@@ -215,7 +222,8 @@ class Bridge:
             )
         if request.headers.get("Connect-Protocol-Version", "1") != "1":
             return invalid("Connect-Protocol-Version must be 1")
-        if not credentials(request):  # health and reflection, which need none, are not served here
+        # health and reflection, which need none either, are not served here
+        if path != SIGN_IN_OPTIONS and not credentials(request):
             return unauthenticated()
         kind = request.content_type
         if kind not in BINARY and kind not in JSON:
@@ -282,7 +290,7 @@ class Bridge:
         caller = self._front.seen(request).address
         try:
             answer, trailers = await self._channels.unary(
-                path, asked, caller, credentials(request), timeout_s(request), made=made
+                path, asked, caller, _shown(path, request), timeout_s(request), made=made
             )
         except grpc.aio.AioRpcError as error:
             return rpc_failure(error)

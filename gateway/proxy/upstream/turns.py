@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 from gateway.fair import Bucket, FairPool
 from gateway.turns import Turns
-from gateway.wire import parse_basic
+from gateway.wire import SIGN_IN_OPTIONS, parse_basic
 
-OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.")  # which the server answers to everybody
+# which the server answers to everybody, whatever credentials are sent
+OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.", SIGN_IN_OPTIONS)
 # a request that the server has not answered for so long waits for something: its place is for
 # others
 LONG_S = 0.5

@@ -84,6 +84,21 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
             ids=await credentials.revoke_token(self._services, principal(), request.id)
         )
 
+    async def GetSignInOptions(
+        self, request: pb.GetSignInOptionsRequest, context: Any
+    ) -> pb.GetSignInOptionsResponse:
+        return pb.GetSignInOptionsResponse(
+            options=[
+                pb.SignInOption(
+                    name=one.name,
+                    description=one.description,
+                    schemes=one.schemes,
+                    client_way=one.client_way,
+                )
+                for one in self._services.sign_in_options()
+            ]
+        )
+
     async def GenerateClientCertificate(
         self, request: pb.GenerateClientCertificateRequest, context: Any
     ) -> pb.GenerateClientCertificateResponse:

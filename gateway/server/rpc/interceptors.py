@@ -32,7 +32,7 @@ from gateway.server.rpc.peers import peer_of
 from gateway.server.rpc.requests import Malformed
 from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
 from gateway.server.store.contract import StoreUnreachable
-from gateway.wire import AUTHORIZATION, CORRELATION_ID
+from gateway.wire import AUTHORIZATION, CORRELATION_ID, SIGN_IN_OPTIONS
 
 logger = logging.getLogger("gateway.server.calls")
 
@@ -225,13 +225,14 @@ async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 class AuthenticationInterceptor(Interceptor):
-    """Lets nobody in but who proves who it is. Only health and reflection are open."""
+    """Lets nobody in but who proves who it is. Only health, reflection and the ways to sign in are
+    open."""
 
     def __init__(self, doorkeeper: Doorkeeper) -> None:
         self._doorkeeper = doorkeeper
 
     async def call(self, method: Answer, name: str, request: Any, context: Context) -> Any:
-        if not name.startswith(OPEN_PREFIXES):
+        if name != SIGN_IN_OPTIONS and not name.startswith(OPEN_PREFIXES):
             await self._admit(context, name)
         return await method(request, context)
 

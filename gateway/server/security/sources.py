@@ -24,6 +24,7 @@ from gateway.authenticators.contract import (
 )
 from gateway.server.core import user_names
 from gateway.server.core.model import Principal
+from gateway.server.core.sign_in_options import API_TOKEN, SignInOption
 from gateway.server.core.user_names import Rule, user_of
 from gateway.server.security.accounts import Accounts
 from gateway.server.store.contract import Store
@@ -81,6 +82,19 @@ class Sources(Authenticator):
     def members(self) -> list[Authenticator]:
         """The authenticators that it consists of."""
         return [part.authenticator for part in self._parts]
+
+    def options(self) -> tuple[SignInOption, ...]:
+        """Return by what one may sign in, in the order in which it is tried; nothing secret."""
+        told = [
+            SignInOption(
+                part.label,
+                part.authenticator.description or type(part.authenticator).__name__,
+                tuple(part.authenticator.schemes),
+                part.authenticator.client_way,
+            )
+            for part in self._parts
+        ]
+        return (*told, API_TOKEN)
 
     @property
     def askable(self) -> bool:

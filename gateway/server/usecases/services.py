@@ -4,7 +4,7 @@ root."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from gateway.backends.contract import Backend
 from gateway.server.core.admission import Offer
 from gateway.server.core.model import Principal
 from gateway.server.core.quotas import Quotas
+from gateway.server.core.sign_in_options import API_TOKEN, SignInOption
 from gateway.server.store.contract import Store
 from gateway.server.usecases.rates import Rates
 from gateway.wire import Ticket
@@ -83,4 +84,5 @@ class Services:
     # whether there is too little room on the gateway's disk for more clusters
     full: Callable[[], bool] = lambda: False
     max_token_ttl_s: float = 366 * 86400.0
+    sign_in_options: Callable[[], Sequence[SignInOption]] = lambda: (API_TOKEN,)
     doubted: Callable[[], bool] = lambda: False  # whether the database may lack clusters that run

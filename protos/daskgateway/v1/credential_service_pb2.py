@@ -17,15 +17,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'daskgateway/v1/credential_service.proto\x12\x0e\x64\x61skgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x1c\x43reateDashboardTicketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"]\n\x1d\x43reateDashboardTicketResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x12\x43reateTokenRequest\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x06scopes\x18\x03 \x03(\x0e\x32\x15.daskgateway.v1.Scope\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"K\n\x13\x43reateTokenResponse\x12$\n\x05token\x18\x01 \x01(\x0b\x32\x15.daskgateway.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"l\n GenerateClientCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x01\n!GenerateClientCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bserver_name\x18\x04 \x01(\t\":\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListTokensResponse\x12%\n\x06tokens\x18\x01 \x03(\x0b\x32\x15.daskgateway.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\"\n\x13RevokeTokenResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\"\xc2\x01\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x06scopes\x18\x03 \x03(\x0e\x32\x15.daskgateway.v1.Scope\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06parent\x18\x06 \x01(\t\"\x0f\n\rWhoAmIRequest\"d\n\x0eWhoAmIResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05\x61\x64min\x18\x02 \x01(\x08\x12%\n\x06scopes\x18\x03 \x03(\x0e\x32\x15.daskgateway.v1.Scope\x12\x0e\n\x06groups\x18\x04 \x03(\t*c\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SCOPE_CLUSTERS_READ\x10\x01\x12\x18\n\x14SCOPE_CLUSTERS_WRITE\x10\x02\x12\x10\n\x0cSCOPE_TOKENS\x10\x03\x32\xda\x04\n\x11\x43redentialService\x12G\n\x06WhoAmI\x12\x1d.daskgateway.v1.WhoAmIRequest\x1a\x1e.daskgateway.v1.WhoAmIResponse\x12V\n\x0b\x43reateToken\x12\".daskgateway.v1.CreateTokenRequest\x1a#.daskgateway.v1.CreateTokenResponse\x12S\n\nListTokens\x12!.daskgateway.v1.ListTokensRequest\x1a\".daskgateway.v1.ListTokensResponse\x12V\n\x0bRevokeToken\x12\".daskgateway.v1.RevokeTokenRequest\x1a#.daskgateway.v1.RevokeTokenResponse\x12\x80\x01\n\x19GenerateClientCertificate\x12\x30.daskgateway.v1.GenerateClientCertificateRequest\x1a\x31.daskgateway.v1.GenerateClientCertificateResponse\x12t\n\x15\x43reateDashboardTicket\x12,.daskgateway.v1.CreateDashboardTicketRequest\x1a-.daskgateway.v1.CreateDashboardTicketResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'daskgateway/v1/credential_service.proto\x12\x0e\x64\x61skgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x1c\x43reateDashboardTicketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"]\n\x1d\x43reateDashboardTicketResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x12\x43reateTokenRequest\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x06scopes\x18\x03 \x03(\x0e\x32\x15.daskgateway.v1.Scope\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"K\n\x13\x43reateTokenResponse\x12$\n\x05token\x18\x01 \x01(\x0b\x32\x15.daskgateway.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"l\n GenerateClientCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x01\n!GenerateClientCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bserver_name\x18\x04 \x01(\t\"\x19\n\x17GetSignInOptionsRequest\"I\n\x18GetSignInOptionsResponse\x12-\n\x07options\x18\x01 \x03(\x0b\x32\x1c.daskgateway.v1.SignInOption\":\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListTokensResponse\x12%\n\x06tokens\x18\x01 \x03(\x0b\x32\x15.daskgateway.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\"\n\x13RevokeTokenResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\"V\n\x0cSignInOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07schemes\x18\x03 \x03(\t\x12\x12\n\nclient_way\x18\x04 \x01(\t\"\xc2\x01\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x06scopes\x18\x03 \x03(\x0e\x32\x15.daskgateway.v1.Scope\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06parent\x18\x06 \x01(\t\"\x0f\n\rWhoAmIRequest\"d\n\x0eWhoAmIResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05\x61\x64min\x18\x02 \x01(\x08\x12%\n\x06scopes\x18\x03 \x03(\x0e\x32\x15.daskgateway.v1.Scope\x12\x0e\n\x06groups\x18\x04 \x03(\t*c\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SCOPE_CLUSTERS_READ\x10\x01\x12\x18\n\x14SCOPE_CLUSTERS_WRITE\x10\x02\x12\x10\n\x0cSCOPE_TOKENS\x10\x03\x32\xc1\x05\n\x11\x43redentialService\x12G\n\x06WhoAmI\x12\x1d.daskgateway.v1.WhoAmIRequest\x1a\x1e.daskgateway.v1.WhoAmIResponse\x12V\n\x0b\x43reateToken\x12\".daskgateway.v1.CreateTokenRequest\x1a#.daskgateway.v1.CreateTokenResponse\x12S\n\nListTokens\x12!.daskgateway.v1.ListTokensRequest\x1a\".daskgateway.v1.ListTokensResponse\x12V\n\x0bRevokeToken\x12\".daskgateway.v1.RevokeTokenRequest\x1a#.daskgateway.v1.RevokeTokenResponse\x12\x80\x01\n\x19GenerateClientCertificate\x12\x30.daskgateway.v1.GenerateClientCertificateRequest\x1a\x31.daskgateway.v1.GenerateClientCertificateResponse\x12t\n\x15\x43reateDashboardTicket\x12,.daskgateway.v1.CreateDashboardTicketRequest\x1a-.daskgateway.v1.CreateDashboardTicketResponse\x12\x65\n\x10GetSignInOptions\x12\'.daskgateway.v1.GetSignInOptionsRequest\x1a(.daskgateway.v1.GetSignInOptionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'daskgateway.v1.credential_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=1281
-  _globals['_SCOPE']._serialized_end=1380
+  _globals['_SCOPE']._serialized_start=1471
+  _globals['_SCOPE']._serialized_end=1570
   _globals['_CREATEDASHBOARDTICKETREQUEST']._serialized_start=124
   _globals['_CREATEDASHBOARDTICKETREQUEST']._serialized_end=168
   _globals['_CREATEDASHBOARDTICKETRESPONSE']._serialized_start=170
@@ -38,20 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATECLIENTCERTIFICATEREQUEST']._serialized_end=594
   _globals['_GENERATECLIENTCERTIFICATERESPONSE']._serialized_start=597
   _globals['_GENERATECLIENTCERTIFICATERESPONSE']._serialized_end=747
-  _globals['_LISTTOKENSREQUEST']._serialized_start=749
-  _globals['_LISTTOKENSREQUEST']._serialized_end=807
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=809
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=893
-  _globals['_REVOKETOKENREQUEST']._serialized_start=895
-  _globals['_REVOKETOKENREQUEST']._serialized_end=927
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=929
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=963
-  _globals['_TOKEN']._serialized_start=966
-  _globals['_TOKEN']._serialized_end=1160
-  _globals['_WHOAMIREQUEST']._serialized_start=1162
-  _globals['_WHOAMIREQUEST']._serialized_end=1177
-  _globals['_WHOAMIRESPONSE']._serialized_start=1179
-  _globals['_WHOAMIRESPONSE']._serialized_end=1279
-  _globals['_CREDENTIALSERVICE']._serialized_start=1383
-  _globals['_CREDENTIALSERVICE']._serialized_end=1985
+  _globals['_GETSIGNINOPTIONSREQUEST']._serialized_start=749
+  _globals['_GETSIGNINOPTIONSREQUEST']._serialized_end=774
+  _globals['_GETSIGNINOPTIONSRESPONSE']._serialized_start=776
+  _globals['_GETSIGNINOPTIONSRESPONSE']._serialized_end=849
+  _globals['_LISTTOKENSREQUEST']._serialized_start=851
+  _globals['_LISTTOKENSREQUEST']._serialized_end=909
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=911
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=995
+  _globals['_REVOKETOKENREQUEST']._serialized_start=997
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1029
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1031
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1065
+  _globals['_SIGNINOPTION']._serialized_start=1067
+  _globals['_SIGNINOPTION']._serialized_end=1153
+  _globals['_TOKEN']._serialized_start=1156
+  _globals['_TOKEN']._serialized_end=1350
+  _globals['_WHOAMIREQUEST']._serialized_start=1352
+  _globals['_WHOAMIREQUEST']._serialized_end=1367
+  _globals['_WHOAMIRESPONSE']._serialized_start=1369
+  _globals['_WHOAMIRESPONSE']._serialized_end=1469
+  _globals['_CREDENTIALSERVICE']._serialized_start=1573
+  _globals['_CREDENTIALSERVICE']._serialized_end=2278
 # @@protoc_insertion_point(module_scope)

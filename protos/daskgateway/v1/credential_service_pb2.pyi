@@ -78,6 +78,16 @@ class GenerateClientCertificateResponse(_message.Message):
     server_name: str
     def __init__(self, certificate: _Optional[str] = ..., ca_certificate: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., server_name: _Optional[str] = ...) -> None: ...
 
+class GetSignInOptionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetSignInOptionsResponse(_message.Message):
+    __slots__ = ("options",)
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    options: _containers.RepeatedCompositeFieldContainer[SignInOption]
+    def __init__(self, options: _Optional[_Iterable[_Union[SignInOption, _Mapping]]] = ...) -> None: ...
+
 class ListTokensRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +115,18 @@ class RevokeTokenResponse(_message.Message):
     IDS_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SignInOption(_message.Message):
+    __slots__ = ("name", "description", "schemes", "client_way")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMES_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_WAY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    description: str
+    schemes: _containers.RepeatedScalarFieldContainer[str]
+    client_way: str
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., schemes: _Optional[_Iterable[str]] = ..., client_way: _Optional[str] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("id", "display_name", "scopes", "create_time", "expire_time", "parent")

@@ -46,6 +46,11 @@ class CredentialServiceStub:
                 request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketRequest.SerializeToString,
                 response_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketResponse.FromString,
                 _registered_method=True)
+        self.GetSignInOptions = channel.unary_unary(
+                '/daskgateway.v1.CredentialService/GetSignInOptions',
+                request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsResponse.FromString,
+                _registered_method=True)
 
 
 class CredentialServiceServicer:
@@ -96,6 +101,13 @@ class CredentialServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSignInOptions(self, request, context):
+        """Tells by what one may sign in. The only call of this API that needs no credentials; those that are sent are not looked at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CredentialServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_CredentialServiceServicer_to_server(servicer, server):
                     servicer.CreateDashboardTicket,
                     request_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketRequest.FromString,
                     response_serializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketResponse.SerializeToString,
+            ),
+            'GetSignInOptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSignInOptions,
+                    request_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsRequest.FromString,
+                    response_serializer=daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -293,6 +310,33 @@ class CredentialService:
             '/daskgateway.v1.CredentialService/CreateDashboardTicket',
             daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketRequest.SerializeToString,
             daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSignInOptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.v1.CredentialService/GetSignInOptions',
+            daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsRequest.SerializeToString,
+            daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
