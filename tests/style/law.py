@@ -117,7 +117,7 @@ RULES = (
     Rule(
         "gateway.authenticators",
         ("gateway.configfile", "gateway.custody", "gateway.wire", CORE),
-        ("traitlets",),
+        ("aiohttp", "traitlets"),
     ),
     Rule(
         "gateway.authenticators.conformance",

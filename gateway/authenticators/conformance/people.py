@@ -150,6 +150,7 @@ class People:
     async def test_the_stamp_changes_with_the_secret_and_with_nothing_else(
         self, source: Source
     ) -> None:
+        source.need("stamps")
         renew = source.given("renew", source.renew)
         before, other = await source.right(ALICE), await source.right(BOB)
         assert before.stamp, "a secret that can change has no stamp"

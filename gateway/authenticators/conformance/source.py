@@ -26,7 +26,7 @@ ALICE, BOB, CAROL, NOBODY = "alice", "bob", "carol", "nobody-here"
 # of a Source: given, or `cannot` says why not
 OPTIONAL = ("change", "remove", "renew", "expired", "replayed", "ending", "odd", "outage", "hang")
 # of a Source: True, or `cannot` says why not
-TRAITS = ("asked_by_name", "names", "passwords", "letter_case")
+TRAITS = ("asked_by_name", "names", "passwords", "letter_case", "stamps")
 Say = Callable[[str], Awaitable[Credentials]]
 
 
@@ -68,6 +68,7 @@ class Source:
     names: bool = True  # credentials name a user, which may be one there is none of
     passwords: bool = True  # they are a user's name and password (scheme `basic`)
     letter_case: bool = True  # `Alice` is not `alice`
+    stamps: bool = True  # a user has one secret, and that it changed can be told by name
     # those of OPTIONAL and TRAITS that are not given: why not
     cannot: Mapping[str, str] = field(default_factory=dict)
     deadline_s: float = 30.0  # within which each call must have ended, whatever the source does

@@ -1,0 +1,219 @@
+"""Users of a real JupyterHub, by their tokens: the suite, and what the Hub has of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from gateway.authenticators.conformance import Conformance, Source
+from gateway.authenticators.contract import (
+    Authenticator,
+    AuthenticatorUnavailable,
+    Credentials,
+    IdentityNotTold,
+    NameRefused,
+)
+from gateway.authenticators.jupyterhub import JupyterHubAuthenticator
+from gateway.configfile import ConfigurationError
+from gateway.server.core.model import Principal
+from tests.parts.jupyterhub import Hub, Wire, bearer, started_hub
+
+__all__ = ["started_hub"]
+CANNOT = {
+    "names": "a token names nobody before the Hub is asked",
+    "passwords": "there are tokens only",
+    "replayed": "a token is sent with every call",
+    "ending": "accounts of the Hub have no end",
+    "odd": "the Hub itself makes small letters of names",
+    "stamps": "a user has many tokens, and the Hub tells by name of none",
+}
+
+
+def authenticator(hub: Hub, port: int | None = None, **settings: object) -> JupyterHubAuthenticator:
+    """Return an authenticator of a Hub, over a wire if there is one."""
+    where = hub.api if port is None else f"http://127.0.0.1:{port}/hub/api"
+    given = {"api_token": hub.service, "hub_admins": True, "cache_ttl_s": 0.2, "timeout_s": 2.0}
+    return JupyterHubAuthenticator(api_url=where, **{**given, **settings})
+
+
+class TestJupyterHub(Conformance):
+    """The suite."""
+
+    @pytest.fixture
+    async def source(self, started_hub: Hub) -> AsyncIterator[Source]:
+        await started_hub.answering()
+        wire = Wire(started_hub.port)
+        await wire.start()
+
+        async def again() -> Authenticator:
+            return authenticator(started_hub, wire.port)
+
+        source = Source(
+            await again(),
+            again=again,
+            add=started_hub.change,
+            show=started_hub.show,
+            wrong=started_hub.wrong,
+            change=started_hub.change,
+            remove=started_hub.remove,
+            renew=started_hub.renew,
+            expired=started_hub.expired,
+            outage=wire.cut,
+            hang=wire.held,
+            names=False,
+            passwords=False,
+            stamps=False,
+            cannot=CANNOT,
+            fresh_s=30.0,
+        )
+        try:
+            await source.open()
+            yield source
+            await source.close()
+        finally:
+            for user in [one["name"] for one in await started_hub.ask("GET", "users")]:
+                await started_hub.remove(user)
+            await wire.stop()
+
+
+@pytest.fixture
+async def hub(started_hub: Hub) -> Hub:
+    """A Hub that answers, with alice."""
+    await started_hub.answering()
+    await started_hub.change("alice", admin=True, groups=("physics",))
+    return started_hub
+
+
+async def told(one: Authenticator, credentials: Credentials) -> Principal | None:
+    """Return who somebody is by an authenticator that is opened for that alone."""
+    await one.open()
+    try:
+        return await one.authenticate(credentials)
+    finally:
+        await one.close()
+
+
+async def test_a_token_without_the_scope_of_this_service_lets_nobody_in(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, narrow = await hub.token("alice", scopes=["read:users:name!user=alice"])
+    assert await told(authenticator(hub), bearer(narrow)) is None
+    assert "'alice' in JupyterHub is kept out: it has no scope access:services" in caplog.text
+    assert narrow not in caplog.text
+    _, right = await hub.token("alice", scopes=["access:services!service=daskgateway"])
+    found = await told(authenticator(hub), bearer(right))
+    assert found is not None
+    assert (found.user, found.groups) == ("alice", ("physics",))
+    assert await told(authenticator(hub, service_name="another"), bearer(right)) is None
+
+
+async def test_admins_are_those_of_the_hub_of_a_group_or_of_the_configuration(hub: Hub) -> None:
+    token = await hub.show("alice")
+    for settings, admin in (
+        ({"hub_admins": True}, True),
+        ({"hub_admins": False}, False),
+        ({"hub_admins": False, "admin_groups": {"physics"}}, True),
+        ({"hub_admins": False, "admin_groups": {"chemistry"}}, False),
+        ({"hub_admins": False, "admins": {"alice"}}, True),
+    ):
+        one = authenticator(hub, **settings)
+        await one.open()
+        try:
+            for found in (await one.authenticate(token), await one.identity("alice")):
+                assert found is not None
+                assert found.admin is admin, settings
+        finally:
+            await one.close()
+
+
+async def test_a_service_of_the_hub_is_whom_the_administrator_says(hub: Hub) -> None:
+    with pytest.raises(NameRefused, match="'robot': it is a service of JupyterHub"):
+        await told(authenticator(hub), bearer(hub.robot))
+    one = authenticator(hub, services={"robot": "nightly"})
+    await one.open()
+    try:
+        assert await one.authenticate(bearer(hub.robot)) == Principal("nightly")
+        assert await one.identity("nightly") == Principal("nightly")
+    finally:
+        await one.close()
+
+
+async def test_a_wrong_token_of_the_service_is_an_outage_and_says_what_is_wrong(hub: Hub) -> None:
+    one = authenticator(hub, api_token="0" * 32)
+    await one.open()
+    try:
+        assert await one.authenticate(await hub.show("alice")) is not None
+        with pytest.raises(AuthenticatorUnavailable, match="its token is wrong, or has not the"):
+            await one.identity("alice")
+    finally:
+        await one.close()
+
+
+async def test_without_a_token_of_the_service_nobody_is_asked_about_by_name(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+    one = authenticator(hub, api_token="")
+    assert not one.askable
+    with pytest.raises(IdentityNotTold):
+        await one.identity("alice")
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", hub.service)
+    assert one.askable
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"{"),
+        (200, b"[]"),
+        (200, b'"alice"'),
+        (200, b"\xff"),
+        (200, b"[" * 100_000),
+        (200, b"{}"),
+        (200, b'{"name": "", "groups": [], "scopes": ["access:services"]}'),
+        (200, b'{"name": 7, "groups": [], "scopes": ["access:services"]}'),
+        (200, b'{"name": "alice", "groups": "physics", "scopes": ["access:services"]}'),
+        (200, b'{"name": "alice", "groups": [7], "scopes": ["access:services"]}'),
+        (200, b'{"name": "alice", "scopes": ["access:services"]}'),
+        (200, b'{"name": "alice", "groups": [], "scopes": {"access:services": 1}}'),
+        (200, b" " * (5 * 1024 * 1024)),
+        (302, b""),
+        (404, b""),
+        (500, b"<html>"),
+        (503, b""),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_whatever_else_answers_in_the_hubs_place_is_an_outage_and_lets_nobody_in(
+    status: int, body: bytes
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, body=body, headers={"Location": "/hub/login"})
+
+    app = web.Application()
+    app.router.add_get("/hub/api/{rest:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        one = JupyterHubAuthenticator(api_url=f"http://127.0.0.1:{port}/hub/api", api_token="t")
+        with pytest.raises(AuthenticatorUnavailable, match=r"^JupyterHub "):
+            await asyncio.wait_for(told(one, bearer("a" * 32)), 30)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("url", ["", "hub", "ftp://hub/api", "http://", "http://[::1/hub"])
+async def test_an_address_that_is_none_is_told_at_the_start(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUPYTERHUB_API_URL", raising=False)
+    one = JupyterHubAuthenticator(api_url=url)
+    assert "c.JupyterHubAuthenticator.api_url: must" in one.problems()[0]
+    with pytest.raises(ConfigurationError, match="api_url"):
+        await one.open()
