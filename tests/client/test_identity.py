@@ -89,7 +89,7 @@ def told(auth: Any = None) -> str:
         "kerberos",
         "oidc",
     ],
-    ids=repr,
+    ids=lambda auth: type(auth).__name__,
 )
 def test_what_is_no_credential_is_refused_and_never_falls_through_to_whom_the_environment_names(
     auth: Any, monkeypatch: pytest.MonkeyPatch

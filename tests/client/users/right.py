@@ -35,6 +35,7 @@ from gateway.client.model import (
     LogPiece,
     NewToken,
     Page,
+    SignInOption,
     Token,
     WorkerGroup,
 )
@@ -75,6 +76,8 @@ def asks(address: str) -> None:
     assert_type(gateway.dashboard_ticket("etl"), DashboardTicket)
     assert_type(gateway.dashboard_url("etl"), str)
     assert_type(gateway.whoami(), Caller)
+    assert_type(gateway.whoami().source, str)
+    assert_type(gateway.sign_in_options(), Page[SignInOption])
     assert_type(
         gateway.create_token(
             "laptop", ttl_s=timedelta(days=1), scopes=[Scope.CLUSTERS_READ, "TOKENS"]
