@@ -228,7 +228,7 @@ class PasswordAuthenticator(Authenticator):
         )
         if not right or not possible or stored is None:
             return None
-        if user != sent and not self.any_case:
+        if user != sent and not (self.any_case and user.lower() == sent.lower()):
             raise NameRefused(sent, f"the user's name is written {user!r}")
         self._right[self._mark(credentials)] = _Right(
             user, stored, time.monotonic() + self.cache_ttl_s
@@ -238,14 +238,19 @@ class PasswordAuthenticator(Authenticator):
         return self._principal(user, stored)
 
     def _meant(self, sent: str) -> str:
-        """Return the user whose password is looked at: the one that was named, or one of other
-        letters, who is told so if the password is right."""
-        if self._stored(sent) is not None or not sent.isascii():
+        """Return the user whose password is looked at: the one that was named, or the only one of
+        other letters or another realm, who is told so if the password is right."""
+        plain = sent.strip().lower()
+        local, same, alike = _local(plain), list[str](), list[str]()
+        for user in self.listed():  # also where it is not needed: it takes its time for all alike
+            if user.lower() == plain:
+                same.append(user)
+            elif local and _local(user.lower()) == local:
+                alike.append(user)
+        if self._stored(sent) is not None:
             return sent
-        if self.any_case:
-            alike = (user for user in self.listed() if user.lower() == sent.lower())
-            return next(alike, sent)
-        return sent.lower()
+        others = same or alike
+        return others[0] if len(others) == 1 else sent
 
     def listed(self) -> Collection[str]:
         """Return the users in the configuration and in the file, as far as it is read."""
@@ -285,6 +290,11 @@ class PasswordAuthenticator(Authenticator):
             )
         finally:
             self._waiting -= 1
+
+
+def _local(name: str) -> str:
+    """Return a name without its realm: `alice` of alice@example.org and of EXAMPLE\\alice."""
+    return name.rpartition("\\")[2].partition("@")[0]
 
 
 @functools.lru_cache(KEPT)

@@ -82,11 +82,11 @@ async def test_a_user_called_alice_with_a_capital_is_told_that_the_name_is_wrong
     one = PasswordAuthenticator(users={"alice": HASH})
     doors, _, _ = await doors_of(("password", one, ""))
     try:
-        for name in ("Alice", "ALICE"):
+        for name in ("Alice", "ALICE", " alice", "alice@example.org", "EXAMPLE\\Alice"):
             error = await refusal(doors, "basic", basic(name))
             assert isinstance(error, UserNameRefused)
             assert str(error) == (
-                f"Your credentials are right, but '{name}' can be no user here: the user's name is"
+                f"Your credentials are right, but {name!r} can be no user here: the user's name is"
                 " written 'alice'."
             )
             assert isinstance(
@@ -132,6 +132,26 @@ async def test_a_realm_is_taken_off_and_put_on_again_where_the_source_is_asked()
     assert "'alice@OTHER.ORG' can be no user here: names of this identity source look like" in str(
         error
     )
+
+
+async def test_who_leaves_a_realm_off_is_told_so_unless_two_could_be_meant() -> None:
+    users = {
+        "alice@EXAMPLE.ORG": HASH,
+        "bob@EXAMPLE.ORG": HASH,
+        "bob@PARTNER.ORG": hash_password("other"),
+    }
+    one = PasswordAuthenticator(users=users)
+    rule = {"{user}@EXAMPLE.ORG": "{user}", "{user}@PARTNER.ORG": "{user}@partner"}
+    doors, _, _ = await doors_of(("password", one, rule))
+    try:
+        error = await refusal(doors, "basic", basic("alice"))
+        assert "the user's name is written 'alice@EXAMPLE.ORG'" in str(error)
+        assert isinstance(await refusal(doors, "basic", basic("bob")), CredentialsInvalid)
+        assert (await doors.principal("basic", basic("bob@PARTNER.ORG", "other"), "")).user == (
+            "bob@partner"
+        )
+    finally:
+        await one.close()
 
 
 async def test_capitals_mean_nothing_where_the_site_says_so() -> None:
