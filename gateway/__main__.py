@@ -174,10 +174,11 @@ def check_config(path: str | None, words: tuple[str, ...]) -> None:
     """Say whether the configuration is right."""
     found = _settings(path, words)
     from gateway import configfile
+    from gateway.server.boot import clear_text
     from gateway.server.keeping.placement import notes
 
     click.echo("the configuration is right")
-    for note in filter(None, [configfile.exposed(path), *notes(found)]):
+    for note in filter(None, [configfile.exposed(path), *notes(found), *clear_text.notes(found)]):
         click.echo(printable(f"note: {note}"))
 
 

@@ -7,6 +7,7 @@ Knows nothing of gRPC, sockets or cryptography: it builds and takes apart text.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -80,6 +81,8 @@ CONNECT_CODES: Mapping[str, tuple[str, int]] = {
     "UNAUTHENTICATED": ("unauthenticated", 401),
 }
 
+USER_MARK_LETTERS = 8
+_USER_MARK = re.compile(r"[a-z2-7]{8}")
 _UID = re.compile(r"c[a-z2-7]{20}")
 # a worker's: its group, a hyphen and a number
 _INSTANCE = re.compile(r"scheduler|[a-z][a-z0-9-]{0,31}-(0|[1-9][0-9]{0,8})")
@@ -153,6 +156,20 @@ def uid_of_server_name(name: str) -> str | None:
     lowered = name.lower()
     uid = lowered.removesuffix(SNI_SUFFIX)
     return uid if uid != lowered and is_uid(uid) else None
+
+
+def user_mark(user: str) -> str:
+    """Return what begins the ids of a user's API tokens, so that the edge knows, once the server
+    has accepted them, that they are one caller's. It is no secret and proves nothing."""
+    digest = hashlib.blake2b(user.encode(errors="replace"), digest_size=5).digest()
+    return base64.b32encode(digest).decode().lower()
+
+
+def marked_user(token: str) -> str:
+    """Return the mark of the user that an API token says it belongs to; empty if it says none."""
+    kind, _, rest = token.removeprefix(f"{TOKEN_PREFIX}_").partition("_")
+    mark = rest[:USER_MARK_LETTERS]
+    return mark if kind == "api" and _USER_MARK.fullmatch(mark) else ""
 
 
 def relayed_peer(mark: str, host: str, port: int) -> str:

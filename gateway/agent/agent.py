@@ -42,6 +42,9 @@ TICK_S = 0.5  # between two looks at load and clients
 DEFAULT_REPORT_S = 15.0
 DEFAULT_BEAT_S = 5.0
 BACKOFF_S = (0.2, 5.0)
+# longest wait before an agent whose reports are refused tries again: they will hardly be other ones
+REJECTED_S = 60.0
+STEADY_S = 30.0  # a stream that lasted so long was not refused for how it began
 REFUSED_S = 600.0  # an agent that is turned away for so long belongs to no cluster any more
 EXIT_SETUP = 70  # EX_SOFTWARE
 EXIT_REFUSED = 77  # EX_NOPERM
@@ -330,7 +333,7 @@ class Agent(SchedulerPlugin):
 
     def _talk(self) -> None:
         """Keep a stream open until told to stop."""
-        failures, refused_since = 0, None
+        failures, rejections, refused_since = 0, 0, None
         stub = agent_pb2_grpc.AgentServiceStub(self._setup.channel())  # type: ignore[no-untyped-call]
         metadata = (
             (wire.AUTHORIZATION, f"Bearer {self._setup.token}"),
@@ -339,6 +342,7 @@ class Agent(SchedulerPlugin):
         while not self._stopped.is_set():
             outbox: queue.Queue[pb.AgentReport | None] = queue.Queue()
             call = stub.Connect(_until_none(outbox), metadata=metadata, wait_for_ready=False)
+            began = time.monotonic()
             try:
                 self._loop.call_soon_threadsafe(self._greet, outbox)
                 for directive in call:
@@ -346,7 +350,16 @@ class Agent(SchedulerPlugin):
                     self._loop.call_soon_threadsafe(self._obey, directive)
             except grpc.RpcError as error:
                 code = error.code()
-                if code in REFUSALS:
+                if time.monotonic() - began > STEADY_S:
+                    rejections = 0
+                if code is grpc.StatusCode.INVALID_ARGUMENT:
+                    rejections += 1
+                    if rejections == 1:
+                        logger.error(
+                            "the gateway refuses this agent's reports (%s); trying again, seldom",
+                            error.details(),
+                        )
+                elif code in REFUSALS:
                     refused_since = refused_since or time.monotonic()
                     self._check_refusal(refused_since, error.details() or str(code))
                 else:
@@ -359,10 +372,7 @@ class Agent(SchedulerPlugin):
                 return
             outbox.put(None)
             failures += 1
-            first_s, last_s = BACKOFF_S
-            self._stopped.wait(
-                random.uniform(0.5, 1.0) * min(last_s, first_s * 2 ** min(failures - 1, 10))
-            )
+            self._stopped.wait(random.uniform(0.5, 1.0) * pause_s(failures, rejections))
 
     def _greet(self, outbox: queue.Queue[pb.AgentReport | None]) -> None:
         """Begin a stream: everything that is there. What an earlier stream did not get is part of
@@ -380,6 +390,13 @@ class Agent(SchedulerPlugin):
                 EXIT_REFUSED,
                 f"the gateway has turned this scheduler away for {REFUSED_S:g} s: {words}",
             )
+
+
+def pause_s(failures: int, rejections: int) -> float:
+    """Return how long to wait before the next stream, in seconds: after so many in a row that
+    brought nothing, and so many that were ended for what was reported."""
+    first_s, last_s = (BACKOFF_S[0], REJECTED_S) if rejections else BACKOFF_S
+    return min(last_s, first_s * 2.0 ** min(max(failures, rejections) - 1, 10))
 
 
 async def _holds_within(event: asyncio.Event, timeout_s: float) -> bool:

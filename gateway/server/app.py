@@ -21,7 +21,7 @@ from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
-from gateway.server.boot import listening
+from gateway.server.boot import clear_text, listening
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.boot.endpoints import listener_address, public_endpoint
 from gateway.server.boot.launches import Launches
@@ -304,6 +304,8 @@ class App:
     async def _start_edge(self) -> None:
         options, proxy = self._server_settings, self.settings.proxy
         self.edge_address = proxy.address
+        for note in clear_text.notes(self.settings):
+            logger.warning("%s", note)
         if options.start_proxy:
             room, account = self._edge_room, self._edge_room.account
             words = [

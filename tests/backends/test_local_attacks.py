@@ -67,7 +67,9 @@ def home(site: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 async def room(site: pathlib.Path) -> AsyncIterator[Room]:
     """A backend that runs each cluster as its user."""
-    made = Room(LocalBackend(root=str(site / "root"), run_as_user=True, stop_grace_s=0.5))
+    made = Room(
+        LocalBackend(root=str(site / "root"), run_as_user=True, min_uid=1, stop_grace_s=0.5)
+    )
     await made.backend.open(made.push)
     yield made
     left = [Target(seen.instance, seen.handle) for seen in await made.backend.find()]

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -43,10 +44,14 @@ class TestConformance(Conformance):
         reachable(tmp_path)
 
         async def again() -> Backend:
-            return LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0)
+            return LocalBackend(
+                root=str(tmp_path / "root"), run_as_user=True, min_uid=1, stop_grace_s=2.0
+            )
 
         async def stranger() -> Backend:
-            return LocalBackend(root=str(tmp_path / "another"), run_as_user=True, stop_grace_s=2.0)
+            return LocalBackend(
+                root=str(tmp_path / "another"), run_as_user=True, min_uid=1, stop_grace_s=2.0
+            )
 
         cannot = {
             "outage": "this machine always answers",
@@ -93,7 +98,9 @@ async def test_a_directory_that_users_cannot_reach_is_told_at_the_start(
 
 async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Path) -> None:
     reachable(tmp_path)
-    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    room = Room(
+        LocalBackend(root=str(tmp_path / "root"), run_as_user=True, min_uid=1, stop_grace_s=2.0)
+    )
     await room.backend.open(room.push)
     await room.backend.start([Launch(launch().instance, "nobody", ("/bin/sleep", "60"))])
     (genuine,) = await room.backend.find()
@@ -130,7 +137,9 @@ async def test_a_user_cannot_pass_a_process_off_as_anothers(tmp_path: pathlib.Pa
 
 async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -> None:
     reachable(tmp_path)
-    room = Room(LocalBackend(root=str(tmp_path / "root"), run_as_user=True, stop_grace_s=2.0))
+    room = Room(
+        LocalBackend(root=str(tmp_path / "root"), run_as_user=True, min_uid=1, stop_grace_s=2.0)
+    )
     await room.backend.open(room.push)
     program = ("/bin/sh", "-c", "id -un; cat ../key.pem; exec sleep 60")
     await room.backend.start(
@@ -145,3 +154,22 @@ async def test_a_cluster_runs_as_its_user_when_told_to(tmp_path: pathlib.Path) -
     await room.backend.stop([Target(launch().instance)])
     await room.gone(launch().instance)
     await room.backend.close()
+
+
+@pytest.mark.parametrize("user", ["daemon", "games", "mail"])
+async def test_nobody_runs_as_the_account_of_a_service(tmp_path: pathlib.Path, user: str) -> None:
+    """Whoever signs in by such a name would get that service's files."""
+    reachable(tmp_path)
+    backend = LocalBackend(root=str(tmp_path / "root"), run_as_user=True)
+    await backend.open(lambda _: None)
+    try:
+        wished = replace(launch(), user=user)
+        (outcome,) = (await backend.start([wished])).values()
+        assert isinstance(outcome, StartFailed)
+        assert outcome.permanent
+        number = pwd.getpwnam(user).pw_uid
+        assert f"{user!r}: its number {number} is that of a service" in outcome.message
+        assert "c.LocalBackend.min_uid = 1000" in outcome.message
+        assert not (tmp_path / "root" / "clusters" / UID).exists()
+    finally:
+        await backend.close()

@@ -1,10 +1,22 @@
-"""Reports of very many workers are sent in parts, of which the server makes the whole."""
+"""Reports of very many workers are sent in parts, of which the server makes the whole; an agent
+whose reports are refused does not report without end."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import pathlib
+from concurrent import futures
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
 import pytest
 from daskgateway.internal.v1 import agent_pb2 as pb
+from daskgateway.internal.v1 import agent_pb2_grpc
 
+from gateway.agent.agent import BACKOFF_S, REJECTED_S, Agent, Setup, pause_s
 from gateway.agent.reports import MAX_NAMES, parts
 
 
@@ -47,3 +59,63 @@ def test_what_does_not_fit_is_sent_in_parts_and_only_the_first_is_a_snapshot() -
         )
     longest = pb.AgentReport(workers=["g" * 32 + "-" + "9" * 20] * MAX_NAMES)
     assert longest.ByteSize() < 600 * 1024
+
+
+def test_pauses_are_short_while_nobody_answers_and_long_where_reports_are_refused() -> None:
+    assert [pause_s(n, 0) for n in (1, 2, 3, 100)] == [0.2, 0.4, 0.8, BACKOFF_S[1]]
+    assert [pause_s(1, n) for n in (1, 2, 3, 100)] == [0.2, 0.4, 0.8, REJECTED_S]
+
+
+class Refusing(agent_pb2_grpc.AgentServiceServicer):
+    """A server that tells what is wished, as it does at once, and takes no report."""
+
+    def Connect(self, reports: Any, context: Any) -> Any:
+        next(reports)
+        yield pb.AgentDirective()
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "scheduler_address: must be another")
+
+
+class Pauses:
+    """How long the agent would wait; after some it is told to stop."""
+
+    def __init__(self, most: int) -> None:
+        self.told: list[float] = []
+        self._most = most
+
+    def is_set(self) -> bool:
+        """Whether the agent is to end."""
+        return len(self.told) >= self._most
+
+    def wait(self, wait_s: float) -> None:
+        """Wait no longer than it takes to note it."""
+        self.told.append(wait_s)
+
+
+async def test_an_agent_whose_reports_are_refused_tries_again_more_and_more_seldom(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wished comes before the refusal, and had ended every pause: 8 streams a second."""
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(Refusing(), server)
+    address = f"unix:{tmp_path}/server.sock"
+    server.add_insecure_port(address)
+    server.start()
+    try:
+        scheduler = SimpleNamespace(
+            address="tls://127.0.0.1:1", workers={}, services={}, clients={}, transition_counter=0
+        )
+        agent = Agent(scheduler, Setup("c" + "a" * 20, address, "t", b"ca"))
+        pauses = agent._stopped = Pauses(8)  # type: ignore[assignment]
+        monkeypatch.setattr(agent, "_look", lambda: None)
+        monkeypatch.setattr(agent, "_obey", lambda directive: None)
+        monkeypatch.setattr(agent, "_report", lambda snapshot: pb.AgentReport(snapshot=snapshot))
+        with caplog.at_level(logging.INFO):
+            await asyncio.wait_for(asyncio.to_thread(agent._talk), 60)
+        assert pauses.told == [0.2 * 2**n for n in range(8)]
+        refusals = [line for line in caplog.messages if "refuses this agent's reports" in line]
+        assert len(refusals) == 1
+        assert "scheduler_address: must be another" in refusals[0]
+    finally:
+        with contextlib.suppress(Exception):
+            server.stop(None).wait(30)

@@ -140,7 +140,7 @@ class PretendCredentials:
             raise ValueError("must be a PEM public key")
         return f"certificate of {user}", "authority", 1_000_000 + int(ttl_s)
 
-    def mint_token(self) -> tuple[str, str, bytes]:
+    def mint_token(self, user: str) -> tuple[str, str, bytes]:
         self.minted += 1
         return f"dgw_api_{self.minted}_secret", str(self.minted), b"hash"
 

@@ -35,8 +35,8 @@ class RealTokens(PretendCredentials):
 
     doors: Doors
 
-    def mint_token(self) -> tuple[str, str, bytes]:
-        minted = tokens.mint("api")
+    def mint_token(self, user: str) -> tuple[str, str, bytes]:
+        minted = tokens.mint("api", user)
         return minted.text, minted.id, minted.secret_hash
 
     def forget_token(self, token_id: str) -> None:
@@ -177,9 +177,9 @@ async def test_a_token_revoked_while_it_makes_another_makes_none(
     parent = await room.token("alice")
     mint = RealTokens.mint_token
 
-    def revoked_meanwhile(self: RealTokens) -> tuple[str, str, bytes]:
+    def revoked_meanwhile(self: RealTokens, user: str) -> tuple[str, str, bytes]:
         del room.harness.store._tables.tokens[parent.token.id]
-        return mint(self)
+        return mint(self, user)
 
     monkeypatch.setattr(RealTokens, "mint_token", revoked_meanwhile)
     assert reason(await refusal(room.token(parent.secret))) == "CREDENTIALS_INVALID"

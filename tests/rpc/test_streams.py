@@ -18,7 +18,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.errors import CredentialsInvalid, RightsChanged
 from gateway.server.core.model import GroupStatus
-from gateway.server.rpc import route_service
+from gateway.server.rpc import agent_service, route_service
 from gateway.server.rpc.agent_service import news_of
 from tests.rpc.harness import Harness, PretendAgent, as_
 from tests.rpc.test_clusters import active, create, fields, reason
@@ -260,11 +260,33 @@ def test_names_that_no_worker_ever_had_are_not_kept() -> None:
         "default",
         "-1",
         "default-²",
+        "default-01",
+        "default-00",
+        "default--1",
+        "default-1 ",
         "default-" + "9" * 5000,
     ]
     report = agent_pb2.AgentReport(workers=made_up, left=made_up, retired=made_up)
     news = news_of(report, 0, {"default": GroupStatus(next_sequence=2)}, local=True)
     assert news.workers == news.left == news.retired == {"default-0", "default-1"}
+
+
+async def test_an_agent_whose_reports_are_refused_cannot_call_again_at_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a user's program, which knows no pause."""
+    monkeypatch.setattr(agent_service, "REFUSAL_S", 0.3)
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(3):
+        agent = PretendAgent(harness, made.uid)
+        await agent.directive()
+        await agent.report(snapshot=False)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await agent.directive()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert loop.time() - began >= 0.9
 
 
 async def test_routes_come_and_go_with_clusters(harness: Harness) -> None:

@@ -8,6 +8,7 @@ import base64
 import pytest
 
 from gateway.proxy.upstream.turns import Calls, Share, Shares
+from gateway.server.security.tokens import mint
 from gateway.wire import basic_credentials
 
 RIGHT = basic_credentials("alice", "wonderland")
@@ -36,6 +37,31 @@ async def test_so_has_a_token(spelled: str) -> None:
     calls = Calls(Shares())
     assert calls.accepted("Bearer dgw_api_x") == calls.accepted(spelled)
     assert len(calls._known) == 1
+
+
+async def test_all_tokens_of_a_user_and_the_password_are_one_share() -> None:
+    """A hundred tokens made a hundred callers of one user, each with a share."""
+    calls = Calls(Shares())
+    hers = [calls.accepted(f"Bearer {mint('api', 'alice').text}") for _ in range(100)]
+    assert set(hers) == {calls.accepted(RIGHT)}
+    his = calls.accepted(f"Bearer {mint('api', 'bob').text}")
+    assert his not in hers
+
+
+async def test_a_mark_that_somebody_only_claims_is_worth_nothing() -> None:
+    calls = Calls(Shares())
+    hers = mint("api", "alice").text
+    calls.accepted(f"Bearer {hers}")
+    claimed = f"{hers[:-1]}{'a' if hers[-1] != 'a' else 'b'}"
+    assert calls.share(f"Bearer {claimed}", "192.0.2.1") == Share(True, "192.0.2.1")
+
+
+@pytest.mark.parametrize("kind", ["agent", "edge", "api"])
+async def test_tokens_that_name_no_user_have_shares_of_their_own(kind: str) -> None:
+    """Such as those that an older version made."""
+    calls = Calls(Shares())
+    texts = [f"dgw_{kind}_ABCDEFGH{number}abcdefg_{'s' * 43}" for number in range(3)]
+    assert len({calls.accepted(f"Bearer {text}") for text in texts}) == 3
 
 
 async def test_passwords_of_one_user_that_are_both_right_are_one_share() -> None:

@@ -64,7 +64,7 @@ def test_numbers_are_of_the_range_that_no_account_is_given() -> None:
 def test_low_ports_may_be_bound_only_where_one_is_wanted(
     monkeypatch: pytest.MonkeyPatch, addresses: list[str], bind: bool
 ) -> None:
-    monkeypatch.setattr(edge_account, "_first_open_port", lambda: 1024)
+    monkeypatch.setattr(edge_account, "first_open_port", lambda: 1024)
     assert Account(7, 8).rights(addresses) == (7, 8, bind)
 
 

@@ -78,6 +78,13 @@ class LocalBackend(BaseBackend):
         help="Run each cluster as the system user of its owner's name. Needs root; the user must"
         " exist on this machine.",
     ).tag(config=True)
+    min_uid = Int(
+        1000,
+        min=1,
+        help="Least number of a system user that clusters run as, with run_as_user. Below are the"
+        " accounts of services, such as daemon or postgres, whose files a user of the same name"
+        " would get.",
+    ).tag(config=True)
     max_log_bytes = Int(
         64 * 2**20,
         min=2**20,
@@ -258,6 +265,12 @@ class LocalBackend(BaseBackend):
             raise KeyError(f"this machine has no user {user!r}") from None
         if account.pw_uid == 0:
             raise ValueError("clusters never run as root")
+        if account.pw_uid < self.min_uid:
+            raise ValueError(
+                f"clusters never run as {user!r}: its number {account.pw_uid} is that of a service,"
+                f" below c.LocalBackend.min_uid = {self.min_uid}; sign in as another user, or ask"
+                f" the administrator"
+            )
         return account
 
     def _environment(self, launch: Launch, account: pwd.struct_passwd | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 share of what it works on at a time.
 
 Callers whose credentials the server has accepted lately are told apart by them, wherever they call
-from and however they spell them: by the user that a sign-in names, or by token. All others are
+from and however they spell them: by the user that a sign-in or a token names. All others are
 strangers, told apart by address and with a small pool of their own. So who floods as a stranger
 takes nothing from those who work, and among these nobody waits for more than one turn of each of
 the others. A request has its place until the server has answered; one that waits for something to
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from gateway.fair import Bucket, FairPool
 from gateway.turns import Turns
-from gateway.wire import SIGN_IN_OPTIONS, parse_basic
+from gateway.wire import SIGN_IN_OPTIONS, marked_user, parse_basic, user_mark
 
 # which the server answers to everybody, whatever credentials are sent
 OPEN_PATHS = ("/grpc.health.", "/grpc.reflection.", SIGN_IN_OPTIONS)
@@ -48,7 +48,7 @@ class Share:
     """Whose share a request is counted to."""
 
     stranger: bool
-    name: str  # the mark of the user or token, or the address
+    name: str  # the mark of the user, of a token that names none, or the address
 
 
 class Calls:
@@ -86,9 +86,11 @@ class Calls:
         scheme, _, value = authorization.partition(" ")
         shown = f"{scheme.lower()} {value.strip()}"
         pair = parse_basic(shown)
-        if pair is None:
-            return self._mark(shown), self._mark(shown)
-        return self._mark(f"basic {pair[0]}:{pair[1]}"), self._mark(f"user {pair[0]}")
+        if pair is not None:
+            mark, shown = user_mark(pair[0]), f"basic {pair[0]}:{pair[1]}"
+        else:
+            mark = marked_user(value.strip()) if scheme.lower() == "bearer" else ""
+        return self._mark(shown), self._mark(f"user {mark}" if mark else shown)
 
     def _mark(self, authorization: str) -> str:
         return hashlib.blake2b(

@@ -36,7 +36,7 @@ class Account:
         """Return uid, gid, and whether one of these (host:port) is below 1024, which takes a
         right."""
         ports = (place[1] for text in addresses if (place := parse_address(text)) is not None)
-        return self.uid, self.gid, any(0 < port < _first_open_port() for port in ports)
+        return self.uid, self.gid, any(0 < port < first_open_port() for port in ports)
 
 
 def configured_account(wished: str) -> Account | None:
@@ -113,7 +113,7 @@ def maps(text: str, number: int) -> bool:
     return any(here <= number < here + length for here, _, length in ranges)
 
 
-def _first_open_port() -> int:
+def first_open_port() -> int:
     """Return from which port on everybody may bind (ip(7))."""
     try:
         return int(pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())

@@ -26,6 +26,7 @@ from gateway.server.core.plan import directive
 from gateway.server.rpc.caller import current
 from gateway.server.rpc.requests import Malformed
 from gateway.server.store.contract import View
+from gateway.wire import is_instance_name
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ REPORT_INTERVAL_MS = 15_000
 PACE_S = 0.02
 # an agent's reports end before it is known whether the agent ended the stream or somebody cut it
 CUT_S = 0.1
+# An agent whose report is refused hears it after so long: it may be a user's program that calls
+# again without end. With MAX_STREAMS_PER_AGENT of limits.py that is a few refusals a second.
+REFUSAL_S = 2.0
 MANY_NAMES = 2000  # of workers in one report, beyond which it is read in a thread
 # of workers on one stream; meanwhile the next report waits in the connection
 NAMES_A_SECOND = 20_000
@@ -132,14 +136,13 @@ def news_of(
 
 
 def _was_started(name: str, groups: Mapping[str, GroupStatus]) -> bool:
+    """Whether a worker of these groups is called so; each has one spelling, so that one worker is
+    not counted as several."""
+    if not is_instance_name(name):
+        return False
     group, _, sequence = name.rpartition("-")
-    status = groups.get(group) if len(name) <= MAX_NAME else None
-    return (
-        status is not None
-        and sequence.isascii()
-        and sequence.isdigit()
-        and int(sequence) < status.next_sequence
-    )
+    status = groups.get(group)
+    return status is not None and int(sequence) < status.next_sequence
 
 
 def _versions(versions: Mapping[str, str]) -> dict[str, str]:
@@ -239,6 +242,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                     yield wish
                 await changed.wait()
             if reading.done() and not reading.cancelled():
+                if reading.exception() is not None:
+                    await asyncio.sleep(REFUSAL_S)
                 reading.result()
                 await asyncio.sleep(CUT_S)
         finally:

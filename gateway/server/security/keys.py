@@ -85,9 +85,9 @@ class Keys:
 
         return await self._compute(sign)
 
-    def mint_token(self) -> tuple[str, str, bytes]:
+    def mint_token(self, user: str) -> tuple[str, str, bytes]:
         """Return a new API token's text, id and hash."""
-        minted = tokens.mint("api")
+        minted = tokens.mint("api", user)
         return minted.text, minted.id, minted.secret_hash
 
     def forget_token(self, token_id: str) -> None:

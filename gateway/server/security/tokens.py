@@ -13,7 +13,7 @@ import secrets
 import string
 from dataclasses import dataclass
 
-from gateway.wire import TOKEN_PREFIX
+from gateway.wire import TOKEN_PREFIX, user_mark
 
 MAX_LENGTH = 128
 _ALPHABET = string.ascii_letters + string.digits
@@ -33,9 +33,11 @@ class MintedToken:
     secret_hash: bytes
 
 
-def mint(kind: str) -> MintedToken:
-    """Return a new token of a kind: api, agent or edge."""
-    token_id = _random_text(_ID_LENGTH)
+def mint(kind: str, user: str = "") -> MintedToken:
+    """Return a new token of a kind: api, agent or edge. The id of a user's begins with the user's
+    mark; what makes it one of its kind is the rest, and its secret."""
+    mark = user_mark(user) if user else ""
+    token_id = mark + _random_text(_ID_LENGTH - len(mark))
     text = f"{TOKEN_PREFIX}_{kind}_{token_id}_{_random_text(_SECRET_LENGTH)}"
     return MintedToken(text, token_id, hashed(text))
 

@@ -73,7 +73,7 @@ async def create_token(
         violations.append(Violation("scopes", f"you do not have {beyond[0]} yourself"))
     if violations:
         raise FieldInvalid(violations)
-    text, token_id, secret_hash = services.credentials.mint_token()
+    text, token_id, secret_hash = services.credentials.mint_token(principal.user)
     token = Token(
         id=token_id,
         user=principal.user,

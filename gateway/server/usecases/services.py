@@ -37,7 +37,7 @@ class Credentials(Protocol):
         """Return certificate, CA certificate (PEM) and the instant of expiry; ValueError if the key
         will not do."""
 
-    def mint_token(self) -> tuple[str, str, bytes]:
+    def mint_token(self, user: str) -> tuple[str, str, bytes]:
         """Return a new API token's text, id and hash."""
 
     def forget_token(self, token_id: str) -> None:
