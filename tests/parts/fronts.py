@@ -163,8 +163,10 @@ def configurable_http_proxy(directory: pathlib.Path, edge: int, port: int) -> It
         yield
 
 
-def self_signed(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Return files of a certificate for 127.0.0.1 and its key."""
+def self_signed(
+    directory: pathlib.Path, address: str = "127.0.0.1"
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Return files of a certificate for an address, by default 127.0.0.1, and its key."""
     import datetime
     import ipaddress
 
@@ -189,7 +191,7 @@ def self_signed(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         now,
         now + datetime.timedelta(days=1),
     )
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     certificate = (
         builder.add_extension(names, False)
         .add_extension(x509.BasicConstraints(True, 0), True)

@@ -22,8 +22,9 @@ from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client.calls import api, errors, http_calls
+from gateway.client.calls import api, errors, forward_proxy, http_calls
 from gateway.client.calls.api import Streaming, Unary
+from gateway.client.calls.forward_proxy import ForwardProxy
 from gateway.client.calls.settings import Settings
 from gateway.wire import AUTHORIZATION, host_port
 
@@ -51,7 +52,7 @@ GRPC_APART_S = 60.0
 HTTP_FOR_S = 300.0
 
 _lock = threading.Lock()
-_channels: dict[tuple[str, str | None], grpc.Channel] = {}
+_channels: dict[tuple[str, str | None, str], grpc.Channel] = {}
 # until when calls to an address go over HTTP; one entry a gateway
 _http_until: dict[str, float] = {}
 _grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
@@ -74,28 +75,33 @@ os.register_at_fork(after_in_child=_after_fork)
 def _channel(settings: Settings) -> grpc.Channel:
     """Return this process's channel to an address, made when first needed."""
     global _grpc_pid
-    key = (settings.address, settings.ca_file)
+    proxy = forward_proxy.proxy_for(settings.address)
+    key = (settings.address, settings.ca_file, proxy.url if proxy is not None else "")
     with _lock:
         _grpc_pid = os.getpid()
         channel = _channels.get(key)
         if channel is None:
-            channel = _channels[key] = _new_channel(settings)
+            channel = _channels[key] = _new_channel(settings, proxy)
         return channel
 
 
-def _new_channel(settings: Settings) -> grpc.Channel:
+def _new_channel(settings: Settings, proxy: ForwardProxy | None) -> grpc.Channel:
     if settings.address.startswith("unix:"):
         return grpc.insecure_channel(settings.address, CHANNEL_OPTIONS)
     host, port = settings.host_port
     target = host_port(host, port)
+    # gRPC reads the environment too, in small letters only: what is decided holds for all ways
+    way: tuple[str, int | str] = ("grpc.enable_http_proxy", 0)
+    if proxy is not None:
+        way = ("grpc.http_proxy", proxy.url)
+    options = [*CHANNEL_OPTIONS, way]
     if not settings.secure:
-        # a proxy would read all of it
-        return grpc.insecure_channel(target, [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])
+        return grpc.insecure_channel(target, options)
     roots = None
     if settings.ca_file:
         with open(settings.ca_file, "rb") as file:
             roots = file.read()
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), CHANNEL_OPTIONS)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
 
 
 def uses_http(settings: Settings) -> bool:
@@ -155,6 +161,8 @@ class Connection:
                 if uses_http(self.settings):
                     return self._http(rpc, request, timeout_s)
                 return self._grpc(rpc, request, timeout_s)
+            except errors.Unreachable:  # no waiting helps
+                raise
             except errors.Unavailable as error:
                 if (
                     not uses_http(self.settings)
@@ -231,6 +239,8 @@ class Connection:
             return None
         try:
             found = self._http(rpc, request, timeout_s)
+        except errors.Unreachable:
+            raise
         except errors.GatewayError as error:
             if error.code in ("UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"):
                 return None

@@ -138,6 +138,11 @@ class Unavailable(GatewayError):
     """The gateway does not answer."""
 
 
+class Unreachable(Unavailable):
+    """The gateway is not reached, and will not be by waiting: its text says what is wrong, with
+    which setting, and what would be right."""
+
+
 class ServerFailed(GatewayError):
     """A fault of the gateway; `metadata["correlation_id"]` is what its log explains it by."""
 

@@ -18,8 +18,9 @@ from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from gateway.client.calls import errors
+from gateway.client.calls import errors, forward_proxy
 from gateway.client.calls.api import Streaming, Unary
+from gateway.client.calls.forward_proxy import ForwardProxy, ProxyRefused
 from gateway.client.calls.settings import Settings
 from gateway.wire import CONNECT_CODES
 
@@ -56,6 +57,8 @@ def unary(
         raise errors.DeadlineExceeded(
             f"no answer within {timeout_s:g} s", code="DEADLINE_EXCEEDED"
         ) from None
+    except ProxyRefused as error:
+        raise errors.Unreachable(f"{settings.address}: {error}", code="UNAVAILABLE") from None
     except (OSError, http.client.HTTPException) as error:
         raise errors.Unavailable(
             f"{settings.address}: {str(error) or type(error).__name__}", code="UNAVAILABLE"
@@ -102,9 +105,8 @@ class EventStream(Iterator[A], Generic[A]):
         return json_format.Parse(text, self._answer(), ignore_unknown_fields=True)
 
     def _broken(self, error: Exception) -> errors.GatewayError:
-        return errors.Unavailable(
-            f"{self._address}: {str(error) or type(error).__name__}", code="UNAVAILABLE"
-        )
+        kind = errors.Unreachable if isinstance(error, ProxyRefused) else errors.Unavailable
+        return kind(f"{self._address}: {str(error) or type(error).__name__}", code="UNAVAILABLE")
 
     def close(self) -> None:
         """End the call."""
@@ -185,6 +187,38 @@ def _connect(settings: Settings, timeout_s: float) -> http.client.HTTPConnection
     if settings.address.startswith("unix:"):
         raise errors.GatewayError("a unix socket speaks gRPC only", code="UNIMPLEMENTED")
     host, port = settings.host_port
-    if not settings.secure:
+    proxy = forward_proxy.proxy_for(settings.address)
+    context = tls_context(settings) if settings.secure else None
+    if proxy is not None:
+        return _Through(proxy, host, port, timeout_s, context)
+    if context is None:
         return http.client.HTTPConnection(host, port, timeout=timeout_s)
-    return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls_context(settings))
+    return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+
+
+class _Through(http.client.HTTPConnection):
+    """A connection through a proxy, with TLS inside where there is a context."""
+
+    def __init__(
+        self,
+        proxy: ForwardProxy,
+        host: str,
+        port: int,
+        timeout_s: float,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._proxy, self._inner = proxy, context
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        """Open it."""
+        made = forward_proxy.connect(self._proxy, self.host, self.port, self._timeout_s)
+        if self._inner is None:
+            self.sock = made
+            return
+        try:
+            self.sock = self._inner.wrap_socket(made, server_hostname=self.host)
+        except BaseException:
+            made.close()
+            raise

@@ -33,6 +33,8 @@ from tornado.iostream import IOStream, StreamClosedError
 from gateway import wire
 from gateway.client.calls import api, credentials, errors, settings
 from gateway.client.calls.channel import Connection, in_thread
+from gateway.client.calls.forward_proxy import ProxyRefused, proxy_for
+from gateway.client.dask.proxied import ProxiedClient
 from gateway.client.dask.tunnel import TunnelRefused, open_tunnel
 from gateway.client.model import Cluster
 from gateway.printable import printable
@@ -117,6 +119,8 @@ class GatewayConnector(Connector):
                 stream = await self._tunnelled(target, context)
             except (TunnelRefused, FatalCommClosedError):
                 raise  # the gateway has answered, which tells more
+            except ProxyRefused as error:
+                raise FatalCommClosedError(f"{target}: {error}") from error
             except OSError as error:
                 logger.debug("no tunnel either: %s", error)
                 raise failed.error from failed.__cause__
@@ -127,9 +131,7 @@ class GatewayConnector(Connector):
         self, target: wire.SchedulerAddress, context: ssl.SSLContext, timeout_s: float | None
     ) -> Any:
         way = self._secured(
-            BaseTCPConnector.client.connect(
-                target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE)
-            ),
+            _client(target).connect(target.host, target.port, max_buffer_size=int(MAX_BUFFER_SIZE)),
             target,
             context,
         )
@@ -198,6 +200,21 @@ class GatewayConnector(Connector):
                 raise
             raise NoDirectWay(error) from error
         return stream
+
+
+def _client(target: wire.SchedulerAddress) -> Any:
+    """Return what connects to the edge: through the site's proxy, where the gateway itself is
+    reached through it. FatalCommClosedError if that proxy is none."""
+    try:
+        known = connection_for(target).settings.address
+    except ValueError:  # nothing is configured that could be used; TLS is what a scheduler speaks
+        known = "https:"
+    scheme = "http" if known.startswith("http:") else "https"
+    try:
+        proxy = proxy_for(f"{scheme}://{wire.host_port(target.host, target.port)}")
+    except ValueError as error:
+        raise FatalCommClosedError(str(error)) from None
+    return BaseTCPConnector.client if proxy is None else ProxiedClient(proxy)
 
 
 def _tunnel_passed(place: tuple[str, int], began: float) -> None:

@@ -16,11 +16,18 @@ from typing import Any
 from distributed.comm.tcp import set_tcp_timeout
 from distributed.utils import wait_for
 from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClosedError, websocket_connect
+from tornado.websocket import (
+    WebSocketClientConnection,
+    WebSocketClosedError,
+    websocket_connect,
+)
 
 from gateway.client.calls.channel import Connection, in_thread
+from gateway.client.calls.forward_proxy import ForwardProxy, ProxyRefused, proxy_for
 from gateway.client.calls.http_calls import tls_context
+from gateway.client.dask.proxied import ProxiedClient
 from gateway.wire import AUTHORIZATION, SESSION_COOKIES, TUNNEL_PATH, TUNNEL_PROTOCOL
 
 logger = logging.getLogger(__name__)
@@ -66,7 +73,13 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
         follow_redirects=False,  # to where the credentials were not meant for
     )
     try:
-        tunnel = await _connected(request)
+        proxy = proxy_for(settings.address)
+    except ValueError as error:
+        raise OSError(str(error)) from None
+    try:
+        tunnel = await _connected(request, proxy)
+    except ProxyRefused:
+        raise
     except HTTPClientError as error:
         if error.code == 599:  # tornado's own, for no answer at all
             raise OSError(f"{url}: no tunnel: {error.message}") from error
@@ -90,17 +103,38 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     return ours
 
 
-async def _connected(request: HTTPRequest) -> Any:
+async def _connected(request: HTTPRequest, proxy: ForwardProxy | None) -> Any:
     """Return a WebSocket. One that opens when nobody waits for it any more is closed: tornado would
     keep it."""
-    opening: Any = websocket_connect(
-        request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL]
-    )
+    opening: Any
+    if proxy is None:
+        opening = websocket_connect(
+            request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL]
+        )
+    else:
+        opening = _through(request, ProxiedClient(proxy))
     try:
         return await wait_for(asyncio.shield(opening), timeout=CONNECT_S)
     except BaseException:
         opening.add_done_callback(_let_go)
         raise
+
+
+def _through(request: HTTPRequest, client: ProxiedClient) -> Any:
+    """Return a WebSocket to be, through a proxy, which tornado's own function knows no way for."""
+
+    class Through(WebSocketClientConnection):
+        @property  # type: ignore[override]
+        def tcp_client(self) -> ProxiedClient:
+            return client
+
+        @tcp_client.setter
+        def tcp_client(self, _: Any) -> None:
+            """Stay with the one that goes through the proxy."""
+
+    request.headers = HTTPHeaders(request.headers)  # which that function would have done
+    made = Through(request, max_message_size=MAX_MESSAGE_BYTES, subprotocols=[TUNNEL_PROTOCOL])
+    return made.connect_future
 
 
 def _let_go(opening: Any) -> None:
