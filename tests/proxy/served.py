@@ -21,6 +21,8 @@ from daskgateway.v1 import (
     credential_service_pb2,
     credential_service_pb2_grpc,
 )
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
 
 from gateway.proxy.app import Edge
 from gateway.proxy.config import Proxy
@@ -48,6 +50,7 @@ class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
     def __init__(self) -> None:
         self.asked = 0
         self.shown: list[Any] = []  # credentials that came with a call that needs none
+        self.states: dict[str, str] = {}  # reasons why alice's clusters have no dashboard now
 
     async def GetSignInOptions(self, request: Any, context: Any) -> Any:
         self.shown.append(dict(context.invocation_metadata()).get("authorization"))
@@ -65,6 +68,14 @@ class Credentials(credential_service_pb2_grpc.CredentialServiceServicer):
         if user is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
         uid = request.name.rpartition("/")[2]
+        if (state := self.states.get(uid, "")) and user == "alice":
+            info, status = AnyMessage(), status_pb2.Status(code=9, message="not ACTIVE")
+            info.Pack(error_details_pb2.ErrorInfo(reason=state, domain="daskgateway"))
+            status.details.append(info)
+            context.set_trailing_metadata(
+                (("grpc-status-details-bin", status.SerializeToString()),)
+            )
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not ACTIVE")
         if OWNERS.get(uid) != user:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is none")
         return credential_service_pb2.CreateDashboardTicketResponse(

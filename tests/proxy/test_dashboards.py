@@ -208,6 +208,36 @@ async def test_who_has_the_right_password_and_a_name_that_is_none_is_told_so(
             assert "Set-Cookie" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("CLUSTER_FINISHED", "This cluster has ended, and its dashboard with it."),
+        ("CLUSTER_NOT_ACTIVE", "This cluster is not active yet"),
+    ],
+)
+async def test_the_right_password_of_a_cluster_that_has_no_dashboard_now_is_not_refused(
+    served: Served, reason: str, words: str
+) -> None:
+    """It said that the password did not open it, or to log in first."""
+    served.credentials.states = {NOBODYS: reason}
+    address = served.dashboard.replace(UID, NOBODYS)
+    hers = {"user": "alice", "password": "wonderland"}
+    async with browser() as caller:
+        async with caller.post(f"{address}/login", data=hers) as answer:
+            assert answer.status == 404
+            page = await answer.text()
+            assert words in page
+            assert "did not open" not in page
+            assert "Set-Cookie" not in answer.headers
+        async with caller.get(f"{address}/status", headers={"Authorization": ALICE}) as answer:
+            assert (answer.status, words in await answer.text()) == (404, True)
+        # to all others it is as one that never was
+        for form in ({"user": "bob", "password": "builder"}, {"user": "alice", "password": "no"}):
+            async with caller.post(f"{address}/login", data=form) as answer:
+                assert answer.status == 401
+                assert words not in await answer.text()
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
 async def test_what_another_site_begins_is_refused(served: Served, origin: str) -> None:
     async with browser() as caller:

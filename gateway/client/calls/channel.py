@@ -22,7 +22,7 @@ from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client.calls import api, errors, forward_proxy, http_calls
+from gateway.client.calls import api, diagnosis, errors, forward_proxy, http_calls
 from gateway.client.calls.api import Streaming, Unary
 from gateway.client.calls.forward_proxy import ForwardProxy
 from gateway.client.calls.settings import Settings
@@ -155,7 +155,7 @@ class Connection:
     def _call(self, rpc: Unary[Q, A], request: Q, timeout_s: float | None) -> A:
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + self.settings.retry_s
-        wait_s = BACKOFF_S[0]
+        wait_s, looked = BACKOFF_S[0], False
         while True:
             try:
                 if uses_http(self.settings):
@@ -169,6 +169,9 @@ class Connection:
                     and (found := self._http_instead(rpc, request, timeout_s)) is not None
                 ):
                     return found
+                if not looked:
+                    looked = True
+                    self._look(error)
                 if UNTRUSTED in str(error):  # which will not change
                     raise errors.Unavailable(
                         f"the certificate of {self.settings.address} is not trusted; name the CA"
@@ -181,6 +184,23 @@ class Connection:
                     raise
                 time.sleep(pause_s)
                 wait_s = min(BACKOFF_S[1], wait_s * 2)
+
+    def _look(self, error: errors.Unavailable) -> None:
+        """Raise Unreachable, with what would be right, if a call failed by what no waiting mends.
+        What the gateway itself answered is not doubted, nor what a proxy stands before."""
+        settings = self.settings
+        if (
+            error.reason
+            or settings.address in _grpc_passed
+            or forward_proxy.proxy_for(settings.address)
+        ):
+            return
+        if why := diagnosis.hopeless(settings.address):
+            raise errors.Unreachable(
+                f"the gateway is not reached: {why} (it is given to Gateway, or is gateway.address"
+                f" of Dask's configuration or DASKGATEWAY_ADDRESS)",
+                code="UNAVAILABLE",
+            ) from None
 
     async def call_async(
         self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None

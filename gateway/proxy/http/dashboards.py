@@ -21,7 +21,7 @@ from gateway.proxy.http.access import SessionGrant
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.headers import from_dashboard, to_dashboard
 from gateway.proxy.http.http_server import read_body
-from gateway.proxy.http.login import Login, elsewhere, is_ticket, page
+from gateway.proxy.http.login import Login, elsewhere, is_ticket, not_running, page
 from gateway.proxy.http.standing import Ended, Standing
 from gateway.proxy.routes.lookup import Names, Resolver
 from gateway.proxy.routes.routes import Route, RouteTable
@@ -125,10 +125,12 @@ class Dashboards:
                     headers={"Cache-Control": "no-store"},
                 )
             return await self._login.redeem(request, uid, rest, query)
-        grant = (
-            await self._login.by_session(request, uid)
-            or (await self._login.by_credentials(request, uid)).grant
-        )
+        grant = await self._login.by_session(request, uid)
+        if grant is None:
+            decision = await self._login.by_credentials(request, uid)
+            if decision.status == 409:
+                return not_running(decision.words)
+            grant = decision.grant
         if grant is None:
             return self._login.ask_to_log_in(request, uid)
         if request.method not in SAFE_METHODS and not self._front.same_site(request):

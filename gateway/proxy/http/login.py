@@ -1,7 +1,8 @@
 """Who is let in to a cluster: by ticket, session, or credentials that the server is asked about.
 And the login page.
 
-A cluster that does not exist, has stopped, or is another's is answered alike.
+A cluster that does not exist and one that is another's are answered alike. To its owner one that
+has stopped says so.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ TICKET_MADE = (
 # Bearer, although Basic is taken too: a browser that is asked for Basic keeps it for the whole
 # origin, dashboards' code included.
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="daskgateway"', "Cache-Control": "no-store"}
+
+# What the owner of a cluster is told that has no dashboard now, by the server's reason.
+NOT_RUNNING = {
+    "CLUSTER_FINISHED": "This cluster has ended, and its dashboard with it. Your credentials are"
+    " right: it is the cluster that is gone."
+}
+NOT_YET = (
+    "This cluster is not active yet: its dashboard is here once it is. Reload the page in a moment."
+)
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body{{font-family:sans-serif;max-width:24em;margin:4em auto;padding:0 1em}}label{{display:block;margin:1em 0 .2em}}
@@ -168,6 +178,8 @@ class Login:
             name, status = CONNECT_CODES[error.code().name]
             if status >= 500 or status == 429:
                 return Decision(None, 503, "The gateway does not answer. Try again.")
+            if name == "failed_precondition":  # told to its owner alone, who has signed in
+                return Decision(None, 409, NOT_RUNNING.get(reason_of(error), NOT_YET))
             named = reason_of(error) == "USER_NAME_REFUSED"  # only to who has the right password
             words = (error.details() or "") if named else "That did not open this dashboard."
             return Decision(None, 401 if name == "unauthenticated" else 404, words)
@@ -230,6 +242,8 @@ class Login:
         if not header.isascii() or any(ord(letter) < 32 for letter in header):
             return self.form(uid, "That did not open this dashboard.", 401)
         admission = await self._ask(request, uid, [(AUTHORIZATION, header)])
+        if admission.status == 409:
+            return not_running(admission.words)
         if admission.grant is None:
             return self.form(uid, admission.words, 503 if admission.status == 503 else 401)
         return self._admit(request, admission.grant, f"{self.root(uid)}/status")
@@ -305,6 +319,11 @@ class Login:
         if status == 401:
             answer.headers.update(CHALLENGE)
         return answer
+
+
+def not_running(words: str) -> web.Response:
+    """Return that a cluster has no dashboard now, to its owner."""
+    return page("Not running", f"<p>{html.escape(words)}</p>", 404)
 
 
 def is_ticket(piece: str) -> bool:

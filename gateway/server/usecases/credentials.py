@@ -255,7 +255,8 @@ def create_dashboard_ticket(services: Services, principal: Principal, name: str)
     """Return an address that opens a cluster's dashboard, and until when."""
     cluster = locate(services, principal, Scope.CLUSTERS_READ, name)
     if cluster.state is not State.ACTIVE:
-        raise ClusterNotActive(
+        ended = cluster.state.finished or cluster.state is State.STOPPING
+        raise (ClusterFinished if ended else ClusterNotActive)(
             metadata={"cluster_id": cluster.cluster_id, "state": cluster.state.value}
         )
     expires_at = services.now() + int(TICKET_TTL_S * 1000)

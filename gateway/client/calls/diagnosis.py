@@ -1,0 +1,74 @@
+"""Why a gateway is not reached, where waiting will not help: the address names no host, or speaks
+TLS where it is not expected, or not where it is. Looked at once, after a call has failed."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from gateway.wire import host_port
+
+LOOK_S = 1.5  # for each look
+# what a resolver says of a name that nobody has; all else may pass
+NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+
+def hopeless(address: str) -> str:
+    """Return why no waiting will help to reach an http or https address, in a sentence that says
+    what would be right; empty if it may. Blocks for 3 s at most, beside the look-up of the name."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno in NO_SUCH_NAME:
+            return f"there is no host {parts.hostname!r}; is the address {address} spelt right?"
+        return ""
+    except (OSError, UnicodeError):
+        return ""
+    where = (str(found[0][4][0]), port)
+    other = "https" if parts.scheme == "http" else "http"
+    right = f"{other}://{host_port(parts.hostname, port)}{parts.path}"
+    if parts.scheme == "http":
+        if _speaks_tls(where) and not _speaks_http(where):
+            return f"{host_port(parts.hostname, port)} speaks TLS: use {right}"
+    elif not _speaks_tls(where) and _speaks_http(where):
+        return (
+            f"{host_port(parts.hostname, port)} does not speak TLS: use {right}, or the port where"
+            f" it does"
+        )
+    return ""
+
+
+def _speaks_tls(where: tuple[str, int]) -> bool:
+    """Whether TLS is answered, with whatever certificate: nothing is sent inside."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(where, LOOK_S) as made,
+            context.wrap_socket(made),
+        ):
+            return True
+    except ssl.SSLError as error:
+        # an alert is TLS too: it may want a name
+        return "ALERT" in str(error).upper()
+    except OSError:
+        return False
+
+
+def _speaks_http(where: tuple[str, int]) -> bool:
+    """Whether HTTP in clear text is answered by who means it: servers tell in it, too, that they
+    speak TLS only."""
+    connection = http.client.HTTPConnection(*where, timeout=LOOK_S)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status != 400
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
