@@ -38,6 +38,8 @@ COUNTS: Mapping[str, int] = {
     f"{PUBLIC}ClusterStatus.conditions": 64,
     f"{PUBLIC}ClusterStatus.worker_groups": 256,
     f"{PUBLIC}ClusterStatus.versions": 256,
+    f"{PUBLIC}ClusterStatus.environment": 1024,
+    f"{PUBLIC}WorkerGroupStatus.environment": 1024,
     f"{PUBLIC}KeepAliveRequest.names": 1000,
     f"{PUBLIC}ListClustersRequest.states": 64,
     f"{PUBLIC}WaitClusterRequest.states": 64,
