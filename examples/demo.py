@@ -42,8 +42,7 @@ def served(directory: str) -> Iterator[str]:
 def compute(address: str) -> None:
     """Ask for a cluster with two workers and compute on it."""
     import dask.array as da
-
-    from gateway import GatewayCluster
+    from daskgateway import GatewayCluster
 
     began = time.perf_counter()
     with GatewayCluster("demo", gateway=address, auth=("demo", "demo"), n_workers=2) as cluster:

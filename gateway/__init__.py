@@ -1,7 +1,7 @@
-"""Dask clusters as a service: `from gateway import Gateway, GatewayCluster`.
+"""Dask clusters as a service: what `from daskgateway import Gateway, GatewayCluster` imports.
 
-Names are imported when they are first used, so that the server does not load the client, nor the
-client the server.
+Users import `daskgateway`: a file of theirs may be called gateway.py. Names are imported when they
+are first used, so that the server does not load the client, nor the client the server.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.client.async_gateway import AsyncGateway
-    from gateway.client.calls.errors import GatewayError
+    from gateway.client.calls.errors import GatewayError, GatewayWarning
     from gateway.client.calls.options import Options
     from gateway.client.calls.settings import Auth, BasicAuth, TokenAuth
     from gateway.client.dask.cluster import AsyncGatewayCluster, GatewayCluster
@@ -38,6 +38,7 @@ __all__ = [
     "Gateway",
     "GatewayCluster",
     "GatewayError",
+    "GatewayWarning",
     "Options",
     "Scope",
     "TokenAuth",
@@ -58,6 +59,7 @@ _HOMES = {
     "Gateway": "gateway.client.gateway",
     "GatewayCluster": "gateway.client.dask.cluster",
     "GatewayError": "gateway.client.calls.errors",
+    "GatewayWarning": "gateway.client.calls.errors",
     "Options": "gateway.client.calls.options",
     "Scope": "gateway.client.model",
     "TokenAuth": "gateway.client.calls.settings",
@@ -65,11 +67,31 @@ _HOMES = {
     "WatchEventType": "gateway.client.model",
 }
 
+
+def _hidden(name: str) -> str:
+    """Return what to say where a file of the user's has our name, and was meant perhaps."""
+    import os
+    import sys
+
+    if name.startswith("_"):
+        return ""
+    mine = os.path.realpath(os.path.dirname(__file__))
+    for place in sys.path:
+        for file in ("gateway.py", os.path.join("gateway", "__init__.py")):
+            path = os.path.join(place or os.getcwd(), file)
+            if os.path.isfile(path) and not os.path.realpath(path).startswith(mine + os.sep):
+                return (
+                    f"; this is the package of daskgateway ({mine}), which hides {path}: give that"
+                    " file another name"
+                )
+    return ""
+
+
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hidden(name)}")
         import importlib
 
         return getattr(importlib.import_module(_HOMES[name]), name)

@@ -44,9 +44,9 @@ LIGHT = """
 import gateway, daskgateway.v1.cluster_service_pb2
 from importlib.metadata import entry_points, version
 assert version({distribution!r}) == gateway.__version__ == {version!r}
-from gateway import Gateway, GatewayCluster
+from daskgateway import Gateway, GatewayCluster
 for group in ("dask_cli", "distributed.comm.backends", "dask_cluster_discovery"):
-    ours = [point for point in entry_points(group=group) if point.value.startswith("gateway.")]
+    ours = [point for point in entry_points(group=group) if point.value.startswith("daskgateway:")]
     assert ours, group
     for point in ours:
         point.load()

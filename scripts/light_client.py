@@ -20,7 +20,7 @@ assert not [name for name in {SERVER_ONLY!r} if importlib.util.find_spec(name)],
 from importlib.resources import files
 assert all(files(name).joinpath("py.typed").is_file() for name in ("gateway", "daskgateway")), "type checkers see no types"
 import asyncio
-from gateway import AsyncGateway, Gateway, GatewayCluster
+from daskgateway import AsyncGateway, Gateway, GatewayCluster
 with GatewayCluster("light", n_workers=1) as cluster, cluster.get_client() as client:
     assert client.submit(sum, [20, 22]).result(timeout=60) == 42
     assert "light, ACTIVE" in repr(Gateway().get_cluster("light"))

@@ -285,6 +285,8 @@ class Agent(SchedulerPlugin):
         return report
 
     def _dashboard(self) -> str:
+        if "--no-dashboard" in sys.argv:  # its HTTP server runs all the same, and shows nothing
+            return ""
         port = (
             self._scheduler.services["dashboard"].port
             if "dashboard" in self._scheduler.services

@@ -23,7 +23,7 @@ from gateway.backends.contract import (
 )
 from gateway.variables import WORKER_DEFAULTS, dask_variable, in_force
 
-AGENT_MODULE = "gateway.agent.agent"
+AGENT_MODULE = "daskgateway.agent"  # a name that no file of its user hides
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
 SCRATCH = f"{DIRECTORY}/scratch"  # of Dask: its default is one that all users of a machine share
 

@@ -43,6 +43,9 @@ class AsyncGateway(BaseGateway):
 
     :param address: where it is, such as `https://host` or `http://host:port`.
     :param auth: who calls: an Auth, an API token, or user and password.
+    :param proxy_address: `host:port` of the edge that schedulers are reached through, where that
+        differs from what the gateway tells; a mere port is of the gateway's own host.
+    :param public_address: below which browsers see dashboards, where that differs.
 
     What is not given is taken from Dask's configuration (`gateway.…`) and the environment;
     ValueError if no address is found. Every method raises errors of gateway.client.calls.errors. A
@@ -51,8 +54,15 @@ class AsyncGateway(BaseGateway):
 
     asynchronous = True
 
-    def __init__(self, address: str | None = None, auth: Credentials | None = None) -> None:
-        super().__init__(address, auth)
+    def __init__(
+        self,
+        address: str | None = None,
+        auth: Credentials | None = None,
+        *,
+        proxy_address: str | int | None = None,
+        public_address: str | None = None,
+    ) -> None:
+        super().__init__(address, auth, proxy_address=proxy_address, public_address=public_address)
 
     async def __aenter__(self: G) -> G:
         return self
@@ -65,17 +75,29 @@ class AsyncGateway(BaseGateway):
 
     # Clusters
 
-    async def cluster_options(self) -> Options:
-        """Return what may be asked for in a new cluster."""
-        return await in_thread(self.blocking().cluster_options)
+    async def cluster_options(self, use_local_defaults: bool = True) -> Options:
+        """Return what may be asked for in a new cluster, with what `gateway.cluster.options` of
+        Dask's configuration chooses already, unless told otherwise."""
+        return await in_thread(lambda: self.blocking().cluster_options(use_local_defaults))
+
+    async def get_versions(self) -> dict[str, dict[str, str]]:
+        """Return the versions of the gateway's server and of this client; the server's is empty
+        where it is too old to tell."""
+        return await in_thread(self.blocking().get_versions)
 
     async def list_clusters(
-        self, *, show_finished: bool = False, everybody: bool = False
+        self,
+        status: Sequence[ClusterState | str] | ClusterState | str | None = None,
+        *,
+        show_finished: bool = False,
+        everybody: bool = False,
     ) -> Page[Cluster]:
         """Return the caller's clusters, newest first; with `everybody` those of every user (admins
-        only)."""
+        only). `status` names the states that are listed; by default those not finished."""
         return await in_thread(
-            lambda: self.blocking().list_clusters(show_finished=show_finished, everybody=everybody)
+            lambda: self.blocking().list_clusters(
+                status, show_finished=show_finished, everybody=everybody
+            )
         )
 
     async def get_cluster(self, name: str) -> Cluster:
@@ -92,29 +114,33 @@ class AsyncGateway(BaseGateway):
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
+        shutdown_on_close: bool | None = None,
+        quiet: bool = False,
+        start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Cluster:
         """Ask for a cluster and return it at once, as accepted; keywords are those of
-        GatewayCluster, and options by their names."""
-        keywords = {
+        GatewayCluster, and options by their names.
+
+        Nothing is waited for or shown, so `quiet` and `start_timeout` change nothing; nothing is
+        closed, so `shutdown_on_close=True` is refused.
+        """
+        named: dict[str, Any] = {
             "n_workers": n_workers,
             "worker_groups": worker_groups,
-            "options": options,
-            "backend": backend,
-            "labels": labels,
-        }
-        lives = {
             "idle_timeout": idle_timeout,
             "max_lifetime": max_lifetime,
             "no_client_timeout": no_client_timeout,
             "no_task_timeout": no_task_timeout,
+            "shutdown_on_close": shutdown_on_close,
+            "options": options,
+            "backend": backend,
+            "labels": labels,
         }
-        return await in_thread(
-            lambda: self.blocking().submit(name, **{**keywords, **lives, **kwargs})
-        )
+        return await in_thread(lambda: self.blocking().submit(name, **named, **kwargs))
 
     def new_cluster(
         self,
@@ -127,7 +153,7 @@ class AsyncGateway(BaseGateway):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
-        quiet: bool = True,
+        quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
@@ -168,13 +194,17 @@ class AsyncGateway(BaseGateway):
     async def scale_cluster(
         self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP
     ) -> Cluster:
-        """Wish n workers in a group; return the cluster, whose status may not show it yet."""
+        """Wish n workers in a group; return the cluster, once the gateway has taken that up (or
+        after a second). GatewayWarning where a limit grants fewer; ValueError if it has no such
+        group."""
         return await in_thread(lambda: self.blocking().scale_cluster(name, n, group=group))
 
     async def adapt_cluster(
         self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP
     ) -> Cluster:
-        """Wish as many workers in a group as its load needs, between bounds; return the cluster."""
+        """Wish as many workers in a group as its load needs, between bounds; return the cluster,
+        once the gateway has taken that up (or after a second). GatewayWarning where a limit grants
+        fewer; ValueError if it has no such group."""
         return await in_thread(
             lambda: self.blocking().adapt_cluster(name, minimum, maximum, group=group)
         )
@@ -208,7 +238,8 @@ class AsyncGateway(BaseGateway):
         return await in_thread(lambda: self.blocking().keep_alive(names))
 
     async def stop_cluster(self, name: str) -> Cluster:
-        """Wish a cluster's end; return the cluster. One that is stopped already stays so."""
+        """Wish a cluster's end; return the cluster, once the gateway has begun to stop it (or after
+        a second). One that is stopped already stays so."""
         return await in_thread(lambda: self.blocking().stop_cluster(name))
 
     async def wait(

@@ -7,32 +7,22 @@ gateway refuses, 2 for wrong usage.
 from __future__ import annotations
 
 import functools
-import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 
-from gateway.client.calls import errors
+from gateway.client import progress, terminal, words
+from gateway.client.calls import errors, settling, waiting
 from gateway.client.calls import messages as requests
+from gateway.client.calls.messages import Workers
 from gateway.client.gateway import Gateway
-from gateway.client.model import Answer, Cluster, ClusterState, Page, WatchEvent, WatchEventType
+from gateway.client.model import Cluster, ClusterState, Page, WatchEvent, WatchEventType
 from gateway.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _say(words: str, *, err: bool = False) -> None:
-    """Print what is for people."""
-    click.echo(printable(words), err=err)
-
-
-def _fail(words: str, code: int = 1) -> None:
-    _say(f"daskgateway: {words}", err=True)
-    sys.exit(code)
 
 
 def _with_gateway(command: F) -> Any:
@@ -49,65 +39,38 @@ def _with_gateway(command: F) -> Any:
     )
     @functools.wraps(command)
     def run(address: str | None, output: str, **kwargs: Any) -> None:
+        terminal.any_text(sys.stdout, sys.stderr)
         try:
-            command(Gateway(address), output == "json", **kwargs)
+            with terminal.warnings_in_one_line():
+                command(Gateway(address), output == "json", **kwargs)
         except errors.InvalidRequest as error:
-            _fail(
+            terminal.fail(
                 "\n".join(f"{one.field}: {one.description}" for one in error.violations)
                 or str(error)
             )
         except errors.GatewayError as error:
-            _fail(str(error))
+            terminal.fail(str(error))
         except ValueError as error:
-            _fail(str(error), 2)
+            terminal.fail(str(error), 2)
         except BrokenPipeError:
             sys.stderr.close()
 
     return run
 
 
-def _print_json(value: Any) -> None:
-    click.echo(_json(value, indent=2))
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON, in printable ASCII: the same to whoever reads it, and nothing that a
-    terminal acts on."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
-
-
-def _plain(answer: Answer[Message]) -> dict[str, Any]:
-    """Return an answer as JSON has it: in the protocol's own words, as every other client sees
-    it."""
-    return dict(MessageToDict(answer.proto))
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their headings: aligned, plain where the output is no terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(printable(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
-
-
-def _show(cluster: Cluster, as_json: bool) -> None:
+def _show(cluster: Cluster, as_json: bool, more: Sequence[tuple[str, str]] = ()) -> None:
     if as_json:
-        _print_json(_plain(cluster))
+        terminal.print_json(terminal.plain(cluster))
     else:
-        _table(("FIELD", "VALUE"), [row for row in cluster.rows() if row[1]])
+        rows = [*cluster.rows(), *more]
+        terminal.table(("FIELD", "VALUE"), [row for row in rows if row[1]])
 
 
 def _list(found: Page[Any], as_json: bool) -> None:
     if as_json:
-        _print_json([_plain(one) for one in found])
+        terminal.print_json([terminal.plain(one) for one in found])
     else:
-        _table(found.columns, [one.cells() for one in found])
+        terminal.table(found.columns, [one.cells() for one in found])
 
 
 @click.group("gateway")
@@ -131,20 +94,6 @@ def list_clusters(gateway: Gateway, as_json: bool, show_finished: bool, everybod
     _list(gateway.list_clusters(show_finished=show_finished, everybody=everybody), as_json)
 
 
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return options out of `name=value` words; a value that is JSON is taken as such."""
-    chosen: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"-o {pair}: options look like name=value")
-        try:
-            chosen[name] = json.loads(text)
-        except ValueError:
-            chosen[name] = text
-    return chosen
-
-
 @clusters.command()
 @click.argument("name", default="")
 @click.option(
@@ -156,8 +105,15 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
     help="See `options`; may be repeated.",
 )
 @click.option(
-    "-n", "--workers", type=click.IntRange(0), default=None, help="Workers to begin with."
+    "-n",
+    "--workers",
+    type=words.SIZE,
+    default=None,
+    metavar="N|MIN-MAX",
+    help="Workers to begin with, or two bounds between which the load decides.",
 )
+@words.lives
+@click.option("--label", "labels", multiple=True, metavar="NAME=TEXT", help="May be repeated.")
 @click.option("--backend", default="", help="Where to run it.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until it can be used."
@@ -165,9 +121,11 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
 @click.option(
     "--timeout",
     "timeout_s",
+    type=words.SPAN,
     default=300.0,
-    show_default=True,
-    help="Seconds to wait at most; those in a queue do not count.",
+    show_default="5 minutes",
+    metavar="DURATION",
+    help="How long to wait at most; the time in a queue does not count.",
 )
 @_with_gateway
 def create(
@@ -175,56 +133,42 @@ def create(
     as_json: bool,
     name: str,
     pairs: Sequence[str],
-    workers: int | None,
-    backend: str,
+    labels: Sequence[str],
+    workers: Workers | None,
     wait: bool,
     timeout_s: float,
+    **kwargs: Any,
 ) -> None:
     """Ask for a cluster."""
-    cluster = gateway.submit(name, options=_options(pairs), n_workers=workers, backend=backend)
+    options = words.options(gateway.cluster_options(), pairs) if pairs else {}
+    cluster = gateway.submit(
+        name or None, options=options, n_workers=workers, labels=words.labels(labels), **kwargs
+    )
     if wait:
-        with _Progress(cluster) as told:
-            told(cluster)
-            cluster = gateway.wait(
-                cluster.name,
-                (ClusterState.ACTIVE, ClusterState.STOPPING),
-                timeout_s=timeout_s,
-                told=told,
-            )
+        cluster = _started(gateway, cluster, timeout_s)
+    else:
+        cluster = settling.settle(gateway.connection, cluster)
     _show(cluster, as_json)
     if wait and cluster.state.ending:
-        _fail(f"the cluster did not start: {cluster.explanation}")
+        terminal.fail(f"the cluster did not start: {cluster.explanation}")
+    settling.warn_of_limits(cluster)
+    if cluster.unreachable:
+        terminal.fail(f"nobody can reach the cluster, which runs on: {cluster.unreachable}")
 
 
-def _text(words: str) -> Any:
-    """Return words as rich shows them as they are: it finds markup in plain texts."""
-    from rich.text import Text
-
-    return Text(printable(words, keep=""))
-
-
-class _Progress:
-    """Shows on a terminal what a starting cluster waits for."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._name, self._status = cluster.id, None
-        if sys.stderr.isatty():
-            from rich.console import Console
-
-            self._status = Console(stderr=True).status(_text(f"{self._name}: accepted"))
-
-    def __enter__(self) -> Callable[[Cluster], None]:
-        if self._status is not None:
-            self._status.start()
-        return self._tell
-
-    def _tell(self, cluster: Cluster) -> None:
-        if self._status is not None:
-            self._status.update(_text(f"{self._name}: {cluster.state}: {cluster.explanation}"))
-
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+def _started(gateway: Gateway, accepted: Cluster, timeout_s: float) -> Cluster:
+    """Wait until a cluster can be used or ends, and tell what it waits for."""
+    states = (ClusterState.ACTIVE, ClusterState.STOPPING)
+    with progress.begin() as shown:
+        shown.tell(progress.words_of(accepted))
+        return waiting.wait(
+            gateway.connection,
+            accepted.name,
+            states,
+            timeout_s,
+            lambda cluster: shown.tell(progress.words_of(cluster)),
+            accepted.revision,
+        )
 
 
 @clusters.command()
@@ -232,7 +176,12 @@ class _Progress:
 @_with_gateway
 def show(gateway: Gateway, as_json: bool, name: str) -> None:
     """Show one cluster."""
-    _show(gateway.get_cluster(name), as_json)
+    cluster = gateway.get_cluster(name)
+    limits = ""
+    if not as_json and "/" not in name:  # limits are told to each for their own clusters
+        with suppress(errors.GatewayError):
+            limits = gateway.cluster_options().limits.words
+    _show(cluster, as_json, [("limit of one cluster", limits)])
 
 
 @clusters.command()
@@ -260,15 +209,25 @@ def adapt(
 
 @clusters.command()
 @click.argument("name")
-@click.option("--idle-timeout", metavar="TIME", help="Without task and client.")
-@click.option("--no-task-timeout", metavar="TIME", help="Without task, whoever is connected.")
-@click.option("--no-client-timeout", metavar="TIME", help="Without client, whatever it computes.")
-@click.option("--max-lifetime", metavar="TIME", help="Since it was created.")
+@click.option("--idle-timeout", type=words.SPAN, metavar="TIME", help="Without task and client.")
 @click.option(
-    "--keepalive-timeout", metavar="TIME", help="Without sign of life of the process that made it."
+    "--no-task-timeout", type=words.SPAN, metavar="TIME", help="Without task, whoever is connected."
+)
+@click.option(
+    "--no-client-timeout",
+    type=words.SPAN,
+    metavar="TIME",
+    help="Without client, whatever it computes.",
+)
+@click.option("--max-lifetime", type=words.SPAN, metavar="TIME", help="Since it was created.")
+@click.option(
+    "--keepalive-timeout",
+    type=words.SPAN,
+    metavar="TIME",
+    help="Without sign of life of the process that made it.",
 )
 @_with_gateway
-def lifetimes(gateway: Gateway, as_json: bool, name: str, **spans: str | None) -> None:
+def lifetimes(gateway: Gateway, as_json: bool, name: str, **spans: float | None) -> None:
     """Change after which times the gateway stops a cluster by itself, such as "2 hours"; 0 is
     never."""
     _show(gateway.change_lifetimes(name, **spans), as_json)
@@ -295,11 +254,12 @@ def watch(gateway: Gateway, as_json: bool, names: Sequence[str]) -> None:
     """Tell changes as they happen, until interrupted."""
     for told in gateway.watch(clusters=names):
         if as_json:
-            click.echo(_json(_plain(told)))
+            click.echo(terminal.as_json(terminal.plain(told)))
         elif isinstance(told, WatchEvent):
-            name, state, workers, _, _, why = told.cluster.cells()
+            name, state, running, wished, _, _, why = told.cluster.cells()
             purged = told.type is WatchEventType.REMOVED
-            _say(f"{told.cluster.name}  PURGED" if purged else f"{name}  {state}  {workers}  {why}")
+            line = f"{name}  {state}  {running} of {wished} workers  {why}"
+            terminal.say(f"{told.cluster.name}  PURGED" if purged else line)
 
 
 @clusters.command()
@@ -323,16 +283,16 @@ def logs(
     tail_lines: int,
 ) -> None:
     """Print logs of a cluster's scheduler and workers, also after their end."""
-    last, people = "", sys.stdout.isatty()
+    last, ended, people = "", True, sys.stdout.isatty()
     for instance, text in gateway.stream_logs(
         name, instances, tail_lines=tail_lines, follow=follow
     ):
         if as_json:
-            click.echo(_json({"instance": instance, "text": text}))
+            click.echo(terminal.as_json({"instance": instance, "text": text}))
             continue
-        if instance != last:
-            _say(f"==> {instance} <==", err=True)
-            last = instance
+        if instance != last and len(instances) != 1:  # whose it is, also in a file
+            terminal.say(("" if ended else "\n") + f"==> {instance} <==")
+        last, ended = instance, text.endswith("\n")
         # a file or a pipe gets it as it is
         click.echo(printable(text) if people else text, nl=False, color=True)
 
@@ -351,9 +311,9 @@ def options(gateway: Gateway, as_json: bool) -> None:
     """Show what may be asked for in a new cluster."""
     offered = gateway.cluster_options()
     if as_json:
-        _print_json({name: offered[name] for name in offered})
+        terminal.print_json({name: terminal.whole(offered[name]) for name in offered})
     else:
-        _table(
+        terminal.table(
             ("OPTION", "DEFAULT", "TAKES", "MEANS"),
             [(name, _shown(offered[name]), *offered.described(name)) for name in offered],
         )
@@ -369,10 +329,10 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
     """Show who the gateway takes you for, and whence the credentials are."""
     caller = gateway.whoami()
     if as_json:
-        _print_json({**_plain(caller), "source": caller.source})
+        terminal.print_json({**terminal.plain(caller), "source": caller.source})
     else:
-        _say(caller.user + (" (admin)" if caller.admin else ""))
-        _say(f"by the credentials from {caller.source}")
+        terminal.say(caller.user + (" (admin)" if caller.admin else ""))
+        terminal.say(f"by the credentials from {caller.source}")
 
 
 @gateway.command("sign-in-options")
@@ -400,9 +360,9 @@ def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float
     one."""
     made = gateway.create_token(display_name, ttl_s=None if days is None else days * 86400)
     if as_json:
-        _print_json(_plain(made))
+        terminal.print_json(terminal.plain(made))
     else:
-        _say(made.secret)
+        terminal.say(made.secret)
 
 
 @token.command("list")
@@ -419,9 +379,9 @@ def revoke_token(gateway: Gateway, as_json: bool, token_id: str) -> None:
     """Make a token useless, and those that were made with it."""
     _, *others = gateway.revoke_token(token_id) or [token_id]
     if as_json:
-        _print_json({"revoked": token_id, "others": others})
+        terminal.print_json({"revoked": token_id, "others": others})
     elif others:
-        _say(f"revoked with it, as they were made with it: {', '.join(others)}")
+        terminal.say(f"revoked with it, as they were made with it: {', '.join(others)}")
 
 
 COMMANDS: dict[str, click.Command] = dict(gateway.commands)

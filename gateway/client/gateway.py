@@ -15,7 +15,17 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2 as credential_pb
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.client.calls import api, paging, settings, waiting
+from gateway import __version__
+from gateway.client.calls import (
+    api,
+    creating,
+    keywords,
+    paging,
+    reading,
+    settings,
+    settling,
+    waiting,
+)
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection
 from gateway.client.calls.messages import Groups, Span, Workers
@@ -54,10 +64,14 @@ class BaseGateway:
         address: str | None = None,
         auth: Credentials | None = None,
         *,
+        proxy_address: str | int | None = None,
+        public_address: str | None = None,
         asynchronous: bool = False,
         loop: object = None,
     ) -> None:
-        self._connection = Connection(settings.load(address, auth))
+        self._connection = Connection(
+            settings.load(address, auth, proxy_address=proxy_address, public_address=public_address)
+        )
 
     @classmethod
     def over(cls: type[G], connection: Connection) -> G:
@@ -89,6 +103,9 @@ class Gateway(BaseGateway):
 
     :param address: where it is, such as `https://host` or `http://host:port`.
     :param auth: who calls: an Auth, an API token, or user and password.
+    :param proxy_address: `host:port` of the edge that schedulers are reached through, where that
+        differs from what the gateway tells; a mere port is of the gateway's own host.
+    :param public_address: below which browsers see dashboards, where that differs.
     :param asynchronous: whether to return an AsyncGateway instead, as Dask's own classes do.
     :param loop: accepted for likeness with Dask's own classes; calls do not need one.
 
@@ -104,6 +121,8 @@ class Gateway(BaseGateway):
         address: str | None = None,
         auth: Credentials | None = None,
         *,
+        proxy_address: str | int | None = None,
+        public_address: str | None = None,
         asynchronous: Literal[False] = False,
         loop: object = None,
     ) -> G: ...
@@ -114,6 +133,8 @@ class Gateway(BaseGateway):
         address: str | None = None,
         auth: Credentials | None = None,
         *,
+        proxy_address: str | int | None = None,
+        public_address: str | None = None,
         asynchronous: Literal[True],
         loop: object = None,
     ) -> AsyncGateway: ...
@@ -123,6 +144,8 @@ class Gateway(BaseGateway):
         address: str | None = None,
         auth: Credentials | None = None,
         *,
+        proxy_address: str | int | None = None,
+        public_address: str | None = None,
         asynchronous: bool = False,
         loop: object = None,
     ) -> Any:
@@ -131,7 +154,9 @@ class Gateway(BaseGateway):
             return object.__new__(cls)
         from gateway.client.async_gateway import AsyncGateway
 
-        return AsyncGateway(address, auth)
+        return AsyncGateway(
+            address, auth, proxy_address=proxy_address, public_address=public_address
+        )
 
     def __enter__(self: G) -> G:
         return self
@@ -144,21 +169,35 @@ class Gateway(BaseGateway):
 
     # Clusters
 
-    def cluster_options(self) -> Options:
-        """Return what may be asked for in a new cluster."""
-        return Options(
-            self._connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest())
-        )
+    def cluster_options(self, use_local_defaults: bool = True) -> Options:
+        """Return what may be asked for in a new cluster, with what `gateway.cluster.options` of
+        Dask's configuration chooses already, unless told otherwise."""
+        offer = self._connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest())
+        try:
+            return Options(offer, settings.cluster_options() if use_local_defaults else None)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{error.args[0]} (it stands in {keywords.CONFIGURED})") from None
+
+    def get_versions(self) -> dict[str, dict[str, str]]:
+        """Return the versions of the gateway's server and of this client; the server's is empty
+        where it is too old to tell."""
+        offer = self._connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest())
+        return {"server": {"version": offer.server_version}, "client": {"version": __version__}}
 
     def list_clusters(
-        self, *, show_finished: bool = False, everybody: bool = False
+        self,
+        status: Sequence[ClusterState | str] | ClusterState | str | None = None,
+        *,
+        show_finished: bool = False,
+        everybody: bool = False,
     ) -> Page[Cluster]:
         """Return the caller's clusters, newest first; with `everybody` those of every user (admins
-        only)."""
+        only). `status` names the states that are listed; by default those not finished."""
         request = pb.ListClustersRequest(
             parent="users/*" if everybody else "",
             show_finished=show_finished,
             page_size=paging.CLUSTERS,
+            states=[f"CLUSTER_STATE_{state}" for state in waiting.listed_states(status)],
         )
         return paging.clusters(self._connection, request)
 
@@ -180,28 +219,44 @@ class Gateway(BaseGateway):
         max_lifetime: Span | None = None,
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
+        shutdown_on_close: bool | None = None,
+        quiet: bool = False,
+        start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> Cluster:
         """Ask for a cluster and return it at once, as accepted; keywords are those of
-        GatewayCluster, and options by their names."""
-        keywords = {
+        GatewayCluster, and options by their names.
+
+        Nothing is waited for or shown, so `quiet` and `start_timeout` change nothing; nothing is
+        closed, so `shutdown_on_close=True` is refused.
+        """
+        if shutdown_on_close:
+            raise TypeError(
+                "submit makes no object that could be closed: its cluster lives on; use"
+                " new_cluster for shutdown_on_close=True"
+            )
+        name, options, place = creating.others(name, options, kwargs)
+        if place:
+            raise TypeError(f"this gateway has its own {', '.join(sorted(place))}")
+        named = {
             "n_workers": n_workers,
             "worker_groups": worker_groups,
-            "options": options,
-            "backend": backend,
-            "labels": labels,
-        }
-        lives = {
             "idle_timeout": idle_timeout,
             "max_lifetime": max_lifetime,
             "no_client_timeout": no_client_timeout,
             "no_task_timeout": no_task_timeout,
+            "options": options,
+            "backend": backend,
+            "labels": labels,
         }
-        request = requests.from_keywords(name, {**keywords, **lives, **kwargs})
-        return Cluster.from_proto(self._connection.call(api.CREATE_CLUSTER, request))
+        asked = creating.ask(name, named, kwargs, creating.takes(Gateway.submit))
+        accepted = creating.create(self._connection, asked)
+        if asked.request.cluster.spec.worker_groups:  # whose number may be more than is granted
+            settling.warn_of_limits(settling.settle(self._connection, accepted))
+        return accepted
 
     def new_cluster(
         self,
@@ -214,7 +269,7 @@ class Gateway(BaseGateway):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
-        quiet: bool = True,
+        quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
@@ -251,20 +306,25 @@ class Gateway(BaseGateway):
         return GatewayCluster.from_name(name, gateway=self, shutdown_on_close=shutdown_on_close)
 
     def scale_cluster(self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
-        """Wish n workers in a group; return the cluster, whose status may not show it yet."""
-        return Cluster.from_proto(
-            self._connection.call(api.UPDATE_CLUSTER, requests.scale(name, n, group))
-        )
+        """Wish n workers in a group; return the cluster, once the gateway has taken that up (or
+        after a second). GatewayWarning where a limit grants fewer; ValueError if it has no such
+        group."""
+        return self._resize(name, reading.count(n, "n"), group)
 
     def adapt_cluster(
         self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP
     ) -> Cluster:
-        """Wish as many workers in a group as its load needs, between bounds; return the cluster."""
-        return Cluster.from_proto(
-            self._connection.call(
-                api.UPDATE_CLUSTER, requests.scale(name, (minimum, maximum), group)
-            )
-        )
+        """Wish as many workers in a group as its load needs, between bounds; return the cluster,
+        once the gateway has taken that up (or after a second). GatewayWarning where a limit grants
+        fewer; ValueError if it has no such group."""
+        return self._resize(name, (minimum, maximum), group)
+
+    def _resize(self, name: str, workers: Workers, group: str) -> Cluster:
+        request = requests.scale(name, workers, group)
+        if group != requests.DEFAULT_GROUP:  # that one always exists; no other is made by mistake
+            reading.group(group, self.get_cluster(name).spec.worker_groups)
+        changed = Cluster.from_proto(self._connection.call(api.UPDATE_CLUSTER, request))
+        return settling.warn_of_limits(settling.settle(self._connection, changed))
 
     def change_lifetimes(
         self,
@@ -297,8 +357,10 @@ class Gateway(BaseGateway):
         return tuple(asked[name] for name in answer.ended)
 
     def stop_cluster(self, name: str) -> Cluster:
-        """Wish a cluster's end; return the cluster. One that is stopped already stays so."""
-        return Cluster.from_proto(self._connection.call(api.STOP_CLUSTER, requests.stop(name)))
+        """Wish a cluster's end; return the cluster, once the gateway has begun to stop it (or after
+        a second). One that is stopped already stays so."""
+        told = Cluster.from_proto(self._connection.call(api.STOP_CLUSTER, requests.stop(name)))
+        return settling.settle(self._connection, told, settling.ends)
 
     def wait(
         self,
@@ -313,7 +375,8 @@ class Gateway(BaseGateway):
         DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch
         system's queue does not count. `told` is called with the cluster whenever it has changed.
         """
-        return waiting.wait(self._connection, name, waiting.states_of(states), timeout_s, told)
+        for_s = reading.seconds(timeout_s, "timeout_s")
+        return waiting.wait(self._connection, name, waiting.states_of(states), for_s, told)
 
     def watch(self, *, start_revision: int = 0, clusters: Sequence[str] = ()) -> Changes:
         """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke
@@ -322,7 +385,7 @@ class Gateway(BaseGateway):
         A `start_revision` of 0 begins with the present state of everything. Blocks; `close` of what
         is returned ends it from any other thread.
         """
-        names = [requests.full_name(name) for name in clusters]
+        names = [requests.full_name(name) for name in reading.names(clusters, "clusters")]
         return Changes(
             self._connection, pb.WatchClustersRequest(start_revision=start_revision, clusters=names)
         )
@@ -347,7 +410,10 @@ class Gateway(BaseGateway):
         return LogPieces(
             self._connection,
             pb.StreamLogsRequest(
-                name=full, instances=instances, tail_lines=tail_lines, follow=follow
+                name=full,
+                instances=reading.names(instances, "instances"),
+                tail_lines=reading.count(tail_lines, "tail_lines"),
+                follow=follow,
             ),
         )
 
@@ -366,9 +432,13 @@ class Gateway(BaseGateway):
         )
 
     def dashboard_url(self, name: str) -> str:
-        """Return an address that opens a cluster's dashboard in a browser, once, within a
-        minute."""
-        return self.dashboard_ticket(name).url
+        """Return an address that opens a cluster's dashboard in a browser, once, within a minute.
+        ValueError if it has none."""
+        ticket = self.dashboard_ticket(name)
+        found = self.get_cluster(name)
+        if found.state is ClusterState.ACTIVE and not found.status.endpoints.dashboard:
+            raise ValueError(f"cluster {found.id} has no dashboard")
+        return ticket.url
 
     # Credentials
 
@@ -397,13 +467,12 @@ class Gateway(BaseGateway):
         long as the credentials of this call. Without `scopes` it may do what these may. A token
         that is made with a token ends with that one.
         """
-        words = [f"SCOPE_{Scope.known(scope)}" for scope in scopes]
+        words = [f"SCOPE_{Scope.known(scope)}" for scope in reading.names(scopes, "scopes")]
         request = credential_pb.CreateTokenRequest(
             display_name=display_name, scopes=words, request_id=str(uuid.uuid4())
         )
         if ttl_s is not None:
-            seconds = ttl_s.total_seconds() if isinstance(ttl_s, timedelta) else ttl_s
-            request.ttl.CopyFrom(Duration(seconds=int(seconds)))
+            request.ttl.CopyFrom(Duration(seconds=int(reading.seconds(ttl_s, "ttl_s"))))
         return NewToken.from_proto(self._connection.call(api.CREATE_TOKEN, request))
 
     def list_tokens(self) -> Page[Token]:

@@ -89,9 +89,6 @@ def test_keywords_for_a_cluster_are_the_same_wherever_it_is_asked_for(name: str)
     of_cluster = dict(inspect.signature(RemoteCluster.__init__).parameters)
     for left_out in ("self", "gateway", "auth", "asynchronous", "loop"):
         del of_cluster[left_out]
-    if name == "submit":  # nothing waits, and nothing is closed
-        for left_out in ("shutdown_on_close", "quiet", "start_timeout"):
-            del of_cluster[left_out]
     taken = dict(inspect.signature(getattr(Gateway, name)).parameters)
     del taken["self"]
     assert taken == of_cluster

@@ -15,6 +15,7 @@ from gateway.client.model import (
     DashboardTicket,
     Event,
     Lifecycle,
+    Limits,
     NewToken,
     Page,
     Token,
@@ -45,10 +46,10 @@ def test_a_cluster_is_one_line() -> None:
 def test_clusters_are_a_line_each_under_headings_and_a_table_in_a_notebook() -> None:
     page = Page(Cluster, [cluster(default=4), cluster("long-name", message="why", default=12)])
     assert repr(page).splitlines() == [
-        "NAME             STATE   WORKERS  CLIENTS  CREATED               MESSAGE",
-        "alice/etl        ACTIVE  1/4      0        2026-11-27 10:00:00Z  the server gave no"
-        " reason",
-        "alice/long-name  ACTIVE  1/12     0        2026-11-27 10:00:00Z  why",
+        "NAME             STATE   RUNNING  WISHED  CLIENTS  CREATED               MESSAGE",
+        "alice/etl        ACTIVE  1        4       0        2026-11-27 10:00:00Z  the server gave"
+        " no reason",
+        "alice/long-name  ACTIVE  1        12      0        2026-11-27 10:00:00Z  why",
     ]
     html = page._repr_html_()
     assert html.count("<tr>") == 3
@@ -62,9 +63,66 @@ def test_wish_and_fact_are_told_apart() -> None:
     made = Cluster.from_proto(proto)
     assert (made.status.running, made.wish) == (1, "5+0-10")
     rows = dict(made.rows())
-    assert rows["workers (default)"] == "1 running, 0 pending, 0 desired, 4 wished"
-    assert "Workers: 1 / 5+0-10" in display.scaling_table(1, made, None)
+    assert rows["workers (default)"] == "1 running, 0 starting, 4 wished, 0 granted"
+    assert rows["workers (gpu)"] == "none yet, 1 wished"
+    assert rows["workers (spot)"] == "none yet, 0-10 wished"
+    assert "Workers: 1 connected, 5+0-10 wished<" in display.scaling_table(1, made, None, None)
     assert cluster().wish == "0"
+
+
+def test_a_status_from_before_the_wish_is_told_as_such() -> None:
+    """After `scale 20` a status said "2 desired"."""
+    proto = cluster(default=20).proto
+    proto.generation, proto.status.observed_generation = 3, 2
+    proto.status.worker_groups["default"].desired = 2
+    made = Cluster.from_proto(proto)
+    told = "1 running, 0 starting, 20 wished, which is not taken up yet"
+    assert dict(made.rows())["workers (default)"] == told
+    assert "Workers: 1 connected, 20 wished<" in display.scaling_table(1, made, None, None)
+    proto.status.observed_generation = 3
+    made = Cluster.from_proto(proto)
+    assert made.workers("default") == "1 running, 0 starting, 20 wished, 2 granted"
+    limits = Limits.from_proto(cluster_service_pb2.Limits(workers=2, memory_bytes=2**34))
+    shown = display.scaling_table(1, made, None, limits)
+    assert "Workers: 1 connected, 20 wished, 2 granted<" in shown
+    assert "Limit: at most 2 workers, 16 GiB<" in shown
+    proto.spec.worker_groups["default"].adaptive.maximum = 9
+    assert Cluster.from_proto(proto).workers("default") == (
+        "1 running, 0 starting, 0-9 wished, 2 needed now"
+    )
+
+
+def test_a_cluster_tells_its_age_its_clients_its_versions_and_its_end() -> None:
+    proto = cluster(default=1).proto
+    proto.status.clients = 2
+    proto.status.versions.update({"python": "3.11.7", "dask": "2026.8.0"})
+    proto.stop_time.FromJsonString("2026-11-27T11:30:00.5Z")
+    proto.spec.lifecycle.idle_timeout.seconds = 3600
+    proto.status.expire_time.FromJsonString("2026-11-27T12:00:00Z")
+    proto.status.expire_reason = "IDLE_TIMEOUT"
+    rows = dict(Cluster.from_proto(proto).rows())
+    assert rows["clients"] == "2"
+    assert rows["age"] == "1 h 30 min"
+    assert rows["versions"] == "dask 2026.8.0, python 3.11.7"
+    assert rows["is stopped by itself"] == "after 1 h without task and client"
+    assert rows["will be stopped"].startswith("2026-11-27 12:00:00Z, as it has neither task nor")
+    html = display.status_rows(Cluster.from_proto(proto), None, "https://h")
+    for name in ("clients", "age", "versions", "is stopped by itself", "will be stopped"):
+        assert f">{rows[name]}<" in html, name
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({}, ""),
+        ({"workers": 0}, "at most 0 workers"),
+        ({"cores": 8.0, "memory_bytes": 3 * 2**29}, "at most 8 cores, 1.5 GiB"),
+        ({"memory_bytes": 1000}, "at most 1000 B"),
+    ],
+)
+def test_limits_are_one_line(limits: dict[str, float], words: str) -> None:
+    made = cluster_service_pb2.Limits(**limits)  # type: ignore[arg-type]
+    assert Limits.from_proto(made).words == words
 
 
 def test_nothing_that_a_server_says_acts_on_a_terminal_or_in_a_notebook() -> None:

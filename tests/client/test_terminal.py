@@ -20,7 +20,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.__main__ import main
-from gateway.client import cli
+from gateway.client import cli, progress
+from gateway.printable import printable
 from tests.unit.test_printable import harmless
 
 HOSTILE = "etl\x1b]0;owned\x07\x1b[2J\x9b2J\u202egnp\x7f\x08[red]x[/red]:skull:"
@@ -35,6 +36,7 @@ WORDS: dict[str, list[str]] = {
     "clusters show": ["etl"],
     "clusters scale": ["etl", "3"],
     "clusters adapt": ["etl", "--maximum", "3"],
+    "clusters lifetimes": ["etl", "--idle-timeout", "2 hours"],
     "clusters stop": ["etl"],
     "clusters watch": [],
     "clusters logs": ["etl"],
@@ -262,8 +264,12 @@ def test_json_says_all_of_it_and_is_plain_text(
 def test_a_log_in_a_pipe_is_as_it_was_written(
     hostile: tuple[Hostile, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, _ = run(monkeypatch, hostile[1], "clusters logs", "etl", terminal=False)
-    assert out == HOSTILE
+    """Its heading is there too: `logs > file` had lost it."""
+    out, err = run(monkeypatch, hostile[1], "clusters logs", "etl", terminal=False)
+    assert out == f"==> {printable(HOSTILE, keep='')} <==\n{HOSTILE}"
+    assert err == ""
+    out, _ = run(monkeypatch, hostile[1], "clusters logs", "etl", "scheduler", terminal=False)
+    assert out == HOSTILE  # of one alone it is clear whose it is
 
 
 def test_what_a_starting_cluster_waits_for_is_shown_as_it_is(
@@ -279,8 +285,8 @@ def test_what_a_starting_cluster_waits_for_is_shown_as_it_is(
     cluster = Cluster.from_proto(
         cluster_pb2.Cluster(name=HOSTILE, status=cluster_pb2.ClusterStatus(message=HOSTILE))
     )
-    with cli._Progress(cluster) as told:
-        told(cluster)
+    with progress.begin() as shown:
+        shown.tell(progress.words_of(cluster))
     monkeypatch.undo()
     for bad in ("\x1b]", "\x9b", "\u202e", "\x07", "\x7f"):
         assert bad not in err.getvalue()
@@ -313,7 +319,7 @@ def test_what_the_servers_own_commands_quote_is_harmless(
         ["check-config", "-f", HOSTILE],
         ["check-config", f"--{HOSTILE}.x=1"],
         ["check-config", f"--DaskGateway.backends=['{HOSTILE}']"],
-        ["show-config", f"--DaskGateway.public_url={HOSTILE}"],
+        ["show-config", f"--DaskGateway.state_dir={state}", f"--DaskGateway.public_url={HOSTILE}"],
         ["generate-config", "-o", f"no/{HOSTILE}"],
     ):
         out, err = Terminal(True), Terminal(True)

@@ -34,7 +34,7 @@ def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
     made = GatewayProcess(tmp_path)
     made.start("--DaskGateway.stop_clusters_on_exit=True")
     client = Gateway(made.address, auth=(USER, PASSWORD))
-    client.submit(NAME, workers=1)
+    client.submit(NAME, n_workers=1)
     client.wait(NAME, timeout_s=60)
     yield made
     if made.process is not None and made.process.poll() is None:

@@ -127,7 +127,7 @@ def test_who_takes_the_servers_port_gets_no_password_and_no_token(
     served: GatewayProcess, tmp_path: pathlib.Path
 ) -> None:
     client = Gateway(served.address, auth=(USER, PASSWORD))
-    made = client.submit("goes-on", workers=1)
+    made = client.submit("goes-on", n_workers=1)
     client.wait(made.name, timeout_s=60)
     address = served.address
     assert by_grpc(address) == "OK"

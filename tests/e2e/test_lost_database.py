@@ -29,7 +29,7 @@ def gateway(tmp_path: pathlib.Path) -> Iterator[GatewayProcess]:
     shutil.copytree(tmp_path / "state", tmp_path / "backup")
     made.start()
     client = Gateway(made.address, auth=(USER, PASSWORD))
-    client.submit("etl", workers=1)
+    client.submit("etl", n_workers=1)
     client.wait("etl", timeout_s=60)
     until(lambda: len(made.processes()) == 2, "a scheduler and a worker")
     yield made

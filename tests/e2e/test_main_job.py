@@ -9,7 +9,7 @@ import threading
 import pytest
 from distributed import Client
 
-from gateway import Gateway, GatewayCluster
+from gateway import Gateway, GatewayCluster, GatewayWarning
 from gateway.client.calls import errors
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
@@ -148,7 +148,8 @@ def test_a_foreign_cluster_is_not_there(served: GatewayProcess, shared: str) -> 
 
 def test_a_scale_beyond_the_limit_is_clamped_and_says_so(served: GatewayProcess) -> None:
     gateway = Gateway(served.address, auth=(USER, PASSWORD))
-    made = gateway.submit("clamped", workers=100)
+    with pytest.warns(GatewayWarning, match="6 of 100 workers"):
+        made = gateway.submit("clamped", n_workers=100)
     (condition,) = [
         c
         for c in gateway.wait(made.name, ("ACTIVE",), timeout_s=40).status.conditions

@@ -167,7 +167,7 @@ def test_killed_between_submission_and_record_nothing_is_doubled_and_nothing_lef
 ) -> None:
     gateway = Gateway(served.address, auth=(USER, PASSWORD))
     served.replay.losing.add("qsub")  # it submits, and its answer never comes
-    asked = threading.Thread(target=lambda: gateway.submit("crashed", workers=2))
+    asked = threading.Thread(target=lambda: gateway.submit("crashed", n_workers=2))
     asked.start()
     asked.join(30)
     served.wait_for(lambda: len(served.living()) == 1)

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from gateway import Gateway, GatewayCluster
+from tests.client.commands import run
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 
 
@@ -38,6 +39,11 @@ def test_a_cluster_that_the_edge_never_connects_to_says_why(tmp_path: pathlib.Pa
             timeout=60,
         )
         assert re.search(said, " ".join(shown.stdout.split())), shown
+        ended = run(served.address, "clusters", "create", "again")
+        assert ended.code == 1
+        assert re.search(f"daskgateway: nobody can reach the cluster.*: .*{said}", ended.err)
+        assert "ACTIVE" in ended.out
+        assert run(served.address, "clusters", "stop", "again").code == 0
         gateway.scale_cluster(made.name, 0)  # further steps tell it no more
         assert [event.reason for event in gateway.events(made.name)].count(
             "ADDRESS_NOT_PERMITTED"

@@ -203,7 +203,7 @@ def test_a_term_signal_stops_the_clusters_when_told_to(tmp_path: pathlib.Path) -
 
     gateway = GatewayProcess(tmp_path)
     gateway.start("--DaskGateway.stop_clusters_on_exit=True")
-    made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("ends", workers=1)
+    made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("ends", n_workers=1)
     Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
     assert gateway.stop() == 0
     assert gateway.processes() == []

@@ -173,7 +173,7 @@ def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(
     served: GatewayProcess, slurm: Slurm, user: Gateway
 ) -> None:
     block(slurm)
-    made = user.submit("patient", workers=1)
+    made = user.submit("patient", n_workers=1)
     seen: list[str] = []
     ready = threading.Event()
 
@@ -204,8 +204,8 @@ def test_a_full_queue_is_waited_for_with_reason_and_position_in_sight(
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert waiting.stdout is not None
-    assert "position 2 in the queue" in waiting.stdout.readline()
+    assert waiting.stderr is not None
+    assert "position 2 in the queue" in waiting.stderr.readline()
     slurm.command("scancel", "--name=blocker")
     out, err = waiting.communicate(timeout=60)
     assert out.endswith("ready\n"), err
@@ -221,7 +221,7 @@ def test_a_server_killed_between_submission_and_record_finds_its_jobs_again(
         return [line.split()[0] for line in slurm.jobs("all") if part in line]
 
     slow.touch()
-    made = user.submit("adopted", workers=3)
+    made = user.submit("adopted", n_workers=3)
     until(lambda: len(submitted(f"-{made.uid}-s")) == 1, "the scheduler is submitted")
     served.kill()
     slow.unlink()

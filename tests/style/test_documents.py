@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
 HISTORY = "CHANGELOG.md"  # it tells of what there was
 ENDINGS = (".py", ".md", ".proto", ".sh", ".toml", ".txt", ".yaml", ".c")
 # Files of other people's, that look like ours.
-NOT_OURS = ("daskgateway_config.py", "robots.txt")
+NOT_OURS = ("daskgateway_config.py", "robots.txt", "gateway.yaml")
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[\w.*-]+(/[\w.*-]+)*/?")

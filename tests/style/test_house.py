@@ -91,7 +91,11 @@ def test_what_is_exported_is_there() -> None:
     ],
 )
 def test_entry_points_load(group: str) -> None:
-    ours = [point for point in entry_points(group=group) if point.value.startswith("gateway.")]
+    ours = [
+        point
+        for point in entry_points(group=group)
+        if point.value.startswith(("gateway.", "daskgateway:"))
+    ]
     assert ours
     for point in ours:
         assert point.load() is not None

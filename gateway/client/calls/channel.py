@@ -22,7 +22,7 @@ from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client.calls import api, diagnosis, errors, forward_proxy, http_calls
+from gateway.client.calls import api, diagnosis, errors, forward_proxy, http_calls, trust
 from gateway.client.calls.api import Streaming, Unary
 from gateway.client.calls.forward_proxy import ForwardProxy
 from gateway.client.calls.settings import Settings
@@ -97,11 +97,8 @@ def _new_channel(settings: Settings, proxy: ForwardProxy | None) -> grpc.Channel
     options = [*CHANNEL_OPTIONS, way]
     if not settings.secure:
         return grpc.insecure_channel(target, options)
-    roots = None
-    if settings.ca_file:
-        with open(settings.ca_file, "rb") as file:
-            roots = file.read()
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
+    credentials = grpc.ssl_channel_credentials(trust.roots(settings.ca_file))
+    return grpc.secure_channel(target, credentials, options)
 
 
 def uses_http(settings: Settings) -> bool:

@@ -3,6 +3,8 @@ Knows no transport."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,18 @@ from google.rpc import error_details_pb2
 
 from gateway.printable import printable
 from gateway.wire import ERROR_DOMAIN
+
+
+class GatewayWarning(UserWarning):
+    """What was asked for is done in part, or otherwise than asked for; the text says how."""
+
+
+def warn(words: str) -> None:
+    """Warn whoever called this package, at the line where they did."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gateway."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(printable(words, keep=""), GatewayWarning, stacklevel=level)
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,10 @@ class ClusterExists(GatewayError):
 
 class InvalidRequest(GatewayError, ValueError):
     """The request was wrong; `violations` names every field."""
+
+
+class UnknownKeyword(InvalidRequest, TypeError):
+    """A keyword is neither one of the called function nor an option of the gateway."""
 
 
 class RequestIdReused(InvalidRequest):

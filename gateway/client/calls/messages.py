@@ -9,34 +9,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from dask.utils import parse_timedelta
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from gateway.client.calls.options import Options
+from gateway.client.calls import reading
 
 DEFAULT_GROUP = "default"
-# Wishes beside options.
-NAMED = (
-    "backend",
-    "workers",
-    "worker_groups",
-    "labels",
-    "idle_timeout_s",
-    "max_lifetime_s",
-    "no_client_timeout_s",
-    "no_task_timeout_s",
-    "keepalive_timeout_s",
-)
-# the last five as people write them, such as "1 hour"
-LIVES = (
-    "idle_timeout",
-    "max_lifetime",
-    "no_client_timeout",
-    "no_task_timeout",
-    "keepalive_timeout",
-)
 
 Amount: TypeAlias = int | float | str  # of memory or cores
 Span: TypeAlias = float | str | timedelta  # a duration: seconds, or such as "1 hour"
@@ -46,8 +25,9 @@ Groups: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 def full_name(name: str) -> str:
-    """Return a resource name out of `etl`, `alice/etl` or a resource name."""
-    parts = name.split("/")
+    """Return a resource name out of `etl`, `alice/etl` or a resource name; ValueError if that is no
+    text."""
+    parts = reading.text(name, "the name of a cluster").split("/")
     if len(parts) == 1:
         return f"users/-/clusters/{name}"
     if len(parts) == 2:
@@ -118,49 +98,23 @@ def lifecycle(
     if not given:
         raise ValueError(f"name at least one of {', '.join(spans)}")
     for field, span in given.items():
-        _put_seconds(getattr(cluster.spec.lifecycle, field), parse_timedelta(span))
+        _put_seconds(getattr(cluster.spec.lifecycle, field), reading.seconds(span, field))
     mask = FieldMask(paths=[f"spec.lifecycle.{field}" for field in given])
     return cluster_service_pb2.UpdateClusterRequest(
         cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4())
     )
 
 
-def wishes(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keywords of `create`: named ones as they are, all others as options."""
-    named = {name: kwargs[name] for name in NAMED if name in kwargs}
-    rest = {name: value for name, value in kwargs.items() if name not in (*NAMED, "options")}
-    return {**named, "options": {**options_of(kwargs.get("options")), **rest}}
-
-
-def options_of(options: Options | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what was set of options."""
-    return options.chosen() if isinstance(options, Options) else dict(options or {})
-
-
-def from_keywords(
-    name: str | None, keywords: Mapping[str, Any]
-) -> cluster_service_pb2.CreateClusterRequest:
-    """Return the request for a new cluster out of the keywords of `GatewayCluster`; those of
-    `create` are taken too.
-
-    None means not given. ValueError if a duration is none.
-    """
-    known = (*NAMED, *LIVES, "n_workers", "options")
-    given = {key: value for key, value in keywords.items() if value is not None or key not in known}
-    if "n_workers" in given:
-        given["workers"] = given.pop("n_workers")
-    for life in LIVES:
-        if life in given:
-            given[f"{life}_s"] = parse_timedelta(given.pop(life))
-    return create(name or "", **wishes(given))
-
-
 def scale(
     name: str, workers: Workers, group: str = DEFAULT_GROUP
 ) -> cluster_service_pb2.UpdateClusterRequest:
-    """Return the request for another size of a worker group."""
+    """Return the request for another size of a worker group, of one that there is.
+
+    ValueError if that is no number of workers, nor two bounds.
+    """
+    wished, group = reading.sizing(workers, "the number of workers"), reading.text(group, "group")
     cluster = cluster_pb2.Cluster(name=full_name(name))
-    cluster.spec.worker_groups[group].CopyFrom(_group(workers))
+    cluster.spec.worker_groups[group].CopyFrom(_group(wished))
     mask = FieldMask(paths=[f"spec.worker_groups.{group}"])
     return cluster_service_pb2.UpdateClusterRequest(
         cluster=cluster, update_mask=mask, request_id=str(uuid.uuid4())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import json
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from daskgateway.v1 import cluster_service_pb2 as pb
 
+from gateway.client import progress
+from gateway.client.calls import reading
 from gateway.client.model import show
 from gateway.client.model.offer import (
     BoolField,
@@ -43,6 +45,7 @@ class Options(MutableMapping[str, Any]):
     default_lifecycle: Lifecycle
     """When a cluster that names nothing else is stopped by the gateway."""
     _values: dict[str, Any]
+    _told: list[Callable[[str], None]]
 
     def __init__(
         self, offer: pb.GetClusterOptionsResponse, values: Mapping[str, Any] | None = None
@@ -56,6 +59,7 @@ class Options(MutableMapping[str, Any]):
             "limits": Limits.from_proto(offer.limits),
             "default_lifecycle": Lifecycle.from_proto(offer.default_lifecycle),
             "_values": {},
+            "_told": [],
         }
         self.__dict__.update(own)  # attributes set otherwise are options
         for name, value in (values or {}).items():
@@ -68,10 +72,20 @@ class Options(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         self._known(name)
         self._values[name] = checked(self.fields[name], value)
+        self._tell(name)
 
     def __delitem__(self, name: str) -> None:
         self._known(name)
         self._values.pop(name, None)
+        self._tell(name)
+
+    def watch(self, told: Callable[[str], None]) -> None:
+        """Have the name of whatever is set from now on told; a form does so."""
+        self._told.append(told)
+
+    def _tell(self, name: str) -> None:
+        for told in self._told:
+            told(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.fields)
@@ -104,7 +118,8 @@ class Options(MutableMapping[str, Any]):
     def _known(self, name: str) -> None:
         if name not in self.fields:
             raise KeyError(
-                f"there is no option {name!r}; there are {', '.join(sorted(self.fields)) or 'none'}"
+                f"there is no option {name!r}{reading.meant(name, self.fields)}; there are"
+                f" {', '.join(sorted(self.fields)) or 'none'}"
             )
 
     def chosen(self) -> dict[str, Any]:
@@ -122,6 +137,22 @@ class Options(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return "Options<" + ", ".join(f"{name}={self[name]!r}" for name in self) + ">"
+
+    def widget(self) -> Any:
+        """Return a form of ipywidgets: what is changed there is set here, and the other way round.
+        A notebook shows it by itself."""
+        from gateway.client.form import Form
+
+        if "_form" not in self.__dict__:
+            self.__dict__["_form"] = Form(self)
+        return self.__dict__["_form"].widget
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """Return the form where a notebook can show it; else what else there is."""
+        try:
+            return self.widget()._repr_mimebundle_(**kwargs) if progress.in_notebook() else {}
+        except ImportError:
+            return {}
 
     def _repr_html_(self) -> str:
         rows = [
@@ -154,7 +185,7 @@ def takes(field: OptionField) -> str:
 
 def checked(field: OptionField, value: Any) -> Any:
     """Return a value as a field takes it; ValueError says what would be right."""
-    kind = field.kind
+    kind, value = field.kind, reading.plain(value)
     if isinstance(kind, BoolField):
         wrong = "" if isinstance(value, bool) else "must be true or false"
     elif isinstance(kind, IntField | FloatField):
@@ -172,15 +203,17 @@ def checked(field: OptionField, value: Any) -> Any:
 
 def _number(value: Any, kind: IntField | FloatField) -> tuple[Any, str]:
     whole = isinstance(kind, IntField)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        found = reading.number(value, "it")
+    except ValueError:
         return value, "must be a number"
-    if whole and int(value) != value:
+    if whole and int(found) != found:
         return value, "must be a whole number"
-    if kind.minimum is not None and value < kind.minimum:
-        return value, f"must be at least {kind.minimum}"
-    if kind.maximum is not None and value > kind.maximum:
-        return value, f"must be at most {kind.maximum}"
-    return (int(value) if whole else float(value)), ""
+    if kind.minimum is not None and found < kind.minimum:
+        return value, f"must be at least {kind.minimum:.15g}"
+    if kind.maximum is not None and found > kind.maximum:
+        return value, f"must be at most {kind.maximum:.15g}"
+    return (int(found) if whole else float(found)), ""
 
 
 def _mapping(value: Any, kind: MappingField) -> tuple[Any, str]:
@@ -192,6 +225,33 @@ def _mapping(value: Any, kind: MappingField) -> tuple[Any, str]:
     if kind.max_entries and len(texts) > kind.max_entries:
         return value, f"must have at most {kind.max_entries} entries"
     return texts, ""
+
+
+def parsed(field: OptionField, text: str) -> Any:
+    """Return the value of a field that was written as text, by the field's kind: for a text, 3.10
+    stays as it is. ValueError says what would be right."""
+    kind, value = field.kind, json_value(text)
+    if isinstance(kind, BoolField):
+        value = reading.TRUTHS.get(text.strip().lower(), text)
+    elif isinstance(kind, MappingField):
+        value = value if isinstance(value, Mapping) else _pairs(text)
+    elif isinstance(kind, IntField | FloatField) or not isinstance(value, str):
+        value = text  # the text itself, unless it is one in quotes
+    return checked(field, value)
+
+
+def json_value(text: str) -> Any:
+    """Return what a text says as JSON; the text itself if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _pairs(text: str) -> Any:
+    """Return texts by name out of `A=1,B=2`; the text itself if it is none."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    return {name.strip(): one for name, _, one in pairs} if all(p[1] for p in pairs) else text
 
 
 def _text(value: Any, kind: StringField) -> str:

@@ -6,22 +6,27 @@ from __future__ import annotations
 import os
 import pathlib
 import pkgutil
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask.config
-from dask.utils import parse_timedelta
 
-from gateway.client.calls import errors, identity
+from gateway.client.calls import errors, identity, places, reading, trust
 from gateway.networks import is_loopback
 from gateway.wire import DEFAULT_PORT, basic_credentials, host_port
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "gateway": {
         # http://host:port, https://host:port/prefix or unix:/path; env DASK_GATEWAY__ADDRESS
         "address": None,
-        "proxy-address": None,  # host:port of the edge, where it differs from what the server tells
+        # host:port of the edge, where it differs from what the server tells; a mere port is of the
+        # gateway's own host
+        "proxy-address": None,
+        "public-address": None,  # below which browsers see dashboards, where that differs
+        # whether HTTPS_PROXY and the like count for calls, or an HTTP proxy for them
+        "http-client": {"proxy": True},
         # whether credentials may be sent to http:// beyond this machine, in clear text
         "insecure-ok": False,
         "ca-file": None,  # CA bundle that https is verified by; None: the system's
@@ -41,6 +46,15 @@ DEFAULTS = {
     }
 }
 dask.config.update_defaults(DEFAULTS)
+# names that mean something; what stands below those of None is read by itself
+KNOWN: dict[str, Any] = {
+    **DEFAULTS["gateway"],
+    "auth": None,
+    "cluster": {**DEFAULTS["gateway"]["cluster"], "options": None},
+}
+
+
+CA_FILE = "gateway.ca-file"
 
 
 class Auth:
@@ -55,7 +69,9 @@ class BasicAuth(Auth):
     """A user with a password."""
 
     def __init__(self, user: str, password: str = "") -> None:
-        self.user, self._password = user, password
+        self.user = reading.text(user, "the user's name").strip()
+        # a file, and so a secret that was made of one, ends with a line's end
+        self._password = reading.text(password, "the password").rstrip("\r\n")
 
     def header(self) -> str:
         """Return the header's value."""
@@ -69,7 +85,11 @@ class TokenAuth(Auth):
     """An API token."""
 
     def __init__(self, token: str) -> None:
-        self._token = token
+        self._token = reading.text(token, "an API token").strip()  # a file ends with a line's end
+        if not self._token.isascii() or not self._token.isprintable() or " " in self._token:
+            raise ValueError(
+                "an API token must be one word of ASCII; this one has other characters within"
+            )
 
     def header(self) -> str:
         """Return the header's value."""
@@ -92,6 +112,8 @@ class Settings:
     insecure_ok: bool = False
     #: whence the credentials are
     caller: identity.Identity = field(default_factory=identity.Identity)
+    proxy_address: str = ""  # host:port of the edge; empty for what the server tells
+    public_address: str = ""  # below which browsers see dashboards; empty for what the server tells
 
     def authorization(self) -> str:
         """Return the `authorization` header, empty for nobody; InsecureAddress if it would travel
@@ -164,9 +186,21 @@ class Settings:
         return "" if self.address.startswith("unix:") else urlsplit(self.address).path
 
 
-def load(address: str | None = None, auth: object = None) -> Settings:
-    """Return settings; arguments win over configuration. ValueError says what is missing or
-    wrong."""
+def load(
+    address: str | None = None,
+    auth: object = None,
+    *,
+    proxy_address: str | int | None = None,
+    public_address: str | None = None,
+) -> Settings:
+    """Return settings; arguments win over configuration. ValueError says what is missing or wrong;
+    what means nothing in the configuration is a GatewayWarning."""
+    for words in places.unknown(dask.config.get("gateway", None) or {}, KNOWN):
+        errors.warn(words)
+    if isinstance(auth, str) and "://" in auth:
+        raise ValueError(
+            f"auth: {auth!r} is an address and no token; where the edge is stands in proxy_address"
+        )
     chosen = address or configured("address") or os.environ.get("DASKGATEWAY_ADDRESS")
     if not chosen:
         raise ValueError(
@@ -176,7 +210,7 @@ def load(address: str | None = None, auth: object = None) -> Settings:
     transport = str(configured("transport") or "auto")
     if transport not in ("auto", "grpc", "http"):
         raise ValueError(f"gateway.transport must be auto, grpc or http, not {transport!r}")
-    where = normalized(str(chosen))
+    where = normalized(reading.text(chosen, "the gateway's address"))
     if transport == "grpc" and not where.startswith("unix:") and urlsplit(where).path:
         raise ValueError(
             f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set"
@@ -187,25 +221,37 @@ def load(address: str | None = None, auth: object = None) -> Settings:
         address=where,
         auth=who,
         caller=told,
-        ca_file=configured("ca-file"),
+        ca_file=_ca_file() if where.startswith("https://") else None,
         transport=transport,
-        timeout_s=parse_timedelta(configured("request-timeout") or "30s"),
-        retry_s=parse_timedelta(configured("retry-for") or "30s"),
+        timeout_s=configured_span("request-timeout", 30.0),
+        retry_s=configured_span("retry-for", 30.0),
         insecure_ok=_insecure_ok(),
+        proxy_address=_place(
+            "proxy-address", proxy_address, lambda *a: places.edge(a[0], where, a[1])
+        ),
+        public_address=_place("public-address", public_address, places.root),
     )
     if type(found.auth) is not Auth:
         found.check_clear_text()  # at once, not with the first call
     return found
 
 
+def _place(name: str, given: Any, read: Callable[[Any, str], str]) -> str:
+    """Return an address that was given or is configured, empty where there is none."""
+    if given is not None:
+        return read(given, name.replace("-", "_"))
+    value = configured(name)
+    return read(value, f"gateway.{name}") if value else ""
+
+
+def _ca_file() -> str | None:
+    named = configured("ca-file")
+    return trust.ca_file(reading.text(named, CA_FILE), CA_FILE) if named else None
+
+
 def _insecure_ok() -> bool:
     value = configured("insecure-ok") or os.environ.get("DASKGATEWAY_INSECURE_OK") or False
-    word = str(value).strip().lower()
-    if word not in ("true", "1", "yes", "false", "0", "no"):
-        raise ValueError(
-            f"gateway.insecure-ok, or DASKGATEWAY_INSECURE_OK, must be true or false, not {value!r}"
-        )
-    return word in ("true", "1", "yes")
+    return reading.truth(value, "gateway.insecure-ok, or DASKGATEWAY_INSECURE_OK,")
 
 
 def in_clear_text(address: str) -> bool:
@@ -215,15 +261,28 @@ def in_clear_text(address: str) -> bool:
 
 def configured(name: str) -> Any:
     """Return a value of Dask's configuration below `gateway`, under either spelling: variables of
-    the environment have no hyphens."""
-    return dask.config.get(f"gateway.{name}", None)
+    the environment have no hyphens. `{VARIABLE}` in a text is what the environment says."""
+    return places.filled(dask.config.get(f"gateway.{name}", None), f"gateway.{name}", os.environ)
+
+
+def configured_span(name: str, default_s: float) -> float:
+    """Return a duration of Dask's configuration below `gateway`, in seconds; ValueError if it is
+    none."""
+    value = configured(name)
+    return default_s if value is None else reading.seconds(value, f"gateway.{name}")
+
+
+def cluster_options() -> dict[str, Any]:
+    """Return the options that Dask's configuration names for every new cluster; ValueError if it
+    names none that could be."""
+    return reading.mapping(configured("cluster.options") or {}, "gateway.cluster.options")
 
 
 def normalized(address: str) -> str:
     """Return an address as `scheme://host:port`, with a prefix behind where it has one, or
     `unix:/path`; ValueError if it is none."""
     if address.startswith("unix:"):
-        return address
+        return "unix:" + os.path.expanduser(address.removeprefix("unix:"))
     parts = urlsplit(address if "://" in address else f"http://{address}")
     scheme = "http" if parts.scheme == "dgw" else parts.scheme
     if scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -231,7 +290,9 @@ def normalized(address: str) -> str:
             f"not a gateway's address: {address!r}; it looks like https://host or"
             f" http://host:{DEFAULT_PORT}"
         )
-    port = parts.port or (443 if scheme == "https" else DEFAULT_PORT)
+    # http://host is port 80, as everywhere; a host alone is where a gateway is by default
+    usual = {"https": 443, "http": 80}.get(parts.scheme if "://" in address else "", DEFAULT_PORT)
+    port = parts.port or usual
     prefix = "" if parts.scheme == "dgw" else parts.path.rstrip("/")
     return f"{scheme}://{host_port(parts.hostname, port)}{prefix}"
 
@@ -274,20 +335,31 @@ def _token_file() -> identity.Value | None:
 def _from_file(path: str | None) -> str | None:
     if not path:
         return None
+    given = str(path) != DEFAULTS["gateway"]["auth"]["token-file"]
+    place = os.path.expanduser(str(path))  # as it is, where there is no home directory
     try:
-        token = pathlib.Path(path).expanduser().read_text().strip()
-    except OSError:
-        return None
-    return token or None
+        token = pathlib.Path(place).read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        if not given:
+            return None  # the usual place, which need not exist
+        wrong = f"cannot be read: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        wrong = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+    else:
+        if token or not given:
+            return token or None
+        wrong = "is empty"
+    raise ValueError(f"gateway.auth.token-file: the file {place} {wrong}")
 
 
 def current_user() -> str:
-    """Return the name of whoever runs this process."""
+    """Return the name of whoever runs this process; ValueError if that has none."""
     import getpass
 
-    return getpass.getuser()
-
-
-def with_address(settings: Settings, address: str) -> Settings:
-    """Return the settings for another address."""
-    return replace(settings, address=normalized(address))
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # by the version of Python
+        raise ValueError(
+            "a password is given, but for whom? this process's user has no name here: set"
+            " gateway.auth.user in Dask's configuration or DASKGATEWAY_USER"
+        ) from None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from daskgateway.v1 import cluster_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.client.calls import api, errors
+from gateway.client.calls import api, errors, reading
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection
 from gateway.client.model.cluster import Cluster
@@ -22,11 +22,26 @@ LATE_S = 10.0  # how much later than asked for an answer may come
 def states_of(states: Sequence[ClusterState | str] | ClusterState | str) -> list[ClusterState]:
     """Return states out of one or several words; ValueError if one is none that can be waited
     for."""
-    found = [
-        ClusterState.known(state) for state in ([states] if isinstance(states, str) else states)
-    ]
+    found = [ClusterState.known(state) for state in reading.names(states, "states")]
     if ClusterState.UNKNOWN in found:
         raise ValueError("UNKNOWN is no state to wait for")
+    return found
+
+
+# what other gateways call some of them
+OTHERS = {"RUNNING": ("ACTIVE",), "PENDING": ("PENDING", "CREATING")}
+
+
+def listed_states(status: Sequence[ClusterState | str] | ClusterState | str | None) -> list[str]:
+    """Return the states that a list is to show; none for all that are not finished. "running" and
+    "pending" are taken as dask-gateway means them; ValueError if a word is none."""
+    if status is None:
+        return []
+    found: list[str] = []
+    for word in reading.names(status, "status"):
+        text = str(word).upper()
+        mine = isinstance(word, ClusterState)
+        found += (text,) if mine else OTHERS.get(text) or states_of(text)
     return found
 
 
@@ -36,20 +51,24 @@ def wait(
     states: Sequence[ClusterState],
     timeout_s: float,
     told: Callable[[Cluster], None] | None = None,
+    after_revision: int = 0,
 ) -> Cluster:
     """Return a cluster once it is in one of the states, or finished; `told` hears of it whenever it
-    has changed.
+    has changed since `after_revision`, and at once where that is 0.
 
     DeadlineExceeded after the timeout, in which the time that its scheduler waits in a batch
     system's queue does not count.
     """
     request = pb.WaitClusterRequest(
-        name=requests.full_name(name), states=[f"CLUSTER_STATE_{state}" for state in states]
+        name=requests.full_name(name),
+        states=[f"CLUSTER_STATE_{state}" for state in states],
+        after_revision=after_revision,
     )
     deadline = time.monotonic() + timeout_s
     while True:
         asked_at = time.monotonic()
-        left_s = min(POLL_S, max(0.0, deadline - asked_at))
+        # who does not know how it stands is told at once: the next change may be hours away
+        left_s = min(POLL_S, max(0.0, deadline - asked_at)) if request.after_revision else 0.0
         request.timeout.CopyFrom(Duration(seconds=int(left_s), nanos=int(left_s % 1 * 1e9) or 1))
         cluster = Cluster.from_proto(
             connection.call(api.WAIT_CLUSTER, request, timeout_s=left_s + LATE_S)

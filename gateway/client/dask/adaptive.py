@@ -7,8 +7,9 @@ import math
 from collections.abc import Awaitable, Generator
 from typing import Any
 
-from dask.utils import parse_bytes
 from distributed.deploy.cluster import Cluster
+
+from gateway.client.calls import reading
 
 DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
 
@@ -56,7 +57,7 @@ def workers_for(amount: Any, each: float, *, up: bool) -> int:
         raise ValueError(
             "the gateway names no such measure of this group's workers; give a number of workers"
         )
-    ratio = parse_bytes(amount) / each
+    ratio = reading.amount(amount, "an amount of cores or memory") / each
     return math.ceil(ratio) if up else math.floor(ratio)
 
 
@@ -70,13 +71,13 @@ def bounds(
     bound nothing."""
     low = max(
         [
-            int(minimum),
+            reading.count(minimum, "minimum"),
             *(workers_for(amount, each, up=True) for amount, each in least if amount is not None),
         ]
     )
     highs = [workers_for(amount, each, up=False) for amount, each in most if amount is not None]
     if maximum is not None and maximum != math.inf:
-        highs.append(int(maximum))
+        highs.append(reading.count(maximum, "maximum"))
     high = min(highs) if highs else max(DEFAULT_MAXIMUM, low)
     if low < 0 or high < max(1, low):
         raise ValueError(

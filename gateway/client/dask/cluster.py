@@ -12,7 +12,7 @@ from distributed.utils import Logs
 from gateway.client.async_gateway import AsyncGateway
 from gateway.client.calls.messages import DEFAULT_GROUP, Amount, Span
 from gateway.client.dask.remote import C
-from gateway.client.dask.sizing import SizedCluster
+from gateway.client.dask.sizing import SizedCluster, workers_in_time
 from gateway.client.gateway import Gateway
 from gateway.client.model import Cluster
 
@@ -39,7 +39,8 @@ class GatewayCluster(SizedCluster):
     :param asynchronous: whether it is made in an event loop and awaited there; its methods return
         awaitables then. Type checkers know such an object as AsyncGatewayCluster.
     :param loop: the event loop to use, as with Dask's own clusters.
-    :param quiet: whether nothing is printed of why it waits.
+    :param quiet: whether nothing is shown of what it waits for while it starts: by default a live
+        line on a terminal, a widget in a notebook, and lines on standard error elsewhere.
     :param start_timeout: how long to wait until it can be used, such as "5 minutes"; time in a
         batch system's queue does not count.
     :param options: an Options object or a mapping.
@@ -78,7 +79,7 @@ class GatewayCluster(SizedCluster):
         LimitReached at once if the gateway's limits grant fewer; WorkersLate, with the reason,
         after the timeout.
         """
-        return super().wait_for_workers(n_workers, timeout)  # type: ignore[arg-type]
+        return super().wait_for_workers(*workers_in_time(n_workers, timeout))
 
     def get_logs(
         self, cluster: bool = True, scheduler: bool = True, workers: bool | Sequence[str] = True
@@ -87,9 +88,10 @@ class GatewayCluster(SizedCluster):
         answer, what the gateway keeps."""
         return cast(Logs, super().get_logs(cluster, scheduler, workers))
 
-    def get_client(self) -> Client:
-        """Return the current client if it is one of this cluster, else a new one."""
-        return cast(Client, super().get_client())
+    def get_client(self, set_as_default: bool = True) -> Client:
+        """Return the current client if it is one of this cluster, else a new one. With
+        `set_as_default=False` always a new one, which is not the current one."""
+        return self._client(set_as_default)
 
     def close(self, timeout: float | None = None, shutdown: bool | None = None) -> None:
         """Close; stops the cluster if it was made to (or `shutdown` says so)."""
@@ -146,7 +148,7 @@ class AsyncGatewayCluster(SizedCluster):
         LimitReached at once if the gateway's limits grant fewer; WorkersLate, with the reason,
         after the timeout.
         """
-        return cast(Awaitable[None], super().wait_for_workers(n_workers, timeout))  # type: ignore[arg-type]
+        return cast(Awaitable[None], super().wait_for_workers(*workers_in_time(n_workers, timeout)))
 
     def get_logs(
         self, cluster: bool = True, scheduler: bool = True, workers: bool | Sequence[str] = True
@@ -155,9 +157,10 @@ class AsyncGatewayCluster(SizedCluster):
         answer, what the gateway keeps."""
         return cast(Awaitable[Logs], super().get_logs(cluster, scheduler, workers))
 
-    def get_client(self) -> Client:
-        """Return the current client if it is one of this cluster, else a new one, to be awaited."""
-        return cast(Client, super().get_client())
+    def get_client(self, set_as_default: bool = True) -> Client:
+        """Return the current client if it is one of this cluster, else a new one, to be awaited.
+        With `set_as_default=False` always a new one, which is not the current one."""
+        return self._client(set_as_default)
 
     def close(self, timeout: float | None = None, shutdown: bool | None = None) -> Awaitable[None]:
         """Close; stops the cluster if it was made to (or `shutdown` says so)."""

@@ -34,6 +34,7 @@ from gateway import wire
 from gateway.client.calls import api, credentials, errors, settings
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.forward_proxy import ProxyRefused, proxy_for
+from gateway.client.dask import links
 from gateway.client.dask.proxied import ProxiedClient
 from gateway.client.dask.tunnel import TunnelRefused, open_tunnel
 from gateway.client.model import Cluster
@@ -49,6 +50,7 @@ TUNNEL_FOR_S = 600.0
 EDGE_LIVES_S = 60.0
 MAX_CONNECTIONS = 256
 CALL_TIMEOUT_S = 5.0  # of what is asked of the gateway on the way; Dask itself tries again
+DASHBOARD_AGAIN_S = 30.0  # where the gateway did not tell where a dashboard is
 WAYS = ("auto", "always", "never")
 FINAL = (
     errors.InsecureAddress,
@@ -62,6 +64,8 @@ ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 _connections: dict[str, Connection] = {}  # by cluster's uid
 _ended: dict[str, str] = {}  # why, by cluster's uid: an end is for ever
+# where a cluster's dashboard is, and until when that is not asked again; by its uid
+_dashboards: dict[str, tuple[str, float]] = {}
 _tunnel_until: dict[tuple[str, int], float] = {}  # by the edge's host and port
 # after a direct connection had not; by the same
 _tunnel_passed_at: dict[tuple[str, int], float] = {}
@@ -304,6 +308,25 @@ def end_of(target: wire.SchedulerAddress) -> str:
     return _ended[target.uid]
 
 
+def dashboard_of(target: wire.SchedulerAddress) -> str:
+    """Return where a cluster's dashboard is seen, as the gateway tells; empty if it has none, or if
+    the gateway does not tell. Blocks for 5 s at most, and asks once."""
+    now = time.monotonic()
+    found, until = _dashboards.get(target.uid, ("", 0.0))
+    if now < until:
+        return found
+    try:
+        request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
+        cluster = Cluster.from_proto(_impatient(target).call(api.GET_CLUSTER, request))
+        found, until = cluster.status.endpoints.dashboard, math.inf
+    except (errors.GatewayError, ValueError):
+        found, until = "", now + DASHBOARD_AGAIN_S
+    if len(_dashboards) >= MAX_CONNECTIONS:
+        _dashboards.pop(next(iter(_dashboards)), None)
+    _dashboards[target.uid] = (found, until)
+    return found
+
+
 def _impatient(target: wire.SchedulerAddress) -> Connection:
     """Return a connection to the gateway whose calls are tried once: Dask does not wait for long,
     and threads are few."""
@@ -344,6 +367,9 @@ def connection_for(target: wire.SchedulerAddress) -> Connection:
 
 class GatewayBackend(Backend):
     """The scheme, as Dask wants it."""
+
+    def __init__(self) -> None:
+        links.install()
 
     def get_connector(self) -> GatewayConnector:
         return GatewayConnector()

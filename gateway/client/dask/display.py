@@ -6,7 +6,7 @@ from __future__ import annotations
 import html
 
 from gateway.client.dask.adaptive import GatewayAdaptive
-from gateway.client.model import Cluster, ClusterState
+from gateway.client.model import Cluster, ClusterState, Limits, show
 from gateway.printable import printable
 
 
@@ -20,15 +20,37 @@ def _row(*cells: str) -> str:
     )
 
 
-def status_row(cluster: Cluster, gateway: str) -> str:
-    """Return the row that Dask's own table of a cluster gets besides its own."""
+def status_rows(cluster: Cluster, limits: Limits | None, gateway: str) -> str:
+    """Return the rows that Dask's own table of a cluster gets besides its own."""
     why = cluster.explanation if cluster.state is not ClusterState.ACTIVE else gateway
-    return _row(f"Gateway: {cluster.state}", why)
+    groups = {**cluster.spec.worker_groups, **cluster.status.worker_groups}
+    told = [
+        (f"Gateway: {cluster.state}", why),
+        *((f"Workers of group {name}", cluster.workers(name)) for name in groups),
+        ("Limit of one cluster", limits.words if limits is not None else ""),
+        ("Clients", str(cluster.status.clients)),
+        ("Age", show.span(cluster.age)),
+        ("Is stopped by itself", cluster.spec.lifecycle.words),
+        ("Will be stopped", cluster.expires),
+        ("Versions", cluster.status.versions_line),
+    ]
+    return "".join(_row(*row) for row in told if row[1])
 
 
-def scaling_table(here: int, cluster: Cluster | None, adaptive: GatewayAdaptive | None) -> str:
-    """Return how the cluster is sized, and how many of its workers are here."""
+def scaling_table(
+    here: int, cluster: Cluster | None, adaptive: GatewayAdaptive | None, limits: Limits | None
+) -> str:
+    """Return how the cluster is sized: how many of its workers are here, how many are wished, and
+    what limits make of that."""
     mode = f"Adaptive ({adaptive.minimum} to {adaptive.maximum})" if adaptive else "Manual"
-    wanted = cluster.wish if cluster is not None else "0"
-    workers = f"{here}" if adaptive or str(here) == wanted else f"{here} / {wanted}"
-    return f"<table>{_row(f'Scaling mode: {mode}')}{_row(f'Workers: {workers}')}</table>"
+    workers = [f"{here} connected"]
+    if cluster is not None:
+        workers.append(f"{cluster.wish} wished")
+        fixed = all(one.adaptive is None for one in cluster.spec.worker_groups.values())
+        granted = str(cluster.status.desired)
+        if fixed and not cluster.stale and granted != cluster.wish:
+            workers.append(f"{granted} granted")
+    rows = [_row(f"Scaling mode: {mode}"), _row(f"Workers: {', '.join(workers)}")]
+    if limits is not None and limits.words:
+        rows.append(_row(f"Limit: {limits.words}"))
+    return f"<table>{''.join(rows)}</table>"

@@ -6,34 +6,63 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any, ClassVar, TypeVar
 
-import dask.config
-from dask.utils import parse_timedelta
 from daskgateway.v1 import cluster_service_pb2 as pb
 from distributed.core import Status, rpc
 from distributed.utils import Log, Logs
 
 from gateway import wire
-from gateway.client.calls import api, credentials, errors, settings, waiting
+from gateway.client import progress
+from gateway.client.calls import (
+    api,
+    creating,
+    credentials,
+    errors,
+    reading,
+    settings,
+    settling,
+    waiting,
+)
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
-from gateway.client.dask import comm, display, ownership
+from gateway.client.dask import comm, display, links, ownership
 from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.dask.following import Following
 from gateway.client.gateway import BaseGateway, Credentials, Gateway
-from gateway.client.model import Cluster, ClusterState, reasons
+from gateway.client.model import Cluster, ClusterState, Limits, reasons
 from gateway.printable import printable
 
 logger = logging.getLogger("distributed.deploy.gateway")
 
+LOOK_S = 2.0  # between two looks at what the gateway tells, while somebody looks at the object
+START_TIMEOUT_S = 300.0  # where neither the caller nor the configuration names one
+
 T = TypeVar("T")
 C = TypeVar("C", bound="RemoteCluster")
+
+
+def _gateway_of(
+    gateway: BaseGateway | str | None, auth: Credentials | None, place: Mapping[str, Any]
+) -> BaseGateway:
+    """Return a gateway out of what was given; TypeError if that says it twice."""
+    if isinstance(gateway, BaseGateway):
+        if place or auth is not None:
+            more = sorted([*place, *(["auth"] if auth is not None else [])])
+            raise TypeError(f"a gateway is given, which has its own {', '.join(more)}")
+        return gateway
+    if gateway is not None and "address" in place:
+        raise TypeError("gateway and address are the same: give one of them")
+    where = {"address": gateway, **place}
+    made: BaseGateway = Gateway(where.pop("address"), auth, **where)
+    return made
 
 
 class RemoteCluster(Following):
@@ -41,6 +70,9 @@ class RemoteCluster(Following):
 
     # whether it is made for who awaits it, where `asynchronous` does not say
     _awaited: ClassVar[bool] = False
+    # tells what it waits for while it starts
+    _progress: progress.Progress = progress.NONE
+    _said = ""  # what limits have made of the wish that it began with
 
     def __init__(
         self,
@@ -57,7 +89,7 @@ class RemoteCluster(Following):
         shutdown_on_close: bool | None = None,
         asynchronous: bool | None = None,
         loop: Any = None,
-        quiet: bool = True,
+        quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
         backend: str = "",
@@ -69,36 +101,35 @@ class RemoteCluster(Following):
                 f"{type(self).__name__} is awaited; for calls that block there is GatewayCluster"
             )
         self._existing = bool(kwargs.pop("_existing", False))
-        self._gateway = gateway if isinstance(gateway, BaseGateway) else Gateway(gateway, auth)
+        name, options, place = creating.others(name, options, kwargs)
+        self._gateway = _gateway_of(gateway, auth, place)
         self._connection = self._gateway.connection
         keep = (
             settings.configured("cluster.shutdown-on-close")
             if shutdown_on_close is None
             else shutdown_on_close
         )
-        self._shutdown_on_close = True if keep is None else bool(keep)
-        self._start_timeout_s = float(
-            parse_timedelta(
-                start_timeout or settings.configured("cluster.start-timeout") or "5 minutes"
-            )
+        self._shutdown_on_close = keep is None or reading.truth(keep, "shutdown_on_close")
+        self._start_timeout_s = (
+            settings.configured_span("cluster.start-timeout", START_TIMEOUT_S)
+            if start_timeout is None
+            else reading.seconds(start_timeout, "start_timeout")
         )
-        keywords = {
+        named = {
             "n_workers": n_workers,
             "worker_groups": worker_groups,
-            "backend": backend,
-            "labels": labels,
-        }
-        lives = {
             "idle_timeout": idle_timeout,
             "max_lifetime": max_lifetime,
             "no_client_timeout": no_client_timeout,
             "no_task_timeout": no_task_timeout,
+            "options": options,
+            "backend": backend,
+            "labels": labels,
         }
-        chosen = {**(settings.configured("cluster.options") or {}), **requests.options_of(options)}
-        self._request = requests.from_keywords(
-            name, {**keywords, **lives, "options": chosen, **kwargs}
-        )
+        self._asked = creating.ask(name, named, kwargs, creating.takes(RemoteCluster.__init__))
         self._resource: Cluster | None = None
+        self._limits: Limits | None = None
+        self._look_at = 0.0  # not before then, on the monotonic clock
         self._full_name = requests.full_name(name or "")
         self._pid = os.getpid()
         self.scheduler_comm: Any
@@ -108,11 +139,15 @@ class RemoteCluster(Following):
         if not self.called_from_running_loop:
             self._loop_runner.start()
             try:
+                self._progress = progress.begin(quiet=quiet)  # here, in the thread of the cell
                 self.sync(self._start)
             except BaseException:
                 self.status = Status.closed
                 self._loop_runner.stop()
                 raise
+            finally:
+                self._progress.close()
+            self._warn()  # here, where the caller's line can be told
 
     @classmethod
     def from_name(
@@ -124,13 +159,22 @@ class RemoteCluster(Following):
         shutdown_on_close: bool = False,
         asynchronous: bool | None = None,
         loop: Any = None,
-        quiet: bool = True,
+        quiet: bool = False,
         start_timeout: Span | None = None,
+        address: str | None = None,
+        proxy_address: str | int | None = None,
+        public_address: str | None = None,
     ) -> C:
-        """Return a cluster that exists; closing it leaves it running, unless told otherwise."""
+        """Return a cluster that exists; closing it leaves it running, unless told otherwise.
+
+        Where its gateway is may be given as to Gateway (`address` …) in place of a Gateway.
+        """
         return cls(
             name,
             gateway,
+            address=address,
+            proxy_address=proxy_address,
+            public_address=public_address,
             auth=auth,
             shutdown_on_close=shutdown_on_close,
             asynchronous=asynchronous,
@@ -146,6 +190,8 @@ class RemoteCluster(Following):
         if self.status is not Status.created:
             return
         self.status = Status.starting
+        if self._progress is progress.NONE:  # in an event loop that is the user's own
+            self._progress = progress.begin(quiet=self.quiet)
         try:
             await self._begin()
         except BaseException:
@@ -159,18 +205,19 @@ class RemoteCluster(Following):
                 await self.scheduler_comm.close_rpc()
             self.status = Status.closed
             raise
+        finally:
+            self._progress.close()
+            self._progress = progress.NONE
 
     async def _begin(self) -> None:
         if self._existing:
             resource = await self._get()
         else:
-            resource = self._told(
-                Cluster.from_proto(
-                    await self._connection.call_async(api.CREATE_CLUSTER, self._request)
-                )
-            )
+            resource = self._told(await creating.create_async(self._connection, self._asked))
         self.name = self.cluster_id
         resource = self._told(await in_thread(lambda: self._await_active(resource), waits=True))
+        if not self._existing:
+            self._said = settling.clamped(resource)
         found = await in_thread(lambda: credentials.obtain(self._connection, resource.name))
         credentials.remember(resource.uid, found)
         comm.remember(resource.uid, self._connection)
@@ -188,7 +235,9 @@ class RemoteCluster(Following):
             ownership.own(self._connection, self._uid_name)
 
     def _log(self, log: str) -> None:
-        super()._log(printable(log))
+        words = printable(log)
+        self._cluster_manager_logs.append((datetime.now(timezone.utc), words))
+        self._progress.tell(words)
 
     def __repr__(self) -> str:
         return printable(super().__repr__(), keep="")
@@ -209,8 +258,18 @@ class RemoteCluster(Following):
                 self._log(line)
 
         tell(accepted)  # it may have waited for hours, and nothing may change for as long
+        with suppress(errors.GatewayError):  # it starts meanwhile
+            offer = self._connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest())
+            self._limits = Limits.from_proto(offer.limits)
         wanted = (ClusterState.ACTIVE, ClusterState.STOPPING)
-        cluster = waiting.wait(self._connection, accepted.name, wanted, self._start_timeout_s, tell)
+        cluster = waiting.wait(
+            self._connection,
+            accepted.name,
+            wanted,
+            self._start_timeout_s,
+            tell,
+            accepted.revision,
+        )
         if cluster.state.ending:
             raise errors.ClusterFailed(
                 f"cluster {cluster.id} is {cluster.state}: {cluster.explanation}",
@@ -222,10 +281,9 @@ class RemoteCluster(Following):
         """Return where the scheduler is reached: as the server tells, or through the edge that is
         configured."""
         target = wire.parse_scheduler_address(cluster.status.endpoints.scheduler)
-        proxy = dask.config.get("gateway.proxy-address", None)
-        if proxy:
-            host, port = settings.with_address(self._connection.settings, str(proxy)).host_port
-            target = wire.SchedulerAddress(host, port, target.uid, target.prefix)
+        place = wire.split_host_port(self._connection.settings.proxy_address)
+        if place is not None:
+            target = wire.SchedulerAddress(*place, target.uid, target.prefix)
         return str(target)
 
     async def _get(self) -> Cluster:
@@ -261,7 +319,13 @@ class RemoteCluster(Following):
 
     async def __aenter__(self: C) -> C:
         await self._start()
+        self._warn()
         return self
+
+    def _warn(self) -> None:
+        said, self._said = self._said, ""
+        if said:
+            errors.warn(said)
 
     async def __aexit__(self, *_: object) -> None:
         await self._close()
@@ -335,7 +399,9 @@ class RemoteCluster(Following):
     def dashboard_link(self) -> str:
         """Address of the dashboard; a browser is asked to log in. `Gateway.dashboard_url` makes one
         that opens at once."""
-        return self._resource.status.endpoints.dashboard if self._resource is not None else ""
+        told = self._resource.status.endpoints.dashboard if self._resource is not None else ""
+        public = self._connection.settings.public_address
+        return f"{public}{wire.DASHBOARD_PATH}{self.uid}/status" if told and public else told
 
     @property
     def requested(self) -> set[Any]:
@@ -345,14 +411,35 @@ class RemoteCluster(Following):
     plan = requested
 
     def _repr_html_(self, cluster_status: str | None = None) -> str:
+        self._look()
         if cluster_status is None and self._resource is not None:
-            cluster_status = display.status_row(self._resource, self._gateway.address)
-        return str(super()._repr_html_(cluster_status=cluster_status))
+            address = self._gateway.address
+            cluster_status = display.status_rows(self._resource, self._limits, address)
+        told = str(super()._repr_html_(cluster_status=cluster_status))
+        return links.with_links(told, self.dashboard_link)
 
     def _scaling_status(self) -> str:
+        self._look()
         return display.scaling_table(
-            len(self.scheduler_info["workers"]), self._resource, self._adaptive
+            len(self.scheduler_info["workers"]), self._resource, self._adaptive, self._limits
         )
+
+    def _look(self) -> None:
+        """Ask the gateway beside the caller, who shows what is known by now; again and again while
+        somebody looks, and never while nobody does."""
+        now = time.monotonic()
+        if self.status is Status.running and now >= self._look_at:
+            self._look_at = now + LOOK_S
+            with suppress(RuntimeError):  # the loop is closed: the interpreter is ending
+                loop = self.loop
+                if loop is not None:
+                    loop.add_callback(self._look_again)
+
+    async def _look_again(self) -> None:
+        once = Connection(replace(self._connection.settings, retry_s=0.0))
+        request = pb.GetClusterRequest(name=self._uid_name)
+        with suppress(errors.GatewayError):
+            self._told(Cluster.from_proto(await once.call_async(api.GET_CLUSTER, request)))
 
     async def _get_logs(
         self, cluster: bool = True, scheduler: bool = True, workers: Any = True

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
+from distributed.client import Client
 from distributed.deploy.adaptive import Adaptive
 
-from gateway.client.calls import api, errors
+from gateway.client.calls import api, errors, reading, settling
 from gateway.client.calls import messages as requests
+from gateway.client.calls.channel import in_thread
 from gateway.client.calls.messages import DEFAULT_GROUP, Amount, Workers
 from gateway.client.dask.adaptive import GatewayAdaptive, bounds, workers_for
 from gateway.client.dask.remote import RemoteCluster
@@ -40,8 +42,9 @@ class SizedCluster(RemoteCluster):
         ]
         if n is None and not wishes:
             raise TypeError("scale needs a number of workers, cores or memory")
+        wished = reading.count(0 if n is None else n, "the number of workers")
         self._adaptive = None
-        return self._update(max([int(n or 0), *wishes]), group)
+        return self._update(max([wished, *wishes]), group)
 
     @overload  # type: ignore[override]
     def adapt(
@@ -109,13 +112,38 @@ class SizedCluster(RemoteCluster):
         return self._adaptive
 
     def _update(self, workers: Workers, group: str) -> Any:
-        async def update() -> None:
-            request = requests.scale(self._uid_name, workers, group)
-            self._told(
-                Cluster.from_proto(await self._connection.call_async(api.UPDATE_CLUSTER, request))
-            )
+        request = requests.scale(self._uid_name, workers, group)
+        awaited = self.asynchronous
 
-        return self._do(update)
+        def change() -> Cluster:
+            changed = Cluster.from_proto(self._connection.call(api.UPDATE_CLUSTER, request))
+            return settling.settle(self._connection, changed)
+
+        async def update() -> str:
+            await self._check_group(group)
+            said = settling.clamped(self._told(await in_thread(change)))
+            if said and awaited:
+                errors.warn(said)
+            return said
+
+        done = self._do(update)
+        if isinstance(done, str):  # here, where the caller's line can be told
+            return errors.warn(done) if done else None
+        return done
+
+    def _client(self, set_as_default: bool) -> Client:
+        if set_as_default:
+            return cast(Client, super().get_client())
+        return Client(self, set_as_default=False, asynchronous=self.asynchronous)
+
+    async def _check_group(self, group: str) -> None:
+        """Raise ValueError if the cluster has no such group: a misspelt one is not to be made."""
+        if group == DEFAULT_GROUP:
+            return  # which always exists
+        known = self._resource or await self._get()
+        if group not in known.spec.worker_groups:
+            known = await self._get()  # another may have made it meanwhile
+        reading.group(group, known.spec.worker_groups)
 
     async def scale_up(self, n: int) -> None:
         """Wish n workers in all; for an Adaptive that runs in the client."""
@@ -149,6 +177,14 @@ class SizedCluster(RemoteCluster):
             raise errors.WorkersLate(f"{late}: {why}", code="DEADLINE_EXCEEDED") from None
         finally:
             waited.cancel()
+
+
+def workers_in_time(n_workers: Any, timeout: Any) -> tuple[int, float | None]:
+    """Return how many workers are waited for, and for how many seconds; None is for ever."""
+    return (
+        reading.count(n_workers, "n_workers"),
+        None if timeout is None else reading.seconds(timeout, "timeout"),
+    )
 
 
 def check_granted(wanted: int, cluster: Cluster) -> None:

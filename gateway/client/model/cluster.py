@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import ClassVar
 
 from daskgateway.v1 import cluster_pb2 as pb
@@ -33,7 +33,8 @@ class Cluster(Answer[pb.Cluster]):
     COLUMNS: ClassVar[tuple[str, ...]] = (
         "NAME",
         "STATE",
-        "WORKERS",
+        "RUNNING",
+        "WISHED",
         "CLIENTS",
         "CREATED",
         "MESSAGE",
@@ -120,13 +121,14 @@ class Cluster(Answer[pb.Cluster]):
         return "+".join([str(fixed)] * (fixed > 0 or not adaptive) + adaptive)
 
     def cells(self) -> tuple[str, ...]:
-        """Return what stands for it in a table: of its workers, how many run and how many are
+        """Return what stands for it in a table; of its workers, how many run and how many are
         wished."""
         name, why = f"{self.owner}/{self.id}", show.harmless(self.explanation)
         return (
             name,
             self.state.value,
-            f"{self.status.running}/{self.wish}",
+            str(self.status.running),
+            self.wish,
             str(self.status.clients),
             show.when(self.create_time),
             why,
@@ -134,8 +136,8 @@ class Cluster(Answer[pb.Cluster]):
 
     def _line(self) -> str:
         """Return it in one line of text."""
-        name, state, _, _, _, why = self.cells()
-        return f"{name}, {state}, {self.status.running} of {self.wish} workers: {why}"
+        name, state, running, wished, _, _, why = self.cells()
+        return f"{name}, {state}, {running} of {wished} workers: {why}"
 
     def rows(self) -> list[tuple[str, str]]:
         """Return everything there is to tell of it, each with its name."""
@@ -147,7 +149,9 @@ class Cluster(Answer[pb.Cluster]):
             ("why", self.explanation),
         ]
         found += [("scheduler", ends.scheduler), ("dashboard", ends.dashboard)]
-        found += [(f"workers ({name})", self._workers(name)) for name in self.status.worker_groups]
+        groups = {**self.spec.worker_groups, **self.status.worker_groups}
+        found += [(f"workers ({name})", self.workers(name)) for name in groups]
+        found += [("clients", str(self.status.clients))]
         found += [
             (f"option {name}", show.text(value))
             for name, value in sorted(self.spec.options.items())
@@ -155,18 +159,18 @@ class Cluster(Answer[pb.Cluster]):
         found += self._in_force()
         found += [(f"label {name}", value) for name, value in sorted(self.labels.items())]
         found += [
-            (f"version of {name}", version)
-            for name, version in sorted(self.status.versions.items())
-        ]
-        found += [
+            ("versions", self.status.versions_line),
             ("created", show.when(self.create_time)),
+            ("age", show.span(self.age)),
             ("is stopped by itself", self.spec.lifecycle.words),
             ("last sign of life", show.when(self.status.keepalive_time)),
-            ("will be stopped", self._expires()),
+            ("will be stopped", self.expires),
         ]
         return found
 
-    def _expires(self) -> str:
+    @property
+    def expires(self) -> str:
+        """When and why the gateway will stop it if nothing changes, in words; empty for never."""
         at, why = show.when(self.status.expire_time), self.status.expire_reason
         return f"{at}, {EXPIRES.get(why, why)}, unless that changes" if at and why else at
 
@@ -183,11 +187,32 @@ class Cluster(Answer[pb.Cluster]):
         config = self.status.dask_config
         return found + [(f"dask {name}", show.text(config[name])) for name in sorted(config)]
 
-    def _workers(self, name: str) -> str:
-        there, wished = self.status.worker_groups[name], self.spec.worker_groups.get(name)
-        return f"{there.running} running, {there.pending} pending, {there.desired} desired" + (
-            f", {wished.wish} wished" if wished else ""
-        )
+    @property
+    def age(self) -> timedelta | None:
+        """How long it has lived, to the second; None if that is not known."""
+        if self.create_time is None:
+            return None
+        end = self.stop_time or datetime.now(timezone.utc)
+        return timedelta(seconds=max(0, int((end - self.create_time).total_seconds())))
+
+    @property
+    def stale(self) -> bool:
+        """Whether the status is from before the present wish was taken up."""
+        return self.status.observed_generation < self.generation
+
+    def workers(self, name: str) -> str:
+        """Return how many workers of a group there are, and how many are wished, in words."""
+        there, wished = self.status.worker_groups.get(name), self.spec.worker_groups.get(name)
+        told = [f"{there.running} running, {there.pending} starting" if there else "none yet"]
+        if wished is not None:
+            told.append(f"{wished.wish} wished")
+            if self.stale:
+                told.append("which is not taken up yet")
+            elif there is not None and wished.adaptive is not None:
+                told.append(f"{there.desired} needed now")
+            elif there is not None and there.desired != wished.count:
+                told.append(f"{there.desired} granted")
+        return ", ".join(told)
 
     @classmethod
     def from_proto(cls, proto: pb.Cluster) -> Cluster:

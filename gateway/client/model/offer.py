@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from daskgateway.v1 import cluster_service_pb2 as pb
 
+from gateway.client.model import show
 from gateway.client.model.answer import Answer
 from gateway.client.model.values import ReadOnly
 
@@ -177,6 +178,14 @@ class Limits(Answer[pb.Limits]):
     """Most cores, scheduler and workers together."""
     memory_bytes: int | None
     """Most memory in bytes, scheduler and workers together."""
+
+    @property
+    def words(self) -> str:
+        """The limits in one line; empty where there are none."""
+        told = [f"{self.workers} workers"] if self.workers is not None else []
+        told += [f"{self.cores:.15g} cores"] if self.cores is not None else []
+        told += [show.size(self.memory_bytes)] if self.memory_bytes is not None else []
+        return f"at most {', '.join(told)}" if told else ""
 
     @classmethod
     def from_proto(cls, proto: pb.Limits) -> Limits:

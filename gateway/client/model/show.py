@@ -37,6 +37,14 @@ def span(lasts: timedelta | None) -> str:
     return ("-" if lasts < timedelta(0) else "") + " ".join(said)
 
 
+def size(count: int) -> str:
+    """Return a number of bytes, such as `4 GiB`."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.4g} {unit}"
+    return f"{count} B"
+
+
 def harmless(text: str) -> str:
     """Return a text as one line without anything that a terminal acts on: its first line."""
     return printable(text.strip().partition("\n")[0].rstrip(), keep="")

@@ -192,6 +192,11 @@ class ClusterStatus(Answer[pb.ClusterStatus]):
         return sum(group.running for group in self.worker_groups.values())
 
     @property
+    def versions_line(self) -> str:
+        """Versions in the scheduler's process, in one line."""
+        return ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
+
+    @property
     def desired(self) -> int:
         """Workers wished after limits were applied, of all groups."""
         return sum(group.desired for group in self.worker_groups.values())

@@ -19,7 +19,8 @@ from gateway.networks import parse_address
 from gateway.wire import decimal, host_port, split_host_port
 
 MAX_PID = 2**22  # proc(5), pid_max
-PROGRAM = ("-m", "gateway", "proxy")  # how an edge is started
+PROGRAM = ("-m", "daskgateway", "proxy")  # how an edge is started
+PROGRAMS = (PROGRAM, ("-m", "gateway", "proxy"))  # and how a former version did
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _is_edge(pid: int) -> bool:
         return False
     if words == [""]:  # it is just beginning: the system lays its words out after that
         return True
-    return any(tuple(words[at : at + len(PROGRAM)]) == PROGRAM for at in range(len(words)))
+    return any(tuple(words[at : at + len(PROGRAM)]) in PROGRAMS for at in range(len(words)))
 
 
 def with_port_of(recorded: str, wished: str) -> str:

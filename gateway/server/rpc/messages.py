@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway import daskconfig
+from gateway import __version__, daskconfig
 from gateway.server.core import lifetimes, limits, options
 from gateway.server.core.admission import Offer
 from gateway.server.core.model import (
@@ -282,6 +282,7 @@ def offer(value: Offer) -> service_pb.GetClusterOptionsResponse:
         backends=value.backends,
         limits=limits,
         default_lifecycle=lifecycle(value.lifecycle),
+        server_version=__version__,
     )
 
 

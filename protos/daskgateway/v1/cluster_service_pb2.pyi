@@ -79,16 +79,18 @@ class GetClusterOptionsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetClusterOptionsResponse(_message.Message):
-    __slots__ = ("fields", "backends", "limits", "default_lifecycle")
+    __slots__ = ("fields", "backends", "limits", "default_lifecycle", "server_version")
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_LIFECYCLE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     fields: _containers.RepeatedCompositeFieldContainer[OptionField]
     backends: _containers.RepeatedScalarFieldContainer[str]
     limits: Limits
     default_lifecycle: _cluster_pb2.Lifecycle
-    def __init__(self, fields: _Optional[_Iterable[_Union[OptionField, _Mapping]]] = ..., backends: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_lifecycle: _Optional[_Union[_cluster_pb2.Lifecycle, _Mapping]] = ...) -> None: ...
+    server_version: str
+    def __init__(self, fields: _Optional[_Iterable[_Union[OptionField, _Mapping]]] = ..., backends: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_lifecycle: _Optional[_Union[_cluster_pb2.Lifecycle, _Mapping]] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class GetClusterRequest(_message.Message):
     __slots__ = ("name",)

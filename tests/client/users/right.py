@@ -7,12 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-from daskgateway.v1 import cluster_pb2
-from distributed import Adaptive, Client
-from distributed.utils import Logs
-from typing_extensions import assert_type
-
-from gateway import (
+from daskgateway import (
     AsyncGateway,
     AsyncGatewayCluster,
     BasicAuth,
@@ -26,6 +21,11 @@ from gateway import (
     Scope,
     WatchEvent,
 )
+from daskgateway.v1 import cluster_pb2
+from distributed import Adaptive, Client
+from distributed.utils import Logs
+from typing_extensions import assert_type
+
 from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.model import (
     Bookmark,

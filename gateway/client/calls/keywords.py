@@ -1,0 +1,143 @@
+"""What is a keyword and what an option, and what was meant by a name that is neither.
+
+Which options there are the gateway tells. So it is asked for a cluster first; only where it has
+refused an option, its refusal is told in the words that the caller used. Knows no connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from gateway.client.calls import errors, reading
+from gateway.client.calls.errors import FieldViolation
+from gateway.client.calls.options import Options
+from gateway.client.model.offer import OptionField, SelectField, StringField
+
+OPTIONS = "spec.options."
+GROUPS = "spec.worker_groups."
+CONFIGURED = "gateway.cluster.options in Dask's configuration"
+OF_GROUPS = ("n_workers",)
+# keywords that were others' or are other words for the same; what is meant by each
+OTHERS: Mapping[str, str] = {
+    "workers": "n_workers",
+    "num_workers": "n_workers",
+    "nworkers": "n_workers",
+    "timeout": "start_timeout",
+    "cluster_name": "name",
+    "environment_vars": "environment",
+    "env": "environment",
+    "memory": "worker_memory",
+    "memory_limit": "worker_memory",
+    "cores": "worker_cores",
+    "nthreads": "worker_threads",
+    "threads_per_worker": "worker_threads",
+    "processes": "n_workers",
+}
+
+
+def explained(
+    error: errors.InvalidRequest,
+    *,
+    keywords: Collection[str],
+    given: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    configured: Mapping[str, Any],
+    offered: Options,
+) -> errors.InvalidRequest:
+    """Return a gateway's refusal in the caller's words.
+
+    :param keywords: those that the called function takes.
+    :param given: options that were given like keywords.
+    :param chosen: options that were given as such.
+    :param configured: options that Dask's configuration names.
+    :param offered: the options that the gateway offers.
+    """
+    unknown, told = False, []
+    for one in error.violations:
+        words = ""
+        place, name = _option(one.field)
+        if name and name not in offered.fields:
+            if not place and name in given:
+                unknown, words = True, _neither(name, keywords, offered)
+            else:
+                takes = OF_GROUPS if place else keywords
+                words = _no_option(name, place, takes, offered, name in configured)
+        elif name and not place:
+            value = {**configured, **chosen, **given}.get(name)
+            words = one.description + _as_text(offered.fields[name], value)
+            words += f" (it stands in {CONFIGURED})" if name in configured else ""
+        told.append(FieldViolation(one.field, words or one.description))
+    if tuple(told) == error.violations:
+        return error
+    kind = errors.UnknownKeyword if unknown else type(error)
+    return kind(
+        "; ".join(
+            one.description if _option(one.field)[1] else f"{one.field}: {one.description}"
+            for one in told
+        ),
+        code=error.code,
+        reason=error.reason,
+        violations=told,
+        metadata=error.metadata,
+    )
+
+
+def _option(field: str) -> tuple[str, str]:
+    """Return the worker group (empty for the cluster) and the option that a field's path names;
+    twice empty if it names none."""
+    if field.startswith(OPTIONS):
+        return "", field.removeprefix(OPTIONS)
+    if field.startswith(GROUPS) and ".options." in field:
+        place, _, name = field.removeprefix(GROUPS).partition(".options.")
+        return place, name
+    return "", ""
+
+
+def _neither(name: str, keywords: Collection[str], offered: Options) -> str:
+    other = OTHERS.get(name, "")
+    known = [*keywords, *offered.fields]
+    hint = (
+        f"; did you mean {other}?"
+        if other in known
+        else reading.meant(name, known)
+        or f"; keywords are {', '.join(sorted(keywords))}; {_there(offered)}"
+    )
+    return f"{name} is neither a keyword nor an option of this gateway{hint}"
+
+
+def _no_option(
+    name: str, place: str, keywords: Collection[str], offered: Options, configured: bool
+) -> str:
+    where = f" (in {CONFIGURED})" if configured else f" (in worker group {place})" if place else ""
+    if name in keywords and not place:
+        return f"{name} is a keyword and no option: give it beside `options`{where}"
+    fitting = [one for one, field in offered.fields.items() if field.per_group or not place]
+    hint = reading.meant(name, [*fitting, *keywords])
+    if any(hint.endswith(f" {keyword}?") for keyword in keywords) and not place:
+        hint = f"{hint[:-1]}, which is a keyword?"
+    return f"{name} is no option of this gateway{where}{hint or f'; {_there(offered)}'}"
+
+
+def _as_text(field: OptionField, value: Any) -> str:
+    """Return what helps where a number was given for a text: 3.10 is 3.1, as YAML has it too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    kind = field.kind
+    if isinstance(kind, SelectField):
+        like = next((one for one in kind.choices if _same(one, value)), kind.default)
+        return f"; they are texts: write {like!r}, in quotes"
+    return "; write it in quotes" if isinstance(kind, StringField) else ""
+
+
+def _same(text: str, value: float) -> bool:
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
+
+
+def _there(offered: Options) -> str:
+    return (
+        f"options are {', '.join(sorted(offered.fields))}" if offered.fields else "it offers none"
+    )

@@ -1,0 +1,85 @@
+"""Where a gateway, its edge and its dashboards are, as people write it, and as who comes from
+dask-gateway has it in gateway.yaml: `{VARIABLE}` in values, `gateway://host:port`, a mere port.
+Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.client.calls import reading
+from gateway.wire import DEFAULT_PORT, SCHEME, host_port
+
+TEMPLATE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# what proxy-address may begin with, of which only host and port count
+WAYS = ("gateway", "tls", "tcp", "http", "https", SCHEME)
+
+
+def filled(value: Any, what: str, environment: Mapping[str, str]) -> Any:
+    """Return a value with each `{VARIABLE}` of its texts replaced; ValueError names one that the
+    environment lacks. Braces with anything else in them stay."""
+    if isinstance(value, Mapping):
+        return {name: filled(one, f"{what}.{name}", environment) for name, one in value.items()}
+    if not isinstance(value, str):
+        return value
+
+    def of(match: re.Match[str]) -> str:
+        if match[1] not in environment:
+            raise ValueError(f"{what} names {match[0]}, and the environment has no {match[1]}")
+        return environment[match[1]]
+
+    return TEMPLATE.sub(of, value)
+
+
+def unknown(found: Any, names: Mapping[str, Any], what: str = "gateway") -> Iterator[str]:
+    """Yield a sentence for each name of the configuration that means nothing. `names` are those
+    that do, with a mapping for each that has names of its own."""
+    if not isinstance(found, Mapping):
+        yield f"{what} in Dask's configuration must hold {', '.join(names)}"
+        return
+    for name, value in found.items():
+        usual = str(name).replace("_", "-")
+        if usual not in names:
+            hint = reading.meant(usual, names) or f"; {what} may hold {', '.join(names)}"
+            yield f"{what}.{name} in Dask's configuration means nothing{hint}"
+        elif isinstance(names[usual], Mapping) and value is not None:
+            yield from unknown(value, names[usual], f"{what}.{usual}")
+
+
+def edge(value: Any, gateway: str, what: str) -> str:
+    """Return `host:port` of the edge that schedulers are reached through.
+
+    :param value: `host:port`, `gateway://host:port`, or a mere port, which is of the gateway's own
+        host.
+    :param gateway: the gateway's address.
+    """
+    if isinstance(value, int) or (isinstance(value, str) and value.strip().isdigit()):
+        port = reading.count(value, what, least=1)
+        host = urlsplit(gateway).hostname or "localhost"
+        if port < 65536:
+            return host_port(host, port)
+    text = reading.text(value, what).strip()
+    parts = urlsplit(text if "://" in text else f"tcp://{text}")
+    found = parts.hostname or ""
+    try:
+        given = parts.port
+    except ValueError:  # it is none
+        found = ""
+    if not found or parts.scheme not in WAYS or parts.path.strip("/"):
+        raise ValueError(
+            f"{what} must be host:port, gateway://host:port or a port, not {reading.shown(value)}"
+        )
+    return host_port(found, given or {"https": 443, "http": 80}.get(parts.scheme, DEFAULT_PORT))
+
+
+def root(value: Any, what: str) -> str:
+    """Return below which address browsers see dashboards, without a slash at its end."""
+    text = reading.text(value, what).strip().rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise ValueError(
+            f"{what} must look like https://host or https://host/prefix, not {reading.shown(value)}"
+        )
+    return text

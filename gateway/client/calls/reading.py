@@ -1,0 +1,254 @@
+"""How the client reads what people write: numbers, sizes, durations, names and texts, wherever
+they are given. Pure.
+
+A number may be one of numpy's or a text such as "2"; what would change its value is refused. Every
+error is a ValueError of one line: what was given where, and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+from dask.utils import parse_bytes
+
+MOST = 2**31 - 1  # of what the protocol counts
+LONGEST_S = 315_576_000_000  # what a protobuf Duration holds: about 10,000 years
+SHOWN = 80  # characters of a wrong value that an error quotes
+SECONDS = {
+    "w": 604800.0,
+    "week": 604800.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "h": 3600.0,
+    "hr": 3600.0,
+    "hour": 3600.0,
+    "m": 60.0,
+    "min": 60.0,
+    "minute": 60.0,
+    "": 1.0,
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "ms": 1e-3,
+    "millisecond": 1e-3,
+    "us": 1e-6,
+    "microsecond": 1e-6,
+    "ns": 1e-9,
+    "nanosecond": 1e-9,
+}
+NEVER = ("never", "none", "off", "forever")
+_SPAN = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)|\b(?=[a-z]))\s*([a-z]*)\s*")
+_BOUNDS = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
+
+
+def shown(value: object) -> str:
+    """Return a value as an error quotes it: in one line, and not for pages."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` for a name that is none of those known; empty if none is like
+    it."""
+    there, like = {one.replace("-", "_"): one for one in known}, name.lower().replace("-", "_")
+    longer = [one for one in there if len(like) > 2 and one.startswith(like)]
+    close = longer or difflib.get_close_matches(like, list(there), n=1, cutoff=0.6)
+    return f"; did you mean {there[close[0]]}?" if close else ""
+
+
+def plain(value: Any) -> Any:
+    """Return one of numpy's numbers as Python's own; everything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+def number(value: Any, what: str, right: str = "a number") -> int | float:
+    """Return a finite number."""
+    found = plain(value)
+    if isinstance(found, str):
+        text = found.strip()
+        try:
+            found = int(text)
+        except ValueError:
+            try:
+                found = float(text)
+            except ValueError:
+                found = None
+    if isinstance(found, bool) or not isinstance(found, Real | Decimal) or not math.isfinite(found):
+        raise ValueError(f"{what} must be {right}, not {shown(value)}")
+    return found if isinstance(found, int) else float(found)
+
+
+def count(value: Any, what: str, *, least: int = 0) -> int:
+    """Return a whole number of things; 2.0 is one, 1.9 is not."""
+    right = f"a whole number from {least} to {MOST}"
+    found = number(value, what, right)
+    if found != int(found) or not least <= found <= MOST:
+        raise ValueError(f"{what} must be {right}, not {shown(value)}")
+    return int(found)
+
+
+def sizing(value: Any, what: str = "n_workers") -> int | tuple[int, int]:
+    """Return a number of workers, or the two bounds of an adaptive group: `(0, 10)` or "0-10"."""
+    if isinstance(value, str) and (match := _BOUNDS.fullmatch(value)):
+        value = (match[1], match[2])
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return count(value, what)
+    if len(value) != 2:
+        raise ValueError(
+            f"{what} must be a number of workers, or two bounds (minimum, maximum), not"
+            f" {shown(value)}"
+        )
+    low, high = count(value[0], f"the minimum of {what}"), count(value[1], f"the maximum of {what}")
+    if high < max(1, low):
+        raise ValueError(
+            f"{what}: adapting needs 0 <= minimum <= maximum and maximum >= 1, not {low} and {high}"
+        )
+    return low, high
+
+
+def seconds(value: Any, what: str) -> float:
+    """Return a duration in seconds: a number of them, a timedelta, "1 hour 30 min" or "never",
+    which is 0."""
+    found, wrong = plain(value), ""
+    if isinstance(found, timedelta):
+        found = found.total_seconds()
+    elif isinstance(found, str):
+        found = _spelt(found)
+    if isinstance(found, bool) or not isinstance(found, Real | Decimal) or math.isnan(found):
+        wrong = 'a number of seconds or a duration such as "30 minutes"'
+    elif not 0.0 <= float(found) <= LONGEST_S:
+        wrong = "a duration from 0, which is never, to 10,000 years"
+    if wrong:
+        raise ValueError(f"{what} must be {wrong}, not {shown(value)}")
+    return float(found)
+
+
+def _spelt(words: str) -> float | None:
+    """Return the seconds that words such as `1 h 30 min` or `hour` tell, None if they tell none."""
+    text = words.strip().lower()
+    if text in NEVER:
+        return 0.0
+    try:
+        return float(text)  # 1e3 too
+    except ValueError:
+        pass
+    total, at = 0.0, 0
+    while at < len(text):
+        match = _SPAN.match(text, at)
+        if match is None or match.end() == at:
+            return None
+        unit = match[2] if match[2] in SECONDS else match[2].removesuffix("s")
+        if not unit or unit not in SECONDS:
+            return None
+        total, at = total + float(match[1] or 1) * SECONDS[unit], match.end()
+    return total if text else None
+
+
+TRUTHS = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def truth(value: Any, what: str) -> bool:
+    """Return whether a value says yes: true or false, also as a text or as 1 or 0."""
+    found = plain(value)
+    if isinstance(found, bool):
+        return found
+    if isinstance(found, str | int) and str(found).strip().lower() in TRUTHS:
+        return TRUTHS[str(found).strip().lower()]
+    raise ValueError(f"{what} must be true or false, not {shown(value)}")
+
+
+def amount(value: Any, what: str) -> float:
+    """Return an amount of cores or of bytes: a number, or a text such as "64 GiB"."""
+    try:
+        found = number(parse_bytes(value) if isinstance(value, str) else value, what)
+    except ValueError:
+        found = -1
+    if found < 0:
+        raise ValueError(
+            f'{what} must be a number from 0, or a text such as "64 GiB", not {shown(value)}'
+        )
+    return float(found)
+
+
+def text(value: Any, what: str) -> str:
+    """Return a text."""
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(found, str):
+        raise ValueError(f"{what} must be a text, not {shown(value)}")
+    return found
+
+
+def names(value: Any, what: str) -> list[str]:
+    """Return names out of several, or out of one by itself."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise ValueError(f"{what} must be names, not {shown(value)}")
+    return [text(one, f"a name in {what}") for one in value]
+
+
+def texts(value: Any, what: str) -> dict[str, str]:
+    """Return texts by name; numbers are taken as they are written."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must map names to texts, not {shown(value)}")
+    found = {}
+    for name, one in value.items():
+        one = plain(one)
+        if isinstance(one, int | float) and not isinstance(one, bool):
+            one = str(one)
+        found[text(name, f"a name in {what}")] = text(one, f"{what}[{name!r}]")
+    return found
+
+
+def mapping(value: Any, what: str) -> dict[str, Any]:
+    """Return a mapping with texts as its keys."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must map names to values, not {shown(value)}")
+    return {text(name, f"a name in {what}"): one for name, one in value.items()}
+
+
+def option(value: Any, what: str) -> Any:
+    """Return the value of an option as the protocol carries it, which is as JSON does."""
+    found = plain(value)
+    if found is None or isinstance(found, bool | str | int | float):
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(f"{what} must be finite, not {shown(value)}")
+        return found
+    if isinstance(found, Real | Decimal):
+        return float(found)
+    if isinstance(found, os.PathLike):
+        return os.fspath(found)
+    if isinstance(found, Mapping):
+        return {
+            text(name, f"a name in {what}"): option(one, f"{what}[{name!r}]")
+            for name, one in found.items()
+        }
+    if isinstance(found, Sequence) and not isinstance(found, bytes | bytearray):
+        return [option(one, what) for one in found]
+    raise ValueError(f"{what} must be a number, a text, true or false, not {shown(value)}")
+
+
+def group(name: Any, known: Iterable[str]) -> str:
+    """Return the name of a worker group that a cluster has."""
+    there = sorted(known)
+    found = text(name, "group")
+    if found not in there:
+        hint = meant(found, there) or "."
+        raise ValueError(
+            f"the cluster has no worker group {shown(found)}{hint} It has {', '.join(there)};"
+            " more are named in worker_groups when a cluster is made"
+        )
+    return found

@@ -1,0 +1,122 @@
+"""Users import `daskgateway`, and a file of theirs called gateway.py does not hide the program: it
+is found all the same, or one sentence names the file."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import daskgateway
+import pytest
+import tomllib
+
+import gateway
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+USES = "from daskgateway import Gateway, GatewayCluster\nprint(GatewayCluster.__module__)\n"
+
+
+def python(directory: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a directory, as its user does."""
+    return subprocess.run(
+        [sys.executable, *words], cwd=directory, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def directory(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A user's directory with a gateway.py, which is no concern of ours."""
+    (tmp_path / "gateway.py").write_text("def mine():\n    return 1\n")
+    return tmp_path
+
+
+def test_both_packages_have_the_same_names() -> None:
+    assert set(daskgateway.__all__) == set(gateway.__all__)
+    for name in gateway.__all__:
+        assert getattr(daskgateway, name) is getattr(gateway, name), name
+        assert name in dir(daskgateway)
+    with pytest.raises(AttributeError, match="has no attribute 'Gatway'"):
+        getattr(daskgateway, "Gatway")  # noqa: B009
+
+
+def test_errors_have_a_place_there_too() -> None:
+    from daskgateway.errors import ClusterNotFound
+
+    from gateway.client.calls import errors
+
+    assert ClusterNotFound is errors.ClusterNotFound
+
+
+def test_what_entry_points_name_is_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = dict(project["entry-points"])
+    groups["console_scripts"] = project["scripts"]
+    for group in ("console_scripts", "dask_cli", "distributed.comm.backends"):
+        for target in groups[group].values():
+            module, _, name = target.partition(":")
+            assert module == "daskgateway", (group, target)
+            assert callable(getattr(importlib.import_module(module), name))
+    assert groups["dask_cluster_discovery"] == {"gateway": "daskgateway:discover"}
+
+
+def test_importing_it_imports_nothing_else(tmp_path: pathlib.Path) -> None:
+    heavy = "import daskgateway, sys; print([m for m in ('gateway', 'grpc', 'distributed') if m in"
+    ended = python(tmp_path, "-c", f"{heavy} sys.modules])")
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")
+
+
+def test_a_first_script_called_gateway_works(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "gateway.py").write_text(USES)
+    ended = python(tmp_path, "gateway.py")
+    assert (ended.returncode, ended.stdout) == (0, "gateway.client.dask.cluster\n"), ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "package", "folder"])
+def test_another_thing_called_gateway_does_not_hide_ours(tmp_path: pathlib.Path, kind: str) -> None:
+    if kind == "file":
+        (tmp_path / "gateway.py").write_text("raise RuntimeError('it was run')\n")
+    else:
+        (tmp_path / "gateway").mkdir()
+        if kind == "package":
+            (tmp_path / "gateway" / "__init__.py").write_text("raise RuntimeError('it was run')\n")
+    (tmp_path / "main.py").write_text(USES)
+    for words in (["main.py"], ["-c", USES], ["-m", "main"]):
+        ended = python(tmp_path, *words)
+        assert ended.stdout == "gateway.client.dask.cluster\n", ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "daskgateway", "--version"],
+        ["-m", "daskgateway", "clusters", "--help"],
+        ["-m", "dask", "gateway", "clusters", "--help"],
+        ["-m", "dask", "--help"],
+        ["-c", "import daskgateway.agent"],
+        ["-c", "from distributed.comm.registry import get_backend as g; g('dgw').get_connector()"],
+        ["-c", "from daskgateway.errors import ClusterNotFound"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_stumbles_over_it(directory: pathlib.Path, words: list[str]) -> None:
+    ended = python(directory, *words)
+    assert ended.returncode == 0, ended.stderr
+    assert "exception" not in ended.stdout + ended.stderr
+    assert ended.stderr == ""
+
+
+def test_a_file_that_was_imported_before_is_named_in_one_sentence(directory: pathlib.Path) -> None:
+    ended = python(directory, "-c", "import gateway\nfrom daskgateway import GatewayCluster\n")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {directory}/gateway.py is called `gateway`")
+    assert last.endswith("give that file another name")
+
+
+def test_a_file_that_ours_hides_is_named_in_one_sentence(directory: pathlib.Path) -> None:
+    program = "import daskgateway\ndaskgateway.Gateway\nimport gateway\ngateway.mine()\n"
+    ended = python(directory, "-c", program)
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("AttributeError: module 'gateway' has no attribute 'mine'; this is the")
+    assert last.endswith(f"which hides {directory}/gateway.py: give that file another name")

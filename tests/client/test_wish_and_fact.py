@@ -1,0 +1,145 @@
+"""After every change the wish and the fact are told apart, on the spot: by the cluster object, in
+its widget, and on the command line; and what a limit makes of a wish is a warning."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from distributed import Client
+
+from gateway import AsyncGateway, Gateway, GatewayCluster, GatewayWarning
+from gateway.client.calls import errors, settling
+from gateway.client.calls.channel import Connection
+from tests.client.commands import run
+from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.waiting import until
+
+GRANTED = "6 of 20 workers, by the limit of 6 workers for one cluster"
+
+
+@pytest.fixture(scope="module")
+def gateway(served: GatewayProcess) -> Gateway:
+    """The gateway as alice calls it."""
+    return Gateway(served.address, auth=(USER, PASSWORD))
+
+
+@pytest.fixture
+def name(gateway: Gateway, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A cluster without workers that is being started."""
+    made = gateway.submit()
+    yield made.id
+    gateway.stop_cluster(made.id)
+
+
+def test_what_is_returned_after_a_scale_shows_the_fact(gateway: Gateway, name: str) -> None:
+    assert not gateway.scale_cluster(name, 2).stale
+    with pytest.warns(GatewayWarning, match=GRANTED) as told:
+        found = gateway.scale_cluster(name, 20)
+    assert (found.wish, found.status.desired) == ("20", 6)
+    assert told[0].filename == __file__
+    with pytest.warns(GatewayWarning, match="limit of 6 workers"):
+        gateway.adapt_cluster(name, 0, 20)
+
+
+def test_a_submission_that_is_clamped_says_so(gateway: Gateway) -> None:
+    with pytest.warns(GatewayWarning, match=GRANTED) as told:
+        made = gateway.submit(n_workers=20)
+    assert told[0].filename == __file__
+    gateway.stop_cluster(made.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gateway.stop_cluster(gateway.submit(n_workers=0).name)
+
+
+def test_what_is_returned_after_a_stop_is_ending(gateway: Gateway) -> None:
+    assert gateway.stop_cluster(gateway.submit().name).state.ending
+    assert asyncio.run(_stopped(AsyncGateway.over(gateway.connection))).ending
+
+
+async def _stopped(gateway: AsyncGateway):  # type: ignore[no-untyped-def]
+    made = await gateway.submit()
+    return (await gateway.stop_cluster(made.name)).state
+
+
+def test_the_command_line_tells_them_apart(served: GatewayProcess, name: str) -> None:
+    ended = run(served.address, "clusters", "scale", name, "20")
+    assert ended.code == 0
+    assert "20 wished, 6 granted" in ended.out
+    assert re.fullmatch(rf"daskgateway: cluster {name}: .*{GRANTED}.*\n", ended.err)
+    ended = run(served.address, "clusters", "adapt", name, "--maximum", "4")
+    assert "0-4 wished" in ended.out
+    assert ended.err == ""
+    shown = run(served.address, "clusters", "show", name).out
+    for words in ("limit of one cluster", "at most 6 workers", "age", "clients"):
+        assert words in shown, shown
+    ended = run(served.address, "clusters", "stop", name)
+    assert re.search(r"state\s+(STOPPING|STOPPED)", ended.out)
+
+
+@pytest.mark.parametrize("waits", ["--wait", "--no-wait"])
+def test_a_create_that_is_clamped_says_so(served: GatewayProcess, waits: str) -> None:
+    name = f"clamped{waits}"
+    ended = run(served.address, "clusters", "create", name, "-n", "20", waits)
+    assert ended.code == 0
+    assert GRANTED in ended.err
+    run(served.address, "clusters", "stop", name)
+
+
+def test_a_cluster_object_tells_it_on_the_spot(gateway: Gateway) -> None:
+    with pytest.warns(GatewayWarning, match=GRANTED) as told:
+        cluster = GatewayCluster(gateway=gateway, n_workers=20)
+    try:
+        assert told[0].filename == __file__
+        assert "20 wished, 6 granted" in cluster._scaling_status()
+        assert "Limit: at most 6 workers" in cluster._scaling_status()
+        cluster.scale(0)
+        assert "0 wished" in cluster._scaling_status()
+        assert "granted" not in cluster._scaling_status()
+        with pytest.warns(GatewayWarning, match=GRANTED) as told:
+            cluster.scale(20)
+        assert told[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with GatewayCluster.from_name(cluster.cluster_id, gateway=gateway):
+                pass  # who only connects has wished nothing
+        cluster.scale(0)
+    finally:
+        cluster.close()
+
+
+def test_an_awaited_cluster_tells_it_too(gateway: Gateway) -> None:
+    async def scaled() -> None:
+        async with AsyncGateway.over(gateway.connection).new_cluster() as cluster:
+            with pytest.warns(GatewayWarning, match=GRANTED):
+                await cluster.scale(20)
+            await cluster.scale(0)
+
+    asyncio.run(scaled())
+
+
+def test_what_a_widget_shows_is_asked_for_while_somebody_looks(gateway: Gateway) -> None:
+    with GatewayCluster(gateway=gateway, idle_timeout="1 hour") as cluster:
+        shown = cluster._repr_html_()
+        for words in ("Age", "Versions", "dask 20", "after 1 h without task", "at most 6 workers"):
+            assert words in shown, words
+        with Client(cluster):
+            row = re.compile(r">Clients</td><td[^>]*>1<")
+            until(lambda: row.search(cluster._repr_html_()) is not None, "the client is shown")
+
+
+def test_a_change_is_answered_also_where_nobody_tells_what_became_of_it(
+    gateway: Gateway, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = gateway.get_cluster(name)
+    never = settling.settle(gateway.connection, cluster, lambda _: False)  # for a second at most
+    assert never.uid == cluster.uid
+
+    def away(*_: object, **__: object) -> None:
+        raise errors.Unavailable("it is away")
+
+    monkeypatch.setattr(Connection, "call", away)
+    assert settling.settle(gateway.connection, cluster, lambda _: False) is cluster
