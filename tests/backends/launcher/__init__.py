@@ -1,0 +1,1 @@
+"""The launcher, which runs commands as users of the system."""
