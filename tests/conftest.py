@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 from tests.skips import pytest_runtest_makereport
@@ -12,3 +16,17 @@ __all__ = ["pytest_runtest_makereport"]
 # pytest-timeout's business.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays, and need not be looked through again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leaks_are_told_by_their_own_module() -> Iterator[None]:
+    """Find what a module has left open while it is this module's: the complaint of a socket that
+    nobody closed comes when the garbage collector finds it, else in whatever test runs then."""
+    yield
+    gc.collect()

@@ -24,6 +24,7 @@ from gateway.client.dask import comm
 from gateway.client.dask.comm import GatewayConnector
 from gateway.server.security import certificates
 from gateway.server.security.certificates import ClusterSecrets
+from tests.listening import listening
 
 UID = "c" + "b" * 20
 CONNECTION = Connection(Settings("http://127.0.0.1:9", Auth()))
@@ -88,11 +89,8 @@ async def scheduler(secrets: ClusterSecrets, directory: pathlib.Path) -> AsyncIt
         writer.write(b"hello")
         writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}/{UID}"
-    finally:
-        server.close()
+    async with listening(greet, ssl=context) as port:
+        yield f"127.0.0.1:{port}/{UID}"
 
 
 async def greeted(address: str, given: ClusterCredentials) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from gateway.client.calls.channel import Connection
 from gateway.client.calls.settings import Auth, Settings
 from gateway.client.dask import tunnel
+from tests.listening import listening
 
 UID = "c" + "a" * 20
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -30,11 +31,8 @@ async def edge(answer: Answer) -> AsyncIterator[Connection]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield Connection(Settings(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Auth()))
-    finally:
-        server.close()
+    async with listening(serve) as port:
+        yield Connection(Settings(f"http://127.0.0.1:{port}", Auth()))
 
 
 def switched(head: bytes) -> bytes:

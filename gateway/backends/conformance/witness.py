@@ -9,6 +9,7 @@ the programs run on any Python from 3.8 on, also on another machine.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -67,32 +68,52 @@ class Witness:
     host: str = "127.0.0.1"  # of this machine, as what the backend starts reaches it
     port: int = 0
     lives: dict[tuple[str, str], list[Life]] = field(default_factory=dict)  # by token and name
-    _server: asyncio.Server | None = None
-    _writers: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+    _listener: socket.socket | None = None
+    # who is met, from when the connection was accepted: None until there is a writer for it
+    _met: dict[asyncio.Task[None], asyncio.StreamWriter | None] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(
-            self._meet, self.host, self.port, limit=MAX_LINE_BYTES
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._listener = socket.create_server((self.host, self.port), family=family)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def close(self) -> None:
         """Let go of all that still run: they end by themselves."""
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
-        for writer in self._writers.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._writers, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+        while self._met:
+            for writer in self._met.values():
+                if writer is not None:
+                    writer.transport.abort()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # in which asyncio closes what is over
 
-    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        """Meet whoever comes. asyncio's own servers leave a connection open for good that was
+        accepted just when they close."""
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # who came has gone, or there is no descriptor left
+        self._met[asyncio.get_running_loop().create_task(self._meet(connection))] = None
+
+    async def _meet(self, connection: socket.socket) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._writers[task] = writer
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_LINE_BYTES)
+        except BaseException:
+            connection.close()
+            del self._met[task]
+            raise
+        self._met[task] = writer
         try:
             token, name, pid, *said = (
                 (await reader.readline()).decode(errors="replace").rstrip("\n").split("\t")
@@ -108,8 +129,8 @@ class Witness:
         except (OSError, ValueError):
             pass  # a stranger, or one that died in the midst of its line
         finally:
-            del self._writers[task]
             writer.close()
+            del self._met[task]
 
     def program(
         self,
