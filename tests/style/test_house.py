@@ -24,8 +24,6 @@ MOST_LINES = 450
 # Larger ones, which wait to be split by topic.
 LARGER_TESTS = {
     "tests/backends/test_local_attacks.py": 560,
-    "tests/proxy/test_bridge.py": 560,
-    "tests/unit/test_admission.py": 610,
 }
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)
 

@@ -1,0 +1,1 @@
+"""The API over HTTP/1.1."""
