@@ -93,6 +93,8 @@ def test_a_name_that_becomes_no_user_is_refused_with_the_reason(
         ({"{user}@A": "{user}", "{user}@B": "{user}.b"}, "could give one user's name to two"),
         ({"{user}@A": "a-{user}", "{user}@B": "{user}-b"}, "could give one user's name to two"),
         ({"{user}@A": "{user}@b", "{user}": "{user}"}, "could give one user's name to two"),
+        ({"{user}b": "{user}b", "{lower}": "{user}a"}, "minds capitals, and {lower} takes the"),
+        ({"{user}@A": "{user}.a", "{lower}@a": "{user}.b"}, "let both hold {lower}, or both"),
     ],
 )
 def test_a_rule_by_which_two_people_could_become_one_is_refused(setting: object, why: str) -> None:

@@ -196,7 +196,7 @@ def rule_of(setting: object) -> Rule:
             raise ValueError(f"{target}: {{lower}} stands in what names look like: {{user}} here")
         if not valid_user(target.filled("a")):
             raise ValueError(f"{target} makes no user names: they must match {USER_NAME}")
-    if wrong := _overlaps(steps):
+    if wrong := _overlaps(steps) or _half_folded(steps):
         raise ValueError(wrong)
     return Patterns(steps)
 
@@ -236,6 +236,24 @@ def _overlaps(
                 f"{other_source} and {source} could give one user's name to two people: let them"
                 f" become different names, such as '{{user}}' and '{{user}}@partner'"
             )
+    return ""
+
+
+def _half_folded(steps: Sequence[tuple[Pattern, Pattern]]) -> str:
+    """Return which pattern minds the capitals of names that a later one folds: of a user it could
+    not be told any more by which name the source is asked."""
+    for number, (later, _) in enumerate(steps):
+        for earlier, _ in steps[:number]:
+            if (
+                later.lower
+                and not earlier.lower
+                and _begin_alike(earlier.before.lower(), later.before.lower())
+                and _begin_alike(earlier.after.lower()[::-1], later.after.lower()[::-1])
+            ):
+                return (
+                    f"{earlier} minds capitals, and {later} takes the same names in others: let"
+                    " both hold {lower}, or both {user}"
+                )
     return ""
 
 
