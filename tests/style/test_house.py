@@ -21,10 +21,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MOST_LINES = 450
-# Larger ones, which wait to be split by topic.
-LARGER_TESTS = {
-    "tests/backends/test_local_attacks.py": 560,
-}
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)
 
 
@@ -59,8 +55,7 @@ def test_files_and_functions_are_small_and_say_what_they_are(path: pathlib.Path)
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_of_tests_are_of_one_topic_and_small(path: pathlib.Path) -> None:
-    most = LARGER_TESTS.get(str(path.relative_to(ROOT)), MOST_LINES)
-    assert len(path.read_text().splitlines()) <= most
+    assert len(path.read_text().splitlines()) <= MOST_LINES
 
 
 def test_no_wait_can_lose_a_cancellation() -> None:
