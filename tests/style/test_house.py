@@ -20,7 +20,21 @@ from gateway.server.core.transitions import diagram
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-MOST_LINES = 450
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 450, 70
+# Larger files, with how large, and why.
+LARGER = {
+    "gateway.backends.as_user": (
+        530,
+        "root installs it as one file, which imports nothing of ours",
+    ),
+    "gateway.backends.local.backend": (530, "it waits to be split"),
+    "gateway.client.dask.remote": (530, "it waits to be split"),
+    "gateway.client.gateway": (530, "it waits to be split"),
+    "gateway.server.boot.config": (530, "it waits to be split"),
+    "tests.store.test_stores": (480, "it waits to be split"),
+}
+# Longer functions: what a new cluster may be asked for stands in one signature.
+LONGER = {"gateway.client.dask.remote": (85, "__init__")}
 FORBIDDEN_NAMES = re.compile(r"(manager|helper|utils?|info|data)$", re.IGNORECASE)
 
 
@@ -45,17 +59,21 @@ def test_files_and_functions_are_small_and_say_what_they_are(path: pathlib.Path)
     text = path.read_text()
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "no module docstring"
-    assert len(text.splitlines()) <= 530
+    most, _ = LARGER.get(module_of(path), (MOST_LINES, ""))
+    assert len(text.splitlines()) <= most
+    most, longer = LONGER.get(module_of(path), (MOST_LINES_OF_A_FUNCTION, ""))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             assert not FORBIDDEN_NAMES.search(node.name), node.name
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
-            assert node.end_lineno - node.lineno < 85, node.name
+            longest = most if node.name == longer else MOST_LINES_OF_A_FUNCTION
+            assert node.end_lineno - node.lineno < longest, node.name
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_of_tests_are_of_one_topic_and_small(path: pathlib.Path) -> None:
-    assert len(path.read_text().splitlines()) <= MOST_LINES
+    most, _ = LARGER.get(module_of(path), (MOST_LINES, ""))
+    assert len(path.read_text().splitlines()) <= most
 
 
 def test_no_wait_can_lose_a_cancellation() -> None:
