@@ -93,22 +93,24 @@ def _light() -> Any:
     return settings
 
 
-def _settings(path: str | None, words: Sequence[str]) -> Any:
-    """Return checked settings, or end with everything that is wrong with them."""
+def _examined(path: str | None, words: Sequence[str]) -> Any:
+    """Return settings with everything that is wrong with them."""
     if sys.version_info < (3, 11):
         _fail("the server needs Python 3.11 or newer")
     light = _server_only(_light)
     from gateway import configfile
 
     try:
-        found = light.settings(configfile.load(path, words))
-        from gateway.server.keeping import belongings
-
-        if wrong := belongings.problems(found):
-            raise configfile.ConfigurationError("\n".join(wrong))
-        return found
+        return light.examine(configfile.load(path, words))
     except configfile.ConfigurationError as error:
         return _fail(str(error))
+
+
+def _refusals(examined: Any) -> list[str]:
+    """Return everything that `serve` would refuse here and now, one line each."""
+    from gateway.server.boot import here
+
+    return [*examined.problems, *here.problems(examined.settings, examined.problems)]
 
 
 class PrintableFormatter(logging.Formatter):
@@ -149,15 +151,23 @@ def _log_to_stderr(level: str) -> None:
 @_words
 def serve(path: str | None, words: tuple[str, ...]) -> None:
     """Run the server, and the edge beside it. Settings may follow as --Class.trait=value."""
-    found = _settings(path, words)
+    examined = _examined(path, words)
+    found = examined.settings
     from gateway.server.edge.process import WarmEdge
 
-    warm = WarmEdge() if found.server.start_proxy else None  # the two programs load side by side
+    # the two programs load side by side
+    warm = WarmEdge() if found.server.start_proxy and not examined.problems else None
+    if wrong := _refusals(examined):
+        if warm is not None:
+            warm.dismiss()
+        _fail("\n".join(wrong))
     app = _server_only(_app)
     from gateway.configfile import ConfigurationError
     from gateway.server.store.contract import StoreError
 
     _log_to_stderr(found.server.log_level)
+    for hint in examined.hints:
+        logging.getLogger(__name__).warning("%s", hint)
     import uvloop
 
     try:
@@ -171,14 +181,25 @@ def serve(path: str | None, words: tuple[str, ...]) -> None:
 @_config_option
 @_words
 def check_config(path: str | None, words: tuple[str, ...]) -> None:
-    """Say whether the configuration is right."""
-    found = _settings(path, words)
+    """Say whether the configuration is right: whether `serve` would start with it, here and now.
+
+    Everything that is wrong is told at once, one line each."""
+    examined = _examined(path, words)
+    if wrong := _refusals(examined):
+        _fail("\n".join(wrong))
     from gateway import configfile
     from gateway.server.boot import clear_text
     from gateway.server.keeping.placement import notes
 
     click.echo("the configuration is right")
-    for note in filter(None, [configfile.exposed(path), *notes(found), *clear_text.notes(found)]):
+    found = examined.settings
+    said = [
+        configfile.exposed(path),
+        *examined.hints,
+        *notes(found),
+        *clear_text.notes(found),
+    ]
+    for note in filter(None, said):
         click.echo(printable(f"note: {note}"))
 
 
@@ -194,10 +215,13 @@ def confirm_database(path: str | None, yes: bool, words: tuple[str, ...]) -> Non
     To go back to the right one needs no word: stop the server, put that database there, and start
     it again.
     """
-    found = _settings(path, words)
-    from gateway.server.keeping import confirm
+    examined = _examined(path, words)
+    from gateway.server.keeping import belongings, confirm
 
-    doubt = confirm.find(pathlib.Path(found.server.state_dir).expanduser())
+    concerned = [line for line in examined.problems if line.startswith("c.DaskGateway")]
+    if wrong := concerned or list(belongings.kept(examined.settings)):
+        _fail("\n".join(wrong))
+    doubt = confirm.find(pathlib.Path(examined.settings.server.state_dir).expanduser())
     if doubt is None:
         click.echo(
             "nothing is doubted (a server that has just begun looks for a minute before it knows)"
@@ -223,11 +247,13 @@ def confirm_database(path: str | None, yes: bool, words: tuple[str, ...]) -> Non
 @_config_option
 @_words
 def show_config(path: str | None, words: tuple[str, ...]) -> None:
-    """Show every setting as it holds, secrets left out."""
-    found = _settings(path, words)
+    """Show every setting as it holds, secrets left out; in place of what is wrong, defaults."""
+    examined = _examined(path, words)
     from gateway import configfile
 
-    click.echo(printable(configfile.shown(found.config, found.all())))
+    click.echo(printable(configfile.shown(examined.settings.config, examined.settings.all())))
+    if examined.problems:
+        _fail("\n".join(examined.problems))
 
 
 @main.command("generate-config", context_settings=_PASSING)
@@ -238,8 +264,9 @@ def show_config(path: str | None, words: tuple[str, ...]) -> None:
     default=None,
     help="Write to a file, which must not exist yet.",
 )
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @_words
-def generate_config(output: str | None, words: tuple[str, ...]) -> None:
+def generate_config(output: str | None, force: bool, words: tuple[str, ...]) -> None:
     """Write a configuration file with every setting, its help and its default."""
     app = _server_only(_app)
     from gateway import configfile
@@ -252,17 +279,28 @@ def generate_config(output: str | None, words: tuple[str, ...]) -> None:
         click.echo(text)
         return None
     try:
-        with open(output, "x", encoding="utf-8") as file:
+        with open(output, "w" if force else "x", encoding="utf-8") as file:
             file.write(text)
+    except FileExistsError as error:
+        _fail(f"{output}: {error.strerror}; --force replaces it")
     except OSError as error:
         _fail(f"{output}: {error.strerror}")
     return None
 
 
 @main.command("hash-password")
-@click.password_option(help="The password; asked for if not given.")
-def hash_password(password: str) -> None:
+@click.option("--password", default=None, help="The password; asked for if not given.")
+@click.option(
+    "--stdin", is_flag=True, help="Read the password from standard input: its first line."
+)
+def hash_password(password: str | None, stdin: bool) -> None:
     """Print the hash of a password, for the password authenticator's configuration."""
+    if stdin and password is not None:
+        _fail("hash-password: give --password or --stdin, not both")
+    if stdin:
+        password = _first_line(sys.stdin.buffer.read(64 * 1024))
+    elif password is None:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
 
     def module() -> Any:
         from gateway.authenticators import password as module
@@ -272,7 +310,16 @@ def hash_password(password: str) -> None:
     try:
         click.echo(_server_only(module).hash_password(password))
     except ValueError as error:
-        _fail(str(error))
+        _fail(f"hash-password: {error}")
+
+
+def _first_line(content: bytes) -> str:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        _fail("hash-password: what is read from standard input is no text in UTF-8")
+        return ""
+    return text.partition("\n")[0].removesuffix("\r")
 
 
 @main.command(context_settings=_PASSING)
@@ -325,7 +372,7 @@ def _run_edge(edge: Any, read: Callable[[Any], Any], ready_fd: int | None) -> in
         configfile.check(alone, [Proxy])
     except configfile.ConfigurationError as error:
         _fail(str(error))
-    _log_to_stderr("INFO")
+    _log_to_stderr(Proxy(config=alone).log_level)
     return int(edge.run(alone, ready_fd))
 
 

@@ -8,16 +8,18 @@ value`.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import math
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 
 from traitlets.config import Config, Configurable
-from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
-from traitlets.traitlets import TraitError, Unicode
+from traitlets.config.loader import PyFileConfigLoader
+from traitlets.traitlets import TraitError
 
 from gateway.custody import file_problem
 
@@ -26,6 +28,9 @@ MAX_DEPTH = 20  # of values in values that are looked at
 DEFAULT_FILE = "daskgateway_config.py"
 # parts of the names of settings that nobody else is to see
 SECRETS = ("password", "token", "secret", "users")
+
+
+_TRAIT = re.compile(r"^The (value of the )?'\w+' trait of an? \w+ instance ")
 
 
 class ConfigurationError(Exception):
@@ -90,33 +95,54 @@ def _override(config: Config, word: str) -> None:
 
 def problems(config: Config, classes: Iterable[type[Configurable]]) -> list[str]:
     """Return what is wrong with a configuration for these classes, one line each."""
+    return sifted(config, classes)[1]
+
+
+def sifted(config: Config, classes: Iterable[type[Configurable]]) -> tuple[Config, list[str]]:
+    """Return what of a configuration is right in itself, and what is wrong with the rest, one line
+    each."""
     known = {cls.__name__: cls for cls in classes}
-    found: list[str] = []
+    right, found = Config(), []
     for section, values in config.items():
         if section not in known:
-            found.append(f"c.{section}: there is no such class{_meant(section, known)}")
+            found.append(f"c.{section}: there is no such class{meant(section, known)}")
             continue
         traits = known[section].class_traits(config=True)
         for name, value in values.items():
             if name not in traits:
                 found.append(
-                    f"c.{section}.{name}: {section} has no such setting{_meant(name, traits)}"
+                    f"c.{section}.{name}: {section} has no such setting{meant(name, traits)}"
                 )
-            elif not isinstance(value, LazyConfigValue):
-                found += _wrong_value(known[section], section, name, value)
-    return found
+            elif wrong := _wrong_value(known[section], section, name, value):
+                found.append(wrong)
+            else:
+                right[section][name] = value
+    return right, found
 
 
-def _wrong_value(cls: type[Configurable], section: str, name: str, value: object) -> list[str]:
-    if not _finite(value):
-        return [f"c.{section}.{name}: numbers must be finite, not {value!r:.100}"]
+def _wrong_value(cls: type[Configurable], section: str, name: str, value: object) -> str:
     alone = Config()
     alone[section][name] = value
     try:
-        cls(config=alone)
-    except TraitError as error:
-        return [f"c.{section}.{name}: {' '.join(str(error).split())}"]
-    return []
+        taken = getattr(cls(config=alone), name)
+    except Exception as error:  # a trait's own check may raise anything for what it never expected
+        return f"c.{section}.{name}: {_told(error, name, value)}"
+    if not _finite(taken):
+        return f"c.{section}.{name}: numbers must be finite, not {value!r:.100}"
+    return ""
+
+
+def _told(error: Exception, name: str, value: object) -> str:
+    """Return what an error says in one line, without the value where that is a secret."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, TraitError):
+        words = f"{type(error).__name__}: {words}"
+    return words.replace(repr(value), "…") if _is_secret(name) else words
+
+
+def plain(error: TraitError) -> str:
+    """Return what an error says of a value alone, without the trait and the class."""
+    return _TRAIT.sub("", " ".join(str(error).split())).rstrip(".")
 
 
 def _finite(value: object, depth: int = 0) -> bool:
@@ -130,7 +156,8 @@ def _finite(value: object, depth: int = 0) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the name that may be meant, else those there are; to be put behind a complaint."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else "; there are " + ", ".join(sorted(known))
 
@@ -153,6 +180,8 @@ def template(classes: Iterable[type[Configurable]]) -> str:
         "# Configuration of daskgateway. Every setting is shown with its default; take off the #"
         " to change one.",
         "",
+        "from gateway.options import Bool, Float, Integer, Mapped, Select, Text  # noqa: F401",
+        "",
         "c = get_config()  # noqa: F821",
         "",
     ]
@@ -170,11 +199,29 @@ def template(classes: Iterable[type[Configurable]]) -> str:
 
 
 def _default(cls: type[Configurable], name: str) -> str:
-    """Return a default as it is written; a text that is made when it is needed is that of this
-    account on this machine."""
+    """Return a default as it is written, so that the line loads; one that is made when it is needed
+    is that of this account on this machine."""
     trait = cls.class_traits()[name]
-    made = isinstance(trait, Unicode) and hasattr(cls, f"_{name}_default")
-    return repr(getattr(cls(), name)) if made else str(trait.default_value_repr())
+    if hasattr(cls, f"_{name}_default"):
+        return literal(getattr(cls(), name))
+    return str(trait.default_value_repr())
+
+
+def literal(value: object) -> str:
+    """Return a value as Python that makes it; of dataclasses only what differs from their
+    defaults."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    words: list[str] = []
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name)
+        made = field.default_factory
+        usual = made() if made is not dataclasses.MISSING else field.default
+        if usual is dataclasses.MISSING or held != usual:
+            words.append(f"{field.name}={held!r}" if words else repr(held))
+    return f"{type(value).__name__}({', '.join(words)})"
 
 
 def _is_secret(trait: str) -> bool:

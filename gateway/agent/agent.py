@@ -34,6 +34,7 @@ from gateway import wire
 from gateway.agent import load as agent_load
 from gateway.agent.rejoining import let_rejoin
 from gateway.agent.reports import parts
+from gateway.agent.unreached import unreached
 
 logger = logging.getLogger("distributed.scheduler.daskgateway")
 
@@ -335,7 +336,7 @@ class Agent(SchedulerPlugin):
 
     def _talk(self) -> None:
         """Keep a stream open until told to stop."""
-        failures, rejections, refused_since = 0, 0, None
+        failures, rejections, refused_since, told = 0, 0, None, ""
         stub = agent_pb2_grpc.AgentServiceStub(self._setup.channel())  # type: ignore[no-untyped-call]
         metadata = (
             (wire.AUTHORIZATION, f"Bearer {self._setup.token}"),
@@ -348,7 +349,7 @@ class Agent(SchedulerPlugin):
             try:
                 self._loop.call_soon_threadsafe(self._greet, outbox)
                 for directive in call:
-                    failures, refused_since = 0, None
+                    failures, refused_since, told = 0, None, ""
                     self._loop.call_soon_threadsafe(self._obey, directive)
             except grpc.RpcError as error:
                 code = error.code()
@@ -366,10 +367,10 @@ class Agent(SchedulerPlugin):
                     self._check_refusal(refused_since, error.details() or str(code))
                 else:
                     refused_since = None  # it does not say that this scheduler is none of its own
-                    if failures == 0:
-                        logger.info(
-                            "the gateway's server does not answer (%s); trying on", code.name
-                        )
+                    words = unreached(self._setup.address, code.name, error.details() or "")
+                    if words != told:
+                        logger.warning("%s; trying on", words)
+                    told = words
             except RuntimeError:  # the event loop has closed
                 return
             outbox.put(None)

@@ -116,7 +116,9 @@ class Authenticator(Configurable):
     any_case: bool = False
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the configuration, one line each; nothing is started."""
+        """Return what is wrong with the settings, one line each, as far as they and the files that
+        they name tell: `c.Class.setting: what is there, and what would be right`. Nobody is asked,
+        and nothing is changed."""
         return []
 
     def listed(self) -> Collection[str]:

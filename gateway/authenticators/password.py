@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import logging
 import os
-import pathlib
 import time
 from collections import OrderedDict
 from collections.abc import Collection
@@ -31,7 +30,6 @@ from gateway.authenticators.contract import (
 )
 from gateway.authenticators.users_file import UsersFile
 from gateway.configfile import ConfigurationError
-from gateway.custody import file_problem
 from gateway.server.core.model import Principal
 from gateway.wire import parse_basic
 
@@ -167,12 +165,29 @@ class PasswordAuthenticator(Authenticator):
         return proposal["value"]
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the users' file, one line each."""
-        wrong = file_problem(pathlib.Path(self.users_file), secret=True) if self.users_file else ""
-        return [f"c.PasswordAuthenticator.users_file: {wrong}"] if wrong else []
+        """Return what is wrong with the users and their file, one line each."""
+        if not self.users and not self.users_file and not self.password:
+            return [
+                "c.PasswordAuthenticator.users: nobody could sign in; set users, users_file or"
+                " password (see `daskgateway hash-password`)"
+            ]
+        found = []
+        named = (("users", self.users), ("admins", self.admins), ("groups", self.groups))
+        for setting, users in named:
+            for user in sorted(users):
+                if why := self.why_not(user):
+                    found.append(f"c.PasswordAuthenticator.{setting}: {user!r}: {why}")
+        if self.users_file:
+            try:
+                UsersFile(self.users_file, parse_hash, self.why_not, self.identity_outage_s)
+            except ConfigurationError as error:
+                found.append(str(error))
+        return found
 
     async def open(self) -> None:
         """Make ready; ConfigurationError if nobody could be let in."""
+        if wrong := self.problems():
+            raise ConfigurationError("\n".join(wrong))
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
         self._waiting = 0
         self._key = os.urandom(32)
@@ -183,14 +198,6 @@ class PasswordAuthenticator(Authenticator):
             if self.users_file
             else None
         )
-        for user in self.users:
-            if why := self.why_not(user):
-                raise ConfigurationError(f"c.PasswordAuthenticator.users: {user!r}: {why}")
-        if not self.users and not self.users_file and not self.password:
-            raise ConfigurationError(
-                "c.PasswordAuthenticator: nobody could sign in; set users, users_file or password"
-                " (see `daskgateway hash-password`)"
-            )
 
     async def close(self) -> None:
         """End the threads."""

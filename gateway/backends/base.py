@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from traitlets import Bool, Float
+from traitlets import Bool, Float, TraitError
 from traitlets.config import Configurable
 
 from gateway.backends.contract import Observe, Resources
+
+# how traitlets begins, where it says which trait of which class it is
+TRAIT_WORDS = re.compile(r"^The (value of the )?'\w+' trait of an? \w+ instance ")
 
 
 class BaseBackend(Configurable):
@@ -29,14 +33,27 @@ class BaseBackend(Configurable):
     push: Observe
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the settings, one line each, as far as it can be told without
-        asking anybody."""
+        """Return what is wrong with the settings, one line each, as far as they and the files that
+        they name tell: `c.Class.setting: what is there, and what would be right`. Nobody is asked,
+        and nothing is changed."""
         return []
 
     def place(self) -> Mapping[str, str]:
         """Return the settings, by full name, that say where instances are: what was started when
         one had another value is not found any more."""
         return {}
+
+    def checked_setting(self, name: str, value: object) -> object:
+        """Return a value for one of `cluster_settings` as it is used; ValueError says what would be
+        right. By the trait of that name, where there is one."""
+        if not self.has_trait(name):
+            return value
+        trial = type(self)()
+        try:
+            trial.set_trait(name, value)
+        except TraitError as error:
+            raise ValueError(TRAIT_WORDS.sub("", str(error)).strip()) from None
+        return getattr(trial, name)
 
     def cluster_settings(self) -> Mapping[str, object]:
         """Return nothing: a cluster needs no settings of this backend's own."""

@@ -7,6 +7,7 @@ from traitlets.config import Configurable
 
 from gateway.files import default_state_dir
 from gateway.networks import DEFAULT_NETWORKS
+from gateway.proxy.problems import hints, problems
 
 
 class Proxy(Configurable):
@@ -187,9 +188,27 @@ class Proxy(Configurable):
         " number that nobody has. The edge gives all other rights up, but for binding ports below"
         " 1024.",
     ).tag(config=True)
+    log_level = Enum(
+        ["DEBUG", "INFO", "WARNING", "ERROR"],
+        help="What the edge logs to standard error; by default INFO, or what"
+        " c.DaskGateway.log_level says where a server starts it.",
+    ).tag(config=True)
     reuse_port = Bool(False, help="Let several edges share the port (SO_REUSEPORT).").tag(
         config=True
     )
+
+    def problems(self, *, beside_server: bool = False) -> list[str]:
+        """Return what is wrong with the settings, one line each, as far as they and the files that
+        they name tell. `beside_server`: whether a server starts this edge, and tells it the way to
+        itself."""
+        return problems(self, beside_server=beside_server)
+
+    def hints(self) -> list[str]:
+        """Return what works and is not what anybody wants, one line each."""
+        return hints(self)
+
+    def _log_level_default(self) -> str:
+        return str(self.config.get("DaskGateway", {}).get("log_level", "INFO"))
 
     def _state_dir_default(self) -> str:
         return str(default_state_dir() / "edge")

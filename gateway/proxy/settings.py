@@ -31,27 +31,12 @@ class Place:
 
 
 def checked(options: Proxy) -> Place:
-    """Return what the settings say; ConfigurationError names the one that cannot be."""
+    """Return what the settings say; ConfigurationError names all that cannot be."""
+    if wrong := options.problems():
+        raise ConfigurationError("\n".join(wrong))
     place = split_host_port(options.address)
-    if place is None:
-        raise ConfigurationError(f"c.Proxy.address: must be host:port, not {options.address!r}")
-    host, port = place
-    if bool(options.tls_cert) != bool(options.tls_key):
-        raise ConfigurationError("c.Proxy.tls_cert and tls_key: set both or none")
-    if not options.tls_cert and not options.insecure_ok and not is_loopback(host):
-        raise ConfigurationError(
-            f"c.Proxy.address: {options.address} is reachable from elsewhere; set tls_cert and"
-            f" tls_key (or insecure_ok = True)"
-        )
-    if not options.token_file:
-        raise ConfigurationError(
-            "c.Proxy.token_file: must name the file edge.token in the server's state_dir"
-        )
-    try:
-        networks = parse_networks(options.scheduler_networks)
-    except ValueError as error:
-        raise ConfigurationError(f"c.Proxy.scheduler_networks: {error}") from None
-    return Place(host, port, networks)
+    assert place is not None, "an address with no problem"
+    return Place(*place, parse_networks(options.scheduler_networks))
 
 
 def made_state_dir(options: Proxy) -> pathlib.Path:

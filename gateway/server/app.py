@@ -22,6 +22,7 @@ from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
 from gateway.server.boot import clear_text, listening
+from gateway.server.boot.dial import try_way
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.boot.endpoints import listener_address, public_endpoint
 from gateway.server.boot.launches import Launches
@@ -188,7 +189,7 @@ class App:
             self._backends,
             Launches(cluster_keys, self._agent_endpoint),
             now_ms,
-            self._server_settings.patience,
+            lambda: self._server_settings.patience(self._agent_endpoint().address),
             most_ended=self._server_settings.max_ended_per_user,
             let_go=cluster_keys.forget,
         )
@@ -216,14 +217,7 @@ class App:
     def _services(self, credentials: keys.Keys) -> Services:
         return Services(
             store=self.store,
-            offers=ConfiguredOffers(
-                self.settings.clusters,
-                {
-                    name: backend.cluster_settings()
-                    for name, backend in self.settings.backends.items()
-                },
-                {name: backend.allots for name, backend in self.settings.backends.items()},
-            ),
+            offers=ConfiguredOffers(self.settings.clusters, self.settings.backends),
             credentials=credentials,
             backends=self._backends,
             wake=self.reconciler.wake,
@@ -268,6 +262,9 @@ class App:
         self._bind_sockets()
         await server.start()
         self._stack.push_async_callback(server.stop, None)
+        if options.check_agent_address:
+            setting = "agent_address" if options.agent_address else "address"
+            await try_way(self._agent_endpoint(), self._surface.healthy, f"c.DaskGateway.{setting}")
 
     def _bind_sockets(self) -> None:
         """Listen for this account's own programs, and for the edge where that is another

@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from gateway.authenticators.password import hash_password
 from gateway.server.edge.process import WarmEdge
 from tests.e2e.gateway_process import GatewayProcess
 from tests.ports import free_port
@@ -99,13 +100,22 @@ def test_what_is_generated_can_be_checked_and_shown(tmp_path: pathlib.Path) -> N
     for inherited in ("root", "setup", "launcher", "log_directory"):
         assert f"# c.SlurmBackend.{inherited} = " in slurm.stdout
     assert "# c.SlurmBackend.root = ''" not in slurm.stdout
-    checked = daskgateway("check-config", "--config", "made.py", cwd=tmp_path)
+    own = (
+        f"--DaskGateway.state_dir={tmp_path}/state",
+        f"--PasswordAuthenticator.password={hash_password('wonderland')}",
+        "--DaskGateway.address=127.0.0.1:0",
+        "--Proxy.address=127.0.0.1:0",
+    )
+    checked = daskgateway("check-config", "--config", "made.py", *own, cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
     shown = daskgateway("show-config", "--ClusterConfig.max_workers=7", cwd=tmp_path)
     assert "c.ClusterConfig.max_workers = 7\n" in shown.stdout
     again = daskgateway("generate-config", "-o", "made.py", cwd=tmp_path)
     assert again.returncode == 2
-    assert "made.py: File exists" in again.stderr
+    assert "made.py: File exists; --force replaces it" in again.stderr
+    (tmp_path / "made.py").write_text("nothing of mine")
+    forced = daskgateway("generate-config", "-o", "made.py", "--force", cwd=tmp_path)
+    assert (forced.returncode, (tmp_path / "made.py").read_text()) == (0, text)
 
 
 def test_ports_in_use_and_unusable_databases_are_told(tmp_path: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from gateway.configfile import ConfigurationError
 from gateway.proxy.http import certificate
+from tests.config import pki
 from tests.parts.fronts import self_signed
 from tests.proxy.served import serving, ticket
 
@@ -71,11 +72,25 @@ async def test_a_certificate_that_cannot_be_used_at_the_start_is_told(
 ) -> None:
     (tmp_path / "key.pem").touch(mode=0o600)
     (tmp_path / "key.pem").write_text("rubbish")
-    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.tls_cert, tls_key: "):
+    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.tls_(cert|key): "):
         async with serving(
             tmp_path, tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")
         ):
             pass
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_a_passphrase(
+    tmp_path: pathlib.Path,
+) -> None:
+    pki.make(tmp_path)
+    served = certificate.ServedCertificate(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    served.load()
+    shown_before = served.context
+    (tmp_path / "locked.pem").replace(tmp_path / "key.pem")
+    served.reload()
+    assert served.context is shown_before
+    with pytest.raises(ConfigurationError, match=r"c\.Proxy\.tls_cert, tls_key: "):
+        served.load()
 
 
 async def test_sighup_takes_up_a_new_certificate(tmp_path: pathlib.Path) -> None:

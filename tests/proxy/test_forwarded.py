@@ -150,8 +150,7 @@ def test_a_page_in_clear_text_is_of_an_edge_in_clear_text() -> None:
         ({"prefix": "/a b"}, "c.Proxy.prefix"),
         (
             {"trusted_proxies": ["10.0.0.1/8"]},
-            "c.Proxy.trusted_proxies: 10.0.0.1/8 has host bits set; a network looks like"
-            " 10.0.0.0/8",
+            "c.Proxy.trusted_proxies: '10.0.0.1/8' is no network: write 10.0.0.0/8",
         ),
         (
             {"allowed_origins": ["hub.example.org"]},

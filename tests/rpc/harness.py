@@ -195,7 +195,7 @@ class Offers:
     settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
     max_options_bytes: int = MAX_OPTIONS_BYTES
 
-    def offer(self, principal: Principal) -> Offer:
+    async def offer(self, principal: Principal) -> Offer:
         return Offer(
             ("pretend", "other"),
             FIELDS,

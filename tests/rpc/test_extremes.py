@@ -67,8 +67,10 @@ class OpenOffers(Offers):
 
     limits: Limits = field(default_factory=lambda: Limits(workers=0))
 
-    def offer(self, principal: Principal) -> Offer:
-        return replace(super().offer(principal), fields=OPEN, settings=SETTINGS, most=Lifecycle())
+    async def offer(self, principal: Principal) -> Offer:
+        return replace(
+            await super().offer(principal), fields=OPEN, settings=SETTINGS, most=Lifecycle()
+        )
 
 
 def leaves(

@@ -46,12 +46,13 @@ class RealTokens(PretendCredentials):
 class OffersByUser(Offers):
     """More for admins, and a queue for each group."""
 
-    def offer(self, principal: Principal) -> Offer:
+    async def offer(self, principal: Principal) -> Offer:
         self.asked = principal
         most = 100 if principal.admin else 2
         own = [Integer(f"of_{group}", 0, minimum=0, maximum=9) for group in principal.groups]
         return dataclasses.replace(
-            super().offer(principal), fields=(Integer("cores", 1, minimum=1, maximum=most), *own)
+            await super().offer(principal),
+            fields=(Integer("cores", 1, minimum=1, maximum=most), *own),
         )
 
 

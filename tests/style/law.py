@@ -52,6 +52,7 @@ RULES = (
     Rule("gateway.variables", ("gateway.daskconfig",), never=PURE),
     Rule("gateway.turns", ("gateway.fair",)),
     Rule("gateway.networks", ("gateway.wire",)),
+    Rule("gateway.checks", ("gateway.wire",), ("cryptography",)),
     Rule("gateway.files"),
     Rule("gateway.processes"),
     Rule("gateway.custody"),
@@ -85,6 +86,7 @@ RULES = (
     Rule(
         "gateway.proxy",
         (
+            "gateway.checks",
             "gateway.configfile",
             "gateway.custody",
             "gateway.descriptors",
@@ -130,14 +132,20 @@ RULES = (
     ),
     Rule(
         "gateway.backends",
-        ("gateway.daskconfig", "gateway.files", "gateway.variables", "gateway.wire"),
+        (
+            "gateway.checks",
+            "gateway.daskconfig",
+            "gateway.files",
+            "gateway.variables",
+            "gateway.wire",
+        ),
         ("aiohttp", "traitlets"),
     ),
     Rule("gateway.backends.contract", never=PURE),
     Rule("gateway.backends.as_user"),
     # The server
     Rule("gateway.server", EVERYTHING),
-    Rule("gateway.server.boot", EVERYTHING, ("grpc", "traitlets")),
+    Rule("gateway.server.boot", EVERYTHING, ("grpc", "grpc_health", "traitlets")),
     Rule(
         "gateway.server.edge",
         (

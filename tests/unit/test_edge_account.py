@@ -12,7 +12,7 @@ import pytest
 from traitlets.config import Config
 
 from gateway.configfile import ConfigurationError
-from gateway.server.boot.settings import settings
+from gateway.server.boot.settings import examine
 from gateway.server.edge import account as edge_account
 from gateway.server.edge.account import UNNAMED, Account, unused
 from gateway.server.edge.words import configured_words, outside_words, word
@@ -106,7 +106,7 @@ def test_what_is_configured_for_the_edge_reaches_it_as_it_is_and_nothing_else() 
         tls_key="k",
     )
     config.PasswordAuthenticator.users = {}
-    found = configured_words(settings(config))
+    found = configured_words(examine(config).settings)
     assert found == [
         "--Proxy.hello_timeout_s=1.5",
         "--Proxy.prefix='123'",

@@ -11,13 +11,16 @@ from click.testing import CliRunner
 
 from gateway import configfile
 from gateway.__main__ import main
+from gateway.authenticators.password import hash_password
 from gateway.server.boot.settings import settings
 from gateway.server.keeping.placement import device, notes
+
+SIGN_IN = f"--PasswordAuthenticator.password={hash_password('wonderland')}"
 
 
 def said(*words: str) -> list[str]:
     """Return the notes on a configuration."""
-    return notes(settings(configfile.from_words(words)))
+    return notes(settings(configfile.from_words([SIGN_IN, *words])))
 
 
 def test_files_of_users_on_the_databases_disk_are_told(tmp_path: pathlib.Path) -> None:
@@ -32,7 +35,7 @@ def test_files_of_users_on_the_databases_disk_are_told(tmp_path: pathlib.Path) -
     ):
         assert words in note
     assert said(state, f"--LocalBackend.root={tmp_path}/elsewhere/local")
-    done = CliRunner().invoke(main, ["check-config", state])
+    done = CliRunner().invoke(main, ["check-config", SIGN_IN, state])
     assert done.exit_code == 0
     assert done.output.splitlines() == ["the configuration is right", f"note: {note}"]
 

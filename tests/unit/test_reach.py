@@ -6,12 +6,20 @@ from __future__ import annotations
 import pytest
 from traitlets.config import Config
 
+from gateway.authenticators.password import hash_password
 from gateway.configfile import ConfigurationError
 from gateway.networks import DEFAULT_NETWORKS
 from gateway.server.boot.reach import judge, scheduler_networks
-from gateway.server.boot.settings import bound_address, settings
+from gateway.server.boot.settings import Settings, bound_address, settings
 
 LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
+PASSWORD = hash_password("wonderland")
+
+
+def configured(config: Config) -> Settings:
+    """Return settings with which somebody can sign in."""
+    config.PasswordAuthenticator.password = PASSWORD
+    return settings(config)
 
 
 @pytest.mark.parametrize(
@@ -33,31 +41,31 @@ LISTENERS = ("127.0.0.1:8000", "127.0.0.1:8001", "")
 )
 def test_what_the_edge_never_connects_to_is_named_with_the_setting(address: str, why: str) -> None:
     named = {"own_ports": [5432], "scheduler_networks": list(DEFAULT_NETWORKS)}
-    said = judge(settings(Config(Proxy=named)), LISTENERS)(address, "local")
+    said = judge(configured(Config(Proxy=named)), LISTENERS)(address, "local")
     assert why in said
     assert bool(why) == bool(said)
 
 
 def test_what_is_this_machines_own_is_only_for_backends_that_run_here() -> None:
-    found = judge(settings(Config(DaskGateway={"backends": ["local", "slurm"]})), LISTENERS)
+    found = judge(configured(Config(DaskGateway={"backends": ["local", "slurm"]})), LISTENERS)
     assert found("127.0.0.1:8786", "local") == ""
     assert "where no cluster of this backend runs (its setting `local`)" in found(
         "127.0.0.1:8786", "slurm"
     )
     assert found("10.1.2.3:8786", "slurm") == ""
     both = Config(DaskGateway={"backends": ["local", "slurm"]}, SlurmBackend={"local": True})
-    assert judge(settings(both), LISTENERS)("127.0.0.1:8786", "slurm") == ""
+    assert judge(configured(both), LISTENERS)("127.0.0.1:8786", "slurm") == ""
 
 
 def test_where_every_backend_runs_here_private_networks_are_none_of_the_edges_business() -> None:
-    assert scheduler_networks(settings(Config())) == ["127.0.0.0/8", "::1/128"]
-    assert "does not permit" in judge(settings(Config()), LISTENERS)("10.1.2.3:8786", "local")
+    assert scheduler_networks(configured(Config())) == ["127.0.0.0/8", "::1/128"]
+    assert "does not permit" in judge(configured(Config()), LISTENERS)("10.1.2.3:8786", "local")
     for host, more in (
         ("10.1.2.3", ["10.1.2.3/32"]),
         ("fd00::1", ["fd00::1/128"]),
         ("127.0.0.1", []),
     ):
-        assert scheduler_networks(settings(Config(ClusterConfig={"scheduler_host": host}))) == [
+        assert scheduler_networks(configured(Config(ClusterConfig={"scheduler_host": host}))) == [
             "127.0.0.0/8",
             "::1/128",
             *more,
@@ -67,26 +75,26 @@ def test_where_every_backend_runs_here_private_networks_are_none_of_the_edges_bu
         Config(DaskGateway={"backends": ["local", "slurm"]}),
         Config(Proxy={"scheduler_networks": list(DEFAULT_NETWORKS)}),
     ):
-        assert scheduler_networks(settings(elsewhere)) == list(DEFAULT_NETWORKS)
-    assert scheduler_networks(settings(Config(Proxy={"scheduler_networks": ["10.7.0.0/16"]}))) == [
-        "10.7.0.0/16"
-    ]
+        assert scheduler_networks(configured(elsewhere)) == list(DEFAULT_NETWORKS)
+    assert scheduler_networks(
+        configured(Config(Proxy={"scheduler_networks": ["10.7.0.0/16"]}))
+    ) == ["10.7.0.0/16"]
 
 
 def test_an_edge_that_runs_by_itself_is_judged_for_only_by_what_the_server_is_told() -> None:
     alone = Config(DaskGateway={"start_proxy": False})
-    assert judge(settings(alone), LISTENERS)("203.0.113.7:8786", "local") == ""
+    assert judge(configured(alone), LISTENERS)("203.0.113.7:8786", "local") == ""
     alone.Proxy.scheduler_networks = ["127.0.0.0/8"]
-    assert "c.Proxy.scheduler_networks" in judge(settings(alone), LISTENERS)(
+    assert "c.Proxy.scheduler_networks" in judge(configured(alone), LISTENERS)(
         "203.0.113.7:8786", "local"
     )
     # its ports may be another machine's
-    assert judge(settings(alone), LISTENERS)("127.0.0.1:8001", "local") == ""
+    assert judge(configured(alone), LISTENERS)("127.0.0.1:8001", "local") == ""
 
 
 def test_networks_that_are_none_are_told() -> None:
     with pytest.raises(ConfigurationError, match=r"c\.Proxy\.scheduler_networks: '10\.0\.0\.1/8'"):
-        judge(settings(Config(Proxy={"scheduler_networks": ["10.0.0.1/8"]})), ())
+        judge(configured(Config(Proxy={"scheduler_networks": ["10.0.0.1/8"]})), ())
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,14 @@ _NOT_RUN = re.compile(
     r"sudo(-rs)?: |Sorry, user \S+ (is not allowed|may not)|\S+ is (not in the sudoers file|not"
     r" allowed to run sudo)"
 )
+_NO_SLURM_CONF = re.compile(
+    r"establish a configuration source|resolve_ctls_from_dns_srv|slurm\.conf: No such file"
+    r"|Unable to process configuration file"
+)
+_KEEP = (
+    "; sudo drops SLURM_CONF: where slurm.conf is not at Slurm's own place, sudoers needs"
+    ' Defaults:{me} env_keep += "SLURM_CONF"'
+)
 _LAUNCHER_SAYS = "daskgateway-as-user: "
 _LATE = "did not answer within"  # it did run the command
 _REPORTED = "This incident "  # the line that sudo may add
@@ -219,6 +227,9 @@ class SudoIdentity:
         """Return the answer of a command that was run; BackendUnavailable, with what to look at, if
         sudo or the launcher refused."""
         last = _last(answer)
+        if answer.code != 0 and _NO_SLURM_CONF.search(answer.err):
+            words = last[: commands.MAX_WORDS_BYTES] + _KEEP.format(me=getpass.getuser())
+            raise BackendUnavailable(f"the gateway's set-up is at fault, not the job: {words}")
         if answer.code == 1 and _NOT_RUN.match(last):
             hint = next((hint for words, hint in _HINTS if words in last), _NO_LINE)
             last += "; " + hint.format(

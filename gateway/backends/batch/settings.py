@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
 
+from gateway import checks
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch import commands, directories, names
 from gateway.backends.batch.identity import (
@@ -19,6 +20,7 @@ from gateway.backends.batch.identity import (
     SudoIdentity,
 )
 from gateway.backends.contract import BackendUnavailable, Resources
+from gateway.checks import named
 from gateway.files import default_state_dir
 
 MEBIBYTE = 2**20
@@ -105,11 +107,6 @@ class BatchSettings(BaseBackend):
         own = ServiceIdentity()
         if self.identity != "sudo":
             return EachAsStarted(own, own, others)
-        if os.path.isabs(self.launcher) and not os.access(self.launcher, os.X_OK):
-            raise BackendUnavailable(
-                f"c.{type(self).__name__}.launcher: {self.launcher} is no program that this"
-                f" account may run"
-            )
         return EachAsStarted(others, own, others)
 
     async def run(
@@ -135,7 +132,17 @@ class BatchSettings(BaseBackend):
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
         section = f"c.{type(self).__name__}"
-        found = []
+        found = named(f"{section}.root", checks.directory(self.root))
+        if (
+            self.identity == "sudo"
+            and os.path.isabs(self.launcher)
+            and not os.access(self.launcher, os.X_OK)
+        ):
+            found.append(
+                f"{section}.launcher: {self.launcher} is no program that this account may run"
+            )
+        if not self.shell.strip():
+            found.append(f"{section}.shell: must name a shell, such as /bin/sh, not {self.shell!r}")
         if self.tag and not names.TAG.fullmatch(self.tag):
             found.append(f"{section}.tag: must match {names.TAG.pattern}, not {self.tag!r}")
         for name in self.scheduler_settings.keys() - set(self.setting_names):
@@ -154,6 +161,21 @@ class BatchSettings(BaseBackend):
                 found += [
                     f"{section}.{setting}: {words}" for words in directories.problems(template)
                 ]
+        return found + self._job_problems()
+
+    def _job_problems(self) -> list[str]:
+        """Return what is wrong with settings of jobs, each for itself."""
+        section, found = f"c.{type(self).__name__}", []
+        for name, value in self.cluster_settings().items():
+            try:
+                self.checked_setting(name, value)
+            except ValueError as error:
+                found.append(f"{section}.{name}: {error}")
+        for name in sorted(self.scheduler_settings.keys() & set(self.setting_names)):
+            try:
+                self.checked_setting(name, self.scheduler_settings[name])
+            except ValueError as error:
+                found.append(f"{section}.scheduler_settings: {name}: {error}")
         return found
 
     def cluster_settings(self) -> Mapping[str, object]:

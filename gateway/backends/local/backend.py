@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from traitlets import Bool, Float, Int, Unicode
 
+from gateway import checks
 from gateway.backends import logfile
 from gateway.backends.base import BaseBackend
 from gateway.backends.contract import (
@@ -113,6 +114,18 @@ class LocalBackend(BaseBackend):
         state = pathlib.Path(str(server.get("state_dir") or default_state_dir()))
         return str(state.with_name(state.name + "-local") if self.run_as_user else state / "local")
 
+    def problems(self) -> list[str]:
+        """Return what is wrong with the settings, one line each."""
+        if self.run_as_user and os.geteuid() != 0:
+            return [
+                f"c.LocalBackend.run_as_user: only root can run processes as other users, and this"
+                f" account's number is {os.geteuid()}; run the gateway as root, or set it to False"
+            ]
+        if wrong := checks.directory(self.root):
+            return [f"c.LocalBackend.root: {wrong}"]
+        objection = Directories(self.root, users=self.run_as_user).objection()
+        return [objection] if objection else []
+
     def cluster_settings(self) -> Mapping[str, object]:
         """Return where schedulers listen: on this machine only, whose edge passes users on."""
         return {"scheduler_host": "127.0.0.1"}
@@ -136,10 +149,8 @@ class LocalBackend(BaseBackend):
         self._setbacks = Setbacks()
         self._shares_due = 0.0
         self._directories = Directories(self.root, users=self.run_as_user)
-        if self.run_as_user and os.geteuid() != 0:
-            raise BackendUnavailable(
-                "c.LocalBackend.run_as_user: only root can run processes as other users"
-            )
+        if wrong := self.problems():
+            raise BackendUnavailable("\n".join(wrong))
         await asyncio.to_thread(self._directories.make)
         self._lock = self._directories.lock()
         for instance, process in await asyncio.to_thread(self._scan):

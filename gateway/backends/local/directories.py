@@ -60,22 +60,32 @@ class Directories:
         self._making = threading.Lock()
         self.removers = ThreadPoolExecutor(REMOVERS, thread_name_prefix="local-remove")
 
+    def objection(self) -> str:
+        """Return why the directories cannot be used as they are now, an empty text if they can;
+        nothing is made."""
+        if not self._users:
+            return ""
+        try:
+            self._check_those_there()
+            there = [path for path in self._clusters.parents if path.exists()]
+            closed = [path for path in there if not path.stat().st_mode & 0o001]
+        except BackendUnavailable as error:
+            return str(error)
+        except OSError as error:
+            return f"c.LocalBackend.root: {error.filename}: {error.strerror}"
+        return _closed(closed[0]) if closed and closed[0] != self.root else ""
+
+    def _check_those_there(self) -> None:
+        places = (self._clusters, *self._clusters.parents, self._named, *self._named.parents)
+        self._check(path for path in places if path.exists())
+
     def make(self) -> None:
         """Make the directories; BackendUnavailable if they cannot be, or could be exchanged by
         users."""
         mode = 0o711 if self._users else 0o700
         try:
             if self._users:
-                self._check(
-                    path
-                    for path in (
-                        self._clusters,
-                        *self._clusters.parents,
-                        self._named,
-                        *self._named.parents,
-                    )
-                    if path.exists()
-                )
+                self._check_those_there()
             self.root.mkdir(parents=True, exist_ok=True, mode=mode)
             self._clusters.mkdir(exist_ok=True, mode=mode)
             self._logs.mkdir(exist_ok=True, mode=0o700)
@@ -93,10 +103,7 @@ class Directories:
                 f"c.LocalBackend.root: {error.filename}: {error.strerror}"
             ) from None
         if closed:
-            raise BackendUnavailable(
-                f"c.LocalBackend.root: {closed[0]} is closed to other users, who could not read"
-                f" their own certificates"
-            )
+            raise BackendUnavailable(_closed(closed[0]))
 
     def _check(self, paths: Iterable[pathlib.Path]) -> None:
         """Refuse a directory that others than root could put another in the place of."""
@@ -253,6 +260,13 @@ class Directories:
     def remove_logs(self, uid: str) -> None:
         """Remove a cluster's logs; BackendUnavailable says what stands in the way."""
         _remove(self._logs / uid, time.monotonic() + REMOVE_S, ())
+
+
+def _closed(path: pathlib.Path) -> str:
+    return (
+        f"c.LocalBackend.root: {path} is closed to other users, who could not read their own"
+        f" certificates"
+    )
 
 
 def _names(directory: pathlib.Path) -> list[str]:

@@ -8,9 +8,9 @@ import getpass
 from traitlets import Bool, Enum, List, Unicode
 
 from gateway.backends.batch.base import BatchBackend
-from gateway.backends.batch.system import BatchSystem
+from gateway.backends.batch.system import BatchSystem, SubmitRefused
 from gateway.backends.contract import Observe
-from gateway.backends.pbs.commands import Dialect
+from gateway.backends.pbs.commands import Dialect, check_setting
 from gateway.backends.pbs.system import PbsSystem
 
 
@@ -60,6 +60,15 @@ class PbsBackend(BatchBackend):
     directives = List(
         Unicode(), help="Further words for qsub, such as ['-W', 'group_list=lab', '-p', '100']."
     ).tag(config=True)
+
+    def checked_setting(self, name: str, value: object) -> object:
+        """Return a job's setting as qsub takes it; ValueError says what would be right."""
+        taken = super().checked_setting(name, value)
+        try:
+            check_setting(name, taken)
+        except SubmitRefused as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from None
+        return taken
 
     async def open(self, push: Observe) -> None:
         """Make ready; Torque's dialect submits a job a worker."""

@@ -43,6 +43,8 @@ _NO_CONTACT = re.compile(
 # One word of a directive. Slurm's wrappers put them into a shell's command line, so nothing a shell
 # would take for its own may pass.
 WORD = re.compile(r"[A-Za-z0-9_.+@:,=/%^-]+")
+# of a job, as qsub is told them
+SETTINGS = ("queue", "account", "project", "walltime", "resource_list", "directives")
 _AMOUNT = re.compile(r"\{(cores|memory)\}")  # what is replaced in a resource list
 # Options of qsub that are ours, or would hold it up; also behind options without a value, which
 # share a word: -hN. Then their long names.
@@ -103,23 +105,21 @@ def qsub(order: Order, dialect: Dialect, script_path: str = "") -> list[str]:
     argv += ["-j", "oe", "-o", "/dev/null", "-r", "y" if order.role is Role.WORKER else "n"]
     argv += ["-J", f"0-{order.indices[0].stop - 1}"] if order.indices else []
     directives = _said(order, "directives")
-    for word in directives:
-        if _RESERVED.match(word) or _RESERVED_NAMES.match(word):
-            raise SubmitRefused(f"directives: {word} is set by the gateway itself", permanent=True)
     return [*argv, *directives, *([script_path] if script_path else [])]
 
 
 def _said(order: Order, name: str) -> list[str]:
     """Return the words of a setting; SubmitRefused if one could be taken for something else."""
-    value = order.settings.get(name) or ()
-    texts = (
-        [str(text) for text in value]
-        if isinstance(value, list | tuple)
-        else [str(value)]
-        if value
-        else []
-    )
-    words = [text.replace("{user}", order.owner) for text in texts]
+    return check_setting(name, order.settings.get(name), order.owner)
+
+
+def check_setting(name: str, value: object, owner: str = "user") -> list[str]:
+    """Return the words of a job's setting, where one may have several; SubmitRefused if one could
+    be taken for something else."""
+    if name not in SETTINGS or not value:
+        return []
+    texts = [str(text) for text in value] if isinstance(value, list | tuple) else [str(value)]
+    words = [text.replace("{user}", owner) for text in texts]
     for word in words:
         if not WORD.fullmatch(_AMOUNT.sub("", word) or "-"):
             raise SubmitRefused(
@@ -127,6 +127,8 @@ def _said(order: Order, name: str) -> list[str]:
                 f" ^ -",
                 permanent=True,
             )
+        if name == "directives" and (_RESERVED.match(word) or _RESERVED_NAMES.match(word)):
+            raise SubmitRefused(f"directives: {word} is set by the gateway itself", permanent=True)
     return words
 
 

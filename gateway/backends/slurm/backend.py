@@ -158,19 +158,19 @@ class SlurmBackend(BatchBackend):
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
-        found = [
+        return [
             *super().problems(),
             *(self._rest_problems() if self.identity == "user-token" else []),
         ]
-        for settings in (self.cluster_settings(), self.scheduler_settings):
-            try:
-                slurm_words.directives(settings.get("directives"))
-                slurm_words.check_time_limit(settings.get("time_limit"))
-            except SubmitRefused as error:
-                found.append(
-                    f"c.SlurmBackend.{'' if settings is not self.scheduler_settings else 'scheduler_settings: '}{error}"  # noqa: E501
-                )
-        return found
+
+    def checked_setting(self, name: str, value: object) -> object:
+        """Return a job's setting as sbatch takes it; ValueError says what would be right."""
+        taken = super().checked_setting(name, value)
+        try:
+            slurm_words.check_setting(name, taken)
+        except SubmitRefused as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from None
+        return taken
 
     def _rest_problems(self) -> list[str]:
         found = []

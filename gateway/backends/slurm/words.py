@@ -221,6 +221,17 @@ def check_time_limit(value: object) -> None:
         minutes(str(value))
 
 
+def check_setting(name: str, value: object) -> None:
+    """Refuse a value of a job's setting that sbatch would never be told; SubmitRefused says what is
+    wrong."""
+    if name == "directives":
+        directives(value)
+    elif name == "time_limit":
+        check_time_limit(value)
+    elif name in OPTIONS and value not in (None, ""):
+        checked(name, value, "user", "uid")
+
+
 def by_user(cancels: Sequence[Cancel]) -> dict[str, list[Cancel]]:
     """Return cancels by the user whose jobs they are."""
     found: dict[str, list[Cancel]] = {}

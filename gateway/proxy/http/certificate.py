@@ -42,7 +42,8 @@ class ServedCertificate:
         context.set_alpn_protocols(["h2", "http/1.1"])
         context.options |= ssl.OP_NO_RENEGOTIATION  # a client could ask for it without end
         try:
-            context.load_cert_chain(self._certificate, self._key)
+            # without a password OpenSSL would ask the terminal for one, and wait
+            context.load_cert_chain(self._certificate, self._key, password="")
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(f"c.Proxy.tls_cert, tls_key: {error}") from None
         self.context, self._stamp = context, stamp

@@ -3,7 +3,6 @@ which origins."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from aiohttp import web
@@ -11,9 +10,8 @@ from aiohttp import web
 from gateway.configfile import ConfigurationError
 from gateway.proxy.config import Proxy
 from gateway.proxy.http.forwarded import Seen, networks, same_site, seen
+from gateway.proxy.problems import outside
 from gateway.wire import SECURE_SESSION_COOKIE, SESSION_COOKIE
-
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 class Front:
@@ -21,18 +19,10 @@ class Front:
 
     def __init__(self, options: Proxy) -> None:
         """ConfigurationError if a setting cannot be used."""
-        self.prefix = checked_prefix(options.prefix)
-        try:
-            self._trusted = networks(options.trusted_proxies)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"c.Proxy.trusted_proxies: {error}; a network looks like 10.0.0.0/8"
-            ) from None
-        for origin in options.allowed_origins:
-            if not re.fullmatch(r"https?://[^/?#\s]+", origin):
-                raise ConfigurationError(
-                    f"c.Proxy.allowed_origins: must look like https://host, not {origin!r}"
-                )
+        if wrong := outside(options):
+            raise ConfigurationError("\n".join(wrong))
+        self.prefix = options.prefix.rstrip("/")  # a slash before and none behind, empty for none
+        self._trusted = networks(options.trusted_proxies)
         # the public one's is among them
         self._origins = frozenset(origin.lower() for origin in options.allowed_origins)
         self._kind = options.forwarded_by
@@ -78,14 +68,3 @@ def _lower(request: web.BaseRequest) -> dict[str, list[str]]:
     for name, value in request.headers.items():
         headers.setdefault(name.lower(), []).append(value)
     return headers
-
-
-def checked_prefix(text: str) -> str:
-    """Return a prefix with a slash before and none behind, empty for none; ConfigurationError if it
-    is none."""
-    prefix = text.rstrip("/")
-    if prefix and not _PREFIX.fullmatch(prefix):
-        raise ConfigurationError(
-            f"c.Proxy.prefix: must look like /services/daskgateway, not {text!r}"
-        )
-    return prefix

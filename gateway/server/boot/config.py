@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from traitlets import (
@@ -30,11 +30,12 @@ from traitlets.config import Configurable
 
 from gateway import daskconfig
 from gateway.files import default_state_dir
+from gateway.server.boot.fields import check_fields
 from gateway.server.boot.sign_in_settings import SignInSettings
 from gateway.server.core import options as option_types
 from gateway.server.core.admission import MAX_OPTIONS_BYTES
 from gateway.server.core.facts import Patience
-from gateway.server.core.model import Lifecycle, Limits, Principal
+from gateway.server.core.model import Lifecycle, Limits
 from gateway.server.core.quantities import (
     MAX_CORES,
     MAX_COUNT,
@@ -50,14 +51,6 @@ from gateway.server.core.texts import is_sound
 from gateway.server.store.contract import Keeping
 from gateway.variables import why_not
 
-FIELD_TYPES = (
-    option_types.Text,
-    option_types.Bool,
-    option_types.Integer,
-    option_types.Float,
-    option_types.Select,
-    option_types.Mapped,
-)
 MOST_CORES = 64.0  # of a worker that users may ask for, where the administrator names no options
 
 
@@ -79,6 +72,11 @@ class DaskGateway(SignInSettings):
         "",
         help="Address that agents dial, such as https://gateway.example.org:8001, or unix:/path."
         " Empty: that of the listener.",
+    ).tag(config=True)
+    check_agent_address = Bool(
+        True,
+        help="Dial agent_address at start, as agents do, and refuse to start where that cannot"
+        " work. False: where nodes reach it and this machine does not.",
     ).tag(config=True)
     public_url = Unicode(
         "",
@@ -244,9 +242,11 @@ class DaskGateway(SignInSettings):
     def _state_dir_default(self) -> str:
         return str(default_state_dir())
 
-    def patience(self) -> Patience:
-        """Return how long the reconciler waits for what."""
+    def patience(self, dialled: str = "") -> Patience:
+        """Return how long the reconciler waits for what. `dialled`: where agents find the
+        server."""
         return Patience(
+            dialled=dialled,
             scheduler_start_s=self.scheduler_start_timeout_s,
             agent_silence_s=self.agent_silence_timeout_s,
             worker_connect_s=self.worker_connect_timeout_s,
@@ -290,14 +290,19 @@ class ClusterConfig(Configurable):
     options = Union(
         [List(), Callable()],
         help="Options that users may choose: a list of fields (Float, Integer, Text, Select, Bool,"
-        " Mapped of"
-        " gateway.options), or a callable that returns one for a user (it is given a Principal)."
-        " An option named as a setting of this class overrides that setting.",
+        " Mapped of gateway.options), or a callable, sync or async, that returns one for a user (it"
+        " is given a Principal). An option named as a setting of clusters, such as worker_memory,"
+        " overrides that setting, and takes only what the setting takes. What a callable raises as"
+        " gateway.options.Refused, or as a plain ValueError, its user reads.",
     ).tag(config=True)
     apply_options = Any(
         None,
-        help="Callable (values of all options) -> settings of this class to override, for options"
-        " of other names.",
+        help="Callable, sync or async, that makes settings of clusters out of options of other"
+        " names: it is given the values of all options, and the user (a Principal) if it takes two"
+        " arguments. It refuses as `options` does.",
+    ).tag(config=True)
+    options_timeout_s = Float(
+        10.0, min=0.1, max=600, help="Seconds that a callable of options may take to answer."
     ).tag(config=True)
     worker_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a worker.").tag(
         config=True
@@ -322,8 +327,10 @@ class ClusterConfig(Configurable):
     worker_host = Unicode("", help="Host that workers listen on; empty: dask chooses.").tag(
         config=True
     )
-    python = List(
-        Unicode(), [sys.executable], help="Command of Python for scheduler and workers."
+    python = Union(
+        [List(Unicode()), Unicode()],
+        default_value=[sys.executable],
+        help="Command of Python for scheduler and workers: its path, or a list of words.",
     ).tag(config=True)
     dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
     environment = Dict(
@@ -413,6 +420,16 @@ class ClusterConfig(Configurable):
             raise TraitError("must be 0 or at least 1 MiB")
         return size
 
+    @validate("python")
+    def _is_command(self, proposal: Mapping[str, object]) -> object:
+        value = proposal["value"]
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list) or not words or not all(map(str.strip, words)):
+            raise TraitError(
+                f"must be the command of Python, such as /opt/bin/python, not {value!r}"
+            )
+        return words
+
     @validate("dask_config", "environment")
     def _are_settable(self, proposal: Mapping[str, object]) -> object:
         value = proposal["value"]
@@ -439,13 +456,13 @@ class ClusterConfig(Configurable):
     def _are_fields(self, proposal: Mapping[str, object]) -> object:
         value = proposal["value"]
         if isinstance(value, list):
-            _check_fields(value)
+            check_fields(value)
         return value
 
     @validate("apply_options")
     def _is_callable(self, proposal: Mapping[str, object]) -> object:
         if proposal["value"] is not None and not callable(proposal["value"]):
-            raise TraitError("apply_options must be callable or None")
+            raise TraitError(f"must be callable or None, not {proposal['value']!r:.100}")
         return proposal["value"]
 
     def settings(self) -> dict[str, object]:
@@ -467,11 +484,6 @@ class ClusterConfig(Configurable):
             "dask_config",
         )
         return {name: getattr(self, name) for name in names}
-
-    def fields(self, principal: Principal) -> tuple[option_types.Field, ...]:
-        """Return the options on offer for a user."""
-        fields = self.options(principal) if callable(self.options) else self.options
-        return _check_fields(fields)
 
     def limits(self) -> Limits:
         """Return the limits of one cluster."""
@@ -498,18 +510,3 @@ def _as_text(memory: str | int) -> str:
     """Return an amount of memory as people read it, if that is the same amount; else its bytes."""
     size = parse_bytes(memory)
     return format_bytes(size) if parse_bytes(format_bytes(size)) == size else str(size)
-
-
-def _check_fields(fields: Sequence[object]) -> tuple[option_types.Field, ...]:
-    seen: set[str] = set()
-    for option in fields:
-        if not isinstance(option, FIELD_TYPES):
-            raise TraitError(
-                f"{option!r} is no field; use Float, Integer, Text, Select, Bool or Mapped"
-            )
-        if wrong := option_types.wrong_field(option):
-            raise TraitError(f"option {option.name}: {wrong}")
-        if option.name in seen:
-            raise TraitError(f"option {option.name}: there is another of that name")
-        seen.add(option.name)
-    return tuple(fields)  # type: ignore[arg-type]

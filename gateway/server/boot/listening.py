@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import grpc
 
+from gateway import checks
 from gateway.configfile import ConfigurationError
 from gateway.server.boot.config import DaskGateway
 from gateway.server.boot.kept_port import keep_port, kept_port
@@ -74,13 +75,20 @@ def bind(
             )
     try:
         bound = bound or host.listen_tls(server, host_port(hostname, port), pair)
-    except RuntimeError:
-        raise ConfigurationError(
-            f"c.DaskGateway.address: cannot listen on {host_port(hostname, port)}; is another"
-            f" server running?"
-        ) from None
+    except RuntimeError as error:
+        raise ConfigurationError(_unbound(hostname, port, error)) from None
     keep_port(state_dir / PORT_FILE, bound)
     return bound
+
+
+def _unbound(hostname: str, port: int, error: RuntimeError) -> str:
+    """Return why gRPC does not listen: it says no more than that it does not."""
+    if wrong := checks.listenable(hostname, port):
+        return f"c.DaskGateway.address: {wrong}; is another server running?"
+    return (
+        f"c.DaskGateway.tls_cert, tls_key: {host_port(hostname, port)} is free, but gRPC cannot use"
+        f" this certificate with this key ({error})"
+    )
 
 
 def bind_socket(server: grpc.aio.Server, directory: int, owner: Account | None = None) -> None:

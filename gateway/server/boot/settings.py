@@ -4,7 +4,6 @@ and starts nothing."""
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,20 +11,25 @@ from urllib.parse import urlsplit
 from traitlets.config import Config, Configurable
 
 from gateway import configfile
+from gateway.authenticators.contract import Authenticator
+from gateway.authenticators.registry import authenticator_class
 from gateway.backends import registry as backend_registry
+from gateway.backends.base import BaseBackend
 from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
-from gateway.server.boot import sign_in
+from gateway.server.boot import offers, server_problems, sign_in
 from gateway.server.boot.config import ClusterConfig, DaskGateway
-from gateway.server.core.amounts import MEMORY
-from gateway.server.core.quantities import parse_bytes
+from gateway.server.boot.unused import in_use
+from gateway.server.core.user_names import rule_of
 from gateway.server.edge.account import configured_account
-from gateway.server.security.sources import Sources
+from gateway.server.security.sources import Part, Sources
 from gateway.wire import host_port, split_host_port
 
 DESCRIPTORS_KEPT = 256  # for what is loaded, the database, logs, the edge, what is being started
 LEAST_CLUSTERS = 64
+# settings that name the classes which may be set
+SELECTING = ("c.DaskGateway.backends", "c.DaskGateway.authenticator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Settings:
     server: DaskGateway
     clusters: ClusterConfig
     proxy: Proxy
-    backends: dict[str, Any]
+    backends: dict[str, Any]  # a BaseBackend each, that is a contract.Backend too
     authenticator: Sources
 
     def all(self) -> list[Configurable]:
@@ -45,40 +49,163 @@ class Settings:
         return [self.server, self.clusters, self.proxy, *plugins]
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Settings, what is wrong with them, and what has no effect or may be meant otherwise; one line
+    each.
+
+    Where something is wrong, `settings` hold what is right in itself, and defaults for the rest.
+    """
+
+    settings: Settings
+    problems: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+
 def known_classes(config: Config) -> list[type[Configurable]]:
     """Return the classes that a configuration may set: the fixed ones, and those of the backends
-    and authenticators it names."""
-    server = DaskGateway(config=_section(config, "DaskGateway"))
+    and authenticators it names. ConfigurationError if it names one that is not there."""
+    chosen = _chosen(config)
+    if chosen.problems:
+        raise ConfigurationError("\n".join(chosen.problems))
+    return chosen.classes()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The classes that a configuration names, as far as they are there."""
+
+    backends: dict[str, type[BaseBackend]]
+    authenticators: dict[str, type[Authenticator]]
+    problems: tuple[str, ...]
+
+    def classes(self) -> list[type[Configurable]]:
+        return [
+            DaskGateway,
+            ClusterConfig,
+            Proxy,
+            *self.authenticators.values(),
+            *self.backends.values(),
+        ]
+
+
+def _chosen(config: Config) -> _Chosen:
+    right, wrong = configfile.sifted(_section(config, "DaskGateway"), [DaskGateway])
+    server = DaskGateway(config=right)
+    problems = [line for line in wrong if line.startswith(SELECTING)]
+    backends: dict[str, type[BaseBackend]] = {}
+    for name in server.backends:
+        try:
+            backends[name] = backend_registry.load(name)
+        except LookupError as error:
+            problems.append(str(error))
+        except Exception as error:  # a plug-in's own, as it is imported
+            problems.append(_unloaded("backends", name, error))
+    authenticators: dict[str, type[Authenticator]] = {}
+    for name in sign_in.labels(server):
+        try:
+            authenticators[name] = authenticator_class(name)
+        except LookupError as error:
+            problems.append(str(error))
+        except Exception as error:
+            problems.append(_unloaded("authenticator", name, error))
+    return _Chosen(backends, authenticators, tuple(dict.fromkeys(problems)))
+
+
+def _sources(chosen: _Chosen, config: Config) -> tuple[Sources, list[str]]:
+    """Return the authenticators as one, and what is wrong with how they are named: then each that
+    is there, by its own names."""
     try:
-        backends = [backend_registry.load(name) for name in server.backends]
-        authenticators = sign_in.classes(server)
-    except (LookupError, ValueError) as error:
-        raise ConfigurationError(str(error)) from None
-    return [DaskGateway, ClusterConfig, Proxy, *authenticators, *backends]
+        return sign_in.sources(DaskGateway(config=config), config), []
+    except ConfigurationError as error:
+        wrong = str(error).splitlines()
+    except Exception:  # one is not there, which is told
+        wrong = []
+    there = chosen.authenticators or {"password": authenticator_class("password")}
+    parts = [Part(name, cls(config=config), rule_of("")) for name, cls in there.items()]
+    return Sources(parts), wrong
+
+
+def _unloaded(setting: str, name: str, error: Exception) -> str:
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"c.DaskGateway.{setting}: {name!r} is installed and cannot be loaded: {words}"
+
+
+def _told_by(plugin: BaseBackend | Authenticator) -> list[str]:
+    """Return what a plug-in finds wrong; where it fails over that, that it does."""
+    try:
+        return [" ".join(line.split()) for line in plugin.problems()]
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return [f"c.{type(plugin).__name__}: its settings cannot be examined: {words}"]
 
 
 def _section(config: Config, name: str) -> Config:
-    """Return one section, checked, so that the classes it names can be found."""
     alone = Config()
     if name in config:
         alone[name] = config[name]
-        configfile.check(alone, [DaskGateway])
     return alone
 
 
 def settings(config: Config) -> Settings:
     """Return checked settings; ConfigurationError with everything that is wrong."""
-    configfile.check(config, known_classes(config))
-    server, clusters, proxy = (
-        DaskGateway(config=config),
-        ClusterConfig(config=config),
-        Proxy(config=config),
+    found = examine(config)
+    if found.problems:
+        raise ConfigurationError("\n".join(found.problems))
+    return found.settings
+
+
+def examine(config: Config) -> Examined:
+    """Return settings with everything that is wrong in them, as far as they and the files that they
+    name tell; nobody is asked. `serve` refuses what has a problem."""
+    chosen = _chosen(config)
+    used, hints = in_use(config, chosen.classes())
+    right, wrong = configfile.sifted(used, chosen.classes())
+    authenticator, misnamed = _sources(chosen, right)
+    found = Settings(
+        right,
+        DaskGateway(config=right),
+        ClusterConfig(config=right),
+        Proxy(config=right),
+        {name: cls(config=right) for name, cls in chosen.backends.items()},
+        authenticator,
     )
-    backends = {name: backend_registry.load(name)(config=config) for name in server.backends}
-    authenticator = sign_in.sources(server, config)
-    found = Settings(config, server, clusters, proxy, backends, authenticator)
-    _check(found)
-    return found
+    told = list(dict.fromkeys([*chosen.problems, *wrong, *misnamed]))
+    settled = {_setting(line) for line in told}
+    more = [*server_problems.problems(found.server)]
+    more += found.proxy.problems(beside_server=True)
+    more += _account_problems(found)
+    offered = offers.problems(found.clusters, found.backends)
+    more += [*offered.problems, *(_told_by(found.authenticator) if chosen.authenticators else [])]
+    more += [line for backend in found.backends.values() for line in _told_by(backend)]
+    settled |= _following(settled, found)
+    told += [line for line in dict.fromkeys(more) if _setting(line) not in settled]
+    hints += [*server_problems.hints(found.server), *found.proxy.hints(), *offered.hints]
+    return Examined(found, tuple(told), tuple(hints))
+
+
+def _following(settled: set[str], found: Settings) -> set[str]:
+    """Return the settings that follow from ones which are wrong: of those nothing is said."""
+    if "c.DaskGateway.state_dir" not in settled | {
+        _setting(line) for line in server_problems.problems(found.server)
+    }:
+        return set()
+    names = [type(backend).__name__ for backend in found.backends.values()]
+    return {f"c.{name}.root" for name in names if "root" not in found.config.get(name, {})}
+
+
+def _setting(line: str) -> str:
+    return line.partition(": ")[0]
+
+
+def _account_problems(found: Settings) -> list[str]:
+    if not found.proxy.user or not found.server.start_proxy:
+        return []
+    try:
+        configured_account(found.proxy.user)
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
 
 
 def descriptors_wanted(server: DaskGateway) -> Demand:
@@ -92,42 +219,6 @@ def descriptors_wanted(server: DaskGateway) -> Demand:
         kept=DESCRIPTORS_KEPT,
         least=LEAST_CLUSTERS,
     )
-
-
-def _check(found: Settings) -> None:
-    server = found.server
-    if not server.backends:
-        raise ConfigurationError("c.DaskGateway.backends: must name at least one backend")
-    if bool(server.tls_cert) != bool(server.tls_key):
-        raise ConfigurationError("c.DaskGateway.tls_cert and tls_key: set both or none")
-    _check_memory(found.clusters)
-    split_address(server.address, "c.DaskGateway.address")
-    _check_agent_address(server)
-    if server.database and urlsplit(server.database).scheme != "sqlite":
-        raise ConfigurationError(
-            f"c.DaskGateway.database: must be sqlite:////path/to/file, not {server.database!r}"
-        )
-    if found.proxy.user and server.start_proxy:
-        configured_account(found.proxy.user)
-    _check_plugins([*found.backends.values(), found.authenticator])
-
-
-def _check_memory(clusters: ClusterConfig) -> None:
-    """Refuse processes without a limit of memory in clusters with one."""
-    unlimited = [name for name in MEMORY if not parse_bytes(getattr(clusters, name))]
-    if clusters.max_memory is not None and unlimited:
-        raise ConfigurationError(
-            f"c.ClusterConfig.{unlimited[0]}: must be more than 0, which is no limit:"
-            " c.ClusterConfig.max_memory limits the memory of one cluster"
-        )
-
-
-def _check_plugins(plugins: Iterable[Any]) -> None:
-    wrong = [
-        line for plugin in plugins if hasattr(plugin, "problems") for line in plugin.problems()
-    ]
-    if wrong:
-        raise ConfigurationError("\n".join(wrong))
 
 
 def database_path(server: DaskGateway) -> pathlib.Path:
@@ -161,19 +252,3 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _check_agent_address(server: DaskGateway) -> None:
-    address = server.agent_address
-    if not address or address.startswith("unix:/"):
-        return
-    if not address.startswith("https://") or not host_of(address):
-        hint = (
-            ": agents would send their tokens to whoever has the port"
-            if address.startswith("http://")
-            else ""
-        )
-        raise ConfigurationError(
-            f"c.DaskGateway.agent_address: must be https://host:port or unix:/path, not"
-            f" {address!r}{hint}"
-        )

@@ -3,7 +3,7 @@ is found at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway import daskconfig
@@ -35,6 +35,15 @@ MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
 MAX_WORKERS = 100_000  # of one cluster
 MAX_OPTIONS_BYTES = 64 * 1024
+# settings that are read and judged here, whatever else a setting's own rule is
+READ_HERE = (
+    "worker_memory",
+    "scheduler_memory",
+    "worker_cores",
+    "scheduler_cores",
+    "worker_threads",
+    "environment",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +87,17 @@ class Offer:
     limits: Limits = Limits()
     lifecycle: Lifecycle = Lifecycle()  # of a cluster that asks for none
     most: Lifecycle = Lifecycle()  # what nobody may exceed
-    # more settings out of option values
+    # more settings out of option values, where that was asked beforehand
     apply: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None
+    # asks the site for them: of a backend and option values
+    ask: Callable[[str, Mapping[str, object]], Awaitable[Mapping[str, object]]] | None = None
     # by backend: its own settings of a cluster
     backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     # by backend: what it gives a process that asks for so much
     allots: Mapping[str, amounts.Allot] = field(default_factory=dict)
     max_options_bytes: int = MAX_OPTIONS_BYTES  # of all that is chosen for one cluster
+    # returns a backend's or a cluster's setting as it is used; ValueError says what is wrong
+    checked: Callable[[str, str, object], object] = lambda _backend, _name, value: value
 
     def allot(self, backend: str) -> amounts.Allot:
         """Return what a backend gives of what is asked for: whole cores only, for example."""
@@ -108,9 +121,7 @@ def admit(wish: Wish, offer: Offer) -> Spec:
     values, wrong = check_options(offer.fields, wish.options, "spec.options")
     violations += wrong + _check_group_count(wish.groups)
     backend = wish.backend or offer.backends[0]
-    settings = (
-        {} if wrong else _settings(offer, values, offer.base(backend), violations, "spec.options")
-    )
+    settings = {} if wrong else _settings(offer, values, backend, violations, "spec.options")
     groups = {}
     for name, group in ({DEFAULT_GROUP: GroupWish()} | dict(wish.groups)).items():
         groups[name] = _group(name, group, offer, backend, (values, settings), violations)
@@ -125,6 +136,26 @@ def admit(wish: Wish, offer: Offer) -> Spec:
     if violations:
         raise FieldInvalid(violations)
     return spec
+
+
+def asking(
+    offer: Offer,
+    options: Mapping[str, object],
+    groups: Mapping[str, GroupWish],
+    present: Mapping[str, WorkerGroup] | None = None,
+) -> list[dict[str, object]]:
+    """Return the values of options that settings are made of, for a new cluster and its groups or
+    for groups of one that has `present` ones; none of values that are wrong, which are refused."""
+    values, wrong = check_options(offer.fields, options, "")
+    found = [values] if present is None and not wrong else []
+    for name, group in groups.items():
+        kept = present is not None and name in present
+        if kept and dict(present[name].options) == dict(group.options):  # type: ignore[index]
+            continue
+        own, wrong_too = check_options(offer.fields, group.options, "", per_group=True)
+        if own and not wrong_too:
+            found.append({**(values if present is None else options), **own})
+    return found
 
 
 def _check_group_count(groups: Mapping[str, GroupWish]) -> list[Violation]:
@@ -197,9 +228,7 @@ def _group(
     own, wrong = check_options(offer.fields, wish.options, f"{path}.options", per_group=True)
     violations += wrong
     if own and not wrong:
-        settings = _settings(
-            offer, {**values, **own}, offer.base(backend), violations, f"{path}.options"
-        )
+        settings = _settings(offer, {**values, **own}, backend, violations, f"{path}.options")
     resources = amounts.resources(settings, "worker", offer.allot(backend))
     return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
 
@@ -330,17 +359,24 @@ def clamped_lifecycle(wish: LifecycleWish, offer: Offer) -> str:
 def _settings(
     offer: Offer,
     values: Mapping[str, object],
-    base: Mapping[str, object],
+    backend: str,
     violations: list[Violation],
     path: str,
 ) -> dict[str, object]:
-    """Return the administrator's settings, overridden by options of the same name, then by what
-    `apply` makes of the options."""
-    chosen = {name: value for name, value in values.items() if name in base}
-    if (config := chosen.get("dask_config")) is not None:
-        chosen["dask_config"], wrong = _as_config(offer, config)
-        violations += [Violation(f"{path}.dask_config", wrong)] if wrong else []
-    settings = {**base, **chosen}
+    """Return the administrator's settings, overridden by options of the same name, as far as the
+    settings take these values, then by what `apply` makes of the options."""
+    base = offer.base(backend)
+    settings = dict(base)
+    for name in values.keys() & base.keys():
+        try:
+            settings[name] = values[name]
+            if name == "dask_config":
+                settings[name], wrong = _as_config(offer, values[name])
+                violations += [Violation(f"{path}.dask_config", wrong)] if wrong else []
+            elif name not in READ_HERE:
+                settings[name] = offer.checked(backend, name, values[name])
+        except ValueError as error:
+            violations.append(Violation(f"{path}.{name}", str(error)))
     if offer.apply is not None:
         extra = dict(offer.apply(values))
         unknown = sorted(extra.keys() - base.keys())

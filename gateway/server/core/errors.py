@@ -96,6 +96,14 @@ class FieldInvalid(ServiceError):
         )
 
 
+class OptionsAtFault(ServiceError):
+    """The gateway's own rules for options ({setting}) do not work; its administrator finds why in
+    the server's log, and must mend them."""
+
+    code = "INTERNAL"
+    reason = "INTERNAL"
+
+
 class RequestIdReused(ServiceError):
     """This request_id was used before with a different request; choose a new one for each logical
     call."""

@@ -30,6 +30,7 @@ class Patience:
     # rounds of such workers, one after the other, after which no more are started; 0: any number
     worker_attempts: int = 10
     batch: int = 1000  # workers intended in one step
+    dialled: str = ""  # the address at which schedulers' agents are to report; for words
 
 
 @dataclass(frozen=True, slots=True)

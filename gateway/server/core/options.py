@@ -19,6 +19,10 @@ MAX_ENTRIES = 64
 MAX_NESTED = 16  # mappings and lists within each other, of a structured option
 
 
+class Refused(Exception):
+    """Raised by an administrator's callable of options: its user reads the text as the reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text, bounded in length, that may have to match a pattern as a whole."""

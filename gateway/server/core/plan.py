@@ -129,7 +129,8 @@ def _end_if_due(known: Known, facts: Facts) -> None:
     elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail(
             Reason.SCHEDULER_START_TIMEOUT,
-            f"the scheduler did not report within {patience.scheduler_start_s:g} s of running",
+            f"the scheduler did not report within {patience.scheduler_start_s:g} s of running"
+            + (f"; its agent dials {patience.dialled}, see its log" if patience.dialled else ""),
         )
     elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
         known.fail(

@@ -29,6 +29,7 @@ from gateway.files import write_kept
 from gateway.orders import Orders
 from gateway.server.edge.record import (
     PROGRAM,
+    RECORD,
     EdgeRecord,
     boot_id,
     can_listen,
@@ -116,7 +117,7 @@ class EdgeProcess:
         is to listen.
         """
         self._warm, self._directories, self._run_as = warm, list(directories), run_as
-        self._record_path = directory / "edge.json"
+        self._record_path = directory / RECORD
         self._words = list(words)
         told = [
             __version__,

@@ -18,6 +18,7 @@ from gateway.files import read_kept
 from gateway.networks import parse_address
 from gateway.wire import decimal, host_port, split_host_port
 
+RECORD = "edge.json"  # in the state directory
 MAX_PID = 2**22  # proc(5), pid_max
 PROGRAM = ("-m", "daskgateway", "proxy")  # how an edge is started
 PROGRAMS = (PROGRAM, ("-m", "gateway", "proxy"))  # and how a former version did

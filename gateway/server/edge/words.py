@@ -26,6 +26,8 @@ def own_words(found: Settings, port: int) -> list[str]:
     """Return what follows from the server's settings. `port`: of its listener, which no cluster
     leads to."""
     words = [word("own_ports", [*found.proxy.own_ports, port])]
+    if "log_level" not in found.config.get("Proxy", {}):
+        words.append(word("log_level", found.proxy.log_level))
     if "scheduler_networks" not in found.config.get("Proxy", {}):
         networks = scheduler_networks(found)
         words.append(word("scheduler_networks", networks))

@@ -242,7 +242,22 @@ class Reconciler:
         return result
 
     def _warn(self, result: Step) -> None:
-        """Log what an administrator must mend: settings that keep users from their clusters."""
+        """Log what an administrator must mend: settings that keep users from their clusters, and
+        every cluster that fails, once, with the reason."""
+        cluster = result.cluster
+        ending = any(event.reason == State.STOPPING for event in result.events)
+        if ending and cluster.stop and cluster.stop.goal is State.FAILED:
+            begun = "failed" if cluster.scheduler.address else "failed to start"
+            logger.warning(
+                "cluster %s (%s of %s, backend %s) %s: %s: %s",
+                cluster.uid,
+                cluster.cluster_id,
+                cluster.owner,
+                cluster.spec.backend,
+                begun,
+                cluster.stop.reason,
+                cluster.stop.message,
+            )
         for event in result.events:
             if event.reason == Reason.ADDRESS_NOT_PERMITTED:
                 logger.warning("nobody reaches cluster %s: %s", result.cluster.uid, event.message)

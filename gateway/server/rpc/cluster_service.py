@@ -131,7 +131,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def GetClusterOptions(
         self, request: service_pb.GetClusterOptionsRequest, context: Any
     ) -> service_pb.GetClusterOptionsResponse:
-        return messages.offer(self._services.offers.offer(principal()))
+        return messages.offer(await self._services.offers.offer(principal()))
 
     async def ListEvents(
         self, request: service_pb.ListEventsRequest, context: Any

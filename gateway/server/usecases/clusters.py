@@ -81,6 +81,9 @@ async def create_cluster(
     policy.require(principal, Scope.CLUSTERS_WRITE, owner)
     assert owner is not None
     offer = await _offer(services, principal, owner, new=True)
+    offer = await _asked(
+        offer, wish.backend, lambda: admission.asking(offer, wish.options, wish.groups)
+    )
     cluster = _new_cluster(services, offer, owner, cluster_id, wish, call)
     check(cluster)
     if validate_only:
@@ -152,11 +155,24 @@ async def _offer(
     """Return what the owner of a cluster may have: by the owner's own groups and rights, whoever
     asks. Of one who is gone: by none."""
     if owner == principal.user:
-        return services.offers.offer(principal)
+        return await services.offers.offer(principal)
     person = await services.person(owner)
     if person is None and new:
         raise FieldInvalid([Violation("parent", f"there is no user {owner}")])
-    return services.offers.offer(person or Principal(owner))
+    return await services.offers.offer(person or Principal(owner))
+
+
+async def _asked(
+    offer: admission.Offer, backend: str, wanted: Callable[[], Sequence[Mapping[str, object]]]
+) -> admission.Offer:
+    """Return an offer that knows what the site makes of wanted options, where it is to be asked."""
+    if offer.ask is None:
+        return offer
+    chosen = backend if backend in offer.backends else offer.backends[0]
+    made = [(values, await offer.ask(chosen, values)) for values in wanted()]
+    return replace(
+        offer, apply=lambda values: next(extra for known, extra in made if known == values)
+    )
 
 
 def _new_cluster(
@@ -251,6 +267,13 @@ async def update_cluster(
     is called in the database's thread."""
     found = locate(services, principal, Scope.CLUSTERS_WRITE, name, "cluster.name")
     offer = await _offer(services, principal, found.owner, new=False)
+    if groups := update.groups:
+        spec = found.spec
+        offer = await _asked(
+            offer,
+            spec.backend,
+            lambda: admission.asking(offer, spec.options, groups, spec.groups),
+        )
     now = services.now()
 
     def change(cluster: Cluster) -> Cluster:

@@ -21,8 +21,9 @@ from gateway.wire import Ticket
 class Offers(Protocol):
     """The administrator's configuration as far as users meet it."""
 
-    def offer(self, principal: Principal) -> Offer:
-        """Return what a user may have."""
+    async def offer(self, principal: Principal) -> Offer:
+        """Return what a user may have. FieldInvalid if the site refuses that user; OptionsAtFault
+        if its rules do not work."""
 
 
 class Credentials(Protocol):
