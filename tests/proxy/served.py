@@ -150,6 +150,7 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def ListClusters(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         self.callers.append((context.peer(), dict(context.invocation_metadata())))
+        context.set_trailing_metadata((("x-correlation-id", "call-7"),))
         return cluster_service_pb2.ListClustersResponse(
             clusters=self.clusters, next_page_token="more"
         )

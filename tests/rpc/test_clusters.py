@@ -10,11 +10,14 @@ import grpc
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2, status_pb2
 
+from gateway.proxy.http import bridge
 from gateway.server.core.facts import Patience
+from gateway.server.usecases import follow
 from tests.rpc.harness import Harness, PretendAgent, as_
 
 DETAILS = (
@@ -90,6 +93,18 @@ async def test_a_cluster_is_created_becomes_active_and_stops(harness: Harness) -
     assert harness.backend.cleaned == [cluster.uid]
     assert not harness.backend.running
     agent.call.cancel()
+
+
+async def test_waiting_ends_before_the_calls_own_deadline_does(harness: Harness) -> None:
+    """Over HTTP both are a minute by default, and most such calls ended in 504."""
+    made = await harness.clusters.CreateCluster(create(), metadata=as_("alice"))
+    for asked in (None, Duration(seconds=60)):
+        wait = service_pb.WaitClusterRequest(name=made.name, states=[pb.CLUSTER_STATE_ACTIVE])
+        if asked is not None:
+            wait.timeout.CopyFrom(asked)
+        found = await harness.clusters.WaitCluster(wait, metadata=as_("alice"), timeout=2.0)
+        assert found.status.state != pb.CLUSTER_STATE_ACTIVE
+    assert bridge.DEFAULT_TIMEOUT_S > follow.MAX_WAIT_S + 10
 
 
 async def test_scaling_reaches_backend_and_agent_and_workers_become_visible(

@@ -11,7 +11,9 @@ from typing import Any
 from aiohttp import web
 
 from gateway.proxy.config import Proxy
-from gateway.proxy.http.bridge import Bridge, failure
+from gateway.proxy.http import connect_streams
+from gateway.proxy.http.bridge import Bridge, failure, wrong
+from gateway.proxy.http.connect_streams import ConnectStreams
 from gateway.proxy.http.dashboards import Dashboards
 from gateway.proxy.http.events import Events
 from gateway.proxy.http.front import Front
@@ -46,6 +48,18 @@ def application(
         Events(channels, front, transcoder),
     )
 
+    streams = ConnectStreams(channels, front, options.body_timeout_s, transcoder)
+
+    async def call(request: web.Request) -> web.StreamResponse:
+        path = f"/{request.match_info['service']}/{request.match_info['method']}"
+        streamed = streams.methods.get(path)
+        if streamed is not None and request.method == "POST":
+            if request.content_type in connect_streams.KINDS:
+                return await streams.handle(request, streamed)
+            words = f"must be {' or '.join(connect_streams.KINDS)}: {path} streams its answers"
+            return wrong("INVALID_ARGUMENT", "content-type", words, 415)
+        return await bridge.handle(request)
+
     async def healthz(_: web.Request) -> web.StreamResponse:
         told = {
             "routes": len(routes),
@@ -62,7 +76,7 @@ def application(
         app.router.add_get(f"{prefix}/v1/logs", events.logs, allow_head=False)
         app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle, allow_head=False)
         app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
-        app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", bridge.handle)
+        app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", call)
     return app
 
 

@@ -8,7 +8,7 @@ credentials on.
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,9 @@ from gateway.wire import (
     decimal,
 )
 
-DEFAULT_TIMEOUT_S = 60.0
+# Where the caller says nothing: longer than the server lets anybody wait (60 s, WaitCluster), or
+# every such call would end in 504.
+DEFAULT_TIMEOUT_S = 75.0
 MAX_TIMEOUT_S = 300.0
 MAX_AUTHORIZATION = 16 * 1024
 MAX_JSON_BYTES = 64 * 1024  # protobuf reads JSON in Python, at 1.6 s for 1 MiB
@@ -88,18 +90,8 @@ def failure(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Return an error in Connect's shape."""
-    name, status = CONNECT_CODES[code]
-    packed = [
-        {
-            "type": detail.type_url.rpartition("/")[2],
-            "value": base64.b64encode(detail.value).rstrip(b"=").decode(),
-        }
-        for detail in details or ()
-    ]
-    body: dict[str, Any] = {"code": name, "message": message}
-    if packed:
-        body["details"] = packed
-    answer = web.json_response(body, status=status, headers=headers)
+    status = CONNECT_CODES[code][1]
+    answer = web.json_response(told(code, message, details), status=status, headers=headers)
     # Basic is taken too, but a browser that is asked for it keeps it for the whole origin,
     # dashboards' code included
     if status == 401:
@@ -107,13 +99,45 @@ def failure(
     return answer
 
 
-def invalid(description: str, field: str = "request") -> web.Response:
-    """Return that the request could not be read."""
+def told(code: str, message: str, details: Sequence[AnyMessage] | None = None) -> dict[str, Any]:
+    """Return an error as Connect's JSON tells it. `debug` is what people read of a detail: the
+    value is for programs."""
+    body: dict[str, Any] = {"code": CONNECT_CODES[code][0], "message": message}
+    if details:
+        body["details"] = [
+            {
+                "type": detail.type_url.rpartition("/")[2],
+                "value": base64.b64encode(detail.value).rstrip(b"=").decode(),
+                **_readable(detail),
+            }
+            for detail in details
+        ]
+    return body
+
+
+def _readable(detail: AnyMessage) -> dict[str, Any]:
+    try:
+        shown = json_format.MessageToDict(detail)
+    except (TypeError, DecodeError, json_format.Error):  # of a kind that is not known here
+        return {}
+    return {"debug": {name: value for name, value in shown.items() if name != "@type"}}
+
+
+def wrong(code: str, field: str, description: str, status: int = 0) -> web.Response:
+    """Return what is wrong with how a call was made; `status` where HTTP has its own word."""
     info, request = AnyMessage(), AnyMessage()
     info.Pack(error_details_pb2.ErrorInfo(reason="FIELD_INVALID", domain=ERROR_DOMAIN))
     violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
     request.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    return failure("INVALID_ARGUMENT", f"{field}: {description}", [info, request])
+    answer = failure(code, f"{field}: {description}", [info, request])
+    if status:
+        answer.set_status(status)
+    return answer
+
+
+def invalid(description: str, field: str = "request") -> web.Response:
+    """Return that the request could not be read."""
+    return wrong("INVALID_ARGUMENT", field, description)
 
 
 def crowded() -> web.Response:
@@ -141,8 +165,7 @@ def rpc_failure(error: grpc.aio.AioRpcError) -> web.Response:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             status = status_pb2.Status.FromString(value)
             headers |= _retry_after(status)
-        elif key in PASSED:
-            headers[key] = str(value)
+    headers |= passed(trailers)
     return failure(error.code().name, error.details() or "", list(status.details), headers)
 
 
@@ -156,6 +179,12 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
                 if detail.Unpack(info):
                     return str(info.reason)
     return ""
+
+
+def passed(trailers: Any) -> dict[str, str]:
+    """Return a call's trailers as headers: by Connect's prefix, and as they are."""
+    found = {key: str(value) for key, value in trailers if key in PASSED}
+    return found | {f"trailer-{key}": value for key, value in found.items()}
 
 
 def _retry_after(status: status_pb2.Status) -> dict[str, str]:
@@ -213,13 +242,11 @@ class Bridge:
         path = f"/{request.match_info['service']}/{request.match_info['method']}"
         method = self._methods.get(path)
         if method is None:
-            return failure("UNIMPLEMENTED", f"there is no unary call {path[:200]}")
+            return wrong("UNIMPLEMENTED", "path", f"there is no call {path[:200]}")
         if request.method != "POST":
-            return web.json_response(
-                {"code": "unimplemented", "message": "use POST"},
-                status=405,
-                headers={"Allow": "POST"},
-            )
+            answer = wrong("UNIMPLEMENTED", "method", "must be POST", 405)
+            answer.headers["Allow"] = "POST"
+            return answer
         if request.headers.get("Connect-Protocol-Version", "1") != "1":
             return invalid("Connect-Protocol-Version must be 1")
         # health and reflection, which need none either, are not served here
@@ -227,13 +254,8 @@ class Bridge:
             return unauthenticated()
         kind = request.content_type
         if kind not in BINARY and kind not in JSON:
-            return web.json_response(
-                {
-                    "code": "invalid_argument",
-                    "message": "content-type must be application/json or application/proto",
-                },
-                status=415,
-            )
+            words = "must be application/json or application/proto"
+            return wrong("INVALID_ARGUMENT", "content-type", words, 415)
         try:
             body = await read_body(
                 request,
@@ -242,7 +264,7 @@ class Bridge:
                 most=None if kind in BINARY else MAX_JSON_BYTES,
             )
         except BodyRefused as refused:
-            return _refused(refused)
+            return refused_body(refused)
         try:
             return await (self._proto if kind in BINARY else self._json)(method, body, request)
         except Busy:
@@ -264,6 +286,8 @@ class Bridge:
         )
 
     async def _json(self, method: Method, body: bytes, request: web.Request) -> web.Response:
+        if body.lstrip()[:1] != b"{":  # protobuf takes [], "" and nothing at all for {}
+            return invalid("must be a JSON object, such as {}")
         try:
             message = await self._transcoder.parsed(self._whose(request), method.request, body)
         except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
@@ -296,22 +320,21 @@ class Bridge:
             return rpc_failure(error)
         except Crowded:
             return crowded()
-        headers = {key: str(value) for key, value in trailers if key in PASSED}
-        return web.Response(body=await written(answer), content_type=kind, headers=headers)
+        body = await written(answer)
+        return web.Response(body=body, content_type=kind, headers=passed(trailers))
 
 
 async def _as_it_is(answer: bytes) -> bytes:
     return answer
 
 
-def _refused(refused: BodyRefused) -> web.Response:
+def refused_body(refused: BodyRefused) -> web.Response:
     """Return in Connect's shape why a body cannot be had. The connection ends: the body's rest may
     still come."""
     words, status = str(refused.answer.text).strip(), refused.answer.status
     code = {413: "RESOURCE_EXHAUSTED", 408: "DEADLINE_EXCEEDED", 415: "UNIMPLEMENTED"}.get(
         status, "INVALID_ARGUMENT"
     )
-    answer = failure(code, words)
-    answer.set_status(status)
+    answer = wrong(code, "request", words, status)
     answer.force_close()
     return answer

@@ -24,6 +24,7 @@ from gateway.wire import REPLAYED
 
 logger = logging.getLogger(__name__)
 
+ANSWER_S = 1.0  # of a call's deadline that is left for its answer, where it may wait
 MAX_NAME = 256  # characters of a name that is told of what is gone
 
 MIN_BOOKMARK_S, DEFAULT_BOOKMARK_S, MAX_BOOKMARK_S = 1.0, 60.0, 600.0
@@ -124,7 +125,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             request.name,
             states,
             request.after_revision,
-            timeout_s or 0.0,
+            _patience(timeout_s, context),
         )
         return self._messages.encoded(cluster)
 
@@ -219,3 +220,13 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
                     type=service_pb.WATCH_EVENT_TYPE_REMOVED, cluster=gone
                 )
                 return service_pb.WatchClustersResponse(revision=change.revision, event=event)
+
+
+def _patience(timeout_s: float | None, context: Any) -> float:
+    """Return how long a call may wait, in seconds, 0 for as long as the server lets it: what it
+    asks for, and no longer than its own deadline, with time left for the answer."""
+    left_s: float | None = context.time_remaining()
+    if left_s is None:
+        return timeout_s or 0.0
+    most_s = max(0.001, left_s - min(ANSWER_S, left_s / 4))
+    return min(timeout_s or most_s, most_s)

@@ -1,0 +1,165 @@
+"""The API over HTTP/1.1 as Connect's clients know it: streams in envelopes, trailers, errors that
+programs and people read; and what is no request."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import aiohttp
+import grpc
+import pytest
+from daskgateway.v1 import cluster_service_pb2 as pb
+from google.protobuf import json_format
+
+from gateway.proxy.http import connect_streams
+from tests.proxy.bridge.calling import LIST, changed
+from tests.proxy.served import ALICE, Served
+
+WATCH = "/daskgateway.v1.ClusterService/WatchClusters"
+JSON = {"Content-Type": "application/json"}
+
+
+def envelopes(body: bytes) -> list[tuple[int, bytes]]:
+    """Return the flags and contents of all envelopes."""
+    found = []
+    while body:
+        flags, size = connect_streams.HEAD.unpack_from(body)
+        content, body = body[5 : 5 + size], body[5 + size :]
+        found.append((flags, content))
+    return found
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"[]", b'""', b"null", b"0", b"[{}]", b'"{}"'])
+async def test_what_is_no_json_object_is_no_request(served: Served, body: bytes) -> None:
+    """Each of them had made a cluster, as `{}` does."""
+    url = f"{served.address}{served.prefix}{LIST}"
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE, **JSON}) as caller:
+        async with caller.post(url, data=body) as answer:
+            assert answer.status == 400
+            told = await answer.json()
+            assert told["message"] == "request: must be a JSON object, such as {}"
+        assert served.clusters.requests == []
+        async with caller.post(url, data=b" {} ") as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status", "code"),
+    [
+        ("POST", "/daskgateway.v1.ClusterService/Nothing", JSON, b"{}", 501, "unimplemented"),
+        ("POST", "/daskgateway.v9.Other/ListClusters", JSON, b"{}", 501, "unimplemented"),
+        ("GET", LIST, {}, b"", 405, "unimplemented"),
+        ("POST", LIST, {"Content-Type": "image/png"}, b"{}", 415, "invalid_argument"),
+        ("POST", WATCH, JSON, b"{}", 415, "invalid_argument"),
+        ("POST", LIST, JSON, b"x" * 70_000, 413, "resource_exhausted"),
+        ("POST", LIST, JSON, b"[]", 400, "invalid_argument"),
+    ],
+)
+async def test_every_error_of_the_edge_carries_its_reason_to_programs_and_people(
+    served: Served,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    status: int,
+    code: str,
+) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller,
+        caller.request(
+            method, f"{served.address}{served.prefix}{path}", data=body, headers=headers
+        ) as answer,
+    ):
+        assert answer.status == status
+        told = await answer.json()
+        assert told["code"] == code
+        info, request = told["details"]
+        assert info["type"] == "google.rpc.ErrorInfo"
+        assert info["debug"] == {"reason": "FIELD_INVALID", "domain": "daskgateway"}
+        assert base64.b64decode(info["value"] + "==")
+        assert request["debug"]["fieldViolations"][0]["description"]
+
+
+async def test_trailers_have_connects_prefix(served: Served) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller,
+        caller.post(f"{served.address}{served.prefix}{LIST}", json={}) as answer,
+    ):
+        assert answer.headers["trailer-x-correlation-id"] == "call-7"
+        assert answer.headers["x-correlation-id"] == "call-7"
+
+
+async def test_connects_clients_have_watches(served: Served) -> None:
+    served.clusters.script = [changed(7), None, changed(8), grpc.StatusCode.UNAVAILABLE]
+    request = pb.WatchClustersRequest(parent="users/-", start_revision=6)
+    url = f"{served.address}{served.prefix}{WATCH}"
+    async with aiohttp.ClientSession(headers={"Authorization": ALICE}) as caller:
+        for kind, body in (
+            (connect_streams.BINARY, request.SerializeToString()),
+            (connect_streams.JSON, b'{"parent": "users/-", "startRevision": "6"}'),
+        ):
+            async with caller.post(
+                url, data=connect_streams.envelope(body), headers={"Content-Type": kind}
+            ) as answer:
+                assert (answer.status, answer.content_type) == (200, kind)
+                found = envelopes(await answer.read())
+            assert [flags for flags, _ in found] == [0, 0, connect_streams.END]
+            read = (
+                pb.WatchClustersResponse.FromString
+                if kind == connect_streams.BINARY
+                else lambda text: json_format.Parse(text, pb.WatchClustersResponse())
+            )
+            assert [read(content) for _, content in found[:2]] == [changed(7), changed(8)]
+            assert json.loads(found[-1][1])["error"]["code"] == "unavailable"
+        assert served.clusters.requests == [request, request]
+        served.clusters.script = [changed(9)]
+        async with caller.post(
+            url,
+            data=connect_streams.envelope(b"{}"),
+            headers={"Content-Type": connect_streams.JSON},
+        ) as answer:
+            assert envelopes(await answer.read())[-1] == (connect_streams.END, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "must be one message in an envelope"),
+        (b"\0\0\0\0\x09{}", "must be one envelope of 9 bytes"),
+        (b"\0\0\0\0\x02{}{}", "nothing behind it"),
+        (b"\1\0\0\0\x02{}", "must not be compressed"),
+        (connect_streams.envelope(b"[]"), "must be a JSON object"),
+        (connect_streams.envelope(b'{"nothing": 1}'), "nothing"),
+    ],
+)
+async def test_what_connects_envelopes_cannot_hold_is_told_in_the_last_one(
+    served: Served, body: bytes, words: str
+) -> None:
+    headers = {"Authorization": ALICE, "Content-Type": connect_streams.JSON}
+    async with (
+        aiohttp.ClientSession(headers=headers) as caller,
+        caller.post(f"{served.address}{served.prefix}{WATCH}", data=body) as answer,
+    ):
+        assert answer.status == 200
+        ((flags, last),) = envelopes(await answer.read())
+        error = json.loads(last)["error"]
+        assert (flags, error["code"]) == (connect_streams.END, "invalid_argument")
+        assert words in error["message"]
+    assert served.clusters.requests == []
+
+
+async def test_a_stream_without_credentials_is_answered_without_asking_the_server(
+    served: Served,
+) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Content-Type": connect_streams.JSON}) as caller,
+        caller.post(
+            f"{served.address}{served.prefix}{WATCH}", data=connect_streams.envelope(b"{}")
+        ) as answer,
+    ):
+        ((_, last),) = envelopes(await answer.read())
+        error = json.loads(last)["error"]
+        assert error["code"] == "unauthenticated"
+        assert error["details"][0]["debug"]["reason"] == "CREDENTIALS_INVALID"
+    assert served.clusters.requests == []
