@@ -278,7 +278,7 @@ class AsyncGateway(BaseGateway):
         """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke
         off.
 
-        A `start_revision` of 0 begins with the present state of everything. `contextlib.aclosing`
+        A `start_revision` of 0 begins with the present state of what lives. `contextlib.aclosing`
         ends it for sure.
         """
         return stepped(self.blocking().watch(start_revision=start_revision, clusters=clusters))

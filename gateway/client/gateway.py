@@ -382,7 +382,7 @@ class Gateway(BaseGateway):
         """Yield changes of the caller's clusters, for ever; a lost stream is resumed where it broke
         off.
 
-        A `start_revision` of 0 begins with the present state of everything. Blocks; `close` of what
+        A `start_revision` of 0 begins with the present state of what lives. Blocks; `close` of what
         is returned ends it from any other thread.
         """
         names = [requests.full_name(name) for name in reading.names(clusters, "clusters")]

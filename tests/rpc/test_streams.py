@@ -41,6 +41,34 @@ async def test_a_watch_tells_the_present_then_a_bookmark_then_changes(harness: H
     watch.cancel()
 
 
+async def test_a_watch_begins_with_what_a_list_shows(harness: Harness) -> None:
+    """It began with finished clusters, which a list hides."""
+    ended = await harness.clusters.CreateCluster(create("ended"), metadata=as_("alice"))
+    await harness.clusters.StopCluster(
+        service_pb.StopClusterRequest(name=ended.name), metadata=as_("alice")
+    )
+    wait = service_pb.WaitClusterRequest(name=ended.name, states=[pb.CLUSTER_STATE_STOPPED])
+    await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
+    await harness.clusters.CreateCluster(create("lives"), metadata=as_("alice"))
+
+    async def present(**words: Any) -> set[str]:
+        watch = harness.clusters.WatchClusters(
+            service_pb.WatchClustersRequest(**words), metadata=as_("alice")
+        )
+        found = set()
+        while (told := await watch.read()).HasField("event"):
+            found.add(told.event.cluster.name)
+        watch.cancel()
+        return found
+
+    listed = await harness.clusters.ListClusters(
+        service_pb.ListClustersRequest(), metadata=as_("alice")
+    )
+    assert await present() == {cluster.name for cluster in listed.clusters}
+    assert await present() == {"users/alice/clusters/lives"}
+    assert len(await present(clusters=[ended.uid])) == 1  # whoever asks for it is told
+
+
 async def test_a_watch_resumes_after_a_revision_and_misses_nothing(harness: Harness) -> None:
     await harness.clusters.CreateCluster(create("one"), metadata=as_("alice"))
     page = await harness.clusters.ListClusters(

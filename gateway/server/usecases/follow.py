@@ -55,7 +55,8 @@ async def watch_clusters(
     bookmark_interval_s: float,
 ) -> AsyncIterator[Told]:
     """Yield the present state (or what changed after a revision), a bookmark, then changes, until
-    the server drains."""
+    the server drains. What has finished is no part of the present state, unless it is named: a list
+    hides it too."""
     owner = names.parse_parent(parent, principal.user, everybody=True)
     policy.require(principal, Scope.CLUSTERS_READ, owner)
     interest = _interest(owner, clusters, principal.user)
@@ -69,6 +70,8 @@ async def watch_clusters(
             revision = view.revision
             for cluster in view.matching(interest):
                 known.add(cluster.uid)
+                if cluster.state.finished and not clusters:
+                    continue  # as a list hides them, unless they are named
                 yield Changed(
                     Change(
                         cluster.uid, cluster.owner, cluster.cluster_id, cluster.revision, cluster
