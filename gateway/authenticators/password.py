@@ -28,7 +28,7 @@ from gateway.authenticators.contract import (
     Credentials,
     NameRefused,
 )
-from gateway.authenticators.users_file import UsersFile
+from gateway.authenticators.users_file import UsersFile, names_in
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
 from gateway.wire import parse_basic
@@ -260,11 +260,12 @@ class PasswordAuthenticator(Authenticator):
         return others[0] if len(others) == 1 else sent
 
     def listed(self) -> Collection[str]:
-        """Return the users in the configuration and in the file, as far as it is read."""
-        file = getattr(self, "_file", None)
-        if file is None:
-            return tuple(self.users)
-        return tuple(dict.fromkeys((*self.users, *file.names())))
+        """Return the users in the configuration and in the file, as it is or was read last."""
+        file: UsersFile | None = getattr(self, "_file", None)
+        named = file.names() if file is not None else ()
+        if file is None and self.users_file:  # before it is opened, as check-config asks
+            named = names_in(self.users_file)
+        return tuple(dict.fromkeys((*self.users, *named)))
 
     async def identity(self, user: str) -> Principal | None:
         """Return a user who has a password."""

@@ -113,5 +113,16 @@ class UsersFile:
         self._fault = fault
 
 
+def names_in(path: str) -> Collection[str]:
+    """Return the users that a file names, none where it cannot be read: what is wrong with it is
+    told elsewhere."""
+    try:
+        lines = pathlib.Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ()
+    pairs = (line.strip().partition(":") for line in lines if not line.lstrip().startswith("#"))
+    return tuple(dict.fromkeys(user for user, colon, _ in pairs if user and colon))
+
+
 def _stamp(status: os.stat_result) -> Stamp:
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)

@@ -326,13 +326,15 @@ def _shown(value: Any) -> str:
 @gateway.command()
 @_with_gateway
 def whoami(gateway: Gateway, as_json: bool) -> None:
-    """Show who the gateway takes you for, and whence the credentials are."""
+    """Show who the gateway takes you for, whence the credentials are, and until when they hold."""
     caller = gateway.whoami()
     if as_json:
         terminal.print_json({**terminal.plain(caller), "source": caller.source})
     else:
         terminal.say(caller.user + (" (admin)" if caller.admin else ""))
-        terminal.say(f"by the credentials from {caller.source}")
+        ends = caller.expire_time
+        until = f", until {ends:%Y-%m-%d %H:%M:%SZ}" if ends is not None else ""
+        terminal.say(f"by the credentials from {caller.source}{until}")
 
 
 @gateway.command("sign-in-options")

@@ -107,6 +107,8 @@ def test_tokens_are_made_with_scopes_and_revoked(gateway: Gateway, served: Gatew
     assert made.token.expire_time - datetime.now(timezone.utc) <= timedelta(hours=1)
     reads = Gateway(served.address, auth=made.secret)
     assert reads.whoami().scopes == (Scope.CLUSTERS_READ,)
+    assert reads.whoami().expire_time == made.token.expire_time
+    assert caller.expire_time is None
     with pytest.raises(errors.PermissionDenied):
         reads.submit("no")
     assert [token.id for token in gateway.list_tokens()] == [made.token.id]

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from daskgateway.v1 import credential_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2_grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway import AsyncGateway, Auth, BasicAuth, Gateway, GatewayCluster, TokenAuth
 from gateway.__main__ import main
@@ -288,7 +289,8 @@ class Servicer(credential_service_pb2_grpc.CredentialServiceServicer):
             self._refuse(context, UserNameRefused(metadata={"name": "'Alice'", "why": "capitals"}))
         if sent not in (basic_credentials("alice", "pw"), "Bearer good"):
             self._refuse(context, CredentialsInvalid())
-        return pb.WhoAmIResponse(user="alice")
+        ends = Timestamp(seconds=4_000_000_000) if sent == "Bearer good" else None
+        return pb.WhoAmIResponse(user="alice", expire_time=ends)
 
     def _refuse(self, context: Any, error: Any) -> None:
         context.set_trailing_metadata((("grpc-status-details-bin", details_of(error)),))
@@ -313,14 +315,16 @@ def test_whoami_tells_whence(address: str, monkeypatch: pytest.MonkeyPatch) -> N
     caller = Gateway(address, auth=["alice", "pw"]).whoami()
     assert (caller.user, caller.source) == ("alice", "the argument auth, a user and a password")
     assert "the argument auth" in repr(caller)
+    assert caller.expire_time is None
     monkeypatch.setenv("DASKGATEWAY_TOKEN", "good")
     shown = CliRunner().invoke(main, ["whoami", "--address", address])
-    assert shown.output == (
-        "alice\nby the credentials from the environment variable DASKGATEWAY_TOKEN\n"
+    assert shown.output.startswith(
+        "alice\nby the credentials from the environment variable DASKGATEWAY_TOKEN, until 2096-"
     )
     shown = CliRunner().invoke(main, ["whoami", "--address", address, "--output", "json"])
     assert json.loads(shown.output) == {
         "user": "alice",
+        "expireTime": "2096-10-02T07:06:40Z",
         "source": "the environment variable DASKGATEWAY_TOKEN",
     }
 

@@ -393,6 +393,28 @@ def test_check_config_refuses_by_what_two_people_could_become_one(
 
 
 @pytest.mark.parametrize(
+    ("lines", "rule", "words"),
+    [
+        (["Alice"], "", "password: 'Alice': user names have no capitals; is it 'alice'?"),
+        (["Alice", "alice"], "{lower}", "'Alice' and 'alice' would both be the user 'alice'"),
+        (["alice@A", "bob@B"], "{user}@A", "'bob@B': names of this identity source look like"),
+    ],
+)
+def test_check_config_reads_the_names_in_the_users_file_too(
+    lines: list[str], rule: str, words: str, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "users"
+    file.touch(0o600)
+    file.write_text("# users\n" + "".join(f"{line}:{HASH}\n" for line in lines))
+    made = config(
+        f"c.PasswordAuthenticator.users_file = {str(file)!r}\nc.DaskGateway.user_name = {rule!r}"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        settings(made)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

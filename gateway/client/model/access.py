@@ -43,6 +43,8 @@ class Caller(Answer[pb.WhoAmIResponse]):
     """What the credentials of this call may do."""
     groups: tuple[str, ...]
     """Groups the user is in."""
+    expire_time: datetime | None
+    """Until when the credentials of this call hold; None if no end is known."""
     source: str = ""
     """Whence the credentials of this call are, as the client found them: such as `the environment
     variable DASKGATEWAY_TOKEN`."""
@@ -56,6 +58,7 @@ class Caller(Answer[pb.WhoAmIResponse]):
             admin=proto.admin,
             scopes=_scopes(proto),
             groups=tuple(proto.groups),
+            expire_time=instant(proto, "expire_time"),
             source=source,
         )
 

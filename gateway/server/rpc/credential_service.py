@@ -47,7 +47,11 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
         caller = principal()
         scopes = sorted(messages.SCOPES[scope] for scope in caller.scopes)
         return pb.WhoAmIResponse(
-            user=caller.user, admin=caller.admin, scopes=scopes, groups=caller.groups
+            user=caller.user,
+            admin=caller.admin,
+            scopes=scopes,
+            groups=caller.groups,
+            expire_time=messages.timestamp(caller.expires_at) if caller.expires_at else None,
         )
 
     async def CreateToken(

@@ -149,13 +149,15 @@ class WhoAmIRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WhoAmIResponse(_message.Message):
-    __slots__ = ("user", "admin", "scopes", "groups")
+    __slots__ = ("user", "admin", "scopes", "groups", "expire_time")
     USER_FIELD_NUMBER: _ClassVar[int]
     ADMIN_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     user: str
     admin: bool
     scopes: _containers.RepeatedScalarFieldContainer[Scope]
     groups: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user: _Optional[str] = ..., admin: _Optional[bool] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., groups: _Optional[_Iterable[str]] = ...) -> None: ...
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, user: _Optional[str] = ..., admin: _Optional[bool] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., groups: _Optional[_Iterable[str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
