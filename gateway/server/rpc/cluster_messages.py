@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
@@ -29,8 +29,11 @@ logger = logging.getLogger(__name__)
 LISTED = bytes(
     [service_pb.ListClustersResponse.DESCRIPTOR.fields_by_name["clusters"].number << 3 | 2]
 )
+# The tag of its revision, which is set once it is stored: a number follows.
+REVISION = bytes([pb.Cluster.DESCRIPTOR.fields_by_name["revision"].number << 3])
 # clusters whose last message is kept, and what these take together
 CACHED, CACHED_BYTES = 20_000, 64 * 1024 * 1024
+CHECKED = 1000  # new clusters whose message was made and that are not stored yet
 TOLD_CACHED = 200  # changes that watches are being told of, about 1 KiB each
 UNSHOWABLE = "UNSHOWABLE"  # reason of a cluster of which only the least can be told
 MAX_TEXT = 256  # characters of what is told of such a one
@@ -61,6 +64,7 @@ class ClusterMessages:
         self._endpoint = endpoint
         self._kept: dict[str, _Kept] = {}
         self._kept_bytes = 0
+        self._checked: dict[str, tuple[Cluster, bytes]] = {}
         self._told: dict[tuple[str, int, bool], bytes] = {}
         self._passed_over = PassedOver(
             logger, "this cluster cannot be shown; lists and watches pass it over"
@@ -70,11 +74,15 @@ class ClusterMessages:
         """Raise FieldInvalid if a cluster that is about to be stored could not be shown. May be
         called in any thread."""
         try:
-            _encoded(cluster, self._endpoint())
+            encoded = _encoded(cluster, self._endpoint())
         except Unshowable as error:
             raise FieldInvalid(
                 [Violation(_field_at_fault(cluster), f"cannot be shown: {error}")]
             ) from None
+        if not cluster.revision:  # a new one, whose creation is answered by this very message
+            self._checked[cluster.uid] = (cluster, encoded)
+            while len(self._checked) > CHECKED:  # those that were refused after all
+                self._checked.pop(next(iter(self._checked)), None)
 
     def encoded(self, cluster: Cluster) -> bytes:
         """Return a cluster as it is sent to who asked for it; of one that cannot be shown, the
@@ -117,7 +125,7 @@ class ClusterMessages:
         if kept is not None and kept.revision == cluster.revision and cluster.revision:
             return kept
         try:
-            encoded = _encoded(cluster, self._endpoint())
+            encoded = self._as_checked(cluster) or _encoded(cluster, self._endpoint())
             head = LISTED + varint(len(encoded))
             kept = _Kept(cluster.revision, head + encoded, len(head))
         except Unshowable as error:
@@ -126,6 +134,15 @@ class ClusterMessages:
         if cluster.revision:
             self._keep(cluster.uid, kept)
         return kept
+
+    def _as_checked(self, cluster: Cluster) -> bytes:
+        """Return the message of a new cluster as it was checked, with the revision it was given;
+        nothing if it has changed since."""
+        before, encoded = self._checked.pop(cluster.uid, (None, b""))
+        stamps = {"revision": cluster.revision, "created_revision": cluster.created_revision}
+        if before is None or replace(before, **stamps) != cluster:
+            return b""
+        return encoded + REVISION + varint(cluster.revision)
 
     def _keep(self, uid: str, kept: _Kept) -> None:
         before = self._kept.pop(uid, None)

@@ -39,6 +39,13 @@ _IS_AUTHORITY, _IS_LEAF = (
     x509.BasicConstraints(ca=False, path_length=None),
 )
 
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common[:64])])
+
+
+_SCHEDULER, _WORKER = _name("scheduler"), _name("worker")
+
 Names = Sequence[str]  # DNS names and addresses, the first of which is the subject's too
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
@@ -68,12 +75,11 @@ def make_cluster_credentials(uid: str, *, now: int, lifetime_s: float) -> Cluste
     )
     authority = _authority(issuer, begins, ends)
     names = _dns(server_name(uid)), _dns(f"worker.{server_name(uid)}")
+    leaves = _leaves(issuer, begins, ends)
     scheduler = _leaf(
-        issuer, scheduler_key.public_key(), "scheduler", names[0], _BOTH_PURPOSES, begins, ends
+        leaves, issuer, scheduler_key.public_key(), _SCHEDULER, names[0], _BOTH_PURPOSES
     )
-    worker = _leaf(
-        issuer, worker_key.public_key(), "worker", names[1], _BOTH_PURPOSES, begins, ends
-    )
+    worker = _leaf(leaves, issuer, worker_key.public_key(), _WORKER, names[1], _BOTH_PURPOSES)
     return ClusterSecrets(
         ca_certificate=pem(authority),
         ca_key=key_pem(key),
@@ -108,14 +114,14 @@ def make_server(
         except ValueError:
             found.append(x509.DNSName(name))
     alternatives = x509.SubjectAlternativeName(found)
+    issuer = _issuer(_name(common), key)
     return _leaf(
-        _issuer(_name(common), key),
+        _leaves(issuer, begins, ends),
+        issuer,
         public_key,
-        names[0],
+        _name(names[0]),
         alternatives,
         _SERVER_PURPOSE,
-        begins,
-        ends,
     )
 
 
@@ -130,9 +136,9 @@ def sign_client(
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     ends = min(instant(now) + datetime.timedelta(seconds=ttl_s), authority.not_valid_after_utc)
     begins = max(instant(now) - SKEW, authority.not_valid_before_utc)
-    certificate = _leaf(
-        _issuer(authority.subject, key), public_key, user, None, _CLIENT_PURPOSE, begins, ends
-    )
+    issuer = _issuer(authority.subject, key)
+    leaves = _leaves(issuer, begins, ends)
+    certificate = _leaf(leaves, issuer, public_key, _name(user), None, _CLIENT_PURPOSE)
     return pem(certificate).decode(), int(ends.timestamp() * 1000)
 
 
@@ -163,10 +169,6 @@ def _dns(name: str) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.DNSName(name)])
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common[:64])])
-
-
 @dataclass(frozen=True, slots=True)
 class _Issuer:
     """Who signs."""
@@ -185,50 +187,58 @@ def _issuer(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> _Issuer:
 def _authority(
     issuer: _Issuer, begins: datetime.datetime, ends: datetime.datetime
 ) -> x509.Certificate:
-    builder = _builder(issuer.name, issuer.name, issuer.public_key, begins, ends)
-    builder = builder.add_extension(_IS_AUTHORITY, critical=True).add_extension(
-        _AUTHORITY_USAGE, critical=True
+    return (
+        _builder(issuer, begins, ends)
+        .subject_name(issuer.name)
+        .public_key(issuer.public_key)
+        .serial_number(x509.random_serial_number())
+        .add_extension(_IS_AUTHORITY, critical=True)
+        .add_extension(_AUTHORITY_USAGE, critical=True)
+        .add_extension(issuer.identifier, critical=False)
+        .sign(issuer.key, hashes.SHA256())
     )
-    builder = builder.add_extension(issuer.identifier, critical=False)
-    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def _leaves(
+    issuer: _Issuer, begins: datetime.datetime, ends: datetime.datetime
+) -> x509.CertificateBuilder:
+    """Return what all leaves have that are signed by one authority at a time."""
+    signed_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer.identifier)
+    return (
+        _builder(issuer, begins, ends)
+        .add_extension(_IS_LEAF, critical=True)
+        .add_extension(_LEAF_USAGE, critical=True)
+        .add_extension(signed_by, critical=False)
+    )
 
 
 def _leaf(
+    leaves: x509.CertificateBuilder,
     issuer: _Issuer,
     public_key: PublicKey,
-    common: str,
+    subject: x509.Name,
     names: x509.SubjectAlternativeName | None,
     purposes: x509.ExtendedKeyUsage,
-    begins: datetime.datetime,
-    ends: datetime.datetime,
 ) -> x509.Certificate:
-    builder = _builder(issuer.name, _name(common), public_key, begins, ends)
-    builder = builder.add_extension(_IS_LEAF, critical=True).add_extension(
-        _LEAF_USAGE, critical=True
+    identifier = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    builder = (
+        leaves.subject_name(subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .add_extension(purposes, critical=False)
+        .add_extension(identifier, critical=False)
     )
-    builder = builder.add_extension(purposes, critical=False)
-    builder = builder.add_extension(
-        x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False
-    )
-    signed_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer.identifier)
-    builder = builder.add_extension(signed_by, critical=False)
     if names is not None:
         builder = builder.add_extension(names, critical=False)
     return builder.sign(issuer.key, hashes.SHA256())
 
 
 def _builder(
-    issuer: x509.Name,
-    subject: x509.Name,
-    public_key: PublicKey,
-    begins: datetime.datetime,
-    ends: datetime.datetime,
+    issuer: _Issuer, begins: datetime.datetime, ends: datetime.datetime
 ) -> x509.CertificateBuilder:
-    builder = (
-        x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(public_key)
-    )
     return (
-        builder.serial_number(x509.random_serial_number())
+        x509.CertificateBuilder()
+        .issuer_name(issuer.name)
         .not_valid_before(begins)
         .not_valid_after(ends)
     )
