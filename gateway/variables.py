@@ -13,7 +13,12 @@ from collections.abc import Collection, Mapping
 from gateway.daskconfig import OWN_KEYS
 
 # of each task in a worker, if nobody says else
-WORKER_DEFAULTS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+WORKER_DEFAULTS = {
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 # the last holds a whole configuration
 OWN = frozenset({"PYTHONUNBUFFERED", "SPT_NOENV", "DASK_INTERNAL_INHERIT_CONFIG"})
 OWN_PREFIXES = ("DASKGATEWAY_", "DGW_")  # of processes, and of what scripts of jobs call their own

@@ -60,6 +60,8 @@ ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
 ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"
 # name in the server's certificate; unset for that in the address
 ENV_AGENT_SERVER_NAME = "DASKGATEWAY_AGENT_SERVER_NAME"
+# set for a scheduler whose workers run without a nanny
+ENV_WITHOUT_NANNY = "DASKGATEWAY_WITHOUT_NANNY"
 
 # Names and HTTP statuses of gRPC's codes in Connect's protocol (connectrpc.com/docs/protocol).
 CONNECT_CODES: Mapping[str, tuple[str, int]] = {

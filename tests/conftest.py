@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.e2e import gateway_process
 from tests.skips import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
@@ -30,3 +31,14 @@ def _leaks_are_told_by_their_own_module() -> Iterator[None]:
     nobody closed comes when the garbage collector finds it, else in whatever test runs then."""
     yield
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _no_gateway_is_left_behind() -> Iterator[None]:
+    """End whatever gateways a test has made, with all that they run: a test that fails leaves
+    nothing. Those of a module's fixtures were there before, and end with the module."""
+    before = len(gateway_process.MADE)
+    yield
+    for made in gateway_process.MADE[before:]:
+        made.end()
+    del gateway_process.MADE[before:]

@@ -32,6 +32,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from gateway import wire
 from gateway.agent import load as agent_load
+from gateway.agent import nannies
 from gateway.agent.rejoining import let_rejoin
 from gateway.agent.reports import parts
 from gateway.agent.unreached import unreached
@@ -430,6 +431,7 @@ async def dask_setup(scheduler: Any) -> None:
     try:
         agent = Agent(scheduler, Setup.load())
         agent.start_work()
+        nannies.guard(scheduler)
         scheduler.daskgateway_agent = agent
     except Exception as error:
         _die(EXIT_SETUP, f"cannot set itself up: {type(error).__name__}: {error}")

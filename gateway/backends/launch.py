@@ -73,6 +73,8 @@ def scheduler_launch(
         wire.ENV_AGENT_TOKEN_FILE: f"{DIRECTORY}/agent.token",
         wire.ENV_AGENT_CA_FILE: f"{DIRECTORY}/server.pem",
     }
+    if not settings.get("worker_nanny"):
+        env[wire.ENV_WITHOUT_NANNY] = "1"
     if agent.server_name:
         env[wire.ENV_AGENT_SERVER_NAME] = agent.server_name
     files = _files(credentials) | {
@@ -98,11 +100,13 @@ def worker_launch(
     memory = str(resources.memory_bytes) if resources.memory_bytes else "0"
     argv = [*_python(settings), "-m", "dask", "worker", scheduler_address, "--name", NAME]
     argv += ["--nthreads", str(threads), "--memory-limit", memory, "--nworkers", "1"]
-    argv += ["--nanny" if settings.get("worker_nanny") else "--no-nanny", "--no-dashboard"]
+    nanny = bool(settings.get("worker_nanny"))
+    argv += ["--nanny" if nanny else "--no-nanny", "--no-dashboard"]
     argv += ["--death-timeout", str(DEATH_TIMEOUT_S), "--local-directory", SCRATCH]
     if settings.get("worker_host"):
         argv += ["--host", str(settings["worker_host"])]
-    env = WORKER_DEFAULTS | _environment(uid, settings)
+    # a nanny sets them by itself, where nobody says else, in Dask's configuration either
+    env = ({} if nanny else WORKER_DEFAULTS) | _environment(uid, settings)
     instance = Instance(uid, Role.WORKER, name)
     return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
 

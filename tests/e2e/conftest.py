@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -17,8 +15,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
     """A gateway that serves."""
     directory: pathlib.Path = tmp_path_factory.mktemp("gateway")
     gateway = GatewayProcess(directory)
-    gateway.start()
-    yield gateway
-    gateway.stop()
-    for pid in gateway.processes():
-        os.kill(pid, signal.SIGKILL)
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        gateway.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import re
@@ -10,9 +11,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from gateway.server.edge.record import read_record, runs
 from tests.ports import free_port
 
 USER, PASSWORD = "alice", "wonderland"
+MADE: list[GatewayProcess] = []  # by this process, in their order
+
+
+def kill(pid: int) -> None:
+    """End a process by force, if it is there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class GatewayProcess:
@@ -33,8 +42,11 @@ class GatewayProcess:
             f"c.LocalBackend.root = {str(self.local)!r}\n"
             f"c.PasswordAuthenticator.users = {{'alice': {hash_password(PASSWORD)!r}, 'bob':"
             f" {hash_password('builder')!r}}}\n"
-            f"c.ClusterConfig.max_workers = 6\n" + "".join(f"{line}\n" for line in settings)
+            f"c.ClusterConfig.max_workers = 6\n"
+            # one process each, which tests count, and sooner there; test_nannies has the default
+            f"c.ClusterConfig.worker_nanny = False\n" + "".join(f"{line}\n" for line in settings)
         )
+        MADE.append(self)
         self.address = ""
         self.process: subprocess.Popen[str] | None = None
 
@@ -90,6 +102,23 @@ class GatewayProcess:
         code = self.process.wait(60)
         self.process.stdout.close()
         return code
+
+    def end(self) -> None:
+        """Leave nothing running: server, edge and clusters, whatever has become of them."""
+        if self.process is not None and self.process.stdout is not None:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+                try:
+                    self.process.wait(60)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
+            self.process.stdout.close()
+        edge = read_record(self.directory / "state" / "edge.json")
+        if edge is not None and runs(edge):
+            kill(edge.pid)
+        for pid in self.processes():
+            kill(pid)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a user's process."""

@@ -193,7 +193,7 @@ def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathli
     (tmp_path / "state" / "listener.port").touch()
     gateway.start()
     made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("lives-on")
-    Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
+    Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=100)
     running = gateway.processes()
     assert running
     assert gateway.stop() == 0
@@ -202,7 +202,7 @@ def test_a_term_signal_ends_cleanly_and_leaves_clusters_running(tmp_path: pathli
     client = Gateway(gateway.address, auth=(USER, PASSWORD))
     assert client.get_cluster("lives-on").uid == made.uid
     client.stop_cluster("lives-on")
-    assert client.wait("lives-on", ("STOPPED",), timeout_s=40).status.reason == "STOP_REQUESTED"
+    assert client.wait("lives-on", ("STOPPED",), timeout_s=100).status.reason == "STOP_REQUESTED"
     assert gateway.processes() == []
     assert gateway.stop() == 0
 
@@ -214,7 +214,7 @@ def test_a_term_signal_stops_the_clusters_when_told_to(tmp_path: pathlib.Path) -
     gateway = GatewayProcess(tmp_path)
     gateway.start("--DaskGateway.stop_clusters_on_exit=True")
     made = Gateway(gateway.address, auth=(USER, PASSWORD)).submit("ends", n_workers=1)
-    Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=40)
+    Gateway(gateway.address, auth=(USER, PASSWORD)).wait(made.name, timeout_s=100)
     assert gateway.stop() == 0
     assert gateway.processes() == []
 
@@ -247,19 +247,22 @@ def test_an_edge_run_by_hand_serves_as_well(tmp_path: pathlib.Path) -> None:
         str(writing),
         *words,
     ]
-    edge = subprocess.Popen(command, pass_fds=[writing])
-    os.close(writing)
-    with os.fdopen(reading) as ready:
-        assert ready.readline() == f"ready 127.0.0.1:{port}\n"
-    with (
-        GatewayCluster(
-            gateway=Gateway(f"http://127.0.0.1:{port}", auth=(USER, PASSWORD)), n_workers=1
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        assert client.submit(sum, [1, 2]).result(timeout=40) == 3
-    edge.send_signal(signal.SIGTERM)
-    assert edge.wait(20) == 0
+    with subprocess.Popen(command, pass_fds=[writing]) as edge:
+        try:
+            os.close(writing)
+            with os.fdopen(reading) as ready:
+                assert ready.readline() == f"ready 127.0.0.1:{port}\n"
+            with (
+                GatewayCluster(
+                    gateway=Gateway(f"http://127.0.0.1:{port}", auth=(USER, PASSWORD)), n_workers=1
+                ) as cluster,
+                Client(cluster) as client,
+            ):
+                assert client.submit(sum, [1, 2]).result(timeout=100) == 3
+            edge.send_signal(signal.SIGTERM)
+            assert edge.wait(60) == 0
+        finally:
+            edge.kill()
     assert gateway.stop() == 0
 
 

@@ -68,9 +68,11 @@ def served(
         root=str(slurm.directory / "gateway"), commands=str(slow.parent / "commands")
     )
     gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), *more.splitlines())
-    gateway.start()
-    yield gateway
-    gateway.stop()
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        gateway.end()
 
 
 @pytest.fixture

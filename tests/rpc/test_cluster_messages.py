@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
+from daskgateway.v1 import cluster_service_pb2 as service_pb
 
 from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.model import Cluster, Lifecycle, Spec, State
@@ -34,15 +35,19 @@ def test_a_new_cluster_is_told_as_it_was_checked_with_its_revision(
     monkeypatch.setattr(cluster_messages, "_encoded", None)  # nothing is made a second time
     assert pb.Cluster.FromString(made.encoded(stored)) == wanted
     assert pb.Cluster.FromString(made.encoded(stored)) == wanted
-    listed = made.listed([stored], cluster_messages.service_pb.ListClustersResponse())
-    (one,) = cluster_messages.service_pb.ListClustersResponse.FromString(listed).clusters
+    listed = made.listed([stored], service_pb.ListClustersResponse())
+    (one,) = service_pb.ListClustersResponse.FromString(listed).clusters
     assert one == wanted
 
 
 def test_what_has_changed_since_it_was_checked_is_told_as_it_is(made: ClusterMessages) -> None:
-    for change in ({"state": State.CREATING}, {"labels": {}}, {"message": "other"}):
+    begun = replace(NEW, revision=5, created_revision=4)
+    for stored in (
+        replace(begun, state=State.CREATING),
+        replace(begun, labels={}),
+        replace(begun, message="other"),
+    ):
         made.check(NEW)
-        stored = replace(NEW, revision=5, created_revision=4, **change)  # type: ignore[arg-type]
         told = pb.Cluster.FromString(made.encoded(stored))
         assert told == messages.cluster_of(stored, ENDPOINT)
         made._kept.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import dask.config
 import pytest
 from traitlets import TraitError
@@ -235,3 +237,27 @@ def test_what_is_only_a_default_is_the_users_to_change() -> None:
         "--local-directory",
         f"{DIRECTORY}/scratch",
     ]
+
+
+PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
+
+
+def test_a_worker_without_a_nanny_has_what_a_nanny_would_set_for_it_and_else_it_is_dasks() -> None:
+    importlib.import_module("distributed")  # which brings its configuration
+    scheduler, worker = launches(worker_nanny=False)
+    # at least Dask's own, in whatever version
+    expected = {name: str(value) for name, value in dask.config.get(PRE_SPAWN).items()}
+    assert {name: worker.env.get(name) for name in expected} == expected
+    assert "--no-nanny" in worker.argv
+    assert "DASKGATEWAY_WITHOUT_NANNY" in scheduler.env
+    scheduler, worker = launches(worker_nanny=True)
+    assert not worker.env.keys() & expected.keys()  # or what users tell Dask would not hold
+    assert "--nanny" in worker.argv
+    assert "DASKGATEWAY_WITHOUT_NANNY" not in scheduler.env
+
+
+def test_what_users_tell_dask_of_nannies_reaches_the_worker() -> None:
+    wished = {PRE_SPAWN: {"OMP_NUM_THREADS": 4}}
+    _, worker = launches(worker_nanny=True, dask_config=wished)
+    config = dask.config.collect_env(dict(worker.env))
+    assert dask.config.get(PRE_SPAWN, config=config) == {"OMP_NUM_THREADS": 4}

@@ -312,8 +312,10 @@ class ClusterConfig(Configurable):
         0, min=0, max=MAX_THREADS, help="Threads of a worker; 0: as many as cores, at least 1."
     ).tag(config=True)
     worker_nanny = Bool(
-        False,
-        help="Run workers under a nanny process, which restarts them when they outgrow memory.",
+        True,
+        help="Run each worker under a nanny process, as Dask does by itself: it restarts a worker"
+        " that outgrows its memory, and plug-ins of nannies work. False saves about half a second"
+        " of each start and 55 MiB of each worker.",
     ).tag(config=True)
     scheduler_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a scheduler.").tag(
         config=True

@@ -139,8 +139,10 @@ class ClusterMessages:
         """Return the message of a new cluster as it was checked, with the revision it was given;
         nothing if it has changed since."""
         before, encoded = self._checked.pop(cluster.uid, (None, b""))
-        stamps = {"revision": cluster.revision, "created_revision": cluster.created_revision}
-        if before is None or replace(before, **stamps) != cluster:
+        if before is None:
+            return b""
+        revision, created_revision = cluster.revision, cluster.created_revision
+        if replace(before, revision=revision, created_revision=created_revision) != cluster:
             return b""
         return encoded + REVISION + varint(cluster.revision)
 
