@@ -60,6 +60,8 @@ ENV_AGENT_TOKEN_FILE = "DASKGATEWAY_AGENT_TOKEN_FILE"
 ENV_AGENT_CA_FILE = "DASKGATEWAY_AGENT_CA_FILE"
 # name in the server's certificate; unset for that in the address
 ENV_AGENT_SERVER_NAME = "DASKGATEWAY_AGENT_SERVER_NAME"
+# more packages whose versions the agent tells, with commas between
+ENV_PACKAGES = "DASKGATEWAY_PACKAGES"
 # set for a scheduler whose workers run without a nanny
 ENV_WITHOUT_NANNY = "DASKGATEWAY_WITHOUT_NANNY"
 

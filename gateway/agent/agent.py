@@ -114,10 +114,11 @@ class Setup:
 def versions() -> dict[str, str]:
     """Return the versions of what runs here."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    more = os.environ.get(wire.ENV_PACKAGES, "").split(",")
+    for package in (*PACKAGES, *filter(None, map(str.strip, more))):
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+        except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
     return found
 

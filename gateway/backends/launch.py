@@ -75,6 +75,9 @@ def scheduler_launch(
     }
     if not settings.get("worker_nanny"):
         env[wire.ENV_WITHOUT_NANNY] = "1"
+    packages = settings.get("compared_packages")
+    if isinstance(packages, list | tuple) and packages:
+        env[wire.ENV_PACKAGES] = ",".join(str(name) for name in packages)
     if agent.server_name:
         env[wire.ENV_AGENT_SERVER_NAME] = agent.server_name
     files = _files(credentials) | {

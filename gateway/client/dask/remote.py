@@ -33,7 +33,7 @@ from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
-from gateway.client.dask import comm, display, links, ownership
+from gateway.client.dask import comm, display, links, ownership, versions
 from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.dask.following import Following
 from gateway.client.gateway import BaseGateway, Credentials, Gateway
@@ -218,6 +218,7 @@ class RemoteCluster(Following):
         resource = self._told(await in_thread(lambda: self._await_active(resource), waits=True))
         if not self._existing:
             self._said = settling.clamped(resource)
+        versions.tell(resource)
         found = await in_thread(lambda: credentials.obtain(self._connection, resource.name))
         credentials.remember(resource.uid, found)
         comm.remember(resource.uid, self._connection)

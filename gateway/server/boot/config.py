@@ -317,6 +317,13 @@ class ClusterConfig(Configurable):
         " that outgrows its memory, and plug-ins of nannies work. False saves about half a second"
         " of each start and 55 MiB of each worker.",
     ).tag(config=True)
+    compared_packages = List(
+        Unicode(),
+        [],
+        maxlen=32,
+        help="Packages whose versions a cluster tells beside those of Dask. Clients compare them"
+        " with their own before they connect.",
+    ).tag(config=True)
     scheduler_cores = Float(1.0, min=MIN_CORES, max=MAX_CORES, help="Cores of a scheduler.").tag(
         config=True
     )
@@ -474,6 +481,7 @@ class ClusterConfig(Configurable):
             "worker_memory",
             "worker_threads",
             "worker_nanny",
+            "compared_packages",
             "scheduler_cores",
             "scheduler_memory",
         )
