@@ -362,9 +362,11 @@ async def serve(found: Settings, warm: WarmEdge | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     app = App(found, warm)
-    try:
+    gc.disable()  # what is made of a large database is kept: to look through it again and again
+    try:  # costs a third of the time that loading takes
         await app.start()
     finally:
+        gc.enable()
         if warm is not None:
             await asyncio.to_thread(warm.dismiss)
     gc.collect()

@@ -147,13 +147,22 @@ def _number(plain: Any) -> float:
 
 def _dataclass_builder(cls: type) -> Callable[..., Any]:
     hints = typing.get_type_hints(cls)
-    builders: dict[str, Callable[[Any], Any]] = {
-        field.name: _builder(hints[field.name]) for field in dataclasses.fields(cls)
-    }
-    return lambda plain, **given: cls(
-        **given,
-        **{name: builders[name](value) for name, value in plain.items() if name in builders},
-    )
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    # most fields are plain, and need no call of their own
+    plain_kinds = {name: kind for name, kind in fields.items() if kind in (str, int, bool)}
+    builders = {name: _builder(kind) for name, kind in fields.items()}
+
+    def build(plain: Mapping[str, Any], **given: Any) -> Any:
+        for name, value in plain.items():
+            if name in given:
+                raise TypeError(f"{name} is told twice")
+            if type(value) is plain_kinds.get(name):
+                given[name] = value
+            elif (builder := builders.get(name)) is not None:
+                given[name] = builder(value)
+        return cls(**given)
+
+    return build
 
 
 def encode_cluster(cluster: Cluster) -> str:
@@ -198,11 +207,16 @@ def decode_spec(text: str) -> Spec:
     )
 
 
-def decode_cluster(text: str, spec: str | None) -> Cluster:
-    """Return a cluster; ValueError if the texts are none, or there is no spec."""
+def decode_cluster(text: str, spec: str | None, known: dict[str, Spec] | None = None) -> Cluster:
+    """Return a cluster; ValueError if the texts are none, or there is no spec. `known`: specs by
+    their texts, for who reads many clusters: most are alike."""
     if spec is None:
         raise ValueError("it has no spec")
-    given = decode_spec(spec)
+    given = None if known is None else known.get(spec)
+    if given is None:
+        given = decode_spec(spec)
+        if known is not None:
+            known[spec] = given
     try:
         plain = json.loads(text)
         found: Cluster = _builder(Cluster)(plain, spec=given)

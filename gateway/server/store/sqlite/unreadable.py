@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
-from gateway.server.core.model import Cluster, Token, Worker
+from gateway.server.core.model import Cluster, Spec, Token, Worker
 from gateway.server.store import tables as t
 from gateway.server.store.codec import decode, decode_cluster, decode_worker
 from gateway.server.store.sqlite.revisions import revision_of
@@ -63,6 +63,7 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
     """Return every cluster of a database, and what is known of those that cannot be read."""
     c = t.cluster.c
     clusters, unread = [], []
+    specs: dict[str, Spec] = {}  # by their texts
     latest = revision_of(connection)
     columns = (
         c.uid,
@@ -77,7 +78,7 @@ def read_clusters(connection: Connection) -> tuple[list[Cluster], list[Unread]]:
     )
     for row in connection.execute(select(*columns).outerjoin(t.spec, t.spec.c.uid == c.uid)):
         try:
-            clusters.append(_same(row, decode_cluster(row.document, row.spec), latest))
+            clusters.append(_same(row, decode_cluster(row.document, row.spec, specs), latest))
         except ValueError as error:
             tell(f"cluster {row.uid} of {row.owner}", error)
             unread.append(
