@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 
 from gateway.daskconfig import OWN_KEYS
 
-# of each task in a worker, if nobody says else
+# Of a worker, if nobody says else: what Dask's nannies set (distributed.nanny.pre-spawn-environ).
+# What is freed goes back to the system, and libraries take no threads beside those of tasks.
 WORKER_DEFAULTS = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "OMP_NUM_THREADS": "1",

@@ -220,7 +220,7 @@ def decode_cluster(text: str, spec: str | None, known: dict[str, Spec] | None = 
     try:
         plain = json.loads(text)
         found: Cluster = _builder(Cluster)(plain, spec=given)
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, ValueError) as error:
         raise ValueError(f"not a stored Cluster: {error}") from None
     return found
 
