@@ -108,7 +108,7 @@ def test_what_is_generated_can_be_checked_and_shown(tmp_path: pathlib.Path) -> N
     )
     checked = daskgateway("check-config", "--config", "made.py", *own, cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
-    shown = daskgateway("show-config", "--ClusterConfig.max_workers=7", place, cwd=tmp_path)
+    shown = daskgateway("show-config", "--ClusterConfig.max_workers=7", own[0], cwd=tmp_path)
     assert "c.ClusterConfig.max_workers = 7\n" in shown.stdout
     again = daskgateway("generate-config", "-o", "made.py", cwd=tmp_path)
     assert again.returncode == 2
