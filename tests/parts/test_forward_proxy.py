@@ -72,6 +72,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     made = GatewayProcess(
         directory,
         f"c.Proxy.address = '{host}:{free_port()}'",
+        "c.DaskGateway.stop_clusters_on_exit = True",
         f"c.Proxy.tls_cert, c.Proxy.tls_key = {str(certificate)!r}, {str(key)!r}",
     )
     made.start()
