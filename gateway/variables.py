@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from gateway.daskconfig import OWN_KEYS
+from gateway.daskconfig import OWN_KEYS, expanded, name_in
 
 # Of a worker, if nobody says else: what Dask's nannies set (distributed.nanny.pre-spawn-environ).
 # What is freed goes back to the system, and libraries take no threads beside those of tasks.
@@ -66,6 +66,24 @@ def in_force(settings: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(wished, Mapping):
         return {}
     return {str(key): str(value) for key, value in wished.items() if not why_not(str(key))}
+
+
+def of_workers(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return the variables that settings give a worker: those of every process over those that
+    Dask's configuration has for workers, over WORKER_DEFAULTS. With a nanny or without, and though
+    Dask itself takes what is set already for somebody's wish."""
+    told: dict[str, str] = dict(WORKER_DEFAULTS)
+    config = settings.get("dask_config")
+    whole: object = expanded(config) if isinstance(config, Mapping) else {}
+    for part in ("distributed", "nanny"):
+        whole = whole.get(part) if isinstance(whole, Mapping) else None
+    for part in ("pre-spawn-environ", "environ"):
+        given = whole.get(name_in(whole, part)) if isinstance(whole, Mapping) else None
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            told.pop(str(name), None)
+            if value is not None and not why_not(str(name)):
+                told[str(name)] = str(value)
+    return told | in_force(settings)
 
 
 def sets_any(name: str, paths: Collection[tuple[str, ...]]) -> bool:

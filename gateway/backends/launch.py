@@ -21,7 +21,7 @@ from gateway.backends.contract import (
     Resources,
     Role,
 )
-from gateway.variables import WORKER_DEFAULTS, dask_variable, in_force
+from gateway.variables import dask_variable, in_force, of_workers
 
 AGENT_MODULE = "daskgateway.agent"  # a name that no file of its user hides
 DEATH_TIMEOUT_S = 60  # a worker that cannot find its scheduler for so long ends by itself
@@ -109,7 +109,7 @@ def worker_launch(
     if settings.get("worker_host"):
         argv += ["--host", str(settings["worker_host"])]
     # a nanny sets them by itself, where nobody says else, in Dask's configuration either
-    env = ({} if nanny else WORKER_DEFAULTS) | _environment(uid, settings)
+    env = ({} if nanny else of_workers(settings)) | _environment(uid, settings)
     instance = Instance(uid, Role.WORKER, name)
     return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
 

@@ -281,3 +281,27 @@ def test_threads_that_a_user_sets_are_those_of_scheduler_and_workers(name: str) 
     )
     for launch in launches(**spec.settings, worker_nanny=True):
         assert launch.env[name] == "4"
+
+
+@pytest.mark.parametrize("part", ["pre-spawn-environ", "pre_spawn_environ", "environ"])
+def test_variables_that_dasks_configuration_has_for_workers_hold(part: str) -> None:
+    """Without a nanny nobody set them, and ours, by default, stood in their place."""
+    config = {"distributed.nanny": {part: {"OMP_NUM_THREADS": 8, "MKL_NUM_THREADS": None}}}
+    spec = admit(Wish(options={"dask_config": config}), offer(STRUCTURED))
+    scheduler, worker = launches(**spec.settings, worker_nanny=False)
+    assert worker.env["OMP_NUM_THREADS"] == "8"
+    assert "MKL_NUM_THREADS" not in worker.env
+    assert worker.env["OPENBLAS_NUM_THREADS"] == "1"
+    assert "OMP_NUM_THREADS" not in scheduler.env
+    _, nannied = launches(**spec.settings, worker_nanny=True)
+    told = read_by(nannied, "distributed.nanny")
+    assert isinstance(told, dict)
+    assert told[part]["OMP_NUM_THREADS"] == 8  # the nanny sets it
+    assert "OMP_NUM_THREADS" not in nannied.env  # which it would take for somebody's wish
+
+
+def test_a_users_variable_holds_over_dasks_configuration_of_workers() -> None:
+    config = {"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 8}}
+    of = offer(VARIABLES, admins=config)
+    spec = admit(Wish(options={"environment": {"OMP_NUM_THREADS": "4"}}), of)
+    assert [launch.env["OMP_NUM_THREADS"] for launch in launches(**spec.settings)] == ["4", "4"]

@@ -32,7 +32,7 @@ from gateway.server.core.model import (
 )
 from gateway.server.core.standing import reconciling
 from gateway.server.usecases.services import Endpoint
-from gateway.variables import WORKER_DEFAULTS, in_force
+from gateway.variables import in_force, of_workers
 from gateway.wire import DASHBOARD_PATH, SchedulerAddress
 
 STATES: dict[State, Any] = {
@@ -231,7 +231,7 @@ def _own_environment(cluster: Cluster, group: WorkerGroup) -> dict[str, str]:
     common = in_force(cluster.spec.settings)
     return {
         name: value
-        for name, value in (WORKER_DEFAULTS | in_force(group.settings)).items()
+        for name, value in of_workers(group.settings).items()
         if common.get(name) != value
     }
 
