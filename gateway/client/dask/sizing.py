@@ -188,13 +188,20 @@ def workers_in_time(n_workers: Any, timeout: Any) -> tuple[int, float | None]:
 
 
 def check_granted(wanted: int, cluster: Cluster) -> None:
-    """Raise ClusterFailed or LimitReached, with the gateway's words, if so many workers will never
-    be there."""
+    """Raise ClusterFailed, LimitReached or WorkersLate, in the gateway's words, if so many
+    workers will never be there."""
     if cluster.state.ending:
         raise errors.ClusterFailed(
             f"cluster {cluster.name} is {cluster.state}: {cluster.explanation}",
             reason=cluster.status.reason,
         )
+    if cluster.status.observed_generation == cluster.generation:  # of this wish, no earlier one
+        for condition in cluster.status.conditions:
+            if condition.reason == reasons.WORKERS_GIVEN_UP and cluster.status.running < wanted:
+                raise errors.WorkersLate(
+                    f"{wanted} workers will not come: {condition.message}",
+                    code="FAILED_PRECONDITION",
+                )
     if (
         any(group.adaptive is not None for group in cluster.spec.worker_groups.values())
         or cluster.status.desired >= wanted
