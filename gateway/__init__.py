@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.client.calls.options import Options
     from gateway.client.calls.settings import Auth, BasicAuth, TokenAuth
     from gateway.client.dask.cluster import AsyncGatewayCluster, GatewayCluster
+    from gateway.client.dask.modes import CreateMode
     from gateway.client.gateway import Gateway
     from gateway.client.model import (
         Bookmark,
@@ -33,6 +34,7 @@ __all__ = [
     "BasicAuth",
     "Bookmark",
     "Cluster",
+    "CreateMode",
     "ClusterState",
     "Event",
     "Gateway",
@@ -54,6 +56,7 @@ _HOMES = {
     "BasicAuth": "gateway.client.calls.settings",
     "Bookmark": "gateway.client.model",
     "Cluster": "gateway.client.model",
+    "CreateMode": "gateway.client.dask.modes",
     "ClusterState": "gateway.client.model",
     "Event": "gateway.client.model",
     "Gateway": "gateway.client.gateway",

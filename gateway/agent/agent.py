@@ -9,6 +9,7 @@ snapshot. gRPC runs in threads, so that the scheduler's event loop is never shar
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.metadata
 import logging
 import os
@@ -227,13 +228,20 @@ class Agent(SchedulerPlugin):
             self._adaptive.pop(name, None)
         for name, group in groups.items():
             window = self._adaptive.setdefault(name, agent_load.AdaptiveTarget())
+            lasts_s = group.target_duration_ms / 1000 or None
             self._targets[name] = window.note(
-                agent_load.wanted(self._scheduler, name), group.minimum, group.maximum
+                functools.partial(agent_load.wanted, self._scheduler, name, lasts_s),
+                group.minimum,
+                group.maximum,
+                interval_s=group.interval_ms / 1000,
+                wait_count=group.wait_count,
             )
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            groups = self._directive.groups if self._directive is not None else ()
+            intervals = [group.interval_ms / 1000 for group in groups if group.interval_ms]
+            await asyncio.sleep(min([TICK_S, *intervals]))
             self._look()
             self._retire_surplus()
 

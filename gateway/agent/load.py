@@ -3,6 +3,7 @@ Reads a scheduler, changes nothing."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -64,25 +65,36 @@ class Since:
 
 
 class AdaptiveTarget:
-    """How many workers an adaptive group wants: up at once, down after the window."""
+    """How many workers an adaptive group wants: up at once, down after the window, or after so many
+    looks in a row where a user says how often to look."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._recent: deque[tuple[float, int]] = deque()
 
-    def note(self, wanted: int, minimum: int, maximum: int) -> int:
-        """Take what is wanted now; return the target."""
+    def note(
+        self,
+        wanted: Callable[[], int],
+        minimum: int,
+        maximum: int,
+        *,
+        interval_s: float = 0.0,
+        wait_count: int = 0,
+    ) -> int:
+        """Look at what is wanted now, unless the interval has not passed; return the target."""
         now = self._clock()
-        self._recent.append((now, wanted))
-        while self._recent and self._recent[0][0] < now - ADAPTIVE_WINDOW_S:
+        if not self._recent or now - self._recent[-1][0] >= interval_s:
+            self._recent.append((now, wanted()))
+        looks = wait_count or (math.ceil(ADAPTIVE_WINDOW_S / interval_s) if interval_s else 0)
+        while len(self._recent) > looks if looks else self._recent[0][0] < now - ADAPTIVE_WINDOW_S:
             self._recent.popleft()
         return max(minimum, min(maximum, max(value for _, value in self._recent)))
 
 
-def wanted(scheduler: Any, group: str) -> int:
+def wanted(scheduler: Any, group: str, target_duration_s: float | None = None) -> int:
     """Return how many workers of a group the scheduler's load asks for."""
     others = sum(1 for ws in scheduler.workers.values() if group_of(ws.name) != group)
-    return max(0, int(scheduler.adaptive_target()) - others)
+    return max(0, int(scheduler.adaptive_target(target_duration=target_duration_s)) - others)
 
 
 def whom_to_retire(scheduler: Any, group: str, surplus: int, leaving: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from gateway.client.calls.channel import in_thread
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
 from gateway.client.calls.streams import stepped
+from gateway.client.dask.modes import CreateMode
 from gateway.client.gateway import BaseGateway, Credentials, G
 from gateway.client.model import (
     Bookmark,
@@ -115,6 +116,7 @@ class AsyncGateway(BaseGateway):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
+        create_mode: CreateMode | str = CreateMode.CREATE_ONLY,
         quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
@@ -136,6 +138,7 @@ class AsyncGateway(BaseGateway):
             "no_client_timeout": no_client_timeout,
             "no_task_timeout": no_task_timeout,
             "shutdown_on_close": shutdown_on_close,
+            "create_mode": create_mode,
             "options": options,
             "backend": backend,
             "labels": labels,
@@ -153,6 +156,7 @@ class AsyncGateway(BaseGateway):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
+        create_mode: CreateMode | str = CreateMode.CREATE_ONLY,
         quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
@@ -174,6 +178,7 @@ class AsyncGateway(BaseGateway):
             no_client_timeout=no_client_timeout,
             no_task_timeout=no_task_timeout,
             shutdown_on_close=shutdown_on_close,
+            create_mode=create_mode,
             quiet=quiet,
             start_timeout=start_timeout,
             options=options,
@@ -200,13 +205,33 @@ class AsyncGateway(BaseGateway):
         return await in_thread(lambda: self.blocking().scale_cluster(name, n, group=group))
 
     async def adapt_cluster(
-        self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP
+        self,
+        name: str,
+        minimum: int = 0,
+        maximum: int = 1,
+        *,
+        group: str = requests.DEFAULT_GROUP,
+        interval: Span | None = None,
+        wait_count: int | None = None,
+        target_duration: Span | None = None,
     ) -> Cluster:
         """Wish as many workers in a group as its load needs, between bounds; return the cluster,
         once the gateway has taken that up (or after a second). GatewayWarning where a limit grants
-        fewer; ValueError if it has no such group."""
+        fewer; ValueError if it has no such group.
+
+        The load is looked at every `interval`; a worker goes once `wait_count` looks in a row have
+        found it too many; the work that there is may take `target_duration`.
+        """
         return await in_thread(
-            lambda: self.blocking().adapt_cluster(name, minimum, maximum, group=group)
+            lambda: self.blocking().adapt_cluster(
+                name,
+                minimum,
+                maximum,
+                group=group,
+                interval=interval,
+                wait_count=wait_count,
+                target_duration=target_duration,
+            )
         )
 
     async def change_lifetimes(

@@ -199,12 +199,15 @@ def scale(gateway: Gateway, as_json: bool, name: str, workers: int, group: str) 
 @click.option("--minimum", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--maximum", type=click.IntRange(1), required=True)
 @click.option("--group", default=requests.DEFAULT_GROUP, show_default=True)
+@click.option("--interval", metavar="TIME", help="Between two looks at the load.")
+@click.option("--wait-count", type=click.IntRange(1), help="Looks until a worker too many goes.")
+@click.option("--target-duration", metavar="TIME", help="That the work there is may take.")
 @_with_gateway
 def adapt(
-    gateway: Gateway, as_json: bool, name: str, minimum: int, maximum: int, group: str
+    gateway: Gateway, as_json: bool, name: str, minimum: int, maximum: int, **how: Any
 ) -> None:
     """Wish as many workers as the load needs, between bounds."""
-    _show(gateway.adapt_cluster(name, minimum, maximum, group=group), as_json)
+    _show(gateway.adapt_cluster(name, minimum, maximum, **how), as_json)
 
 
 @clusters.command()

@@ -19,6 +19,7 @@ from gateway import __version__
 from gateway.client.calls import (
     api,
     creating,
+    errors,
     keywords,
     paging,
     reading,
@@ -31,6 +32,7 @@ from gateway.client.calls.channel import Connection
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
 from gateway.client.calls.streams import Changes, LogPieces
+from gateway.client.dask.modes import CreateMode, differences, used_as_it_is
 from gateway.client.model import (
     Caller,
     Cluster,
@@ -220,6 +222,7 @@ class Gateway(BaseGateway):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
+        create_mode: CreateMode | str = CreateMode.CREATE_ONLY,
         quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
@@ -253,10 +256,27 @@ class Gateway(BaseGateway):
             "labels": labels,
         }
         asked = creating.ask(name, named, kwargs, creating.takes(Gateway.submit))
-        accepted = creating.create(self._connection, asked)
+        mode = CreateMode.of(create_mode)
+        if mode is CreateMode.CONNECT_ONLY:
+            return self._found(name, asked)
+        try:
+            accepted = creating.create(self._connection, asked)
+        except errors.ClusterExists:
+            if mode is CreateMode.CREATE_ONLY:
+                raise
+            return self._found(name, asked)
         if asked.request.cluster.spec.worker_groups:  # whose number may be more than is granted
             settling.warn_of_limits(settling.settle(self._connection, accepted))
         return accepted
+
+    def _found(self, name: str | None, asked: creating.Asked) -> Cluster:
+        """Return a cluster that exists; GatewayWarning says what it has otherwise than asked."""
+        if not name:
+            raise ValueError("create_mode connect_only needs the name of a cluster")
+        found = self.get_cluster(name)
+        if other := differences(asked.request, found, asked.configured):
+            errors.warn(used_as_it_is(found, other))
+        return found
 
     def new_cluster(
         self,
@@ -269,6 +289,7 @@ class Gateway(BaseGateway):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
+        create_mode: CreateMode | str = CreateMode.CREATE_ONLY,
         quiet: bool = False,
         start_timeout: Span | None = None,
         options: Options | Mapping[str, Any] | None = None,
@@ -290,6 +311,7 @@ class Gateway(BaseGateway):
             no_client_timeout=no_client_timeout,
             no_task_timeout=no_task_timeout,
             shutdown_on_close=shutdown_on_close,
+            create_mode=create_mode,
             quiet=quiet,
             start_timeout=start_timeout,
             options=options,
@@ -312,12 +334,25 @@ class Gateway(BaseGateway):
         return self._resize(name, reading.count(n, "n"), group)
 
     def adapt_cluster(
-        self, name: str, minimum: int = 0, maximum: int = 1, *, group: str = requests.DEFAULT_GROUP
+        self,
+        name: str,
+        minimum: int = 0,
+        maximum: int = 1,
+        *,
+        group: str = requests.DEFAULT_GROUP,
+        interval: Span | None = None,
+        wait_count: int | None = None,
+        target_duration: Span | None = None,
     ) -> Cluster:
         """Wish as many workers in a group as its load needs, between bounds; return the cluster,
         once the gateway has taken that up (or after a second). GatewayWarning where a limit grants
-        fewer; ValueError if it has no such group."""
-        return self._resize(name, (minimum, maximum), group)
+        fewer; ValueError if it has no such group.
+
+        The load is looked at every `interval`; a worker goes once `wait_count` looks in a row have
+        found it too many; the work that there is may take `target_duration`.
+        """
+        size = requests.bounds(minimum, maximum, interval, wait_count, target_duration)
+        return self._resize(name, size, group)
 
     def _resize(self, name: str, workers: Workers, group: str) -> Cluster:
         request = requests.scale(name, workers, group)

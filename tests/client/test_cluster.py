@@ -195,6 +195,53 @@ def test_groups_of_workers_differ(gateway: Gateway) -> None:
         until(lambda: cluster.observed == {"default-0"}, "the group is empty")
 
 
+def test_adapting_has_a_pace_and_stops(cluster: GatewayCluster) -> None:
+    adaptive = cluster.adapt(1, 4, interval="200ms", wait_count=2, target_duration="1 minute")
+    assert (adaptive.interval, adaptive.wait_count, adaptive.target_duration) == (0.2, 2, 60.0)
+    cluster.wait_for_workers(1, timeout=60)
+    told = cluster.describe().spec.worker_groups["default"].adaptive
+    assert told is not None
+    assert (told.interval, told.wait_count) == (timedelta(seconds=0.2), 2)
+    assert "Adaptive (1 to 4)" in cluster._scaling_status()
+    again = GatewayCluster.from_name(cluster.cluster_id, gateway=cluster.gateway)
+    assert again._adaptive is not None
+    assert again._adaptive.wait_count == 2
+    again.close()
+    assert cluster.describe().spec.worker_groups["default"].adaptive == told
+    adaptive.stop()
+    adaptive.stop()
+    group = cluster.describe().spec.worker_groups["default"]
+    assert (group.adaptive, group.count) == (None, 1)
+    assert "Manual" in cluster._scaling_status()
+
+
+def test_what_has_ended_adapting_is_not_stopped_again(cluster: GatewayCluster) -> None:
+    first = cluster.adapt(0, 2)
+    second = cluster.adapt(0, 3)
+    first.stop()
+    assert cluster.describe().wish == "0-3"
+    cluster.scale(0)
+    second.stop()
+    assert cluster.describe().wish == "0"
+
+
+def test_adapting_in_the_client_ends_that_of_the_scheduler(cluster: GatewayCluster) -> None:
+    cluster.adapt(0, 3)
+    mine = cluster.adapt(Adaptive=Adaptive, minimum=0, maximum=1)
+    assert cluster.describe().wish == "0"
+    mine.stop()
+
+
+def test_nonsense_is_refused_before_anything_changes(cluster: GatewayCluster) -> None:
+    with pytest.raises(TypeError, match=r"'intervall'; did you mean interval\?"):
+        cluster.adapt(0, 2, intervall="1s")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="interval must be a duration greater than 0"):
+        cluster.adapt(0, 2, interval=0)
+    with pytest.raises(errors.InvalidRequest, match=r"between 0\.1 s and 1 h"):
+        cluster.adapt(0, 2, interval="2 h")
+    assert cluster.describe().wish == "0"
+
+
 def test_an_adaptive_of_ones_own_runs_in_the_client(cluster: GatewayCluster) -> None:
     class Mine(Adaptive):
         """Dask's own, by another name."""

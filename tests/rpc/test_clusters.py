@@ -129,6 +129,43 @@ async def test_scaling_reaches_backend_and_agent_and_workers_become_visible(
     agent.call.cancel()
 
 
+async def test_a_pace_reaches_the_agent_and_is_shown(harness: Harness) -> None:
+    cluster, agent = await active(harness)
+    await agent.directive()
+    size = pb.Adaptive(minimum=1, maximum=50, wait_count=4)
+    size.interval.seconds, size.target_duration.seconds = 2, 60
+    spec = pb.ClusterSpec(worker_groups={"default": pb.WorkerGroup(adaptive=size)})
+    update = service_pb.UpdateClusterRequest(
+        cluster=pb.Cluster(name=cluster.name, spec=spec),
+        update_mask=FieldMask(paths=["spec.worker_groups.default"]),
+    )
+    updated = await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
+    assert updated.spec.worker_groups["default"].adaptive == size
+    (group,) = (await agent.directive()).groups
+    assert (group.interval_ms, group.wait_count, group.target_duration_ms) == (2000, 4, 60_000)
+    assert (group.minimum, group.maximum) == (1, 20)
+    # what the limits leave is told at once, and not only once it was reconciled
+    within = {one.type: one for one in updated.status.conditions}["WithinLimits"]
+    assert within.message.startswith("group default: 20 of 50 workers, by the limit of 20 workers")
+    for field, value in (("interval", 0), ("interval", 7200), ("target_duration", 10**8)):
+        wrong = service_pb.UpdateClusterRequest()
+        wrong.CopyFrom(update)
+        asked = wrong.cluster.spec.worker_groups["default"].adaptive
+        getattr(asked, field).seconds = value
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await harness.clusters.UpdateCluster(wrong, metadata=as_("alice"))
+        assert fields(refused.value) == {f"spec.worker_groups.default.adaptive.{field}"}
+    agent.call.cancel()
+
+
+async def test_a_new_cluster_says_at_once_what_the_limits_leave_of_it(harness: Harness) -> None:
+    made = await harness.clusters.CreateCluster(
+        create("big", worker_groups={"default": pb.WorkerGroup(count=21)}), metadata=as_("alice")
+    )
+    (condition,) = made.status.conditions
+    assert condition.message.startswith("group default: 20 of 21 workers")
+
+
 async def test_a_retired_worker_is_stopped_and_goes(harness: Harness) -> None:
     _, agent = await active(harness, worker_groups={"default": pb.WorkerGroup(count=1)})
     await agent.report(workers=["default-0"], idle_ms=-1)

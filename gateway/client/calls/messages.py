@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -19,9 +19,53 @@ DEFAULT_GROUP = "default"
 
 Amount: TypeAlias = int | float | str  # of memory or cores
 Span: TypeAlias = float | str | timedelta  # a duration: seconds, or such as "1 hour"
-Workers: TypeAlias = int | tuple[int, int]  # a count, or (minimum, maximum) for an adaptive group
+# a count, or (minimum, maximum) for an adaptive group
+Workers: TypeAlias = "int | tuple[int, int] | Bounds"
 # further worker groups by name: `n_workers`, and options of their own
 Groups: TypeAlias = Mapping[str, Mapping[str, Any]]
+
+
+class Bounds(NamedTuple):
+    """An adaptive group: its bounds, and how it is adapted where that is not left to the
+    gateway."""
+
+    minimum: int
+    maximum: int
+    interval_s: float | None = None
+    wait_count: int | None = None
+    target_duration_s: float | None = None
+
+
+def bounds(
+    minimum: int,
+    maximum: int,
+    interval: Span | None = None,
+    wait_count: int | None = None,
+    target_duration: Span | None = None,
+) -> Bounds:
+    """Return bounds out of what people write; ValueError or TypeError says which word is wrong."""
+    if wait_count is not None:
+        if isinstance(wait_count, bool) or not hasattr(wait_count, "__index__"):
+            raise TypeError(f"wait_count must be a whole number of looks, not {wait_count!r}")
+        if wait_count < 0:
+            raise ValueError(f"wait_count must be 0 or more looks, not {wait_count!r}")
+        wait_count = max(1, int(wait_count))  # Dask counts the first look as well
+    return Bounds(
+        minimum,
+        maximum,
+        _pace("interval", interval),
+        wait_count,
+        _pace("target_duration", target_duration),
+    )
+
+
+def _pace(word: str, span: Span | None) -> float | None:
+    if span is None:
+        return None
+    seconds = reading.seconds(span, word)
+    if not seconds:
+        raise ValueError(f'{word} must be a duration greater than 0, such as "5 s", not {span!r}')
+    return seconds
 
 
 def full_name(name: str) -> str:
@@ -112,7 +156,15 @@ def scale(
 
     ValueError if that is no number of workers, nor two bounds.
     """
-    wished, group = reading.sizing(workers, "the number of workers"), reading.text(group, "group")
+    group = reading.text(group, "group")
+    wished: Workers
+    if isinstance(workers, Bounds):
+        wished = workers._replace(
+            minimum=reading.count(workers.minimum, "minimum"),
+            maximum=reading.count(workers.maximum, "maximum"),
+        )
+    else:
+        wished = reading.sizing(workers, "the number of workers")
     cluster = cluster_pb2.Cluster(name=full_name(name))
     cluster.spec.worker_groups[group].CopyFrom(_group(wished))
     mask = FieldMask(paths=[f"spec.worker_groups.{group}"])
@@ -121,11 +173,16 @@ def scale(
     )
 
 
-def _group(workers: int | Sequence[int]) -> cluster_pb2.WorkerGroup:
+def _group(workers: Workers) -> cluster_pb2.WorkerGroup:
     if not isinstance(workers, int):
-        return cluster_pb2.WorkerGroup(
-            adaptive=cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1])
-        )
+        adaptive = cluster_pb2.Adaptive(minimum=workers[0], maximum=workers[1])
+        if isinstance(workers, Bounds):
+            adaptive.wait_count = workers.wait_count or 0
+            if workers.interval_s is not None:
+                _put_seconds(adaptive.interval, workers.interval_s)
+            if workers.target_duration_s is not None:
+                _put_seconds(adaptive.target_duration, workers.target_duration_s)
+        return cluster_pb2.WorkerGroup(adaptive=adaptive)
     return cluster_pb2.WorkerGroup(count=workers)
 
 

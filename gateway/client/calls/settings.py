@@ -42,7 +42,13 @@ DEFAULTS: dict[str, Any] = {
             "user": None,
             "password": None,
         },
-        "cluster": {"options": {}, "shutdown-on-close": True, "start-timeout": "5 minutes"},
+        "cluster": {
+            "options": {},
+            "shutdown-on-close": True,
+            "start-timeout": "5 minutes",
+            # after which a cluster ends whose process was killed; 0 for never
+            "keepalive-timeout": "5 minutes",
+        },
     }
 }
 dask.config.update_defaults(DEFAULTS)

@@ -3,35 +3,46 @@ The sizing itself is the scheduler's: its agent does it with no client around.""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterable
 from typing import Any
 
-from distributed.deploy.cluster import Cluster
-
 from gateway.client.calls import reading
+from gateway.client.calls.messages import Bounds
 
 DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
+
+
+KNOBS = ("interval", "wait_count", "target_duration")  # of Dask's own Adaptive
+WORDS = (
+    *("minimum", "maximum", "minimum_cores", "maximum_cores", "minimum_memory", "maximum_memory"),
+    *("group", "active", "Adaptive", *KNOBS),
+)
 
 
 class GatewayAdaptive:
     """The bounds that the scheduler keeps by itself."""
 
-    periodic_callback = True  # Dask's own display takes this for "adaptive"
-
     def __init__(
-        self,
-        cluster: Cluster,
-        minimum: int,
-        maximum: int,
-        group: str,
-        done: Awaitable[None] | None = None,
+        self, cluster: Any, bounds: Bounds, group: str, done: Awaitable[None] | None = None
     ) -> None:
-        self.cluster, self.minimum, self.maximum, self.group = cluster, minimum, maximum, group
+        self.cluster, self.group = cluster, group
+        self.minimum, self.maximum = bounds.minimum, bounds.maximum
+        self.interval, self.wait_count = bounds.interval_s, bounds.wait_count
+        self.target_duration = bounds.target_duration_s
+        # Dask's own display takes this for "adaptive"
+        self.periodic_callback = True
         self._done = done
 
-    def stop(self) -> None:
-        """Nothing: a later `scale` ends adapting."""
+    def stop(self, reason: str = "") -> None:
+        """Adapt no more; the group keeps the workers that it has now.
+
+        Does nothing if adapting has ended already, by another `adapt` or by `scale`.
+        """
+        if self.periodic_callback:
+            self.periodic_callback = False
+            self._done = self.cluster._stop_adapting(self)
 
     def __await__(self) -> Generator[Any, None, GatewayAdaptive]:
         async def settle() -> GatewayAdaptive:
@@ -45,6 +56,19 @@ class GatewayAdaptive:
         return (
             f"GatewayAdaptive<minimum={self.minimum}, maximum={self.maximum}, group={self.group!r}>"
         )
+
+
+def refuse_unknown(words: Iterable[str]) -> None:
+    """Raise TypeError if a keyword of `adapt` is none that means something here."""
+    for word in words:
+        if word in ("worker_key", "n", "key", "memory_ratio", "attribute"):
+            raise TypeError(
+                f"{word} chooses workers in the client, which the gateway's own adapting does not"
+                " ask; give Adaptive=distributed.Adaptive to let the client do it"
+            )
+        near = difflib.get_close_matches(word, WORDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(WORDS)}"
+        raise TypeError(f"adapt has no keyword {word!r}{hint}")
 
 
 def workers_for(amount: Any, each: float, *, up: bool) -> int:

@@ -36,6 +36,10 @@ class GatewayCluster(SizedCluster):
         stops it; 0 is for ever.
     :param shutdown_on_close: whether closing this object (or the end of this process) stops the
         cluster; by default as configured.
+    :param create_mode: whether a cluster of that name is made (`create_only`), found
+        (`connect_only`), or found if there is one (`create_or_connect`), as a cell wants it that is
+        run again. GatewayWarning says what one that was found has otherwise than asked for. By
+        default it ends with its last object if it was made to.
     :param asynchronous: whether it is made in an event loop and awaited there; its methods return
         awaitables then. Type checkers know such an object as AsyncGatewayCluster.
     :param loop: the event loop to use, as with Dask's own clusters.

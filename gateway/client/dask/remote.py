@@ -4,10 +4,12 @@ How it is sized: sizing.py."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
-import time
+import warnings
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -33,16 +35,17 @@ from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
-from gateway.client.dask import comm, display, links, ownership, versions
+from gateway.client.dask import comm, ownership, versions
 from gateway.client.dask.adaptive import GatewayAdaptive
-from gateway.client.dask.following import Following
+from gateway.client.dask.following import Remains
+from gateway.client.dask.modes import CreateMode, differences, used_as_it_is
+from gateway.client.dask.views import ViewedCluster
 from gateway.client.gateway import BaseGateway, Credentials, Gateway
 from gateway.client.model import Cluster, ClusterState, Limits, reasons
 from gateway.printable import printable
 
 logger = logging.getLogger("distributed.deploy.gateway")
 
-LOOK_S = 2.0  # between two looks at what the gateway tells, while somebody looks at the object
 START_TIMEOUT_S = 300.0  # where neither the caller nor the configuration names one
 
 T = TypeVar("T")
@@ -65,7 +68,7 @@ def _gateway_of(
     return made
 
 
-class RemoteCluster(Following):
+class RemoteCluster(ViewedCluster):
     """A cluster behind the gateway."""
 
     # whether it is made for who awaits it, where `asynchronous` does not say
@@ -87,6 +90,7 @@ class RemoteCluster(Following):
         no_client_timeout: Span | None = None,
         no_task_timeout: Span | None = None,
         shutdown_on_close: bool | None = None,
+        create_mode: CreateMode | str = CreateMode.CREATE_ONLY,
         asynchronous: bool | None = None,
         loop: Any = None,
         quiet: bool = False,
@@ -100,8 +104,13 @@ class RemoteCluster(Following):
             raise TypeError(
                 f"{type(self).__name__} is awaited; for calls that block there is GatewayCluster"
             )
-        self._existing = bool(kwargs.pop("_existing", False))
+        self._mode = CreateMode.of(create_mode)
+        self._existing = self._mode is CreateMode.CONNECT_ONLY
+        self._claim: ownership.Claim | None = None
+        self._starting: asyncio.Task[Any] | None = None
         name, options, place = creating.others(name, options, kwargs)
+        if self._existing and not name:
+            raise ValueError("create_mode connect_only needs the name of a cluster")
         self._gateway = _gateway_of(gateway, auth, place)
         self._connection = self._gateway.connection
         keep = (
@@ -110,6 +119,7 @@ class RemoteCluster(Following):
             else shutdown_on_close
         )
         self._shutdown_on_close = keep is None or reading.truth(keep, "shutdown_on_close")
+        self._shutdown_said = shutdown_on_close is not None
         self._start_timeout_s = (
             settings.configured_span("cluster.start-timeout", START_TIMEOUT_S)
             if start_timeout is None
@@ -126,6 +136,8 @@ class RemoteCluster(Following):
             "backend": backend,
             "labels": labels,
         }
+        if self._shutdown_on_close:
+            named["keepalive_timeout"] = settings.configured("cluster.keepalive-timeout")
         self._asked = creating.ask(name, named, kwargs, creating.takes(RemoteCluster.__init__))
         self._resource: Cluster | None = None
         self._limits: Limits | None = None
@@ -135,15 +147,16 @@ class RemoteCluster(Following):
         self.scheduler_comm: Any
         self.security: Any = None
         awaited = self._awaited if asynchronous is None else asynchronous
+        ownership.be_ready()
         super().__init__(asynchronous=awaited, loop=loop, quiet=quiet, name=name or "(starting)")
         if not self.called_from_running_loop:
-            self._loop_runner.start()
             try:
+                self._loop_runner.start()
                 self._progress = progress.begin(quiet=quiet)  # here, in the thread of the cell
                 self.sync(self._start)
-            except BaseException:
-                self.status = Status.closed
-                self._loop_runner.stop()
+            except BaseException as error:
+                self._give_up()
+                self._drop(at_once=isinstance(error, Exception))
                 raise
             finally:
                 self._progress.close()
@@ -181,7 +194,7 @@ class RemoteCluster(Following):
             loop=loop,
             quiet=quiet,
             start_timeout=start_timeout,
-            _existing=True,
+            create_mode=CreateMode.CONNECT_ONLY,
         )
 
     # Life
@@ -190,30 +203,27 @@ class RemoteCluster(Following):
         if self.status is not Status.created:
             return
         self.status = Status.starting
+        self._starting = asyncio.current_task()
         if self._progress is progress.NONE:  # in an event loop that is the user's own
             self._progress = progress.begin(quiet=self.quiet)
         try:
             await self._begin()
-        except BaseException:
-            self.status = Status.failed
-            if self._resource is not None and not self._existing:
-                with suppress(errors.GatewayError):
-                    await self._connection.call_async(
-                        api.STOP_CLUSTER, requests.stop(self._resource.name)
-                    )
-            if self.scheduler_comm is not None:
-                await self.scheduler_comm.close_rpc()
-            self.status = Status.closed
+        except BaseException as error:
+            told = self._give_up()
+            self.status, self._starting = Status.closed, None
+            await asyncio.shield(asyncio.ensure_future(Remains(self).close()))
+            if told is not None and isinstance(error, Exception):  # who is cancelled does not wait
+                await asyncio.wait([asyncio.wrap_future(told)])
             raise
         finally:
+            self._starting = None
             self._progress.close()
             self._progress = progress.NONE
 
     async def _begin(self) -> None:
+        resource = await self._get() if self._existing else await self._create()
         if self._existing:
-            resource = await self._get()
-        else:
-            resource = self._told(await creating.create_async(self._connection, self._asked))
+            await self._join(resource)
         self.name = self.cluster_id
         resource = self._told(await in_thread(lambda: self._await_active(resource), waits=True))
         if not self._existing:
@@ -229,11 +239,93 @@ class RemoteCluster(Following):
         await super()._start()
         for name, group in resource.spec.worker_groups.items():
             if group.adaptive is not None:
+                size = group.adaptive
+                pace = size.interval, size.wait_count or None, size.target_duration
                 self._adaptive = GatewayAdaptive(
-                    self, group.adaptive.minimum, group.adaptive.maximum, name
+                    self, requests.bounds(size.minimum, size.maximum, *pace), name
                 )
-        if self._shutdown_on_close:
-            ownership.own(self._connection, self._uid_name)
+        if self._claim is not None and not self._existing and not self._shutdown_on_close:
+            self._claim.forget()
+
+    async def _create(self) -> Cluster:
+        """Return the new cluster; or the one that there is, where that will do."""
+        request = self._asked.request
+        claim = self._claim = ownership.Claim(
+            self._connection,
+            request_id=request.request_id,
+            keep_s=request.cluster.spec.lifecycle.keepalive_timeout.ToTimedelta().total_seconds(),
+        )
+        ask = functools.partial(creating.create, self._connection, self._asked)
+        try:
+            return self._told(await in_thread(lambda: claim.create(ask)))
+        except errors.ClusterExists:
+            if self._mode is CreateMode.CREATE_ONLY:
+                raise
+            self._claim = None
+            resource = await self._get()
+            if resource.state.ending:
+                raise
+            self._existing = True
+            return resource
+
+    async def _join(self, resource: Cluster) -> None:
+        """Keep a cluster alive that exists, and own it if it is to be stopped: as whoever made it
+        wished, unless this object says otherwise."""
+        if other := differences(self._asked.request, resource, self._asked.configured):
+            self._said = used_as_it_is(resource, other)
+        asked = resource.spec.lifecycle.keepalive_timeout
+        if not self._shutdown_said:
+            self._shutdown_on_close = bool(asked) and self._mode is not CreateMode.CONNECT_ONLY
+        stops = self._shutdown_on_close
+        if (mine := ownership.of_this_process(self._uid_name)) is not None:
+            mine.holders += 1
+            mine.stops = mine.stops or stops
+            self._claim = mine
+            return
+        if not stops and not asked:
+            return
+        configured = settings.configured_span("cluster.keepalive-timeout", 0.0)
+        keep_s = asked.total_seconds() if asked else configured
+        self._claim = ownership.Claim(
+            self._connection, name=self._uid_name, keep_s=keep_s, stops=stops
+        )
+        self._claim.own()
+        if not asked and keep_s:
+            request = requests.lifecycle(self._uid_name, {"keepalive_timeout": keep_s})
+            self._told(
+                Cluster.from_proto(await self._connection.call_async(api.UPDATE_CLUSTER, request))
+            )
+
+    def _give_up(self) -> Future[None] | None:
+        """Stop what was asked for and will not be used; return the attempt. Does not wait."""
+        if self._claim is None:
+            return None
+        if self._existing:  # it goes on as before
+            self._claim.leave()
+            self._claim = None
+            return None
+        return self._claim.settle(ownership.Wish.STOP)
+
+    def _drop(self, *, at_once: bool) -> None:
+        """Close what lives on the event loop of an object that is used no more; unless at once, in
+        another thread."""
+        self.status = Status.closed
+        end = Remains(self).end
+        if at_once:
+            end()
+        else:
+            ownership.later(end)
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        """Be collected: that is the end that `shutdown_on_close` says, without a wait."""
+        status = getattr(self, "status", Status.closed)
+        if status in (Status.created, Status.closed) or os.getpid() != self._pid:
+            return
+        if self._claim is not None:
+            self._claim.drop()
+        self._drop(at_once=False)
+        if self._claim is None or self._claim.holders <= 0:
+            _warn(f"unclosed cluster {self.name}", ResourceWarning)
 
     def _log(self, log: str) -> None:
         words = printable(log)
@@ -242,11 +334,6 @@ class RemoteCluster(Following):
 
     def __repr__(self) -> str:
         return printable(super().__repr__(), keep="")
-
-    def _told(self, cluster: Cluster) -> Cluster:
-        """Keep what the gateway told last."""
-        self._resource = cluster
-        return cluster
 
     def _await_active(self, accepted: Cluster) -> Cluster:
         said = ""
@@ -309,6 +396,8 @@ class RemoteCluster(Following):
             return False
         if not cluster.state.ending:
             return False
+        if self._claim is not None:
+            self._claim.forget()
         words = f"{cluster.id}: {cluster.state}: {cluster.explanation}"
         self._log(words)
         if cluster.status.reason != reasons.STOP_REQUESTED:
@@ -332,115 +421,63 @@ class RemoteCluster(Following):
         await self._close()
 
     async def _close(self, shutdown: bool | None = None) -> None:
-        if self.status in (Status.closing, Status.closed):
-            return
-        stop = (
-            self._shutdown_on_close if shutdown is None else shutdown
-        ) and os.getpid() == self._pid
-        ownership.disown(self._uid_name)
+        await self._close_told(self._settle(shutdown))
+
+    async def _close_told(self, told: Future[None] | None) -> None:
+        """Close, and wait until the gateway has been told."""
         try:
-            if stop and self._resource is not None:
-                with suppress(errors.ClusterNotFound, errors.PermissionDenied):
-                    await self._connection.call_async(
-                        api.STOP_CLUSTER, requests.stop(self._uid_name)
-                    )
+            if told is not None:
+                await asyncio.shield(asyncio.wrap_future(told))
         finally:
-            await super()._close()
+            if self.status not in (Status.closing, Status.closed):
+                self._adaptive = None  # the scheduler's own, which goes on if the cluster does
+                await super()._close()
+
+    def _settle(self, shutdown: bool | None) -> Future[None] | None:
+        """Begin to tell the gateway what is to become of the cluster; None if there is nothing to
+        tell. Done at once, so that no cancelled task takes it along."""
+        if os.getpid() != self._pid or (self._resource is None and self._claim is None):
+            return None
+        stop = self._shutdown_on_close if shutdown is None else shutdown
+        claim = self._claim
+        if claim is not None and claim.pending and shutdown is None:
+            return claim.settle(claim.wish)  # an earlier close, of which the gateway does not know
+        if claim is None or not claim.held:
+            told_before = claim is not None and claim.wish is ownership.Wish.STOP
+            if not stop or told_before:
+                return None
+            claim = self._claim = ownership.Claim(self._connection, name=self._uid_name)
+            claim.own()
+        asked = shutdown is not None
+        if not stop and not (claim.stops and (asked or not self._existing)):
+            # it is another's to stop, or to let go on
+            self._claim = None
+            claim.leave()
+            return None
+        return claim.settle(ownership.Wish.STOP if stop else ownership.Wish.LEAVE)
 
     def _end(self, timeout: float | None, shutdown: bool | None) -> Any:
+        told = self._settle(shutdown)
         if self.status == Status.closed:
-            return super().close(timeout)
+            if told is None:
+                return super().close(timeout)
+            return asyncio.wrap_future(told) if self.asynchronous else told.result(timeout)
         try:
             if self.asynchronous:
-                return asyncio.ensure_future(self._close(shutdown))
-            self.sync(self._close, shutdown, callback_timeout=timeout)
-            self._loop_runner.stop()
+                return asyncio.ensure_future(self._close_told(told))
+            self.sync(self._close_told, told, callback_timeout=timeout)
         except RuntimeError:  # the loop is closed already: the interpreter is ending
-            pass
+            return None
+        except BaseException as error:
+            self._drop(at_once=isinstance(error, Exception))
+            raise
+        self._loop_runner.stop()
         return None
 
     def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Any:
         """Do something, or begin it where asynchronous: it is on its way even if what is returned
         is not awaited."""
         return asyncio.ensure_future(work()) if self.asynchronous else self.sync(work)
-
-    # Views: plain attributes, no I/O
-
-    @property
-    def name(self) -> str:
-        """The cluster's id, `(starting)` before it has one."""
-        return str(self._cluster_info["name"])
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self._cluster_info["name"] = name
-
-    @property
-    def uid(self) -> str:
-        """The gateway's identity of the cluster; empty before it has one."""
-        return self._resource.uid if self._resource is not None else ""
-
-    @property
-    def cluster_id(self) -> str:
-        """The cluster's id among its owner's."""
-        return (self._resource.name if self._resource is not None else self._full_name).rpartition(
-            "/"
-        )[2]
-
-    @property
-    def _uid_name(self) -> str:
-        """The cluster's name by its uid: it never means another cluster that took the id later."""
-        return (
-            f"users/{self._resource.owner}/clusters/{self._resource.uid}"
-            if self._resource is not None
-            else self._full_name
-        )
-
-    @property
-    def dashboard_link(self) -> str:
-        """Address of the dashboard; a browser is asked to log in. `Gateway.dashboard_url` makes one
-        that opens at once."""
-        told = self._resource.status.endpoints.dashboard if self._resource is not None else ""
-        public = self._connection.settings.public_address
-        return f"{public}{wire.DASHBOARD_PATH}{self.uid}/status" if told and public else told
-
-    @property
-    def requested(self) -> set[Any]:
-        """Names of the workers there are: the gateway names those to come."""
-        return {worker.get("name") for worker in self.scheduler_info["workers"].values()}
-
-    plan = requested
-
-    def _repr_html_(self, cluster_status: str | None = None) -> str:
-        self._look()
-        if cluster_status is None and self._resource is not None:
-            address = self._gateway.address
-            cluster_status = display.status_rows(self._resource, self._limits, address)
-        told = str(super()._repr_html_(cluster_status=cluster_status))
-        return links.with_links(told, self.dashboard_link)
-
-    def _scaling_status(self) -> str:
-        self._look()
-        return display.scaling_table(
-            len(self.scheduler_info["workers"]), self._resource, self._adaptive, self._limits
-        )
-
-    def _look(self) -> None:
-        """Ask the gateway beside the caller, who shows what is known by now; again and again while
-        somebody looks, and never while nobody does."""
-        now = time.monotonic()
-        if self.status is Status.running and now >= self._look_at:
-            self._look_at = now + LOOK_S
-            with suppress(RuntimeError):  # the loop is closed: the interpreter is ending
-                loop = self.loop
-                if loop is not None:
-                    loop.add_callback(self._look_again)
-
-    async def _look_again(self) -> None:
-        once = Connection(replace(self._connection.settings, retry_s=0.0))
-        request = pb.GetClusterRequest(name=self._uid_name)
-        with suppress(errors.GatewayError):
-            self._told(Cluster.from_proto(await once.call_async(api.GET_CLUSTER, request)))
 
     async def _get_logs(
         self, cluster: bool = True, scheduler: bool = True, workers: Any = True

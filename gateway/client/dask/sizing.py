@@ -7,14 +7,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast, overload
 
+import dask.config
 from distributed.client import Client
+from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive
 
 from gateway.client.calls import api, errors, reading, settling
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import in_thread
-from gateway.client.calls.messages import DEFAULT_GROUP, Amount, Workers
-from gateway.client.dask.adaptive import GatewayAdaptive, bounds, workers_for
+from gateway.client.calls.messages import DEFAULT_GROUP, Amount, Span, Workers
+from gateway.client.dask.adaptive import GatewayAdaptive, bounds, refuse_unknown, workers_for
 from gateway.client.dask.remote import RemoteCluster
 from gateway.client.model import Cluster, ConditionStatus, WorkerGroupStatus, reasons
 
@@ -43,7 +45,7 @@ class SizedCluster(RemoteCluster):
         if n is None and not wishes:
             raise TypeError("scale needs a number of workers, cores or memory")
         wished = reading.count(0 if n is None else n, "the number of workers")
-        self._adaptive = None
+        self._end_adaptive(group)
         return self._update(max([wished, *wishes]), group)
 
     @overload  # type: ignore[override]
@@ -58,8 +60,10 @@ class SizedCluster(RemoteCluster):
         maximum_memory: Amount | None = None,
         group: str = DEFAULT_GROUP,
         active: bool = True,
+        interval: Span | None = None,
+        wait_count: int | None = None,
+        target_duration: Span | None = None,
         Adaptive: None = None,
-        **kwargs: Any,
     ) -> GatewayAdaptive: ...
 
     @overload
@@ -78,38 +82,79 @@ class SizedCluster(RemoteCluster):
         maximum_memory: Amount | None = None,
         group: str = DEFAULT_GROUP,
         active: bool = True,
+        interval: Span | None = None,
+        wait_count: int | None = None,
+        target_duration: Span | None = None,
         Adaptive: type[Adaptive] | None = None,
         **kwargs: Any,
     ) -> GatewayAdaptive | Adaptive:
         """Let the scheduler size a group by its load, between bounds (100 workers where no maximum
         is given).
 
-        It does so with no client around, until the next `scale` or until `active` is false, which
-        keeps the workers there are. Keywords that tune Dask's own Adaptive (interval,
-        target_duration, …) are accepted and mean nothing; a class derived from it that is given as
-        `Adaptive` runs here, in the client, as with Dask's other clusters. What is returned has the
-        bounds; it may be awaited where the cluster is asynchronous.
+        It does so with no client around, until the next `scale` or `stop` of what is returned, or
+        until `active` is false, which keeps the workers there are. It looks at its load every
+        `interval` (by default every 0.5 s), takes a worker away once so many looks in a row
+        (`wait_count`; by default as many as make 3 s) have found it too many, and wants as many
+        workers as end the work that there is within `target_duration` (by default what Dask's
+        configuration says). A class derived from Dask's own Adaptive that is given as `Adaptive`
+        runs here, in the client, as with Dask's other clusters. What is returned has the bounds; it
+        may be awaited where the cluster is asynchronous. GatewayWarning if a limit clamps them.
         """
         if Adaptive is not None:
+            self._end_adaptive(group, tell=True)
+            pace = {"interval": interval, "wait_count": wait_count}
+            given = {**pace, "target_duration": target_duration}
+            kwargs |= {word: value for word, value in given.items() if value is not None}
             return super().adapt(
                 Adaptive,
                 minimum=minimum,
                 maximum=float("inf") if maximum is None else maximum,
                 **kwargs,
             )
+        refuse_unknown(kwargs)
         cores, size = self._group(group)
         least, most = (
             [(minimum_cores, cores), (minimum_memory, size)],
             [(maximum_cores, cores), (maximum_memory, size)],
         )
         low, high = bounds(minimum, maximum, least, most)
+        if wait_count is not None and interval is None:
+            interval = dask.config.get("distributed.adaptive.interval")  # what Dask counts in
+        found = requests.bounds(low, high, interval, wait_count, target_duration)
+        self._end_adaptive(group)
         if not active:
-            self._adaptive = None
-            return GatewayAdaptive(
-                self, low, high, group, self._update(len(self.scheduler_info["workers"]), group)
-            )
-        self._adaptive = GatewayAdaptive(self, low, high, group, self._update((low, high), group))
+            made = GatewayAdaptive(self, found, group, self._update(self._there(group), group))
+            made.periodic_callback = False
+            return made
+        self._adaptive = GatewayAdaptive(self, found, group, self._update(found, group))
         return self._adaptive
+
+    def _there(self, group: str) -> int:
+        """Return how many workers of a group are connected."""
+        names = (worker["name"] for worker in self.scheduler_info["workers"].values())
+        return sum(1 for name in names if str(name).rpartition("-")[0] == group)
+
+    def _end_adaptive(self, group: str, *, tell: bool = False) -> None:
+        """Forget that a group is adapted; what is told to the gateway next ends it there, unless
+        it is to be told now."""
+        adaptive = self._adaptive
+        if isinstance(adaptive, Adaptive):  # it runs here
+            adaptive.stop()
+        elif adaptive is not None and adaptive.group != group and not tell:
+            return
+        elif adaptive is not None and tell:
+            adaptive.stop()
+        elif adaptive is not None:
+            adaptive.periodic_callback = False
+        self._adaptive = None
+
+    def _stop_adapting(self, adaptive: GatewayAdaptive) -> Any:
+        """Keep the workers there are of a group that was adapted."""
+        if self._adaptive is adaptive:
+            self._adaptive = None
+        if self.status is not Status.running:
+            return None
+        return self._update(self._there(adaptive.group), adaptive.group)
 
     def _update(self, workers: Workers, group: str) -> Any:
         request = requests.scale(self._uid_name, workers, group)

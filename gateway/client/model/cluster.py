@@ -22,7 +22,6 @@ EXPIRES = {
     reasons.IDLE_TIMEOUT: "as it has neither task nor client",
     reasons.NO_CLIENT: "as it has no client",
     reasons.NO_TASK: "as it has no task",
-    reasons.NOT_KEPT_ALIVE: "as nothing is heard of the process that made it",
 }
 
 
@@ -110,6 +109,13 @@ class Cluster(Answer[pb.Cluster]):
             if one.reason == reasons.ADDRESS_NOT_PERMITTED and one.status is ConditionStatus.FALSE
         )
         return next((condition.message for condition in told), "")
+
+    @property
+    def clamped(self) -> str:
+        """Which group gets fewer workers than wished, and by which limit; empty if none does."""
+        told = (one for one in self.status.conditions if one.type == reasons.WITHIN_LIMITS)
+        found = next((one for one in told if one.status is ConditionStatus.FALSE), None)
+        return found.message if found is not None else ""
 
     @property
     def wish(self) -> str:

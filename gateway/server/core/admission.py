@@ -30,6 +30,9 @@ from gateway.variables import complaint, sets_any
 MAX_GROUPS = 16
 # that one cluster has or had: of groups that are gone it is kept how their workers were called
 MAX_GROUP_NAMES = 64
+ADAPTIVE_INTERVAL_S = (0.1, 3600.0)  # between two looks at a scheduler's load
+MAX_WAIT_COUNT = 100_000
+TARGET_DURATION_S = (0.1, 30 * 86_400.0)
 MAX_LABELS = 32
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
@@ -249,6 +252,20 @@ def _size(name: str, size: Size, violations: list[Violation]) -> Size:
                 f"{path}.adaptive.maximum",
                 f"must be between the minimum, at least 1, and {MAX_WORKERS}",
             )
+        )
+    least_s, most_s = ADAPTIVE_INTERVAL_S
+    if size.interval_s is not None and not least_s <= size.interval_s <= most_s:
+        violations.append(
+            Violation(f"{path}.adaptive.interval", f"must be between {least_s:g} s and 1 h")
+        )
+    if not 0 <= size.wait_count <= MAX_WAIT_COUNT:
+        violations.append(
+            Violation(f"{path}.adaptive.wait_count", f"must be between 0 and {MAX_WAIT_COUNT}")
+        )
+    least_s, most_s = TARGET_DURATION_S
+    if size.target_duration_s is not None and not least_s <= size.target_duration_s <= most_s:
+        violations.append(
+            Violation(f"{path}.adaptive.target_duration", f"must be between {least_s:g} s and 30 d")
         )
     return size
 

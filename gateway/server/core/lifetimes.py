@@ -95,6 +95,13 @@ def next_end(
     return min(found, key=lambda wish: wish.at, default=None)
 
 
+def told_end(cluster: Cluster) -> StopWish | None:
+    """Return the earliest end in sight that is worth telling. That of a cluster which is not kept
+    alive is put off again and again; its last sign of life is told in its place."""
+    found = (wish for wish in ends(cluster) if wish.reason != Reason.NOT_KEPT_ALIVE)
+    return min(found, key=lambda wish: wish.at, default=None)
+
+
 def shortest(
     asked_s: float | None, default_s: float | None, maximum_s: float | None
 ) -> float | None:

@@ -415,6 +415,7 @@ def directive(cluster: Cluster) -> dict[str, tuple[int, Adaptive | None]]:
         size = group.size
         bounds = None
         if isinstance(size, Adaptive):
-            bounds = Adaptive(min(size.minimum, granted.maximum[name]), granted.maximum[name])
+            most = granted.maximum[name]
+            bounds = replace(size, minimum=min(size.minimum, most), maximum=most)
         wishes[name] = (granted.desired[name], bounds)
     return wishes

@@ -188,6 +188,9 @@ def directive_of(cluster: Cluster) -> pb.AgentDirective:
         group = pb.GroupDirective(name=name, count=count)
         if bounds is not None:
             group.adaptive, group.minimum, group.maximum = True, bounds.minimum, bounds.maximum
+            group.interval_ms = int((bounds.interval_s or 0) * 1000)
+            group.wait_count = bounds.wait_count
+            group.target_duration_ms = int((bounds.target_duration_s or 0) * 1000)
         groups.append(group)
     return pb.AgentDirective(
         generation=cluster.generation,

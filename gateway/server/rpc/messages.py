@@ -127,14 +127,20 @@ def worker_groups(cluster: Cluster) -> dict[str, pb.WorkerGroup]:
             pb.WorkerGroup(options=struct(group.options)) if group.options else pb.WorkerGroup()
         )
         if isinstance(group.size, Adaptive):
-            message.adaptive.minimum, message.adaptive.maximum = (
-                group.size.minimum,
-                group.size.maximum,
-            )
+            message.adaptive.CopyFrom(_adaptive(group.size))
         else:
             message.count = group.size.workers
         groups[name] = message
     return groups
+
+
+def _adaptive(size: Adaptive) -> pb.Adaptive:
+    message = pb.Adaptive(minimum=size.minimum, maximum=size.maximum, wait_count=size.wait_count)
+    if size.interval_s is not None:
+        message.interval.CopyFrom(duration(size.interval_s))
+    if size.target_duration_s is not None:
+        message.target_duration.CopyFrom(duration(size.target_duration_s))
+    return message
 
 
 def lifecycle(value: Lifecycle) -> pb.Lifecycle:
@@ -150,7 +156,7 @@ def lifecycle(value: Lifecycle) -> pb.Lifecycle:
 
 
 def _status(cluster: Cluster, endpoint: Endpoint) -> pb.ClusterStatus:
-    end = lifetimes.next_end(cluster)
+    end = lifetimes.told_end(cluster)
     status = pb.ClusterStatus(
         state=STATES[cluster.state],
         reason=cluster.reason,
@@ -190,7 +196,7 @@ def group_statuses(cluster: Cluster) -> dict[str, pb.WorkerGroupStatus]:
 
 def expire_time(cluster: Cluster) -> Timestamp | None:
     """Return when a cluster will be stopped if nothing changes, None if no end is in sight."""
-    end = lifetimes.next_end(cluster)
+    end = lifetimes.told_end(cluster)
     return timestamp(end.at) if end is not None else None
 
 

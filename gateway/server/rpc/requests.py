@@ -142,8 +142,24 @@ def _group(message: pb.WorkerGroup) -> GroupWish:
     if message.WhichOneof("size") == "count":
         size = Count(message.count)
     elif message.WhichOneof("size") == "adaptive":
-        size = Adaptive(message.adaptive.minimum, message.adaptive.maximum)
+        size = _adaptive(message.adaptive)
     return GroupWish(values(message.options), size)
+
+
+def _adaptive(message: pb.Adaptive) -> Adaptive:
+    """Return bounds and pace; what is out of protobuf's own bounds is out of ours too."""
+
+    def plain(name: str) -> float | None:
+        told: Duration = getattr(message, name)
+        return told.seconds + told.nanos / 1e9 if message.HasField(name) else None
+
+    return Adaptive(
+        message.minimum,
+        message.maximum,
+        plain("interval"),
+        message.wait_count,
+        plain("target_duration"),
+    )
 
 
 def lifecycle(message: pb.Lifecycle, violations: list[Violation]) -> LifecycleWish:
