@@ -199,10 +199,13 @@ def script(served: GatewayProcess, text: str, **variables: str) -> subprocess.Po
         text=True,
     )
     assert process.stdout is not None
-    line = process.stdout.readline()
-    if line != "ready\n":
-        process.kill()
-        raise AssertionError(line + process.communicate()[0])
+    said = []
+    while (line := process.stdout.readline()) != "ready\n":
+        said.append(line)  # what it waits for
+        if not line:
+            process.kill()
+            process.communicate()
+            raise AssertionError("".join(said))
     return process
 
 

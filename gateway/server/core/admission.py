@@ -253,20 +253,16 @@ def _size(name: str, size: Size, violations: list[Violation]) -> Size:
                 f"must be between the minimum, at least 1, and {MAX_WORKERS}",
             )
         )
-    least_s, most_s = ADAPTIVE_INTERVAL_S
-    if size.interval_s is not None and not least_s <= size.interval_s <= most_s:
-        violations.append(
-            Violation(f"{path}.adaptive.interval", f"must be between {least_s:g} s and 1 h")
-        )
+    for name, pace_s, (least_s, most_s), most in (
+        ("interval", size.interval_s, ADAPTIVE_INTERVAL_S, "1 h"),
+        ("target_duration", size.target_duration_s, TARGET_DURATION_S, "30 d"),
+    ):
+        if pace_s is not None and not least_s <= pace_s <= most_s:
+            why = f"must be between {least_s:g} s and {most}"
+            violations.append(Violation(f"{path}.adaptive.{name}", why))
     if not 0 <= size.wait_count <= MAX_WAIT_COUNT:
-        violations.append(
-            Violation(f"{path}.adaptive.wait_count", f"must be between 0 and {MAX_WAIT_COUNT}")
-        )
-    least_s, most_s = TARGET_DURATION_S
-    if size.target_duration_s is not None and not least_s <= size.target_duration_s <= most_s:
-        violations.append(
-            Violation(f"{path}.adaptive.target_duration", f"must be between {least_s:g} s and 30 d")
-        )
+        why = f"must be between 0 and {MAX_WAIT_COUNT}"
+        violations.append(Violation(f"{path}.adaptive.wait_count", why))
     return size
 
 
