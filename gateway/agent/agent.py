@@ -229,19 +229,16 @@ class Agent(SchedulerPlugin):
         for name, group in groups.items():
             window = self._adaptive.setdefault(name, agent_load.AdaptiveTarget())
             lasts_s = group.target_duration_ms / 1000 or None
-            self._targets[name] = window.note(
-                functools.partial(agent_load.wanted, self._scheduler, name, lasts_s),
-                group.minimum,
-                group.maximum,
-                interval_s=group.interval_ms / 1000,
-                wait_count=group.wait_count,
-            )
+            wanted = functools.partial(agent_load.wanted, self._scheduler, name, lasts_s)
+            pace = group.minimum, group.maximum, group.interval_ms / 1000, group.wait_count
+            self._targets[name] = window.note(wanted, *pace)
 
     async def _tick(self) -> None:
         while True:
             groups = self._directive.groups if self._directive is not None else ()
-            intervals = [group.interval_ms / 1000 for group in groups if group.interval_ms]
-            await asyncio.sleep(min([TICK_S, *intervals]))
+            await asyncio.sleep(
+                min([TICK_S, *(one.interval_ms / 1000 or TICK_S for one in groups)])
+            )
             self._look()
             self._retire_surplus()
 

@@ -77,7 +77,6 @@ class AdaptiveTarget:
         wanted: Callable[[], int],
         minimum: int,
         maximum: int,
-        *,
         interval_s: float = 0.0,
         wait_count: int = 0,
     ) -> int:
