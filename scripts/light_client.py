@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SERVER_ONLY = ("sqlalchemy", "aiohttp", "traitlets", "uvloop", "h2")
+SERVER_ONLY = ("sqlalchemy", "aiohttp", "traitlets", "uvloop", "h2", "grpc_interceptor")
 CHECK = f"""
 import importlib.util, sys
 assert not [name for name in {SERVER_ONLY!r} if importlib.util.find_spec(name)], "the light install brings a server's packages"

@@ -6,14 +6,16 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
+from grpc_interceptor.server import AsyncServerInterceptor
 
-from gateway.server.rpc.chain import Interceptor, composed
+from gateway.server.rpc.chain import Chain, Interceptor, composed
 from gateway.server.rpc.interceptors import ContextInterceptor
 from tests.rpc.harness import Harness, as_
 from tests.rpc.test_clusters import create
@@ -136,6 +138,39 @@ async def test_a_methods_interceptors_are_around_it_in_their_order() -> None:
     handler = composed(both, grpc.stream_stream_rpc_method_handler(several), "/s/m")
     told = [word async for word in handler.stream_stream(requests_of("a"), None)]
     assert told == ["a<outer<inner>inner>outer"]
+
+
+async def test_grpc_is_given_one_handler_for_a_method_however_often_it_asks() -> None:
+    noted: list[str] = []
+    asked: list[str] = []
+    chain = Chain([Noting("outer", noted), Noting("inner", noted)])
+
+    async def continuation(details: Any) -> Any:
+        asked.append(details.method)
+        known = details.method == "/s/m"
+        return grpc.unary_unary_rpc_method_handler(one) if known else None
+
+    details = SimpleNamespace(method="/s/m", invocation_metadata=())
+    first = await chain.intercept_service(continuation, details)
+    assert await chain.intercept_service(continuation, details) is first
+    assert await first.unary_unary("hello", None) == "hello!"
+    assert noted == ORDER
+    assert asked == ["/s/m"]
+    strange = SimpleNamespace(method="/s/strange", invocation_metadata=())
+    for _ in range(2):  # of methods that do not exist nothing is kept
+        assert await chain.intercept_service(continuation, strange) is None
+    assert asked == ["/s/m", "/s/strange", "/s/strange"]
+
+
+async def test_an_interceptor_is_one_of_grpc_interceptor_by_itself_too() -> None:
+    noted: list[str] = []
+    alone = Noting("alone", noted)
+    assert isinstance(alone, AsyncServerInterceptor)
+    assert await alone.intercept(one, "hello", None, "/s/m") == "hello!"
+    assert await alone.intercept(plain, "hello", None, "/s/m") == "hello!"
+    assert noted == ["alone begins /s/m", "alone ends"] * 2
+    told = await alone.intercept(several, requests_of("a"), None, "/s/m")
+    assert [word async for word in told] == ["a<alone>alone"]
 
 
 async def test_a_stream_whose_reader_has_had_enough_is_ended_at_once_with_all_around_it() -> None:

@@ -213,7 +213,7 @@ RULES = (
             STUBS,
             *SHARES,
         ),
-        ("google", "grpc", "grpc_health", "grpc_reflection"),
+        ("google", "grpc", "grpc_health", "grpc_interceptor", "grpc_reflection"),
         never=("sqlite3", "subprocess"),
     ),
 )

@@ -1,8 +1,8 @@
-"""What every call passes through, composed once for each method when it is registered, not with
-every call.
+"""All interceptors as one to gRPC: what is around a method is composed once, not with every call.
 
-gRPC's own interceptors are asked for a handler with each call, which costs more than all of ours do
-together. The order is that of the list, from the outside in. Knows nothing of what they do.
+gRPC asks every interceptor for a handler with each call, which costs more than all of ours do
+together; so it is given one, which keeps the handlers. The order is that of the list, from the
+outside in. Knows nothing of what they do.
 """
 
 from __future__ import annotations
@@ -13,14 +13,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any
 
+from grpc_interceptor.server import AsyncServerInterceptor
+
 Context = Any  # grpc.aio.ServicerContext, whose type is generic in the messages
 Method = Callable[[Any, Context], Any]  # of a request, or the iterator of those that are streamed
 Answer = Callable[[Any, Context], Awaitable[Any]]
 
 
-class Interceptor:
+class Interceptor(AsyncServerInterceptor):
     """Holds something around a whole call, whether its answer is one message (`call`) or a stream
-    (`around`)."""
+    (`around`). By itself it is an interceptor like any other; in a `Chain` it costs less."""
+
+    async def intercept(
+        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
+    ) -> Any:
+        """Answer a call as the only interceptor (the interface of grpc-interceptor)."""
+        return await Chain([self]).intercept(method, request_or_iterator, context, method_name)
 
     async def call(self, method: Answer, name: str, request: Any, context: Context) -> Any:
         """Answer a call whose answer is one message. Plain code: a context manager costs several
@@ -40,6 +48,36 @@ class Interceptor:
     def outgoing(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Return what a method streams, as the caller is to see it."""
         return messages
+
+
+class Chain(AsyncServerInterceptor):
+    """Interceptors in their order, as the one that gRPC knows."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        self._interceptors = tuple(interceptors)
+        self._handlers: dict[str, Any] = {}  # by method: bounded by the methods there are
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Return the handler of a method, the same for every call."""
+        name = handler_call_details.method
+        handler = self._handlers.get(name)
+        if handler is None:
+            handler = await continuation(handler_call_details)
+            # a method that does not exist is not remembered: there is no end of them
+            if handler is not None:
+                handler = self._handlers[name] = composed(self._interceptors, handler, name)
+        return handler
+
+    async def intercept(
+        self, method: Method, request_or_iterator: Any, context: Context, method_name: str
+    ) -> Any:
+        """Answer one call (the interface of grpc-interceptor)."""
+        streams = inspect.isasyncgenfunction(method)
+        if hasattr(request_or_iterator, "__aiter__"):
+            method = _reading(self._interceptors, method)
+        if streams:
+            return _stream(self._interceptors, method, method_name)(request_or_iterator, context)
+        return await _call(self._interceptors, method, method_name)(request_or_iterator, context)
 
 
 def composed(interceptors: Sequence[Interceptor], handler: Any, name: str) -> Any:

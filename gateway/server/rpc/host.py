@@ -12,7 +12,7 @@ from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from gateway.server.rpc.chain import Interceptor, composed
+from gateway.server.rpc.chain import Chain, Interceptor
 from gateway.server.rpc.messages import serialized
 from gateway.server.rpc.requests import reader
 from gateway.wire import MAX_STREAMS
@@ -50,21 +50,18 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class _Registrar:
-    """Stands between a generated `add_…_to_server` and the server: makes every request's
-    deserializer total, and puts the interceptors around every method."""
+    """Stands between a generated `add_…_to_server` and the server, and makes every request's
+    deserializer total."""
 
-    def __init__(self, server: grpc.aio.Server, interceptors: Sequence[Interceptor]) -> None:
-        self._server, self._interceptors = server, interceptors
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Passed over: the handlers come again, by name, in the next call."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Register a service's handlers."""
-        total = {
-            name: composed(self._interceptors, _total(handler), f"/{service}/{name}")
-            for name, handler in handlers.items()
-        }
+        total = {name: _total(handler) for name, handler in handlers.items()}
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, total),)
         )
@@ -85,8 +82,8 @@ def build(
 ) -> tuple[grpc.aio.Server, Any]:
     """Return a server that answers these services, health and (if wished) reflection; it does not
     listen yet."""
-    server = grpc.aio.server(options=OPTIONS)
-    registrar = _Registrar(server, interceptors)
+    server = grpc.aio.server(interceptors=[Chain(interceptors)], options=OPTIONS)
+    registrar = _Registrar(server)
     for register, servicer in services:
         register(servicer, registrar)
     healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
