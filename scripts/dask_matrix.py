@@ -32,7 +32,9 @@ def main() -> int:
         *OLDEST,
     ]
     subprocess.run(install, check=True)
-    return subprocess.run([str(python), "-m", "pytest", "-q", *TESTS], cwd=ROOT).returncode
+    return subprocess.run(
+        [str(python), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *TESTS], cwd=ROOT
+    ).returncode
 
 
 if __name__ == "__main__":

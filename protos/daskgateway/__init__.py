@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway import Bookmark as Bookmark
     from gateway import Cluster as Cluster
     from gateway import ClusterState as ClusterState
+    from gateway import CreateMode as CreateMode
     from gateway import Event as Event
     from gateway import Gateway as Gateway
     from gateway import GatewayCluster as GatewayCluster
@@ -38,6 +39,7 @@ __all__ = [
     "Bookmark",
     "Cluster",
     "ClusterState",
+    "CreateMode",
     "Event",
     "Gateway",
     "GatewayCluster",

@@ -166,9 +166,6 @@ class Connection:
                     and (found := self._http_instead(rpc, request, timeout_s)) is not None
                 ):
                     return found
-                if not looked:
-                    looked = True
-                    self._look(error)
                 if UNTRUSTED in str(error):  # which will not change
                     raise errors.Unavailable(
                         f"the certificate of {self.settings.address} is not trusted; name the CA"
@@ -176,6 +173,9 @@ class Connection:
                         " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE",
                         code="UNAVAILABLE",
                     ) from None
+                if not looked:
+                    looked = True
+                    self._look(error)
                 pause_s = random.uniform(0.5, 1.0) * wait_s
                 if time.monotonic() + pause_s > deadline:
                     raise

@@ -34,6 +34,8 @@ MEANING = {
     " names goes before.",
     "cluster.shutdown-on-close": "Whether closing a cluster object, and the end of the process,"
     " stops its cluster.",
+    "cluster.keepalive-timeout": "After how long without a sign of life of this process a cluster"
+    " ends that was to be stopped on close and that nobody uses.",
     "cluster.start-timeout": "How long GatewayCluster waits for a cluster that the gateway could"
     " start; waiting in a queue does not count.",
 }
