@@ -183,7 +183,9 @@ async def everybody_sees(harness: Harness, made: pb.Cluster) -> None:
         MessageToJson(listed)
         assert made.uid in [cluster.uid for cluster in listed.clusters]
         watch = harness.clusters.WatchClusters(
-            service_pb.WatchClustersRequest(parent=parent), metadata=as_(token)
+            # by its name, since it may have ended already
+            service_pb.WatchClustersRequest(parent=parent, clusters=[made.uid]),
+            metadata=as_(token),
         )
         seen = set()
         while not (told := await watch.read()).HasField("bookmark"):

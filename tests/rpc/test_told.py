@@ -161,7 +161,11 @@ async def test_what_is_in_force_can_be_seen(harness: Harness) -> None:
     status = made.status
     assert dict(status.environment) == {"SITE": "x", "OMP_NUM_THREADS": "4", "MINE": "y"}
     of_workers = dict(status.worker_groups["default"].environment)
-    assert of_workers == {"MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    assert of_workers == {
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }
     told = status.dask_config["distributed"]["worker"]["resources"]
     assert dict(told) == {"GPU": 1}
 
