@@ -2,10 +2,10 @@
 read: standard library only.
 
     daskgateway-as-user run -- sbatch|scancel|squeue|sacct|qsub|qdel|qstat|qselect words…
-    daskgateway-as-user write DIRECTORY < JSON of {name: base64}     make it 0700, the files in it
-    0600 daskgateway-as-user entries DIRECTORY                            JSON list of names
-    daskgateway-as-user size FILE                                    in bytes; 0 if it is not there
-    daskgateway-as-user read FILE OFFSET                             base64 of at most 64 KiB
+    daskgateway-as-user write DIRECTORY < JSON of {name: base64}   make it 0700, its files 0600
+    daskgateway-as-user entries DIRECTORY                          JSON list of names
+    daskgateway-as-user size FILE                                  in bytes; 0 if it is not there
+    daskgateway-as-user read FILE OFFSET                           base64 of at most 64 KiB
     daskgateway-as-user remove PATH
 
 Who asks may have stolen the gateway's account, and others may write where a path leads along. So it

@@ -1,10 +1,9 @@
 """Which job is which instance: a job's name says it, so that a job is found again with no record at
 all. Pure.
 
-    {tag}-{uid}-s                     a scheduler
-    {tag}-{uid}-w-{group}-{base}      workers: the element `i` of the array is the worker
-    `{group}-{base + i}`;
-                                      a job that is no array is the worker `{group}-{base}`
+    {tag}-{uid}-s                   a scheduler
+    {tag}-{uid}-w-{group}-{base}    workers: element `i` of the array is `{group}-{base + i}`;
+                                    a job that is no array is the worker `{group}-{base}`
 
 `tag` tells one gateway's jobs from another's on the same batch system.
 Schedulers of earlier builds are named `…-s0`, and are found as well.

@@ -5,8 +5,8 @@ follows by its name afterwards.
         clusters/UID/            root's, 0710 for the group of its user
             .account             root's: the number of its user
             NAME/                the user's, 0700: the files of the launch
-                scratch/         the user's: where the process stands, entered by a descriptor from
-                before it was given
+                scratch/         the user's: where the process stands, entered by a descriptor
+                                 from before it was given
             .old-…/              a NAME that another has replaced, while it is being removed
         logs/UID/.user           root's: whose cluster it is
         logs/UID/NAME.log        root's, 0600; its process has it open

@@ -3,7 +3,7 @@ one with copies of what it may know.
 
     {state_dir}/edge    the edge's account's: routes, key of sessions
     {state_dir}/door    root's, where the edge's group may pass: server.sock, edge.token, tls.pem,
-    each for the edge's account alone
+                        each for the edge's account alone
 
 The state directory itself stays closed to it, and so does whatever lies above: the edge is given
 both directories as open descriptors. Where the server is not root, the edge is the server's own
