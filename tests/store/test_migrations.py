@@ -160,8 +160,8 @@ def test_what_is_stored_does_not_change_without_a_new_schema_version() -> None:
     assert written.exists(), "say what is stored: python -m tests.store.stored"
     assert stored.stored() == written.read_text(), (
         "what is stored has changed: raise tables.SCHEMA_VERSION, give migrations.MIGRATIONS a step"
-        " (`_nothing` where defaults will do), and READABLE_SINCE too if older programs must not go"
-        " on with it; then `python -m tests.store.stored`"
+        " (one that does nothing where defaults will do), and READABLE_SINCE too if older programs"
+        " must not go on with it; then `python -m tests.store.stored`"
     )
 
 

@@ -4,8 +4,9 @@ says how to make a `Room`::
     class TestMine(Conformance):
         @pytest.fixture
         async def room(self, tmp_path):
-            room = Room(MyBackend(root=str(tmp_path)), cannot={"outage": "this machine always
-            answers", ...}) await room.open()
+            cannot = {"outage": "this machine always answers", ...}
+            room = Room(MyBackend(root=str(tmp_path)), cannot=cannot)
+            await room.open()
             yield room
             await room.close()
 
