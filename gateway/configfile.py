@@ -21,6 +21,7 @@ from traitlets.config import Config, Configurable
 from traitlets.config.loader import PyFileConfigLoader
 from traitlets.traitlets import TraitError
 
+from gateway import former_names
 from gateway.custody import file_problem
 
 MAX_DEPTH = 20  # of values in values that are looked at
@@ -76,7 +77,8 @@ def _read(path: pathlib.Path) -> Config:
             if frame.filename.endswith(path.name)
         ]
         where = f", line {lines[-1]}" if lines else ""
-        raise ConfigurationError(f"{path}{where}: {type(error).__name__}: {error}") from None
+        told = f"{type(error).__name__}: {error}{former_names.imported(error)}"
+        raise ConfigurationError(f"{path}{where}: {told}") from None
 
 
 def _override(config: Config, word: str) -> None:
@@ -105,14 +107,14 @@ def sifted(config: Config, classes: Iterable[type[Configurable]]) -> tuple[Confi
     right, found = Config(), []
     for section, values in config.items():
         if section not in known:
-            found.append(f"c.{section}: there is no such class{meant(section, known)}")
+            hint = former_names.here(section, values) or meant(section, known)
+            found.append(f"c.{section}: there is no such class{hint}")
             continue
         traits = known[section].class_traits(config=True)
         for name, value in values.items():
             if name not in traits:
-                found.append(
-                    f"c.{section}.{name}: {section} has no such setting{meant(name, traits)}"
-                )
+                hint = former_names.here(section, [name]) or meant(name, traits)
+                found.append(f"c.{section}.{name}: {section} has no such setting{hint}")
             elif wrong := _wrong_value(known[section], section, name, value):
                 found.append(wrong)
             else:

@@ -57,7 +57,8 @@ RULES = (
     Rule("gateway.processes"),
     Rule("gateway.custody"),
     Rule("gateway.orders"),
-    Rule("gateway.configfile", ("gateway.custody",), ("traitlets",)),
+    Rule("gateway.former_names"),
+    Rule("gateway.configfile", ("gateway.custody", "gateway.former_names"), ("traitlets",)),
     Rule("gateway.descriptors", ("gateway.configfile",)),
     Rule("gateway.options", (CORE,)),
     # Programs beside the server

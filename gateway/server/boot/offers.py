@@ -37,6 +37,18 @@ class Findings:
     hints: tuple[str, ...] = ()
 
 
+class Values(dict[str, object]):
+    """Options' values by name, for `values["size"]` and, as dask-gateway's handlers write it,
+    `values.size`."""
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return self[name]
+        except KeyError:
+            hint = configfile.meant(name, self)
+            raise AttributeError(f"there is no option {name!r}{hint}") from None
+
+
 def rules(clusters: ClusterConfig, backend: BaseBackend) -> dict[str, Rule]:
     """Return by which rule each setting of a cluster on a backend takes values."""
     trial = ClusterConfig()
@@ -194,8 +206,9 @@ class ConfiguredOffers:
     ) -> Mapping[str, object]:
         """Return the settings that the site's callable makes of options' values."""
         apply = self._clusters.apply_options
-        given = (dict(values), principal) if site_calls.wants_user(apply) else (dict(values),)
-        made = await self._called(APPLY, apply, *given, user=principal)
+        given = Values(values)
+        also = (principal,) if site_calls.wants_user(apply) else ()
+        made = await self._called(APPLY, apply, given, *also, user=principal)
         if made is None:
             return {}
         if not isinstance(made, Mapping):

@@ -1,0 +1,46 @@
+"""What settings of dask-gateway's server are called here, for who brings a configuration file from
+there: docs/from-dask-gateway.md in complaints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+OPTIONS = "c.ClusterConfig.options, a list; a handler is c.ClusterConfig.apply_options"
+AUTHENTICATORS = "c.DaskGateway.authenticators, names, and passwords in c.PasswordAuthenticator"
+# by class and setting there
+NAMES = {
+    "Backend.cluster_options": OPTIONS,
+    "ClusterConfig.adaptive_period": "the user's adapt(interval=...)",
+    "ClusterConfig.cluster_max_cores": "c.ClusterConfig.max_cores",
+    "ClusterConfig.cluster_max_memory": "c.ClusterConfig.max_memory",
+    "ClusterConfig.cluster_max_workers": "c.ClusterConfig.max_workers",
+    "DaskGateway.authenticator_class": AUTHENTICATORS,
+    "DaskGateway.backend_class": "c.DaskGateway.backends, a list of names such as local",
+    "DaskGateway.cluster_options": OPTIONS,
+    "DaskGateway.db_encrypt_keys": "nothing: keys are files in c.DaskGateway.state_dir",
+    "DaskGateway.db_url": "c.DaskGateway.state_dir, or c.DaskGateway.database",
+    "Proxy.tcp_address": "c.Proxy.address: all that is reached from outside has one port",
+    "SimpleAuthenticator.password": "c.PasswordAuthenticator.users, or .password, as hashes",
+}
+# what an import of theirs becomes, by what fails
+IMPORTS = {
+    "dask_gateway_server": "options are imported from gateway.options",
+    "gateway.options": "dask-gateway's String, Mapping and Options are Text, Mapped and a list",
+}
+
+
+def here(section: str, names: Iterable[str]) -> str:
+    """Return what settings of a class there are here, to be put behind a complaint; empty where
+    there were none of these names."""
+    found = {name: NAMES[f"{section}.{name}"] for name in names if f"{section}.{name}" in NAMES}
+    told = (f"dask-gateway's {name} is {words}" for name, words in found.items())
+    return "".join(f"; {words}" for words in told)
+
+
+def imported(error: BaseException) -> str:
+    """Return what is to be imported in place of what could not be, likewise."""
+    if not isinstance(error, ImportError):
+        return ""
+    name = error.name or ""
+    words = IMPORTS.get(name) or IMPORTS.get(name.partition(".")[0])
+    return f"; {words}" if words else ""

@@ -1,0 +1,56 @@
+"""Who brings a configuration file of dask-gateway's server is told what its settings are here."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+from traitlets.config import Configurable
+
+from gateway import configfile, former_names
+from gateway.authenticators.password import PasswordAuthenticator
+from gateway.proxy.config import Proxy
+from gateway.server.boot.config import ClusterConfig, DaskGateway
+from gateway.server.boot.offers import Values
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("c.DaskGateway.backend_class = 'x'", "c.DaskGateway.backends, a list"),
+        ("c.Backend.cluster_options = 1", "c.ClusterConfig.apply_options"),
+        ("c.ClusterConfig.cluster_max_cores = 4", "is c.ClusterConfig.max_cores"),
+        ("c.DaskGateway.db_url = 'sqlite:///x'", "c.DaskGateway.state_dir"),
+        ("c.SimpleAuthenticator.password = 'x'", "c.PasswordAuthenticator.users"),
+        ("from dask_gateway_server.options import Options", "imported from gateway.options"),
+        ("from gateway.options import Mapping", "are Text, Mapped and a list"),
+    ],
+)
+def test_a_setting_of_theirs_is_told_by_its_name_here(
+    line: str, words: str, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "daskgateway_config.py"
+    file.touch(mode=0o600)
+    file.write_text(line)
+    with pytest.raises(configfile.ConfigurationError) as caught:
+        configfile.check(configfile.load(str(file)), [DaskGateway, ClusterConfig])
+    assert words in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", former_names.NAMES)
+def test_names_that_are_given_instead_exist(name: str) -> None:
+    classes: list[type[Configurable]] = [DaskGateway, ClusterConfig, PasswordAuthenticator, Proxy]
+    known = {one.__name__: one for one in classes}
+    for section, trait in re.findall(r"c\.([A-Z]\w+)\.(\w+)", former_names.NAMES[name]):
+        assert trait in known[section].class_traits(config=True)
+    section, _, trait = name.partition(".")
+    assert section not in known or trait not in known[section].class_traits(config=True)
+
+
+def test_a_handler_reads_options_as_attributes() -> None:
+    values = Values({"worker_cores": 2})
+    assert values.worker_cores == values["worker_cores"] == 2
+    with pytest.raises(AttributeError, match="no option 'worker_core'; did you mean worker_cores"):
+        _ = values.worker_core
