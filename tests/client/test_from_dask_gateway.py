@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pathlib
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from distributed import Client
 
 from gateway import (
     AsyncGateway,
+    BasicAuth,
     ClusterState,
     Gateway,
     GatewayCluster,
@@ -26,6 +28,7 @@ from gateway import (
 from gateway.client.calls import errors, places, settings, waiting
 from gateway.client.calls.options import Options
 from gateway.client.form import Form
+from gateway.wire import basic_credentials
 from tests.client.commands import run
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 
@@ -169,6 +172,35 @@ def test_the_whole_of_a_gateway_yaml_is_read_in_silence() -> None:
     }
     assert list(places.unknown(theirs, settings.KNOWN)) == []
     assert list(places.unknown(settings.DEFAULTS["gateway"], settings.KNOWN)) == []
+
+
+def test_arguments_of_signing_in_are_filled_and_told_by_their_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setenv("MY_PASSWORD", "pw")
+    kwargs = "{username: alice, password: '{MY_PASSWORD}'}"
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f"gateway: {{auth: {{type: basic, kwargs: {kwargs}}}}}")
+    monkeypatch.setattr(dask.config, "paths", [str(tmp_path)])
+    with dask.config.set(next(iter(dask.config.collect_yaml([str(tmp_path)])))):
+        found = settings.load(HERE)
+        assert found.authorization() == basic_credentials("alice", "pw")
+        for name in ("username", "password"):
+            assert f"gateway.auth.kwargs.{name} in the conf" in found.caller.source
+            assert str(file) in found.caller.source
+        monkeypatch.delenv("MY_PASSWORD")
+        with pytest.raises(ValueError, match=r"^gateway.auth.kwargs.password names \{MY_PASSW"):
+            settings.load(HERE)
+
+
+def test_a_user_is_a_username(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "me")
+    alice = basic_credentials("alice", "pw")
+    assert BasicAuth(username="alice", password="pw").header() == alice
+    assert BasicAuth("alice", "pw").header() == alice
+    assert BasicAuth(password="pw").header() == basic_credentials("me", "pw")
+    with pytest.raises(TypeError, match="user and username are the same"):
+        BasicAuth("alice", username="alice")
 
 
 def test_an_address_for_a_token_is_told() -> None:

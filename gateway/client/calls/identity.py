@@ -17,10 +17,15 @@ from typing import Any
 
 import dask.config
 
+from gateway.client.calls import places
+
 ARGUMENT = "the argument auth"
 TOKEN, USER, PASSWORD = "DASKGATEWAY_TOKEN", "DASKGATEWAY_USER", "DASKGATEWAY_PASSWORD"
 HUB_TOKEN = "JUPYTERHUB_API_TOKEN"
 SECTION = "gateway.auth"
+KWARGS = f"{SECTION}.kwargs"
+# what `kwargs` call user and password
+PAIR = {"user": ("user", "username"), "password": ("password",)}
 KEYS = ("token", "token-file", "user", "password", "type", "kwargs")
 # ways to sign in that have names, as users of other gateways know them
 TYPES = ("token", "basic", "jupyterhub")
@@ -175,7 +180,7 @@ def _pair(
 def _hub(config: Mapping[str, Any], environ: Mapping[str, str]) -> Identity:
     given = _arguments(config).get("api_token")
     if given is not None:
-        where = place(f"{SECTION}.kwargs", config["kwargs"])
+        where = place(KWARGS, config["kwargs"])
         return Identity(token=checked_token(_text(given, where), where), source=where)
     found = _variable(HUB_TOKEN, environ)
     if found is None:
@@ -204,10 +209,6 @@ def configured() -> dict[str, Any]:
             raise ValueError(f"{SECTION}.{key}: there is no such setting{meant}")
         if value is not None:
             config[usual] = value
-    pair = {"username": "user", "user": "user", "password": "password"}
-    for key, value in _arguments(config).items():
-        if key in pair and "." not in _way(config):
-            config.setdefault(pair[key], value)
     return config
 
 
@@ -227,23 +228,33 @@ def _way(config: Mapping[str, Any]) -> str:
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a class that is configured is handed: `{VARIABLE}` is what the environment
+    says."""
     found = config.get("kwargs") or {}
     if not isinstance(found, Mapping):
         raise ValueError(f"{SECTION}.kwargs must be a mapping")
-    return {str(key): value for key, value in found.items()}
+    return {str(key): value for key, value in places.filled(found, KWARGS, os.environ).items()}
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Value | None:
-    """Return a text of Dask's configuration. Of a variable of Dask's its own text, as Dask makes
-    numbers of what looks like one."""
-    value = config.get(key)
-    if value is None:
-        return None
-    name = f"{SECTION}.{key}"
-    raw = os.environ.get(_dask_variable(name))
+    """Return a text of Dask's configuration, of `kwargs` where it has none of its own. Of a
+    variable of Dask's its own text, as Dask makes numbers of what looks like one."""
+    value, name = config.get(key), f"{SECTION}.{key}"
+    if value is not None:
+        return _found(value, value, name)
+    arguments = {} if "." in _way(config) else _arguments(config)
+    for word in PAIR.get(key, ()):
+        if (value := arguments.get(word)) is not None:
+            return _found(value, config["kwargs"][word], f"{KWARGS}.{word}")
+    return None
+
+
+def _found(value: object, written: object, name: str) -> Value:
+    """Return a text out of Dask's configuration, where it may be written otherwise."""
+    where, raw = place(name, written), os.environ.get(_dask_variable(name))
     if not isinstance(value, str) and raw is not None:
-        return Value(raw, place(name, value))
-    return Value(_text(value, name), place(name, value))
+        return Value(raw, where)
+    return Value(_text(value, name), where)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> Value | None:

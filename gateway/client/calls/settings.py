@@ -74,8 +74,15 @@ class Auth:
 class BasicAuth(Auth):
     """A user with a password."""
 
-    def __init__(self, user: str, password: str = "") -> None:
-        self.user = reading.text(user, "the user's name").strip()
+    def __init__(
+        self, user: str | None = None, password: str = "", *, username: str | None = None
+    ) -> None:
+        """Take a user, by default who runs this program; `username` is `user`."""
+        if user is not None and username is not None:
+            raise TypeError("user and username are the same; give one")
+        given = username if user is None else user
+        self.user = reading.text(current_user() if given is None else given, "the user's name")
+        self.user = self.user.strip()
         # a file, and so a secret that was made of one, ends with a line's end
         self._password = reading.text(password, "the password").rstrip("\r\n")
 
