@@ -336,22 +336,26 @@ class Gateway(BaseGateway):
     def adapt_cluster(
         self,
         name: str,
-        minimum: int = 0,
-        maximum: int = 1,
+        minimum: int | None = 0,
+        maximum: int | None = None,
         *,
         group: str = requests.DEFAULT_GROUP,
+        active: bool = True,
         interval: Span | None = None,
         wait_count: int | None = None,
         target_duration: Span | None = None,
     ) -> Cluster:
-        """Wish as many workers in a group as its load needs, between bounds; return the cluster,
-        once the gateway has taken that up (or after a second). GatewayWarning where a limit grants
-        fewer; ValueError if it has no such group.
+        """Wish as many workers in a group as its load needs, between bounds; answers, warns and
+        raises as scale_cluster.
 
         The load is looked at every `interval`; a worker goes once `wait_count` looks in a row have
-        found it too many; the work that there is may take `target_duration`.
+        found it too many; the work that there is may take `target_duration`. Where no maximum is
+        given it is 100. Where `active` is false, adapting ends: the workers there are stay.
         """
-        size = requests.bounds(minimum, maximum, interval, wait_count, target_duration)
+        size: Workers = requests.bounds(minimum, maximum, interval, wait_count, target_duration)
+        if not active:
+            found = self.get_cluster(name).status.worker_groups.get(group)
+            size = found.running if found is not None else 0
         return self._resize(name, size, group)
 
     def _resize(self, name: str, workers: Workers, group: str) -> Cluster:

@@ -235,6 +235,19 @@ def test_a_notebook_of_a_dask_gateway_user_runs(served: GatewayProcess) -> None:
     gateway.stop_cluster(taken.name)
 
 
+def test_adapting_is_as_there(gateway: Gateway) -> None:
+    made = gateway.submit("adapting", n_workers=1)
+    try:
+        found = gateway.adapt_cluster(made.name, minimum=None, maximum=2, active=True)
+        assert found.wish == "0-2"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GatewayWarning)  # the gateway may grant fewer
+            assert gateway.adapt_cluster(made.name).wish == "0-100"
+        assert gateway.adapt_cluster(made.name, active=False).wish == "0"
+    finally:
+        gateway.stop_cluster(made.name)
+
+
 def test_what_is_given_twice_is_told(gateway: Gateway) -> None:
     options = gateway.cluster_options()
     with pytest.raises(TypeError, match="options is given twice"):

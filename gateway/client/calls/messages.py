@@ -15,6 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.client.calls import reading
 
+DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
 DEFAULT_GROUP = "default"
 
 Amount: TypeAlias = int | float | str  # of memory or cores
@@ -37,8 +38,8 @@ class Bounds(NamedTuple):
 
 
 def bounds(
-    minimum: int,
-    maximum: int,
+    minimum: int | None,
+    maximum: int | None,
     interval: Span | None = None,
     wait_count: int | None = None,
     target_duration: Span | None = None,
@@ -50,9 +51,10 @@ def bounds(
         if wait_count < 0:
             raise ValueError(f"wait_count must be 0 or more looks, not {wait_count!r}")
         wait_count = max(1, int(wait_count))  # Dask counts the first look as well
+    low = 0 if minimum is None else minimum
     return Bounds(
-        minimum,
-        maximum,
+        low,
+        maximum if maximum is not None else max(DEFAULT_MAXIMUM, reading.count(low, "minimum")),
         _pace("interval", interval),
         wait_count,
         _pace("target_duration", target_duration),

@@ -9,10 +9,7 @@ from collections.abc import Awaitable, Generator, Iterable
 from typing import Any
 
 from gateway.client.calls import reading
-from gateway.client.calls.messages import Bounds
-
-DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
-
+from gateway.client.calls.messages import DEFAULT_MAXIMUM, Bounds
 
 KNOBS = ("interval", "wait_count", "target_duration")  # of Dask's own Adaptive
 WORDS = (
@@ -86,7 +83,7 @@ def workers_for(amount: Any, each: float, *, up: bool) -> int:
 
 
 def bounds(
-    minimum: int,
+    minimum: int | None,
     maximum: float | None,
     least: list[tuple[Any, float]],
     most: list[tuple[Any, float]],
@@ -95,7 +92,7 @@ def bounds(
     bound nothing."""
     low = max(
         [
-            reading.count(minimum, "minimum"),
+            0 if minimum is None else reading.count(minimum, "minimum"),
             *(workers_for(amount, each, up=True) for amount, each in least if amount is not None),
         ]
     )

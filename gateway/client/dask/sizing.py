@@ -51,7 +51,7 @@ class SizedCluster(RemoteCluster):
     @overload  # type: ignore[override]
     def adapt(
         self,
-        minimum: int = 0,
+        minimum: int | None = 0,
         maximum: float | None = None,
         *,
         minimum_cores: float | None = None,
@@ -73,7 +73,7 @@ class SizedCluster(RemoteCluster):
 
     def adapt(
         self,
-        minimum: int = 0,
+        minimum: int | None = 0,
         maximum: float | None = None,
         *,
         minimum_cores: float | None = None,
@@ -107,7 +107,7 @@ class SizedCluster(RemoteCluster):
             kwargs |= {word: value for word, value in given.items() if value is not None}
             return super().adapt(
                 Adaptive,
-                minimum=minimum,
+                minimum=0 if minimum is None else minimum,
                 maximum=float("inf") if maximum is None else maximum,
                 **kwargs,
             )
