@@ -258,6 +258,8 @@ def test_what_is_given_twice_is_told(gateway: Gateway) -> None:
         GatewayCluster(gateway=gateway, address=HERE)
     with pytest.raises(TypeError, match="a gateway is given, which has its own auth"):
         GatewayCluster(gateway=gateway, auth="dgw_api_x_y")
+    with pytest.raises(TypeError, match="where the edge is stands in proxy_address"):
+        GatewayCluster(HERE, "gateway://127.0.0.1:8000")
     with pytest.raises(TypeError, match="this gateway has its own address"):
         gateway.submit(address=HERE)
     with pytest.raises(TypeError, match="gateway and address are the same"):

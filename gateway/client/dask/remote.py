@@ -62,7 +62,10 @@ def _gateway_of(
             raise TypeError(f"a gateway is given, which has its own {', '.join(more)}")
         return gateway
     if gateway is not None and "address" in place:
-        raise TypeError("gateway and address are the same: give one of them")
+        raise TypeError(
+            "gateway and address are the same: give one of them; where the edge is stands in"
+            " proxy_address"
+        )
     where = {"address": gateway, **place}
     made: BaseGateway = Gateway(where.pop("address"), auth, **where)
     return made
