@@ -107,7 +107,8 @@ def sifted(config: Config, classes: Iterable[type[Configurable]]) -> tuple[Confi
     right, found = Config(), []
     for section, values in config.items():
         if section not in known:
-            hint = former_names.here(section, values) or meant(section, known)
+            names = values if isinstance(values, Config) else ()  # c.lower.name is no section
+            hint = former_names.here(section, names) or meant(section, known)
             found.append(f"c.{section}: there is no such class{hint}")
             continue
         traits = known[section].class_traits(config=True)
