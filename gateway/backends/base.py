@@ -48,12 +48,12 @@ class BaseBackend(Configurable):
         right. By the trait of that name, where there is one."""
         if not self.has_trait(name):
             return value
-        trial = type(self)()
         try:
-            trial.set_trait(name, value)
+            # what setting it would do, without setting it; a plug-in's class may need arguments
+            checked: object = self.traits()[name]._validate(self, value)
         except TraitError as error:
             raise ValueError(TRAIT_WORDS.sub("", str(error)).strip()) from None
-        return getattr(trial, name)
+        return checked
 
     def cluster_settings(self) -> Mapping[str, object]:
         """Return nothing: a cluster needs no settings of this backend's own."""
