@@ -223,7 +223,8 @@ async def test_whatever_cannot_be_run_the_setting_that_would_help_is_told(
     made = backend(root=str(tmp_path / "root"), log_directory="", **settings)
     room = Room(made, user="games")
     await room.open()
-    order = Order(JobName("dgw", "c" + "a" * 20, Role.SCHEDULER), "games", Role.SCHEDULER, "true")
+    account = made.who.account("games")
+    order = Order(JobName("dgw", "c" + "a" * 20, Role.SCHEDULER), account, Role.SCHEDULER, "true")
     try:
         with pytest.raises(
             BackendUnavailable,

@@ -143,8 +143,9 @@ async def test_logs_that_may_not_be_removed_are_left_to_the_site_and_the_purge_i
     """As in a user's directory of mode 2750, which is the gateway's group's to read."""
     backend = PretendBackend(PretendSystem(), root=str(tmp_path), tag="dgw", log_directory=template)
     await backend.open(lambda _: None)
-    await backend._own(UID, "nobody")
-    place = tmp_path / "users" / "nobody" / (UID if "{uid}" in template else "")
+    account = backend.who.account("alice")
+    await backend._own(UID, account)
+    place = tmp_path / "users" / account / (UID if "{uid}" in template else "")
     names = (
         ["scheduler.log", "default-0.log"]
         if "{uid}" in template
@@ -184,7 +185,8 @@ async def test_a_home_that_is_slow_to_be_looked_up_holds_up_nobody_and_is_looked
         staging_directory=template,
     )
     await backend.open(lambda _: None)
-    await backend._own(UID, "nobody")
+    account = backend.who.account("alice")
+    await backend._own(UID, account)
     asked: list[str] = []
     real = pwd.getpwnam
 
@@ -202,7 +204,7 @@ async def test_a_home_that_is_slow_to_be_looked_up_holds_up_nobody_and_is_looked
         await backend.purge(UID)
 
     assert await slowly(work) < 0.3
-    assert asked == ["nobody"]
+    assert asked == [account]
     await backend.close()
 
 

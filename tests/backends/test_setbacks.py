@@ -68,7 +68,8 @@ async def test_what_a_batch_system_left_and_cannot_be_removed_is_tried_seldom(
         PretendSystem(), root=str(tmp_path), tag="dgw", staging_directory="{root}/staged/{uid}"
     )
     await backend.open(lambda _: None)
-    await backend._own(UID, "nobody")
+    account = backend.who.account("alice")
+    await backend._own(UID, account)
     for place in ("staged", "logs"):
         write_files(tmp_path / place / UID, {"file": b""})
     tries = []
@@ -82,7 +83,7 @@ async def test_what_a_batch_system_left_and_cannot_be_removed_is_tried_seldom(
         with pytest.raises(BackendUnavailable, match=f"{UID}: Device or resource busy"):
             await getattr(backend, call)(UID)
     assert len(tries) == 1
-    assert backend.owners == {UID: "nobody"}
+    assert backend.owners == {UID: account}
     await backend.close()
 
 

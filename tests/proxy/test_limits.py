@@ -330,6 +330,8 @@ def test_an_edge_with_too_few_descriptors_does_not_start_and_tells_the_number(
         "token_file": tmp_path / "token",
         "server_address": f"unix:{tmp_path}/no",
     }
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("dgw_edge_x_y")
     words = [
         sys.executable,
         "-m",
