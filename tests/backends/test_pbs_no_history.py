@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from gateway.backends.batch.early import EarlyLooks
 from gateway.backends.batch.identity import ServiceIdentity
 from gateway.backends.contract import Phase, Target
 from tests.backends.pbs_room import Room, replay, scheduler, worker
@@ -91,7 +92,8 @@ async def test_a_stop_of_what_has_ended_already_takes_two_looks_and_not_the_grac
 
 async def test_that_it_is_gone_is_told_before_the_next_look_at_the_interval(room: Room) -> None:
     room.replay.machine.history = False
-    room.backend._early._first_s = 0.05
+    backend = room.backend
+    backend._early = EarlyLooks(backend._look_anew, room.pushed.extend, first_s=0.05, last_s=60.0)
     target = await ended(room)
     room.pushed.clear()
     await room.backend.stop([target])
