@@ -15,6 +15,7 @@ import pytest
 from gateway import Gateway
 from gateway.client.calls import errors
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.e2e.test_leftovers import end_edge
 from tests.waiting import until
 
 ALONE = "--DaskGateway.start_proxy=False"
@@ -71,7 +72,9 @@ def _restore_database(gateway: GatewayProcess) -> None:
 
 
 def _restore_everything(gateway: GatewayProcess) -> None:
-    """Put the whole directory back, which then knows of nothing that came later."""
+    """Put the whole directory back, which then knows of nothing that came later: not of the edge
+    either, which would keep its port from the next one."""
+    end_edge(gateway)
     shutil.rmtree(gateway.directory / "state")
     shutil.copytree(gateway.directory / "backup", gateway.directory / "state")
 

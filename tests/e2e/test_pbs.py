@@ -139,6 +139,7 @@ def test_a_scheduler_that_is_killed_fails_its_cluster_with_the_reason_and_its_lo
     assert "killed for memory" in failed.status.message
     served.wait_for(lambda: served.living() == [])
     assert "Scheduler at:" in gateway.get_logs(f"{USER}/{cluster.uid}")["scheduler"]
+    cluster.close()
 
 
 def test_a_full_queue_is_waited_for_and_the_user_sees_why(served: PbsGateway) -> None:

@@ -226,3 +226,4 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
     assert [what for what, took in lasted_s.items() if took is None] == [], lasted_s
     channel.close()
     client.close(timeout=2)
+    cluster.close()
