@@ -4,8 +4,9 @@ and starts nothing."""
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from traitlets.config import Config, Configurable
@@ -25,6 +26,8 @@ from gateway.server.core.user_names import rule_of
 from gateway.server.edge.account import configured_account
 from gateway.server.security.sources import Part, Sources
 from gateway.wire import host_port, split_host_port
+
+Plugin = TypeVar("Plugin", bound=Configurable)
 
 DESCRIPTORS_KEPT = 256  # for what is loaded, the database, logs, the edge, what is being started
 LEAST_CLUSTERS = 64
@@ -100,7 +103,7 @@ def _chosen(config: Config) -> _Chosen:
         except LookupError as error:
             problems.append(str(error))
         except Exception as error:  # a plug-in's own, as it is imported
-            problems.append(_unloaded("backends", name, error))
+            problems.append(_failed("backends", name, "cannot be loaded", error))
     authenticators: dict[str, type[Authenticator]] = {}
     for name in sign_in.labels(server):
         try:
@@ -108,27 +111,41 @@ def _chosen(config: Config) -> _Chosen:
         except LookupError as error:
             problems.append(str(error))
         except Exception as error:
-            problems.append(_unloaded("authenticator", name, error))
+            problems.append(_failed("authenticator", name, "cannot be loaded", error))
     return _Chosen(backends, authenticators, tuple(dict.fromkeys(problems)))
 
 
 def _sources(chosen: _Chosen, config: Config) -> tuple[Sources, list[str]]:
     """Return the authenticators as one, and what is wrong with how they are named: then each that
     is there, by its own names."""
+    there, wrong = _made("authenticator", chosen.authenticators, config)
     try:
         return sign_in.sources(DaskGateway(config=config), config), []
     except ConfigurationError as error:
-        wrong = str(error).splitlines()
-    except Exception:  # one is not there, which is told
-        wrong = []
-    there = chosen.authenticators or {"password": authenticator_class("password")}
-    parts = [Part(name, cls(config=config), rule_of("")) for name, cls in there.items()]
-    return Sources(parts), wrong
+        wrong += str(error).splitlines()
+    except Exception:
+        if not wrong and not chosen.problems:  # else one cannot be loaded or made, which is told
+            raise
+    there = there or {"password": authenticator_class("password")(config=config)}
+    return Sources([Part(name, one, rule_of("")) for name, one in there.items()]), wrong
 
 
-def _unloaded(setting: str, name: str, error: Exception) -> str:
+def _made(
+    setting: str, classes: Mapping[str, type[Plugin]], config: Config
+) -> tuple[dict[str, Plugin], list[str]]:
+    """Return the plug-ins that can be made, and why the others cannot."""
+    made, wrong = {}, []
+    for name, cls in classes.items():
+        try:
+            made[name] = cls(config=config)
+        except Exception as error:  # a plug-in's own
+            wrong.append(_failed(setting, name, "cannot be made", error))
+    return made, wrong
+
+
+def _failed(setting: str, name: str, what: str, error: Exception) -> str:
     words = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"c.DaskGateway.{setting}: {name!r} is installed and cannot be loaded: {words}"
+    return f"c.DaskGateway.{setting}: {name!r} is installed and {what}: {words}"
 
 
 def _told_by(plugin: BaseBackend | Authenticator) -> list[str]:
@@ -162,15 +179,16 @@ def examine(config: Config) -> Examined:
     used, hints = in_use(config, chosen.classes())
     right, wrong = configfile.sifted(used, chosen.classes())
     authenticator, misnamed = _sources(chosen, right)
+    backends, unmade = _made("backends", chosen.backends, right)
     found = Settings(
         right,
         DaskGateway(config=right),
         ClusterConfig(config=right),
         Proxy(config=right),
-        {name: cls(config=right) for name, cls in chosen.backends.items()},
+        backends,
         authenticator,
     )
-    told = list(dict.fromkeys([*chosen.problems, *wrong, *misnamed]))
+    told = list(dict.fromkeys([*chosen.problems, *wrong, *misnamed, *unmade]))
     settled = {_setting(line) for line in told}
     more = [*server_problems.problems(found.server)]
     more += found.proxy.problems(beside_server=True)
