@@ -7,8 +7,8 @@ scheduler goes on telling.
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
-from contextlib import suppress
 from typing import Any
 
 from distributed.core import Status
@@ -17,6 +17,8 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import log_errors
 
 from gateway.client.dask import ownership
+
+logger = logging.getLogger(__name__)
 
 # between two attempts to hear of a cluster whose scheduler cannot be reached
 FOLLOW_RETRY_S = (0.2, 5.0)
@@ -146,7 +148,8 @@ async def _keep_told(me: weakref.ref[Following], interval_s: float) -> None:
         try:
             await scheduler.set_metadata(keys=["cluster-manager-info"], value=info)
             wait_s = interval_s
-        except Exception:  # it is told again; whoever follows hears of a lasting absence
+        except Exception as error:  # whoever follows hears of a lasting absence
+            logger.debug("the scheduler was not told what its cluster is; again later: %s", error)
             wait_s = min(10 * interval_s, wait_s * 1.5)
         await asyncio.sleep(wait_s)
 
@@ -189,8 +192,11 @@ class Remains:
             closing = self.close()
             try:
                 asyncio.run_coroutine_threadsafe(closing, loop).result(END_TIMEOUT_S)
-            except Exception:  # it is as closed as it can be
+            except Exception as error:  # it is as closed as it can be
+                logger.debug("a forgotten cluster object is not wholly closed: %r", error)
                 closing.close()
         if self._runner is not None:
-            with suppress(Exception):
+            try:
                 self._runner.stop()
+            except Exception as error:
+                logger.debug("the event loop of a forgotten cluster object runs on: %r", error)
