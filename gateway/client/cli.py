@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
@@ -23,6 +23,7 @@ from gateway.client.model import Cluster, ClusterState, Page, WatchEvent, WatchE
 from gateway.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
+INTERRUPTED = 130  # as shells tell of what SIGINT has ended
 
 
 def _with_gateway(command: F) -> Any:
@@ -141,11 +142,17 @@ def create(
 ) -> None:
     """Ask for a cluster."""
     options = words.options(gateway.cluster_options(), pairs) if pairs else {}
-    cluster = gateway.submit(
-        name or None, options=options, n_workers=workers, labels=words.labels(labels), **kwargs
-    )
+    with _interrupted("the cluster may have been asked for: `daskgateway clusters list` tells"):
+        cluster = gateway.submit(
+            name or None, options=options, n_workers=workers, labels=words.labels(labels), **kwargs
+        )
     if wait:
-        cluster = _started(gateway, cluster, timeout_s)
+        it = cluster.id
+        with _interrupted(
+            f"cluster {it} goes on without this command: `daskgateway clusters show {it}` tells how"
+            f" far it is, `daskgateway clusters stop {it}` ends it"
+        ):
+            cluster = _started(gateway, cluster, timeout_s)
     else:
         cluster = settling.settle(gateway.connection, cluster)
     _show(cluster, as_json)
@@ -154,6 +161,15 @@ def create(
     settling.warn_of_limits(cluster)
     if cluster.unreachable:
         terminal.fail(f"nobody can reach the cluster, which runs on: {cluster.unreachable}")
+
+
+@contextmanager
+def _interrupted(left: str) -> Iterator[None]:
+    """Say what is left behind where Ctrl-C ends the command meanwhile."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.fail(f"interrupted; {left}", INTERRUPTED)
 
 
 def _started(gateway: Gateway, accepted: Cluster, timeout_s: float) -> Cluster:

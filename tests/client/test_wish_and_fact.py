@@ -89,6 +89,34 @@ def test_a_create_that_is_clamped_says_so(served: GatewayProcess, waits: str) ->
     run(served.address, "clusters", "stop", name)
 
 
+@pytest.mark.parametrize(
+    ("place", "function", "told"),
+    [
+        ("gateway.client.calls.waiting", "wait", r"cluster left goes on .* clusters stop left`"),
+        ("gateway.client.gateway.Gateway", "submit", r"may have been asked for: .* clusters list`"),
+    ],
+)
+def test_a_create_that_is_interrupted_says_what_it_leaves(
+    served: GatewayProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    function: str,
+    told: str,
+) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{place}.{function}", interrupted)
+        ended = run(served.address, "clusters", "create", "left")
+    assert ended.code == 130
+    assert re.search(told, ended.err)
+    listed = run(served.address, "clusters", "list").out
+    assert ("left" in listed) is (function == "wait")
+    if function == "wait":
+        run(served.address, "clusters", "stop", "left")
+
+
 def test_a_cluster_object_tells_it_on_the_spot(gateway: Gateway) -> None:
     with pytest.warns(GatewayWarning, match=GRANTED) as told:
         cluster = GatewayCluster(gateway=gateway, n_workers=20)
