@@ -11,7 +11,8 @@ from traitlets.config import Configurable
 from gateway import configfile, former_names
 from gateway.authenticators.password import PasswordAuthenticator
 from gateway.proxy.config import Proxy
-from gateway.server.boot.config import ClusterConfig, DaskGateway
+from gateway.server.boot.cluster_config import ClusterConfig
+from gateway.server.boot.config import DaskGateway
 from gateway.server.boot.offers import Values
 
 

@@ -14,7 +14,7 @@ from distributed import Client, KilledWorker
 from distributed.diagnostics.plugin import Environ
 
 from gateway import Gateway, GatewayCluster
-from gateway.server.boot.config import ClusterConfig
+from gateway.server.boot.cluster_config import ClusterConfig
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 
 pytestmark = [

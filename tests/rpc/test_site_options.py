@@ -30,7 +30,7 @@ from gateway.options import (
     Select,
     Text,
 )
-from gateway.server.boot.config import ClusterConfig
+from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.boot.offers import ConfiguredOffers
 from gateway.server.core.model import Principal
 from tests.rpc.harness import Harness, as_

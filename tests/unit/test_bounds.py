@@ -15,7 +15,8 @@ from traitlets.config import Config
 
 from gateway import configfile
 from gateway.configfile import ConfigurationError
-from gateway.server.boot.config import ClusterConfig, DaskGateway
+from gateway.server.boot.cluster_config import ClusterConfig
+from gateway.server.boot.config import DaskGateway
 from gateway.server.core.admission import GroupWish, LifecycleWish, Offer, Wish, admit
 from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.limits import grant

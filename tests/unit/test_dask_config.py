@@ -24,7 +24,7 @@ from gateway.backends.launch import (
     scheduler_launch,
     worker_launch,
 )
-from gateway.server.boot.config import ClusterConfig
+from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.core.admission import GroupWish, Offer, Wish, admit
 from gateway.server.core.errors import FieldInvalid
 from gateway.server.core.model import Spec

@@ -10,7 +10,7 @@ from gateway.backends.base import BaseBackend
 from gateway.backends.local.backend import LocalBackend
 from gateway.backends.slurm.backend import SlurmBackend
 from gateway.configfile import ConfigurationError
-from gateway.server.boot.config import ClusterConfig
+from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.boot.offers import ConfiguredOffers
 from gateway.server.boot.settings import settings
 from gateway.server.core import limits

@@ -14,7 +14,7 @@ from traitlets import TraitError
 from gateway import configfile
 from gateway.backends.base import BaseBackend
 from gateway.server.boot import site_calls
-from gateway.server.boot.config import ClusterConfig
+from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.boot.fields import check_fields
 from gateway.server.core.admission import Offer
 from gateway.server.core.amounts import MEMORY

@@ -20,7 +20,8 @@ from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
 from gateway.server.boot import offers, server_problems, sign_in
-from gateway.server.boot.config import ClusterConfig, DaskGateway
+from gateway.server.boot.cluster_config import ClusterConfig
+from gateway.server.boot.config import DaskGateway
 from gateway.server.boot.unused import in_use
 from gateway.server.core.user_names import rule_of
 from gateway.server.edge.account import configured_account
