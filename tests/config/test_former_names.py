@@ -10,6 +10,9 @@ from traitlets.config import Configurable
 
 from gateway import configfile, former_names
 from gateway.authenticators.password import PasswordAuthenticator
+from gateway.backends.local import LocalBackend
+from gateway.backends.pbs import PbsBackend
+from gateway.backends.slurm import SlurmBackend
 from gateway.proxy.config import Proxy
 from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.boot.config import DaskGateway
@@ -24,6 +27,12 @@ from gateway.server.boot.offers import Values
         ("c.ClusterConfig.cluster_max_cores = 4", "is c.ClusterConfig.max_cores"),
         ("c.DaskGateway.db_url = 'sqlite:///x'", "c.DaskGateway.state_dir"),
         ("c.SimpleAuthenticator.password = 'x'", "c.PasswordAuthenticator.users"),
+        ("c.DBBackendBase.db_url = 'sqlite:///x'", "c.DaskGateway.database"),
+        ("c.SlurmClusterConfig.partition = 'x'", "SlurmClusterConfig is c.SlurmBackend"),
+        ("c.PBSClusterConfig.queue = 'x'", "PBSClusterConfig is c.PbsBackend"),
+        ("c.UserLimits.max_clusters = 3", "c.DaskGateway.max_clusters_per_user"),
+        ("c.ClusterConfig.worker_cmd = 'x'", "worker_cmd is c.ClusterConfig.python"),
+        ("c.LocalBackend.sigint_timeout = 3", "c.LocalBackend.stop_grace_s"),
         ("from dask_gateway_server.options import Options", "imported from gateway.options"),
         ("from gateway.options import Mapping", "are Text, Mapped and a list"),
     ],
@@ -42,7 +51,13 @@ def test_a_setting_of_theirs_is_told_by_its_name_here(
 
 @pytest.mark.parametrize("name", former_names.NAMES)
 def test_names_that_are_given_instead_exist(name: str) -> None:
-    classes: list[type[Configurable]] = [DaskGateway, ClusterConfig, PasswordAuthenticator, Proxy]
+    classes: list[type[Configurable]] = [
+        DaskGateway,
+        ClusterConfig,
+        PasswordAuthenticator,
+        Proxy,
+        LocalBackend,
+    ]
     known = {one.__name__: one for one in classes}
     for section, trait in re.findall(r"c\.([A-Z]\w+)\.(\w+)", former_names.NAMES[name]):
         assert trait in known[section].class_traits(config=True)
@@ -55,3 +70,10 @@ def test_a_handler_reads_options_as_attributes() -> None:
     assert values.worker_cores == values["worker_cores"] == 2
     with pytest.raises(AttributeError, match="no option 'worker_core'; did you mean worker_cores"):
         _ = values.worker_core
+
+
+@pytest.mark.parametrize("name", former_names.CLASSES)
+def test_classes_that_are_given_instead_exist(name: str) -> None:
+    known = {one.__name__ for one in (DaskGateway, ClusterConfig, PbsBackend, SlurmBackend)}
+    assert name not in known
+    assert set(re.findall(r"\bc\.([A-Z]\w+)", former_names.CLASSES[name])) <= known
