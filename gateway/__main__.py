@@ -15,13 +15,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from gateway import __version__
 from gateway.printable import printable
 from gateway.wire import DISTRIBUTION
+
+if TYPE_CHECKING:
+    from gateway.server.boot.settings import Examined
 
 EXIT_CONFIGURATION = 2
 
@@ -62,7 +65,7 @@ _words = click.argument("words", nargs=-1, type=click.UNPROCESSED)
 _PASSING = {"ignore_unknown_options": True}
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     click.echo(printable(f"daskgateway: {message}"), err=True)
     sys.exit(EXIT_CONFIGURATION)
 
@@ -93,7 +96,7 @@ def _light() -> Any:
     return settings
 
 
-def _examined(path: str | None, words: Sequence[str]) -> Any:
+def _examined(path: str | None, words: Sequence[str]) -> Examined:
     """Return settings with everything that is wrong with them."""
     if sys.version_info < (3, 11):
         _fail("the server needs Python 3.11 or newer")
@@ -101,12 +104,13 @@ def _examined(path: str | None, words: Sequence[str]) -> Any:
     from gateway import configfile
 
     try:
-        return light.examine(configfile.load(path, words))
+        examined: Examined = light.examine(configfile.load(path, words))
+        return examined
     except configfile.ConfigurationError as error:
-        return _fail(str(error))
+        _fail(str(error))
 
 
-def _refusals(examined: Any) -> list[str]:
+def _refusals(examined: Examined) -> list[str]:
     """Return everything that `serve` would refuse here and now, one line each."""
     from gateway.server.boot import here
 
@@ -274,10 +278,10 @@ def generate_config(output: str | None, force: bool, words: tuple[str, ...]) -> 
     try:
         text = configfile.template(app.known_classes(configfile.from_words(words)))
     except configfile.ConfigurationError as error:
-        return _fail(str(error))
+        _fail(str(error))
     if output is None:
         click.echo(text)
-        return None
+        return
     try:
         with open(output, "w" if force else "x", encoding="utf-8") as file:
             file.write(text)
@@ -285,7 +289,7 @@ def generate_config(output: str | None, force: bool, words: tuple[str, ...]) -> 
         _fail(f"{output}: {error.strerror}; --force replaces it")
     except OSError as error:
         _fail(f"{output}: {error.strerror}")
-    return None
+    return
 
 
 @main.command("hash-password")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from daskgateway.v1 import cluster_service_pb2 as pb
 
@@ -14,6 +14,8 @@ from gateway.client.calls import api, errors, keywords, messages, reading, setti
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.options import Options
 from gateway.client.model import Cluster
+
+T = TypeVar("T")
 
 LIVES = (
     "idle_timeout",
@@ -47,7 +49,7 @@ def others(name: Any, options: Any, given: dict[str, Any]) -> tuple[Any, Any, di
     return name, _once(options, called, "options"), place
 
 
-def _once(first: Any, second: Any, what: str) -> Any:
+def _once(first: T | None, second: T | None, what: str) -> T | None:
     if first is not None and second is not None:
         raise TypeError(f"{what} is given twice: {reading.shown(first)}, {reading.shown(second)}")
     return second if first is None else first
@@ -107,7 +109,7 @@ def ask(
     return Asked(request, taken, dict(given), chosen, configured)
 
 
-def _given(named: Mapping[str, Any], name: str, read: Callable[[Any, str], Any]) -> Any:
+def _given(named: Mapping[str, Any], name: str, read: Callable[[Any, str], T]) -> T | None:
     value = named.get(name)
     return None if value is None else read(value, name)
 
