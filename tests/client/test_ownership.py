@@ -38,9 +38,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed cluster")
 
 
 @pytest.fixture(scope="module")
-def alice(served: GatewayProcess) -> Gateway:
+def gateway_of_alice(served: GatewayProcess) -> Gateway:
     """The gateway as alice calls it."""
     return Gateway(served.address, auth=(USER, PASSWORD))
+
+
+@pytest.fixture
+def alice(gateway_of_alice: Gateway) -> Iterator[Gateway]:
+    """The same; a test that fails leaves no cluster to the next one."""
+    yield gateway_of_alice
+    for one in gateway_of_alice.list_clusters():
+        gateway_of_alice.stop_cluster(f"{USER}/{one.uid}")
+    until(lambda: not gateway_of_alice.list_clusters(), "nothing is left", timeout_s=90)
 
 
 def nothing_is_left(alice: Gateway) -> None:
@@ -190,9 +199,13 @@ def test_a_task_that_ends_at_any_await_leaves_no_cluster(
 
 
 def script(served: GatewayProcess, text: str, **variables: str) -> subprocess.Popen[str]:
-    """Return a user's process, once it has said that it is ready."""
+    """Return a user's process, once it has said that it is ready.
+
+    Signals are as in a shell, also if the tests themselves run under nohup, which ignores SIGHUP
+    for its children too.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", text],
+        ["env", "--default-signal=HUP,INT,TERM", sys.executable, "-c", text],
         env=served.environment() | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -92,7 +92,7 @@ def test_a_create_that_is_clamped_says_so(served: GatewayProcess, waits: str) ->
 @pytest.mark.parametrize(
     ("place", "function", "told"),
     [
-        ("gateway.client.calls.waiting", "wait", r"cluster left goes on .* clusters stop left`"),
+        ("gateway.client.calls.waiting", "wait", r"cluster {0} goes on .* clusters stop {0}`"),
         ("gateway.client.gateway.Gateway", "submit", r"may have been asked for: .* clusters list`"),
     ],
 )
@@ -106,15 +106,16 @@ def test_a_create_that_is_interrupted_says_what_it_leaves(
     def interrupted(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
+    name = f"interrupted-in-{function}"
     with monkeypatch.context() as patched:
         patched.setattr(f"{place}.{function}", interrupted)
-        ended = run(served.address, "clusters", "create", "left")
+        ended = run(served.address, "clusters", "create", name)
     assert ended.code == 130
-    assert re.search(told, ended.err)
+    assert re.search(told.format(name), ended.err)
     listed = run(served.address, "clusters", "list").out
-    assert ("left" in listed) is (function == "wait")
+    assert (name in listed) is (function == "wait")
     if function == "wait":
-        run(served.address, "clusters", "stop", "left")
+        run(served.address, "clusters", "stop", name)
 
 
 def test_a_cluster_object_tells_it_on_the_spot(gateway: Gateway) -> None:
