@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from gateway.server.rpc import reflection
 from gateway.server.rpc.chain import Chain, Interceptor
 from gateway.server.rpc.messages import serialized
 from gateway.server.rpc.requests import reader
@@ -90,9 +90,9 @@ def build(
     # whose callers nobody knows: their messages have bounds above all
     health_pb2_grpc.add_HealthServicer_to_server(healthy, registrar)
     if with_reflection:
-        told = reflection.ReflectionServicer((*PUBLIC_SERVICES, health.SERVICE_NAME))
-        for name in reflection.NAMES:
-            registrar.add_registered_method_handlers(name, reflection.handlers(told))
+        names = (*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        told = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(told, registrar)
     return server, healthy
 
 

@@ -15,14 +15,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!daskgateway/v1/error_reason.proto\x12\x0e\x64\x61skgateway.v1*\xf3\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12$\n ERROR_REASON_CREDENTIALS_INVALID\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_NOT_PERMITTED\x10\x02\x12\"\n\x1e\x45RROR_REASON_CLUSTER_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_TOKEN_NOT_FOUND\x10\x04\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x06\x12\x1f\n\x1b\x45RROR_REASON_CLUSTER_EXISTS\x10\x07\x12!\n\x1d\x45RROR_REASON_CLUSTER_FINISHED\x10\x08\x12#\n\x1f\x45RROR_REASON_CLUSTER_NOT_ACTIVE\x10\t\x12\x1e\n\x1a\x45RROR_REASON_ETAG_MISMATCH\x10\n\x12#\n\x1f\x45RROR_REASON_REVISION_COMPACTED\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0c\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\r\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0e\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_TOKEN_EXISTS\x10\x10\x12%\n!ERROR_REASON_IDENTITY_UNAVAILABLE\x10\x11\x12$\n ERROR_REASON_BACKEND_UNAVAILABLE\x10\x12\x12\x1f\n\x1b\x45RROR_REASON_RIGHTS_CHANGED\x10\x13\x12 \n\x1c\x45RROR_REASON_SIGN_INS_SLOWED\x10\x14\x12\"\n\x1e\x45RROR_REASON_USER_NAME_REFUSED\x10\x15\x42q\n\x18io.github.daskgateway.v1P\x01ZBgithub.com/daskgateway/daskgateway-go/daskgateway/v1;daskgatewayv1\xaa\x02\x0e\x44\x61skGateway.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!daskgateway/v1/error_reason.proto\x12\x0e\x64\x61skgateway.v1*\xf3\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12$\n ERROR_REASON_CREDENTIALS_INVALID\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_NOT_PERMITTED\x10\x02\x12\"\n\x1e\x45RROR_REASON_CLUSTER_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_TOKEN_NOT_FOUND\x10\x04\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x06\x12\x1f\n\x1b\x45RROR_REASON_CLUSTER_EXISTS\x10\x07\x12!\n\x1d\x45RROR_REASON_CLUSTER_FINISHED\x10\x08\x12#\n\x1f\x45RROR_REASON_CLUSTER_NOT_ACTIVE\x10\t\x12\x1e\n\x1a\x45RROR_REASON_ETAG_MISMATCH\x10\n\x12#\n\x1f\x45RROR_REASON_REVISION_COMPACTED\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0c\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\r\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0e\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_TOKEN_EXISTS\x10\x10\x12%\n!ERROR_REASON_IDENTITY_UNAVAILABLE\x10\x11\x12$\n ERROR_REASON_BACKEND_UNAVAILABLE\x10\x12\x12\x1f\n\x1b\x45RROR_REASON_RIGHTS_CHANGED\x10\x13\x12 \n\x1c\x45RROR_REASON_SIGN_INS_SLOWED\x10\x14\x12\"\n\x1e\x45RROR_REASON_USER_NAME_REFUSED\x10\x15\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'daskgateway.v1.error_reason_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\030io.github.daskgateway.v1P\001ZBgithub.com/daskgateway/daskgateway-go/daskgateway/v1;daskgatewayv1\252\002\016DaskGateway.V1'
+  DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=54
   _globals['_ERRORREASON']._serialized_end=809
 # @@protoc_insertion_point(module_scope)
