@@ -11,15 +11,24 @@ import hashlib
 import importlib.util
 import logging
 import os
+import secrets
 import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Dict, Float, List, Set, Unicode
+from traitlets import Bool, Dict, Float, List, Set, Unicode
 
+from gateway.authenticators.browser import (
+    Begun,
+    BrowserSignIn,
+    LoginFailed,
+    code_grant,
+    code_in,
+    code_request,
+)
 from gateway.authenticators.contract import (
     Authenticator,
     AuthenticatorUnavailable,
@@ -28,7 +37,7 @@ from gateway.authenticators.contract import (
 )
 from gateway.authenticators.oidc import claims as claims_of
 from gateway.authenticators.oidc.claims import Reading
-from gateway.authenticators.oidc.provider import Provider, why_no_address
+from gateway.authenticators.oidc.provider import Metadata, Provider, Refused, why_no_address
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
 
@@ -118,6 +127,37 @@ class OIDCAuthenticator(Authenticator):
     ca_file = Unicode(
         "", help="CA bundle that the provider is verified by. Empty: the system's."
     ).tag(config=True)
+    client_id = Unicode(
+        "",
+        help="What the gateway itself is called at the provider, for people who sign in with a"
+        " browser. Empty: nobody does. Its redirect URI there is"
+        " PUBLIC_URL/login/NAME/callback, NAME as in c.DaskGateway.authenticators.",
+    ).tag(config=True)
+    client_secret = Unicode(
+        "", help="Its secret there. Empty: it is a public client, which PKCE alone protects."
+    ).tag(config=True)
+    scopes = List(
+        Unicode(),
+        ["openid", "profile"],
+        help="Scopes that are asked for when somebody signs in with a browser; openid is among"
+        " them.",
+    ).tag(config=True)
+    at_once = Bool(
+        False,
+        help="Whether browsers are sent to the provider without a question, where that is the only"
+        " login page there is.",
+    ).tag(config=True)
+    device_client_id = Unicode(
+        "",
+        help="What the public client is called at the provider by which people sign in with"
+        " `daskgateway login`. Empty: nobody does.",
+    ).tag(config=True)
+    device_scopes = List(
+        Unicode(),
+        ["openid", "offline_access"],
+        help="Scopes that it asks for. Without offline_access most providers give nothing to renew"
+        " a sign-in by.",
+    ).tag(config=True)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
@@ -145,6 +185,10 @@ class OIDCAuthenticator(Authenticator):
                 )
         if not self.username_claim:
             found.append("username_claim: must be set, such as preferred_username")
+        if self.client_id and "openid" not in self.scopes:
+            found.append("scopes: must hold openid, by which the provider tells who somebody is")
+        if self.client_secret and not self.client_id:
+            found.append("client_secret: is the secret of client_id, which is not set")
         if self.ca_file:
             try:
                 self._context()
@@ -195,13 +239,85 @@ class OIDCAuthenticator(Authenticator):
         if claims is None:
             return None
         header, told = claims
-        if why := claims_of.why_no_access_token(header, told, self.audience, ""):
+        if why := claims_of.why_no_access_token(header, told, self.audience, self.client_id):
             logger.warning("a token of the identity provider is refused: %s", why)
             return None
         found = self._principal(told)
         if found is not None:
             self._remember(token, found)
         return found
+
+    # For browsers
+
+    @property
+    def signs_in_browsers(self) -> bool:
+        """Whether the gateway has a name of its own at the provider."""
+        return bool(self.client_id)
+
+    async def begin_login(self, redirect_uri: str, state: str) -> Begun:
+        """Return where a browser goes."""
+        endpoint = (await self._provider.metadata()).authorization_endpoint
+        if not endpoint:
+            raise AuthenticatorUnavailable("the identity provider tells no authorization_endpoint")
+        nonce = secrets.token_urlsafe(24)
+        begun = code_request(
+            endpoint, self.client_id, redirect_uri, state, scope=" ".join(self.scopes), nonce=nonce
+        )
+        return Begun(begun.url, {**begun.kept, "nonce": nonce})
+
+    async def finish_login(
+        self, redirect_uri: str, kept: Mapping[str, str], answer: Mapping[str, str]
+    ) -> BrowserSignIn:
+        """Return who has come back, as the provider's ID token says."""
+        metadata = await self._provider.metadata()
+        code = code_in(answer, self.issuer, must_name_it=metadata.tells_issuer)
+        form = code_grant(code, redirect_uri, kept)
+        try:
+            given = await self._provider.token(form, self.client_id, self.client_secret)
+        except Refused as error:
+            logger.warning("the identity provider gives nothing for a browser's code: %s", error)
+            raise LoginFailed("The identity provider does not take the code. Begin anew.") from None
+        told = await self._identified(given.get("id_token"), kept.get("nonce", ""))
+        told = await self._completed(told, given.get("access_token"), metadata)
+        found = self._principal(told)
+        if found is None:
+            raise LoginFailed("You are in none of the groups that may use this gateway.")
+        # the ID token ends soon, and says nothing of when the sign-in does
+        return BrowserSignIn(replace(found, expires_at=0))
+
+    async def still(self, proof: str) -> Principal | None:
+        """Return nobody: the provider is not asked about a sign-in."""
+        return None
+
+    async def _identified(self, token: object, nonce: str) -> Mapping[str, Any]:
+        """Return the claims of an ID token that was given for this very login."""
+        verified = await self._verified(token, self.client_id) if isinstance(token, str) else None
+        why = (
+            "it has no ID token that the provider signed for this client"
+            if verified is None
+            else claims_of.why_no_id_token(*verified, self.client_id, nonce)
+        )
+        if verified is None or why:
+            logger.warning("a browser's login at the identity provider is refused: %s", why)
+            raise LoginFailed(
+                "The identity provider's answer is not one to this login. Begin anew."
+            )
+        return verified[1]
+
+    async def _completed(
+        self, told: Mapping[str, Any], token: object, metadata: Metadata
+    ) -> Mapping[str, Any]:
+        """Return claims with those that the provider tells only if it is asked for them."""
+        wanted = (self.username_claim, self.groups_claim)
+        missing = any(name and claims_of.claim(told, name) is None for name in wanted)
+        if not missing or not metadata.userinfo_endpoint or not isinstance(token, str):
+            return told
+        more = await self._provider.user_info(token)
+        if more.get("sub") != told["sub"]:
+            raise LoginFailed("The identity provider tells of two different people. Begin anew.")
+        return {**more, **told}
+
+    # What both are made of
 
     async def _verified(
         self, token: str, audience: str

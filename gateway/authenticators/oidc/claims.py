@@ -3,6 +3,7 @@ is. Pure."""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,26 @@ def why_no_access_token(header: Claims, claims: Claims, audience: str, client_id
         return f"it is an ID or logout token: it has the claim {strange[0]}"
     if not told and audience == client_id and not ({"scope", "scp"} & set(claims)):
         return "it has no scope, as ID tokens have none, and its audience is that of ID tokens"
+    return ""
+
+
+def why_no_id_token(header: Claims, claims: Claims, client_id: str, nonce: str) -> str:
+    """Return why a token whose signature and audience are right does not prove who has just signed
+    in; empty if it does."""
+    kind = str(header.get("typ") or "").lower().removeprefix("application/")
+    if kind not in PLAIN_TYPES or str(claims.get("typ") or "id").lower() != "id":
+        return "it is another token than an ID token"
+    shown = claims.get("nonce")
+    if (
+        not nonce
+        or not isinstance(shown, str)
+        or not hmac.compare_digest(shown.encode(errors="replace"), nonce.encode())
+    ):
+        return "its nonce is not that of this login"
+    party, audiences = claims.get("azp"), claims.get("aud")
+    several = isinstance(audiences, list) and len(audiences) > 1
+    if (party is not None or several) and party != client_id:
+        return "it was given to another program (azp)"
     return ""
 
 
