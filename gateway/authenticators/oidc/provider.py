@@ -198,7 +198,13 @@ def why_no_address(url: object) -> str:
     """Return what is wrong with an address of a provider, empty if nothing: secrets go there, so
     they are encrypted but on this machine."""
     right = "must look like https://login.example.org"
-    if not isinstance(url, str) or len(url) > MAX_URL or not url.isascii() or not url.isprintable():
+    if (
+        not isinstance(url, str)
+        or len(url) > MAX_URL
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
         return right
     try:
         parts = urlsplit(url)
