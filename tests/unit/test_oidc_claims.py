@@ -10,7 +10,7 @@ from gateway.authenticators.contract import AuthenticatorUnavailable, NameRefuse
 from gateway.authenticators.oidc import claims
 from gateway.authenticators.oidc.claims import Reading
 from gateway.authenticators.oidc.keys import fits, signing_keys, taken_apart
-from gateway.authenticators.oidc.provider import read_metadata, why_no_address
+from gateway.authenticators.oidc.provider import read_description, why_no_address
 from gateway.server.core.model import Principal
 
 AUDIENCE, CLIENT = "dask-gateway", "daskgateway-login"
@@ -142,7 +142,7 @@ def test_what_is_no_token_is_not_taken_apart() -> None:
 def test_a_provider_is_who_it_says_and_nothing_leads_where_secrets_are_in_clear_text() -> None:
     issuer = "https://login.example.org"
     told = {"issuer": issuer, "jwks_uri": f"{issuer}/jwks", "token_endpoint": f"{issuer}/token"}
-    assert read_metadata(told, issuer).token_endpoint == f"{issuer}/token"
+    assert read_description(told, issuer).token_endpoint == f"{issuer}/token"
     for wrong, words in (
         ({**told, "issuer": "https://evil.example.org"}, "must be equal"),
         ({**told, "token_endpoint": "http://login.example.org/token"}, "must be https"),
@@ -151,7 +151,7 @@ def test_a_provider_is_who_it_says_and_nothing_leads_where_secrets_are_in_clear_
         ({}, "must be equal"),
     ):
         with pytest.raises(AuthenticatorUnavailable, match=words):
-            read_metadata(wrong, issuer)
+            read_description(wrong, issuer)
     for right in ("http://127.0.0.1:8080/realms/x", "http://[::1]:1/", "http://localhost"):
         assert not why_no_address(right)
     for wrong_url in (

@@ -37,7 +37,7 @@ from gateway.authenticators.contract import (
 )
 from gateway.authenticators.oidc import claims as claims_of
 from gateway.authenticators.oidc.claims import Reading
-from gateway.authenticators.oidc.provider import Metadata, Provider, Refused, why_no_address
+from gateway.authenticators.oidc.provider import Description, Provider, Refused, why_no_address
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
 
@@ -256,7 +256,7 @@ class OIDCAuthenticator(Authenticator):
 
     async def begin_login(self, redirect_uri: str, state: str) -> Begun:
         """Return where a browser goes."""
-        endpoint = (await self._provider.metadata()).authorization_endpoint
+        endpoint = (await self._provider.description()).authorization_endpoint
         if not endpoint:
             raise AuthenticatorUnavailable("the identity provider tells no authorization_endpoint")
         nonce = secrets.token_urlsafe(24)
@@ -269,8 +269,8 @@ class OIDCAuthenticator(Authenticator):
         self, redirect_uri: str, kept: Mapping[str, str], answer: Mapping[str, str]
     ) -> BrowserSignIn:
         """Return who has come back, as the provider's ID token says."""
-        metadata = await self._provider.metadata()
-        code = code_in(answer, self.issuer, must_name_it=metadata.tells_issuer)
+        description = await self._provider.description()
+        code = code_in(answer, self.issuer, must_name_it=description.tells_issuer)
         form = code_grant(code, redirect_uri, kept)
         try:
             given = await self._provider.token(form, self.client_id, self.client_secret)
@@ -278,7 +278,7 @@ class OIDCAuthenticator(Authenticator):
             logger.warning("the identity provider gives nothing for a browser's code: %s", error)
             raise LoginFailed("The identity provider does not take the code. Begin anew.") from None
         told = await self._identified(given.get("id_token"), kept.get("nonce", ""))
-        told = await self._completed(told, given.get("access_token"), metadata)
+        told = await self._completed(told, given.get("access_token"), description)
         found = self._principal(told)
         if found is None:
             raise LoginFailed("You are in none of the groups that may use this gateway.")
@@ -305,14 +305,14 @@ class OIDCAuthenticator(Authenticator):
         return verified[1]
 
     async def _completed(
-        self, told: Mapping[str, Any], token: object, metadata: Metadata
+        self, told: Mapping[str, Any], token: object, description: Description
     ) -> Mapping[str, Any]:
         """Return claims with those that the provider tells only if it is asked for them."""
         wanted = (self.username_claim, self.groups_claim)
         missing = any(name and claims_of.claim(told, name) is None for name in wanted)
-        if not missing or not metadata.userinfo_endpoint or not isinstance(token, str):
+        if not missing or not description.userinfo_endpoint or not isinstance(token, str):
             return told
-        more = await self._provider.user_info(token)
+        more = await self._provider.person_of(token)
         if more.get("sub") != told["sub"]:
             raise LoginFailed("The identity provider tells of two different people. Begin anew.")
         return {**more, **told}

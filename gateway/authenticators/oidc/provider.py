@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
+class Description:
     """What a provider says of itself (OpenID Connect Discovery, RFC 8414)."""
 
     issuer: str
@@ -58,7 +58,7 @@ class Provider:
     ) -> None:
         """`context`: by which its certificates are verified, None for the system's."""
         self._issuer, self._clock = issuer, clock
-        self._known: Metadata | None = None
+        self._known: Description | None = None
         self._asked_at = self._failed_at = -math.inf
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=timeout_s),
@@ -71,7 +71,7 @@ class Provider:
         """End the connections."""
         await self._session.close()
 
-    async def metadata(self) -> Metadata:
+    async def description(self) -> Description:
         """Return what it says of itself, as of the last hour; what it said before, while it does
         not answer."""
         now = self._clock()
@@ -80,7 +80,7 @@ class Provider:
             return self._known
         try:
             told = await self._asked("GET", self._issuer.rstrip("/") + WELL_KNOWN)
-            self._known = read_metadata(told, self._issuer)
+            self._known = read_description(told, self._issuer)
             self._asked_at = self._clock()
         except AuthenticatorUnavailable:
             self._failed_at = self._clock()
@@ -90,18 +90,18 @@ class Provider:
 
     async def keys(self) -> Any:
         """Return the keys that it publishes."""
-        return await self._asked("GET", (await self.metadata()).jwks_uri)
+        return await self._asked("GET", (await self.description()).jwks_uri)
 
-    async def user_info(self, token: str) -> Mapping[str, Any]:
+    async def person_of(self, token: str) -> Mapping[str, Any]:
         """Return what it says of who a token was given for."""
-        endpoint = (await self.metadata()).userinfo_endpoint
+        endpoint = (await self.description()).userinfo_endpoint
         return await self._asked("GET", endpoint, {"Authorization": f"Bearer {token}"})
 
     async def token(
         self, form: Mapping[str, str], client_id: str, client_secret: str
     ) -> Mapping[str, Any]:
         """Return what it gives for a code or another grant; Refused if it gives nothing."""
-        endpoint = (await self.metadata()).token_endpoint
+        endpoint = (await self.description()).token_endpoint
         if not endpoint:
             raise AuthenticatorUnavailable("the identity provider tells no token_endpoint")
         headers, sent = {}, dict(form)
@@ -165,7 +165,7 @@ def _words(told: Any, status: int) -> str:
     return f"{status} {error}" if plain else str(status)
 
 
-def read_metadata(told: Mapping[str, Any], issuer: str) -> Metadata:
+def read_description(told: Mapping[str, Any], issuer: str) -> Description:
     """Return what a provider says of itself; AuthenticatorUnavailable if it is another one, or
     leads where no secret may be sent."""
     if told.get("issuer") != issuer:
@@ -184,7 +184,7 @@ def read_metadata(told: Mapping[str, Any], issuer: str) -> Metadata:
 
     if not told.get("jwks_uri"):
         raise AuthenticatorUnavailable("the identity provider tells no jwks_uri")
-    return Metadata(
+    return Description(
         issuer,
         endpoint("jwks_uri"),
         endpoint("authorization_endpoint"),

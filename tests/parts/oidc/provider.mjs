@@ -65,7 +65,7 @@ function make() {
     conformIdTokenClaims: false,
     scopes: ['openid', 'offline_access'],
     pkce: { required: () => true },
-    ttl: { AccessToken: 600, ClientCredentials: 600, IdToken: 600, DeviceCode: 600, Grant: 3600, Session: 3600, Interaction: 600 },
+    ttl: { AccessToken: (ctx, token, client) => (client.clientId === 'brief' ? 1 : 600), ClientCredentials: 600, IdToken: 600, DeviceCode: 600, Grant: 3600, Session: 3600, Interaction: 600 },
     rotateRefreshToken: true,
     issueRefreshToken: async (ctx, client, code) => client.grantTypeAllowed('refresh_token') && code.scopes.has('offline_access'),
     findAccount: async (ctx, id) => (people.has(id) ? { accountId: id, claims: async () => ({ sub: id, ...of(id) }) } : undefined),
@@ -83,7 +83,6 @@ function make() {
         getResourceServerInfo: (ctx, resource, client) => ({
           scope: 'openid',
           audience: client.clientId === 'elsewhere' ? 'another-program' : AUDIENCE,
-          accessTokenTTL: client.clientId === 'brief' ? 1 : 600,
           accessTokenFormat: 'jwt',
           jwt: { sign: { alg: 'RS256' } },
         }),
