@@ -27,6 +27,7 @@ WHEEL_HAS = (
     "gateway/py.typed",
     "gateway/server/app.py",
     "daskgateway/v1/cluster_service.proto",
+    "daskgateway/v1/descriptors.binpb",
     "daskgateway/v1/cluster_service_pb2.py",
     "daskgateway/v1/cluster_service_pb2.pyi",
     "daskgateway/v1/cluster_service_pb2_grpc.py",
@@ -38,6 +39,7 @@ SDIST_HAS = (
     f"{STEM}/README.md",
     f"{STEM}/gateway/__init__.py",
     f"{STEM}/protos/daskgateway/v1/cluster.proto",
+    f"{STEM}/protos_internal/daskgateway/internal/v1/agent.proto",
 )
 NEVER = ("tests/", "benchmarks/", ".venv", "__pycache__", ".pem", ".key")
 LIGHT = """

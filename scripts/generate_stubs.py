@@ -1,6 +1,11 @@
-"""Make the Python stubs from the .proto files, in place beside them.
+"""Make what is made of the .proto files, in place: Python's stubs, and the descriptors with their
+comments.
 
 usage: python scripts/generate_stubs.py [--check]
+
+The public API is in protos/, what server, agent and edge say among themselves in protos_internal/:
+two modules, so that nobody who generates stubs from the first gets the second. Python's stubs of
+both are one package, in protos/.
 
 protoc stamps its own version into what it generates and makes the import fail on older runtimes,
 even where the code would work there. Users bring the protobuf and grpcio their environment has, so
@@ -17,6 +22,9 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "protos"
+INTERNAL = ROOT.parent / "protos_internal"
+# The public API with its comments, which stubs leave out: what reflection and the references tell.
+DESCRIPTORS = pathlib.PurePosixPath("daskgateway/v1/descriptors.binpb")
 
 _RUNTIME_IMPORT = re.compile(
     r"^from google\.protobuf import runtime_version as _runtime_version\n", re.M
@@ -30,7 +38,7 @@ _GRPC_METHOD_FLAG = re.compile(r",\n +_registered_method=True\)")
 
 
 def generate(target: pathlib.Path) -> None:
-    """Write the stubs of every .proto under ROOT to the same places under `target`."""
+    """Write the stubs of every .proto to the same places under `target`, and the descriptors."""
     from grpc_tools import _proto, protoc  # type: ignore[import-untyped]
 
     well_known = (
@@ -38,16 +46,16 @@ def generate(target: pathlib.Path) -> None:
         if _proto.__file__
         else pathlib.Path(_proto.__path__[0])
     )
-    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
-    arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}"]
-    arguments += [
-        f"--python_out={target}",
-        f"--pyi_out={target}",
-        f"--grpc_python_out={target}",
-        *files,
-    ]
-    if protoc.main(arguments) != 0:
-        raise SystemExit("protoc failed")
+    public, internal = (
+        sorted(str(path.relative_to(module)) for path in module.rglob("*.proto"))
+        for module in (ROOT, INTERNAL)
+    )
+    include = [f"-I{ROOT}", f"-I{INTERNAL}", f"-I{well_known}"]
+    stubs = [f"--python_out={target}", f"--pyi_out={target}", f"--grpc_python_out={target}"]
+    told = ["--include_source_info", f"--descriptor_set_out={target / DESCRIPTORS}"]
+    for made in ([*stubs, *public, *internal], [*told, *public]):
+        if protoc.main(["protoc", *include, *made]) != 0:
+            raise SystemExit("protoc failed")
     for path in target.rglob("*_pb2*.py"):
         path.write_text(portable(path.read_text()))
     for path in list(target.rglob("*_pb2_grpc.py")):
@@ -65,11 +73,11 @@ def difference(left: pathlib.Path, right: pathlib.Path) -> list[str]:
     """Return the paths, relative to both, of generated files that differ or exist on one side
     only."""
 
-    def contents(base: pathlib.Path) -> dict[str, str]:
+    def contents(base: pathlib.Path) -> dict[str, bytes]:
         return {
-            str(p.relative_to(base)): p.read_text()
-            for p in base.rglob("*_pb2*.py*")
-            if p.suffix in (".py", ".pyi")
+            str(p.relative_to(base)): p.read_bytes()
+            for p in (*base.rglob("*_pb2*.py*"), *base.rglob("*.binpb"))
+            if p.suffix in (".py", ".pyi", ".binpb")
         }
 
     a, b = contents(left), contents(right)
@@ -91,7 +99,7 @@ def main() -> int:
         differing = difference(ROOT, pathlib.Path(scratch))
     if differing:
         print(
-            "stubs differ from the .proto files; run `make stubs`:",
+            "stubs or descriptors differ from the .proto files; run `make stubs`:",
             *differing,
             sep="\n  ",
             file=sys.stderr,

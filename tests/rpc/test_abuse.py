@@ -112,8 +112,10 @@ async def test_a_body_that_is_too_large_is_refused(
     code, error = await outcome(
         call(harness, method, b"\x0a" * (1024 * 1024 + 1), as_("alice"), timeout=20), method
     )
-    assert code == "INVALID_ARGUMENT"
+    assert code == "RESOURCE_EXHAUSTED"
     assert error is not None
+    assert reason(error) == "REQUEST_TOO_LARGE"
+    assert fields(error) == {"request"}
     assert f"at most {MAX_BYTES} bytes" in (error.details() or "")
 
 

@@ -229,19 +229,19 @@ async def test_health_and_reflection_refuse_what_is_no_message_or_too_large_and_
     told = harness.channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", None, None
     )
-    for raw in (
-        b"\xff" * 50,
-        b"\x0a" + b"\xff" * 3 + b"\x3f" + b"x" * (2**20 + 1),
-        health_pb2.HealthCheckRequest(service="x" * 5000).SerializeToString(),
+    for raw, why in (
+        (b"\xff" * 50, "FIELD_INVALID"),
+        (b"\x0a" + b"\xff" * 3 + b"\x3f" + b"x" * (2**20 + 1), "REQUEST_TOO_LARGE"),
+        (health_pb2.HealthCheckRequest(service="x" * 5000).SerializeToString(), "FIELD_INVALID"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await check(raw)
-        assert reason(refused.value) == "FIELD_INVALID"
+        assert reason(refused.value) == why
         stream = told()  # type: ignore[call-arg]
         await stream.write(raw)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stream.read()
-        assert reason(refused.value) == "FIELD_INVALID"
+        assert reason(refused.value) == why
     assert (
         health_pb2.HealthCheckResponse.FromString(await check(b"")).status
         == health_pb2.HealthCheckResponse.SERVING

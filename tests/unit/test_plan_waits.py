@@ -29,7 +29,7 @@ from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster
 def observed(room: MachineRoom, *seen: Observation, agent: bool = False) -> Step:
     """Take a step with nothing but these observations."""
     room.now += 200
-    facts = Facts({one.instance: one for one in seen}, agent_connected=agent, agent_says="")
+    facts = Facts(observations={one.instance: one for one in seen}, agent_connected=agent)
     result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE)
     room.cluster = result.cluster
     room.workers = {

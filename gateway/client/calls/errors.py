@@ -212,6 +212,11 @@ BY_REASON: dict[str, type[GatewayError]] = {
     "RIGHTS_CHANGED": Unavailable,
     "SIGN_INS_SLOWED": SignInsSlowed,
     "USER_NAME_REFUSED": UserNameRefused,
+    "METHOD_UNKNOWN": GatewayError,
+    "REQUEST_TOO_LARGE": InvalidRequest,
+    "PATH_UNKNOWN": GatewayError,
+    "SERVER_UNAVAILABLE": Unavailable,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
 BY_CODE: dict[str, type[GatewayError]] = {
     "UNAUTHENTICATED": AuthenticationFailed,

@@ -16,6 +16,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
+import dask.config
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from distributed.comm.core import CommClosedError, Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
@@ -264,13 +265,9 @@ async def _with_tls(
 
 def wished_way() -> str:
     """Return how schedulers are to be reached, as Dask's configuration says."""
-    return settings.setting("tunnel", _way)
-
-
-def _way(value: Any, what: str) -> str:
-    wish = str(value or "auto").lower()
+    wish = str(dask.config.get("gateway.tunnel", "auto") or "auto").lower()
     if wish not in WAYS:
-        raise ValueError(f"{what} must be auto, always or never, not {wish!r}")
+        raise ValueError(f"gateway.tunnel must be auto, always or never, not {wish!r}")
     return wish
 
 
@@ -365,8 +362,7 @@ def connection_for(target: wire.SchedulerAddress) -> Connection:
     except ValueError:
         scheme = "https" if target.port == 443 else "http"
         where = wire.host_port(target.host, target.port)
-        found = f"{scheme}://{where}{target.prefix}"
-        return Connection(settings.load(found, source=f"the scheduler's address {target}"))
+        return Connection(settings.load(f"{scheme}://{where}{target.prefix}"))
 
 
 class GatewayBackend(Backend):

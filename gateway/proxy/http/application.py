@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from gateway.proxy.config import Proxy
-from gateway.proxy.http import connect_streams
-from gateway.proxy.http.bridge import Bridge, failure, wrong
+from gateway.proxy.http import envelopes, failures
+from gateway.proxy.http.bridge import Bridge
 from gateway.proxy.http.connect_streams import ConnectStreams
 from gateway.proxy.http.dashboards import Dashboards
 from gateway.proxy.http.events import Events
+from gateway.proxy.http.failures import Failure
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.http_server import BodyRefused, checked
 from gateway.proxy.http.login import page
@@ -54,10 +56,10 @@ def application(
         path = f"/{request.match_info['service']}/{request.match_info['method']}"
         streamed = streams.methods.get(path)
         if streamed is not None and request.method == "POST":
-            if request.content_type in connect_streams.KINDS:
+            if request.content_type in envelopes.KINDS:
                 return await streams.handle(request, streamed)
-            words = f"must be {' or '.join(connect_streams.KINDS)}: {path} streams its answers"
-            return wrong("INVALID_ARGUMENT", "content-type", words, 415)
+            words = f"must be {' or '.join(envelopes.KINDS)}: {path} streams its answers"
+            return failures.wrong("INVALID_ARGUMENT", "content-type", words, 415)
         return await bridge.handle(request)
 
     async def healthz(_: web.Request) -> web.StreamResponse:
@@ -74,6 +76,8 @@ def application(
         # a stream is never without a body
         app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)
         app.router.add_get(f"{prefix}/v1/logs", events.logs, allow_head=False)
+        for path in ("/v1/watch", "/v1/logs"):
+            app.router.add_route("*", f"{prefix}{path}", _get_alone)
         app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle, allow_head=False)
         app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
         app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", call)
@@ -88,21 +92,35 @@ async def _index(_: web.Request) -> web.StreamResponse:
     )
 
 
+async def _get_alone(_: web.Request) -> web.StreamResponse:
+    return failures.must_be("GET")
+
+
 @web.middleware
 async def _one_answer(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Answer what is wrong with one short sentence; a fault of the edge is logged and not told."""
+    """Answer what is wrong with one short sentence, in the shape of the call; a fault of the edge
+    is logged and not told."""
+    try:
+        answer = await _answer(request, handler)
+    except (ConnectionError, asyncio.CancelledError):
+        raise  # the caller is gone
+    except Exception:
+        correlation_id = f"{random.getrandbits(64):016x}"  # no secret
+        logger.exception("%s %s failed, id=%s", request.method, request.path, correlation_id)
+        answer = failures.fault(correlation_id)
+    return answer.as_asked(request.content_type) if isinstance(answer, Failure) else answer
+
+
+async def _answer(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         answer: web.StreamResponse = checked(request) or await handler(request)
         return answer
     except BodyRefused as refused:
         return refused.answer
+    except web.HTTPMethodNotAllowed as error:
+        return failures.must_be(",".join(sorted(error.allowed_methods)))
+    except web.HTTPNotFound:
+        return failures.no_path(request.path)
     except web.HTTPException as error:
-        return web.json_response(
-            {"code": "not_found" if error.status == 404 else "unknown", "message": error.reason},
-            status=error.status,
-        )
-    except (ConnectionError, asyncio.CancelledError):
-        raise  # the caller is gone
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
-        return failure("INTERNAL", "the edge failed; its log says why")
+        code = "INVALID_ARGUMENT" if error.status < 500 else "INTERNAL"
+        return failures.wrong(code, "request", error.reason, error.status)

@@ -15,8 +15,10 @@ import grpc
 from aiohttp import web
 from daskgateway.v1 import cluster_service_pb2 as pb
 
-from gateway.proxy.http.bridge import credentials, crowded, invalid, rpc_failure
+from gateway.proxy.http import failures, queries
+from gateway.proxy.http.bridge import credentials
 from gateway.proxy.http.front import Front
+from gateway.proxy.http.queries import WrongParameter
 from gateway.proxy.http.transcoding import Transcoder
 from gateway.proxy.upstream.channels import Channels
 from gateway.turns import Crowded
@@ -27,6 +29,8 @@ _KINDS = {
     pb.WATCH_EVENT_TYPE_MODIFIED: "modified",
     pb.WATCH_EVENT_TYPE_REMOVED: "removed",
 }
+OF_WATCHES = ("parent", "start_revision", "clusters", "bookmark_interval")
+OF_LOGS = ("name", "instances", "tail_lines", "follow")
 SERVICE = "/daskgateway.v1.ClusterService"
 KEEPALIVE_S = 15.0  # of silence, after which a comment tells that the stream still is
 COMMENT = b": still here\n\n"
@@ -61,13 +65,21 @@ class Events:
     async def watch(self, request: web.Request) -> web.StreamResponse:
         """Stream changes."""
         query = request.query
-        start = decimal(request.headers.get("Last-Event-ID") or query.get("start_revision", "0"))
+        try:
+            queries.check(query, OF_WATCHES, repeated=("clusters",))
+            interval = queries.duration(query, "bookmark_interval")
+        except WrongParameter as wrong:
+            return failures.invalid(str(wrong), wrong.name)
+        resumed = request.headers.get("Last-Event-ID", "")
+        start = decimal(resumed or query.get("start_revision", "0"))
         if start is None:
-            return invalid("must be a revision", "start_revision")
+            field = "last-event-id" if resumed else "start_revision"
+            return failures.invalid("must be a revision", field)
         asked = pb.WatchClustersRequest(
             parent=query.get("parent", ""),
             start_revision=start,
             clusters=query.getall("clusters", []),
+            bookmark_interval=interval,
         )
         made = (pb.WatchClustersRequest.SerializeToString, pb.WatchClustersResponse.FromString)
         return await self._stream(request, f"{SERVICE}/WatchClusters", asked, made, change)
@@ -75,14 +87,19 @@ class Events:
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """Stream logs."""
         query = request.query
+        try:
+            queries.check(query, OF_LOGS, repeated=("instances",))
+            follow = queries.truth(query, "follow")
+        except WrongParameter as wrong:
+            return failures.invalid(str(wrong), wrong.name)
         tail = decimal(query.get("tail_lines", "0"), 9)
         if tail is None:
-            return invalid("must be a number", "tail_lines")
+            return failures.invalid("must be a number", "tail_lines")
         asked = pb.StreamLogsRequest(
             name=query.get("name", ""),
             instances=query.getall("instances", []),
             tail_lines=tail,
-            follow=query.get("follow", "").lower() in ("1", "true", "yes"),
+            follow=follow,
         )
         made = (pb.StreamLogsRequest.SerializeToString, pb.StreamLogsResponse.FromString)
         return await self._stream(
@@ -112,9 +129,9 @@ class Events:
                 path, asked, caller, credentials(request), made=made
             )
         except grpc.aio.AioRpcError as error:
-            return rpc_failure(error)
+            return failures.of_rpc(error)
         except Crowded:
-            return crowded()
+            return failures.crowded()
         try:
             async with aclosing(_with_pauses(call)) as messages:
                 async for told in messages:
@@ -129,7 +146,7 @@ class Events:
                         shaped(told, await self._transcoder.written(whose, told, patient=True))
                     )
         except grpc.aio.AioRpcError as error:
-            failed = rpc_failure(error)
+            failed = failures.of_rpc(error)
             if not response.prepared:
                 return failed
             await response.write(

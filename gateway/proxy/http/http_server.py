@@ -161,7 +161,7 @@ class BodyRefused(Exception):
     """A body cannot be had; `answer` says why."""
 
     def __init__(self, answer: web.Response) -> None:
-        super().__init__(answer.text)
+        super().__init__((answer.text or "").strip())
         self.answer = answer
 
 

@@ -18,7 +18,8 @@ from aiohttp import web
 from daskgateway.v1 import credential_service_pb2 as pb
 
 from gateway.proxy.http.access import SessionGrant, Sessions, good_ticket, now_ms
-from gateway.proxy.http.bridge import credentials, reason_of
+from gateway.proxy.http.bridge import credentials
+from gateway.proxy.http.failures import reason_of
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.headers import session_cookies
 from gateway.proxy.http.http_server import read_body

@@ -96,6 +96,13 @@ class FieldInvalid(ServiceError):
         )
 
 
+class RequestTooLarge(FieldInvalid):
+    """The request has too many bytes."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "REQUEST_TOO_LARGE"
+
+
 class OptionsAtFault(ServiceError):
     """The gateway's own rules for options ({setting}) do not work; its administrator finds why in
     the server's log, and must mend them."""
@@ -204,6 +211,34 @@ class IdentityUnavailable(ServiceError):
 
     code = "UNAVAILABLE"
     reason = "IDENTITY_UNAVAILABLE"
+
+
+class MethodUnknown(ServiceError):
+    """There is no method {method}."""
+
+    code = "UNIMPLEMENTED"
+    reason = "METHOD_UNKNOWN"
+
+
+class PathUnknown(ServiceError):
+    """Nothing is served at {path}. (The edge says so.)"""
+
+    code = "NOT_FOUND"
+    reason = "PATH_UNKNOWN"
+
+
+class ServerUnavailable(ServiceError):
+    """The server does not answer; try again. (The edge says so.)"""
+
+    code = "UNAVAILABLE"
+    reason = "SERVER_UNAVAILABLE"
+
+
+class DeadlineExceeded(ServiceError):
+    """The time that you gave this call has passed. (The edge says so.)"""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "DEADLINE_EXCEEDED"
 
 
 class MachineRoomUnavailable(ServiceError):

@@ -258,7 +258,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         first = True
         async for report in reports:
             if isinstance(report, Malformed):
-                raise FieldInvalid([report.violation])
+                raise report.error()
             if first and not report.snapshot:
                 raise FieldInvalid([Violation("snapshot", "must be set in the first report")])
             first = False

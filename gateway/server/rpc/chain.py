@@ -53,8 +53,11 @@ class Interceptor(AsyncServerInterceptor):
 class Chain(AsyncServerInterceptor):
     """Interceptors in their order, as the one that gRPC knows."""
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        self._interceptors = tuple(interceptors)
+    def __init__(
+        self, interceptors: Sequence[Interceptor], unknown: Callable[[str], Any] = lambda name: None
+    ) -> None:
+        """`unknown` returns the handler of a method that there is not, by its name."""
+        self._interceptors, self._unknown = tuple(interceptors), unknown
         self._handlers: dict[str, Any] = {}  # by method: bounded by the methods there are
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -63,9 +66,9 @@ class Chain(AsyncServerInterceptor):
         handler = self._handlers.get(name)
         if handler is None:
             handler = await continuation(handler_call_details)
-            # a method that does not exist is not remembered: there is no end of them
-            if handler is not None:
-                handler = self._handlers[name] = composed(self._interceptors, handler, name)
+            if handler is None:  # it is not remembered: there is no end of them
+                return self._unknown(name)
+            handler = self._handlers[name] = composed(self._interceptors, handler, name)
         return handler
 
     async def intercept(

@@ -10,11 +10,13 @@ from typing import Any
 import grpc
 from daskgateway.v1 import cluster_service_pb2, credential_service_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from gateway.server.core.errors import MethodUnknown
+from gateway.server.rpc import reflection
 from gateway.server.rpc.chain import Chain, Interceptor
 from gateway.server.rpc.messages import serialized
 from gateway.server.rpc.requests import reader
+from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
 from gateway.wire import MAX_STREAMS
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,18 @@ def _total(handler: Any) -> Any:
     )
 
 
+def _unknown(name: str) -> Any:
+    """Return what answers a method that there is not, whatever its caller sends; to anybody, as the
+    API is no secret."""
+    error = MethodUnknown(metadata={"method": name})
+
+    async def refuse(_: Any, context: Any) -> None:
+        told = ((STATUS_DETAILS, details_of(error)),)
+        await context.abort(code_of(error), text_of(error), told)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
 def build(
     interceptors: Sequence[Interceptor],
     services: Sequence[tuple[Callable[[Any, Any], None], Any]],
@@ -82,7 +96,7 @@ def build(
 ) -> tuple[grpc.aio.Server, Any]:
     """Return a server that answers these services, health and (if wished) reflection; it does not
     listen yet."""
-    server = grpc.aio.server(interceptors=[Chain(interceptors)], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[Chain(interceptors, _unknown)], options=OPTIONS)
     registrar = _Registrar(server)
     for register, servicer in services:
         register(servicer, registrar)
@@ -90,9 +104,9 @@ def build(
     # whose callers nobody knows: their messages have bounds above all
     health_pb2_grpc.add_HealthServicer_to_server(healthy, registrar)
     if with_reflection:
-        names = (*PUBLIC_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        told = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(told, registrar)
+        told = reflection.ReflectionServicer((*PUBLIC_SERVICES, health.SERVICE_NAME))
+        for name in reflection.NAMES:
+            registrar.add_registered_method_handlers(name, reflection.handlers(told))
     return server, healthy
 
 

@@ -20,8 +20,8 @@ import grpc
 from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.errors import (
     CredentialsInvalid,
-    FieldInvalid,
     MachineRoomUnavailable,
+    MethodUnknown,
     ServiceError,
     StoreUnavailable,
 )
@@ -191,7 +191,7 @@ class ErrorInterceptor(Interceptor):
                 await self._abort(context, StoreUnavailable(retry_after_s=OVERLOAD_RETRY_S))
             # of a service of others that has calls which it does not answer, such as health
             case NotImplementedError():
-                await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not answered here")
+                await self._abort(context, MethodUnknown(metadata={"method": method}))
             case BackendUnavailable():
                 logger.warning("%s: the machine room does not answer: %s", method, error)
                 await self._abort(context, MachineRoomUnavailable(retry_after_s=OVERLOAD_RETRY_S))
@@ -211,10 +211,10 @@ class ErrorInterceptor(Interceptor):
 
 
 def _check_read(request: Any) -> None:
-    """Raise FieldInvalid for a request that could not be read, or holds more than it may; what is
+    """Raise what is wrong with a request that could not be read, or holds more than it may; what is
     made of it is made later."""
     if isinstance(request, Malformed):
-        raise FieldInvalid([request.violation])
+        raise request.error()
 
 
 async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

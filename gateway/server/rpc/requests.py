@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from gateway.server.core.admission import GroupWish, LifecycleWish, Wish
-from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.errors import FieldInvalid, RequestTooLarge, Violation
 from gateway.server.core.model import Adaptive, Count, Scope, State
 from gateway.server.rpc import bounds
 from gateway.server.usecases.clusters import Update
@@ -36,8 +36,15 @@ LIFECYCLE_FIELDS = {  # names of the model, by path of an update mask
 class Malformed:
     """Stands for a message that could not be read, or holds more than it may."""
 
-    def __init__(self, description: str, field: str = "request") -> None:
-        self.violation = Violation(field, description)
+    def __init__(
+        self, description: str, field: str = "request", *, too_large: bool = False
+    ) -> None:
+        self._violation = Violation(field, description)
+        self._kind = RequestTooLarge if too_large else FieldInvalid
+
+    def error(self) -> FieldInvalid:
+        """Return what its caller is told."""
+        return self._kind([self._violation])
 
 
 def reader(message_type: type[Message]) -> Any:
@@ -52,7 +59,8 @@ def reader(message_type: type[Message]) -> Any:
 
     def read(raw: bytes) -> Message | Malformed:
         if len(raw) > most:
-            return Malformed(f"must have at most {most} bytes; it has {len(raw)}")
+            words = f"must have at most {most} bytes; it has {len(raw)}"
+            return Malformed(words, too_large=True)
         try:
             message = message_type.FromString(raw)
         except Exception:  # protobuf's runtimes raise different types here

@@ -1,1 +1,0 @@
-"""Who somebody is, by an OpenID provider: tokens that it signs, and its own login page."""
