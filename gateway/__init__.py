@@ -93,9 +93,14 @@ def _hidden(name: str) -> str:
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hidden(name)}")
         import importlib
+
+        if name not in _HOMES:
+            if not name.startswith("_"):
+                former = importlib.import_module("gateway.former_names")
+                if words := former.of_client(name, "daskgateway"):
+                    raise ImportError(words)  # `from … import` passes over an AttributeError's text
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hidden(name)}")
 
         return getattr(importlib.import_module(_HOMES[name]), name)
 

@@ -38,6 +38,18 @@ CLASSES = {
     "SlurmClusterConfig": "c.SlurmBackend",
     "UserLimits": "c.DaskGateway.max_clusters_per_user, and c.ClusterConfig for each cluster",
 }
+# names of dask-gateway's client
+CLIENT = {
+    "ClusterReport": "Cluster",
+    "ClusterStatus": "ClusterState",
+    "GatewayAuth": "Auth",
+    "GatewayClusterError": "ClusterFailed of daskgateway.errors",
+    "GatewaySecurity": "what a cluster has as its attribute security",
+    "GatewayServerError": "GatewayError, or ServerFailed of daskgateway.errors",
+    "JupyterHubAuth": 'auth="jupyterhub"',
+    "KerberosAuth": "nothing: there is no such sign-in here",
+    "get_auth": "the argument auth, or gateway.auth in Dask's configuration",
+}
 # what an import of theirs becomes, by what fails
 IMPORTS = {
     "dask_gateway_server": "options are imported from gateway.options",
@@ -62,3 +74,10 @@ def imported(error: BaseException) -> str:
     name = error.name or ""
     words = IMPORTS.get(name) or IMPORTS.get(name.partition(".")[0])
     return f"; {words}" if words else ""
+
+
+def of_client(name: str, module: str) -> str:
+    """Return what a name of dask-gateway's client is here, as a sentence; empty if it is none."""
+    if name not in CLIENT:
+        return ""
+    return f"{module} has no {name}: dask-gateway's {name} is {CLIENT[name]}"

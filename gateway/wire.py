@@ -65,6 +65,10 @@ ENV_PACKAGES = "DASKGATEWAY_PACKAGES"
 # set for a scheduler whose workers run without a nanny
 ENV_WITHOUT_NANNY = "DASKGATEWAY_WITHOUT_NANNY"
 
+# begins what a scheduler's agent says in its log of why it does not reach the server, which looks
+# for it there
+AGENT_SAYS = "daskgateway agent: "
+
 # Names and HTTP statuses of gRPC's codes in Connect's protocol (connectrpc.com/docs/protocol).
 CONNECT_CODES: Mapping[str, tuple[str, int]] = {
     "CANCELLED": ("canceled", 499),

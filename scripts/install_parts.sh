@@ -18,3 +18,11 @@ if [ ! -x "$npm_parts/node_modules/.bin/configurable-http-proxy" ] && command -v
     mkdir -p "$npm_parts"
     npm install --silent --no-fund --no-audit --prefix "$npm_parts" configurable-http-proxy@5.3.0
 fi
+# An OpenID provider, likewise.
+oidc="$(dirname "$0")/../tests/parts/oidc/package.json"
+if ! cmp -s "$oidc" "$npm_parts/oidc/installed.json" && command -v npm >/dev/null; then
+    mkdir -p "$npm_parts/oidc"
+    cp "$oidc" "$npm_parts/oidc/package.json"
+    npm install --silent --no-fund --no-audit --no-package-lock --prefix "$npm_parts/oidc"
+    cp "$oidc" "$npm_parts/oidc/installed.json"
+fi

@@ -364,20 +364,15 @@ class Agent(SchedulerPlugin):
                     rejections = 0
                 if code is grpc.StatusCode.INVALID_ARGUMENT:
                     rejections += 1
-                    if rejections == 1:
-                        logger.error(
-                            "the gateway refuses this agent's reports (%s); trying again, seldom",
-                            error.details(),
-                        )
                 elif code in REFUSALS:
                     refused_since = refused_since or time.monotonic()
                     self._check_refusal(refused_since, error.details() or str(code))
                 else:
                     refused_since = None  # it does not say that this scheduler is none of its own
-                    words = unreached(self._setup.address, code.name, error.details() or "")
-                    if words != told:
-                        logger.warning("%s; trying on", words)
-                    told = words
+                words = unreached(self._setup.address, code.name, error.details() or "")
+                if words != told and rejections < 2:  # those are told once
+                    logger.warning("%s%s; trying on", wire.AGENT_SAYS, words)
+                told = words
             except RuntimeError:  # the event loop has closed
                 return
             outbox.put(None)
@@ -428,7 +423,7 @@ def _until_none(outbox: queue.Queue[pb.AgentReport | None]) -> Iterator[pb.Agent
 def _die(code: int, words: str) -> None:
     """End the scheduler's process with one clear line: Dask itself only logs what goes wrong in a
     preload, and goes on."""
-    print(f"daskgateway agent: {words}", file=sys.stderr, flush=True)
+    print(f"{wire.AGENT_SAYS}{words}", file=sys.stderr, flush=True)
     os._exit(code)
 
 

@@ -13,6 +13,12 @@ ADVICE = {
     "the name": "its certificate is of another name; see c.DaskGateway.agent_address and tls_cert",
     "the CA": "its certificate is not vouched for by c.DaskGateway.tls_ca",
 }
+_ANSWERS = {
+    "INVALID_ARGUMENT": "refuses this agent's reports",
+    "UNAUTHENTICATED": "turns this scheduler away",
+    "PERMISSION_DENIED": "turns this scheduler away",
+    "NOT_FOUND": "turns this scheduler away",
+}
 
 
 def unreached(address: str, code: str, details: str) -> str:
@@ -20,6 +26,7 @@ def unreached(address: str, code: str, details: str) -> str:
     the gateway's settings to look at where that can be told."""
     words = " ".join(details.split())[:MAX_WORDS] or code
     advice = next((ADVICE[what] for pattern, what in _HINTS if pattern.search(details)), "")
-    return f"the gateway's server at {address} does not answer ({code}: {words})" + (
+    does = _ANSWERS.get(code, "does not answer")
+    return f"the gateway's server at {address} {does} ({code}: {words})" + (
         f"; {advice}" if advice else ""
     )

@@ -21,6 +21,14 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from traitlets import Bool, Dict, Float, Set, Unicode
 
+from gateway.authenticators.browser import (
+    Begun,
+    BrowserSignIn,
+    LoginFailed,
+    code_grant,
+    code_in,
+    code_request,
+)
 from gateway.authenticators.contract import (
     Authenticator,
     AuthenticatorUnavailable,
@@ -89,28 +97,43 @@ class JupyterHubAuthenticator(Authenticator):
     timeout_s = Float(5.0, min=0.1, max=30, help="Seconds that the Hub has to answer.").tag(
         config=True
     )
+    browser_url = Unicode(
+        "",
+        help="Address of the Hub as browsers reach it, such as https://hub.example.org/hub: there"
+        " people sign in with a browser. Empty: nobody does. The service's oauth_redirect_uri in"
+        " the Hub is PUBLIC_URL/login/jupyterhub/callback, with this gateway's public_url.",
+    ).tag(config=True)
+    client_id = Unicode(
+        "",
+        help="What the gateway is called at the Hub's login. Empty: that of JUPYTERHUB_CLIENT_ID,"
+        " which the Hub sets for the services that it starts, or service-NAME of the service.",
+    ).tag(config=True)
+    at_once = Bool(
+        True,
+        help="Whether browsers are sent to the Hub without a question, where that is the only"
+        " login page there is.",
+    ).tag(config=True)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the Hub's address."""
-        url = self._url()
+        """Return what is wrong with the Hub's addresses, one line each."""
+        url, found, of = self._url(), [], "c.JupyterHubAuthenticator"
         if not url:
-            return [
-                "c.JupyterHubAuthenticator.api_url: must be set, such as"
-                " http://127.0.0.1:8081/hub/api"
-            ]
-        try:
-            parts = urlsplit(url)
-            right = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
-        except ValueError:
-            right = False
-        return (
-            []
-            if right
-            else [
-                "c.JupyterHubAuthenticator.api_url: must look like http://127.0.0.1:8081/hub/api,"
-                f" not {url!r:.200}"
-            ]
-        )
+            found.append(f"{of}.api_url: must be set, such as http://127.0.0.1:8081/hub/api")
+        elif not _is_address(url):
+            found.append(
+                f"{of}.api_url: must look like http://127.0.0.1:8081/hub/api, not {url!r:.200}"
+            )
+        if self.browser_url and not _is_address(self.browser_url):
+            found.append(
+                f"{of}.browser_url: must look like https://hub.example.org/hub, not"
+                f" {self.browser_url!r:.200}"
+            )
+        if self.browser_url and not self._token():
+            found.append(
+                f"{of}.api_token: must be set where browser_url is: it is the secret by which the"
+                " Hub knows this service at its login"
+            )
+        return found
 
     async def open(self) -> None:
         """Make ready to ask; the Hub need not answer yet."""
@@ -146,6 +169,15 @@ class JupyterHubAuthenticator(Authenticator):
             return None
         mark, asked_at = self._mark(token), time.monotonic()
         self._right.pop(mark, None)
+        principal = await self._of_token(token)
+        if principal is None:
+            return None
+        self._right[mark] = _Right(principal, asked_at + self.cache_ttl_s)
+        while len(self._right) > KEPT:
+            self._right.popitem(last=False)
+        return principal
+
+    async def _of_token(self, token: str) -> Principal | None:
         told = await self._asked("user", token)
         if told is None:
             return None
@@ -158,11 +190,7 @@ class JupyterHubAuthenticator(Authenticator):
                 self.service_name,
             )
             return None
-        principal = self._principal(told)
-        self._right[mark] = _Right(principal, asked_at + self.cache_ttl_s)
-        while len(self._right) > KEPT:
-            self._right.popitem(last=False)
-        return principal
+        return self._principal(told)
 
     async def identity(self, user: str) -> Principal | None:
         """Return who a user of the Hub is now; a service's user is its service."""
@@ -176,6 +204,44 @@ class JupyterHubAuthenticator(Authenticator):
         if told is None or told.get("name") != user:
             return None
         return self._principal(told)
+
+    # For browsers
+
+    @property
+    def signs_in_browsers(self) -> bool:
+        """Whether it is known where browsers reach the Hub."""
+        return bool(self.browser_url)
+
+    async def begin_login(self, redirect_uri: str, state: str) -> Begun:
+        """Return where a browser goes: the Hub lets in whom it knows without a question."""
+        endpoint = f"{self.browser_url.rstrip('/')}/api/oauth2/authorize"
+        return code_request(endpoint, self._client(), redirect_uri, state)
+
+    async def finish_login(
+        self, redirect_uri: str, kept: Mapping[str, str], answer: Mapping[str, str]
+    ) -> BrowserSignIn:
+        """Return who has come back. It stands as long as the Hub takes the token that it gives for
+        that: until its user logs out there."""
+        form = code_grant(code_in(answer), redirect_uri, kept)
+        form |= {"client_id": self._client(), "client_secret": self._token()}
+        given = await self._answered("POST", "oauth2/token", {}, form)
+        token = given.get("access_token") if given is not None else None
+        if not isinstance(token, str):
+            raise LoginFailed("JupyterHub does not take the code. Begin anew.")
+        found = await self._of_token(token)
+        if found is None:
+            raise LoginFailed("JupyterHub does not let you use this gateway.")
+        return BrowserSignIn(found, token)
+
+    async def still(self, proof: str) -> Principal | None:
+        """Return whose the token of a browser's sign-in is, as long as the Hub takes it."""
+        return await self._of_token(proof)
+
+    def _client(self) -> str:
+        known = self.client_id or os.environ.get("JUPYTERHUB_CLIENT_ID", "")
+        return known or f"service-{self.service_name}"
+
+    # What is asked
 
     def _url(self) -> str:
         return (self.api_url or os.environ.get("JUPYTERHUB_API_URL", "")).rstrip("/")
@@ -217,13 +283,31 @@ class JupyterHubAuthenticator(Authenticator):
     async def _asked(self, path: str, token: str, missing: int = 403) -> dict[str, Any] | None:
         """Return what the Hub answers, None where it answers that there is nothing:
         AuthenticatorUnavailable for everything else."""
-        headers = {"Authorization": f"token {token}", "Accept": "application/json"}
+        return await self._answered("GET", path, {"Authorization": f"token {token}"}, None, missing)
+
+    async def _answered(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+        missing: int = 0,
+    ) -> dict[str, Any] | None:
         try:
-            async with self._session.get(
-                f"{self._url()}/{path}", headers=headers, allow_redirects=False
+            async with self._session.request(
+                method,
+                f"{self._url()}/{path}",
+                headers={"Accept": "application/json", **headers},
+                data=form,
+                allow_redirects=False,
             ) as answer:
                 status = answer.status
-                if status == missing:
+                if status == missing or (form is not None and status in (400, 401)):
+                    if status == 401:
+                        logger.error(
+                            "JupyterHub does not know this service at its login: the service's"
+                            " api_token, or its oauth_client_id, is another there"
+                        )
                     return None
                 if status != 200:
                     raise AuthenticatorUnavailable(_words(status, path))
@@ -237,6 +321,14 @@ class JupyterHubAuthenticator(Authenticator):
         if not isinstance(told, dict):
             raise AuthenticatorUnavailable("JupyterHub answers with something else than a user")
         return told
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+    except ValueError:
+        return False
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:

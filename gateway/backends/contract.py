@@ -121,6 +121,8 @@ class Started:
     """A start that was accepted."""
 
     handle: str  #: opaque to the server, which stores it
+    #: where it was put, such as "submitted to Slurm as job 123": told until more is seen of it
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

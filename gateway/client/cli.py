@@ -354,6 +354,8 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
         ends = caller.expire_time
         until = f", until {ends:%Y-%m-%d %H:%M:%SZ}" if ends is not None else ""
         terminal.say(f"by the credentials from {caller.source}{until}")
+        where = gateway.connection.settings
+        terminal.say(f"at {where.address}, which is from {where.source}")
 
 
 @gateway.command("sign-in-options")

@@ -107,11 +107,20 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
     def __getattr__(name: str) -> Any:
         if name in __all__:
             return getattr(find(), name)
-        if name in _ENTRIES:
-            import importlib
+        import importlib
 
+        if name in _ENTRIES:
             find()
             return getattr(importlib.import_module(_ENTRIES[name]), name)
+        if not name.startswith("_"):
+            words = ""
+            try:
+                find()
+                words = importlib.import_module("gateway.former_names").of_client(name, __name__)
+            except ImportError:  # whatever else is wrong is told where it is of use
+                pass
+            if words:
+                raise ImportError(words)  # of an AttributeError nobody would read the text
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

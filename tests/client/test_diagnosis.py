@@ -88,7 +88,7 @@ def test_a_mistyped_host_is_told_at_once(
     words, after_s = refusal(address, transport)
     assert "there is no host 'gatway.invalid'" in words
     assert address in words
-    assert "DASKGATEWAY_ADDRESS" in words
+    assert "the address is from the argument address" in words
     assert after_s < 20  # and not 30
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 import tomllib
 
 import gateway
+from gateway import former_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 USES = "from daskgateway import Gateway, GatewayCluster\nprint(GatewayCluster.__module__)\n"
@@ -39,6 +41,34 @@ def test_both_packages_have_the_same_names() -> None:
         assert name in dir(daskgateway)
     with pytest.raises(AttributeError, match="has no attribute 'Gatway'"):
         getattr(daskgateway, "Gatway")  # noqa: B009
+
+
+@pytest.mark.parametrize("module", ["daskgateway", "gateway"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("GatewayClusterError", "is ClusterFailed of daskgateway.errors"),
+        ("GatewayServerError", "is GatewayError, or ServerFailed"),
+        ("JupyterHubAuth", 'is auth="jupyterhub"'),
+        ("KerberosAuth", "there is no such sign-in here"),
+        ("ClusterStatus", "is ClusterState"),
+    ],
+)
+def test_a_name_of_dask_gateways_client_is_told_by_its_name_here(
+    tmp_path: pathlib.Path, module: str, name: str, words: str
+) -> None:
+    ended = python(tmp_path, "-c", f"from {module} import Gateway, {name}")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: daskgateway has no {name}: dask-gateway's {name} is")
+    assert words in last
+
+
+def test_errors_of_such_hints_exist() -> None:
+    from gateway.client.calls import errors
+
+    for words in former_names.CLIENT.values():
+        for name in re.findall(r"\b[A-Z]\w+(?:Failed|Error)\b", words):
+            assert hasattr(errors, name)
 
 
 def test_errors_have_a_place_there_too() -> None:

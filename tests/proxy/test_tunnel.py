@@ -335,8 +335,12 @@ async def test_a_balancers_cookies_are_not_taken_for_the_session(
 @pytest.mark.parametrize(
     ("auth", "uid", "words"),
     [
-        (Auth(), UID, "does not accept the credentials"),
-        (BasicAuth("alice", "wrong"), UID, "does not accept the credentials"),
+        (Auth(), UID, "nobody is named: no credentials are given"),
+        (
+            BasicAuth("alice", "wrong"),
+            UID,
+            "does not accept the credentials, from the argument auth",
+        ),
         (BasicAuth("bob", "builder"), UID, "knows no way to cluster"),
     ],
 )

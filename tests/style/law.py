@@ -120,7 +120,7 @@ RULES = (
     Rule(
         "gateway.authenticators",
         ("gateway.configfile", "gateway.custody", "gateway.wire", CORE),
-        ("aiohttp", "traitlets"),
+        ("aiohttp", "jwt", "traitlets"),
     ),
     Rule(
         "gateway.authenticators.conformance",

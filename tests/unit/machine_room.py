@@ -19,7 +19,15 @@ from gateway.server.core.model import (
     Worker,
     WorkerGroup,
 )
-from gateway.server.core.plan import Cleanup, StartScheduler, StartWorkers, Step, Stop, step
+from gateway.server.core.plan import (
+    Cleanup,
+    ReadLog,
+    StartScheduler,
+    StartWorkers,
+    Step,
+    Stop,
+    step,
+)
 
 # workers are never given up: faults here strike at random, and are over at some time
 PATIENCE = Patience(backoff_s=0.1, backoff_max_s=1.0, worker_settle_s=5.0, worker_attempts=0)
@@ -112,7 +120,7 @@ class MachineRoom:
 
     def _do(self, result: Step) -> Facts:
         outcomes: dict[Instance, Started | StartFailed] = {}
-        cleaned = False
+        cleaned, agent_says = False, None
         for action in result.actions:
             match action:
                 case StartScheduler(instance):
@@ -127,6 +135,8 @@ class MachineRoom:
                             self.running.pop(target.instance, None)
                 case Cleanup():
                     cleaned = self.cleaned = True
+                case ReadLog():
+                    agent_says = ""
         if self.bad():
             outcomes = {}  # the server was restarted before it could take in what came of it
         if self.running and self.bad():
@@ -140,6 +150,7 @@ class MachineRoom:
             agent_connected=self._agent(),
             heard_at=self.now + 1 if self._agent() else 0,
             cleaned=cleaned,
+            agent_says=agent_says,
         )
 
     def _start(self, instance: Instance) -> Started | StartFailed:

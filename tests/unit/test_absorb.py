@@ -65,6 +65,18 @@ def test_a_scheduler_that_was_accepted(before: Launching, after: Launching) -> N
     ]
 
 
+def test_where_a_scheduler_was_put_is_told_before_it_is_seen_there() -> None:
+    known = taken(
+        Facts(outcomes={ME: Started("9", "submitted to Slurm as job 9")}),
+        cluster=launched(Launching.INTENDED, CREATING, handle=""),
+    )
+    assert (known.cluster.reason, known.cluster.message) == (
+        "SCHEDULER_STARTED",
+        "the scheduler was submitted to Slurm as job 9; waiting for the first look at the queue",
+    )
+    assert told(known) == [("SCHEDULER_STARTED", "submitted to Slurm as job 9", "scheduler")]
+
+
 def test_a_scheduler_that_was_not_accepted_is_tried_again_a_while_later_and_then_given_up() -> None:
     patience = Patience(scheduler_attempts=3, backoff_s=2.0)
     cluster = launched(Launching.INTENDED, CREATING)

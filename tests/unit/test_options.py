@@ -268,9 +268,11 @@ def test_an_option_that_says_nothing_is_plain(option: Field) -> None:
         (Float("n", math.nan), f"its default nan {NUMBER}"),
         (Select("n", ("a", "b"), "c"), "its default 'c' must be one of a, b"),
         (Select("n", (), ""), "its choices must be texts, at least one"),
-        (Select("n", ("a", 1), "a"), "its choices must be texts, at least one"),  # type: ignore[arg-type]
-        (Select("n", ("a", "\0"), "a"), "its choices must be texts, at least one"),
-        (Select("n", "ab", "a"), "its choices must be texts, at least one"),  # type: ignore[arg-type]
+        (Select("n", ("a", 1), "a"), "its choices must be texts, at least one; 1 is none"),  # type: ignore[arg-type]
+        (Select("n", ("a", "\0")), "its choices must be texts, at least one; '\\x00' is none"),
+        (Select("n", "ab"), "its choices must be texts, at least one, in a list, not 'ab'"),  # type: ignore[arg-type]
+        (Select("n", ("b", "a")), ""),
+        (Select("n", ()), "its choices must be texts, at least one"),
         (Select("n", ["a", "b"], "a"), ""),  # type: ignore[arg-type]
     ],
 )

@@ -258,7 +258,8 @@ def test_starts_are_waited_for_only_while_the_server_listens() -> None:
         step(creating, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop
         is None
     )
-    assert step(creating, [], Facts(listening_since_at=1), late, PATIENCE).cluster.stop is not None
+    waited = Facts(listening_since_at=1, agent_says="")
+    assert step(creating, [], waited, late, PATIENCE).cluster.stop is not None
 
 
 def test_silence_counts_only_while_the_server_listens() -> None:
@@ -270,7 +271,8 @@ def test_silence_counts_only_while_the_server_listens() -> None:
         step(cluster, [], Facts(listening_since_at=late - 1000), late, PATIENCE).cluster.stop
         is None
     )
-    assert step(cluster, [], Facts(listening_since_at=1), late, PATIENCE).cluster.stop is not None
+    waited = Facts(listening_since_at=1, agent_says="")
+    assert step(cluster, [], waited, late, PATIENCE).cluster.stop is not None
 
 
 def test_a_worker_that_never_connects_is_replaced() -> None:

@@ -276,6 +276,24 @@ def test_that_somebody_waits_holds_until_the_machine_room_says_otherwise() -> No
     assert missing(starting, HEARD, *workers) == (False, "STARTING", "")
 
 
+def test_where_workers_were_put_is_told_until_they_are_seen_there() -> None:
+    of, job = cluster(default=Count(2)), "submitted to Slurm as job 12"
+    intended = [worker(f"default-{number}", Launching.INTENDED) for number in range(2)]
+    outcomes = {one.instance: Started("12/1", job) for one in intended}
+    taken = step(of, intended, replace(HEARD, outcomes=outcomes), NOW, PATIENCE)
+    words = f"2 workers were {job}; waiting for the first look at the queue"
+    (told,) = [one for one in taken.cluster.conditions if one.type == "WorkersAvailable"]
+    assert (told.holds, told.reason, told.message) == (False, "STARTING", words)
+    assert missing(taken.cluster, HEARD, *taken.put) == (False, "STARTING", words)
+    assert missing(taken.cluster, queued(("default-0", "Priority")), *taken.put) == (
+        False,
+        "QUEUED",
+        "1 worker waits in the queue: Priority",
+    )
+    begun = queued(("default-0", ""), phase=Phase.RUNNING)
+    assert missing(taken.cluster, begun, *taken.put) == (False, "STARTING", "")
+
+
 def conditions_with(of: Cluster, kind: str, **changes: str) -> tuple[Condition, ...]:
     """Return the conditions of a cluster, one of them changed."""
     return tuple(replace(one, **changes) if one.type == kind else one for one in of.conditions)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from tests.unit.machine_room import PATIENCE, MachineRoom, new_cluster
 def observed(room: MachineRoom, *seen: Observation, agent: bool = False) -> Step:
     """Take a step with nothing but these observations."""
     room.now += 200
-    facts = Facts(observations={one.instance: one for one in seen}, agent_connected=agent)
+    facts = Facts({one.instance: one for one in seen}, agent_connected=agent, agent_says="")
     result = step(room.cluster, list(room.workers.values()), facts, room.now, PATIENCE)
     room.cluster = result.cluster
     room.workers = {

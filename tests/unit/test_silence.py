@@ -79,7 +79,7 @@ def test_a_scheduler_that_is_silent_for_too_long_has_failed() -> None:
     late = room.now + int(PATIENCE.agent_silence_s * 1000)
     assert silent.wake_at == late
     assert step(silent.cluster, [], HUSHED, late - 1, PATIENCE).cluster.stop is None
-    end = step(silent.cluster, [], HUSHED, late, PATIENCE).cluster.stop
+    end = step(silent.cluster, [], replace(HUSHED, agent_says=""), late, PATIENCE).cluster.stop
     assert end is not None
     assert (end.goal, end.reason) == (State.FAILED, "AGENT_SILENT")
     assert (

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 # a cancel is not repeated sooner: the batch system itself uses force after a while
 STOP_AGAIN_S = 30.0
+# accounts of clusters of another identity that are tried at the start: a sudo or a token each
+TRIED = 5
 
 
 class BatchBackend(Looking):
@@ -65,9 +67,27 @@ class BatchBackend(Looking):
         self.jobs_tag = await asyncio.to_thread(self._make_root)
         self.who = self.make_identity()
         self.system = self.make_system()
+        self._tell_otherwise()
         self._early = EarlyLooks(
             self._look_anew, push, first_s=self.first_look_s, last_s=self.observe_interval_s
         )
+
+    def _tell_otherwise(self) -> None:
+        """Say which clusters were started with another identity, and what cannot be done as whom
+        they run: an administrator may have changed that without knowing of them."""
+        words, accounts = self.otherwise(self.owners)
+        if not words:
+            return
+        logger.warning("%s", words)
+
+        async def tried(account: str) -> None:
+            if why := await self.cannot_act_as(account):
+                logger.warning("clusters that run as %s cannot be stopped now: %s", account, why)
+
+        for account in accounts[:TRIED]:
+            task = self._loop.create_task(tried(account))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
 
     def _make_root(self) -> str:
         try:
@@ -131,7 +151,7 @@ class BatchBackend(Looking):
         for launch in possible:
             handle = self.ledger.existing(launch.instance)
             if handle is not None:
-                outcomes[launch.instance] = Started(handle)
+                outcomes[launch.instance] = self._started(handle)
             else:
                 absent.append(launch)
         size, contiguous = self.max_array_size, self.contiguous
@@ -172,7 +192,7 @@ class BatchBackend(Looking):
         instances = [one.instance for one in batch.launches]
         try:
             logs = await self.directory(self.log_directory, uid, account)
-            if logs and self.makes_directories():
+            if logs and self.makes_directories(account):
                 await self.who.write(account, logs, {})
             log_path = (
                 f"{logs}/{logfiles.file_name(batch, logfiles.prefix(self.log_directory, uid))}"
@@ -212,13 +232,20 @@ class BatchBackend(Looking):
         for one in batch.launches:
             handle = sight.handle_of(job_id, batch.index_of(one))
             self.ledger.accept(one.instance, handle, self._loop.time())
-            started[one.instance] = Started(handle)
+            started[one.instance] = self._started(handle)
         return started
+
+    def _started(self, handle: str) -> Started:
+        """Return what is said of an accepted job until it is first seen: alike for all elements of
+        an array."""
+        job_id = sight.parse_handle(handle)[0]
+        return Started(handle, f"submitted to {self.title or self.name} as job {job_id}")
 
     async def _dialect(
         self, batch: arrays.Batch, account: str, settings: Mapping[str, object]
     ) -> script.Dialect:
         stage = await self.directory(self.staging_directory, batch.name.uid, account)
+        stage = stage if self.makes_directories(account) else ""
         if stage:
             stage = f"{stage}/{batch.name}"
             await self.who.write(account, stage, batch.launch.files)

@@ -18,6 +18,7 @@ from gateway.backends.batch.identity import (
     Identity,
     ServiceIdentity,
     SudoIdentity,
+    checked_account,
 )
 from gateway.backends.contract import BackendUnavailable, Resources
 from gateway.checks import named
@@ -89,6 +90,7 @@ class BatchSettings(BaseBackend):
         " the interval; 0: none.",
     ).tag(config=True)
 
+    title = ""  # what people call the batch system
     index_variable = ""  # environment variable of an array's element
     contiguous = False  # whether arrays are one range of indices
     # whether the job's script sees to its log, where the batch system would bring it only after the
@@ -195,6 +197,57 @@ class BatchSettings(BaseBackend):
         own = account == getpass.getuser()
         return "{root}/logs/{uid}" if own else "{home}/.daskgateway/logs/{uid}"
 
-    def makes_directories(self) -> bool:
-        """Whether log directories are made here; with other identities the site may have to."""
+    def makes_directories(self, account: str) -> bool:
+        """Whether directories of an account are made here; with other identities the site may have
+        to."""
         return True
+
+    def way_of_others(self) -> str:
+        """Return how clusters of other accounts than the gateway's own are watched and stopped."""
+        return f"by sudo and c.{type(self).__name__}.launcher"
+
+    async def cannot_act_as(self, account: str) -> str:
+        """Return why nothing can be done as another account than the gateway's own, an empty text
+        if it can."""
+        try:
+            answer = await self.run(
+                [self.sudo, "-n", "-l", "-u", checked_account(account), self.launcher],
+                deadline_s=self.command_timeout_s,
+            )
+        except (BackendUnavailable, ValueError) as error:
+            return str(error)
+        if answer.code == 0:
+            return ""
+        why = answer.complaint if answer.err.strip() else "no line of sudoers permits it"
+        return f"sudo does not let {getpass.getuser()} run {self.launcher} as {account}: {why}"
+
+    def otherwise(self, owners: Mapping[str, str]) -> tuple[str, list[str]]:
+        """Return what an administrator is to know of clusters (`owners`: as whom each runs) that
+        were started with another identity, an empty text if there are none; and the accounts that
+        the present identity would not need."""
+        section, own = f"c.{type(self).__name__}", getpass.getuser()
+        mine = sum(account == own for account in owners.values())
+        others = sorted({account for account in owners.values() if account != own})
+        if self.identity == "service" and others:
+            count = len(owners) - mine
+            names = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+            return (
+                f"{section}.identity is service, and {clusters(count)} as {names}: each goes on,"
+                f" and is watched and stopped as whom it was started, {self.way_of_others()}, which"
+                " must stay as they were until then",
+                others,
+            )
+        if self.identity != "service" and mine:
+            return (
+                f"{section}.identity is {self.identity}, and {clusters(mine)} as {own}, the"
+                f" gateway's own account: each goes on, and is watched and stopped as that",
+                [],
+            )
+        return "", []
+
+
+def clusters(count: int) -> str:
+    """Return so many clusters that run or ended lately, as a sentence's subject and verb."""
+    if count == 1:
+        return "1 cluster that lives or ended lately runs"
+    return f"{count} clusters that live or ended lately run"

@@ -18,6 +18,7 @@ class PbsBackend(BatchBackend):
     """Schedulers are jobs, workers are parts of job arrays."""
 
     name = "pbs"
+    title = "PBS"
     index_variable = "PBS_ARRAY_INDEX"
     contiguous = True
     script_logs = True

@@ -7,15 +7,23 @@ each user. Slurm 20.11 or newer.
 
 from __future__ import annotations
 
+import getpass
 import pwd
 import re
 
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
 
 from gateway.backends.batch.base import BatchBackend
-from gateway.backends.batch.identity import Identity, ServiceIdentity, checked_account
+from gateway.backends.batch.identity import (
+    EachAsStarted,
+    Identity,
+    ServiceIdentity,
+    checked_account,
+)
 from gateway.backends.batch.system import BatchSystem, SubmitRefused
+from gateway.backends.contract import BackendUnavailable
 from gateway.backends.slurm import words as slurm_words
+from gateway.backends.slurm.both import OwnByCommands
 from gateway.backends.slurm.commands import Programs, SlurmCommands
 from gateway.backends.slurm.rest import SlurmRest, Tokens
 from gateway.backends.slurm.words import OPTIONS
@@ -42,6 +50,7 @@ class SlurmBackend(BatchBackend):
     """Jobs of Slurm."""
 
     name = "slurm"
+    title = "Slurm"
     index_variable = "SLURM_ARRAY_TASK_ID"
     setting_names = (*BatchBackend.setting_names, *OPTIONS, "requeue", "directives")
 
@@ -120,27 +129,45 @@ class SlurmBackend(BatchBackend):
         config=True
     )
 
+    _rest: SlurmRest | None = None
+
     def make_identity(self) -> Identity:
         """Return who runs jobs."""
-        return TokenIdentity() if self.identity == "user-token" else super().make_identity()
+        own, others = ServiceIdentity(), TokenIdentity()
+        if self.identity == "user-token":
+            return EachAsStarted(others, own, others)
+        return EachAsStarted(own, own, others) if self._by_token() else super().make_identity()
+
+    def _by_token(self) -> bool:
+        """Whether jobs of other accounts than the gateway's own are by slurmrestd: where users'
+        tokens are the way, and where `rest_url` tells that they have been."""
+        return self.identity == "user-token" or (self.identity == "service" and bool(self.rest_url))
 
     def make_system(self) -> BatchSystem:
-        """Return Slurm by its commands or by REST."""
-        if self.identity != "user-token":
-            programs = Programs(
-                self.commands_directory,
-                self.squeue_output == "json",
-                self.accounting,
-                self.show_position,
-            )
-            return SlurmCommands(
-                self.who,
-                programs,
-                self.command_timeout_s,
-                self.run,
-                as_users=not self.own_jobs_alone(),
-            )
-        tokens = Tokens(self.token_command, self.token_lifespan_s, self.command_timeout_s, self.run)
+        """Return Slurm by its commands, by REST, or by both where clusters of both live."""
+        own, accounts = getpass.getuser(), set(self.owners.values())
+        if not self._by_token() or (self.identity == "service" and accounts <= {own}):
+            return self._commands(as_users=not self.own_jobs_alone())
+        rest = self._slurmrestd()
+        if self.identity == "user-token" and own not in accounts:
+            return rest
+        return OwnByCommands(own, self._commands(as_users=False), rest)
+
+    def _commands(self, *, as_users: bool) -> SlurmCommands:
+        programs = Programs(
+            self.commands_directory,
+            self.squeue_output == "json",
+            self.accounting,
+            self.show_position,
+        )
+        return SlurmCommands(
+            self.who, programs, self.command_timeout_s, self.run, as_users=as_users
+        )
+
+    def _slurmrestd(self) -> SlurmRest:
+        self._tokens = tokens = Tokens(
+            self.token_command, self.token_lifespan_s, self.command_timeout_s, self.run
+        )
         self._rest = SlurmRest(
             self.rest_url,
             self.rest_version,
@@ -151,10 +178,26 @@ class SlurmBackend(BatchBackend):
         )
         return self._rest
 
+    def way_of_others(self) -> str:
+        """Return how clusters of other accounts than the gateway's own are watched and stopped."""
+        if not self._by_token():
+            return super().way_of_others()
+        return "by c.SlurmBackend.rest_url and token_command"
+
+    async def cannot_act_as(self, account: str) -> str:
+        """Return why nothing can be done as an account, an empty text if it can."""
+        if not self._by_token():
+            return await super().cannot_act_as(account)
+        try:
+            await self._tokens.of(account)
+        except (BackendUnavailable, ValueError) as error:
+            return str(error)
+        return ""
+
     def names_program(self, program: str) -> str:
-        """Return the setting that says where a program is: with users' tokens, no other command is
-        run."""
-        return "token_command" if self.identity == "user-token" else super().names_program(program)
+        """Return the setting that says where a program is."""
+        tokens = self._by_token() and [program] == self.token_command[:1]
+        return "token_command" if tokens else super().names_program(program)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
@@ -195,13 +238,15 @@ class SlurmBackend(BatchBackend):
     async def close(self) -> None:
         """Let go of everything but the jobs."""
         await super().close()
-        if self.identity == "user-token":
+        if self._rest is not None:
             await self._rest.close()
 
     def default_log_directory(self, account: str) -> str:
         """Return the template of the log directory that holds if none is configured."""
-        return "" if self.identity == "user-token" else super().default_log_directory(account)
+        mine = account == getpass.getuser() or not self._by_token()
+        return super().default_log_directory(account) if mine else ""
 
-    def makes_directories(self) -> bool:
-        """Whether the gateway makes log directories: a user's own, it cannot."""
-        return self.identity != "user-token"
+    def makes_directories(self, account: str) -> bool:
+        """Whether the gateway makes directories of an account: a user's own, it cannot without
+        sudo."""
+        return account == getpass.getuser() or not self._by_token()

@@ -22,7 +22,7 @@ from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client.calls import api, diagnosis, errors, forward_proxy, http_calls, trust
+from gateway.client.calls import api, diagnosis, errors, forward_proxy, http_calls, trust, whence
 from gateway.client.calls.api import Streaming, Unary
 from gateway.client.calls.forward_proxy import ForwardProxy
 from gateway.client.calls.settings import Settings
@@ -170,7 +170,9 @@ class Connection:
                     raise errors.Unavailable(
                         f"the certificate of {self.settings.address} is not trusted; name the CA"
                         f" that signed it, a PEM file, in"
-                        " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE",
+                        " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE"
+                        f"{whence.said('gateway.ca-file')}. The address is from"
+                        f" {self.settings.source}",
                         code="UNAVAILABLE",
                     ) from None
                 if not looked:
@@ -178,9 +180,23 @@ class Connection:
                     self._look(error)
                 pause_s = random.uniform(0.5, 1.0) * wait_s
                 if time.monotonic() + pause_s > deadline:
-                    raise
+                    raise self._unreached(error) from None
                 time.sleep(pause_s)
                 wait_s = min(BACKOFF_S[1], wait_s * 2)
+
+    def _unreached(self, error: errors.Unavailable) -> errors.Unavailable:
+        """Return that the gateway was not reached in all the time there was, with whence its
+        address is; what the gateway itself answered stays as it is."""
+        if error.reason:
+            return error
+        where = self.settings.address
+        said = str(error).removeprefix(f"{where}: ")
+        return errors.Unavailable(
+            f"the gateway at {where} does not answer: {said}. The address is from"
+            f" {self.settings.source}",
+            code=error.code,
+            retry_after_s=error.retry_after_s,
+        )
 
     def _look(self, error: errors.Unavailable) -> None:
         """Raise Unreachable, with what would be right, if a call failed by what no waiting mends.
@@ -194,8 +210,7 @@ class Connection:
             return
         if why := diagnosis.hopeless(settings.address):
             raise errors.Unreachable(
-                f"the gateway is not reached: {why} (it is given to Gateway, or is gateway.address"
-                f" of Dask's configuration or DASKGATEWAY_ADDRESS)",
+                f"the gateway is not reached: {why} (the address is from {settings.source})",
                 code="UNAVAILABLE",
             ) from None
 

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import dask.config
 
+from gateway.client.calls import whence
 from gateway.networks import is_loopback, literal
 from gateway.wire import host_port, split_host_port
 
@@ -59,7 +60,7 @@ class ForwardProxy:
         return f"{self.user}:{self.password}" if self.user else ""
 
     def __str__(self) -> str:
-        return f"the proxy http://{host_port(self.host, self.port)} ({self.source})"
+        return f"the proxy http://{host_port(self.host, self.port)} ({_whence(self.source)})"
 
     def __repr__(self) -> str:
         return f"ForwardProxy({str(self)!r})"
@@ -117,7 +118,9 @@ def parse(text: str, source: str) -> ForwardProxy:
     would be right."""
     parts = urlsplit(text if "://" in text else f"http://{text}")
     shown = f"{parts.scheme}://{parts.hostname or ''}"  # without the password
-    wrong = f"{source}: must look like http://proxy.example.org:{DEFAULT_PORT}, not {shown}"
+    wrong = (
+        f"{_whence(source)}: must look like http://proxy.example.org:{DEFAULT_PORT}, not {shown}"
+    )
     if parts.scheme != "http":
         raise ValueError(f"{wrong}; proxies that speak {parts.scheme} are not supported")
     try:
@@ -129,6 +132,11 @@ def parse(text: str, source: str) -> ForwardProxy:
     return ForwardProxy(
         parts.hostname, port or DEFAULT_PORT, source, parts.username or "", parts.password or ""
     )
+
+
+def _whence(source: str) -> str:
+    """Return what named a proxy, and where that stands."""
+    return whence.place(SETTING, dask.config.get(SETTING, None)) if source == SETTING else source
 
 
 def _of_environment(environment: Mapping[str, str]) -> tuple[str, str]:

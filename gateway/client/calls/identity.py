@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import difflib
 import os
-import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dask.config
 
-from gateway.client.calls import places
+from gateway.client.calls import places, whence
 
 ARGUMENT = "the argument auth"
 TOKEN, USER, PASSWORD = "DASKGATEWAY_TOKEN", "DASKGATEWAY_USER", "DASKGATEWAY_PASSWORD"
@@ -35,7 +34,6 @@ RIGHT = (
     "give auth=(user, password), an API token as text, or an Auth such as BasicAuth(user, password)"
 )
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, §2.1
-_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def around(
         return Identity(
             kind=way,
             arguments=tuple(sorted(_arguments(config).items())),
-            source=f"{way} of {place(SECTION + '.type', config['type'])}",
+            source=f"{way} of {whence.place(SECTION + '.type', config['type'])}",
         )
     if way in NOT_YET:
         raise ValueError(
@@ -180,7 +178,7 @@ def _pair(
 def _hub(config: Mapping[str, Any], environ: Mapping[str, str]) -> Identity:
     given = _arguments(config).get("api_token")
     if given is not None:
-        where = place(KWARGS, config["kwargs"])
+        where = whence.place(KWARGS, config["kwargs"])
         return Identity(token=checked_token(_text(given, where), where), source=where)
     found = _variable(HUB_TOKEN, environ)
     if found is None:
@@ -251,7 +249,7 @@ def _setting(config: Mapping[str, Any], key: str) -> Value | None:
 
 def _found(value: object, written: object, name: str) -> Value:
     """Return a text out of Dask's configuration, where it may be written otherwise."""
-    where, raw = place(name, written), os.environ.get(_dask_variable(name))
+    where, raw = whence.place(name, written), os.environ.get(whence.variable(name))
     if not isinstance(value, str) and raw is not None:
         return Value(raw, where)
     return Value(_text(value, name), where)
@@ -279,37 +277,3 @@ def _text(value: object, where: str) -> str:
         quotes = "; put it in quotes" if isinstance(value, int | float) else ""
         raise ValueError(f"{where} must be text, not {type(value).__name__}{quotes}; {RIGHT}")
     return value
-
-
-def _dask_variable(name: str) -> str:
-    return f"DASK_{name.replace('.', '__').replace('-', '_').upper()}"
-
-
-def place(name: str, value: object) -> str:
-    """Return in words where a value of Dask's configuration stands: a variable, a file, or this
-    program."""
-    variable = _dask_variable(name)
-    if variable in os.environ:
-        return f"the environment variable {variable}"
-    for file in reversed(list(_files(dask.config.paths))):
-        for found in dask.config.collect_yaml(paths=[str(file)]):
-            if _within(found, name) == value:
-                return f"{name} in the configuration file {file}"
-    return f"{name} in Dask's configuration, set in this program"
-
-
-def _files(paths: Iterable[str]) -> Iterable[pathlib.Path]:
-    """Return Dask's configuration files, those that count more behind the others."""
-    for path in map(pathlib.Path, paths):
-        if path.is_file():
-            yield path
-        elif path.is_dir():
-            yield from sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES)
-
-
-def _within(config: object, name: str) -> object:
-    for key in name.split("."):
-        if not isinstance(config, Mapping):
-            return None
-        config = config.get(key, config.get(key.replace("-", "_")))
-    return config

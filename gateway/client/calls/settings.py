@@ -8,12 +8,12 @@ import pathlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import dask.config
 
-from gateway.client.calls import errors, identity, places, reading, trust
+from gateway.client.calls import errors, identity, places, reading, trust, whence
 from gateway.networks import is_loopback
 from gateway.wire import DEFAULT_PORT, basic_credentials, host_port
 
@@ -61,6 +61,10 @@ KNOWN: dict[str, Any] = {
 
 
 CA_FILE = "gateway.ca-file"
+ADDRESS = "DASKGATEWAY_ADDRESS"
+GIVEN = "the argument address"  # where an address is from that a caller names
+
+T = TypeVar("T")
 
 
 class Auth:
@@ -123,6 +127,7 @@ class Settings:
     timeout_s: float = 30.0
     retry_s: float = 30.0
     insecure_ok: bool = False
+    source: str = GIVEN  #: whence the address is, in words
     #: whence the credentials are
     caller: identity.Identity = field(default_factory=identity.Identity)
     proxy_address: str = ""  # host:port of the edge; empty for what the server tells
@@ -146,7 +151,7 @@ class Settings:
             f" text and was not sent. Use its"
             " https:// address; or, if nobody can listen on the way, set gateway.insecure-ok in"
             " Dask's configuration, or"
-            " DASKGATEWAY_INSECURE_OK=true",
+            f" DASKGATEWAY_INSECURE_OK=true. The address is from {self.source}",
             code="FAILED_PRECONDITION",
         )
 
@@ -205,33 +210,28 @@ def load(
     *,
     proxy_address: str | int | None = None,
     public_address: str | None = None,
+    source: str = GIVEN,
 ) -> Settings:
-    """Return settings; arguments win over configuration. ValueError says what is missing or wrong;
-    what means nothing in the configuration is a GatewayWarning."""
+    """Return settings; arguments win over configuration. ValueError says what is missing or wrong,
+    and where it stands; what means nothing in the configuration is a GatewayWarning. `source` says
+    whence an address is that is given."""
     for words in places.unknown(dask.config.get("gateway", None) or {}, KNOWN):
         errors.warn(words)
     if isinstance(auth, str) and "://" in auth:
         raise ValueError(
             f"auth: {auth!r} is an address and no token; where the edge is stands in proxy_address"
         )
-    chosen = address or configured("address") or os.environ.get("DASKGATEWAY_ADDRESS")
-    if not chosen:
-        raise ValueError(
-            "where is the gateway? give its address, or set gateway.address in Dask's"
-            " configuration or DASKGATEWAY_ADDRESS"
-        )
-    transport = str(configured("transport") or "auto")
-    if transport not in ("auto", "grpc", "http"):
-        raise ValueError(f"gateway.transport must be auto, grpc or http, not {transport!r}")
-    where = normalized(reading.text(chosen, "the gateway's address"))
+    where, source = _address(address, source)
+    transport = setting("transport", _transport)
     if transport == "grpc" and not where.startswith("unix:") and urlsplit(where).path:
         raise ValueError(
-            f"gateway.transport: gRPC knows no path, but the gateway's address is {where}; set"
-            f" auto or http"
+            f"gateway.transport: gRPC knows no path, but the gateway's address is {where}, from"
+            f" {source}; set auto or http{whence.said('gateway.transport')}"
         )
     who, told = resolve_auth(auth)
     found = Settings(
         address=where,
+        source=source,
         auth=who,
         caller=told,
         ca_file=_ca_file() if where.startswith("https://") else None,
@@ -249,22 +249,59 @@ def load(
     return found
 
 
+def _address(given: str | None, source: str) -> tuple[str, str]:
+    """Return the gateway's address, and whence it is."""
+    found: Any = given
+    if not given and (found := configured("address")):
+        source = whence.place("gateway.address", dask.config.get("gateway.address"))
+    if not found and (found := os.environ.get(ADDRESS)):
+        source = f"the environment variable {ADDRESS}"
+    if not found:
+        raise ValueError(
+            "where is the gateway? give its address, or set gateway.address in Dask's"
+            f" configuration or {ADDRESS}"
+        )
+    try:
+        return normalized(reading.text(found, "the gateway's address")), source
+    except ValueError as error:
+        raise ValueError(f"{error}. It is from {source}") from None
+
+
+def _transport(value: Any, what: str) -> str:
+    found = str(value or "auto")
+    if found not in ("auto", "grpc", "http"):
+        raise ValueError(f"{what} must be auto, grpc or http, not {reading.shown(found)}")
+    return found
+
+
+def setting(name: str, read: Callable[[Any, str], T]) -> T:
+    """Return a value of Dask's configuration below `gateway`, as a function reads it out of the
+    value and its name; its ValueError says where the value stands too."""
+    try:
+        return read(configured(name), f"gateway.{name}")
+    except ValueError as error:
+        raise ValueError(f"{error}{whence.said(f'gateway.{name}')}") from None
+
+
 def _place(name: str, given: Any, read: Callable[[Any, str], str]) -> str:
     """Return an address that was given or is configured, empty where there is none."""
     if given is not None:
         return read(given, name.replace("-", "_"))
-    value = configured(name)
-    return read(value, f"gateway.{name}") if value else ""
+    return setting(name, lambda value, what: read(value, what) if value else "")
 
 
 def _ca_file() -> str | None:
-    named = configured("ca-file")
-    return trust.ca_file(reading.text(named, CA_FILE), CA_FILE) if named else None
+    def read(value: Any, what: str) -> str | None:
+        return trust.ca_file(reading.text(value, what), what) if value else None
+
+    return setting("ca-file", read)
 
 
 def _insecure_ok() -> bool:
-    value = configured("insecure-ok") or os.environ.get("DASKGATEWAY_INSECURE_OK") or False
-    return reading.truth(value, "gateway.insecure-ok, or DASKGATEWAY_INSECURE_OK,")
+    if configured("insecure-ok"):
+        return setting("insecure-ok", reading.truth)
+    variable = "DASKGATEWAY_INSECURE_OK"
+    return reading.truth(os.environ.get(variable) or False, f"the environment variable {variable}")
 
 
 def in_clear_text(address: str) -> bool:
@@ -281,14 +318,32 @@ def configured(name: str) -> Any:
 def configured_span(name: str, default_s: float) -> float:
     """Return a duration of Dask's configuration below `gateway`, in seconds; ValueError if it is
     none."""
-    value = configured(name)
-    return default_s if value is None else reading.seconds(value, f"gateway.{name}")
+    return setting(
+        name, lambda value, what: default_s if value is None else reading.seconds(value, what)
+    )
+
+
+def shutdown_on_close() -> bool:
+    """Return whether Dask's configuration has clusters stopped that are closed; ValueError if it
+    says neither."""
+    return setting(
+        "cluster.shutdown-on-close", lambda value, what: value is None or reading.truth(value, what)
+    )
+
+
+def keepalive_timeout() -> float | None:
+    """Return the seconds after which Dask's configuration has clusters end whose process is gone, 0
+    for never, None if it does not say; ValueError if they are none."""
+    return setting(
+        "cluster.keepalive-timeout",
+        lambda value, what: None if value is None else reading.seconds(value, what),
+    )
 
 
 def cluster_options() -> dict[str, Any]:
     """Return the options that Dask's configuration names for every new cluster; ValueError if it
     names none that could be."""
-    return reading.mapping(configured("cluster.options") or {}, "gateway.cluster.options")
+    return setting("cluster.options", lambda value, what: reading.mapping(value or {}, what))
 
 
 def normalized(address: str) -> str:
@@ -362,7 +417,8 @@ def _from_file(path: str | None) -> str | None:
         if token or not given:
             return token or None
         wrong = "is empty"
-    raise ValueError(f"gateway.auth.token-file: the file {place} {wrong}")
+    name = "gateway.auth.token-file"
+    raise ValueError(f"{name}: the file {place} {wrong}{whence.said(name)}")
 
 
 def current_user() -> str:

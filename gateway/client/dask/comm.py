@@ -16,7 +16,6 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-import dask.config
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from distributed.comm.core import CommClosedError, Connector, FatalCommClosedError
 from distributed.comm.registry import Backend
@@ -265,9 +264,13 @@ async def _with_tls(
 
 def wished_way() -> str:
     """Return how schedulers are to be reached, as Dask's configuration says."""
-    wish = str(dask.config.get("gateway.tunnel", "auto") or "auto").lower()
+    return settings.setting("tunnel", _way)
+
+
+def _way(value: Any, what: str) -> str:
+    wish = str(value or "auto").lower()
     if wish not in WAYS:
-        raise ValueError(f"gateway.tunnel must be auto, always or never, not {wish!r}")
+        raise ValueError(f"{what} must be auto, always or never, not {wish!r}")
     return wish
 
 
@@ -362,7 +365,8 @@ def connection_for(target: wire.SchedulerAddress) -> Connection:
     except ValueError:
         scheme = "https" if target.port == 443 else "http"
         where = wire.host_port(target.host, target.port)
-        return Connection(settings.load(f"{scheme}://{where}{target.prefix}"))
+        found = f"{scheme}://{where}{target.prefix}"
+        return Connection(settings.load(found, source=f"the scheduler's address {target}"))
 
 
 class GatewayBackend(Backend):

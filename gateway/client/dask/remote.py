@@ -116,12 +116,11 @@ class RemoteCluster(ViewedCluster):
             raise ValueError("create_mode connect_only needs the name of a cluster")
         self._gateway = _gateway_of(gateway, auth, place)
         self._connection = self._gateway.connection
-        keep = (
-            settings.configured("cluster.shutdown-on-close")
+        self._shutdown_on_close = (
+            settings.shutdown_on_close()
             if shutdown_on_close is None
-            else shutdown_on_close
+            else reading.truth(shutdown_on_close, "shutdown_on_close")
         )
-        self._shutdown_on_close = keep is None or reading.truth(keep, "shutdown_on_close")
         self._shutdown_said = shutdown_on_close is not None
         self._start_timeout_s = (
             settings.configured_span("cluster.start-timeout", START_TIMEOUT_S)
@@ -140,7 +139,7 @@ class RemoteCluster(ViewedCluster):
             "labels": labels,
         }
         if self._shutdown_on_close:
-            named["keepalive_timeout"] = settings.configured("cluster.keepalive-timeout")
+            named["keepalive_timeout"] = settings.keepalive_timeout()
         self._asked = creating.ask(name, named, kwargs, creating.takes(RemoteCluster.__init__))
         self._resource: Cluster | None = None
         self._limits: Limits | None = None

@@ -25,6 +25,7 @@ from tornado.websocket import (
 )
 
 from gateway.client.calls.channel import Connection, in_thread
+from gateway.client.calls.errors import AuthenticationFailed
 from gateway.client.calls.forward_proxy import ForwardProxy, ProxyRefused, proxy_for
 from gateway.client.calls.http_calls import tls_context
 from gateway.client.dask.proxied import ProxiedClient
@@ -84,7 +85,7 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
         if error.code == 599:  # tornado's own, for no answer at all
             raise OSError(f"{url}: no tunnel: {error.message}") from error
         _sessions.pop(whose, None)
-        raise _refused(uid, error) from None
+        raise _refused(uid, error, connection) from None
     except Exception as error:  # tornado has one of its own for whatever is not quite HTTP
         raise OSError(f"{url}: no tunnel: {str(error) or type(error).__name__}") from error
     if len(_sessions) >= MAX_SESSIONS:
@@ -149,11 +150,13 @@ def _session(cookies: list[str]) -> str:
     return next((pair for pair in pairs if pair.partition("=")[0].rstrip() in SESSION_COOKIES), "")
 
 
-def _refused(uid: str, error: HTTPClientError) -> TunnelRefused:
-    words = {
-        401: "the gateway does not accept the credentials",
-        404: f"the gateway knows no way to cluster {uid} now",
-    }.get(error.code, "the gateway opens no tunnel now")
+def _refused(uid: str, error: HTTPClientError, connection: Connection) -> TunnelRefused:
+    words = "the gateway opens no tunnel now"
+    if error.code == 401:  # with whence the credentials are, as any other call tells it
+        told = AuthenticationFailed("", code="UNAUTHENTICATED", reason="CREDENTIALS_INVALID")
+        words = str(connection.settings.refused(told))
+    elif error.code == 404:
+        words = f"the gateway knows no way to cluster {uid} now"
     return TunnelRefused(f"{words} (HTTP status {error.code})", error.code)
 
 

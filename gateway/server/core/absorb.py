@@ -28,6 +28,8 @@ from gateway.server.core.transitions import Trigger, after
 MAX_MESSAGE = 4096  # characters of why a cluster is where it is
 MAX_EVENT = 1024  # characters of an event's message: there are many
 MAX_FAILURE = 1024  # characters of the reason that is kept with a group
+# said of what a machine room has accepted and has not been seen in it yet
+FIRST_LOOK = "waiting for the first look at the queue"
 # ages travel as durations: an instant that moved less than this has not moved
 ACTIVITY_SLACK_MS = 2000
 
@@ -135,11 +137,16 @@ def _scheduler_started(known: Known, outcome: Started | StartFailed) -> None:
         known.scheduler(
             handle=outcome.handle, launching=launching, launched_at=known.now, failures=0
         )
-        words = "the backend has accepted the scheduler"
+        words = outcome.message or "the backend has accepted the scheduler"
         known.tell(Reason.SCHEDULER_STARTED, words, "scheduler")
         # why it waits, if it does, comes with the first look
         if scheduler.launching is Launching.INTENDED and known.cluster.state is State.CREATING:
-            known.say(Reason.SCHEDULER_STARTED, f"{words}, which does not run yet")
+            told = (
+                f"the scheduler was {words}; {FIRST_LOOK}"
+                if outcome.message
+                else f"{words}, which does not run yet"
+            )
+            known.say(Reason.SCHEDULER_STARTED, told)
         return
     failures = scheduler.failures + 1
     known.tell(Reason.SCHEDULER_START_FAILED, outcome.message, "scheduler")

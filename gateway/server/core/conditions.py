@@ -7,9 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gateway.backends.contract import Phase
+from gateway.backends.contract import Instance, Phase, Started
 from gateway.server.core import limits
-from gateway.server.core.absorb import Known, given_up, given_up_words, hushed_words
+from gateway.server.core.absorb import (
+    FIRST_LOOK,
+    Known,
+    given_up,
+    given_up_words,
+    hushed_words,
+)
 from gateway.server.core.facts import Facts, Patience
 from gateway.server.core.limits import Grant
 from gateway.server.core.model import Cluster, Condition, GroupStatus, Launching, State
@@ -41,6 +47,7 @@ def hold(known: Known, facts: Facts, objection: Objection) -> None:
     message = _together([_why_failing(cluster.groups[name], known.patience) for name in failing])
     workers = before.get(ConditionType.WORKERS_AVAILABLE)
     queued = _queued(known, facts, workers) if short and not failing else ""
+    started = _started(known, facts, workers) if short and not failing and not queued else ""
     reached = _reachable(known, facts, before.get(ConditionType.SCHEDULER_REACHABLE), objection)
     answers = _answers(facts, before.get(ConditionType.BACKEND_AVAILABLE))
     within = limits_condition(cluster, granted, known.now)
@@ -49,7 +56,7 @@ def hold(known: Known, facts: Facts, objection: Objection) -> None:
         why = Reason.WORKERS_GIVEN_UP
     found = [
         (ConditionType.SCHEDULER_REACHABLE, *reached),
-        (ConditionType.WORKERS_AVAILABLE, not short, why, message or queued),
+        (ConditionType.WORKERS_AVAILABLE, not short, why, message or queued or started),
         (ConditionType.WITHIN_LIMITS, within.holds, within.reason, within.message),
         (ConditionType.BACKEND_AVAILABLE, *answers),
     ]
@@ -103,14 +110,19 @@ def _why_failing(status: GroupStatus, patience: Patience) -> str:
     return words + status.failure
 
 
-def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
-    """Return how many workers wait in the machine room's queue and why, an empty text if none
-    does."""
-    waiting = {
+def _submitted(known: Known) -> set[Instance]:
+    """Return the workers that were accepted and are not known to run."""
+    return {
         worker.instance
         for worker in known.workers.values()
         if worker.launching is Launching.STARTED and not worker.connected
     }
+
+
+def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
+    """Return how many workers wait in the machine room's queue and why, an empty text if none
+    does."""
+    waiting = _submitted(known)
     seen = [
         seen
         for instance, seen in facts.observations.items()
@@ -138,6 +150,28 @@ def _queued(known: Known, facts: Facts, before: Condition | None) -> str:
             f" {'waits' if count == 1 else 'wait'} in the queue: {said}"
         )
     return _together(parts)
+
+
+def _started(known: Known, facts: Facts, before: Condition | None) -> str:
+    """Return where workers were put that have not been seen yet, an empty text if there are none or
+    nothing was told of it."""
+    waiting = _submitted(known)
+    if any(instance.name in known.workers for instance in facts.observations):
+        return ""  # it has been looked
+    told = Counter(
+        outcome.message
+        for instance, outcome in facts.outcomes.items()
+        if isinstance(outcome, Started) and outcome.message and instance in waiting
+    )
+    if told:
+        return _together(
+            [
+                f"{count} {'worker was' if count == 1 else 'workers were'} {words}; {FIRST_LOOK}"
+                for words, count in sorted(told.items())
+            ]
+        )
+    unseen = waiting and before is not None and before.reason == Reason.STARTING
+    return before.message if before is not None and unseen and FIRST_LOOK in before.message else ""
 
 
 def _together(reasons: Sequence[str]) -> str:

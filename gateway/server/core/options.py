@@ -3,12 +3,15 @@ themselves, are right."""
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from gateway.server.core.errors import Violation
 from gateway.server.core.quantities import MAX_COUNT, MAX_WHOLE
@@ -23,6 +26,51 @@ class Refused(Exception):
     """Raised by an administrator's callable of options: its user reads the text as the reason."""
 
 
+T = TypeVar("T")
+FIRST = "the first of the choices"  # a default that stands for itself alone
+
+
+def _told(kind: type[T]) -> type[T]:
+    """Return a kind of option whose wrong arguments are told in one sentence: an administrator
+    writes them, who has not read this file."""
+    make: Callable[..., None] = kind.__init__
+    taken = inspect.signature(kind)
+
+    @functools.wraps(make)
+    def init(self: T, *values: Any, **named: Any) -> None:
+        try:
+            taken.bind(*values, **named)
+        except TypeError as error:
+            raise TypeError(_wrong_call(kind.__name__, taken, values, named, error)) from None
+        make(self, *values, **named)
+
+    kind.__init__ = init  # type: ignore[method-assign, assignment]
+    return kind
+
+
+def _wrong_call(
+    kind: str,
+    taken: inspect.Signature,
+    values: Sequence[object],
+    named: Mapping[str, object],
+    error: TypeError,
+) -> str:
+    names = list(taken.parameters)
+    unknown = [name for name in named if name not in names]
+    shown = f"{kind}({repr(values[0])[:80] if values else '…'})"
+    if not unknown:
+        return f"{shown}: {error}; it takes {', '.join(names)}"
+    like = {"min": "minimum", "max": "maximum", "options": "choices", "field": "name"}
+    found = []
+    for name in unknown:
+        meant = [one for one in (like.get(name),) if one in names] or [
+            *difflib.get_close_matches(name, names, n=1)
+        ]
+        found.append(f"it takes no {name}" + (f", did you mean {meant[0]}?" if meant else ""))
+    return f"{shown}: {'; '.join(found)}; it takes {', '.join(names)}"
+
+
+@_told
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text, bounded in length, that may have to match a pattern as a whole."""
@@ -36,6 +84,7 @@ class Text:
     per_group: bool = False
 
 
+@_told
 @dataclass(frozen=True, slots=True)
 class Bool:
     """A truth value."""
@@ -47,6 +96,7 @@ class Bool:
     per_group: bool = False
 
 
+@_told
 @dataclass(frozen=True, slots=True)
 class Integer:
     """A whole number between bounds."""
@@ -60,6 +110,7 @@ class Integer:
     per_group: bool = False
 
 
+@_told
 @dataclass(frozen=True, slots=True)
 class Float:
     """A decimal number between bounds."""
@@ -73,18 +124,24 @@ class Float:
     per_group: bool = False
 
 
+@_told
 @dataclass(frozen=True, slots=True)
 class Select:
-    """One of several texts."""
+    """One of several texts, by default the first."""
 
     name: str
     choices: tuple[str, ...]
-    default: str
+    default: str = FIRST
     label: str = ""
     description: str = ""
     per_group: bool = False
 
+    def __post_init__(self) -> None:
+        if self.default is FIRST and isinstance(self.choices, tuple | list) and self.choices:
+            object.__setattr__(self, "default", self.choices[0])
 
+
+@_told
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """Texts by name, such as environment variables; `structured`: whatever YAML can say by name,
@@ -287,9 +344,7 @@ def _wrong_bounds(option: Field) -> str:
             }
             return next((f"its {name} {words}" for name, words in wrong.items() if words), "")
         case Select():
-            choices = option.choices if isinstance(option.choices, tuple | list) else ()
-            plain = all(isinstance(choice, str) and is_sound(choice) for choice in choices)
-            return "" if choices and plain else "its choices must be texts, at least one"
+            return _wrong_choices(option.choices)
         case Mapped():
             return (
                 ""
@@ -297,6 +352,16 @@ def _wrong_bounds(option: Field) -> str:
                 else f"its max_entries must be between 0 and {MAX_COUNT}"
             )
     return ""
+
+
+def _wrong_choices(choices: object) -> str:
+    right = "its choices must be texts, at least one"
+    if not isinstance(choices, tuple | list):
+        return f"{right}, in a list, not {choices!r:.100}"
+    wrong = [one for one in choices if not isinstance(one, str) or not is_sound(one)]
+    if wrong:
+        return f"{right}; {wrong[0]!r:.100} is none"
+    return "" if choices else right
 
 
 def _is_count(value: object) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Target
-from gateway.server.core import ended, lifetimes, limits
+from gateway.server.core import ended, lifetimes, limits, unheard
 from gateway.server.core.absorb import Known, absorb, given_up, worker_failed
 from gateway.server.core.conditions import Objection, anywhere, hold
 from gateway.server.core.facts import BEAT_S, Facts, Patience
@@ -63,7 +63,14 @@ class Purge:
     uid: str
 
 
-Action = StartScheduler | StartWorkers | Stop | Cleanup | Purge
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read the last lines of a scheduler's log, for why it is not heard."""
+
+    target: Target
+
+
+Action = StartScheduler | StartWorkers | Stop | Cleanup | Purge | ReadLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +101,13 @@ def step(
     an empty text if they can."""
     known = Known(cluster, {worker.name: worker for worker in workers}, now, patience)
     absorb(known, facts)
-    _end_if_due(known, facts)
+    looks = _end_if_due(known, facts)
     if known.cluster.state.finished:
         actions = _purge(known)
     elif known.cluster.stop is not None:
         actions = _tear_down(known, facts)
     else:
-        actions = _build_up(known, facts)
+        actions = [*_build_up(known, facts), *looks]
     _count(known)
     hold(known, facts, objection)
     if known.cluster.observed_generation != known.cluster.generation:
@@ -116,43 +123,32 @@ def step(
     return replace(result, cluster=replace(result.cluster, updated_at=now))
 
 
-def _end_if_due(known: Known, facts: Facts) -> None:
-    cluster, patience = known.cluster, known.patience
+def _end_if_due(known: Known, facts: Facts) -> Sequence[Action]:
+    """Wish the end of what is to end; return the look at a log that comes before a failure, and
+    while a scheduler is waited for."""
+    cluster = known.cluster
     if cluster.stop is not None:
         known.end(cluster.stop)  # a wish that was stored by a use case
-        return
+        return ()
     due = lifetimes.next_end(
         cluster, doubted=facts.doubted, listening_since_at=facts.listening_since_at
     )
     if due is not None and due.at <= known.now:
         known.end(due)
-    elif (at := _start_deadline(cluster, facts, patience)) is not None and at <= known.now:
-        known.fail(
-            Reason.SCHEDULER_START_TIMEOUT,
-            f"the scheduler did not report within {patience.scheduler_start_s:g} s of running"
-            + (f"; its agent dials {patience.dialled}, see its log" if patience.dialled else ""),
+        return ()
+    failure = unheard.overdue(known, facts)
+    look = unheard.look_at(cluster)
+    if failure is None and (look is None or look > known.now):
+        return ()
+    if facts.agent_says is None:
+        return (
+            ReadLog(Target(cluster.scheduler_instance, cluster.scheduler.handle, cluster.owner)),
         )
-    elif (at := _silence_deadline(cluster, facts, patience)) is not None and at <= known.now:
-        known.fail(
-            Reason.AGENT_SILENT,
-            f"the scheduler's agent has been silent for {patience.agent_silence_s:g} s",
-        )
-
-
-def _start_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
-    if cluster.state is not State.CREATING or not cluster.scheduler.running_at:
-        return None
-    return max(cluster.scheduler.running_at, facts.listening_since_at) + int(
-        patience.scheduler_start_s * 1000
-    )
-
-
-def _silence_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int | None:
-    if cluster.state is not State.ACTIVE or not cluster.scheduler.silent_since_at:
-        return None
-    return max(cluster.scheduler.silent_since_at, facts.listening_since_at) + int(
-        patience.agent_silence_s * 1000
-    )
+    if failure is not None:
+        known.fail(*failure)
+    else:
+        unheard.tell(known, facts.agent_says)
+    return ()
 
 
 def _purge(known: Known) -> list[Action]:
@@ -383,8 +379,9 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
     instants += [
         at
         for at in (
-            _start_deadline(cluster, facts, patience),
-            _silence_deadline(cluster, facts, patience),
+            unheard.start_deadline(cluster, facts, patience),
+            unheard.silence_deadline(cluster, facts, patience),
+            unheard.look_at(cluster),
         )
         if at is not None
     ]

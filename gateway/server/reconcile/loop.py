@@ -267,7 +267,9 @@ class Reconciler:
         meanwhile."""
         self._queue.drop(uid)  # whatever it waits for: the next step sees it
         facts = self.inbox.take(uid, now)
-        return replace(facts, outcomes=done.outcomes, cleaned=done.cleaned)
+        return replace(
+            facts, outcomes=done.outcomes, cleaned=done.cleaned, agent_says=done.agent_says
+        )
 
     async def _make_room_at_first(self) -> None:
         """Do so for every user: fewer may be kept than before."""

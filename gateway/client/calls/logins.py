@@ -1,0 +1,209 @@
+"""Sign-ins that `daskgateway login` has left: kept in a file that its user alone reads, renewed
+when they are about to end, by one process at a time.
+
+A provider that gives a new refresh token with each renewal takes a second use of the old one for a
+theft, and ends the sign-in: so whoever renews holds a lock on the file, and reads it again first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gateway.client.calls import errors, grants
+from gateway.client.calls.grants import Grant, Program
+
+try:
+    import fcntl
+except ImportError:  # Windows, where processes are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+FILE = "~/.config/daskgateway/logins.json"
+MAX_BYTES = 1024 * 1024
+RENEW_S = 30.0  # before an access token ends
+RENEW_PART = 0.2  # of its life, where that is less
+
+
+@dataclass(frozen=True)
+class Login:
+    """A sign-in at one gateway."""
+
+    program: Program
+    grant: Grant
+    way: str = ""  # what the gateway calls it
+    renew_at: float = 0.0  # s since the epoch
+
+
+class LoginFile:
+    """The file, by gateways' addresses."""
+
+    def __init__(self, path: str | os.PathLike[str] = FILE) -> None:
+        self.path = pathlib.Path(os.path.expanduser(path))
+
+    def read(self, address: str) -> Login | None:
+        """Return the sign-in at a gateway, None if there is none; ValueError if the file cannot be
+        used, with what to do."""
+        return _login(self._content().get(address))
+
+    def keep(self, address: str, login: Login) -> None:
+        """Keep a sign-in."""
+        with self.locked():
+            self._write({**self._content(), address: _plain(login)})
+
+    def forget(self, address: str) -> Login | None:
+        """Forget the sign-in at a gateway; return what there was."""
+        if not self.path.exists():
+            return None
+        with self.locked():
+            content = self._content()
+            gone = _login(content.pop(address, None))
+            if gone is not None:
+                self._write(content)
+            return gone
+
+    def renewed(self, address: str, renew: Callable[[Login], Grant]) -> Login | None:
+        """Return the sign-in at a gateway with an access token that lasts, renewed by `renew`
+        unless another process just did; None if there is none."""
+        with self.locked():
+            content = self._content()
+            login = _login(content.get(address))
+            if login is None or time.time() < login.renew_at:
+                return login
+            fresh = made(login.program, renew(login), login.way)
+            self._write({**content, address: _plain(fresh)})
+            return fresh
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes, and threads, from changing the file meanwhile."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _content(self) -> dict[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                mode, raw = os.fstat(file.fileno()).st_mode, file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ValueError(f"{self.path}: {error.strerror or error}") from None
+        if os.name == "posix" and mode & 0o077:
+            raise ValueError(
+                f"{self.path}: others can read it, and what is in it lets them in as you; chmod 600"
+                " it"
+            )
+        try:
+            content = json.loads(raw) if len(raw) <= MAX_BYTES else None
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"{self.path}: it holds no sign-ins that can be read; remove it, and `daskgateway"
+                " login` again"
+            )
+        return content
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        """Write it whole or not at all; nobody else reads it at any moment."""
+        scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        scratch.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(scratch, flags, 0o600), "w") as file:
+            json.dump(content, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, self.path)
+
+
+def made(program: Program, grant: Grant, way: str) -> Login:
+    """Return a sign-in that was just made, or renewed."""
+    left_s = max(0.0, grant.expires_at - time.time())
+    return Login(program, grant, way, grant.expires_at - min(RENEW_S, left_s * RENEW_PART))
+
+
+def _plain(login: Login) -> dict[str, Any]:
+    return asdict(login)
+
+
+def _login(found: Any) -> Login | None:
+    try:
+        return Login(
+            Program(**found["program"]),
+            Grant(**found["grant"]),
+            str(found["way"]),
+            float(found["renew_at"]),
+        )
+    except (TypeError, KeyError, ValueError):  # none, or of another version
+        return None
+
+
+class Renewing:
+    """An access token that is had when it is needed, and renewed in time. Used by many threads."""
+
+    def __init__(self, get: Callable[[], Login]) -> None:
+        """`get` returns a sign-in that lasts; it may wait for the provider."""
+        self._get, self._lock = get, threading.Lock()
+        self._kept: Login | None = None
+
+    def token(self) -> str:
+        """Return an access token; while the provider is away the last one, as long as it is
+        good."""
+        with self._lock:
+            kept = self._kept
+            if kept is None or time.time() >= kept.renew_at:
+                try:
+                    kept = self._kept = self._get()
+                except errors.Unreachable:
+                    if kept is None or time.time() >= kept.grant.expires_at:
+                        raise
+            return kept.grant.access_token
+
+
+def of_file(address: str, file: LoginFile | None = None) -> Renewing:
+    """Return what `daskgateway login` has left for a gateway."""
+    kept = file or LoginFile()
+
+    def renew(login: Login) -> Grant:
+        if not login.grant.refresh_token:
+            raise errors.AuthenticationFailed(
+                f"the sign-in at {address} is over, and the identity provider gave nothing to renew"
+                " it by; `daskgateway login` again",
+                code="UNAUTHENTICATED",
+            )
+        try:
+            return grants.renewed(login.program, login.grant.refresh_token)
+        except grants.Refused as error:
+            raise errors.AuthenticationFailed(
+                f"the sign-in at {address} is over ({error}); `daskgateway login` again",
+                code="UNAUTHENTICATED",
+            ) from None
+
+    def get() -> Login:
+        found = kept.renewed(address, renew)
+        if found is None:
+            raise errors.AuthenticationFailed(
+                f"nobody is signed in at {address} any more; `daskgateway login` again",
+                code="UNAUTHENTICATED",
+            )
+        return found
+
+    return Renewing(get)
+
+
+def of_program(program: Program) -> Renewing:
+    """Return the tokens of a program's own."""
+    return Renewing(lambda: made(program, grants.of_its_own(program), ""))
