@@ -3,13 +3,16 @@ away for a moment."""
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 from daskgateway.v1.credential_service_pb2 import WhoAmIRequest, WhoAmIResponse
 
-from gateway.client.calls import api, channel, errors
+from gateway.client.calls import api, channel, credentials, errors
 from gateway.client.calls.channel import Connection
 from gateway.client.calls.settings import Auth, Settings
 
@@ -47,6 +50,29 @@ class Ways(Connection):
         self.tried.clear()
         self.call(api.WHO_AM_I, WhoAmIRequest())
         return " ".join(self.tried)
+
+
+def test_a_fork_closes_no_channel_of_its_parent_and_waits_for_none_of_its_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A forked child hung once in thousands of runs. Likely why: what closes a channel waits for a
+    lock inside gRPC, and a thread of the parent held it at the fork."""
+    for module in (channel, credentials):
+        monkeypatch.setattr(module, "_lock", threading.Lock())
+        module._lock.acquire()
+    of_the_parent = SimpleNamespace()
+    kept = weakref.ref(of_the_parent)
+    monkeypatch.setattr(channel, "_of_the_parent", [])
+    monkeypatch.setattr(channel, "_channels", {("address", None, ""): of_the_parent})
+    monkeypatch.setattr(channel, "_pools", {})
+    del of_the_parent
+    channel._after_fork()
+    credentials._after_fork()
+    gc.collect()
+    assert kept() is not None
+    assert not channel._channels
+    assert not channel._lock.locked()
+    assert not credentials._lock.locked()
 
 
 def test_an_edge_that_starts_again_does_not_turn_its_clients_to_http() -> None:

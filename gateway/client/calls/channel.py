@@ -62,10 +62,16 @@ _grpc_pid: int | None = None  # the process that gRPC was first used in
 _pools: dict[tuple[int, bool], ThreadPoolExecutor] = {}  # by process, and whether for what waits
 
 
+# channels of the parent, in a fork of it: kept, since what collects them would close them, and that
+# may wait for ever for a lock that a thread of the parent held when it forked
+_of_the_parent: list[grpc.Channel] = []
+
+
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
-    _channels.clear()  # they belong to the parent; closing them here would hang
+    _of_the_parent.extend(_channels.values())
+    _channels.clear()
     _pools.clear()
 
 

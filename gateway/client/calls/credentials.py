@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import ssl
 import tempfile
 import threading
@@ -82,6 +83,14 @@ _kept: dict[str, ClusterCredentials] = {}  # by cluster's uid
 # when the first that were kept for a uid are to be renewed, on the wall clock
 _first_due: dict[str, float] = {}
 MAX_KEPT = 256
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def kept(connection: Connection, uid: str) -> ClusterCredentials:
