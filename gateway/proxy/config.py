@@ -170,6 +170,12 @@ class Proxy(Configurable):
     keepalive_timeout_s = Float(
         75.0, min=1, help="Seconds that an idle HTTP connection is kept."
     ).tag(config=True)
+    max_idle_http_connections = Int(
+        1_000,
+        min=1,
+        help="HTTP connections of one process beyond which idle ones are closed, the longest idle"
+        " first: each takes a tenth of a megabyte with TLS.",
+    ).tag(config=True)
     answer_timeout_s = Float(
         60.0, min=0.1, help="Seconds for a dashboard to begin its answer."
     ).tag(config=True)

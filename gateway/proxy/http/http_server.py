@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from collections import OrderedDict
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from gateway.proxy.http.strict import MAX_HEADERS, MAX_LINE_BYTES, violation
 
 logger = logging.getLogger(__name__)
 
+LOOKED_AT = 50  # connections, for one that is idle
 LINGER_S = 5.0  # for the rest of a body that nobody wants
 TOO_LATE = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\nConnection:"
@@ -28,22 +30,58 @@ TOO_LATE = (
 )
 
 
+class _Kept:
+    """Connections in the order of what they last said. An idle one costs a tenth of a megabyte with
+    TLS, so of more than `most` the one that has been idle for longest ends."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._order: OrderedDict[_Connection, None] = OrderedDict()
+
+    def enter(self, connection: _Connection) -> None:
+        """Note a new connection, and end an idle one if there are too many."""
+        self._order[connection] = None
+        for _ in range(min(LOOKED_AT, len(self._order) - self._most)):
+            oldest = next(iter(self._order))
+            if oldest.idle:
+                self.leave(oldest)
+                oldest.force_close()
+                return
+            self.said_something(oldest)  # it is answered, or is a stream
+
+    def said_something(self, connection: _Connection) -> None:
+        """Note that a connection is not idle."""
+        if connection in self._order:
+            self._order.move_to_end(connection)
+
+    def leave(self, connection: _Connection) -> None:
+        """Forget a connection."""
+        self._order.pop(connection, None)
+
+
 class _Connection(RequestHandler):
     """One connection; it must tell a whole head in time, at its beginning and after every
     answer."""
 
-    __slots__ = ("_head_timeout_s", "_head_timer")
+    __slots__ = ("_head_timeout_s", "_head_timer", "_kept")
 
-    def __init__(self, server: Any, head_timeout_s: float, **kwargs: Any) -> None:
+    def __init__(self, server: Any, head_timeout_s: float, kept: _Kept, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
-        self._head_timeout_s = head_timeout_s
+        self._head_timeout_s, self._kept = head_timeout_s, kept
         self._head_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return self._current_request is None and not self._messages and self._head_timer is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._expect_head()
+        self._kept.enter(self)
 
     def data_received(self, data: bytes) -> None:
+        self._kept.said_something(self)
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
@@ -54,6 +92,7 @@ class _Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_head()
+        self._kept.leave(self)
         super().connection_lost(exc)
 
     def _break_off(self) -> None:
@@ -107,6 +146,7 @@ class HttpServer:
 
     def __init__(self, app: web.Application, options: Proxy) -> None:
         self._options = options
+        self._kept = _Kept(options.max_idle_http_connections)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
@@ -130,6 +170,7 @@ class HttpServer:
         return _Connection(
             self._runner.server,
             options.header_timeout_s,
+            self._kept,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=options.keepalive_timeout_s,
             access_log=None,
