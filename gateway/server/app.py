@@ -21,7 +21,7 @@ from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
-from gateway.server.boot import clear_text, listening
+from gateway.server.boot import clear_text, garbage, listening
 from gateway.server.boot.dial import try_way
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.boot.endpoints import listener_address, public_endpoint
@@ -369,10 +369,7 @@ async def serve(found: Settings, warm: WarmEdge | None = None) -> None:
         gc.enable()
         if warm is not None:
             await asyncio.to_thread(warm.dismiss)
-    gc.collect()
-    # what is loaded by now stays: no collection needs to look through it again, which would hold up
-    # the event loop
-    gc.freeze()
+    garbage.settle()
     print(f"daskgateway serves on {app.endpoint().url} ({app.bound()})", flush=True)
     await ended.wait()
     logger.info("draining")
