@@ -60,7 +60,7 @@ def test_a_fork_closes_no_channel_of_its_parent_and_waits_for_none_of_its_thread
     for module in (channel, credentials):
         monkeypatch.setattr(module, "_lock", threading.Lock())
         module._lock.acquire()
-    of_the_parent = SimpleNamespace()
+    of_the_parent = Ways()  # any object will do
     kept = weakref.ref(of_the_parent)
     monkeypatch.setattr(channel, "_of_the_parent", [])
     monkeypatch.setattr(channel, "_channels", {("address", None, ""): of_the_parent})
