@@ -36,7 +36,7 @@ async def test_of_too_many_idle_connections_the_longest_idle_end_and_busy_ones_s
             idle.append(one)
             one[1].write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
             await one[0].readuntil(b"}")
-        ended = []
+        ended: list[bytes] = []
         for reader, _ in idle:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(30 if len(ended) < 5 else 0.1):
