@@ -119,7 +119,7 @@ RULES = (
     # Plugins
     Rule(
         "gateway.authenticators",
-        ("gateway.configfile", "gateway.custody", "gateway.wire", CORE),
+        ("gateway.configfile", "gateway.custody", "gateway.networks", "gateway.wire", CORE),
         ("aiohttp", "jwt", "traitlets"),
     ),
     Rule(

@@ -6,7 +6,6 @@ password.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from urllib.parse import quote_plus, urlsplit
 import aiohttp
 
 from gateway.authenticators.contract import AuthenticatorUnavailable
+from gateway.networks import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -213,13 +213,6 @@ def why_no_address(url: object) -> str:
         return right
     if parts.scheme not in ("https", "http") or not host or parts.username or parts.fragment:
         return right
-    if parts.scheme == "http" and not _here(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return "must be https, unless it is on this machine"
     return ""
-
-
-def _here(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
