@@ -18,6 +18,7 @@ from gateway.backends.batch.names import JobName
 from gateway.backends.batch.system import Order, SubmitRefused
 from gateway.backends.conformance import OTHER_UID, UID
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Resources, Role
+from gateway.backends.kubernetes.backend import KubernetesBackend
 from gateway.backends.local.backend import LocalBackend
 from gateway.backends.noop import NoopBackend
 from gateway.backends.pbs.backend import PbsBackend
@@ -29,7 +30,9 @@ from gateway.backends.slurm.backend import SlurmBackend
 READ_BY_THE_SERVER = {"observe_interval_s", "local"}
 
 
-@pytest.mark.parametrize("backend", [LocalBackend, NoopBackend, SlurmBackend, PbsBackend])
+@pytest.mark.parametrize(
+    "backend", [LocalBackend, NoopBackend, SlurmBackend, PbsBackend, KubernetesBackend]
+)
 def test_every_setting_is_read_by_its_backend(backend: type[BaseBackend]) -> None:
     modules = {
         sys.modules[one.__module__]

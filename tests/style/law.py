@@ -143,6 +143,19 @@ RULES = (
         ("aiohttp", "traitlets"),
     ),
     Rule("gateway.backends.contract", never=PURE),
+    Rule(
+        "gateway.backends.kubernetes",
+        ("gateway.backends", "gateway.checks", "gateway.files", "gateway.wire"),
+        ("aiohttp", "kubernetes", "traitlets"),
+    ),
+    *(
+        Rule(
+            f"gateway.backends.kubernetes.{name}",
+            (CONTRACT, "gateway.backends.kubernetes", "gateway.wire"),
+            never=PURE,
+        )
+        for name in ("cache", "manifests", "merge", "names", "refusals", "states")
+    ),
     Rule("gateway.backends.as_user"),
     # The server
     Rule("gateway.server", EVERYTHING),
