@@ -63,6 +63,12 @@ class BaseBackend(Configurable):
         """Return what is asked for: exactly that is given."""
         return resources
 
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Return why an instance cannot be given GPUs and named resources: a backend that does not
+        say how it gives them gives none."""
+        what = "GPUs" if resources.gpus else ", ".join(sorted(resources.named))
+        return f"the backend {self.name} gives no {what}" if what else ""
+
     async def open(self, push: Observe) -> None:
         """Make ready."""
         self.push = push

@@ -76,6 +76,9 @@ class Resources:
 
     cores: float = 1.0
     memory_bytes: int = 2 * 2**30
+    gpus: int = 0
+    #: of others, by the names that the machine room knows them by; none is 0
+    named: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,11 @@ class Backend(Protocol):
         """Return how much is really taken from the machine room by an instance that asks for so
         much, such as whole cores only: the limits of a cluster count that. Pure; never less than
         is asked for."""
+
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Return why no instance of a cluster with these settings can be given such GPUs and named
+        resources, in words for its user; an empty text if one can. Pure. What is not objected to is
+        given: nothing is left out without a word."""
 
     async def open(self, push: Observe) -> None:
         """Make ready. `push` may be called from the event loop with observations the server has not

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway import daskconfig, wire
 from gateway.backends.contract import (
@@ -109,7 +110,7 @@ def worker_launch(
     if settings.get("worker_host"):
         argv += ["--host", str(settings["worker_host"])]
     # a nanny sets them by itself, where nobody says else, in Dask's configuration either
-    env = ({} if nanny else of_workers(settings)) | _environment(uid, settings)
+    env = ({} if nanny else of_workers(settings)) | _environment(uid, settings, _counted(resources))
     instance = Instance(uid, Role.WORKER, name)
     return Launch(instance, user, tuple(argv), env, _files(credentials), resources, settings)
 
@@ -123,10 +124,21 @@ def _python(settings: Mapping[str, object]) -> list[str]:
     )
 
 
-def _environment(uid: str, settings: Mapping[str, object]) -> dict[str, str]:
+def _counted(resources: Resources) -> dict[str, float]:
+    """Return what Dask is to count of a worker, by the names that tasks ask for it by."""
+    return ({"GPU": float(resources.gpus)} if resources.gpus else {}) | dict(resources.named)
+
+
+def _environment(
+    uid: str, settings: Mapping[str, object], counted: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, str]:
     env = in_force(settings)
     config = settings.get("dask_config")
-    if isinstance(config, Mapping) and (whole := daskconfig.without_own(config)):
+    whole = daskconfig.without_own(config) if isinstance(config, Mapping) else {}
+    if counted and settings.get("dask_resources", True):
+        told = {"distributed": {"worker": {"resources": dict(counted)}}}
+        whole = daskconfig.merged(told, whole)  # what its user says goes before
+    if whole:
         env[daskconfig.VARIABLE] = daskconfig.variable(whole)
     return env | {
         wire.ENV_UID: uid,

@@ -14,6 +14,7 @@ from gateway.backends.contract import (
     Launch,
     Observation,
     Phase,
+    Resources,
     Started,
     StartOutcome,
     Target,
@@ -32,6 +33,10 @@ class NoopBackend(BaseBackend):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._running: set[Instance] = set()
+
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Object to nothing."""
+        return ""
 
     async def start(self, launches: Sequence[Launch]) -> Mapping[Instance, StartOutcome]:
         """Note that they run."""

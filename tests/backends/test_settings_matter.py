@@ -85,7 +85,8 @@ def test_every_setting_of_a_job_reaches_sbatch_and_slurmrestd() -> None:
     told = {name: job[field] for name, (_, field) in slurm_words.OPTIONS.items()}
     assert told == values | {"time_limit": 720}
     assert (job["requeue"], job["burst_buffer"]) == (True, "x")
-    assert set(SlurmBackend.setting_names) == {*values, "requeue", "directives", "setup"}
+    others = {"gpu_name", "requeue", "directives", "setup"}  # gpu_name: test_named_resources.py
+    assert set(SlurmBackend.setting_names) == {*values, *others}
 
 
 def test_options_of_sbatch_that_slurmrestd_does_not_take_are_refused_not_dropped() -> None:

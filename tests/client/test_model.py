@@ -139,12 +139,13 @@ def fill(message: Any, field: FieldDescriptor, number: int, depth: int) -> None:
     told = getattr(message, field.name)
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
-        if kind.fields_by_name["value"].message_type is None:
+        of: Any = kind.fields_by_name["value"]
+        if isinstance(of.default_value, float):
+            told["key"] = number + 0.5
+        elif of.message_type is None:
             told["key"] = f"{field.name} {number}"
         else:
-            told["key"].CopyFrom(
-                filled(kind.fields_by_name["value"].message_type, type(told["key"]), depth + 1)
-            )
+            told["key"].CopyFrom(filled(of.message_type, type(told["key"]), depth + 1))
     elif kind is not None and kind.full_name == "google.protobuf.Struct":
         told.update(
             {

@@ -70,6 +70,23 @@ def test_wish_and_fact_are_told_apart() -> None:
     assert cluster().wish == "0"
 
 
+def test_what_each_worker_has_is_told_for_each_group() -> None:
+    proto = cluster(default=1).proto
+    assert "each worker (default)" not in dict(Cluster.from_proto(proto).rows())
+    default, gpu = (proto.status.worker_groups[name] for name in ("default", "gpu"))
+    default.worker_cores, default.worker_memory_bytes = 1.0, 2**31
+    gpu.worker_cores, gpu.worker_gpus = 2.5, 2
+    gpu.worker_resources.update({"nvme": 0.5, "fpga": 1})
+    made = Cluster.from_proto(proto)
+    rows = dict(made.rows())
+    assert rows["each worker (default)"] == "1 core, 2 GiB"
+    assert rows["each worker (gpu)"] == "2.5 cores, 2 GPUs, 1 fpga, 0.5 nvme"
+    html = display.status_rows(made, None, "https://h")
+    assert ">Each worker of group gpu<" in html
+    assert f">{rows['each worker (gpu)']}<" in html
+    assert made.status.worker_groups["gpu"].worker_resources == {"nvme": 0.5, "fpga": 1}
+
+
 def test_a_status_from_before_the_wish_is_told_as_such() -> None:
     """After `scale 20` a status said "2 desired"."""
     proto = cluster(default=20).proto
@@ -118,9 +135,12 @@ def test_a_cluster_tells_its_age_its_clients_its_versions_and_its_end() -> None:
         ({"workers": 0}, "at most 0 workers"),
         ({"cores": 8.0, "memory_bytes": 3 * 2**29}, "at most 8 cores, 1.5 GiB"),
         ({"memory_bytes": 1000}, "at most 1000 B"),
+        ({"gpus": 1}, "at most 1 GPU"),
+        ({"gpus": 0}, "at most 0 GPUs"),
+        ({"resources": {"nvme": 1.5, "fpga": 4}, "gpus": 8}, "at most 8 GPUs, 4 fpga, 1.5 nvme"),
     ],
 )
-def test_limits_are_one_line(limits: dict[str, float], words: str) -> None:
+def test_limits_are_one_line(limits: dict[str, object], words: str) -> None:
     made = cluster_service_pb2.Limits(**limits)  # type: ignore[arg-type]
     assert Limits.from_proto(made).words == words
 

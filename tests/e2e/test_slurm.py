@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from distributed import Client
+from distributed import Client, get_worker
 
-from gateway import ClusterState, Gateway, GatewayCluster, WatchEvent
+from gateway import ClusterState, Gateway, GatewayCluster, GatewayWarning, WatchEvent
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts.slurm import CPUS, NODES, Slurm, running
 from tests.waiting import until
@@ -32,9 +33,16 @@ c.SlurmBackend.local = True
 c.ClusterConfig.worker_host = '127.0.0.1'
 c.ClusterConfig.worker_memory = '500 MiB'
 c.ClusterConfig.max_workers = 40
-from gateway.options import Integer, Select
-c.ClusterConfig.options = [Select('partition', ('p', 'down'), 'p'), Integer('time_limit', 600, minimum=1, maximum=6000)]
-"""  # noqa: E501
+from gateway.options import Integer, Mapped, Select
+c.ClusterConfig.options = [
+    Select('partition', ('p', 'down'), 'p'),
+    Integer('time_limit', 600, minimum=1, maximum=6000),
+    Integer('worker_gpus', 0, minimum=0, maximum=4, per_group=True),
+    Mapped('worker_resources', structured=True, per_group=True),
+]
+c.ClusterConfig.max_gpus = 4
+c.SlurmBackend.gpu_name = 'gpu:a100'
+"""
 # A command that does its work and is slow to say so, while a file says it should be.
 SLOW = '#!/bin/sh\n{command} "$@"; code=$?\n[ -e {switch} ] && sleep 60\nexit $code\n'
 
@@ -307,3 +315,33 @@ def test_a_worker_that_outgrows_its_memory_says_so(
             )
 
         until(told, "the end is told with its reason")
+
+
+def test_gpus_are_slurms_to_give_and_dasks_to_count(
+    served: GatewayProcess, slurm: Slurm, user: Gateway
+) -> None:
+    groups: dict[str, dict[str, Any]] = {
+        "gpu": {"n_workers": 1, "worker_gpus": 2, "worker_resources": {"fpga": 1}},
+        "more": {"n_workers": 0, "worker_gpus": 1},
+    }
+    with (
+        GatewayCluster("gpus", gateway=user, n_workers=1, worker_groups=groups) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(2, timeout=60)
+        given = slurm.command("squeue", "-h", "-r", "-t", "R", "-O", "name:80,tres-per-node:60")
+        (words,) = [line.split()[1:] for line in given.splitlines() if "-w-gpu" in line]
+        assert words == ["gres:gpu:a100:2,gres:fpga:1"]
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert {str(one["name"]): one["resources"] for one in workers} == {
+            "default-0": {},
+            "gpu-0": {"GPU": 2.0, "fpga": 1.0},
+        }
+        where = client.submit(lambda: get_worker().name, resources={"GPU": 1}, pure=False)
+        assert where.result(timeout=30) == "gpu-0"
+        status = user.get_cluster("gpus").status.worker_groups["gpu"]
+        assert (status.worker_gpus, dict(status.worker_resources)) == (2, {"fpga": 1.0})
+        assert "2 GPUs, 1 fpga" in show(served, "gpus")
+        with pytest.warns(GatewayWarning, match="2 of 3 workers, by the limit of 4 GPUs"):
+            cluster.scale(3, group="more")
+        until(lambda: len(elements(slurm, cluster.uid, "RUNNING")) == 4, "two more have come")

@@ -29,6 +29,7 @@ INSTALL = (
 )
 NODES = 4
 CPUS = 8  # of each node; more than the machine has
+GPUS = 2  # of each node: files that every machine has, which nobody computes on
 START_S = 60.0
 PROGRAMS = (
     "munged",
@@ -283,12 +284,14 @@ class Slurm:
             "MaxJobCount=50000",
             "JobRequeue=1",
             "Licenses=matlab:4",
+            "GresTypes=gpu,fpga",
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
             "JobCompType=jobcomp/none",
             f"NodeName=n[1-{NODES}] NodeHostname={host} NodeAddr=127.0.0.1"
             f" Port=[{self._node_ports[0]}-{self._node_ports[-1]}]"
-            f" CPUs={self._cpus} RealMemory=20000 State=UNKNOWN Feature=fast",
+            f" CPUs={self._cpus} RealMemory=20000 State=UNKNOWN Feature=fast"
+            f" Gres=gpu:a100:{GPUS},fpga:1",
             "PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1",
             "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10"
             " PreemptMode=OFF",
@@ -308,6 +311,12 @@ class Slurm:
                 f"AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key={here}/jwt.key\n"
             )
             (here / "slurmdbd.conf").chmod(0o600)
+        nodes = f"NodeName=n[1-{NODES}]"
+        (here / "gres.conf").write_text(
+            f"{nodes} Name=gpu Type=a100 File=/dev/null\n"
+            f"{nodes} Name=gpu Type=a100 File=/dev/zero\n"
+            f"{nodes} Name=fpga Count=1\n"
+        )
         self.conf.write_text("\n".join(lines) + "\n")
 
     # Commands

@@ -80,6 +80,9 @@ class PretendBackend:
     def allots(self, resources: Resources) -> Resources:
         return resources
 
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        return ""
+
     def cluster_settings(self) -> Mapping[str, object]:
         return {}
 

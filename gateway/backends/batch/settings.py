@@ -7,10 +7,12 @@ import getpass
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
 
 from gateway import checks
+from gateway.backends import named
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch import commands, directories, names
 from gateway.backends.batch.identity import (
@@ -21,7 +23,6 @@ from gateway.backends.batch.identity import (
     checked_account,
 )
 from gateway.backends.contract import BackendUnavailable, Resources
-from gateway.checks import named
 from gateway.files import default_state_dir
 
 MEBIBYTE = 2**20
@@ -134,7 +135,7 @@ class BatchSettings(BaseBackend):
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
         section = f"c.{type(self).__name__}"
-        found = named(f"{section}.root", checks.directory(self.root))
+        found = checks.named(f"{section}.root", checks.directory(self.root))
         if (
             self.identity == "sudo"
             and os.path.isabs(self.launcher)
@@ -185,10 +186,12 @@ class BatchSettings(BaseBackend):
         return {name: getattr(self, name) for name in self.setting_names}
 
     def allots(self, resources: Resources) -> Resources:
-        """Return whole cores and whole MiB: batch systems give no parts of them."""
-        return Resources(
-            float(max(1, math.ceil(resources.cores))),
-            -(-resources.memory_bytes // MEBIBYTE) * MEBIBYTE,
+        """Return whole cores, whole MiB and whole amounts of all else: batch systems give no parts
+        of them."""
+        return replace(
+            named.whole(resources),
+            cores=float(max(1, math.ceil(resources.cores))),
+            memory_bytes=-(-resources.memory_bytes // MEBIBYTE) * MEBIBYTE,
         )
 
     def default_log_directory(self, account: str) -> str:

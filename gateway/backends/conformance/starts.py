@@ -37,11 +37,26 @@ class Starts:
         assert json.loads(json.dumps(dict(settings))) == settings
 
     async def test_what_it_gives_is_never_less_than_what_is_asked_for(self, room: Room) -> None:
-        for cores, memory_bytes in ((0.01, 2**20), (1.0, 0), (1.5, 2**20 + 1), (64.0, 2**40)):
-            given = room.backend.allots(Resources(cores, memory_bytes))
-            assert given.cores >= cores
-            assert given.memory_bytes >= memory_bytes
+        for asked in (
+            Resources(0.01, 2**20),
+            Resources(1.0, 0, 1),
+            Resources(1.5, 2**20 + 1, 3, {"fpga": 0.5}),
+            Resources(64.0, 2**40, 8, {"fpga": 1.0, "nvme": 2.5}),
+        ):
+            given = room.backend.allots(asked)
+            assert given.cores >= asked.cores
+            assert given.memory_bytes >= asked.memory_bytes
+            assert given.gpus >= asked.gpus
+            assert all(given.named.get(name, 0) >= n for name, n in asked.named.items())
             assert room.backend.allots(given) == given
+
+    async def test_what_it_objects_to_is_said_and_plain_processes_are_not(self, room: Room) -> None:
+        settings = room.backend.cluster_settings()
+        assert room.backend.objection(Resources(64.0, 2**40), settings) == ""
+        for asked in (Resources(gpus=1), Resources(named={"fpga": 1.0})):
+            words = room.backend.objection(asked, settings)
+            assert words == words.strip()
+            assert "\n" not in words
 
     async def test_start_is_create_or_adopt(self, room: Room) -> None:
         first = await room.backend.start([room.launch()])

@@ -138,6 +138,17 @@ class LocalBackend(BaseBackend):
         """Return at least one core: nothing holds a process to less, and it has a thread."""
         return replace(resources, cores=max(1.0, resources.cores))
 
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Return why a process cannot be given GPUs or named resources: nobody hands them out."""
+        if not resources.gpus and not resources.named:
+            return ""
+        what = "GPUs" if resources.gpus else ", ".join(sorted(resources.named))
+        return (
+            f"the backend local hands out no {what}: its processes use what this machine has, as"
+            f" they find it; to have Dask count them, set distributed.worker.resources of"
+            f" dask_config"
+        )
+
     async def open(self, push: Observe) -> None:
         """Make the directories, and find what runs already."""
         await super().open(push)

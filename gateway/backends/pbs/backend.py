@@ -4,12 +4,14 @@ put together. See docs/hpc-pbs.md."""
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 
 from traitlets import Bool, Enum, List, Unicode
 
 from gateway.backends.batch.base import BatchBackend
 from gateway.backends.batch.system import BatchSystem, SubmitRefused
-from gateway.backends.contract import Observe
+from gateway.backends.contract import Observe, Resources
+from gateway.backends.pbs import commands
 from gateway.backends.pbs.commands import Dialect, check_setting
 from gateway.backends.pbs.system import PbsSystem
 
@@ -29,6 +31,7 @@ class PbsBackend(BatchBackend):
         "project",
         "walltime",
         "resource_list",
+        "gpu_name",
         "directives",
     )
 
@@ -55,8 +58,14 @@ class PbsBackend(BatchBackend):
     ).tag(config=True)
     resource_list = List(
         Unicode(),
-        help="Words after -l; {cores} and {memory} are replaced. Default:"
-        " select=1:ncpus={cores}:mem={memory}.",
+        help="Words after -l; {cores}, {memory}, {gpus} (their number) and {resources} (GPUs and"
+        " named resources, such as :ngpus=1:fpga=2, or nothing) are replaced. Default:"
+        " select=1:ncpus={cores}:mem={memory}{resources}.",
+    ).tag(config=True)
+    gpu_name = Unicode(
+        "",
+        help="Resource that worker_gpus and scheduler_gpus ask for. Default: ngpus; gpus with"
+        " torque.",
     ).tag(config=True)
     directives = List(
         Unicode(), help="Further words for qsub, such as ['-W', 'group_list=lab', '-p', '100']."
@@ -70,6 +79,11 @@ class PbsBackend(BatchBackend):
         except SubmitRefused as error:
             raise ValueError(str(error).removeprefix(f"{name}: ")) from None
         return taken
+
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Return why a job cannot be given GPUs and named resources, which are parts of its chunk
+        here."""
+        return commands.objection(resources, settings, Dialect(self.dialect))
 
     async def open(self, push: Observe) -> None:
         """Make ready; Torque's dialect submits a job a worker."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
+from gateway.backends import named
 from gateway.backends.batch.commands import Answer
 from gateway.backends.batch.system import Order, SubmitRefused
-from gateway.backends.contract import BackendUnavailable, Role
+from gateway.backends.contract import BackendUnavailable, Resources, Role
+from gateway.backends.named import Naming, counts
 from gateway.backends.pbs.qstat import JobId
 
 MAX_DELETED = 100  # whole jobs in one qdel
@@ -44,8 +46,15 @@ _NO_CONTACT = re.compile(
 # would take for its own may pass.
 WORD = re.compile(r"[A-Za-z0-9_.+@:,=/%^-]+")
 # of a job, as qsub is told them
-SETTINGS = ("queue", "account", "project", "walltime", "resource_list", "directives")
-_AMOUNT = re.compile(r"\{(cores|memory)\}")  # what is replaced in a resource list
+SETTINGS = ("queue", "account", "project", "walltime", "resource_list", "directives", "gpu_name")
+# what is replaced in a resource list
+_AMOUNT = re.compile(r"\{(cores|memory|gpus|resources)\}")
+# Amounts that have options of their own, or that would pass by the limit of one.
+_TAKEN = (
+    "ncpus mem vmem pmem pvmem file cput pcput walltime nodes nodect ppn mpiprocs ompthreads select"
+    " place min_walltime max_walltime soft_walltime ngpus gpus nchunk host vnode arch software nice"
+)
+NAMING = Naming(re.compile(r"[A-Za-z]\w*", re.ASCII), "fpga", frozenset(_TAKEN.split(" ")))
 # Options of qsub that are ours, or would hold it up; also behind options without a value, which
 # share a word: -hN. Then their long names.
 _RESERVED = re.compile(r"-[EGhnx]*[CIJNSVXefjkortz]")
@@ -118,6 +127,9 @@ def check_setting(name: str, value: object, owner: str = "user") -> list[str]:
     be taken for something else."""
     if name not in SETTINGS or not value:
         return []
+    if name == "gpu_name" and not NAMING.form.fullmatch(str(value)):
+        what = f"gpu_name: {value!r:.140} is no resource; one looks like ngpus"
+        raise SubmitRefused(what, permanent=True)
     texts = [str(text) for text in value] if isinstance(value, list | tuple) else [str(value)]
     words = [text.replace("{user}", owner) for text in texts]
     for word in words:
@@ -135,17 +147,44 @@ def check_setting(name: str, value: object, owner: str = "user") -> list[str]:
 def _resources(order: Order, dialect: Dialect) -> list[str]:
     """Return the words after -l."""
     amount = order.resources
+    if why := objection(amount, order.settings, dialect):
+        raise SubmitRefused(why, permanent=True)
     texts = _said(order, "resource_list")
     if not texts and dialect is Dialect.PBS:
-        texts = ["select=1:ncpus={cores}" + (":mem={memory}" if amount.memory_bytes else "")]
+        memory = ":mem={memory}" if amount.memory_bytes else ""
+        texts = ["select=1:ncpus={cores}" + memory + "{resources}"]
     elif not texts:
-        texts = ["nodes=1:ppn={cores}", *(["mem={memory}"] if amount.memory_bytes else [])]
+        memories = ["mem={memory}"] if amount.memory_bytes else []
+        texts = ["nodes=1:ppn={cores}{resources}", *memories]
     texts += [f"walltime={word}" for word in _said(order, "walltime")]
+    asked = counts(amount, gpu_name(order.settings, dialect))
     amounts = {
         "cores": str(max(1, math.ceil(amount.cores))),
         "memory": f"{-(-amount.memory_bytes // 2**20)}mb",
+        "gpus": str(amount.gpus),
+        "resources": "".join(f":{name}={count}" for name, count in asked.items()),
     }
     return [_AMOUNT.sub(lambda match: amounts[match[1]], text) for text in texts]
+
+
+def gpu_name(settings: Mapping[str, object], dialect: Dialect) -> str:
+    """Return the resource that GPUs are."""
+    return named.gpu_name(settings, "ngpus" if dialect is Dialect.PBS else "gpus")
+
+
+def objection(resources: Resources, settings: Mapping[str, object], dialect: Dialect) -> str:
+    """Return why a job cannot be given GPUs and named resources, an empty text if it can."""
+    if why := named.objection(resources, gpu_name(settings, dialect), NAMING):
+        return why
+    if resources.named and dialect is Dialect.TORQUE:
+        return "Torque's nodes take no amounts of other resources than cores, memory and GPUs"
+    told = settings.get("resource_list") or ["{resources}"]
+    texts = " ".join(map(str, told)) if isinstance(told, list | tuple) else str(told)
+    if resources.named and "{resources}" not in texts:
+        return "c.PbsBackend.resource_list has no {resources}, where they would stand"
+    if resources.gpus and "{resources}" not in texts and "{gpus}" not in texts:
+        return "c.PbsBackend.resource_list has no {resources} or {gpus}, where they would stand"
+    return ""
 
 
 def parse_queue(text: str) -> str:

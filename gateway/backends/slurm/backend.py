@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import pwd
 import re
+from collections.abc import Mapping
 
 from traitlets import Bool, Dict, Enum, Int, List, Unicode, Union
 
@@ -21,7 +22,7 @@ from gateway.backends.batch.identity import (
     checked_account,
 )
 from gateway.backends.batch.system import BatchSystem, SubmitRefused
-from gateway.backends.contract import BackendUnavailable
+from gateway.backends.contract import BackendUnavailable, Resources
 from gateway.backends.slurm import words as slurm_words
 from gateway.backends.slurm.both import OwnByCommands
 from gateway.backends.slurm.commands import Programs, SlurmCommands
@@ -52,7 +53,7 @@ class SlurmBackend(BatchBackend):
     name = "slurm"
     title = "Slurm"
     index_variable = "SLURM_ARRAY_TASK_ID"
-    setting_names = (*BatchBackend.setting_names, *OPTIONS, "requeue", "directives")
+    setting_names = (*BatchBackend.setting_names, *OPTIONS, "gpu_name", "requeue", "directives")
 
     identity = Enum(
         ["service", "user-token", "sudo"],
@@ -64,7 +65,14 @@ class SlurmBackend(BatchBackend):
     account = Unicode("", help="Account to charge; {user} is replaced.").tag(config=True)
     qos = Unicode("", help="Quality of service.").tag(config=True)
     constraint = Unicode("", help="Features that nodes must have.").tag(config=True)
-    gres = Unicode("", help="Generic resources of each job, such as gpu:1.").tag(config=True)
+    gres = Unicode(
+        "", help="Generic resources of each job, such as nvme:1, beside those that users ask for."
+    ).tag(config=True)
+    gpu_name = Unicode(
+        "gpu",
+        help="Generic resource that worker_gpus and scheduler_gpus ask for: gpu, or gpu:a100 for a"
+        " type.",
+    ).tag(config=True)
     time_limit = Union(
         [Unicode(), Int()], default_value="", help="Time limit: minutes, hh:mm:ss or d-hh:mm:ss."
     ).tag(config=True)
@@ -214,6 +222,11 @@ class SlurmBackend(BatchBackend):
         except SubmitRefused as error:
             raise ValueError(str(error).removeprefix(f"{name}: ")) from None
         return taken
+
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Return why a job cannot be given GPUs and named resources, which are generic resources
+        here."""
+        return slurm_words.objection(resources, settings)
 
     def _rest_problems(self) -> list[str]:
         found = []

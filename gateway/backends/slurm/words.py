@@ -11,9 +11,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from gateway.backends import named
 from gateway.backends.batch.arrays import format_ranges, ranges
 from gateway.backends.batch.logfiles import INDEX
 from gateway.backends.batch.system import Cancel, Order, SubmitRefused
+from gateway.backends.contract import Resources
 
 MAX_VALUE = 1024
 MAX_SCANCEL_WORDS = 500  # jobs in one command
@@ -50,6 +52,8 @@ RESERVED |= {
 }
 # never `-n4`: a flag with its value is no word of its own
 _DIRECTIVE = re.compile(r"(-[A-Za-z]|--[a-z][a-z0-9-]*)(?:=.*)?", re.DOTALL)
+# a generic resource, with its type behind a colon if that matters
+NAMING = named.Naming(re.compile(r"[A-Za-z]\w*(?::[\w.-]+)?", re.ASCII), "fpga or fpga:u280")
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(?::\d+){0,2})")
 
 
@@ -67,13 +71,38 @@ def checked(name: str, value: object, owner: str, uid: str) -> str:
 
 
 def settings_of(order: Order) -> dict[str, str]:
-    """Return the settings that are set, checked."""
+    """Return the settings that are set, checked; with the generic resources that the order itself
+    asks for."""
     found = {name: order.settings.get(name) for name in OPTIONS}
+    found["gres"] = _gres(order)
     return {
         name: checked(name, value, order.owner or order.user, order.name.uid)
         for name, value in found.items()
         if value not in (None, "")
     }
+
+
+def _gres(order: Order) -> str:
+    if why := objection(order.resources, order.settings):
+        raise SubmitRefused(why, permanent=True)
+    own = str(order.settings.get("gres") or "")
+    asked = named.counts(order.resources, gpu_name(order.settings))
+    return ",".join([*([own] if own else []), *(f"{name}:{n}" for name, n in asked.items())])
+
+
+def gpu_name(settings: Mapping[str, object]) -> str:
+    """Return the generic resource that GPUs are."""
+    return named.gpu_name(settings, "gpu")
+
+
+def objection(resources: Resources, settings: Mapping[str, object]) -> str:
+    """Return why a job cannot be given GPUs and generic resources, an empty text if it can."""
+    if why := named.objection(resources, gpu_name(settings), NAMING):
+        return why
+    asked = named.counts(resources, gpu_name(settings))
+    own = {word.partition(":")[0] for word in str(settings.get("gres") or "").split(",")}
+    twice = sorted(own & {name.partition(":")[0] for name in asked})
+    return f"the setting gres asks for {twice[0]} already" if twice else ""
 
 
 def directives(value: object) -> list[str]:
@@ -228,6 +257,11 @@ def check_setting(name: str, value: object) -> None:
         directives(value)
     elif name == "time_limit":
         check_time_limit(value)
+    elif name == "gpu_name" and not NAMING.form.fullmatch(str(value)):
+        raise SubmitRefused(
+            f"gpu_name: {value!r:.140} is no generic resource; one looks like gpu or gpu:a100",
+            permanent=True,
+        )
     elif name in OPTIONS and value not in (None, ""):
         checked(name, value, "user", "uid")
 

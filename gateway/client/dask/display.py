@@ -27,6 +27,7 @@ def status_rows(cluster: Cluster, limits: Limits | None, gateway: str) -> str:
     told = [
         (f"Gateway: {cluster.state}", why),
         *((f"Workers of group {name}", cluster.workers(name)) for name in groups),
+        *((f"Each worker of group {name}", cluster.each(name)) for name in groups),
         ("Limit of one cluster", limits.words if limits is not None else ""),
         ("Clients", str(cluster.status.clients)),
         ("Age", show.span(cluster.age)),

@@ -156,7 +156,9 @@ class Cluster(Answer[pb.Cluster]):
         ]
         found += [("scheduler", ends.scheduler), ("dashboard", ends.dashboard)]
         groups = {**self.spec.worker_groups, **self.status.worker_groups}
-        found += [(f"workers ({name})", self.workers(name)) for name in groups]
+        for name in groups:
+            found += [(f"workers ({name})", self.workers(name))]
+            found += [(f"each worker ({name})", self.each(name))] if self.each(name) else []
         found += [("clients", str(self.status.clients))]
         found += [
             (f"option {name}", show.text(value))
@@ -219,6 +221,11 @@ class Cluster(Answer[pb.Cluster]):
             elif there is not None and there.desired != wished.count:
                 told.append(f"{there.desired} granted")
         return ", ".join(told)
+
+    def each(self, name: str) -> str:
+        """Return what each worker of a group has, in words; empty if that is not known."""
+        there = self.status.worker_groups.get(name)
+        return there.each if there is not None else ""
 
     @classmethod
     def from_proto(cls, proto: pb.Cluster) -> Cluster:

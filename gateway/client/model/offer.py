@@ -178,6 +178,11 @@ class Limits(Answer[pb.Limits]):
     """Most cores, scheduler and workers together."""
     memory_bytes: int | None
     """Most memory in bytes, scheduler and workers together."""
+    gpus: int | None
+    """Most GPUs, scheduler and workers together."""
+    resources: Mapping[str, float]
+    """Most of each resource that the machine room names; where there are some, there are no
+    others."""
 
     @property
     def words(self) -> str:
@@ -185,6 +190,7 @@ class Limits(Answer[pb.Limits]):
         told = [f"{self.workers} workers"] if self.workers is not None else []
         told += [f"{self.cores:.15g} cores"] if self.cores is not None else []
         told += [show.size(self.memory_bytes)] if self.memory_bytes is not None else []
+        told += show.beside(self.gpus, self.resources)
         return f"at most {', '.join(told)}" if told else ""
 
     @classmethod
@@ -195,4 +201,6 @@ class Limits(Answer[pb.Limits]):
             workers=proto.workers if proto.HasField("workers") else None,
             cores=proto.cores if proto.HasField("cores") else None,
             memory_bytes=proto.memory_bytes if proto.HasField("memory_bytes") else None,
+            gpus=proto.gpus if proto.HasField("gpus") else None,
+            resources=ReadOnly(proto.resources),
         )

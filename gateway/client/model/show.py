@@ -45,6 +45,17 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def cores(count: float) -> str:
+    """Return a number of cores, such as `2 cores`."""
+    return f"{count:.15g} core{'' if count == 1 else 's'}"
+
+
+def beside(gpus: int | None, resources: Mapping[str, float]) -> list[str]:
+    """Return what there is beside cores and memory, such as `1 GPU`, `2 fpga`; no GPUs for None."""
+    told = [f"{gpus} GPU{'' if gpus == 1 else 's'}"] if gpus is not None else []
+    return told + [f"{amount:.15g} {name}" for name, amount in sorted(resources.items())]
+
+
 def harmless(text: str) -> str:
     """Return a text as one line without anything that a terminal acts on: its first line."""
     return printable(text.strip().partition("\n")[0].rstrip(), keep="")

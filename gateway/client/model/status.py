@@ -115,6 +115,18 @@ class WorkerGroupStatus(Answer[pb.WorkerGroupStatus]):
     """Most workers of this group that the limits of the cluster permit; None without limit."""
     environment: Mapping[str, str]
     """Variables in force in its workers, as far as they are not those of the cluster."""
+    worker_gpus: int
+    """GPUs of each worker."""
+    worker_resources: Mapping[str, float]
+    """Other resources of each worker, by the names that the machine room knows them by."""
+
+    @property
+    def each(self) -> str:
+        """What each worker has, in words, such as `2 cores, 4 GiB, 1 GPU`; empty if that is not
+        known."""
+        told = [show.cores(self.worker_cores)] if self.worker_cores else []
+        told += [show.size(self.worker_memory_bytes)] if self.worker_memory_bytes else []
+        return ", ".join([*told, *show.beside(self.worker_gpus or None, self.worker_resources)])
 
     @classmethod
     def from_proto(cls, proto: pb.WorkerGroupStatus) -> WorkerGroupStatus:
@@ -129,6 +141,8 @@ class WorkerGroupStatus(Answer[pb.WorkerGroupStatus]):
             wished=proto.wished,
             limit=proto.limit if proto.HasField("limit") else None,
             environment=ReadOnly(proto.environment),
+            worker_gpus=proto.worker_gpus,
+            worker_resources=ReadOnly(proto.worker_resources),
         )
 
 

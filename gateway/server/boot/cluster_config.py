@@ -33,11 +33,13 @@ from gateway.server.core.quantities import (
     MAX_CORES,
     MAX_COUNT,
     MAX_DURATION_S,
+    MAX_GPUS,
     MAX_THREADS,
     MIN_CORES,
     MIN_MEMORY_BYTES,
     format_bytes,
     parse_bytes,
+    parse_named,
 )
 from gateway.server.core.texts import is_sound
 from gateway.variables import why_not
@@ -49,6 +51,14 @@ def _memory(default: str, text: str) -> Union:
     return Union([Unicode(), Int()], default_value=default, help=f"{text}, such as 4 GiB.").tag(
         config=True
     )
+
+
+def _named(whose: str) -> Dict:
+    said = (
+        f"Resources {whose} beside cores, memory and GPUs, by the machine room's names, such as"
+        " {'fpga': 1}."
+    )
+    return Dict(help=said).tag(config=True)
 
 
 # a trait, which reads as float or None
@@ -84,6 +94,20 @@ class ClusterConfig(Configurable):
     worker_threads = Int(
         0, min=0, max=MAX_THREADS, help="Threads of a worker; 0: as many as cores, at least 1."
     ).tag(config=True)
+    worker_gpus = Int(
+        0,
+        min=0,
+        max=MAX_GPUS,
+        help="GPUs of a worker, where the backend gives some; its setting gpu_name says what they"
+        " are called there.",
+    ).tag(config=True)
+    worker_resources = _named("of a worker")
+    dask_resources = Bool(
+        True,
+        help="Tell Dask of each worker's GPUs (as GPU) and named resources, so that tasks may ask"
+        " for them: dask.annotate(resources={'GPU': 1}). What distributed.worker.resources of"
+        " dask_config says goes before.",
+    ).tag(config=True)
     worker_nanny = Bool(
         True,
         help="Run each worker under a nanny process, as Dask does by itself: it restarts a worker"
@@ -101,6 +125,8 @@ class ClusterConfig(Configurable):
         config=True
     )
     scheduler_memory = _memory("2 GiB", "Memory of a scheduler")
+    scheduler_gpus = Int(0, min=0, max=MAX_GPUS, help="GPUs of a scheduler.").tag(config=True)
+    scheduler_resources = _named("of a scheduler")
     scheduler_host = Unicode(
         "",
         help="Host that schedulers listen on. Empty: as the backend needs it, 127.0.0.1 on local,"
@@ -142,6 +168,18 @@ class ClusterConfig(Configurable):
         allow_none=True,
         help="Most memory of one cluster with its scheduler. None: no limit.",
     ).tag(config=True)
+    max_gpus = Int(
+        None,
+        allow_none=True,
+        min=0,
+        max=MAX_COUNT,
+        help="Most GPUs of one cluster with its scheduler. None: no limit. Where it or worker_gpus"
+        " is more than 0, users may choose worker_gpus, if no other options are configured.",
+    ).tag(config=True)
+    max_resources = Dict(
+        help="Most of each named resource of one cluster with its scheduler, such as {'fpga': 4};"
+        " then there are no others. Empty: any, without limit."
+    ).tag(config=True)
     max_options_bytes = Int(
         MAX_OPTIONS_BYTES,
         min=1024,
@@ -169,6 +207,7 @@ class ClusterConfig(Configurable):
         """Return what users may choose if nothing else is said; who chooses nothing gets the
         settings of this class."""
         cores, memory = self.worker_cores, _as_text(self.worker_memory)
+        gpus = max(self.worker_gpus, min(MAX_GPUS, self.max_gpus or 0))
         return [
             option_types.Float(
                 "worker_cores",
@@ -186,6 +225,7 @@ class ClusterConfig(Configurable):
                 description="such as 4 GiB",
                 per_group=True,
             ),
+            *([_gpus(self.worker_gpus, gpus)] if gpus else []),
             option_types.Mapped(
                 "environment", label="Environment variables", description="of scheduler and workers"
             ),
@@ -201,6 +241,13 @@ class ClusterConfig(Configurable):
         if size is not None and 0 < size < MIN_MEMORY_BYTES:
             raise TraitError("must be 0 or at least 1 MiB")
         return size
+
+    @validate("worker_resources", "scheduler_resources", "max_resources")
+    def _are_amounts(self, proposal: Mapping[str, object]) -> object:
+        try:
+            return parse_named(proposal["value"])
+        except ValueError as error:
+            raise TraitError(str(error)) from None
 
     @validate("python")
     def _is_command(self, proposal: Mapping[str, object]) -> object:
@@ -253,10 +300,15 @@ class ClusterConfig(Configurable):
             "worker_cores",
             "worker_memory",
             "worker_threads",
+            "worker_gpus",
+            "worker_resources",
+            "dask_resources",
             "worker_nanny",
             "compared_packages",
             "scheduler_cores",
             "scheduler_memory",
+            "scheduler_gpus",
+            "scheduler_resources",
         )
         names += (
             "scheduler_host",
@@ -274,6 +326,8 @@ class ClusterConfig(Configurable):
             self.max_workers,
             self.max_cores,
             None if self.max_memory is None else parse_bytes(self.max_memory),
+            self.max_gpus,
+            self.max_resources,
         )
 
     def lifecycle(self) -> Lifecycle:
@@ -287,6 +341,12 @@ class ClusterConfig(Configurable):
     def _lives(self, end: str) -> Lifecycle:
         names = ("idle_timeout", "max_lifetime", "no_client_timeout", "no_task_timeout")
         return Lifecycle(**{f"{name}_s": getattr(self, f"{name}{end}") for name in names})
+
+
+def _gpus(default: int, most: int) -> option_types.Integer:
+    return option_types.Integer(
+        "worker_gpus", default, minimum=0, maximum=most, label="GPUs of a worker", per_group=True
+    )
 
 
 def _as_text(memory: str | int) -> str:

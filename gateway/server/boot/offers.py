@@ -13,11 +13,12 @@ from traitlets import TraitError
 
 from gateway import configfile
 from gateway.backends.base import BaseBackend
+from gateway.backends.contract import Resources
 from gateway.server.boot import site_calls
 from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.boot.fields import check_fields
 from gateway.server.core.admission import Offer
-from gateway.server.core.amounts import MEMORY
+from gateway.server.core.amounts import MEMORY, NAMED
 from gateway.server.core.errors import FieldInvalid, OptionsAtFault, Violation
 from gateway.server.core.model import Principal
 from gateway.server.core.options import Bool, Field, Float, Integer, Select, check_value
@@ -80,6 +81,9 @@ def problems(clusters: ClusterConfig, backends: Mapping[str, BaseBackend]) -> Fi
     if callable(apply) and not site_calls.takes(apply, 1 + site_calls.wants_user(apply)):
         found.append(f"{APPLY}: must take (values) or (values, user), not as {apply!r}")
     found += _unlimited(clusters)
+    wrong_amounts, amount_hints = _not_given(clusters, backends)
+    found += wrong_amounts
+    hints += amount_hints
     if not callable(clusters.options):
         for option in clusters.options:
             wrong, hint = fitting(option, clusters, backends)
@@ -98,6 +102,35 @@ def _unlimited(clusters: ClusterConfig) -> list[str]:
         for name in MEMORY
         if not parse_bytes(getattr(clusters, name))
     ]
+
+
+def _not_given(
+    clusters: ClusterConfig, backends: Mapping[str, BaseBackend]
+) -> tuple[list[str], list[str]]:
+    """Return what every cluster would be refused for, and what clusters on some backends would."""
+    found: list[str] = []
+    hints: list[str] = []
+    settings, limits = clusters.settings(), clusters.limits()
+    for name in NAMED:
+        unknown = sorted(getattr(clusters, name).keys() - limits.named.keys())
+        if limits.named and unknown:
+            there = "c.ClusterConfig.max_resources names others alone"
+            found.append(f"c.ClusterConfig.{name}: {unknown[0]} is none that is given: {there}")
+    asked = {
+        "worker_gpus": Resources(gpus=clusters.worker_gpus),
+        "scheduler_gpus": Resources(gpus=clusters.scheduler_gpus),
+        "worker_resources": Resources(named=clusters.worker_resources),
+        "scheduler_resources": Resources(named=clusters.scheduler_resources),
+        "max_gpus": Resources(gpus=clusters.max_gpus or 0),
+    }
+    for name, resources in asked.items():
+        words = [
+            one.objection(resources, {**one.cluster_settings(), **settings})
+            for one in backends.values()
+        ]
+        told = found if words and all(words) and name != "max_gpus" else hints
+        told += [f"c.ClusterConfig.{name}: {why}" for why in dict.fromkeys(words) if why]
+    return found, hints
 
 
 def fitting(
@@ -179,6 +212,7 @@ class ConfiguredOffers:
             else functools.partial(self._apply, principal),
             backend_settings=self._settings,
             allots={name: one.allots for name, one in self._backends.items()},
+            objections={name: one.objection for name, one in self._backends.items()},
             max_options_bytes=clusters.max_options_bytes,
             checked=self._checked,
         )

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway import daskconfig
 from gateway.backends.contract import Resources
-from gateway.server.core import amounts, names
+from gateway.server.core import amounts, chosen_config, names
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.lifetimes import shortest
 from gateway.server.core.limits import scheduler_fits
@@ -22,10 +21,10 @@ from gateway.server.core.model import (
     Spec,
     WorkerGroup,
 )
-from gateway.server.core.options import Field, Mapped, check_options, weight_bytes
+from gateway.server.core.options import Field, check_options, weight_bytes
 from gateway.server.core.quantities import MAX_DURATION_S, format_duration
 from gateway.server.core.texts import is_sound
-from gateway.variables import complaint, sets_any
+from gateway.variables import complaint
 
 MAX_GROUPS = 16
 # that one cluster has or had: of groups that are gone it is kept how their workers were called
@@ -39,14 +38,7 @@ MAX_LABEL_VALUE = 255
 MAX_WORKERS = 100_000  # of one cluster
 MAX_OPTIONS_BYTES = 64 * 1024
 # settings that are read and judged here, whatever else a setting's own rule is
-READ_HERE = (
-    "worker_memory",
-    "scheduler_memory",
-    "worker_cores",
-    "scheduler_cores",
-    "worker_threads",
-    "environment",
-)
+READ_HERE = (*amounts.READ_HERE, "environment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +90,8 @@ class Offer:
     backend_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     # by backend: what it gives a process that asks for so much
     allots: Mapping[str, amounts.Allot] = field(default_factory=dict)
+    # by backend: why it cannot give a process what that would be given
+    objections: Mapping[str, amounts.Objection] = field(default_factory=dict)
     max_options_bytes: int = MAX_OPTIONS_BYTES  # of all that is chosen for one cluster
     # returns a backend's or a cluster's setting as it is used; ValueError says what is wrong
     checked: Callable[[str, str, object], object] = lambda _backend, _name, value: value
@@ -105,6 +99,14 @@ class Offer:
     def allot(self, backend: str) -> amounts.Allot:
         """Return what a backend gives of what is asked for: whole cores only, for example."""
         return self.allots.get(backend, amounts.as_asked)
+
+    def given(
+        self, backend: str, role: str, settings: Mapping[str, object], path: str
+    ) -> tuple[Resources, list[Violation]]:
+        """Return what a process of a role is given, and why a backend cannot give that."""
+        given = amounts.resources(settings, role, self.allot(backend))
+        why = self.objections.get(backend, amounts.as_it_is)
+        return given, amounts.objections(settings, given, role, why, path)
 
     def base(self, backend: str) -> dict[str, object]:
         """Return the settings of a cluster on a backend: the administrator's, those left empty as
@@ -130,7 +132,8 @@ def admit(wish: Wish, offer: Offer) -> Spec:
         groups[name] = _group(name, group, offer, backend, (values, settings), violations)
     violations += _check_together(offer, values, groups)
     lifecycle = resolve_lifecycle(wish.lifecycle, offer, violations)
-    scheduler = amounts.resources(settings, "scheduler", offer.allot(backend))
+    scheduler, wrong = offer.given(backend, "scheduler", settings, "spec.options")
+    violations += wrong + offer.given(backend, "worker", settings, "spec.options")[1]
     spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
     if not scheduler_fits(spec, offer.limits):
         violations.append(
@@ -232,7 +235,8 @@ def _group(
     violations += wrong
     if own and not wrong:
         settings = _settings(offer, {**values, **own}, backend, violations, f"{path}.options")
-    resources = amounts.resources(settings, "worker", offer.allot(backend))
+    resources, wrong = offer.given(backend, "worker", settings, f"{path}.options")
+    violations += wrong if own else []  # what is chosen for the whole cluster is told there
     return WorkerGroup(_size(name, wish.size or Count(0), violations), own, settings, resources)
 
 
@@ -384,7 +388,8 @@ def _settings(
         try:
             settings[name] = values[name]
             if name == "dask_config":
-                settings[name], wrong = _as_config(offer, values[name])
+                option = next(option for option in offer.fields if option.name == name)
+                settings[name], wrong = chosen_config.read(option, values[name])
                 violations += [Violation(f"{path}.dask_config", wrong)] if wrong else []
             elif name not in READ_HERE:
                 settings[name] = offer.checked(backend, name, values[name])
@@ -404,45 +409,7 @@ def _settings(
         if why := complaint(list(environment)):
             violations.append(Violation(f"{path}.environment", why))
         settings["environment"] = {**admins, **environment}
-    _merge_config(settings, base, violations, path)
+    chosen_config.merge(settings, base, violations, path)
     settings, found = amounts.read(settings, base, offer.limits, path)
     violations += found
     return settings
-
-
-def _as_config(offer: Offer, chosen: object) -> tuple[object, str]:
-    """Return the configuration of Dask that a user has chosen, and what is wrong with it: where the
-    option takes texts alone, they are YAML."""
-    option = next(option for option in offer.fields if option.name == "dask_config")
-    if isinstance(option, Mapped) and option.structured:
-        return daskconfig.whole_numbers(chosen), ""
-    texts = isinstance(chosen, Mapping) and all(isinstance(text, str) for text in chosen.values())
-    return daskconfig.read_texts(chosen) if texts else (chosen, "")  # type: ignore[arg-type]
-
-
-def _merge_config(
-    settings: dict[str, object],
-    base: Mapping[str, object],
-    violations: list[Violation],
-    path: str,
-) -> None:
-    """Merge a user's configuration of Dask into the administrator's, among the variables too: what
-    a user sets, holds."""
-    config, admins = settings.get("dask_config"), base.get("dask_config")
-    if not isinstance(config, Mapping) or not isinstance(admins, Mapping) or config is admins:
-        return
-    if wrong := daskconfig.complaint(config):
-        violations.append(Violation(f"{path}.dask_config", wrong))
-        return
-    mine = daskconfig.expanded(config)
-    settings["dask_config"] = daskconfig.merged(daskconfig.expanded(admins), mine)
-    if wrong := daskconfig.complaint(settings["dask_config"]):  # type: ignore[arg-type]
-        violations.append(Violation(f"{path}.dask_config", wrong))
-    variables, theirs = settings.get("environment"), base.get("environment")
-    if isinstance(variables, Mapping) and isinstance(theirs, Mapping):
-        paths = list(daskconfig.paths(mine))
-        settings["environment"] = {
-            name: value
-            for name, value in variables.items()
-            if theirs.get(name) != value or not sets_any(name, paths)
-        }

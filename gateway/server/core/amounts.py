@@ -5,26 +5,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gateway.backends.contract import Resources
 from gateway.server.core.errors import Violation
 from gateway.server.core.model import Limits
 from gateway.server.core.quantities import (
     MAX_CORES,
+    MAX_GPUS,
     MAX_THREADS,
     MIN_CORES,
     MIN_MEMORY_BYTES,
     parse_bytes,
+    parse_named,
 )
 
 Allot = Callable[[Resources], Resources]  # of what is asked for: what the machine room gives
+# of what is given, and the settings: why the machine room cannot give it
+Objection = Callable[[Resources, Mapping[str, object]], str]
 MEMORY = ("worker_memory", "scheduler_memory")
 CORES = ("worker_cores", "scheduler_cores")
+GPUS = ("worker_gpus", "scheduler_gpus")
+NAMED = ("worker_resources", "scheduler_resources")
+# settings that are read and judged here, whatever else a setting's own rule is
+READ_HERE = (*MEMORY, *CORES, *GPUS, *NAMED, "worker_threads")
 
 
 def as_asked(resources: Resources) -> Resources:
     """Return what a machine room gives that gives exactly what is asked for."""
     return resources
+
+
+def as_it_is(given: Resources, settings: Mapping[str, object]) -> str:
+    """Object to nothing: the machine room gives whatever is asked for."""
+    return ""
 
 
 def read(
@@ -45,6 +59,16 @@ def read(
         if not _are_cores(settings.get(name, 1.0)):
             words = f"must be a number between {MIN_CORES:g} and {MAX_CORES:g}"
             violations.append(Violation(f"{path}.{name}", words))
+    for name in GPUS:
+        if not _are_gpus(settings.get(name, 0)):
+            words = f"must be a whole number between 0 and {MAX_GPUS}"
+            violations.append(Violation(f"{path}.{name}", words))
+    for name in NAMED:
+        try:
+            if name in settings:
+                found[name] = _named(settings[name], limits)
+        except ValueError as error:
+            violations.append(Violation(f"{path}.{name}", str(error)))
     violations += _check_threads(settings, base, limits, path)
     return found, violations
 
@@ -53,9 +77,40 @@ def resources(settings: Mapping[str, object], role: str, allot: Allot) -> Resour
     """Return what a process of a role (`worker`, `scheduler`) is given; whatever, where the
     settings are wrong, which was told."""
     cores, memory = settings.get(f"{role}_cores", 1.0), settings.get(f"{role}_memory", 0)
-    if not _are_cores(cores) or not isinstance(memory, int):
+    gpus, named = settings.get(f"{role}_gpus", 0), settings.get(f"{role}_resources", {})
+    if not _are_cores(cores) or not isinstance(memory, int) or not _are_gpus(gpus):
         return Resources()
-    return allot(Resources(float(cores), memory))  # type: ignore[arg-type]
+    try:
+        others = parse_named(named)
+    except ValueError:
+        return Resources()
+    return allot(Resources(float(cores), memory, gpus, others))  # type: ignore[arg-type]
+
+
+def objections(
+    settings: Mapping[str, object], given: Resources, role: str, why: Objection, path: str
+) -> list[Violation]:
+    """Return why a process of a role cannot be given GPUs or named resources, under the setting
+    that asks for them."""
+    words = why(given, settings) if given.gpus or given.named else ""
+    name = "gpus" if given.gpus and why(replace(given, named={}), settings) else "resources"
+    return [Violation(f"{path}.{role}_{name}", words)] if words else []
+
+
+def _are_gpus(value: object) -> bool:
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    return plain and 0 <= value <= MAX_GPUS  # type: ignore[operator]
+
+
+def _named(value: object, limits: Limits) -> dict[str, float]:
+    """Return amounts of named resources; ValueError if one is none, or none that a cluster may
+    have."""
+    found = parse_named(value)
+    unknown = sorted(found.keys() - limits.named.keys()) if limits.named else []
+    if unknown:
+        there = ", ".join(sorted(limits.named))
+        raise ValueError(f"{unknown[0]} is none that a cluster may have; there are {there}")
+    return found
 
 
 def _are_cores(value: object) -> bool:

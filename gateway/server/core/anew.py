@@ -8,7 +8,12 @@ from typing import Any
 
 from gateway.server.core.lifetimes import shortest
 from gateway.server.core.model import Cluster, Lifecycle, Limits
-from gateway.server.core.quantities import format_bytes, format_duration
+from gateway.server.core.quantities import (
+    format_bytes,
+    format_duration,
+    format_gpus,
+    format_named,
+)
 from gateway.server.core.wished import told
 
 _TIMES = ("idle_timeout_s", "max_lifetime_s", "no_client_timeout_s", "no_task_timeout_s")
@@ -41,7 +46,11 @@ def _changed(before: Limits, after: Limits) -> list[str]:
     ]
 
 
-def _amount(name: str, amount: float | None) -> str:
+def _amount(name: str, amount: Any) -> str:
     if name == "memory_bytes":
         return "any memory" if amount is None else f"{format_bytes(int(amount))} of memory"
+    if name == "gpus":
+        return "any GPUs" if amount is None else format_gpus(amount)
+    if name == "named":
+        return format_named(amount) or "any other resources"
     return f"any {name}" if amount is None else f"{amount:g} {name}"

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.server.core.model import DEFAULT_GROUP, Adaptive, GroupStatus, Limits, Size, Spec
-from gateway.server.core.quantities import MAX_COUNT, format_bytes
+from gateway.server.core.quantities import (
+    MAX_COUNT,
+    format_bytes,
+    format_gpus,
+    format_named,
+)
 
 UNBOUNDED = MAX_COUNT
 
@@ -51,33 +56,43 @@ def grant(spec: Spec, groups: Mapping[str, GroupStatus]) -> Grant:
 
 def _room(spec: Spec, taken: Mapping[str, int], name: str) -> tuple[int, str]:
     """Return how many workers of a group fit beside those taken, and the limit that says so."""
-    limits, resources = spec.limits, spec.groups[name].resources
-    cores = spec.scheduler.cores + sum(
-        count * spec.groups[group].resources.cores for group, count in taken.items()
-    )
-    memory = spec.scheduler.memory_bytes + sum(
-        count * spec.groups[group].resources.memory_bytes for group, count in taken.items()
-    )
+    limits, each = spec.limits, spec.groups[name].resources
+    there = [(1, spec.scheduler)] + [
+        (n, spec.groups[group].resources) for group, n in taken.items()
+    ]
     rooms = [(UNBOUNDED, "")]
     if limits.workers is not None:
         rooms.append((limits.workers - sum(taken.values()), f"{limits.workers} workers"))
     if limits.cores is not None:
-        fit = (limits.cores - cores + 1e-9) / max(resources.cores, 1e-9)
-        rooms.append((int(max(-1.0, min(fit, UNBOUNDED))), f"{limits.cores:g} cores"))
+        free = limits.cores - sum(count * one.cores for count, one in there)
+        rooms.append((_fitting(free, each.cores), f"{limits.cores:g} cores"))
     if limits.memory_bytes is not None:
-        free = limits.memory_bytes - memory
-        rooms.append(
-            (
-                int(free // max(resources.memory_bytes, 1)),
-                f"{format_bytes(limits.memory_bytes)} of memory",
-            )
-        )
+        free_bytes = limits.memory_bytes - sum(count * one.memory_bytes for count, one in there)
+        words = f"{format_bytes(limits.memory_bytes)} of memory"
+        rooms.append((int(free_bytes // max(each.memory_bytes, 1)), words))
+    if limits.gpus is not None and each.gpus:
+        free_gpus = limits.gpus - sum(count * one.gpus for count, one in there)
+        rooms.append((free_gpus // each.gpus, format_gpus(limits.gpus)))
+    for what, own in sorted(each.named.items()) if limits.named else ():
+        most = limits.named.get(what, 0.0)
+        left = most - sum(count * one.named.get(what, 0.0) for count, one in there)
+        rooms.append((_fitting(left, own), format_named({what: most})))
     room, limit = min(rooms, key=lambda pair: pair[0])
     return max(0, room), limit
 
 
+def _fitting(free: float, each: float) -> int:
+    """Return how many of an amount each fit in what is free, as people count it, not floats."""
+    fit = (free + 1e-9) / max(each, 1e-9)
+    return int(max(-1.0, min(fit, UNBOUNDED)))
+
+
 def scheduler_fits(spec: Spec, limits: Limits) -> bool:
     """Whether the scheduler alone is within the limits."""
-    cores = limits.cores is None or spec.scheduler.cores <= limits.cores
-    memory = limits.memory_bytes is None or spec.scheduler.memory_bytes <= limits.memory_bytes
-    return cores and memory
+    own = spec.scheduler
+    return (
+        (limits.cores is None or own.cores <= limits.cores)
+        and (limits.memory_bytes is None or own.memory_bytes <= limits.memory_bytes)
+        and (limits.gpus is None or own.gpus <= limits.gpus)
+        and (not limits.named or all(n <= limits.named.get(w, 0.0) for w, n in own.named.items()))
+    )

@@ -76,11 +76,14 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one cluster; None means unbounded."""
+    """Bounds of one cluster with its scheduler; None means unbounded."""
 
     workers: int | None = None
     cores: float | None = None
     memory_bytes: int | None = None
+    gpus: int | None = None
+    # of resources that the machine room names, and then there are no others; empty: any, unbounded
+    named: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 MIN_MEMORY_BYTES = 2**20  # of a process; 0 stands for none named
 MAX_MEMORY_BYTES = 2**60
 MIN_CORES, MAX_CORES = 0.01, 65_536.0  # of a process
 MAX_THREADS = 65_536  # of a process
+MAX_GPUS = 1_024  # of a process
+MAX_NAMED = 16  # resources that a machine room names, of a process or in the limits of a cluster
+MAX_AMOUNT = 1e9  # of one of them
+MAX_RESOURCE_NAME = 128  # characters
 MAX_DURATION_S = 10 * 365 * 86400.0
 # JSON and protobuf's Struct tell whole numbers as floats, which are exact up to here
 MAX_WHOLE = 2**53 - 1
@@ -19,6 +24,10 @@ _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 1
 _UNITS |= {unit + "B": size for unit, size in list(_UNITS.items()) if unit not in ("", "B")}
 _UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40, "PI": 2**50}
 _UNITS |= {unit + "B": size for unit, size in list(_UNITS.items()) if unit.endswith("I")}
+# such as fpga, gpu:a100 or example.com/fpga: nothing that separates words, or amounts from names
+_RESOURCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_./:-]*[A-Za-z0-9])?", re.ASCII)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_GPUS = ("gpu", "gpus")
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
@@ -53,6 +62,40 @@ def format_bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.4g} {unit}"
     return f"{size} B"
+
+
+def parse_named(value: object) -> dict[str, float]:
+    """Return amounts of resources that a machine room names, without those of 0; ValueError says
+    what is wrong."""
+    if not isinstance(value, Mapping):
+        raise ValueError("must map names of resources to amounts, such as fpga to 1")
+    if len(value) > MAX_NAMED:
+        raise ValueError(f"must have at most {MAX_NAMED} entries")
+    found = {str(name): _amount_of(name, amount) for name, amount in value.items()}
+    return {name: amount for name, amount in found.items() if amount}
+
+
+def _amount_of(name: object, amount: object) -> float:
+    if not isinstance(name, str) or len(name) > MAX_RESOURCE_NAME or not _RESOURCE.fullmatch(name):
+        raise ValueError(f"{name!r:.140} is no name of a resource, such as fpga")
+    if name.lower() in _GPUS:
+        raise ValueError(f"{name!r}: GPUs are asked for by worker_gpus or scheduler_gpus")
+    if isinstance(amount, str) and len(amount) <= 40 and _NUMBER.fullmatch(amount):
+        amount = float(amount)
+    number = isinstance(amount, int | float) and not isinstance(amount, bool)
+    if not number or not 0 <= amount <= MAX_AMOUNT:  # type: ignore[operator]
+        raise ValueError(f"{name}: must be a number between 0 and {MAX_AMOUNT:.0f}")
+    return float(amount)  # type: ignore[arg-type]
+
+
+def format_named(amounts: Mapping[str, float]) -> str:
+    """Return amounts of named resources as people read them."""
+    return ", ".join(f"{amount:.15g} {name}" for name, amount in sorted(amounts.items()))
+
+
+def format_gpus(count: int) -> str:
+    """Return a number of GPUs as people read it."""
+    return f"{count} GPU" if count == 1 else f"{count} GPUs"
 
 
 def format_duration(seconds: float) -> str:

@@ -227,6 +227,8 @@ def _group_status(
         wished=0 if ended else limits.wished(group.size, status),
         limit=room if room < limits.UNBOUNDED else None,
         environment=_own_environment(cluster, group),
+        worker_gpus=group.resources.gpus,
+        worker_resources=dict(group.resources.named),
     )
 
 
@@ -282,6 +284,8 @@ def offer(value: Offer) -> service_pb.GetClusterOptionsResponse:
         workers=value.limits.workers,
         cores=value.limits.cores,
         memory_bytes=value.limits.memory_bytes,
+        gpus=value.limits.gpus,
+        resources=dict(value.limits.named),
     )
     return service_pb.GetClusterOptionsResponse(
         fields=_fields(value.fields),

@@ -78,6 +78,10 @@ def _names_end_with_the_wish(connection: Connection) -> None:
             index.create(connection, checkfirst=True)
 
 
+def _gpus_and_named_resources(connection: Connection) -> None:
+    """Nothing: records have new fields, whose defaults say that nobody asked for any of it."""
+
+
 def _object(document: str) -> dict[str, object]:
     """Return what a record holds; nothing of one that cannot be read: it is told of, and passed
     over, when it is needed."""
@@ -95,6 +99,7 @@ MIGRATIONS: Sequence[Migration] = (
     _specs_apart,
     _signs_of_life,
     _names_end_with_the_wish,
+    _gpus_and_named_resources,
 )
 
 

@@ -220,7 +220,7 @@ class WorkerGroup(_message.Message):
     def __init__(self, options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., count: _Optional[int] = ..., adaptive: _Optional[_Union[Adaptive, _Mapping]] = ...) -> None: ...
 
 class WorkerGroupStatus(_message.Message):
-    __slots__ = ("desired", "pending", "running", "worker_cores", "worker_memory_bytes", "wished", "limit", "environment")
+    __slots__ = ("desired", "pending", "running", "worker_cores", "worker_memory_bytes", "wished", "limit", "environment", "worker_gpus", "worker_resources")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +228,13 @@ class WorkerGroupStatus(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class WorkerResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -236,6 +243,8 @@ class WorkerGroupStatus(_message.Message):
     WISHED_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    WORKER_GPUS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_RESOURCES_FIELD_NUMBER: _ClassVar[int]
     desired: int
     pending: int
     running: int
@@ -244,4 +253,6 @@ class WorkerGroupStatus(_message.Message):
     wished: int
     limit: int
     environment: _containers.ScalarMap[str, str]
-    def __init__(self, desired: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., worker_cores: _Optional[float] = ..., worker_memory_bytes: _Optional[int] = ..., wished: _Optional[int] = ..., limit: _Optional[int] = ..., environment: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    worker_gpus: int
+    worker_resources: _containers.ScalarMap[str, float]
+    def __init__(self, desired: _Optional[int] = ..., pending: _Optional[int] = ..., running: _Optional[int] = ..., worker_cores: _Optional[float] = ..., worker_memory_bytes: _Optional[int] = ..., wished: _Optional[int] = ..., limit: _Optional[int] = ..., environment: _Optional[_Mapping[str, str]] = ..., worker_gpus: _Optional[int] = ..., worker_resources: _Optional[_Mapping[str, float]] = ...) -> None: ...

@@ -19,7 +19,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$daskgateway/v1/cluster_service.proto\x12\x0e\x64\x61skgateway.v1\x1a\x1c\x64\x61skgateway/v1/cluster.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\x08\x42ookmark\x12\x1e\n\x16initial_state_complete\x18\x01 \x01(\x08\"\x1c\n\tBoolField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x08\"\x8f\x01\n\x14\x43reateClusterRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12(\n\x07\x63luster\x18\x03 \x01(\x0b\x32\x17.daskgateway.v1.Cluster\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"v\n\x05\x45vent\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\"a\n\nFloatField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x01\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\x1a\n\x18GetClusterOptionsRequest\"\xd0\x01\n\x19GetClusterOptionsResponse\x12+\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1b.daskgateway.v1.OptionField\x12\x10\n\x08\x62\x61\x63kends\x18\x02 \x03(\t\x12&\n\x06limits\x18\x03 \x01(\x0b\x32\x16.daskgateway.v1.Limits\x12\x34\n\x11\x64\x65\x66\x61ult_lifecycle\x18\x04 \x01(\x0b\x32\x19.daskgateway.v1.Lifecycle\x12\x16\n\x0eserver_version\x18\x05 \x01(\t\"!\n\x11GetClusterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"I\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x08IntField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x03\x12\x14\n\x07minimum\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"!\n\x10KeepAliveRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\"\n\x11KeepAliveResponse\x12\r\n\x05\x65nded\x18\x01 \x03(\t\"t\n\x06Limits\x12\x14\n\x07workers\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x63ores\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\n\n\x08_workersB\x08\n\x06_coresB\x0f\n\r_memory_bytes\"\x91\x01\n\x13ListClustersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x06states\x18\x04 \x03(\x0e\x32\x1c.daskgateway.v1.ClusterState\x12\x15\n\rshow_finished\x18\x05 \x01(\x08\"l\n\x14ListClustersResponse\x12)\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x17.daskgateway.v1.Cluster\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"J\n\x11ListEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.daskgateway.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x0cMappingField\x12:\n\x07\x64\x65\x66\x61ult\x18\x01 \x03(\x0b\x32).daskgateway.v1.MappingField.DefaultEntry\x12\x13\n\x0bmax_entries\x18\x02 \x01(\x05\x12\x12\n\nstructured\x18\x03 \x01(\x08\x1a.\n\x0c\x44\x65\x66\x61ultEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x03\n\x0bOptionField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tper_group\x18\x04 \x01(\x08\x12\x33\n\x0cstring_field\x18\n \x01(\x0b\x32\x1b.daskgateway.v1.StringFieldH\x00\x12/\n\nbool_field\x18\x0b \x01(\x0b\x32\x19.daskgateway.v1.BoolFieldH\x00\x12-\n\tint_field\x18\x0c \x01(\x0b\x32\x18.daskgateway.v1.IntFieldH\x00\x12\x31\n\x0b\x66loat_field\x18\r \x01(\x0b\x32\x1a.daskgateway.v1.FloatFieldH\x00\x12\x33\n\x0cselect_field\x18\x0e \x01(\x0b\x32\x1b.daskgateway.v1.SelectFieldH\x00\x12\x35\n\rmapping_field\x18\x0f \x01(\x0b\x32\x1c.daskgateway.v1.MappingFieldH\x00\x42\x06\n\x04kind\"/\n\x0bSelectField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\t\x12\x0f\n\x07\x63hoices\x18\x02 \x03(\t\"_\n\x12StopClusterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x19\n\x11\x63reate_request_id\x18\x04 \x01(\t\"X\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tinstances\x18\x02 \x03(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"4\n\x12StreamLogsResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"C\n\x0bStringField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\t\x12\x12\n\nmax_length\x18\x02 \x01(\x05\x12\x0f\n\x07pattern\x18\x03 \x01(\t\"\x85\x01\n\x14UpdateClusterRequest\x12(\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x17.daskgateway.v1.Cluster\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x94\x01\n\x12WaitClusterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06states\x18\x02 \x03(\x0e\x32\x1c.daskgateway.v1.ClusterState\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x03\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x86\x01\n\x14WatchClustersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08\x63lusters\x18\x02 \x03(\t\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x34\n\x11\x62ookmark_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb8\x01\n\x15WatchClustersResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.daskgateway.v1.WatchEventH\x00\x12,\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x18.daskgateway.v1.BookmarkH\x00\x12*\n\x07goodbye\x18\x04 \x01(\x0b\x32\x17.daskgateway.v1.GoodbyeH\x00\x42\x06\n\x04kind\"d\n\nWatchEvent\x12,\n\x04type\x18\x01 \x01(\x0e\x32\x1e.daskgateway.v1.WatchEventType\x12(\n\x07\x63luster\x18\x02 \x01(\x0b\x32\x17.daskgateway.v1.Cluster*\x8b\x01\n\x0eWatchEventType\x12 \n\x1cWATCH_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WATCH_EVENT_TYPE_ADDED\x10\x01\x12\x1d\n\x19WATCH_EVENT_TYPE_MODIFIED\x10\x02\x12\x1c\n\x18WATCH_EVENT_TYPE_REMOVED\x10\x03\x32\xd8\x07\n\x0e\x43lusterService\x12N\n\rCreateCluster\x12$.daskgateway.v1.CreateClusterRequest\x1a\x17.daskgateway.v1.Cluster\x12M\n\nGetCluster\x12!.daskgateway.v1.GetClusterRequest\x1a\x17.daskgateway.v1.Cluster\"\x03\x90\x02\x01\x12^\n\x0cListClusters\x12#.daskgateway.v1.ListClustersRequest\x1a$.daskgateway.v1.ListClustersResponse\"\x03\x90\x02\x01\x12N\n\rUpdateCluster\x12$.daskgateway.v1.UpdateClusterRequest\x1a\x17.daskgateway.v1.Cluster\x12J\n\x0bStopCluster\x12\".daskgateway.v1.StopClusterRequest\x1a\x17.daskgateway.v1.Cluster\x12P\n\tKeepAlive\x12 .daskgateway.v1.KeepAliveRequest\x1a!.daskgateway.v1.KeepAliveResponse\x12\x63\n\rWatchClusters\x12$.daskgateway.v1.WatchClustersRequest\x1a%.daskgateway.v1.WatchClustersResponse\"\x03\x90\x02\x01\x30\x01\x12O\n\x0bWaitCluster\x12\".daskgateway.v1.WaitClusterRequest\x1a\x17.daskgateway.v1.Cluster\"\x03\x90\x02\x01\x12m\n\x11GetClusterOptions\x12(.daskgateway.v1.GetClusterOptionsRequest\x1a).daskgateway.v1.GetClusterOptionsResponse\"\x03\x90\x02\x01\x12Z\n\nStreamLogs\x12!.daskgateway.v1.StreamLogsRequest\x1a\".daskgateway.v1.StreamLogsResponse\"\x03\x90\x02\x01\x30\x01\x12X\n\nListEvents\x12!.daskgateway.v1.ListEventsRequest\x1a\".daskgateway.v1.ListEventsResponse\"\x03\x90\x02\x01\x42q\n\x18io.github.daskgateway.v1P\x01ZBgithub.com/daskgateway/daskgateway-go/daskgateway/v1;daskgatewayv1\xaa\x02\x0e\x44\x61skGateway.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$daskgateway/v1/cluster_service.proto\x12\x0e\x64\x61skgateway.v1\x1a\x1c\x64\x61skgateway/v1/cluster.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\x08\x42ookmark\x12\x1e\n\x16initial_state_complete\x18\x01 \x01(\x08\"\x1c\n\tBoolField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x08\"\x8f\x01\n\x14\x43reateClusterRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12(\n\x07\x63luster\x18\x03 \x01(\x0b\x32\x17.daskgateway.v1.Cluster\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"v\n\x05\x45vent\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\"a\n\nFloatField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x01\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\x1a\n\x18GetClusterOptionsRequest\"\xd0\x01\n\x19GetClusterOptionsResponse\x12+\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1b.daskgateway.v1.OptionField\x12\x10\n\x08\x62\x61\x63kends\x18\x02 \x03(\t\x12&\n\x06limits\x18\x03 \x01(\x0b\x32\x16.daskgateway.v1.Limits\x12\x34\n\x11\x64\x65\x66\x61ult_lifecycle\x18\x04 \x01(\x0b\x32\x19.daskgateway.v1.Lifecycle\x12\x16\n\x0eserver_version\x18\x05 \x01(\t\"!\n\x11GetClusterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"I\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x08IntField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\x03\x12\x14\n\x07minimum\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"!\n\x10KeepAliveRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\"\n\x11KeepAliveResponse\x12\r\n\x05\x65nded\x18\x01 \x03(\t\"\xfc\x01\n\x06Limits\x12\x14\n\x07workers\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05\x63ores\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\x04gpus\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x38\n\tresources\x18\x05 \x03(\x0b\x32%.daskgateway.v1.Limits.ResourcesEntry\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\n\n\x08_workersB\x08\n\x06_coresB\x0f\n\r_memory_bytesB\x07\n\x05_gpus\"\x91\x01\n\x13ListClustersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x06states\x18\x04 \x03(\x0e\x32\x1c.daskgateway.v1.ClusterState\x12\x15\n\rshow_finished\x18\x05 \x01(\x08\"l\n\x14ListClustersResponse\x12)\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x17.daskgateway.v1.Cluster\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"J\n\x11ListEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.daskgateway.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x0cMappingField\x12:\n\x07\x64\x65\x66\x61ult\x18\x01 \x03(\x0b\x32).daskgateway.v1.MappingField.DefaultEntry\x12\x13\n\x0bmax_entries\x18\x02 \x01(\x05\x12\x12\n\nstructured\x18\x03 \x01(\x08\x1a.\n\x0c\x44\x65\x66\x61ultEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x03\n\x0bOptionField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tper_group\x18\x04 \x01(\x08\x12\x33\n\x0cstring_field\x18\n \x01(\x0b\x32\x1b.daskgateway.v1.StringFieldH\x00\x12/\n\nbool_field\x18\x0b \x01(\x0b\x32\x19.daskgateway.v1.BoolFieldH\x00\x12-\n\tint_field\x18\x0c \x01(\x0b\x32\x18.daskgateway.v1.IntFieldH\x00\x12\x31\n\x0b\x66loat_field\x18\r \x01(\x0b\x32\x1a.daskgateway.v1.FloatFieldH\x00\x12\x33\n\x0cselect_field\x18\x0e \x01(\x0b\x32\x1b.daskgateway.v1.SelectFieldH\x00\x12\x35\n\rmapping_field\x18\x0f \x01(\x0b\x32\x1c.daskgateway.v1.MappingFieldH\x00\x42\x06\n\x04kind\"/\n\x0bSelectField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\t\x12\x0f\n\x07\x63hoices\x18\x02 \x03(\t\"_\n\x12StopClusterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x19\n\x11\x63reate_request_id\x18\x04 \x01(\t\"X\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tinstances\x18\x02 \x03(\t\x12\x12\n\ntail_lines\x18\x03 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"4\n\x12StreamLogsResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"C\n\x0bStringField\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x01 \x01(\t\x12\x12\n\nmax_length\x18\x02 \x01(\x05\x12\x0f\n\x07pattern\x18\x03 \x01(\t\"\x85\x01\n\x14UpdateClusterRequest\x12(\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x17.daskgateway.v1.Cluster\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x94\x01\n\x12WaitClusterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06states\x18\x02 \x03(\x0e\x32\x1c.daskgateway.v1.ClusterState\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x03\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x86\x01\n\x14WatchClustersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08\x63lusters\x18\x02 \x03(\t\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x34\n\x11\x62ookmark_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb8\x01\n\x15WatchClustersResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.daskgateway.v1.WatchEventH\x00\x12,\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x18.daskgateway.v1.BookmarkH\x00\x12*\n\x07goodbye\x18\x04 \x01(\x0b\x32\x17.daskgateway.v1.GoodbyeH\x00\x42\x06\n\x04kind\"d\n\nWatchEvent\x12,\n\x04type\x18\x01 \x01(\x0e\x32\x1e.daskgateway.v1.WatchEventType\x12(\n\x07\x63luster\x18\x02 \x01(\x0b\x32\x17.daskgateway.v1.Cluster*\x8b\x01\n\x0eWatchEventType\x12 \n\x1cWATCH_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WATCH_EVENT_TYPE_ADDED\x10\x01\x12\x1d\n\x19WATCH_EVENT_TYPE_MODIFIED\x10\x02\x12\x1c\n\x18WATCH_EVENT_TYPE_REMOVED\x10\x03\x32\xd8\x07\n\x0e\x43lusterService\x12N\n\rCreateCluster\x12$.daskgateway.v1.CreateClusterRequest\x1a\x17.daskgateway.v1.Cluster\x12M\n\nGetCluster\x12!.daskgateway.v1.GetClusterRequest\x1a\x17.daskgateway.v1.Cluster\"\x03\x90\x02\x01\x12^\n\x0cListClusters\x12#.daskgateway.v1.ListClustersRequest\x1a$.daskgateway.v1.ListClustersResponse\"\x03\x90\x02\x01\x12N\n\rUpdateCluster\x12$.daskgateway.v1.UpdateClusterRequest\x1a\x17.daskgateway.v1.Cluster\x12J\n\x0bStopCluster\x12\".daskgateway.v1.StopClusterRequest\x1a\x17.daskgateway.v1.Cluster\x12P\n\tKeepAlive\x12 .daskgateway.v1.KeepAliveRequest\x1a!.daskgateway.v1.KeepAliveResponse\x12\x63\n\rWatchClusters\x12$.daskgateway.v1.WatchClustersRequest\x1a%.daskgateway.v1.WatchClustersResponse\"\x03\x90\x02\x01\x30\x01\x12O\n\x0bWaitCluster\x12\".daskgateway.v1.WaitClusterRequest\x1a\x17.daskgateway.v1.Cluster\"\x03\x90\x02\x01\x12m\n\x11GetClusterOptions\x12(.daskgateway.v1.GetClusterOptionsRequest\x1a).daskgateway.v1.GetClusterOptionsResponse\"\x03\x90\x02\x01\x12Z\n\nStreamLogs\x12!.daskgateway.v1.StreamLogsRequest\x1a\".daskgateway.v1.StreamLogsResponse\"\x03\x90\x02\x01\x30\x01\x12X\n\nListEvents\x12!.daskgateway.v1.ListEventsRequest\x1a\".daskgateway.v1.ListEventsResponse\"\x03\x90\x02\x01\x42q\n\x18io.github.daskgateway.v1P\x01ZBgithub.com/daskgateway/daskgateway-go/daskgateway/v1;daskgatewayv1\xaa\x02\x0e\x44\x61skGateway.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,6 +27,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'daskgateway.v1.cluster_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\030io.github.daskgateway.v1P\001ZBgithub.com/daskgateway/daskgateway-go/daskgateway/v1;daskgatewayv1\252\002\016DaskGateway.V1'
+  _globals['_LIMITS_RESOURCESENTRY']._loaded_options = None
+  _globals['_LIMITS_RESOURCESENTRY']._serialized_options = b'8\001'
   _globals['_MAPPINGFIELD_DEFAULTENTRY']._loaded_options = None
   _globals['_MAPPINGFIELD_DEFAULTENTRY']._serialized_options = b'8\001'
   _globals['_CLUSTERSERVICE'].methods_by_name['GetCluster']._loaded_options = None
@@ -43,8 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLUSTERSERVICE'].methods_by_name['StreamLogs']._serialized_options = b'\220\002\001'
   _globals['_CLUSTERSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_CLUSTERSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\220\002\001'
-  _globals['_WATCHEVENTTYPE']._serialized_start=3319
-  _globals['_WATCHEVENTTYPE']._serialized_end=3458
+  _globals['_WATCHEVENTTYPE']._serialized_start=3456
+  _globals['_WATCHEVENTTYPE']._serialized_end=3595
   _globals['_BOOKMARK']._serialized_start=185
   _globals['_BOOKMARK']._serialized_end=227
   _globals['_BOOLFIELD']._serialized_start=229
@@ -69,42 +71,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEEPALIVEREQUEST']._serialized_end=1103
   _globals['_KEEPALIVERESPONSE']._serialized_start=1105
   _globals['_KEEPALIVERESPONSE']._serialized_end=1139
-  _globals['_LIMITS']._serialized_start=1141
-  _globals['_LIMITS']._serialized_end=1257
-  _globals['_LISTCLUSTERSREQUEST']._serialized_start=1260
-  _globals['_LISTCLUSTERSREQUEST']._serialized_end=1405
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=1407
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=1515
-  _globals['_LISTEVENTSREQUEST']._serialized_start=1517
-  _globals['_LISTEVENTSREQUEST']._serialized_end=1591
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=1593
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=1677
-  _globals['_MAPPINGFIELD']._serialized_start=1680
-  _globals['_MAPPINGFIELD']._serialized_end=1843
-  _globals['_MAPPINGFIELD_DEFAULTENTRY']._serialized_start=1797
-  _globals['_MAPPINGFIELD_DEFAULTENTRY']._serialized_end=1843
-  _globals['_OPTIONFIELD']._serialized_start=1846
-  _globals['_OPTIONFIELD']._serialized_end=2244
-  _globals['_SELECTFIELD']._serialized_start=2246
-  _globals['_SELECTFIELD']._serialized_end=2293
-  _globals['_STOPCLUSTERREQUEST']._serialized_start=2295
-  _globals['_STOPCLUSTERREQUEST']._serialized_end=2390
-  _globals['_STREAMLOGSREQUEST']._serialized_start=2392
-  _globals['_STREAMLOGSREQUEST']._serialized_end=2480
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=2482
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=2534
-  _globals['_STRINGFIELD']._serialized_start=2536
-  _globals['_STRINGFIELD']._serialized_end=2603
-  _globals['_UPDATECLUSTERREQUEST']._serialized_start=2606
-  _globals['_UPDATECLUSTERREQUEST']._serialized_end=2739
-  _globals['_WAITCLUSTERREQUEST']._serialized_start=2742
-  _globals['_WAITCLUSTERREQUEST']._serialized_end=2890
-  _globals['_WATCHCLUSTERSREQUEST']._serialized_start=2893
-  _globals['_WATCHCLUSTERSREQUEST']._serialized_end=3027
-  _globals['_WATCHCLUSTERSRESPONSE']._serialized_start=3030
-  _globals['_WATCHCLUSTERSRESPONSE']._serialized_end=3214
-  _globals['_WATCHEVENT']._serialized_start=3216
-  _globals['_WATCHEVENT']._serialized_end=3316
-  _globals['_CLUSTERSERVICE']._serialized_start=3461
-  _globals['_CLUSTERSERVICE']._serialized_end=4445
+  _globals['_LIMITS']._serialized_start=1142
+  _globals['_LIMITS']._serialized_end=1394
+  _globals['_LIMITS_RESOURCESENTRY']._serialized_start=1298
+  _globals['_LIMITS_RESOURCESENTRY']._serialized_end=1346
+  _globals['_LISTCLUSTERSREQUEST']._serialized_start=1397
+  _globals['_LISTCLUSTERSREQUEST']._serialized_end=1542
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=1544
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=1652
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1654
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1728
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1730
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1814
+  _globals['_MAPPINGFIELD']._serialized_start=1817
+  _globals['_MAPPINGFIELD']._serialized_end=1980
+  _globals['_MAPPINGFIELD_DEFAULTENTRY']._serialized_start=1934
+  _globals['_MAPPINGFIELD_DEFAULTENTRY']._serialized_end=1980
+  _globals['_OPTIONFIELD']._serialized_start=1983
+  _globals['_OPTIONFIELD']._serialized_end=2381
+  _globals['_SELECTFIELD']._serialized_start=2383
+  _globals['_SELECTFIELD']._serialized_end=2430
+  _globals['_STOPCLUSTERREQUEST']._serialized_start=2432
+  _globals['_STOPCLUSTERREQUEST']._serialized_end=2527
+  _globals['_STREAMLOGSREQUEST']._serialized_start=2529
+  _globals['_STREAMLOGSREQUEST']._serialized_end=2617
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=2619
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=2671
+  _globals['_STRINGFIELD']._serialized_start=2673
+  _globals['_STRINGFIELD']._serialized_end=2740
+  _globals['_UPDATECLUSTERREQUEST']._serialized_start=2743
+  _globals['_UPDATECLUSTERREQUEST']._serialized_end=2876
+  _globals['_WAITCLUSTERREQUEST']._serialized_start=2879
+  _globals['_WAITCLUSTERREQUEST']._serialized_end=3027
+  _globals['_WATCHCLUSTERSREQUEST']._serialized_start=3030
+  _globals['_WATCHCLUSTERSREQUEST']._serialized_end=3164
+  _globals['_WATCHCLUSTERSRESPONSE']._serialized_start=3167
+  _globals['_WATCHCLUSTERSRESPONSE']._serialized_end=3351
+  _globals['_WATCHEVENT']._serialized_start=3353
+  _globals['_WATCHEVENT']._serialized_end=3453
+  _globals['_CLUSTERSERVICE']._serialized_start=3598
+  _globals['_CLUSTERSERVICE']._serialized_end=4582
 # @@protoc_insertion_point(module_scope)

@@ -129,14 +129,25 @@ class KeepAliveResponse(_message.Message):
     def __init__(self, ended: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("workers", "cores", "memory_bytes")
+    __slots__ = ("workers", "cores", "memory_bytes", "gpus", "resources")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     CORES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     workers: int
     cores: float
     memory_bytes: int
-    def __init__(self, workers: _Optional[int] = ..., cores: _Optional[float] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    gpus: int
+    resources: _containers.ScalarMap[str, float]
+    def __init__(self, workers: _Optional[int] = ..., cores: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[int] = ..., resources: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ListClustersRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "states", "show_finished")

@@ -36,6 +36,22 @@ class WholeCoresRoundedDown(Local):
         return replace(resources, cores=max(1.0, float(int(resources.cores))))
 
 
+@noticed_by("test_what_it_gives_is_never_less_than_what_is_asked_for")
+class GpusForgotten(Local):
+    """Gives cores and memory, and counts none of the rest."""
+
+    def allots(self, resources: Resources) -> Resources:
+        return Resources(max(1.0, resources.cores), resources.memory_bytes)
+
+
+@noticed_by("test_what_it_objects_to_is_said_and_plain_processes_are_not")
+class ObjectsToMemory(Local):
+    """Objects to what it is to give: cores and memory."""
+
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        return "too much memory" if resources.memory_bytes > 2**36 else ""
+
+
 @noticed_by("test_start_is_create_or_adopt")
 class Doubles(Local):
     """Starts another process whenever it is asked, under the same name."""
