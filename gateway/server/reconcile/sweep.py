@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.backends.contract import (
     Backend,
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 100  # clusters whose workers are read in one transaction
 SWEEP_INTERVAL_S = 60.0
 
+Item = TypeVar("Item")
 Record = tuple[Cluster | None, frozenset[str]]  # a cluster, with the names of its workers
 
 
@@ -148,8 +149,18 @@ class Watcher:
                 self._push(surprises(seen, targets))
 
     async def sweep(self) -> None:
-        """End what nobody intends, as far as that may be believed."""
-        found = [seen for seen in await self._backend.find() if seen.phase is not Phase.GONE]
+        """End what nobody intends, as far as that may be believed. What the poll has read, and has
+        not changed since, is intended: that is not read again."""
+        by_uid: dict[str, list[Observation]] = {}
+        for seen in await self._backend.find():
+            if seen.phase is not Phase.GONE:
+                by_uid.setdefault(seen.instance.uid, []).append(seen)
+        found: list[Observation] = []
+        for chunk in _batched(list(by_uid)):
+            for uid in chunk:
+                known = self._as_known(uid)
+                found += [seen for seen in by_uid[uid] if seen.instance not in known]
+            await asyncio.sleep(0)  # others have their turn
         stands: dict[Standing, list[Observation]] = {standing: [] for standing in Standing}
         records: dict[str, Record | None] = {}
         for chunk in _batched(sorted({seen.instance.uid for seen in found})):
@@ -174,9 +185,17 @@ class Watcher:
                 [Target(seen.instance, seen.handle, seen.user) for seen in unwanted]
             )
 
+    def _as_known(self, uid: str) -> set[Instance]:
+        """Return what is intended of a cluster that is as it was when it was read; else nothing."""
+        revision, targets = self._known.get(uid, (0, {}))
+        cluster = self._store.view.cluster(uid)
+        if cluster is None or cluster.revision != revision or cluster.state.finished:
+            return set()
+        return {target.instance for target in targets}
 
-def _batched(uids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return [uids[start : start + CHUNK] for start in range(0, len(uids), CHUNK)]
+
+def _batched(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
 
 
 def _read_targets(tx: Tx, uids: Sequence[str]) -> dict[str, tuple[int, dict[Target, Launching]]]:
