@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.client.async_gateway import AsyncGateway
+    from gateway.client.calls.auths import Auth, BasicAuth, KerberosAuth, TokenAuth
     from gateway.client.calls.errors import GatewayError, GatewayWarning
     from gateway.client.calls.options import Options
-    from gateway.client.calls.settings import Auth, BasicAuth, TokenAuth
     from gateway.client.dask.cluster import AsyncGatewayCluster, GatewayCluster
     from gateway.client.dask.modes import CreateMode
     from gateway.client.gateway import Gateway
@@ -41,6 +41,7 @@ __all__ = [
     "GatewayCluster",
     "GatewayError",
     "GatewayWarning",
+    "KerberosAuth",
     "Options",
     "Scope",
     "TokenAuth",
@@ -52,8 +53,8 @@ __all__ = [
 _HOMES = {
     "AsyncGateway": "gateway.client.async_gateway",
     "AsyncGatewayCluster": "gateway.client.dask.cluster",
-    "Auth": "gateway.client.calls.settings",
-    "BasicAuth": "gateway.client.calls.settings",
+    "Auth": "gateway.client.calls.auths",
+    "BasicAuth": "gateway.client.calls.auths",
     "Bookmark": "gateway.client.model",
     "Cluster": "gateway.client.model",
     "CreateMode": "gateway.client.dask.modes",
@@ -63,9 +64,10 @@ _HOMES = {
     "GatewayCluster": "gateway.client.dask.cluster",
     "GatewayError": "gateway.client.calls.errors",
     "GatewayWarning": "gateway.client.calls.errors",
+    "KerberosAuth": "gateway.client.calls.auths",
     "Options": "gateway.client.calls.options",
     "Scope": "gateway.client.model",
-    "TokenAuth": "gateway.client.calls.settings",
+    "TokenAuth": "gateway.client.calls.auths",
     "WatchEvent": "gateway.client.model",
     "WatchEventType": "gateway.client.model",
 }

@@ -47,7 +47,6 @@ CLIENT = {
     "GatewaySecurity": "what a cluster has as its attribute security",
     "GatewayServerError": "GatewayError, or ServerFailed of daskgateway.errors",
     "JupyterHubAuth": 'auth="jupyterhub"',
-    "KerberosAuth": "nothing: there is no such sign-in here",
     "get_auth": "the argument auth, or gateway.auth in Dask's configuration",
 }
 # what an import of theirs becomes, by what fails

@@ -26,6 +26,10 @@ DEFAULT_PORT = 8000
 AUTHORIZATION = "authorization"
 # the one call of the public API that needs no credentials
 SIGN_IN_OPTIONS = "/daskgateway.v1.CredentialService/GetSignInOptions"
+# and the one that tells who shows none by what one may sign in: in its refusal
+CREATE_SESSION = "/daskgateway.v1.CredentialService/CreateSession"
+# trailing metadata, and the header: what to sign in by, and the server's half of a Negotiate
+AUTHENTICATE = "www-authenticate"
 CORRELATION_ID = "x-correlation-id"  # trailing metadata: what the server's log calls this call
 REPLAYED = "x-idempotent-replay"  # trailing metadata: "1" when a remembered effect was answered
 
@@ -167,17 +171,17 @@ def uid_of_server_name(name: str) -> str | None:
 
 
 def user_mark(user: str) -> str:
-    """Return what begins the ids of a user's API tokens, so that the edge knows, once the server
+    """Return what begins the ids of a user's tokens, so that the edge knows, once the server
     has accepted them, that they are one caller's. It is no secret and proves nothing."""
     digest = hashlib.blake2b(user.encode(errors="replace"), digest_size=5).digest()
     return base64.b32encode(digest).decode().lower()
 
 
 def marked_user(token: str) -> str:
-    """Return the mark of the user that an API token says it belongs to; empty if it says none."""
+    """Return the mark of the user that a token says it belongs to; empty if it says none."""
     kind, _, rest = token.removeprefix(f"{TOKEN_PREFIX}_").partition("_")
     mark = rest[:USER_MARK_LETTERS]
-    return mark if kind == "api" and _USER_MARK.fullmatch(mark) else ""
+    return mark if kind in ("api", "session") and _USER_MARK.fullmatch(mark) else ""
 
 
 def relayed_peer(mark: str, host: str, port: int) -> str:

@@ -12,18 +12,23 @@ authenticator. They hold no rights:
 with every call by one, what its user is and may do is what `identity` says (identities.py keeps
 that for a short while). So is whose name an administrator acts in, and what is open in somebody's
 name.
+
+A sign-in that is dear, or whose credentials are good only once, is exchanged for a session:
+`sessions` says so. Where `identity` is not told, what the sign-in told holds for the session, for
+`sign_in_holds_s` at most.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from traitlets import Float
 from traitlets.config import Configurable
 
 from gateway.server.core.model import Principal
+from gateway.server.core.sign_in_options import Sessions
 from gateway.server.core.user_names import Same, shown, user_of
 
 __all__ = [
@@ -32,6 +37,8 @@ __all__ = [
     "Credentials",
     "IdentityNotTold",
     "NameRefused",
+    "Sessions",
+    "SignInRefused",
     "short_stamp",
 ]
 
@@ -40,6 +47,8 @@ MAX_STAMP = 32  # letters
 
 class AuthenticatorUnavailable(Exception):
     """The identity source does not answer, so nobody can be let in or kept out."""
+
+    provider = ""  #: its name, as users are told it; the gateway sets what the site calls it
 
 
 class IdentityNotTold(Exception):
@@ -65,6 +74,21 @@ def why_not_as_it_is(name: str) -> str:
     return ""
 
 
+class SignInRefused(Exception):
+    """The credentials prove nothing, and the caller may know why: it tells nothing of who there is,
+    nor of what would be right. Otherwise return None."""
+
+    def __init__(self, why: str) -> None:
+        """`why` is for the caller, such as that a token has expired."""
+        super().__init__(why)
+        self.why = why
+
+
+async def _first_here(once_id: str, whose: str, seconds: float) -> bool:
+    """Whether something is used for the first time, where nothing is written down."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a caller sent."""
@@ -84,6 +108,11 @@ class Authenticator(Configurable):
     description: str = ""
     #: how the gateway's own clients name it, as in `Gateway(auth="basic")`; empty if they do not
     client_way: str = ""
+    #: whether clients exchange a sign-in for a session
+    sessions: Sessions = Sessions.ALLOWED
+    #: what it is called to who shows no credentials, as in `WWW-Authenticate: Negotiate`; empty
+    #: where programs cannot do anything with that
+    challenge: str = ""
     #: how many `authenticate` may be asked about at a time; others wait, addresses and names in
     #: turn
     at_a_time: int = 16
@@ -112,6 +141,11 @@ class Authenticator(Configurable):
     #: `open`
     why_not: Callable[[str], str] = staticmethod(why_not_as_it_is)
 
+    #: whether something is used for the first time, in all servers of the database, and note that
+    #: it was: by its id, of 64 letters at most, for whom, and for how many seconds. Set before
+    #: `open`
+    once: Callable[[str, str, float], Awaitable[bool]] = staticmethod(_first_here)
+
     #: whether the site's rule takes capitals for small letters. Set before `open`
     any_case: bool = False
 
@@ -138,8 +172,8 @@ class Authenticator(Configurable):
         return None
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """Return who this is now, None if the credentials prove nothing. AuthenticatorUnavailable
-        if that cannot be told.
+        """Return who this is now, None if the credentials prove nothing, or SignInRefused if the
+        caller may know why. AuthenticatorUnavailable if that cannot be told.
 
         The user is called as the source has it: the site's rule makes a user's name of that, and
         whoever cannot have one is told so. NameRefused if the credentials are right, and it is
@@ -148,7 +182,8 @@ class Authenticator(Configurable):
         Must take the same time for an unknown user and for a wrong password, must not block the
         event loop, and must go by nothing older than a minute. Tell `expires_at` where the user's
         authority itself ends then: tokens made now end then too. Tell a `stamp` where what
-        credentials are checked by can be changed, such as a password.
+        credentials are checked by can be changed, such as a password. `reply` is told back to the
+        caller, such as the server's half of a mutual authentication.
         """
         raise AuthenticatorUnavailable("this authenticator lets nobody in")
 
@@ -166,6 +201,10 @@ class Authenticator(Configurable):
     def stands(self, opened: Principal, now: Principal) -> bool:
         """Whether a sign-in is still good, by what it told and what is told now."""
         return opened.stamp == now.stamp
+
+    def holds_untold(self, opened: Principal) -> bool:
+        """Whether what a sign-in told holds until it ends, where `identity` is not told."""
+        return True
 
     @property
     def askable(self) -> bool:

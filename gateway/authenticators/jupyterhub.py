@@ -34,6 +34,7 @@ from gateway.authenticators.contract import (
     AuthenticatorUnavailable,
     Credentials,
     NameRefused,
+    Sessions,
 )
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
@@ -60,6 +61,9 @@ class JupyterHubAuthenticator(Authenticator):
     schemes = ("bearer", "token")
     description = "an API token of JupyterHub"
     client_way = "jupyterhub"
+    sessions = (
+        Sessions.NEVER
+    )  # the Hub takes tokens back one by one, and that counts within seconds
     at_a_time = 16
 
     api_url = Unicode(

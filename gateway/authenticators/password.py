@@ -27,6 +27,7 @@ from gateway.authenticators.contract import (
     AuthenticatorUnavailable,
     Credentials,
     NameRefused,
+    Sessions,
 )
 from gateway.authenticators.users_file import UsersFile, names_in
 from gateway.configfile import ConfigurationError
@@ -128,6 +129,7 @@ class PasswordAuthenticator(Authenticator):
     schemes = ("basic",)
     description = "user name and password"
     client_way = "basic"
+    sessions = Sessions.ADVISED
     at_a_time = THREADS + 1  # so that no thread waits until a turn is given
 
     users = Dict(Unicode(), help="Hashes (`daskgateway hash-password`) by user name.").tag(

@@ -232,6 +232,8 @@ class App:
             max_clusters=self._server_settings.max_clusters,
             full=self._disk.full,
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
+            session_ttl_s=self._server_settings.session_ttl_s,
+            max_session_s=self._server_settings.max_session_s,
             sign_in_options=self.settings.authenticator.options,
             doubted=self._doubts.holds,
         )

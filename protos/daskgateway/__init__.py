@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway import GatewayCluster as GatewayCluster
     from gateway import GatewayError as GatewayError
     from gateway import GatewayWarning as GatewayWarning
+    from gateway import KerberosAuth as KerberosAuth
     from gateway import Options as Options
     from gateway import Scope as Scope
     from gateway import TokenAuth as TokenAuth
@@ -45,6 +46,7 @@ __all__ = [
     "GatewayCluster",
     "GatewayError",
     "GatewayWarning",
+    "KerberosAuth",
     "Options",
     "Scope",
     "TokenAuth",

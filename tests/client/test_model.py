@@ -58,6 +58,10 @@ ELSEWHERE = {
     "Goodbye": "Changes, which obeys it",
     "GenerateClientCertificateResponse": "ClusterCredentials",
     "RevokeTokenResponse": "a tuple of ids",
+    "Session": "the client's own sessions",
+    "CreateSessionResponse": "the client's own sessions",
+    "RenewSessionResponse": "the client's own sessions",
+    "EndSessionResponse": "a tuple of ids",
     "KeepAliveResponse": "a tuple of names",
 }
 

@@ -31,6 +31,7 @@ from gateway.server.core.facts import Patience
 from gateway.server.core.model import Cluster, Lifecycle, Limits, Principal, Scope, Worker
 from gateway.server.core.options import Field, Float, Integer, Mapped, Select, Text
 from gateway.server.core.quotas import Quotas
+from gateway.server.core.sign_in_options import API_TOKEN, SignInOption
 from gateway.server.reconcile.loop import Reconciler
 from gateway.server.rpc import host
 from gateway.server.rpc.limits import CallLimits
@@ -147,6 +148,10 @@ class PretendCredentials:
         self.minted += 1
         return f"dgw_api_{self.minted}_secret", str(self.minted), b"hash"
 
+    def mint_session(self, user: str) -> tuple[str, str, bytes]:
+        self.minted += 1
+        return f"dgw_session_{self.minted}_secret", str(self.minted), b"hash"
+
     def forget_token(self, token_id: str) -> None:
         """Nothing is cached."""
 
@@ -228,6 +233,7 @@ class Harness:
     local_backends: Sequence[str] = ("pretend",)
     doubted: bool = False
     full: bool = False  # whether the gateway's disk is
+    sign_in_options: Sequence[SignInOption] = (API_TOKEN,)
     ahead_ms: int = 0  # by how much the server's clock of day is set forward
 
     async def start(self) -> None:
@@ -261,6 +267,7 @@ class Harness:
             present=self.doors.present,
             doubted=lambda: self.doubted,
             max_clusters=600,
+            sign_in_options=lambda: self.sign_in_options,
             full=lambda: self.full,
         )
         surface = compose(

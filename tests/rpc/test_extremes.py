@@ -278,6 +278,8 @@ ASKING: dict[str, tuple[str, type[Message]]] = {
     "RevokeToken": ("credentials", credential_pb.RevokeTokenRequest),
     "GenerateClientCertificate": ("credentials", credential_pb.GenerateClientCertificateRequest),
     "CreateDashboardTicket": ("credentials", credential_pb.CreateDashboardTicketRequest),
+    "CreateSession": ("credentials", credential_pb.CreateSessionRequest),
+    "EndSession": ("credentials", credential_pb.EndSessionRequest),
 }
 
 

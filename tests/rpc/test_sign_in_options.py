@@ -8,7 +8,7 @@ from daskgateway.v1 import credential_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2_grpc
 
 from gateway.authenticators.password import PasswordAuthenticator
-from gateway.server.core.sign_in_options import API_TOKEN, SignInOption
+from gateway.server.core.sign_in_options import API_TOKEN, Sessions, SignInOption
 from gateway.server.core.user_names import rule_of
 from gateway.server.rpc.interceptors import OPEN_PREFIXES
 from gateway.server.security.sources import Part, Sources
@@ -63,6 +63,6 @@ def test_authenticators_tell_themselves_in_the_order_in_which_they_are_asked() -
     ]
     assert Sources(parts).options() == (
         SignInOption("own", "People", ("basic",)),
-        SignInOption("password", "user name and password", ("basic",), "basic"),
+        SignInOption("password", "user name and password", ("basic",), "basic", Sessions.ADVISED),
         API_TOKEN,
     )

@@ -17,6 +17,7 @@ from gateway.authenticators.contract import (
     Credentials,
     IdentityNotTold,
     NameRefused,
+    SignInRefused,
 )
 from gateway.server.core.model import Principal, Scope
 from gateway.wire import basic_credentials, parse_basic
@@ -114,7 +115,7 @@ class Source:
                     f"{what}: AuthenticatorUnavailable does not say why"
                 ) from error
             raise
-        except (IdentityNotTold, NameRefused):
+        except (IdentityNotTold, NameRefused, SignInRefused):
             raise
         except Exception as error:
             late = time.monotonic() - began_at >= self.deadline_s
@@ -138,7 +139,12 @@ class Source:
             raise AssertionError(
                 f"remembered: raised {type(error).__name__}, which is no answer"
             ) from error
-        told = known or await self.done(asked.authenticate(credentials), "authenticate")
+        try:
+            told = known or await self.done(asked.authenticate(credentials), "authenticate")
+        except SignInRefused as error:
+            if not error.why:
+                raise AssertionError("SignInRefused does not say why") from error
+            told = None
         return None if told is None else sound(told)
 
     async def password(self, user: str) -> str:

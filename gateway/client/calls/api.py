@@ -105,6 +105,18 @@ LIST_TOKENS: Final = Unary(
 REVOKE_TOKEN: Final = Unary(
     CREDENTIALS, "RevokeToken", credentials.RevokeTokenRequest, credentials.RevokeTokenResponse
 )
+CREATE_SESSION: Final = Unary(
+    CREDENTIALS,
+    "CreateSession",
+    credentials.CreateSessionRequest,
+    credentials.CreateSessionResponse,
+)
+RENEW_SESSION: Final = Unary(
+    CREDENTIALS, "RenewSession", credentials.RenewSessionRequest, credentials.RenewSessionResponse
+)
+END_SESSION: Final = Unary(
+    CREDENTIALS, "EndSession", credentials.EndSessionRequest, credentials.EndSessionResponse
+)
 GET_SIGN_IN_OPTIONS: Final = Unary(
     CREDENTIALS,
     "GetSignInOptions",

@@ -15,22 +15,37 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
-from daskgateway.v1.credential_service_pb2 import WhoAmIRequest
+from daskgateway.v1.credential_service_pb2 import GetSignInOptionsRequest, WhoAmIRequest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from gateway.client.calls import api, diagnosis, errors, forward_proxy, http_calls, trust, whence
-from gateway.client.calls.api import Streaming, Unary
+from gateway.client.calls import (
+    api,
+    diagnosis,
+    errors,
+    forward_proxy,
+    http_calls,
+    identity,
+    kerberos,
+    sessions,
+    trust,
+    whence,
+)
+from gateway.client.calls.api import Rpc, Streaming, Unary
 from gateway.client.calls.forward_proxy import ForwardProxy
-from gateway.client.calls.settings import Settings
+from gateway.client.calls.sessions import Kept, When
+from gateway.client.calls.settings import Settings, of_identity
 from gateway.wire import AUTHORIZATION, host_port
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 T = TypeVar("T")
+# makes one call, over one transport: of an RPC, with a request, what is shown, and a timeout
+Send = Callable[[Any, Any, str, float], Any]
 
 BACKOFF_S = (0.1, 3.0)
 THREADS, WAITING_THREADS = 8, 64
@@ -147,6 +162,15 @@ class Connection:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    @property
+    def session(self) -> Kept | None:
+        """The session that calls use, None where credentials are sent with each."""
+        auth = self.settings.auth
+        if auth.session is When.NEVER:
+            return None
+        key = (self.settings.address, self.settings.ca_file, auth.same())
+        return sessions.kept(key, lambda: auth.sign_in(self.settings.host), auth.session)
+
     def call(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
         """Make a unary call; tried again while the gateway does not answer. GatewayError tells what
         went wrong; AuthenticationFailed with whence the credentials are."""
@@ -237,38 +261,94 @@ class Connection:
             self.call(api.WHO_AM_I, WhoAmIRequest())
         if uses_http(self.settings):
             try:
-                return http_calls.EventStream(
-                    self.settings, rpc, request, dict(self._credentials())
-                )
+                shown = dict(_shown(self._authorization(rpc, self._over_http)))
+                return http_calls.EventStream(self.settings, rpc, request, shown)
             except errors.AuthenticationFailed as error:
                 raise self.settings.refused(error) from None
         multi = _channel(self.settings).unary_stream(
             rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString
         )
-        return Stream(multi(request, metadata=self._credentials()), self.settings.refused)
+        metadata = _shown(self._authorization(rpc, self._over_grpc))
+        return Stream(multi(request, metadata=metadata), self.settings.refused)
 
-    def _credentials(self) -> tuple[tuple[str, str], ...]:
-        header = self.settings.authorization()
-        return ((AUTHORIZATION, header),) if header else ()
+    def authorization(self) -> str:
+        """Return what a request shows that is no call, such as that for a tunnel."""
+        send = self._over_http if uses_http(self.settings) else self._over_grpc
+        return self._authorization(api.WHO_AM_I, send)
+
+    def end_session(self) -> bool:
+        """End the session that calls use; return whether there was one."""
+        send = self._over_http if uses_http(self.settings) else self._over_grpc
+        session, timeout_s = self.session, self.settings.timeout_s
+        return session is not None and session.end(
+            lambda rpc, request, shown: send(rpc, request, shown, timeout_s)
+        )
+
+    def _authorization(self, rpc: Rpc[Any, Any], send: Send) -> str:
+        """Return what a call is to show. InsecureAddress if it would travel in clear text unasked;
+        what goes wrong with a sign-in before it."""
+        if rpc is api.GET_SIGN_IN_OPTIONS:  # which needs none
+            return ""
+        if self.settings.caller.open:
+            self._look_for_who_calls(send)
+        session = self.session
+        # a token is made by what its user signs in by: then it outlasts the session
+        if session is None or rpc is api.CREATE_TOKEN:
+            return self.settings.authorization()
+        self.settings.check_clear_text()
+        return session.authorization(
+            lambda rpc, request, shown: send(rpc, request, shown, self.settings.timeout_s),
+            self.settings.authorization,
+        )
+
+    def _look_for_who_calls(self, send: Send) -> None:
+        """Find out by what one may sign in, where nobody is named, and whether it is here."""
+        request = GetSignInOptionsRequest()
+        try:
+            told = send(api.GET_SIGN_IN_OPTIONS, request, "", self.settings.timeout_s)
+            ways = {one.client_way for one in told.options}
+        except errors.GatewayError as error:
+            if error.code != "UNIMPLEMENTED":
+                raise
+            ways = set()
+        who = identity.found(ways, kerberos.has_ticket)
+        self.settings = replace(self.settings, auth=of_identity(who), caller=who)
+
+    def _sent(self, send: Send, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+        """Make a call; again, with another session, if its session was taken back meanwhile."""
+        shown = self._authorization(rpc, send)
+        session = self.session
+        try:
+            answer: A = send(rpc, request, shown, timeout_s)
+        except errors.AuthenticationFailed:
+            if session is None or not session.refused(shown):
+                raise
+            answer = send(rpc, request, self._authorization(rpc, send), timeout_s)
+        if session is not None:
+            session.answered()
+        return answer
 
     def _grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
-        result = self._over_grpc(rpc, request, timeout_s)
+        result = self._sent(self._over_grpc, rpc, request, timeout_s)
         _grpc_passed.add(self.settings.address)
         _grpc_away.pop(self.settings.address, None)
         return result
 
-    def _over_grpc(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
+    def _over_grpc(self, rpc: Unary[Q, A], request: Q, shown: str, timeout_s: float) -> A:
         call = _channel(self.settings).unary_unary(
             rpc.path, request_serializer=_serialize, response_deserializer=rpc.answer.FromString
         )
         try:
-            result: A = call(request, timeout=timeout_s, metadata=self._credentials())
+            result: A = call(request, timeout=timeout_s, metadata=_shown(shown))
             return result
         except grpc.RpcError as error:
             raise _from_grpc(error) from None
 
     def _http(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
-        return http_calls.unary(self.settings, rpc, request, dict(self._credentials()), timeout_s)
+        return self._sent(self._over_http, rpc, request, timeout_s)
+
+    def _over_http(self, rpc: Unary[Q, A], request: Q, shown: str, timeout_s: float) -> A:
+        return http_calls.unary(self.settings, rpc, request, dict(_shown(shown)), timeout_s)
 
     def _http_instead(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A | None:
         """Make a call over HTTP that gRPC did not bring through, where both may be used; None if
@@ -317,6 +397,10 @@ class Stream(Iterator[A]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _shown(authorization: str) -> tuple[tuple[str, str], ...]:
+    return ((AUTHORIZATION, authorization),) if authorization else ()
 
 
 def _serialize(message: Message) -> bytes:

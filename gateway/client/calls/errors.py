@@ -90,6 +90,19 @@ class UserNameRefused(AuthenticationFailed):
     """The credentials were right, and the name in them can be no user's; the text says why."""
 
 
+class NotSignedIn(GatewayError):
+    """Signing in could not even be tried, such as for want of a Kerberos ticket; the text says what
+    helps."""
+
+
+class NotProved(GatewayError):
+    """The gateway did not prove that it is the one that was asked for."""
+
+
+class NoSession(GatewayError):
+    """Credentials such as these are exchanged for no session, or the call shows none."""
+
+
 class InsecureAddress(GatewayError, ValueError):
     """Credentials were not sent, as anybody on the way could have read them."""
 
@@ -217,6 +230,7 @@ BY_REASON: dict[str, type[GatewayError]] = {
     "PATH_UNKNOWN": GatewayError,
     "SERVER_UNAVAILABLE": Unavailable,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "NO_SESSION": NoSession,
 }
 BY_CODE: dict[str, type[GatewayError]] = {
     "UNAUTHENTICATED": AuthenticationFailed,

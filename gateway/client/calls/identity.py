@@ -2,7 +2,8 @@
 that was given is passed over in silence, and no secret stands in an error.
 
 Places in order: the argument `auth`; an API token of Dask's configuration, then of the environment;
-user and password of these; the token file.
+user and password of these; the token file. If nobody is named there, what the gateway takes is
+looked for (`found`): JupyterHub's variable, a Kerberos ticket.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,14 @@ KWARGS = f"{SECTION}.kwargs"
 PAIR = {"user": ("user", "username"), "password": ("password",)}
 KEYS = ("token", "token-file", "user", "password", "type", "kwargs")
 # ways to sign in that have names, as users of other gateways know them
-TYPES = ("token", "basic", "jupyterhub")
-NOT_YET = ("kerberos", "oidc", "mtls")
-WAYS = ("basic", "jupyterhub", *NOT_YET)  # of the argument, where other texts are tokens
+TYPES = ("token", "basic", "jupyterhub", "kerberos")
+NOT_YET = ("oidc", "mtls")
+WAYS = (
+    "basic",
+    "jupyterhub",
+    "kerberos",
+    *NOT_YET,
+)  # of the argument, where other texts are tokens
 RIGHT = (
     "give auth=(user, password), an API token as text, or an Auth such as BasicAuth(user, password)"
 )
@@ -44,7 +50,9 @@ class Identity:
     user: str = ""
     password: str = ""
     kind: str = ""  # a class path, whose object says who calls
-    arguments: tuple[tuple[str, Any], ...] = ()  # of that class
+    way: str = ""  # a way to sign in that has a name, and needs no more: "kerberos"
+    arguments: tuple[tuple[str, Any], ...] = ()  # of that class, or of that way
+    open: bool = False  #: nobody is named: what the gateway takes may be looked for
     source: str = ""  #: in words, such as "the environment variable DASKGATEWAY_TOKEN"
     passed_over: tuple[str, ...] = ()  #: what was found too, and is not used
 
@@ -133,6 +141,8 @@ def around(
         )
     if way == "jupyterhub":
         return _hub(config, environ)
+    if way == "kerberos":
+        return _kerberos(config, asked=bool(wanted))
     token = _first(_setting(config, "token"), _variable(TOKEN, environ))
     user = _first(_setting(config, "user"), _variable(USER, environ))
     password = _first(_setting(config, "password"), _variable(PASSWORD, environ))
@@ -152,7 +162,33 @@ def around(
             f"{'auth' if wanted else SECTION + '.type'} is {way!r}, and nothing of that kind is"
             f" set: set {needs}, or {SECTION} in Dask's configuration"
         )
+    return Identity(open=True)
+
+
+def found(
+    ways: Collection[str], has_ticket: Callable[[], bool], environ: Mapping[str, str] = os.environ
+) -> Identity:
+    """Return who calls where nobody is named, by what the gateway takes (`client_way` of its
+    sign-in options) and what is here; an empty one for nobody."""
+    text = environ.get(HUB_TOKEN, "").strip()
+    if "jupyterhub" in ways and text:
+        where = f"the environment variable {HUB_TOKEN}"
+        return Identity(token=checked_token(text, where), source=where)
+    if "kerberos" in ways and has_ticket():
+        return Identity(way="kerberos", source="the Kerberos ticket")
     return Identity()
+
+
+def _kerberos(config: Mapping[str, Any], *, asked: bool) -> Identity:
+    """Return who calls by a Kerberos ticket; `kwargs` of the configuration say which, if they are
+    of this way."""
+    named = _way(config) == "kerberos"
+    source = ARGUMENT if asked else whence.place(f"{SECTION}.type", config.get("type"))
+    return Identity(
+        way="kerberos",
+        arguments=tuple(sorted(_arguments(config).items())) if named else (),
+        source=f"a Kerberos ticket, as {source} says",
+    )
 
 
 def _pair(

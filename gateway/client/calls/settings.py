@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 import dask.config
 
 from gateway.client.calls import errors, identity, places, reading, trust, whence
+from gateway.client.calls.auths import Auth, BasicAuth, KerberosAuth, TokenAuth, current_user
 from gateway.networks import is_loopback
-from gateway.wire import DEFAULT_PORT, basic_credentials, host_port
+from gateway.wire import DEFAULT_PORT, host_port
+
+__all__ = ["Auth", "BasicAuth", "KerberosAuth", "Settings", "TokenAuth", "load"]
 
 DEFAULTS: dict[str, Any] = {
     "gateway": {
@@ -67,55 +70,6 @@ GIVEN = "the argument address"  # where an address is from that a caller names
 T = TypeVar("T")
 
 
-class Auth:
-    """Says who calls, as the value of an `authorization` header; empty for nobody."""
-
-    def header(self) -> str:
-        """Return the header's value."""
-        return ""
-
-
-class BasicAuth(Auth):
-    """A user with a password."""
-
-    def __init__(
-        self, user: str | None = None, password: str = "", *, username: str | None = None
-    ) -> None:
-        """Take a user, by default who runs this program; `username` is `user`."""
-        if user is not None and username is not None:
-            raise TypeError("user and username are the same; give one")
-        given = username if user is None else user
-        self.user = reading.text(current_user() if given is None else given, "the user's name")
-        self.user = self.user.strip()
-        # a file, and so a secret that was made of one, ends with a line's end
-        self._password = reading.text(password, "the password").rstrip("\r\n")
-
-    def header(self) -> str:
-        """Return the header's value."""
-        return basic_credentials(self.user, self._password)
-
-    def __repr__(self) -> str:
-        return f"BasicAuth({self.user!r})"
-
-
-class TokenAuth(Auth):
-    """An API token."""
-
-    def __init__(self, token: str) -> None:
-        self._token = reading.text(token, "an API token").strip()  # a file ends with a line's end
-        if not self._token.isascii() or not self._token.isprintable() or " " in self._token:
-            raise ValueError(
-                "an API token must be one word of ASCII; this one has other characters within"
-            )
-
-    def header(self) -> str:
-        """Return the header's value."""
-        return f"Bearer {self._token}"
-
-    def __repr__(self) -> str:
-        return "TokenAuth()"
-
-
 @dataclass(frozen=True)
 class Settings:
     """Everything a connection needs."""
@@ -134,9 +88,9 @@ class Settings:
     public_address: str = ""  # below which browsers see dashboards; empty for what the server tells
 
     def authorization(self) -> str:
-        """Return the `authorization` header, empty for nobody; InsecureAddress if it would travel
-        in clear text unasked."""
-        header = self.auth.header()
+        """Return the `authorization` header of a call that uses no session, empty for nobody;
+        InsecureAddress if it would travel in clear text unasked."""
+        header = self.auth.sign_in(self.host).header
         if header:
             self.check_clear_text()
         return header
@@ -186,6 +140,11 @@ class Settings:
             retry_after_s=error.retry_after_s,
             metadata=error.metadata,
         )
+
+    @property
+    def host(self) -> str:
+        """Host of the address; empty for a socket, which is on this machine."""
+        return "" if self.address.startswith("unix:") else urlsplit(self.address).hostname or ""
 
     @property
     def secure(self) -> bool:
@@ -376,11 +335,18 @@ def resolve_auth(auth: object = None) -> tuple[Auth, identity.Identity]:
     told = "" if auth is None else identity.of_argument(auth)
     if isinstance(told, str):
         told = identity.around(told, _token_file, current_user)
+    return of_identity(told), told
+
+
+def of_identity(told: identity.Identity) -> Auth:
+    """Return who calls as an object; ValueError if what makes it does not."""
     if told.kind:
-        return _made(told), told
+        return _made(told)
     if told.token:
-        return TokenAuth(told.token), told
-    return (BasicAuth(told.user, told.password) if told.user else Auth()), told
+        return TokenAuth(told.token)
+    if told.way == "kerberos":
+        return KerberosAuth.of(dict(told.arguments), told.source)
+    return BasicAuth(told.user, told.password) if told.user else Auth()
 
 
 def _made(told: identity.Identity) -> Auth:
@@ -419,16 +385,3 @@ def _from_file(path: str | None) -> str | None:
         wrong = "is empty"
     name = "gateway.auth.token-file"
     raise ValueError(f"{name}: the file {place} {wrong}{whence.said(name)}")
-
-
-def current_user() -> str:
-    """Return the name of whoever runs this process; ValueError if that has none."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # by the version of Python
-        raise ValueError(
-            "a password is given, but for whom? this process's user has no name here: set"
-            " gateway.auth.user in Dask's configuration or DASKGATEWAY_USER"
-        ) from None

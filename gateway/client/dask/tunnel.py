@@ -59,7 +59,7 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     if settings.address.startswith("unix:"):
         raise OSError("a unix socket has no tunnels")
     url = f"{settings.address.replace('http', 'ws', 1)}{TUNNEL_PATH}{uid}"
-    header = await in_thread(settings.authorization)
+    header = await in_thread(connection.authorization)
     headers = {AUTHORIZATION: header} if header else {}
     whose = (url, header)
     if whose in _sessions:
@@ -85,6 +85,8 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
         if error.code == 599:  # tornado's own, for no answer at all
             raise OSError(f"{url}: no tunnel: {error.message}") from error
         _sessions.pop(whose, None)
+        if error.code == 401 and connection.session is not None:
+            connection.session.refused(header)  # the next try signs in anew
         raise _refused(uid, error, connection) from None
     except Exception as error:  # tornado has one of its own for whatever is not quite HTTP
         raise OSError(f"{url}: no tunnel: {str(error) or type(error).__name__}") from error

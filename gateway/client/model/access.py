@@ -45,6 +45,9 @@ class Caller(Answer[pb.WhoAmIResponse]):
     """Groups the user is in."""
     expire_time: datetime | None
     """Until when the credentials of this call hold; None if no end is known."""
+    way: str
+    """By which of `sign_in_options` the caller signed in; empty where an API token was shown, and
+    where the gateway is too old to tell."""
     source: str = ""
     """Whence the credentials of this call are, as the client found them: such as `the environment
     variable DASKGATEWAY_TOKEN`."""
@@ -59,15 +62,16 @@ class Caller(Answer[pb.WhoAmIResponse]):
             scopes=_scopes(proto),
             groups=tuple(proto.groups),
             expire_time=instant(proto, "expire_time"),
+            way=proto.way,
             source=source,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Token(Answer[pb.Token]):
-    """An API token without its secret."""
+    """An API token, or that of a session, without its secret."""
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("ID", "NAME", "EXPIRES", "SCOPES")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("ID", "NAME", "EXPIRES", "SCOPES", "SESSION BY")
 
     id: str
     """Its id, which is part of the secret too."""
@@ -82,6 +86,9 @@ class Token(Answer[pb.Token]):
     parent: str
     """Id of the token that it was made with, which it never outlives; empty if its user had signed
     in."""
+    way: str
+    """Of a session's token: by which of `sign_in_options` its user signed in. Empty for API
+    tokens."""
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands for it in a table."""
@@ -90,6 +97,7 @@ class Token(Answer[pb.Token]):
             show.harmless(self.display_name),
             show.when(self.expire_time),
             show.text(self.scopes),
+            show.harmless(self.way),
         )
 
     @classmethod
@@ -103,6 +111,7 @@ class Token(Answer[pb.Token]):
             create_time=instant(proto, "create_time"),
             expire_time=instant(proto, "expire_time"),
             parent=proto.parent,
+            way=proto.way,
         )
 
 
@@ -152,6 +161,8 @@ class SignInOption(Answer[pb.SignInOption]):
     client_way: str
     """How this client names it, as in `Gateway(auth="jupyterhub")`; empty if it has no name for
     it."""
+    session: bool
+    """Whether the client signs in by it once, and goes on with a session."""
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands for it in a table."""
@@ -171,4 +182,5 @@ class SignInOption(Answer[pb.SignInOption]):
             description=proto.description,
             schemes=tuple(proto.schemes),
             client_way=proto.client_way,
+            session=proto.session,
         )

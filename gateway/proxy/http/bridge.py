@@ -29,6 +29,7 @@ from gateway.proxy.upstream.turns import Share
 from gateway.turns import Crowded
 from gateway.wire import (
     AUTHORIZATION,
+    CREATE_SESSION,
     MAX_REQUEST_BYTES,
     SIGN_IN_OPTIONS,
     decimal,
@@ -127,8 +128,9 @@ class Bridge:
             return failures.must_be("GET,POST" if method.reads else "POST")
         if request.headers.get("Connect-Protocol-Version", "1") != "1":
             return failures.invalid("must be 1", "connect-protocol-version")
-        # health and reflection, which need none either, are not served here
-        if path != SIGN_IN_OPTIONS and not credentials(request):
+        # health and reflection, which need none either, are not served here; the refusal of a
+        # sign-in tells by what one may
+        if path not in (SIGN_IN_OPTIONS, CREATE_SESSION) and not credentials(request):
             return failures.unauthenticated()
         try:
             if request.method == "GET":

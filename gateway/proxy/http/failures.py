@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.proxy.http import envelopes
-from gateway.wire import CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
+from gateway.wire import AUTHENTICATE, CONNECT_CODES, CORRELATION_ID, ERROR_DOMAIN, REPLAYED
 
 BUSY_RETRY_S = 1
 # The server's own words. Told without asking it: a body costs time to read.
@@ -29,7 +29,7 @@ NO_CREDENTIALS = (
     "Credentials are missing, malformed, wrong, expired or revoked. Send"
     " `authorization: Bearer <token>` or `Basic`."
 )
-PASSED = (CORRELATION_ID, REPLAYED)  # trailers
+PASSED = (CORRELATION_ID, REPLAYED, AUTHENTICATE)  # trailers
 GRPC = "application/grpc"
 STATUS_DETAILS = "grpc-status-details-bin"
 MAX_SHOWN = 200  # characters of what was sent

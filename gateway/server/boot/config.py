@@ -239,5 +239,6 @@ class DaskGateway(SignInSettings):
             ended=self.max_ended_per_user,
             creates_per_minute=self.max_creates_per_minute,
             tokens=self.max_tokens_per_user,
+            sessions=self.max_sessions_per_user,
             followed_logs=self.max_followed_logs_per_user,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from traitlets import Any, Bool, List, TraitError, Unicode, validate
+from traitlets import Any, Bool, Float, Int, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 from gateway.server.core.user_names import rule_of, rules_by_authenticator
@@ -34,6 +34,27 @@ class SignInSettings(Configurable):
         False,
         help="Whether users of equal names, whom different authenticators tell, are the same"
         " people. Groups and admin are then those of the first that knows a user.",
+    ).tag(config=True)
+
+    session_ttl_s = Float(
+        3600.0,
+        min=60,
+        max=86400,
+        help="Seconds that a session's token is good for after it was made or renewed. Clients"
+        " renew it by themselves.",
+    ).tag(config=True)
+    max_session_s = Float(
+        7 * 86400.0,
+        min=60,
+        max=366 * 86400.0,
+        help="Seconds after which a user has to sign in again, however often the session is"
+        " renewed; and it lasts no longer than the authenticator says that the sign-in holds.",
+    ).tag(config=True)
+    max_sessions_per_user = Int(
+        50,
+        min=1,
+        help="Sessions of one user. Who signs in once more ends the one that was renewed longest"
+        " ago, of those by which no API token was made.",
     ).tag(config=True)
 
     @validate("user_name")

@@ -46,6 +46,7 @@ class CredentialsInvalid(ServiceError):
 
     code = "UNAUTHENTICATED"
     reason = "CREDENTIALS_INVALID"
+    challenge = ""  # by what one may sign in, as in WWW-Authenticate
 
 
 class UserNameRefused(ServiceError):
@@ -53,6 +54,13 @@ class UserNameRefused(ServiceError):
 
     code = "UNAUTHENTICATED"
     reason = "USER_NAME_REFUSED"
+
+
+class NoSession(ServiceError):
+    """There is no session for who calls by {way}: {why}."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NO_SESSION"
 
 
 class NotPermitted(ServiceError):
@@ -207,10 +215,17 @@ class StoreUnavailable(ServiceError):
 
 
 class IdentityUnavailable(ServiceError):
-    """The identity source does not answer, so nobody can be let in; try again."""
+    """Nobody can sign in by {provider} now, which does not answer; try again."""
 
     code = "UNAVAILABLE"
     reason = "IDENTITY_UNAVAILABLE"
+
+    def __init__(
+        self, *, metadata: Mapping[str, str] | None = None, retry_after_s: float | None = None
+    ) -> None:
+        """`provider` of the metadata is the name of the source, where it is known."""
+        told = {"provider": "the identity source", **(metadata or {})}
+        super().__init__(metadata=told, retry_after_s=retry_after_s)
 
 
 class MethodUnknown(ServiceError):

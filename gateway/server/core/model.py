@@ -282,12 +282,30 @@ class Principal:
     #: changes with what the credentials were checked by, such as a password's hash, and tells
     #: nothing of it
     stamp: str = ""
-    token_id: str = ""  #: of the API token that was shown; empty for who signed in
+    token_id: str = ""  #: of the token that was shown; empty for who signed in
+    #: by which of the ways to sign in that the site has; of a session's token, that of the session
+    way: str = ""
+    #: what is told back to who signed in, such as the server's half of a mutual authentication
+    reply: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a sign-in told, for as long as its session may be renewed."""
+
+    way: str  # by which its user signed in
+    # ms since the epoch: useless from then on, unless it is renewed. It can be, until its token
+    # expires
+    lapses_at: int
+    # these hold where the authenticator cannot be asked about users
+    admin: bool = False
+    groups: tuple[str, ...] = ()
+    stamp: str = ""  # what the sign-in was checked by
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API token as stored: its secret only as a hash."""
+    """An API token, or that of a session, as stored: its secret only as a hash."""
 
     id: str
     user: str
@@ -298,6 +316,12 @@ class Token:
     expires_at: int = 0
     parent: str = ""  # id of the token that it was made with; empty if by somebody who signed in
     depth: int = 0  # how many tokens stand above it
+    session: Session | None = None  # of a session's token
+
+    @property
+    def good_until(self) -> int:
+        """When its secret opens nothing more, as things are now."""
+        return min(self.expires_at, self.session.lapses_at) if self.session else self.expires_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,5 +13,6 @@ class Quotas:
     clusters: int = 0  # that are not ended
     ended: int = 0  # that have ended and are kept; of more, those that ended first are purged
     creates_per_minute: int = 0
-    tokens: int = 0  # that are valid
+    tokens: int = 0  # that are valid, those of sessions not counted
+    sessions: int = 0  # of more, those end that were renewed longest ago
     followed_logs: int = 0  # at a time

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Sessions(Enum):
+    """Whether a sign-in is exchanged for a session."""
+
+    #: never: credentials of it are taken back one by one, and a session would outlive them
+    NEVER = "never"
+    #: for who asks; clients send the credentials with each call, which costs little
+    ALLOWED = "allowed"
+    #: clients do so by themselves: to check the credentials is dear, or they are good only once
+    ADVISED = "advised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +25,9 @@ class SignInOption:
     description: str  # what it takes, for people
     schemes: tuple[str, ...]  # of an `authorization` header, in lower case
     client_way: str = ""  # how the gateway's own clients name it; empty if they do not
+    sessions: Sessions = Sessions.ALLOWED
 
 
-API_TOKEN = SignInOption("api-token", "an API token of this gateway", ("bearer",), "token")
+API_TOKEN = SignInOption(
+    "api-token", "an API token of this gateway", ("bearer",), "token", Sessions.NEVER
+)

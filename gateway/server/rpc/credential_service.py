@@ -10,12 +10,13 @@ from daskgateway.v1 import credential_service_pb2_grpc
 
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.model import Token
+from gateway.server.core.sign_in_options import Sessions
 from gateway.server.rpc import messages, requests
 from gateway.server.rpc.caller import principal
 from gateway.server.rpc.passed_over import PassedOver
-from gateway.server.usecases import credentials
+from gateway.server.usecases import credentials, sessions
 from gateway.server.usecases.services import Services
-from gateway.wire import server_name
+from gateway.wire import AUTHENTICATE, server_name
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
             scopes=scopes,
             groups=caller.groups,
             expire_time=messages.timestamp(caller.expires_at) if caller.expires_at else None,
+            way=caller.way,
         )
 
     async def CreateToken(
@@ -88,6 +90,34 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
             ids=await credentials.revoke_token(self._services, principal(), request.id)
         )
 
+    async def CreateSession(
+        self, request: pb.CreateSessionRequest, context: Any
+    ) -> pb.CreateSessionResponse:
+        caller = principal()
+        token, secret = await sessions.create_session(self._services, caller, request.display_name)
+        if caller.reply:
+            context.set_trailing_metadata(((AUTHENTICATE, caller.reply),))
+        return pb.CreateSessionResponse(
+            session=self._session(token), secret=secret, authenticate=caller.reply
+        )
+
+    async def RenewSession(
+        self, request: pb.RenewSessionRequest, context: Any
+    ) -> pb.RenewSessionResponse:
+        token = await sessions.renew_session(self._services, principal())
+        return pb.RenewSessionResponse(session=self._session(token))
+
+    async def EndSession(
+        self, request: pb.EndSessionRequest, context: Any
+    ) -> pb.EndSessionResponse:
+        ended = await sessions.end_session(
+            self._services, principal(), everywhere=request.everywhere
+        )
+        return pb.EndSessionResponse(ids=ended)
+
+    def _session(self, token: Token) -> pb.Session:
+        return messages.session(token, self._services.now())
+
     async def GetSignInOptions(
         self, request: pb.GetSignInOptionsRequest, context: Any
     ) -> pb.GetSignInOptionsResponse:
@@ -98,6 +128,7 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
                     description=one.description,
                     schemes=one.schemes,
                     client_way=one.client_way,
+                    session=one.sessions is Sessions.ADVISED,
                 )
                 for one in self._services.sign_in_options()
             ]

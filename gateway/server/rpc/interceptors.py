@@ -32,7 +32,7 @@ from gateway.server.rpc.peers import peer_of
 from gateway.server.rpc.requests import Malformed
 from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
 from gateway.server.store.contract import StoreUnreachable
-from gateway.wire import AUTHORIZATION, CORRELATION_ID, SIGN_IN_OPTIONS
+from gateway.wire import AUTHENTICATE, AUTHORIZATION, CORRELATION_ID, SIGN_IN_OPTIONS
 
 logger = logging.getLogger("gateway.server.calls")
 
@@ -203,10 +203,12 @@ class ErrorInterceptor(Interceptor):
                 await self._abort(context, fault)
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
-        trailers = (
+        trailers: tuple[tuple[str, str | bytes], ...] = (
             (STATUS_DETAILS, details_of(error)),
             (CORRELATION_ID, current.get().correlation_id),
         )
+        if isinstance(error, CredentialsInvalid) and error.challenge:
+            trailers = (*trailers, (AUTHENTICATE, error.challenge))
         await context.abort(code_of(error), text_of(error), trailers)
 
 

@@ -273,8 +273,21 @@ def token(value: Token) -> credential_pb.Token:
         display_name=value.display_name,
         scopes=sorted(SCOPES[scope] for scope in value.scopes),
         create_time=timestamp(value.created_at),
-        expire_time=timestamp(value.expires_at),
+        expire_time=timestamp(value.good_until),
         parent=value.parent,
+        way=value.session.way if value.session is not None else "",
+    )
+
+
+def session(value: Token, now: int) -> credential_pb.Session:
+    """Return the session that a token is of."""
+    return credential_pb.Session(
+        id=value.id,
+        user=value.user,
+        way=value.session.way if value.session is not None else "",
+        expire_time=timestamp(value.good_until),
+        lasts=duration(max(0.0, (value.good_until - now) / 1000)),
+        end_time=timestamp(value.expires_at),
     )
 
 

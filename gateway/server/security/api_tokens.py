@@ -1,5 +1,5 @@
-"""API tokens of the gateway's own as they are stored, looked up with every call. What their users
-may do is not their business."""
+"""The gateway's own tokens, those of sessions too, as they are stored, looked up with every call.
+What their users may do is not their business."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ class ApiTokens:
         until, token = self._kept.get(token_id, (0.0, None))
         if until <= time.monotonic():
             token = await self._read(token_id)
+        elif token is not None and token.good_until <= self._now() < token.expires_at:
+            token = await self._read(token_id)  # another server may have renewed the session
         if (
             token is None
             or not tokens.matches(text, token.secret_hash)
-            or token.expires_at <= self._now()
+            or token.good_until <= self._now()
         ):
             return None
         return token
 
     async def living(self, token_id: str) -> Token | None:
         """Return a token whose secret was shown before, None if it has expired or was revoked
-        since."""
+        since. What a session opened outlasts the session's token, until it can no longer be
+        renewed."""
         until, token = self._kept.get(token_id, (0.0, None))
         if until <= time.monotonic():
             token = await self._read(token_id)

@@ -13,6 +13,7 @@ from gateway.authenticators.contract import (
     AuthenticatorUnavailable,
     Credentials,
     NameRefused,
+    SignInRefused,
     short_stamp,
     why_not_as_it_is,
 )
@@ -28,7 +29,7 @@ from gateway.server.security import tokens
 from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.holds import CHECK_S, End, Holds
-from gateway.server.security.identities import Identities
+from gateway.server.security.identities import Identities, Known
 from gateway.server.security.sign_in import SignInDesk
 from gateway.server.store.contract import Store
 
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 MAX_AGENT_TOKEN = 256
 DOUBTED_RETRY_S = 5.0
+OPEN = ("api", "session")  # kinds of tokens that are users'
 
 
 class SecretsOf(Protocol):
@@ -75,22 +77,32 @@ class Doors:
         try:
             if scheme == "bearer" and (parsed := tokens.parse(value)) is not None:
                 token = (
-                    await self._api_tokens.shown(parsed[1], value) if parsed[0] == "api" else None
+                    await self._api_tokens.shown(parsed[1], value) if parsed[0] in OPEN else None
                 )
                 if token is not None:
                     known = self.identities.known(token.user) or await self.identities.ask(
                         token.user
                     )
-                    found = self._by_token(token, self.identities.valid(known))
+                    found = self._by_token(token, known)
             elif scheme in self._authenticator.schemes:
                 found = self._signed_in(await self._desk.sign_in(Credentials(scheme, value, peer)))
-        except AuthenticatorUnavailable:
-            raise IdentityUnavailable(retry_after_s=1.0) from None
+        except AuthenticatorUnavailable as error:
+            raise _unavailable(error) from None
         except NameRefused as error:
             raise _refusal(error.name, error.why) from None
+        except SignInRefused as error:
+            raise self._invalid(error.why) from None
         if found is None:
-            raise CredentialsInvalid
+            raise self._invalid()
         return found
+
+    def _invalid(self, why: str = "") -> CredentialsInvalid:
+        """Return what somebody is told whose credentials prove nothing."""
+        refused = CredentialsInvalid()
+        refused.challenge = self._authenticator.challenge
+        if why:
+            refused.args = (f"The sign-in is refused: {why}.",)
+        return refused
 
     def hold(self, principal: Principal, end: End) -> Callable[[], None]:
         """Call `end` with the reason when what lets this caller in expires or is taken away, until
@@ -107,8 +119,8 @@ class Doors:
         nobody can tell."""
         try:
             return await self.identities.of(user)
-        except AuthenticatorUnavailable:
-            raise IdentityUnavailable(retry_after_s=1.0) from None
+        except AuthenticatorUnavailable as error:
+            raise _unavailable(error) from None
 
     async def present(self, opened: Principal) -> Principal | None:
         """Return who a caller is now who was let in before, None if nobody any more;
@@ -120,20 +132,30 @@ class Doors:
             known = await self.identities.ask(
                 opened.user, most_s=min(CHECK_S, self._authenticator.identity_kept_s)
             )
-        except AuthenticatorUnavailable:
-            raise IdentityUnavailable(retry_after_s=1.0) from None
-        person = self.identities.valid(known)
+        except AuthenticatorUnavailable as error:
+            raise _unavailable(error) from None
         if token is not None:
-            return self._by_token(token, person)
+            return self._by_token(token, known)
+        person = self.identities.valid(known)
         if person is None or (opened.expires_at and opened.expires_at <= self._now()):
             return None
         if not known.told:  # what the sign-in told holds until it expires
-            return opened
+            return opened if self._authenticator.holds_untold(opened) else None
         if not self._authenticator.stands(opened, person):
             return None
         return replace(person, scopes=opened.scopes & person.scopes, expires_at=opened.expires_at)
 
-    def _by_token(self, token: Token, person: Principal | None) -> Principal | None:
+    def _by_token(self, token: Token, known: Known) -> Principal | None:
+        """Return who shows a token, with the rights that its user has now."""
+        person, session = self.identities.valid(known), token.session
+        stamp, way = (session.stamp, session.way) if session is not None else ("", "")
+        if session is not None:
+            opened = Principal(token.user, stamp=stamp, token_id=token.id, way=way)
+            if not known.told:  # what the sign-in told holds until it expires
+                told = Principal(token.user, session.admin, session.groups)
+                person = told if self._authenticator.holds_untold(opened) else None
+            elif person is not None and not self._authenticator.stands(opened, person):
+                person = None
         if person is None:
             return None
         expires_at = min(token.expires_at, person.expires_at or token.expires_at)
@@ -143,7 +165,9 @@ class Doors:
             person.groups,
             token.scopes & person.scopes,
             expires_at,
-            token_id=token.id,
+            stamp,
+            token.id,
+            way,
         )
 
     def _signed_in(self, principal: Principal | None) -> Principal | None:
@@ -189,6 +213,12 @@ class Doors:
         """Return if the token is an edge's."""
         if not self.is_edge(token):
             raise CredentialsInvalid
+
+
+def _unavailable(error: AuthenticatorUnavailable) -> IdentityUnavailable:
+    """Return what somebody is told whom nobody can judge now."""
+    provider = shown(error.provider) if error.provider else "the identity source"
+    return IdentityUnavailable(metadata={"provider": provider}, retry_after_s=1.0)
 
 
 def _refusal(name: str, why: str) -> UserNameRefused:

@@ -40,6 +40,7 @@ class Known:
     told: bool = False
     asked_at: float = -math.inf  # on the monotonic clock, as is the next
     failed_at: float = -math.inf  # when it was last asked in vain
+    provider: str = ""  # who did not answer then
 
 
 class Identities:
@@ -82,9 +83,11 @@ class Identities:
         if self._clock() - known.asked_at >= max(
             self._authenticator.identity_outage_s, self._authenticator.identity_kept_s
         ):
-            raise AuthenticatorUnavailable(
+            away = AuthenticatorUnavailable(
                 "the authenticator does not answer, and what was known is too old"
             )
+            away.provider = self._known.get(user, known).provider
+            raise away
         return known
 
     async def of(self, user: str) -> Principal | None:
@@ -148,7 +151,8 @@ class Identities:
             )
         else:
             logger.error("the authenticator failed when asked about %s", user, exc_info=error)
-        self._keep(user, replace(known, failed_at=self._clock()))
+        provider = error.provider if isinstance(error, AuthenticatorUnavailable) else ""
+        self._keep(user, replace(known, failed_at=self._clock(), provider=provider))
 
     def _keep(self, user: str, known: Known) -> None:
         self._known[user] = known

@@ -90,6 +90,11 @@ class Keys:
         minted = tokens.mint("api", user)
         return minted.text, minted.id, minted.secret_hash
 
+    def mint_session(self, user: str) -> tuple[str, str, bytes]:
+        """Return a new session token's text, id and hash."""
+        minted = tokens.mint("session", user)
+        return minted.text, minted.id, minted.secret_hash
+
     def forget_token(self, token_id: str) -> None:
         """Drop what is cached of a token, and end what it opened."""
         self._forget_token(token_id)

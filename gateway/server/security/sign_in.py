@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from gateway.authenticators.contract import Authenticator, Credentials
+from gateway.authenticators.contract import Authenticator, Credentials, SignInRefused
 from gateway.fair import Bucket, FairPool
 from gateway.server.core.errors import SignInsSlowed
 from gateway.server.core.model import Principal
@@ -52,8 +52,8 @@ class SignInDesk:
         self._slowed = 0  # since the log was last told
 
     async def sign_in(self, credentials: Credentials) -> Principal | None:
-        """Return who this is, None if the credentials prove nothing. SignInsSlowed says when to
-        try; AuthenticatorUnavailable."""
+        """Return who this is, None or SignInRefused if the credentials prove nothing. SignInsSlowed
+        says when to try; AuthenticatorUnavailable."""
         known = self._authenticator.remembered(credentials)
         if known is not None:
             return known
@@ -63,10 +63,16 @@ class SignInDesk:
         key = f"{address} {name}" if self._signs.familiar(address, name) else address
         async with self._turn(address, name, key):
             self._check(address, name)  # others may have failed meanwhile
-            found = await self._authenticator.authenticate(credentials)
+            refused: SignInRefused | None = None
+            try:
+                found = await self._authenticator.authenticate(credentials)
+            except SignInRefused as error:
+                found, refused = None, error
         if found is None:
             self._signs.failed(address, name, self._clock())
             await self._come_late(address, name)
+            if refused is not None:
+                raise refused
         else:
             self._signs.succeeded(address, name)
         return found

@@ -7,11 +7,12 @@ compared, and what a function says is written down (accounts.py).
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.authenticators.contract import (
@@ -20,6 +21,7 @@ from gateway.authenticators.contract import (
     Credentials,
     IdentityNotTold,
     NameRefused,
+    SignInRefused,
     short_stamp,
 )
 from gateway.server.core import user_names
@@ -32,6 +34,7 @@ from gateway.server.store.contract import Store
 logger = logging.getLogger(__name__)
 
 KEPT = 10_000  # users whose stamps are kept, where there are several sources
+SPENT_BY = 40  # letters that stand for whom something was used, beside users' tickets
 TAKEN = "another person is called that here already; ask the administrator"
 
 
@@ -66,10 +69,13 @@ class Sources(Authenticator):
         super().__init__()
         self._parts, self._same, self._now = tuple(parts), same_people, now
         self._accounts: Accounts | None = None
-        # by user: the stamps of each source, where several may know a user
-        self._stamps: OrderedDict[str, dict[str, str]] = OrderedDict()
+        # by user: the stamps of each source, where several may know a user, and of each that
+        # tells nothing of the user by name: None
+        self._stamps: OrderedDict[str, dict[str, str | None]] = OrderedDict()
         members = self.members
         self.schemes = tuple(dict.fromkeys(itertools.chain(*(one.schemes for one in members))))
+        found = dict.fromkeys(one.challenge for one in members if one.challenge)
+        self.challenge = ", ".join(found)
         self.at_a_time = max(one.at_a_time for one in members)
         self.identity_kept_s = min(one.identity_kept_s for one in members)
         self.identity_outage_s = min(one.identity_outage_s for one in members)
@@ -91,6 +97,7 @@ class Sources(Authenticator):
                 part.authenticator.description or type(part.authenticator).__name__,
                 tuple(part.authenticator.schemes),
                 part.authenticator.client_way,
+                part.authenticator.sessions,
             )
             for part in self._parts
         ]
@@ -119,8 +126,17 @@ class Sources(Authenticator):
         return wrong
 
     def keep_in(self, store: Store) -> None:
-        """Name where it is written down whose a user's name is."""
+        """Name where it is written down whose a user's name is, and what was used once."""
         self._accounts = Accounts(store)
+
+        async def once(once_id: str, whose: str, seconds: float) -> bool:
+            now = int(self._now() * 1000)
+            until = now + int(seconds * 1000)
+            spent_by = hashlib.sha256(whose.encode()).hexdigest()[:SPENT_BY]
+            return await store.transact(lambda tx: tx.spend(once_id, spent_by, until, now))
+
+        for part in self._parts:
+            part.authenticator.once = once
 
     async def open(self) -> None:
         """Open them all, or none."""
@@ -166,6 +182,7 @@ class Sources(Authenticator):
         """Return who this is by the first source that knows; NameRefused if one does whose name
         for it cannot be a user's."""
         refused: NameRefused | None = None
+        useless: SignInRefused | None = None
         away: AuthenticatorUnavailable | None = None
         for part in self._reading(credentials.scheme):
             try:
@@ -174,28 +191,34 @@ class Sources(Authenticator):
                     return await self._claimed(part, told)
             except NameRefused as error:
                 refused = refused or error
+            except SignInRefused as error:
+                useless = useless or error
             except AuthenticatorUnavailable as error:
                 logger.warning("%s does not answer: %s", part.label, error)
+                error.provider = error.provider or part.label
                 away = away or error
         if refused is not None:
             raise refused
         if away is not None:
             raise away
+        if useless is not None:
+            raise useless
         return None
 
     async def identity(self, user: str) -> Principal | None:
         """Return who a user is by the first source that knows; IdentityNotTold if one that cannot
         be asked may."""
         first: Principal | None = None
-        untold, stamps = False, dict[str, str]()
+        untold, stamps = False, dict[str, str | None]()
         for part in self._parts:
             try:
                 found = await self._asked(part, user)
             except IdentityNotTold:
-                untold = True
+                untold, stamps[part.label] = True, None
                 continue
-            except AuthenticatorUnavailable:
+            except AuthenticatorUnavailable as error:
                 if first is None:
+                    error.provider = error.provider or part.label
                     raise
                 # who signed in by it stays, as while it is away in any case
                 before = self._stamps.get(user, {})
@@ -214,10 +237,21 @@ class Sources(Authenticator):
         return first
 
     def stands(self, opened: Principal, now: Principal) -> bool:
-        """Whether a sign-in is still good, by whichever source it was."""
-        return (
-            opened.stamp == now.stamp or opened.stamp in self._stamps.get(opened.user, {}).values()
-        )
+        """Whether a sign-in is still good, by whichever source it was; by one that tells nothing by
+        name it is, until it ends."""
+        if opened.stamp == now.stamp:
+            return True
+        stamps = self._stamps.get(opened.user, {})
+        return opened.stamp in stamps.values() or self._untold(opened, stamps)
+
+    def holds_untold(self, opened: Principal) -> bool:
+        """Whether a sign-in was by a source that tells nothing by name: of one that does, its user
+        is gone."""
+        return len(self._parts) == 1 or self._untold(opened, self._stamps.get(opened.user, {}))
+
+    def _untold(self, opened: Principal, stamps: Mapping[str, str | None]) -> bool:
+        label = opened.way or opened.stamp.partition(":")[0]
+        return label in stamps and stamps[label] is None
 
     def _reading(self, scheme: str) -> list[Part]:
         return [part for part in self._parts if scheme in part.authenticator.schemes]
@@ -284,15 +318,16 @@ class Sources(Authenticator):
         """Return somebody under the user's name; of several sources with a stamp that tells which
         it was, and with an end where the source cannot be asked."""
         if len(self._parts) == 1:
-            return replace(told, user=user)
-        expires_at = told.expires_at
+            return replace(told, user=user, way=part.label)
+        expires_at, stamp = told.expires_at, f"{part.label}:{told.stamp}"
         if not part.authenticator.askable:
+            stamp = f"{part.label}:"  # nobody can be asked whether it is that still
             latest = int((self._now() + part.authenticator.sign_in_holds_s) * 1000)
             expires_at = min(expires_at or latest, latest)
-        stamp = short_stamp(f"{part.label}:{told.stamp}")
-        return replace(told, user=user, stamp=stamp, expires_at=expires_at)
+        stamp = short_stamp(stamp)
+        return replace(told, user=user, stamp=stamp, expires_at=expires_at, way=part.label)
 
-    def _keep(self, user: str, stamps: dict[str, str]) -> None:
+    def _keep(self, user: str, stamps: dict[str, str | None]) -> None:
         self._stamps[user] = stamps
         self._stamps.move_to_end(user)
         while len(self._stamps) > KEPT:

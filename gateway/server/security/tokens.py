@@ -20,7 +20,7 @@ _ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 16
 _SECRET_LENGTH = 43  # of 62 letters: 256 bits
 _FORM = re.compile(
-    rf"{TOKEN_PREFIX}_(api|agent|edge)_([A-Za-z0-9]{{{_ID_LENGTH}}})_([A-Za-z0-9]{{{_SECRET_LENGTH}}})"
+    rf"{TOKEN_PREFIX}_(api|agent|edge|session)_([A-Za-z0-9]{{{_ID_LENGTH}}})_([A-Za-z0-9]{{{_SECRET_LENGTH}}})"
 )
 
 
@@ -34,8 +34,8 @@ class MintedToken:
 
 
 def mint(kind: str, user: str = "") -> MintedToken:
-    """Return a new token of a kind: api, agent or edge. The id of a user's begins with the user's
-    mark; what makes it one of its kind is the rest, and its secret."""
+    """Return a new token of a kind: api, session, agent or edge. The id of a user's begins with the
+    user's mark; what makes it one of its kind is the rest, and its secret."""
     mark = user_mark(user) if user else ""
     token_id = mark + _random_text(_ID_LENGTH - len(mark))
     text = f"{TOKEN_PREFIX}_{kind}_{token_id}_{_random_text(_SECRET_LENGTH)}"

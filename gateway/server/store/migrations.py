@@ -61,6 +61,11 @@ def _signs_of_life(connection: Connection) -> None:
     """Nothing: records have new fields, whose defaults say that nobody asked for any of it."""
 
 
+def _sessions(connection: Connection) -> None:
+    """Nothing: a token has a new field, whose default says that it is no session's. Older programs
+    take no session's token for one of theirs, by its form, and write no token twice."""
+
+
 def _names_end_with_the_wish(connection: Connection) -> None:
     """Let a name be free as soon as its cluster is told to stop."""
     there = {column["name"] for column in inspect(connection).get_columns("cluster")}
@@ -100,6 +105,7 @@ MIGRATIONS: Sequence[Migration] = (
     _signs_of_life,
     _names_end_with_the_wish,
     _gpus_and_named_resources,
+    _sessions,
 )
 
 

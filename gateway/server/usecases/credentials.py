@@ -20,6 +20,7 @@ from gateway.server.core.errors import (
 )
 from gateway.server.core.model import Cluster, Principal, Scope, State, Token
 from gateway.server.store.contract import Tx
+from gateway.server.usecases.families import all_tokens, made_by
 from gateway.server.usecases.lookup import locate
 from gateway.server.usecases.mutation import Call, remember
 from gateway.server.usecases.paging import checked_page_size, decode_token, encode_token
@@ -29,7 +30,6 @@ from gateway.wire import DASHBOARD_PATH, TICKET_QUERY
 DEFAULT_TOKEN_TTL_S = 30 * 86400.0
 MIN_TOKEN_TTL_S = 60.0
 MAX_DISPLAY_NAME = 100
-TOKENS_PAGE = 1000  # read at a time
 MAX_TOKEN_DEPTH = 8  # tokens made by tokens made by tokens
 MIN_CERTIFICATE_TTL_S, DEFAULT_CERTIFICATE_TTL_S, MAX_CERTIFICATE_TTL_S = (
     300.0,
@@ -108,7 +108,7 @@ def _check_quota(tx: Tx, user: str, most: int, now: int) -> None:
     if not most or tx.count_tokens(user) < most:
         return
     tx.forget_tokens(user, now)
-    if tx.count_tokens(user) >= most:
+    if sum(token.session is None for token in all_tokens(tx, user)) >= most:
         raise QuotaExceeded(
             user, f"{user} has {most} tokens, the most that one user may have; revoke some first"
         )
@@ -179,7 +179,7 @@ async def revoke_token(services: Services, principal: Principal, token_id: str) 
         token = tx.token(token_id)
         if token is None or token.user != principal.user:
             return ()
-        family = [token_id, *_made_by(token_id, _all_tokens(tx, principal.user))]
+        family = [token_id, *made_by(token_id, all_tokens(tx, principal.user))]
         for one in family:
             tx.delete_token(one)
         return family
@@ -190,25 +190,6 @@ async def revoke_token(services: Services, principal: Principal, token_id: str) 
     for one in revoked:
         services.credentials.forget_token(one)
     return revoked
-
-
-def _all_tokens(tx: Tx, user: str) -> Sequence[Token]:
-    found: list[Token] = []
-    while page := tx.tokens(
-        user, before=(found[-1].created_at, found[-1].id) if found else None, limit=TOKENS_PAGE
-    ):
-        found += page
-    return found
-
-
-def _made_by(token_id: str, tokens: Sequence[Token]) -> Sequence[str]:
-    """Return the ids of those made by a token, by one of these, and so on."""
-    made: list[str] = []
-    above = {token_id}
-    while above:
-        above = {token.id for token in tokens if token.parent in above}
-        made += sorted(above)
-    return made
 
 
 async def generate_client_certificate(

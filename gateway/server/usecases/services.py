@@ -41,6 +41,9 @@ class Credentials(Protocol):
     def mint_token(self, user: str) -> tuple[str, str, bytes]:
         """Return a new API token's text, id and hash."""
 
+    def mint_session(self, user: str) -> tuple[str, str, bytes]:
+        """Return a new session token's text, id and hash."""
+
     def forget_token(self, token_id: str) -> None:
         """Drop what is cached of a token that was revoked, and end what it opened."""
 
@@ -85,5 +88,7 @@ class Services:
     # whether there is too little room on the gateway's disk for more clusters
     full: Callable[[], bool] = lambda: False
     max_token_ttl_s: float = 366 * 86400.0
+    session_ttl_s: float = 3600.0  # that a session lasts unless it is renewed
+    max_session_s: float = 7 * 86400.0  # and in any case
     sign_in_options: Callable[[], Sequence[SignInOption]] = lambda: (API_TOKEN,)
     doubted: Callable[[], bool] = lambda: False  # whether the database may lack clusters that run

@@ -46,6 +46,21 @@ class CredentialServiceStub:
                 request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketRequest.SerializeToString,
                 response_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketResponse.FromString,
                 _registered_method=True)
+        self.CreateSession = channel.unary_unary(
+                '/daskgateway.v1.CredentialService/CreateSession',
+                request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateSessionRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateSessionResponse.FromString,
+                _registered_method=True)
+        self.RenewSession = channel.unary_unary(
+                '/daskgateway.v1.CredentialService/RenewSession',
+                request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.RenewSessionRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.RenewSessionResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/daskgateway.v1.CredentialService/EndSession',
+                request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
         self.GetSignInOptions = channel.unary_unary(
                 '/daskgateway.v1.CredentialService/GetSignInOptions',
                 request_serializer=daskgateway_dot_v1_dot_credential__service__pb2.GetSignInOptionsRequest.SerializeToString,
@@ -101,6 +116,29 @@ class CredentialServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateSession(self, request, context):
+        """Exchanges a sign-in (a password, a Kerberos ticket, a provider's token) for a session token, which is sent instead from then on. What a
+        session may is asked anew with every call. FAILED_PRECONDITION with the reason NO_SESSION where the credentials of this call make none:
+        API tokens, session tokens, and those of authenticators that have no sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewSession(self, request, context):
+        """Lets the session whose token this call shows last longer; the token stays the same. Several clients may do so at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Ends the session whose token this call shows, with every token that was made by it; or all sessions of the caller. What they opened ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSignInOptions(self, request, context):
         """Tells by what one may sign in. The only call of this API that needs no credentials; those that are sent are not looked at.
         """
@@ -140,6 +178,21 @@ def add_CredentialServiceServicer_to_server(servicer, server):
                     servicer.CreateDashboardTicket,
                     request_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketRequest.FromString,
                     response_serializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketResponse.SerializeToString,
+            ),
+            'CreateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSession,
+                    request_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateSessionRequest.FromString,
+                    response_serializer=daskgateway_dot_v1_dot_credential__service__pb2.CreateSessionResponse.SerializeToString,
+            ),
+            'RenewSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewSession,
+                    request_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.RenewSessionRequest.FromString,
+                    response_serializer=daskgateway_dot_v1_dot_credential__service__pb2.RenewSessionResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=daskgateway_dot_v1_dot_credential__service__pb2.EndSessionRequest.FromString,
+                    response_serializer=daskgateway_dot_v1_dot_credential__service__pb2.EndSessionResponse.SerializeToString,
             ),
             'GetSignInOptions': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSignInOptions,
@@ -310,6 +363,87 @@ class CredentialService:
             '/daskgateway.v1.CredentialService/CreateDashboardTicket',
             daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketRequest.SerializeToString,
             daskgateway_dot_v1_dot_credential__service__pb2.CreateDashboardTicketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.v1.CredentialService/CreateSession',
+            daskgateway_dot_v1_dot_credential__service__pb2.CreateSessionRequest.SerializeToString,
+            daskgateway_dot_v1_dot_credential__service__pb2.CreateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.v1.CredentialService/RenewSession',
+            daskgateway_dot_v1_dot_credential__service__pb2.RenewSessionRequest.SerializeToString,
+            daskgateway_dot_v1_dot_credential__service__pb2.RenewSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.v1.CredentialService/EndSession',
+            daskgateway_dot_v1_dot_credential__service__pb2.EndSessionRequest.SerializeToString,
+            daskgateway_dot_v1_dot_credential__service__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
