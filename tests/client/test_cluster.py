@@ -261,9 +261,9 @@ def test_wrong_wishes_are_told_with_their_fields_before_anything_starts(gateway:
             worker_groups={"Big": {"n_workers": 1}},
         )
     assert {violation.field for violation in wrong.value.violations} == {
-        "spec.options.worker_cores",
-        "spec.options.colour",
-        "spec.worker_groups.Big",
+        "cluster.spec.options.worker_cores",
+        "cluster.spec.options.colour",
+        "cluster.spec.worker_groups.Big",
     }
 
 

@@ -169,12 +169,12 @@ def wide(count: int) -> Struct:
 @pytest.mark.parametrize(
     ("options", "field", "words"),
     [
-        (deep(30), "spec.options.a", "nested"),
-        (wide(200), "spec.options.o", "together"),
-        (Struct(fields={"x" * 2000: Value(bool_value=True)}), "spec.options", "keys"),
+        (deep(30), "cluster.spec.options.a", "nested"),
+        (wide(200), "cluster.spec.options.o", "together"),
+        (Struct(fields={"x" * 2000: Value(bool_value=True)}), "cluster.spec.options", "keys"),
         (
             Struct(fields={"memory": Value(string_value="x" * 70_000)}),
-            "spec.options.memory",
+            "cluster.spec.options.memory",
             "characters",
         ),
     ],
@@ -199,7 +199,7 @@ async def test_entries_of_all_groups_together_are_counted(harness: Harness) -> N
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     (told,) = fields(refused.value)
-    assert told.startswith("spec.worker_groups.g")
+    assert told.startswith("cluster.spec.worker_groups.g")
 
 
 async def test_an_agents_report_is_counted_too(harness: Harness) -> None:

@@ -154,7 +154,7 @@ async def test_a_pace_reaches_the_agent_and_is_shown(harness: Harness) -> None:
         getattr(asked, field).seconds = value
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await harness.clusters.UpdateCluster(wrong, metadata=as_("alice"))
-        assert fields(refused.value) == {f"spec.worker_groups.default.adaptive.{field}"}
+        assert fields(refused.value) == {f"cluster.spec.worker_groups.default.adaptive.{field}"}
     agent.call.cancel()
 
 
@@ -206,12 +206,12 @@ async def test_every_violation_is_told_at_once(harness: Harness) -> None:
     assert fields(caught.value) >= {
         "cluster_id",
         "request_id",
-        "spec.backend",
-        "spec.options.worker_cores",
-        "spec.options.retries",
-        "spec.options.queue",
-        "spec.options.colour",
-        "spec.worker_groups.default.count",
+        "cluster.spec.backend",
+        "cluster.spec.options.worker_cores",
+        "cluster.spec.options.retries",
+        "cluster.spec.options.queue",
+        "cluster.spec.options.colour",
+        "cluster.spec.worker_groups.default.count",
     }
     listed = await harness.clusters.ListClusters(
         service_pb.ListClustersRequest(show_finished=True), metadata=as_("alice")

@@ -86,7 +86,7 @@ async def test_what_is_wrong_with_an_amount_is_told_by_its_field(
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await create(harness, **{"own": of(), **wish})  # type: ignore[arg-type]
             (violation,) = details(caught.value)["BadRequest"].field_violations
-            assert violation.field == f"{path}.{field}"
+            assert violation.field == f"cluster.{path}.{field}"
             assert words in violation.description
 
 
@@ -95,7 +95,7 @@ async def test_a_backend_without_gpus_says_so_and_nothing_is_stored() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await create(harness, of(worker_gpus=1))
         (violation,) = details(caught.value)["BadRequest"].field_violations
-        assert violation.field == "spec.options.worker_gpus"
+        assert violation.field == "cluster.spec.options.worker_gpus"
         assert violation.description.startswith(
             "the backend local hands out no GPUs: its processes"
         )

@@ -173,7 +173,7 @@ async def test_the_options_of_one_cluster_have_so_many_bytes_together(harness: H
     request.cluster.spec.options.update({"environment": environment(12, 8000)})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
-    assert fields(refused.value) == {"spec.options"}
+    assert fields(refused.value) == {"cluster.spec.options"}
     request.cluster.spec.options.update({"environment": environment(7, 8000)})
     await harness.clusters.CreateCluster(request, metadata=as_("alice"))
     request = create("wide")
@@ -181,7 +181,7 @@ async def test_the_options_of_one_cluster_have_so_many_bytes_together(harness: H
     request.cluster.spec.options.update({"environment": environment(5, 8000, "\u00e9")})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(request, metadata=as_("alice"))
-    assert fields(refused.value) == {"spec.options"}
+    assert fields(refused.value) == {"cluster.spec.options"}
 
 
 async def test_groups_added_one_by_one_do_not_pass_by_the_bounds(
@@ -203,7 +203,7 @@ async def test_groups_added_one_by_one_do_not_pass_by_the_bounds(
             await harness.clusters.UpdateCluster(update, metadata=as_("alice"))
         except grpc.aio.AioRpcError as error:
             refused.append(fields(error))
-    assert refused == [{"spec.options"}] * 8
+    assert refused == [{"cluster.spec.options"}] * 8
 
 
 async def test_the_names_that_groups_of_one_cluster_ever_had_are_bounded(harness: Harness) -> None:
@@ -223,7 +223,7 @@ async def test_the_names_that_groups_of_one_cluster_ever_had_are_bounded(harness
             break
         wait = service_pb.WaitClusterRequest(name=cluster.name, after_revision=updated.revision)
         await harness.clusters.WaitCluster(wait, metadata=as_("alice"))
-    assert refused == {"spec.worker_groups"}
+    assert refused == {"cluster.spec.worker_groups"}
     assert 16 <= n <= 64
     update = service_pb.UpdateClusterRequest(update_mask=FieldMask(paths=["spec.worker_groups"]))
     update.cluster.name = cluster.name
@@ -236,7 +236,7 @@ async def test_all_groups_of_a_cluster_have_so_many_workers_together(harness: Ha
     groups = {f"g{n}": pb.WorkerGroup(count=60_000) for n in range(2)}
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await harness.clusters.CreateCluster(create(worker_groups=groups), metadata=as_("alice"))
-    assert fields(refused.value) == {"spec.worker_groups"}
+    assert fields(refused.value) == {"cluster.spec.worker_groups"}
 
 
 def test_a_bucket_fills_again_and_holds_no_more_than_it_can() -> None:

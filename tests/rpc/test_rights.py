@@ -197,8 +197,8 @@ async def test_tokens_made_by_tokens_go_so_deep(room: Room) -> None:
 async def test_an_admin_acts_in_an_owners_name_by_the_owners_rights(room: Room) -> None:
     harness = room.harness
     for options, wrong in (
-        ({"cores": 50}, "spec.options.cores"),
-        ({"of_staff": 1}, "spec.options.of_staff"),
+        ({"cores": 50}, "cluster.spec.options.cores"),
+        ({"of_staff": 1}, "cluster.spec.options.of_staff"),
     ):
         request = create()
         request.parent = "users/alice"

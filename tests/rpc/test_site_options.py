@@ -89,7 +89,7 @@ async def test_a_value_is_held_to_the_rule_of_the_setting_it_has_the_name_of(
             await create(harness, {option.name: value})
         assert reason(refused.value) == "FIELD_INVALID"
         (told,) = fields(refused.value)
-        assert told.startswith(f"spec.options.{option.name}")
+        assert told.startswith(f"cluster.spec.options.{option.name}")
         assert words in str(refused.value.details()) + told
 
 
@@ -154,7 +154,7 @@ async def test_what_a_sites_callable_says_reaches_the_user(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await create(harness, {"gpus": 1})
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert refused.value.details() == "spec.options: no hours left"
+        assert refused.value.details() == "cluster.spec.options: no hours left"
         assert list(harness.store.view.clusters()) == []
     assert "c.ClusterConfig.apply_options refuses alice: no hours left" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -32,7 +32,7 @@ class FieldViolation:
     """One field that is wrong, with what would be right."""
 
     field: str
-    """Its path in the request, such as `spec.options.worker_cores`."""
+    """Its path in the request, such as `cluster.spec.options.worker_cores`."""
     description: str
     """What would be right."""
 

@@ -14,6 +14,7 @@ from gateway.client.calls.errors import FieldViolation
 from gateway.client.calls.options import Options
 from gateway.client.model.offer import OptionField, SelectField, StringField
 
+RESOURCE = "cluster."  # the field of a request that holds one
 OPTIONS = "spec.options."
 GROUPS = "spec.worker_groups."
 CONFIGURED = "gateway.cluster.options in Dask's configuration"
@@ -58,8 +59,9 @@ def explained(
     :param offered: the options that the gateway offers.
     """
     unknown, told = False, []
-    for one in error.violations:
+    for wrong in error.violations:
         words = ""
+        one = FieldViolation(wrong.field.removeprefix(RESOURCE), wrong.description)
         place, name = _option(one.field)
         if name and name not in offered.fields:
             if not place and name in given:
@@ -71,7 +73,7 @@ def explained(
             value = {**configured, **chosen, **given}.get(name)
             words = one.description + _as_text(offered.fields[name], value)
             words += f" (it stands in {CONFIGURED})" if name in configured else ""
-        told.append(FieldViolation(one.field, words or one.description))
+        told.append(FieldViolation(wrong.field, words or wrong.description))
     if tuple(told) == error.violations:
         return error
     kind = errors.UnknownKeyword if unknown else type(error)
@@ -90,6 +92,7 @@ def explained(
 def _option(field: str) -> tuple[str, str]:
     """Return the worker group (empty for the cluster) and the option that a field's path names;
     twice empty if it names none."""
+    field = field.removeprefix(RESOURCE)
     if field.startswith(OPTIONS):
         return "", field.removeprefix(OPTIONS)
     if field.startswith(GROUPS) and ".options." in field:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.backends.contract import Resources
 from gateway.server.core import amounts, chosen_config, names
-from gateway.server.core.errors import FieldInvalid, Violation
+from gateway.server.core.errors import FieldInvalid, Violation, key
 from gateway.server.core.lifetimes import shortest
 from gateway.server.core.limits import scheduler_fits
 from gateway.server.core.model import (
@@ -22,7 +22,7 @@ from gateway.server.core.model import (
     WorkerGroup,
 )
 from gateway.server.core.options import Field, check_options, weight_bytes
-from gateway.server.core.quantities import MAX_DURATION_S, format_duration
+from gateway.server.core.quantities import MAX_DURATION_S, exact_duration, format_duration
 from gateway.server.core.texts import is_sound
 from gateway.variables import complaint
 
@@ -229,7 +229,7 @@ def _group(
     violations: list[Violation],
 ) -> WorkerGroup:
     values, settings = of_cluster
-    path = f"spec.worker_groups.{name}"
+    path = f"spec.worker_groups.{key(name)}"
     violations += names.check_group(name, path)
     own, wrong = check_options(offer.fields, wish.options, f"{path}.options", per_group=True)
     violations += wrong
@@ -241,7 +241,7 @@ def _group(
 
 
 def _size(name: str, size: Size, violations: list[Violation]) -> Size:
-    path = f"spec.worker_groups.{name}"
+    path = f"spec.worker_groups.{key(name)}"
     if isinstance(size, Count):
         if not 0 <= size.workers <= MAX_WORKERS:
             violations.append(Violation(f"{path}.count", f"must be between 0 and {MAX_WORKERS}"))
@@ -257,12 +257,12 @@ def _size(name: str, size: Size, violations: list[Violation]) -> Size:
                 f"must be between the minimum, at least 1, and {MAX_WORKERS}",
             )
         )
-    for name, pace_s, (least_s, most_s), most in (
-        ("interval", size.interval_s, ADAPTIVE_INTERVAL_S, "1 h"),
-        ("target_duration", size.target_duration_s, TARGET_DURATION_S, "30 d"),
+    for name, pace_s, (least_s, most_s) in (
+        ("interval", size.interval_s, ADAPTIVE_INTERVAL_S),
+        ("target_duration", size.target_duration_s, TARGET_DURATION_S),
     ):
         if pace_s is not None and not least_s <= pace_s <= most_s:
-            why = f"must be between {least_s:g} s and {most}"
+            why = f"must be between {exact_duration(least_s)} and {exact_duration(most_s)}"
             violations.append(Violation(f"{path}.adaptive.{name}", why))
     if not 0 <= size.wait_count <= MAX_WAIT_COUNT:
         why = f"must be between 0 and {MAX_WAIT_COUNT}"
@@ -308,7 +308,9 @@ def check_adaptive(sizes: Mapping[str, Size]) -> list[Violation]:
     number."""
     adaptive = sorted(name for name, size in sizes.items() if isinstance(size, Adaptive))
     return [
-        Violation(f"spec.worker_groups.{name}.adaptive", "only one group may be adaptive at a time")
+        Violation(
+            f"spec.worker_groups.{key(name)}.adaptive", "only one group may be adaptive at a time"
+        )
         for name in adaptive[1:]
     ]
 

@@ -7,6 +7,7 @@ docstring are filled from `metadata`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,14 @@ class Violation:
 
     field: str
     description: str
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def key(name: str) -> str:
+    """Return a map's key as a step of a field's path: in backticks, unless it is plain."""
+    return name if _PLAIN.fullmatch(name) else "`" + name.replace("`", "``") + "`"
 
 
 class ServiceError(Exception):
@@ -68,6 +77,10 @@ class NotPermitted(ServiceError):
 
     code = "PERMISSION_DENIED"
     reason = "NOT_PERMITTED"
+
+
+class ScopeMissing(NotPermitted):
+    """Your credentials lack the scope {scope}; use some that have it."""
 
 
 class RightsChanged(ServiceError):

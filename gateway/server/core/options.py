@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
-from gateway.server.core.errors import Violation
+from gateway.server.core.errors import Violation, key
 from gateway.server.core.quantities import MAX_COUNT, MAX_WHOLE
 from gateway.server.core.texts import is_sound
 
@@ -286,7 +286,9 @@ def check_options(
     `path`."""
     known = {option.name: option for option in fields}
     violations = [
-        Violation(f"{path}.{name}", _unknown(name, known)) for name in given if name not in known
+        Violation(f"{path}.{key(name)}", _unknown(name, known))
+        for name in given
+        if name not in known
     ]
     values: dict[str, object] = (
         {} if per_group else {option.name: option.default for option in fields}

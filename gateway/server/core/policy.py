@@ -3,15 +3,21 @@ another's and what does not exist look the same."""
 
 from __future__ import annotations
 
-from gateway.server.core.errors import CredentialsInvalid, NotPermitted, RightsChanged, ServiceError
+from gateway.server.core.errors import (
+    CredentialsInvalid,
+    NotPermitted,
+    RightsChanged,
+    ScopeMissing,
+    ServiceError,
+)
 from gateway.server.core.model import Principal, Scope
 
 
 def require(principal: Principal, scope: Scope, owner: str | None = None) -> None:
-    """Raise NotPermitted unless the caller's credentials have the scope and the owner is the caller
-    (None: everybody)."""
+    """Raise NotPermitted unless the caller's credentials have the scope (ScopeMissing names it) and
+    the owner is the caller (None: everybody)."""
     if scope not in principal.scopes:
-        raise NotPermitted
+        raise ScopeMissing(metadata={"scope": f"SCOPE_{scope.name}"})
     if owner != principal.user and not principal.admin:
         raise NotPermitted
 

@@ -98,6 +98,19 @@ def format_gpus(count: int) -> str:
     return f"{count} GPU" if count == 1 else f"{count} GPUs"
 
 
+def exact_duration(seconds: float) -> str:
+    """Return a bound of durations as people read it, to the second: `1 h 30 min`. It never says
+    more than there is."""
+    if seconds < 1:
+        return f"{seconds:.3g} s"
+    found, rest = [], int(seconds)
+    for unit, factor in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, factor)
+        if count:
+            found.append(f"{count} {unit}")
+    return " ".join(found)
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration as people read it."""
     for unit, factor in (("d", 86400), ("h", 3600), ("min", 60)):

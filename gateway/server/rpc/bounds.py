@@ -17,6 +17,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from gateway.server.core import errors
 from gateway.server.core.errors import Violation
 from gateway.wire import MAX_REQUEST_BYTES
 
@@ -40,7 +41,9 @@ COUNTS: Mapping[str, int] = {
     f"{PUBLIC}ClusterStatus.versions": 256,
     f"{PUBLIC}ClusterStatus.environment": 1024,
     f"{PUBLIC}WorkerGroupStatus.environment": 1024,
+    f"{PUBLIC}WorkerGroupStatus.worker_resources": 256,
     f"{PUBLIC}KeepAliveRequest.names": 1000,
+    f"{PUBLIC}UpdateClusterRequest.worker_groups": 256,
     f"{PUBLIC}ListClustersRequest.states": 64,
     f"{PUBLIC}WaitClusterRequest.states": 64,
     f"{PUBLIC}WatchClustersRequest.clusters": 256,
@@ -104,7 +107,7 @@ class _Beyond(Exception):
     """Something is too much; ends the look at once."""
 
     def __init__(self, path: str, words: str) -> None:
-        self.violation = Violation(_named(path), words)
+        self.violation = Violation(path or "request", words)
 
 
 def most_bytes(kind: Any) -> int:
@@ -160,7 +163,8 @@ def _look_at_entries(plan: _Plan, value: Any, path: str, depth: int, room: list[
             raise _Beyond(path, f"must have at most {plan.most} characters each; one has {longest}")
     elif plan.kind is _Kind.MESSAGE and plan.mapped:
         for key in value:
-            _look(value[key], _joined(path, str(key)[:MAX_SHOWN]), depth + 1, room)
+            step = errors.key(str(key)[:MAX_SHOWN])
+            _look(value[key], _joined(path, step), depth + 1, room)
     elif plan.kind is _Kind.MESSAGE:
         for item in value:
             _look(item, path, depth + 1, room)
@@ -190,9 +194,3 @@ def _plan(kind: Descriptor, field: FieldDescriptor) -> _Plan:
 
 def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
-
-
-def _named(path: str) -> str:
-    """Return a field's name as other violations name it."""
-    inner = path.removeprefix("cluster.")
-    return inner if inner.startswith(("spec", "labels")) else path or "request"

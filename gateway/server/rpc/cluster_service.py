@@ -13,6 +13,7 @@ from daskgateway.v1 import cluster_service_pb2_grpc
 
 from gateway.server.core.errors import FieldInvalid, Violation
 from gateway.server.core.model import Event
+from gateway.server.core.quantities import exact_duration
 from gateway.server.core.texts import sound
 from gateway.server.rpc import messages, requests
 from gateway.server.rpc.caller import principal
@@ -179,7 +180,8 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
             violations.append(
                 Violation(
                     "bookmark_interval",
-                    f"must be between {MIN_BOOKMARK_S:g} and {MAX_BOOKMARK_S:g} s",
+                    f"must be between {exact_duration(MIN_BOOKMARK_S)} and"
+                    f" {exact_duration(MAX_BOOKMARK_S)}",
                 )
             )
         if violations:

@@ -16,6 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
 
 from gateway.backends.contract import BackendUnavailable
 from gateway.server.core.errors import (
@@ -26,6 +27,7 @@ from gateway.server.core.errors import (
     StoreUnavailable,
 )
 from gateway.server.core.model import Principal
+from gateway.server.rpc import places
 from gateway.server.rpc.caller import Caller, current
 from gateway.server.rpc.chain import Answer, Context, Interceptor
 from gateway.server.rpc.peers import peer_of
@@ -168,7 +170,7 @@ class ErrorInterceptor(Interceptor):
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            await self._failed(error, context, name)
+            await self._failed(_at(error, request), context, name)
 
     @asynccontextmanager
     async def around(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
@@ -178,7 +180,7 @@ class ErrorInterceptor(Interceptor):
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            await self._failed(error, context, method)
+            await self._failed(_at(error, request), context, method)
 
     async def _failed(self, error: Exception, context: Context, method: str) -> None:
         """End the call with the status of what went wrong."""
@@ -210,6 +212,14 @@ class ErrorInterceptor(Interceptor):
         if isinstance(error, CredentialsInvalid) and error.challenge:
             trailers = (*trailers, (AUTHENTICATE, error.challenge))
         await context.abort(code_of(error), text_of(error), trailers)
+
+
+def _at(error: Exception, request: Any) -> Exception:
+    """Return an error whose fields are those of the request; of what is streamed, the message's own
+    as they are."""
+    if isinstance(error, ServiceError) and isinstance(request, Message):
+        return places.located(error, request.DESCRIPTOR)
+    return error
 
 
 def _check_read(request: Any) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from gateway.server.core.admission import GroupWish, LifecycleWish, Wish
-from gateway.server.core.errors import FieldInvalid, RequestTooLarge, Violation
+from gateway.server.core.errors import FieldInvalid, RequestTooLarge, Violation, key
 from gateway.server.core.model import Adaptive, Count, Scope, State
 from gateway.server.rpc import bounds
 from gateway.server.usecases.clusters import Update
@@ -197,7 +197,8 @@ def made_by(request: service_pb.StopClusterRequest) -> str:
 
 def update(request: service_pb.UpdateClusterRequest) -> Update:
     """Return what an update changes, by its mask."""
-    paths = list(request.update_mask.paths)
+    paths = [*map(_plain, request.update_mask.paths)]
+    paths += [GROUP_PREFIX + name for name in request.worker_groups]
     spec, violations = request.cluster.spec, _wrong_paths(paths, request.cluster.spec)
     labels = dict(request.cluster.labels) if "labels" in paths else None
     lives = [LIFECYCLE_FIELDS[path] for path in paths if path in LIFECYCLE_FIELDS]
@@ -213,13 +214,21 @@ def update(request: service_pb.UpdateClusterRequest) -> Update:
     return Update(labels, life, lives, wished or None)
 
 
+def _plain(path: str) -> str:
+    """Return a mask's path without backticks around a group's name (AIP-161)."""
+    name = path.removeprefix(GROUP_PREFIX)
+    quoted = name != path and len(name) > 2 and name[0] == name[-1] == "`"
+    return GROUP_PREFIX + name[1:-1] if quoted else path
+
+
 def _wrong_paths(paths: list[str], spec: pb.ClusterSpec) -> list[Violation]:
     right = (
         "labels, spec.lifecycle, spec.lifecycle.{field}, spec.worker_groups or"
         " spec.worker_groups.{group}"
     )
     if not paths or len(paths) > MAX_PATHS:
-        return [Violation("update_mask", f"must name 1 to {MAX_PATHS} of {right}")]
+        words = f"must name 1 to {MAX_PATHS} of {right}, together with worker_groups"
+        return [Violation("update_mask", words)]
     wrong = []
     for path in paths:
         group = path.removeprefix(GROUP_PREFIX)
@@ -232,7 +241,7 @@ def _wrong_paths(paths: list[str], spec: pb.ClusterSpec) -> list[Violation]:
         elif group not in spec.worker_groups:
             wrong.append(
                 Violation(
-                    f"cluster.spec.worker_groups.{group[:64]}",
+                    f"cluster.spec.worker_groups.{key(group[:64])}",
                     "the mask names it but the request has no such group",
                 )
             )

@@ -19,6 +19,7 @@ from gateway.server.core.errors import (
     Violation,
 )
 from gateway.server.core.model import Cluster, Principal, Scope, State, Token
+from gateway.server.core.quantities import exact_duration
 from gateway.server.store.contract import Tx
 from gateway.server.usecases.families import all_tokens, made_by
 from gateway.server.usecases.lookup import locate
@@ -70,7 +71,8 @@ async def create_token(
     if not least_s <= ttl_s <= most_s:
         violations.append(Violation("ttl", _bounds(least_s, most_s, principal, now)))
     if beyond := sorted(set(scopes) - principal.scopes):
-        violations.append(Violation("scopes", f"you do not have {beyond[0]} yourself"))
+        scopes_beyond = ", ".join(f"SCOPE_{scope.name}" for scope in beyond)
+        violations.append(Violation("scopes", f"you do not have {scopes_beyond} yourself"))
     if violations:
         raise FieldInvalid(violations)
     text, token_id, secret_hash = services.credentials.mint_token(principal.user)
@@ -121,7 +123,7 @@ def _left_s(principal: Principal, now: int) -> float:
 
 def _bounds(least_s: float, most_s: float, principal: Principal, now: int) -> str:
     why = ", when the credentials expire that you show" if most_s == _left_s(principal, now) else ""
-    return f"must be between {least_s:g} and {int(most_s)} s{why}"
+    return f"must be between {exact_duration(least_s)} and {exact_duration(most_s)}{why}"
 
 
 def _depth(tx: Tx, parent_id: str) -> int:

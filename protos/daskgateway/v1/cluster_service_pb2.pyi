@@ -283,14 +283,16 @@ class StringField(_message.Message):
     def __init__(self, default: _Optional[str] = ..., max_length: _Optional[int] = ..., pattern: _Optional[str] = ...) -> None: ...
 
 class UpdateClusterRequest(_message.Message):
-    __slots__ = ("cluster", "update_mask", "request_id")
+    __slots__ = ("cluster", "update_mask", "request_id", "worker_groups")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    WORKER_GROUPS_FIELD_NUMBER: _ClassVar[int]
     cluster: _cluster_pb2.Cluster
     update_mask: _field_mask_pb2.FieldMask
     request_id: str
-    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    worker_groups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., request_id: _Optional[str] = ..., worker_groups: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WaitClusterRequest(_message.Message):
     __slots__ = ("name", "states", "after_revision", "timeout")
