@@ -28,6 +28,8 @@ WHEEL_HAS = (
     "gateway/server/app.py",
     "daskgateway/v1/cluster_service.proto",
     "daskgateway/v1/descriptors.binpb",
+    "daskgateway/v1/reference.md",
+    "daskgateway/v1/openapi.json",
     "daskgateway/v1/cluster_service_pb2.py",
     "daskgateway/v1/cluster_service_pb2.pyi",
     "daskgateway/v1/cluster_service_pb2_grpc.py",

@@ -1,5 +1,5 @@
 """Make what is made of the .proto files, in place: Python's stubs, and the descriptors with their
-comments.
+comments, and what is written of the API by itself (`generate_reference.py`).
 
 usage: python scripts/generate_stubs.py [--check]
 
@@ -21,10 +21,16 @@ import re
 import sys
 import tempfile
 
+import generate_reference
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "protos"
 INTERNAL = ROOT.parent / "protos_internal"
 # The public API with its comments, which stubs leave out: what reflection and the references tell.
 DESCRIPTORS = pathlib.PurePosixPath("daskgateway/v1/descriptors.binpb")
+# What is written of it by itself, and served by gateways.
+REFERENCE = DESCRIPTORS.with_name("reference.md")
+OPENAPI = DESCRIPTORS.with_name("openapi.json")
 
 _RUNTIME_IMPORT = re.compile(
     r"^from google\.protobuf import runtime_version as _runtime_version\n", re.M
@@ -56,6 +62,9 @@ def generate(target: pathlib.Path) -> None:
     for made in ([*stubs, *public, *internal], [*told, *public]):
         if protoc.main(["protoc", *include, *made]) != 0:
             raise SystemExit("protoc failed")
+    told_of = FileDescriptorSet.FromString((target / DESCRIPTORS).read_bytes())
+    (target / REFERENCE).write_text(generate_reference.reference(told_of))
+    (target / OPENAPI).write_text(generate_reference.openapi(told_of))
     for path in target.rglob("*_pb2*.py"):
         path.write_text(portable(path.read_text()))
     for path in list(target.rglob("*_pb2_grpc.py")):
@@ -76,8 +85,8 @@ def difference(left: pathlib.Path, right: pathlib.Path) -> list[str]:
     def contents(base: pathlib.Path) -> dict[str, bytes]:
         return {
             str(p.relative_to(base)): p.read_bytes()
-            for p in (*base.rglob("*_pb2*.py*"), *base.rglob("*.binpb"))
-            if p.suffix in (".py", ".pyi", ".binpb")
+            for p in (*base.rglob("*_pb2*.py*"), *(base / DESCRIPTORS).parent.iterdir())
+            if p.suffix in (".py", ".pyi", ".binpb", ".md", ".json") and p.name != "__init__.py"
         }
 
     a, b = contents(left), contents(right)

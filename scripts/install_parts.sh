@@ -26,3 +26,10 @@ if ! cmp -s "$oidc" "$npm_parts/oidc/installed.json" && command -v npm >/dev/nul
     npm install --silent --no-fund --no-audit --no-package-lock --prefix "$npm_parts/oidc"
     cp "$oidc" "$npm_parts/oidc/installed.json"
 fi
+# grpcurl, a module of Go, which is built once.
+grpcurl="$(cd "$(dirname "$0")/../tests/parts/grpcurl" && pwd)"
+if ! cmp -s "$grpcurl/go.sum" "$npm_parts/bin/grpcurl.sum" && command -v go >/dev/null; then
+    mkdir -p "$npm_parts/bin"
+    (cd "$grpcurl" && go build -o "$npm_parts/bin/grpcurl" github.com/fullstorydev/grpcurl/cmd/grpcurl)
+    cp "$grpcurl/go.sum" "$npm_parts/bin/grpcurl.sum"
+fi

@@ -14,6 +14,7 @@ _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 PATH = (
     os.environ.get("PATH", "")
     + f":/usr/sbin:/sbin:/usr/local/sbin:{_CACHE}/daskgateway/parts/node_modules/.bin"
+    + f":{_CACHE}/daskgateway/parts/bin"
 )
 
 

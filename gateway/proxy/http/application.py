@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.proxy.config import Proxy
-from gateway.proxy.http import envelopes, failures
+from gateway.proxy.http import documents, envelopes, failures
 from gateway.proxy.http.bridge import Bridge
 from gateway.proxy.http.connect_streams import ConnectStreams
 from gateway.proxy.http.dashboards import Dashboards
@@ -70,13 +70,16 @@ def application(
         }
         return web.json_response({**told, "relays": relays(), "tunnels": tunnel.count})
 
+    told = documents.handlers()
     for prefix in {"", front.prefix}:
         app.router.add_get(f"{prefix}/", _index)
         app.router.add_get(f"{prefix}/healthz", healthz)
         # a stream is never without a body
         app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)
         app.router.add_get(f"{prefix}/v1/logs", events.logs, allow_head=False)
-        for path in ("/v1/watch", "/v1/logs"):
+        for path, document in told.items():
+            app.router.add_get(f"{prefix}{path}", document)
+        for path in ("/v1/watch", "/v1/logs", *told):
             app.router.add_route("*", f"{prefix}{path}", _get_alone)
         app.router.add_get(f"{prefix}{TUNNEL_PATH}{{uid}}", tunnel.handle, allow_head=False)
         app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
@@ -87,7 +90,9 @@ def application(
 async def _index(_: web.Request) -> web.StreamResponse:
     return page(
         "Dask gateway",
-        "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>",
+        "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>"
+        '<p>The API: <a href="v1/reference.md">reference</a>,'
+        ' <a href="v1/openapi.json">OpenAPI</a>.</p>',
         200,
     )
 
