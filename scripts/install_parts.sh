@@ -18,6 +18,10 @@ if [ ! -x "$npm_parts/node_modules/.bin/configurable-http-proxy" ] && command -v
     mkdir -p "$npm_parts"
     npm install --silent --no-fund --no-audit --prefix "$npm_parts" configurable-http-proxy@5.3.0
 fi
+# Helm, for the chart's tests: a few minutes from nothing, where Go is.
+if command -v go >/dev/null && ! command -v helm >/dev/null; then
+    sh "$(dirname "$0")/../tests/parts/kubernetes/build.sh" helm
+fi
 # An OpenID provider, likewise.
 oidc="$(dirname "$0")/../tests/parts/oidc/package.json"
 if ! cmp -s "$oidc" "$npm_parts/oidc/installed.json" && command -v npm >/dev/null; then

@@ -54,7 +54,7 @@ NAMES = [
     Wrong("c.DaskGatway.address = 'x'", ("c.DaskGatway",), "did you mean DaskGateway?"),
     Wrong("c.ClusterConfg.worker_cores = 1", ("c.ClusterConfg",), "did you mean ClusterConfig?"),
     Wrong("c.proxy.address = 'x'", ("c.proxy",), "did you mean Proxy?"),
-    Wrong("c.KubernetesBackend.x = 1", ("c.KubernetesBackend",), "there is no such class"),
+    Wrong("c.CondorBackend.x = 1", ("c.CondorBackend",), "there is no such class"),
     _one("DaskGateway.backends", "['lokal']", "did you mean local?"),
     _one("DaskGateway.backends", "['local', 'kubernets']", "'kubernets'"),
     _one("DaskGateway.authenticator", "'pasword'", "did you mean password?"),

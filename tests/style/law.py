@@ -151,11 +151,17 @@ RULES = (
     *(
         Rule(
             f"gateway.backends.kubernetes.{name}",
-            (CONTRACT, "gateway.backends.kubernetes", "gateway.wire"),
+            (
+                CONTRACT,
+                "gateway.backends.kubernetes",
+                "gateway.backends.named",
+                "gateway.wire",
+            ),
             never=PURE,
         )
         for name in ("cache", "manifests", "merge", "names", "refusals", "states")
     ),
+    Rule("gateway.backends.named", (CONTRACT,), never=PURE),
     Rule("gateway.backends.as_user"),
     # The server
     Rule("gateway.server", EVERYTHING),

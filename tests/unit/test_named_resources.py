@@ -11,6 +11,8 @@ import pytest
 from gateway.backends.base import BaseBackend
 from gateway.backends.batch.system import Order, SubmitRefused
 from gateway.backends.contract import Launch, Resources, Role
+from gateway.backends.kubernetes import manifests
+from gateway.backends.kubernetes.settings import KubernetesSettings
 from gateway.backends.launch import LaunchCredentials, worker_launch
 from gateway.backends.local.backend import LocalBackend
 from gateway.backends.named import counts, whole
@@ -193,6 +195,48 @@ def test_torque_has_no_other_resources() -> None:
     with pytest.raises(ValueError, match="is no resource; one looks like ngpus"):
         PbsBackend().checked_setting("gpu_name", "a:b")
     assert PbsBackend().checked_setting("gpu_name", "") == ""
+
+
+# Kubernetes
+
+
+def test_kubernetes_is_asked_for_extended_resources() -> None:
+    room = KubernetesSettings()
+    both = Resources(1.0, 2**30, 2, {"example.com/fpga": 1.0})
+    asked = manifests.resources(room.allots(both), {})
+    assert asked["limits"] == asked["requests"]
+    assert asked["limits"] == {
+        "cpu": "1000m",
+        "memory": str(2**30),
+        "nvidia.com/gpu": "2",
+        "example.com/fpga": "1",
+    }
+    shared = manifests.resources(Resources(gpus=1), {"gpu_name": "nvidia.com/mig-1g.10gb"})
+    assert shared["limits"]["nvidia.com/mig-1g.10gb"] == "1"
+    assert "nvidia.com/gpu" not in shared["limits"]
+    assert set(manifests.resources(NOTHING, {})["limits"]) == {"cpu", "memory"}
+    assert room.allots(BOTH).named == {"nvme": 2.0, "fpga": 1.0}
+    assert room.allots(BOTH).gpus == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("example.com/fpga", ""),
+        ("fpga", "'fpga' is no resource's name here; one looks like example.com/fpga"),
+        ("hugepages-2Mi", "'hugepages-2Mi' is no resource's name here; one looks like"),
+        ("a/b/c", "'a/b/c' is no resource's name here; one looks like example.com/fpga"),
+        ("nvidia.com/gpu", "'nvidia.com/gpu': GPUs are asked for by worker_gpus"),
+        ("amd.com/gpu", "'amd.com/gpu' is asked for by another option"),
+    ],
+)
+def test_what_is_no_extended_resource_is_refused(name: str, words: str) -> None:
+    found = KubernetesSettings().objection(Resources(named={name: 1.0}), {})
+    assert found.startswith(words)
+    assert bool(found) == bool(words)
+    assert KubernetesSettings().objection(Resources(gpus=8), {}) == ""
+    with pytest.raises(ValueError, match=r"must be an extended resource such as nvidia\.com/gpu"):
+        KubernetesSettings().checked_setting("gpu_name", "gpu")
 
 
 # Dask

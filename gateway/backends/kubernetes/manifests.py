@@ -19,7 +19,15 @@ from typing import Any
 
 from gateway.backends.contract import Instance, Launch, Resources, Role
 from gateway.backends.kubernetes import merge, names
+from gateway.backends.named import Naming, counts, gpu_name
 
+GPU = "nvidia.com/gpu"  # what GPUs are called, where nothing else is said
+# of an extended resource; what is a GPU by another maker's name is asked for as one
+NAMING = Naming(
+    re.compile(r"[a-z0-9][a-z0-9.-]*/[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"),
+    "example.com/fpga",
+    frozenset({GPU, "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe"}),
+)
 CONTAINER = "dask"
 WORK, SECRETS = "/daskgateway", "/daskgateway-secrets"
 EXIT_NO_DIRECTORY, EXIT_NO_FILE = 70, 71
@@ -282,6 +290,9 @@ def resources(asked: Resources, settings: Mapping[str, Any]) -> Body:
         limits["memory"] = str(asked.memory_bytes)
         share = _share(asked.memory_bytes, settings, "requested_memory_share")
         requests["memory"] = str(max(1, share))
+    for name, count in counts(asked, gpu_name(settings, GPU)).items():
+        # requests of extended resources are their limits
+        limits[name] = requests[name] = str(count)
     if scratch := settings.get("scratch_request"):
         requests["ephemeral-storage"] = scratch
     return {"requests": requests, "limits": limits}

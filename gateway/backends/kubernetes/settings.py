@@ -6,16 +6,17 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 
 from gateway import checks
+from gateway.backends import named
 from gateway.backends.base import BaseBackend
 from gateway.backends.contract import Instance, Launch, Resources, Role
-from gateway.backends.kubernetes import merge, names
+from gateway.backends.kubernetes import manifests, merge, names
 from gateway.backends.kubernetes.manifests import Place
-from gateway.checks import named
 from gateway.files import default_state_dir
 
 _SIZE = re.compile(r"[0-9]+(\.[0-9]+)?([EPTGMk]i?)?")
@@ -87,6 +88,11 @@ class KubernetesSettings(BaseBackend):
     ).tag(config=True)
     scratch_request = Unicode(
         "", help="Local disk that a pod asks for (ephemeral-storage), such as 5Gi."
+    ).tag(config=True)
+    gpu_name = Unicode(
+        manifests.GPU,
+        help="Extended resource that worker_gpus and scheduler_gpus ask for, such as"
+        " nvidia.com/gpu, amd.com/gpu or nvidia.com/mig-1g.10gb.",
     ).tag(config=True)
     limit_cores = Bool(
         True, help="Whether a pod is held to its cores where its node has more to give."
@@ -195,6 +201,7 @@ class KubernetesSettings(BaseBackend):
         "read_only_root",
         "scratch_size",
         "scratch_request",
+        "gpu_name",
         "limit_cores",
         "requested_cores_share",
         "requested_memory_share",
@@ -216,7 +223,11 @@ class KubernetesSettings(BaseBackend):
     def allots(self, resources: Resources) -> Resources:
         """Return whole thousandths of a core: Kubernetes gives no parts of them."""
         millis = max(1, math.ceil(round(resources.cores * 1000, 6)))
-        return Resources(max(resources.cores, millis / 1000), resources.memory_bytes)
+        return replace(named.whole(resources), cores=max(resources.cores, millis / 1000))
+
+    def objection(self, resources: Resources, settings: Mapping[str, object]) -> str:
+        """Return why a pod cannot be given GPUs and named resources: extended resources here."""
+        return named.objection(resources, named.gpu_name(settings, manifests.GPU), manifests.NAMING)
 
     def settings_of(self, launch: Launch) -> dict[str, Any]:
         """Return the settings of a launch's pod: as the cluster or its group was given them, then
@@ -246,6 +257,8 @@ class KubernetesSettings(BaseBackend):
     def _wrong_setting(self, name: str, value: Any) -> str:
         if name in ("scratch_size", "scratch_request") and value:
             return "" if _SIZE.fullmatch(value) else f"must be a size such as 10Gi, not {value!r}"
+        if name == "gpu_name" and not manifests.NAMING.form.fullmatch(str(value)):
+            return f"must be an extended resource such as {manifests.GPU}, not {value!r}"
         if name == "image" and value and not _IMAGE.fullmatch(value):
             return f"must be an image such as registry.example.org/dask:2026.3, not {value!r}"
         if name == "shape" and value and value not in self.shapes:
@@ -268,11 +281,11 @@ class KubernetesSettings(BaseBackend):
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, one line each."""
         section = f"c.{type(self).__name__}"
-        found = named(f"{section}.root", checks.directory(self.root))
+        found = checks.named(f"{section}.root", checks.directory(self.root))
         if self.tag and not names.TAG.fullmatch(self.tag):
             found.append(f"{section}.tag: must match {names.TAG.pattern}, not {self.tag!r}")
         if self.kubeconfig:
-            found += named(f"{section}.kubeconfig", checks.file(self.kubeconfig))
+            found += checks.named(f"{section}.kubeconfig", checks.file(self.kubeconfig))
         plain = self.namespace.replace("{user}", "u")
         if self.namespace and not names.is_namespace(plain):
             found.append(
