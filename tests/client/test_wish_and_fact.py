@@ -7,6 +7,7 @@ import asyncio
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from distributed import Client
@@ -145,7 +146,8 @@ def test_an_awaited_cluster_tells_it_too(gateway: Gateway) -> None:
         async with AsyncGateway.over(gateway.connection).new_cluster() as cluster:
             with pytest.warns(GatewayWarning, match=GRANTED):
                 await cluster.scale(20)
-            await cluster.scale(0)
+            found: Any = await cluster.scale(0)
+            assert found is None  # as with Dask's own
 
     asyncio.run(scaled())
 

@@ -15,6 +15,7 @@ import pytest
 from gateway import Gateway
 from tests.config import pki
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -130,6 +131,29 @@ def test_what_works_starts_and_what_only_nodes_reach_can_be_said(
     assert f"cluster {made.uid} (lost of alice, backend local) failed to start" in told[0]
     assert "SCHEDULER_START_TIMEOUT" in told[0]
     assert f"its agent dials {address}" in told[0]
+
+
+def test_while_a_scheduler_cannot_report_its_user_reads_what_its_agent_says(
+    tmp_path: pathlib.Path, silent: int
+) -> None:
+    gateway = GatewayProcess(tmp_path)
+    address = f"https://127.0.0.1:{silent}"
+    gateway.start(
+        f"--DaskGateway.agent_address={address}", "--DaskGateway.check_agent_address=False"
+    )
+    try:
+        client = Gateway(gateway.address, auth=(USER, PASSWORD))
+        name = client.submit("lost").name
+        until(lambda: "its agent says" in client.get_cluster(name).status.message, "the words", 110)
+        told = client.get_cluster(name)
+        assert told.state == "CREATING"
+        assert told.status.message.startswith("the scheduler runs and has not reported yet; its")
+        assert f"the gateway's server at {address} does not answer" in told.status.message
+        assert "refused" in told.status.message
+        client.stop_cluster(name)
+        client.wait(name, ("STOPPED",), timeout_s=60)
+    finally:
+        assert gateway.stop() == 0
 
 
 def test_a_cluster_whose_scheduler_ends_at_once_is_one_line_of_the_log(

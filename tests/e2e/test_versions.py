@@ -55,6 +55,26 @@ def test_a_client_of_other_versions_is_told_once_and_before_the_first_error(
             assert f"pip install 'click=={real('click')}'" in one
 
 
+def test_a_plain_client_is_told_too_and_once(
+    served: GatewayProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(served.address, auth=(USER, PASSWORD))
+    with GatewayCluster("plain", gateway) as cluster:
+        real = versions.version_here
+        monkeypatch.setattr(
+            versions, "version_here", lambda name: "0.1" if name == "click" else real(name)
+        )
+        monkeypatch.setattr(versions, "_told", {})  # as in a process that has no cluster object
+        for expected in (1, 0):
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always", VersionMismatchWarning)
+                with Client(cluster.scheduler_address, set_as_default=False) as client:
+                    assert client.scheduler_info()["address"]
+            said = [str(w.message) for w in heard if w.category is VersionMismatchWarning]
+            assert len(said) == expected
+            assert all("cluster plain" in one and "click 0.1 here" in one for one in said)
+
+
 def test_it_is_told_although_nothing_else_can_be_had(
     served: GatewayProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

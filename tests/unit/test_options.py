@@ -80,7 +80,7 @@ INT32 = "must be between 0 and 2147483647"
         (Float("n", minimum=0.5, maximum=1.5), 0.5, ""),
         (Float("n", minimum=0.5, maximum=1.5), 1.5, ""),
         (Float("n", minimum=0.5, maximum=1.5), 1.51, "must be at most 1.5"),
-        (Float("n", minimum=0.0), -0.1, "must be at least 0.0"),
+        (Float("n", minimum=0.0), -0.1, "must be at least 0"),
         (Select("n", ("a", "b"), "a"), "b", ""),
         (Select("n", ("a", "b"), "a"), "c", "must be one of a, b"),
         (Select("n", ("a", "b"), "a"), None, "must be one of a, b"),

@@ -157,8 +157,9 @@ def taken(connection: Connection, name: str, error: errors.ClusterExists) -> err
     else:
         words = (
             f"you already have a cluster {name}, which is {found.state}: connect to it"
-            f" (Gateway().connect({name!r}) or GatewayCluster.from_name({name!r})), stop it first,"
-            " or choose another name"
+            f" (Gateway().connect({name!r}), GatewayCluster.from_name({name!r}), or in a cell that"
+            f" is run again GatewayCluster({name!r}, create_mode='create_or_connect')), stop it"
+            " first, or choose another name"
         )
     return errors.ClusterExists(
         words, code=error.code, reason=error.reason, metadata=error.metadata

@@ -13,6 +13,7 @@ import math
 import ssl
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from gateway import wire
 from gateway.client.calls import api, credentials, errors, settings
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.forward_proxy import ProxyRefused, proxy_for
-from gateway.client.dask import links
+from gateway.client.dask import links, versions
 from gateway.client.dask.proxied import ProxiedClient
 from gateway.client.dask.tunnel import TunnelRefused, open_tunnel
 from gateway.client.model import Cluster
@@ -86,6 +87,8 @@ class GatewayConnector(Connector):
         """Return a comm to `host:port/uid`."""
         target = wire.parse_scheduler_address(address)
         context = await _context(target, connection_args.get("ssl_context"))
+        if versions.untold(target.uid):  # by a plain Client: a cluster object has told it before
+            await _compare(target)
         try:
             stream = await self._stream(target, context, wished_way())
         except FatalCommClosedError:
@@ -245,6 +248,18 @@ async def _context(target: wire.SchedulerAddress, given: Any) -> ssl.SSLContext:
     # Dask knows OSErrors only: its loops that connect again would end
     except errors.GatewayError as error:
         raise CommClosedError(f"{target}: no certificate: {error}") from error
+
+
+async def _compare(target: wire.SchedulerAddress) -> None:
+    """Warn if this process differs from a scheduler, as far as the gateway tells."""
+
+    def compare() -> None:
+        request = service_pb.GetClusterRequest(name=f"users/-/clusters/{target.uid}")
+        with suppress(errors.GatewayError, ValueError):
+            versions.tell(Cluster.from_proto(_impatient(target).call(api.GET_CLUSTER, request)))
+
+    with suppress(errors.ProcessEnds):
+        await in_thread(compare)
 
 
 async def _with_tls(

@@ -28,6 +28,7 @@ def status_rows(cluster: Cluster, limits: Limits | None, gateway: str) -> str:
         (f"Gateway: {cluster.state}", why),
         *((f"Workers of group {name}", cluster.workers(name)) for name in groups),
         *((f"Each worker of group {name}", cluster.each(name)) for name in groups),
+        ("Why workers are missing", cluster.missing),
         ("Limit of one cluster", limits.words if limits is not None else ""),
         ("Clients", str(cluster.status.clients)),
         ("Age", show.span(cluster.age)),
@@ -43,7 +44,10 @@ def scaling_table(
 ) -> str:
     """Return how the cluster is sized: how many of its workers are here, how many are wished, and
     what limits make of that."""
-    mode = f"Adaptive ({adaptive.minimum} to {adaptive.maximum})" if adaptive else "Manual"
+    sizes = cluster.spec.worker_groups.values() if cluster is not None else ()
+    # another object of the same cluster may have said so
+    told = adaptive or next((one.adaptive for one in sizes if one.adaptive is not None), None)
+    mode = f"Adaptive ({told.minimum} to {told.maximum})" if told else "Manual"
     workers = [f"{here} connected"]
     if cluster is not None:
         workers.append(f"{cluster.wish} wished")

@@ -53,6 +53,18 @@ class Following(Cluster):
     def _follows(self) -> bool:
         return self.status in (Status.starting, Status.running)
 
+    def sync(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call on the object's event loop, as Dask does; one that is closed says so."""
+        try:
+            return super().sync(func, *args, **kwargs)
+        except RuntimeError as error:
+            if self.status is not Status.closed or "closed" not in str(error):
+                raise
+            raise RuntimeError(
+                f"this object of cluster {self.name} is closed; where the cluster lives on,"
+                f" GatewayCluster.from_name({self.name!r}) makes another"
+            ) from None
+
     async def _close_with_clients(self) -> None:
         """Close, and the clients that were made of this object, which would try to reconnect for
         half a minute."""

@@ -215,7 +215,8 @@ class RemoteCluster(ViewedCluster):
             self.status, self._starting = Status.closed, None
             await asyncio.shield(asyncio.ensure_future(Remains(self).close()))
             if told is not None and isinstance(error, Exception):  # who is cancelled does not wait
-                await asyncio.wait([asyncio.wrap_future(told)])
+                # what it comes to is tried again, and none of the caller's errors
+                await asyncio.gather(asyncio.wrap_future(told), return_exceptions=True)
             raise
         finally:
             self._starting = None

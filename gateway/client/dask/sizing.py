@@ -164,12 +164,12 @@ class SizedCluster(RemoteCluster):
             changed = Cluster.from_proto(self._connection.call(api.UPDATE_CLUSTER, request))
             return settling.settle(self._connection, changed)
 
-        async def update() -> str:
+        async def update() -> str | None:
             await self._check_group(group)
             said = settling.clamped(self._told(await in_thread(change)))
             if said and awaited:
                 errors.warn(said)
-            return said
+            return None if awaited else said  # what is awaited is None, as with Dask's own
 
         done = self._do(update)
         if isinstance(done, str):  # here, where the caller's line can be told

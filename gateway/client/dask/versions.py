@@ -23,6 +23,7 @@ NEEDED = (PYTHON, "dask", "distributed", "msgpack", "cloudpickle")
 OF_INTEREST = ("numpy", "pandas", "tornado")
 MAX_TOLD = 8  # differences
 MAX_VERSION = 40  # letters of one
+MAX_KEPT = 1000  # clusters that are known to have been compared
 
 
 def version_here(name: str) -> str:
@@ -76,8 +77,23 @@ def words(cluster_id: str, found: list[tuple[str, str, str]]) -> str:
     )
 
 
+_told: dict[str, None] = {}  # uids of clusters that were compared in this process
+
+
+def untold(uid: str) -> bool:
+    """Whether a cluster has not been compared in this process, and is from now on: each is once,
+    by whatever reaches it first."""
+    if uid in _told:
+        return False
+    while len(_told) >= MAX_KEPT:
+        del _told[next(iter(_told))]
+    _told[uid] = None
+    return True
+
+
 def tell(cluster: Cluster) -> None:
     """Warn if this process differs from a cluster's scheduler: by Dask's own category of warnings,
     by which it is silenced."""
+    untold(cluster.uid)
     if said := words(cluster.id, differences(cluster.status.versions, version_here)):
         warnings.warn(said, VersionMismatchWarning, stacklevel=2)

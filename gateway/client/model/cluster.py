@@ -111,6 +111,14 @@ class Cluster(Answer[pb.Cluster]):
         return next((condition.message for condition in told), "")
 
     @property
+    def missing(self) -> str:
+        """Why fewer workers are there than are wished, as far as the gateway knows; empty if it
+        knows of nothing."""
+        told = (one for one in self.status.conditions if one.type == reasons.WORKERS_AVAILABLE)
+        found = next((one for one in told if one.status is ConditionStatus.FALSE), None)
+        return found.message if found is not None else ""
+
+    @property
     def clamped(self) -> str:
         """Which group gets fewer workers than wished, and by which limit; empty if none does."""
         told = (one for one in self.status.conditions if one.type == reasons.WITHIN_LIMITS)

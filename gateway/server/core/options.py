@@ -211,9 +211,9 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 def _bounds(option: Integer | Float, value: float) -> str:
     if option.minimum is not None and value < option.minimum:
-        return f"must be at least {option.minimum}"
+        return f"must be at least {option.minimum:.15g}"
     if option.maximum is not None and value > option.maximum:
-        return f"must be at most {option.maximum}"
+        return f"must be at most {option.maximum:.15g}"
     return ""
 
 
