@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 # what pip installs; the packages are `gateway` and `daskgateway`, so is the command
 DISTRIBUTION = "dask-gateway-grpc"
@@ -37,10 +37,24 @@ DASHBOARD_PATH = "/clusters/"  # the edge serves a cluster's dashboard below /cl
 TUNNEL_PATH = "/tunnel/"  # and carries a scheduler's bytes in a WebSocket at /tunnel/{uid}
 TUNNEL_PROTOCOL = "daskgateway-tunnel"  # the WebSocket's subprotocol
 TICKET_QUERY = "ticket"
+LOGIN_PATH = "/login"  # and signs browsers in below it, where alone they show LOGIN_COOKIE
+LOGIN_COOKIE = "daskgateway_login"  # the edge's: that a browser is signed in, by a session's token
+SECURE_LOGIN_COOKIE = f"__Secure-{LOGIN_COOKIE}"
+# the edge's too: what a login that is begun brings back
+BEGUN_COOKIE = "daskgateway_begun"
+SECURE_BEGUN_COOKIE = f"__Secure-{BEGUN_COOKIE}"
 SESSION_COOKIE = "daskgateway_session"  # the edge's: it lets in again without credentials
 # the same over https: browsers take one of this name over nothing else
 SECURE_SESSION_COOKIE = f"__Secure-{SESSION_COOKIE}"
 SESSION_COOKIES = (SESSION_COOKIE, SECURE_SESSION_COOKIE)
+# none of them is shown to a dashboard, nor set by one
+OWN_COOKIES = (
+    *SESSION_COOKIES,
+    LOGIN_COOKIE,
+    SECURE_LOGIN_COOKIE,
+    BEGUN_COOKIE,
+    SECURE_BEGUN_COOKIE,
+)
 MAX_TICKET_BYTES = 1024
 MAX_REQUEST_BYTES = 256 * 1024  # of one request of a user, as protobuf
 AUTHORITY_NAME = "daskgateway server authority"  # subject of the server's own authority
@@ -138,6 +152,11 @@ def parse_scheduler_address(text: str) -> SchedulerAddress:
     if parts.scheme != SCHEME or not parts.hostname or not _UID.fullmatch(uid):
         raise ValueError(f"not a scheduler's address: {text!r}; it looks like dgw://host:port/uid")
     return SchedulerAddress(parts.hostname, parts.port or DEFAULT_PORT, uid, prefix)
+
+
+def callback_path(way: str) -> str:
+    """Return the path that browsers come back to from a login page, below the gateway's address."""
+    return f"{LOGIN_PATH}/{quote(way, safe='')}/callback"
 
 
 def is_uid(text: str) -> bool:

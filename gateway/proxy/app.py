@@ -26,6 +26,7 @@ from gateway.proxy.door.listener import Listener, bind
 from gateway.proxy.door.sorting import Sorter
 from gateway.proxy.http.access import Sessions, session_key
 from gateway.proxy.http.application import application
+from gateway.proxy.http.browsers import BrowserPages
 from gateway.proxy.http.certificate import ServedCertificate
 from gateway.proxy.http.dashboards import Dashboards
 from gateway.proxy.http.front import Front
@@ -42,6 +43,7 @@ from gateway.proxy.routes.routes import RouteTable
 from gateway.proxy.sockets.poller import Poller
 from gateway.proxy.upstream.asking import Server
 from gateway.proxy.upstream.channels import Channels
+from gateway.proxy.upstream.logins import Logins
 from gateway.proxy.upstream.turns import Calls, Shares
 from gateway.proxy.upstream.way import Upstream
 from gateway.wire import host_port
@@ -148,8 +150,11 @@ class Edge:
             self._channels,
             options.body_timeout_s,
         )
+        browsers = BrowserPages(
+            self._front, login, Logins(self._channels, options.token_file), self._channels
+        )
         dashboards = Dashboards(
-            options, self._front, self.routes, self._names, login, self._standing
+            options, self._front, self.routes, self._names, login, self._standing, browsers
         )
         await dashboards.open()
         self._stack.push_async_callback(dashboards.close)
@@ -170,6 +175,7 @@ class Edge:
             self.routes,
             dashboards,
             self._tunnel,
+            browsers,
             lambda: len(self.carrier.relays),
         )
         self._http_server = HttpServer(app, options)

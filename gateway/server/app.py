@@ -49,6 +49,7 @@ from gateway.server.rpc.caller import calling_user
 from gateway.server.rpc.limits import CallLimits
 from gateway.server.rpc.surface import Inside, Surface, compose
 from gateway.server.security import keys, tickets, tokens
+from gateway.server.security.browsers import BrowserLogins
 from gateway.server.security.cluster_keys import ClusterKeys
 from gateway.server.security.doors import Doors
 from gateway.server.security.secrets import Keyring
@@ -112,7 +113,7 @@ class App:
         keyring = Keyring.load(self.state_dir / "encryption.key")
         signer = await tickets.load_signer(self.store, keyring)
         cluster_keys = ClusterKeys(self.store, keyring, self._threads)
-        await self._open_doors(cluster_keys)
+        await self._open_doors(cluster_keys, keyring)
         await self._open_backends(cluster_keys)
         credentials = keys.Keys(
             keyring,
@@ -164,12 +165,13 @@ class App:
         self._disk = Room(database.parent, options.min_free_bytes, self.store.reserve)
         self._disk.look()
 
-    async def _open_doors(self, cluster_keys: ClusterKeys) -> None:
+    async def _open_doors(self, cluster_keys: ClusterKeys, keyring: Keyring) -> None:
         """Make ready to tell who calls."""
         self.settings.authenticator.keep_in(self.store)
         await self.settings.authenticator.open()
         self._stack.push_async_callback(self.settings.authenticator.close)
         token = edge_token(self.state_dir / "edge.token")
+        self._browsers = BrowserLogins(self.settings.authenticator, keyring, now_ms)
         self._doors = Doors(
             self.settings.authenticator,
             self.store,
@@ -177,8 +179,11 @@ class App:
             tokens.hashed(token),
             now_ms,
             self._doubts.holds,
+            self._browsers.still,
         )
+        self._browsers.by(self._doors.desk, self._doors.signed_in)
         self._stack.callback(self._doors.identities.close)
+        self._stack.callback(self._doors.proofs.close)
         self._spawn(self._doors.holds.run(), "holds")
 
     async def _open_backends(self, cluster_keys: ClusterKeys) -> None:
@@ -234,6 +239,7 @@ class App:
             max_token_ttl_s=self._server_settings.max_token_ttl_s,
             session_ttl_s=self._server_settings.session_ttl_s,
             max_session_s=self._server_settings.max_session_s,
+            browsers=self._browsers,
             sign_in_options=self.settings.authenticator.options,
             doubted=self._doubts.holds,
         )

@@ -14,18 +14,18 @@ from aiohttp import web
 from gateway.proxy.config import Proxy
 from gateway.proxy.http import documents, envelopes, failures
 from gateway.proxy.http.bridge import Bridge
+from gateway.proxy.http.browsers import BrowserPages
 from gateway.proxy.http.connect_streams import ConnectStreams
 from gateway.proxy.http.dashboards import Dashboards
 from gateway.proxy.http.events import Events
 from gateway.proxy.http.failures import Failure
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.http_server import BodyRefused, checked
-from gateway.proxy.http.login import page
 from gateway.proxy.http.transcoding import Transcoder
 from gateway.proxy.http.tunnel import Tunnel
 from gateway.proxy.routes.routes import RouteTable
 from gateway.proxy.upstream.channels import Channels
-from gateway.wire import DASHBOARD_PATH, TUNNEL_PATH
+from gateway.wire import DASHBOARD_PATH, LOGIN_PATH, TUNNEL_PATH
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def application(
     routes: RouteTable,
     dashboards: Dashboards,
     tunnel: Tunnel,
+    browsers: BrowserPages,
     relays: Callable[[], int],
 ) -> web.Application:
     """Return the application; `relays` tells how many relays there are.
@@ -72,7 +73,11 @@ def application(
 
     told = documents.handlers()
     for prefix in {"", front.prefix}:
-        app.router.add_get(f"{prefix}/", _index)
+        app.router.add_get(f"{prefix}/", browsers.index)
+        app.router.add_get(f"{prefix}{LOGIN_PATH}", browsers.login)
+        app.router.add_post(f"{prefix}{LOGIN_PATH}/out", browsers.log_out)
+        app.router.add_get(f"{prefix}{LOGIN_PATH}/{{way}}/begin", browsers.begin)
+        app.router.add_get(f"{prefix}{LOGIN_PATH}/{{way}}/callback", browsers.callback)
         app.router.add_get(f"{prefix}/healthz", healthz)
         # a stream is never without a body
         app.router.add_get(f"{prefix}/v1/watch", events.watch, allow_head=False)
@@ -85,16 +90,6 @@ def application(
         app.router.add_route("*", f"{prefix}{DASHBOARD_PATH}{{path:.*}}", dashboards.handle)
         app.router.add_route("*", f"{prefix}/{{service}}/{{method}}", call)
     return app
-
-
-async def _index(_: web.Request) -> web.StreamResponse:
-    return page(
-        "Dask gateway",
-        "<p>Dask clusters are had here: <code>gateway.GatewayCluster()</code>.</p>"
-        '<p>The API: <a href="v1/reference.md">reference</a>,'
-        ' <a href="v1/openapi.json">OpenAPI</a>.</p>',
-        200,
-    )
 
 
 async def _get_alone(_: web.Request) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from yarl import URL
 
 from gateway.proxy.config import Proxy
 from gateway.proxy.http.access import SessionGrant
+from gateway.proxy.http.browsers import BrowserPages, redirect
 from gateway.proxy.http.front import Front
 from gateway.proxy.http.headers import from_dashboard, to_dashboard
 from gateway.proxy.http.http_server import read_body
@@ -52,6 +53,7 @@ class Dashboards:
         names: Names,
         login: Login,
         standing: Standing,
+        browsers: BrowserPages,
     ) -> None:
         self._options, self._front, self._routes, self._names, self._login = (
             options,
@@ -60,7 +62,7 @@ class Dashboards:
             names,
             login,
         )
-        self._standing = standing
+        self._standing, self._browsers = standing, browsers
         # for clusters on this machine, and for those elsewhere
         self._http: dict[bool, aiohttp.ClientSession] = {}
 
@@ -94,6 +96,15 @@ class Dashboards:
         """Let go of the connections to dashboards."""
         for session in self._http.values():
             await session.close()
+
+    async def _stranger(self, request: web.Request, uid: str, rest: str) -> web.StreamResponse:
+        """Return how a browser signs in, or a plain refusal to all others."""
+        answer = self._login.ask_to_log_in(request, uid)
+        pages = await self._browsers.offered() if answer.content_type == "text/html" else None
+        if pages is None or not pages.ways:
+            return answer
+        where = self._browsers.place(f"{DASHBOARD_PATH}{uid}/{rest}")
+        return self._login.form(uid, "", 401, where) if pages.passwords else redirect(where)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -132,7 +143,7 @@ class Dashboards:
                 return not_running(decision.words)
             grant = decision.grant
         if grant is None:
-            return self._login.ask_to_log_in(request, uid)
+            return await self._stranger(request, uid, rest)
         if request.method not in SAFE_METHODS and not self._front.same_site(request):
             return elsewhere()
         route = self._routes.find(uid)

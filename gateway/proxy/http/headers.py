@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from gateway.wire import SESSION_COOKIES
+from gateway.wire import OWN_COOKIES
 
 Headers = Sequence[tuple[str, str]]
 HOP_BY_HOP = frozenset(  # RFC 9110 §7.6.1, and what the edge does by itself
@@ -72,7 +72,7 @@ def to_dashboard(headers: Headers) -> list[tuple[str, str]]:
             and "_" not in name
         ):
             passed.append((name, value))
-    others = [f"{name}={value}" for name, value in cookies(headers) if name not in SESSION_COOKIES]
+    others = [f"{name}={value}" for name, value in cookies(headers) if name not in OWN_COOKIES]
     if others:
         passed.append(("Cookie", "; ".join(others)))
     return passed
@@ -154,7 +154,7 @@ def recookied(text: str, root: str) -> str | None:
     if (
         not equals
         or not lowered
-        or lowered in SESSION_COOKIES
+        or lowered in OWN_COOKIES
         or lowered.startswith(("__host-", "__secure-"))
     ):
         return None

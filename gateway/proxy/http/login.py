@@ -164,6 +164,10 @@ class Login:
         given = credentials(request)
         return await self._ask(request, uid, given) if given else Decision(None, 401, "")
 
+    async def with_credentials(self, request: web.Request, uid: str, header: str) -> Decision:
+        """Ask the server about credentials that are no header of the request."""
+        return await self._ask(request, uid, [(AUTHORIZATION, header)])
+
     async def _ask(
         self, request: web.Request, uid: str, metadata: list[tuple[str, str]]
     ) -> Decision:
@@ -216,7 +220,7 @@ class Login:
             logger.info("a ticket for cluster %s cannot be taken now: %s", uid, error)
             return self.form(uid, "The gateway does not answer. Follow the link again.", 503)
         left = "&".join(piece for piece in pieces if not is_ticket(piece))
-        return self._admit(
+        return self.admitted(
             request,
             self._sessions.begin(access),
             f"{self.root(uid)}/{rest}{'?' if left else ''}{left}",
@@ -247,9 +251,10 @@ class Login:
             return not_running(admission.words)
         if admission.grant is None:
             return self.form(uid, admission.words, 503 if admission.status == 503 else 401)
-        return self._admit(request, admission.grant, f"{self.root(uid)}/status")
+        return self.admitted(request, admission.grant, f"{self.root(uid)}/status")
 
-    def _admit(self, request: web.Request, grant: SessionGrant, where: str) -> web.Response:
+    def admitted(self, request: web.Request, grant: SessionGrant, where: str) -> web.Response:
+        """Lead a browser on, with a session in a cookie."""
         answer = web.Response(
             status=303,
             headers={
@@ -310,13 +315,12 @@ class Login:
             return self.form(uid, "", 401)
         return web.Response(status=401, text="log in first\n", headers=CHALLENGE)
 
-    def form(self, uid: str, error: str, status: int) -> web.Response:
-        """Return the login page."""
-        answer = page(
-            "Dask dashboard",
-            FORM.format(error=html.escape(error), action=f"{self.root(uid)}/login"),
-            status,
-        )
+    def form(self, uid: str, error: str, status: int, elsewhere: str = "") -> web.Response:
+        """Return the login page; `elsewhere` is where one can sign in otherwise."""
+        form = FORM.format(error=html.escape(error), action=f"{self.root(uid)}/login")
+        if elsewhere:
+            form += f'<p><a href="{html.escape(elsewhere)}">Sign in in another way</a></p>'
+        answer = page("Dask dashboard", form, status)
         if status == 401:
             answer.headers.update(CHALLENGE)
         return answer

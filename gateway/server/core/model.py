@@ -301,6 +301,8 @@ class Session:
     admin: bool = False
     groups: tuple[str, ...] = ()
     stamp: str = ""  # what the sign-in was checked by
+    # sealed: by what the source is asked whether the sign-in still stands; empty: it is not asked
+    proof: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

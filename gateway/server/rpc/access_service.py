@@ -8,8 +8,9 @@ from daskgateway.internal.v1 import access_pb2 as pb
 from daskgateway.internal.v1 import access_pb2_grpc
 
 from gateway.server.core.errors import CredentialsInvalid
+from gateway.server.core.login_pages import LoginRefused
 from gateway.server.rpc.caller import current
-from gateway.server.usecases import access
+from gateway.server.usecases import access, browsers
 from gateway.server.usecases.access import Access, Verdict
 from gateway.server.usecases.services import Services
 
@@ -54,6 +55,43 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         _only_edges()
         await access.end_session(self._services, _access(request.access))
         return pb.EndSessionResponse()
+
+    async def ListLoginPages(
+        self, request: pb.ListLoginPagesRequest, context: Any
+    ) -> pb.ListLoginPagesResponse:
+        _only_edges()
+        found = browsers.pages(self._services)
+        return pb.ListLoginPagesResponse(
+            pages=[
+                pb.LoginPage(way=one.way, description=one.description, at_once=one.at_once)
+                for one in found
+            ],
+            passwords=any("basic" in one.schemes for one in self._services.sign_in_options()),
+        )
+
+    async def BeginLogin(
+        self, request: pb.BeginLoginRequest, context: Any
+    ) -> pb.BeginLoginResponse:
+        _only_edges()
+        try:
+            begun, back = await browsers.begin(self._services, request.way, request.goes_to)
+        except LoginRefused as error:
+            return pb.BeginLoginResponse(refused=str(error))
+        return pb.BeginLoginResponse(url=begun.url, sealed=begun.sealed, redirect_uri=back)
+
+    async def FinishLogin(
+        self, request: pb.FinishLoginRequest, context: Any
+    ) -> pb.FinishLoginResponse:
+        _only_edges()
+        try:
+            token, secret, goes_to = await browsers.finish(
+                self._services, request.way, request.sealed, request.answer, request.address
+            )
+        except LoginRefused as error:
+            return pb.FinishLoginResponse(refused=str(error))
+        return pb.FinishLoginResponse(
+            secret=secret, expires_at_ms=token.expires_at, goes_to=goes_to
+        )
 
 
 def _only_edges() -> None:

@@ -58,6 +58,7 @@ COUNTS: Mapping[str, int] = {
     f"{INTERNAL}AgentReport.retired": 20_000,
     f"{INTERNAL}AgentReport.targets": 256,
     f"{INTERNAL}CheckAccessRequest.accesses": 1000,
+    f"{INTERNAL}FinishLoginRequest.answer": 16,
 }
 # Characters of texts and bytes, by the field's full name; of all others MAX_LENGTH.
 MAX_LENGTH = 4096

@@ -4,7 +4,7 @@ is known."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from gateway.server.security.api_tokens import ApiTokens
 from gateway.server.security.certificates import ClusterSecrets
 from gateway.server.security.holds import CHECK_S, End, Holds
 from gateway.server.security.identities import Identities, Known
+from gateway.server.security.proofs import Proofs
 from gateway.server.security.sign_in import SignInDesk
 from gateway.server.store.contract import Store
 
@@ -59,6 +60,8 @@ class Doors:
         now: Callable[[], int],
         # whether the database may lack clusters that run
         doubted: Callable[[], bool] = lambda: False,
+        # who a browser's sign-in belongs to now, by way and proof
+        still: Callable[[str, str], Awaitable[Principal | None]] | None = None,
     ) -> None:
         self._authenticator, self._store, self._cluster_secrets = (
             authenticator,
@@ -67,8 +70,9 @@ class Doors:
         )
         self._edge_hash, self._now, self._doubted = edge_hash, now, doubted
         self._api_tokens = ApiTokens(store, now)
-        self._desk = SignInDesk(authenticator)
+        self.desk = SignInDesk(authenticator)
         self.identities = Identities(authenticator, now)
+        self.proofs = Proofs(still or _nobody, authenticator.identity_outage_s)
         self.holds = Holds(self.present, now)
 
     async def principal(self, scheme: str, value: str, peer: str) -> Principal:
@@ -79,13 +83,13 @@ class Doors:
                 token = (
                     await self._api_tokens.shown(parsed[1], value) if parsed[0] in OPEN else None
                 )
-                if token is not None:
+                if token is not None and await self.proofs.holds(token):
                     known = self.identities.known(token.user) or await self.identities.ask(
                         token.user
                     )
                     found = self._by_token(token, known)
             elif scheme in self._authenticator.schemes:
-                found = self._signed_in(await self._desk.sign_in(Credentials(scheme, value, peer)))
+                found = self.signed_in(await self.desk.sign_in(Credentials(scheme, value, peer)))
         except AuthenticatorUnavailable as error:
             raise _unavailable(error) from None
         except NameRefused as error:
@@ -129,6 +133,8 @@ class Doors:
         if opened.token_id and token is None:
             return None
         try:
+            if token is not None and not await self.proofs.holds(token):
+                return None
             known = await self.identities.ask(
                 opened.user, most_s=min(CHECK_S, self._authenticator.identity_kept_s)
             )
@@ -170,7 +176,7 @@ class Doors:
             way,
         )
 
-    def _signed_in(self, principal: Principal | None) -> Principal | None:
+    def signed_in(self, principal: Principal | None) -> Principal | None:
         """Return who signed in, if the name can be part of the names of clusters; one who cannot be
         asked about, for a bounded time."""
         if principal is None or (principal.expires_at and principal.expires_at <= self._now()):
@@ -213,6 +219,10 @@ class Doors:
         """Return if the token is an edge's."""
         if not self.is_edge(token):
             raise CredentialsInvalid
+
+
+async def _nobody(way: str, proof: str) -> Principal | None:
+    """No sign-in stands."""
 
 
 def _unavailable(error: AuthenticatorUnavailable) -> IdentityUnavailable:

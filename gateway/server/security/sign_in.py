@@ -57,7 +57,16 @@ class SignInDesk:
         known = self._authenticator.remembered(credentials)
         if known is not None:
             return known
-        name, address = name_in(credentials), credentials.peer
+        return await self.judged(
+            credentials.peer,
+            name_in(credentials),
+            lambda: self._authenticator.authenticate(credentials),
+        )
+
+    async def judged(
+        self, address: str, name: str, judge: Callable[[], Awaitable[Principal | None]]
+    ) -> Principal | None:
+        """Return who `judge` says this is, asked when it is this address's turn."""
         self._check(address, name)
         # Whoever has signed in from there before waits for no stranger at the same address.
         key = f"{address} {name}" if self._signs.familiar(address, name) else address
@@ -65,7 +74,7 @@ class SignInDesk:
             self._check(address, name)  # others may have failed meanwhile
             refused: SignInRefused | None = None
             try:
-                found = await self._authenticator.authenticate(credentials)
+                found = await judge()
             except SignInRefused as error:
                 found, refused = None, error
         if found is None:

@@ -85,6 +85,15 @@ class Sources(Authenticator):
             part.authenticator.any_case = part.rule.any_case
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """The identity sources that it consists of."""
+        return self._parts
+
+    async def claimed(self, part: Part, told: Principal) -> Principal:
+        """Return somebody whom a source tells under the user's name; NameRefused."""
+        return await self._claimed(part, told)
+
+    @property
     def members(self) -> list[Authenticator]:
         """The authenticators that it consists of."""
         return [part.authenticator for part in self._parts]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gateway.backends.contract import Backend
 from gateway.server.core.admission import Offer
+from gateway.server.core.login_pages import FinishedLogin, LoginPage, StartedLogin
 from gateway.server.core.model import Principal
 from gateway.server.core.quotas import Quotas
 from gateway.server.core.sign_in_options import API_TOKEN, SignInOption
@@ -54,6 +55,21 @@ class Credentials(Protocol):
         """Return what a ticket says that was issued here, None if it was not."""
 
 
+class Browsers(Protocol):
+    """Logins of browsers at login pages. LoginRefused, IdentityUnavailable."""
+
+    def pages(self) -> Sequence[LoginPage]:
+        """Return the login pages that there are."""
+
+    async def begin(self, way: str, redirect_uri: str, goes_to: str) -> StartedLogin:
+        """Return where a browser goes, and what it is to bring back."""
+
+    async def finish(
+        self, way: str, sealed: str, answer: Mapping[str, str], address: str
+    ) -> FinishedLogin:
+        """Return who has come back, from this address, with this query."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where users reach the edge."""
@@ -90,5 +106,6 @@ class Services:
     max_token_ttl_s: float = 366 * 86400.0
     session_ttl_s: float = 3600.0  # that a session lasts unless it is renewed
     max_session_s: float = 7 * 86400.0  # and in any case
+    browsers: Browsers | None = None  # who begins and finishes the logins of browsers
     sign_in_options: Callable[[], Sequence[SignInOption]] = lambda: (API_TOKEN,)
     doubted: Callable[[], bool] = lambda: False  # whether the database may lack clusters that run

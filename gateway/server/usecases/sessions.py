@@ -29,11 +29,12 @@ NEVER = "it is sent with each call; an authenticator that has sessions is needed
 
 
 async def create_session(
-    services: Services, principal: Principal, display_name: str
+    services: Services, principal: Principal, display_name: str, *, proof: str | None = None
 ) -> tuple[Token, str]:
     """Make a session of who has just signed in; return its token with its secret text. NoSession if
-    that was by what makes none."""
-    way = _way(services, principal)
+    that was by what makes none. `proof` is that of a browser's login, sealed, empty if it has none:
+    whoever signs in so has nothing to send with each call."""
+    way = _way(services, principal) if proof is None else principal.way
     if len(display_name) > MAX_DISPLAY_NAME:
         words = f"must have at most {MAX_DISPLAY_NAME} characters"
         raise FieldInvalid([Violation("display_name", words)])
@@ -49,7 +50,9 @@ async def create_session(
         principal.scopes,
         created_at=now,
         expires_at=int(ends_at),
-        session=Session(way, lapses_at, principal.admin, principal.groups, principal.stamp),
+        session=Session(
+            way, lapses_at, principal.admin, principal.groups, principal.stamp, proof or ""
+        ),
     )
 
     def insert(tx: Tx) -> Sequence[str]:

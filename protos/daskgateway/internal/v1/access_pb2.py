@@ -15,29 +15,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$daskgateway/internal/v1/access.proto\x12\x17\x64\x61skgateway.internal.v1\"~\n\x06\x41\x63\x63\x65ss\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x10\n\x08token_id\x18\x03 \x01(\t\x12\r\n\x05stamp\x18\x04 \x01(\t\x12\r\n\x05\x61\x64min\x18\x05 \x01(\x08\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\"G\n\x12\x43heckAccessRequest\x12\x31\n\x08\x61\x63\x63\x65sses\x18\x01 \x03(\x0b\x32\x1f.daskgateway.internal.v1.Access\"O\n\x13\x43heckAccessResponse\x12\x38\n\x08verdicts\x18\x01 \x03(\x0e\x32&.daskgateway.internal.v1.AccessVerdict\"D\n\x11\x45ndSessionRequest\x12/\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1f.daskgateway.internal.v1.Access\"\x14\n\x12\x45ndSessionResponse\"%\n\x13RedeemTicketRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\"G\n\x14RedeemTicketResponse\x12/\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1f.daskgateway.internal.v1.Access*f\n\rAccessVerdict\x12\x1e\n\x1a\x41\x43\x43\x45SS_VERDICT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43\x45SS_VERDICT_ALLOWED\x10\x01\x12\x19\n\x15\x41\x43\x43\x45SS_VERDICT_DENIED\x10\x02\x32\xcd\x02\n\rAccessService\x12k\n\x0cRedeemTicket\x12,.daskgateway.internal.v1.RedeemTicketRequest\x1a-.daskgateway.internal.v1.RedeemTicketResponse\x12h\n\x0b\x43heckAccess\x12+.daskgateway.internal.v1.CheckAccessRequest\x1a,.daskgateway.internal.v1.CheckAccessResponse\x12\x65\n\nEndSession\x12*.daskgateway.internal.v1.EndSessionRequest\x1a+.daskgateway.internal.v1.EndSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$daskgateway/internal/v1/access.proto\x12\x17\x64\x61skgateway.internal.v1\"~\n\x06\x41\x63\x63\x65ss\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x10\n\x08token_id\x18\x03 \x01(\t\x12\r\n\x05stamp\x18\x04 \x01(\t\x12\r\n\x05\x61\x64min\x18\x05 \x01(\x08\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\"1\n\x11\x42\x65ginLoginRequest\x12\x0b\n\x03way\x18\x01 \x01(\t\x12\x0f\n\x07goes_to\x18\x02 \x01(\t\"X\n\x12\x42\x65ginLoginResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06sealed\x18\x02 \x01(\t\x12\x14\n\x0credirect_uri\x18\x03 \x01(\t\x12\x0f\n\x07refused\x18\x04 \x01(\t\"G\n\x12\x43heckAccessRequest\x12\x31\n\x08\x61\x63\x63\x65sses\x18\x01 \x03(\x0b\x32\x1f.daskgateway.internal.v1.Access\"O\n\x13\x43heckAccessResponse\x12\x38\n\x08verdicts\x18\x01 \x03(\x0e\x32&.daskgateway.internal.v1.AccessVerdict\"D\n\x11\x45ndSessionRequest\x12/\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1f.daskgateway.internal.v1.Access\"\x14\n\x12\x45ndSessionResponse\"\xba\x01\n\x12\x46inishLoginRequest\x12\x0b\n\x03way\x18\x01 \x01(\t\x12\x0e\n\x06sealed\x18\x02 \x01(\t\x12G\n\x06\x61nswer\x18\x03 \x03(\x0b\x32\x37.daskgateway.internal.v1.FinishLoginRequest.AnswerEntry\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x1a-\n\x0b\x41nswerEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\x13\x46inishLoginResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\x12\x0f\n\x07goes_to\x18\x03 \x01(\t\x12\x0f\n\x07refused\x18\x04 \x01(\t\"\x17\n\x15ListLoginPagesRequest\"^\n\x16ListLoginPagesResponse\x12\x31\n\x05pages\x18\x01 \x03(\x0b\x32\".daskgateway.internal.v1.LoginPage\x12\x11\n\tpasswords\x18\x02 \x01(\x08\">\n\tLoginPage\x12\x0b\n\x03way\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07\x61t_once\x18\x03 \x01(\x08\"%\n\x13RedeemTicketRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\"G\n\x14RedeemTicketResponse\x12/\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1f.daskgateway.internal.v1.Access*f\n\rAccessVerdict\x12\x1e\n\x1a\x41\x43\x43\x45SS_VERDICT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43\x45SS_VERDICT_ALLOWED\x10\x01\x12\x19\n\x15\x41\x43\x43\x45SS_VERDICT_DENIED\x10\x02\x32\x91\x05\n\rAccessService\x12k\n\x0cRedeemTicket\x12,.daskgateway.internal.v1.RedeemTicketRequest\x1a-.daskgateway.internal.v1.RedeemTicketResponse\x12h\n\x0b\x43heckAccess\x12+.daskgateway.internal.v1.CheckAccessRequest\x1a,.daskgateway.internal.v1.CheckAccessResponse\x12\x65\n\nEndSession\x12*.daskgateway.internal.v1.EndSessionRequest\x1a+.daskgateway.internal.v1.EndSessionResponse\x12q\n\x0eListLoginPages\x12..daskgateway.internal.v1.ListLoginPagesRequest\x1a/.daskgateway.internal.v1.ListLoginPagesResponse\x12\x65\n\nBeginLogin\x12*.daskgateway.internal.v1.BeginLoginRequest\x1a+.daskgateway.internal.v1.BeginLoginResponse\x12h\n\x0b\x46inishLogin\x12+.daskgateway.internal.v1.FinishLoginRequest\x1a,.daskgateway.internal.v1.FinishLoginResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'daskgateway.internal.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESSVERDICT']._serialized_start=551
-  _globals['_ACCESSVERDICT']._serialized_end=653
+  _globals['_FINISHLOGINREQUEST_ANSWERENTRY']._loaded_options = None
+  _globals['_FINISHLOGINREQUEST_ANSWERENTRY']._serialized_options = b'8\001'
+  _globals['_ACCESSVERDICT']._serialized_start=1162
+  _globals['_ACCESSVERDICT']._serialized_end=1264
   _globals['_ACCESS']._serialized_start=65
   _globals['_ACCESS']._serialized_end=191
-  _globals['_CHECKACCESSREQUEST']._serialized_start=193
-  _globals['_CHECKACCESSREQUEST']._serialized_end=264
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=266
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=345
-  _globals['_ENDSESSIONREQUEST']._serialized_start=347
-  _globals['_ENDSESSIONREQUEST']._serialized_end=415
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=417
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=437
-  _globals['_REDEEMTICKETREQUEST']._serialized_start=439
-  _globals['_REDEEMTICKETREQUEST']._serialized_end=476
-  _globals['_REDEEMTICKETRESPONSE']._serialized_start=478
-  _globals['_REDEEMTICKETRESPONSE']._serialized_end=549
-  _globals['_ACCESSSERVICE']._serialized_start=656
-  _globals['_ACCESSSERVICE']._serialized_end=989
+  _globals['_BEGINLOGINREQUEST']._serialized_start=193
+  _globals['_BEGINLOGINREQUEST']._serialized_end=242
+  _globals['_BEGINLOGINRESPONSE']._serialized_start=244
+  _globals['_BEGINLOGINRESPONSE']._serialized_end=332
+  _globals['_CHECKACCESSREQUEST']._serialized_start=334
+  _globals['_CHECKACCESSREQUEST']._serialized_end=405
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=407
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=486
+  _globals['_ENDSESSIONREQUEST']._serialized_start=488
+  _globals['_ENDSESSIONREQUEST']._serialized_end=556
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=558
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=578
+  _globals['_FINISHLOGINREQUEST']._serialized_start=581
+  _globals['_FINISHLOGINREQUEST']._serialized_end=767
+  _globals['_FINISHLOGINREQUEST_ANSWERENTRY']._serialized_start=722
+  _globals['_FINISHLOGINREQUEST_ANSWERENTRY']._serialized_end=767
+  _globals['_FINISHLOGINRESPONSE']._serialized_start=769
+  _globals['_FINISHLOGINRESPONSE']._serialized_end=863
+  _globals['_LISTLOGINPAGESREQUEST']._serialized_start=865
+  _globals['_LISTLOGINPAGESREQUEST']._serialized_end=888
+  _globals['_LISTLOGINPAGESRESPONSE']._serialized_start=890
+  _globals['_LISTLOGINPAGESRESPONSE']._serialized_end=984
+  _globals['_LOGINPAGE']._serialized_start=986
+  _globals['_LOGINPAGE']._serialized_end=1048
+  _globals['_REDEEMTICKETREQUEST']._serialized_start=1050
+  _globals['_REDEEMTICKETREQUEST']._serialized_end=1087
+  _globals['_REDEEMTICKETRESPONSE']._serialized_start=1089
+  _globals['_REDEEMTICKETRESPONSE']._serialized_end=1160
+  _globals['_ACCESSSERVICE']._serialized_start=1267
+  _globals['_ACCESSSERVICE']._serialized_end=1924
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,26 @@ class Access(_message.Message):
     expires_at_ms: int
     def __init__(self, uid: _Optional[str] = ..., user: _Optional[str] = ..., token_id: _Optional[str] = ..., stamp: _Optional[str] = ..., admin: _Optional[bool] = ..., session_id: _Optional[str] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
 
+class BeginLoginRequest(_message.Message):
+    __slots__ = ("way", "goes_to")
+    WAY_FIELD_NUMBER: _ClassVar[int]
+    GOES_TO_FIELD_NUMBER: _ClassVar[int]
+    way: str
+    goes_to: str
+    def __init__(self, way: _Optional[str] = ..., goes_to: _Optional[str] = ...) -> None: ...
+
+class BeginLoginResponse(_message.Message):
+    __slots__ = ("url", "sealed", "redirect_uri", "refused")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    REDIRECT_URI_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    sealed: str
+    redirect_uri: str
+    refused: str
+    def __init__(self, url: _Optional[str] = ..., sealed: _Optional[str] = ..., redirect_uri: _Optional[str] = ..., refused: _Optional[str] = ...) -> None: ...
+
 class CheckAccessRequest(_message.Message):
     __slots__ = ("accesses",)
     ACCESSES_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +75,59 @@ class EndSessionRequest(_message.Message):
 class EndSessionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class FinishLoginRequest(_message.Message):
+    __slots__ = ("way", "sealed", "answer", "address")
+    class AnswerEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    WAY_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    way: str
+    sealed: str
+    answer: _containers.ScalarMap[str, str]
+    address: str
+    def __init__(self, way: _Optional[str] = ..., sealed: _Optional[str] = ..., answer: _Optional[_Mapping[str, str]] = ..., address: _Optional[str] = ...) -> None: ...
+
+class FinishLoginResponse(_message.Message):
+    __slots__ = ("secret", "expires_at_ms", "goes_to", "refused")
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    GOES_TO_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    secret: str
+    expires_at_ms: int
+    goes_to: str
+    refused: str
+    def __init__(self, secret: _Optional[str] = ..., expires_at_ms: _Optional[int] = ..., goes_to: _Optional[str] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class ListLoginPagesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListLoginPagesResponse(_message.Message):
+    __slots__ = ("pages", "passwords")
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    PASSWORDS_FIELD_NUMBER: _ClassVar[int]
+    pages: _containers.RepeatedCompositeFieldContainer[LoginPage]
+    passwords: bool
+    def __init__(self, pages: _Optional[_Iterable[_Union[LoginPage, _Mapping]]] = ..., passwords: _Optional[bool] = ...) -> None: ...
+
+class LoginPage(_message.Message):
+    __slots__ = ("way", "description", "at_once")
+    WAY_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    way: str
+    description: str
+    at_once: bool
+    def __init__(self, way: _Optional[str] = ..., description: _Optional[str] = ..., at_once: _Optional[bool] = ...) -> None: ...
 
 class RedeemTicketRequest(_message.Message):
     __slots__ = ("ticket",)

@@ -31,6 +31,21 @@ class AccessServiceStub:
                 request_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.EndSessionRequest.SerializeToString,
                 response_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.EndSessionResponse.FromString,
                 _registered_method=True)
+        self.ListLoginPages = channel.unary_unary(
+                '/daskgateway.internal.v1.AccessService/ListLoginPages',
+                request_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.ListLoginPagesRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.ListLoginPagesResponse.FromString,
+                _registered_method=True)
+        self.BeginLogin = channel.unary_unary(
+                '/daskgateway.internal.v1.AccessService/BeginLogin',
+                request_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.BeginLoginRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.BeginLoginResponse.FromString,
+                _registered_method=True)
+        self.FinishLogin = channel.unary_unary(
+                '/daskgateway.internal.v1.AccessService/FinishLogin',
+                request_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.FinishLoginRequest.SerializeToString,
+                response_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.FinishLoginResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -58,6 +73,27 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLoginPages(self, request, context):
+        """Tells the login pages that browsers may be sent to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginLogin(self, request, context):
+        """Says where a browser is sent that wants to sign in. Nothing is kept of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishLogin(self, request, context):
+        """Makes a session for a browser that has come back. UNAVAILABLE while the identity source does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +111,21 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.EndSession,
                     request_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.EndSessionRequest.FromString,
                     response_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'ListLoginPages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLoginPages,
+                    request_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.ListLoginPagesRequest.FromString,
+                    response_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.ListLoginPagesResponse.SerializeToString,
+            ),
+            'BeginLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginLogin,
+                    request_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.BeginLoginRequest.FromString,
+                    response_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.BeginLoginResponse.SerializeToString,
+            ),
+            'FinishLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishLogin,
+                    request_deserializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.FinishLoginRequest.FromString,
+                    response_serializer=daskgateway_dot_internal_dot_v1_dot_access__pb2.FinishLoginResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -159,6 +210,87 @@ class AccessService:
             '/daskgateway.internal.v1.AccessService/EndSession',
             daskgateway_dot_internal_dot_v1_dot_access__pb2.EndSessionRequest.SerializeToString,
             daskgateway_dot_internal_dot_v1_dot_access__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLoginPages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.internal.v1.AccessService/ListLoginPages',
+            daskgateway_dot_internal_dot_v1_dot_access__pb2.ListLoginPagesRequest.SerializeToString,
+            daskgateway_dot_internal_dot_v1_dot_access__pb2.ListLoginPagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.internal.v1.AccessService/BeginLogin',
+            daskgateway_dot_internal_dot_v1_dot_access__pb2.BeginLoginRequest.SerializeToString,
+            daskgateway_dot_internal_dot_v1_dot_access__pb2.BeginLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daskgateway.internal.v1.AccessService/FinishLogin',
+            daskgateway_dot_internal_dot_v1_dot_access__pb2.FinishLoginRequest.SerializeToString,
+            daskgateway_dot_internal_dot_v1_dot_access__pb2.FinishLoginResponse.FromString,
             options,
             channel_credentials,
             insecure,
