@@ -66,6 +66,10 @@ def _sessions(connection: Connection) -> None:
     take no session's token for one of theirs, by its form, and write no token twice."""
 
 
+def _proofs(connection: Connection) -> None:
+    """Nothing: a session has a new field, whose default says that it stands until it ends."""
+
+
 def _names_end_with_the_wish(connection: Connection) -> None:
     """Let a name be free as soon as its cluster is told to stop."""
     there = {column["name"] for column in inspect(connection).get_columns("cluster")}
@@ -106,6 +110,7 @@ MIGRATIONS: Sequence[Migration] = (
     _names_end_with_the_wish,
     _gpus_and_named_resources,
     _sessions,
+    _proofs,
 )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 # Raised with every change of what is stored, a new field of a record too (tests/store/stored.py)
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 # The oldest schema version whose programs may go on using this database: they pass over fields that
 # they do not know, and what they write lacks them. Raised where that would do harm.
 READABLE_SINCE = 6
