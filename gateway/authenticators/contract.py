@@ -28,13 +28,14 @@ from traitlets import Float
 from traitlets.config import Configurable
 
 from gateway.server.core.model import Principal
-from gateway.server.core.sign_in_options import Sessions
+from gateway.server.core.sign_in_options import DeviceLogin, Sessions
 from gateway.server.core.user_names import Same, shown, user_of
 
 __all__ = [
     "Authenticator",
     "AuthenticatorUnavailable",
     "Credentials",
+    "DeviceLogin",
     "IdentityNotTold",
     "NameRefused",
     "Sessions",
@@ -205,6 +206,12 @@ class Authenticator(Configurable):
     def holds_untold(self, opened: Principal) -> bool:
         """Whether what a sign-in told holds until it ends, where `identity` is not told."""
         return True
+
+    @property
+    def device_login(self) -> DeviceLogin | None:
+        """How people sign in by a code that they enter in a browser, None where they do not. It is
+        told to whoever asks."""
+        return None
 
     @property
     def askable(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gateway.client import progress, terminal, words
+from gateway.client import progress, signing_in, terminal, words
 from gateway.client.calls import errors, settling, waiting
 from gateway.client.calls import messages as requests
 from gateway.client.calls.messages import Workers
@@ -363,6 +363,31 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
 def sign_in_options(gateway: Gateway, as_json: bool) -> None:
     """Show by what one may sign in; needs no credentials."""
     _list(gateway.sign_in_options(), as_json)
+
+
+@gateway.command()
+@click.option("--way", default="", help="One of sign-in-options, where several have a code.")
+@_with_gateway
+def login(gateway: Gateway, as_json: bool, way: str) -> None:
+    """Sign in by a code that you enter in a browser, here or elsewhere; kept until `logout`."""
+    caller = signing_in.login(
+        gateway.address, way=way, show=lambda words: terminal.say(words, err=True)
+    )
+    if as_json:
+        terminal.print_json(terminal.plain(caller))
+    else:
+        terminal.say(f"signed in as {caller.user}")
+
+
+@gateway.command()
+@_with_gateway
+def logout(gateway: Gateway, as_json: bool) -> None:
+    """Forget what `login` has left for this gateway, here and at the identity provider."""
+    gone = signing_in.logout(gateway.address)
+    if as_json:
+        terminal.print_json({"forgotten": gone})
+    else:
+        terminal.say("signed out" if gone else "nobody was signed in here")
 
 
 @gateway.group("token")

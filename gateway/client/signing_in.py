@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gateway.client.calls import errors, grants, logins, settings
 from gateway.client.calls.grants import Program
-from gateway.client.calls.oidc import StoredLogin
+from gateway.client.calls.logins import StoredLogin
 from gateway.client.gateway import Gateway
 from gateway.client.model import Caller, SignInOption
 from gateway.printable import printable

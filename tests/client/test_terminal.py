@@ -43,6 +43,8 @@ WORDS: dict[str, list[str]] = {
     "clusters events": ["etl"],
     "options": [],
     "whoami": [],
+    "login": [],
+    "logout": [],
     "sign-in-options": [],
     "token create": ["laptop"],
     "token list": [],

@@ -33,6 +33,7 @@ from gateway.authenticators.contract import (
     Authenticator,
     AuthenticatorUnavailable,
     Credentials,
+    DeviceLogin,
     NameRefused,
 )
 from gateway.authenticators.oidc import claims as claims_of
@@ -253,6 +254,13 @@ class OIDCAuthenticator(Authenticator):
     def signs_in_browsers(self) -> bool:
         """Whether the gateway has a name of its own at the provider."""
         return bool(self.client_id)
+
+    @property
+    def device_login(self) -> DeviceLogin | None:
+        """By which client people sign in with `daskgateway login`."""
+        if not self.device_client_id:
+            return None
+        return DeviceLogin(self.issuer, self.device_client_id, tuple(self.device_scopes))
 
     async def begin_login(self, redirect_uri: str, state: str) -> Begun:
         """Return where a browser goes."""

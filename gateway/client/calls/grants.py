@@ -74,8 +74,8 @@ class DeviceCode:
 class Refused(errors.AuthenticationFailed):
     """The provider gives nothing for what it was shown; `error` is its word for why."""
 
-    def __init__(self, words: str, error: str) -> None:
-        super().__init__(words, code="UNAUTHENTICATED")
+    def __init__(self, message: str, error: str = "", **told: Any) -> None:
+        super().__init__(message, **{"code": "UNAUTHENTICATED", **told})
         self.error = error
 
 

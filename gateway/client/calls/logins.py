@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.client.calls import errors, grants
+from gateway.client.calls.auths import Auth
 from gateway.client.calls.grants import Grant, Program
 
 try:
@@ -207,3 +208,17 @@ def of_file(address: str, file: LoginFile | None = None) -> Renewing:
 def of_program(program: Program) -> Renewing:
     """Return the tokens of a program's own."""
     return Renewing(lambda: made(program, grants.of_its_own(program), ""))
+
+
+class StoredLogin(Auth):
+    """Whoever has signed in at a gateway with `daskgateway login`."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._tokens = address, of_file(address)
+
+    def header(self) -> str:
+        """Return the header's value; the sign-in is renewed when it is about to end."""
+        return f"Bearer {self._tokens.token()}"
+
+    def __repr__(self) -> str:
+        return f"StoredLogin({self._address!r})"

@@ -1,11 +1,10 @@
-"""Who calls by an OpenID provider, as objects: a program by a secret of its own, or whoever has
-signed in with `daskgateway login`."""
+"""Programs that call by an OpenID provider, which knows them by a secret of their own."""
 
 from __future__ import annotations
 
 from gateway.client.calls import logins, reading
+from gateway.client.calls.auths import Auth
 from gateway.client.calls.grants import Program
-from gateway.client.calls.settings import Auth
 
 
 class OIDCAuth(Auth):
@@ -37,17 +36,3 @@ class OIDCAuth(Auth):
 
     def __repr__(self) -> str:
         return f"OIDCAuth({self._program.issuer!r}, {self._program.client_id!r})"
-
-
-class StoredLogin(Auth):
-    """Whoever has signed in at a gateway with `daskgateway login`."""
-
-    def __init__(self, address: str) -> None:
-        self._address, self._tokens = address, logins.of_file(address)
-
-    def header(self) -> str:
-        """Return the header's value; the sign-in is renewed when it is about to end."""
-        return f"Bearer {self._tokens.token()}"
-
-    def __repr__(self) -> str:
-        return f"StoredLogin({self._address!r})"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import dask.config
 
-from gateway.client.calls import errors, identity, places, reading, trust, whence
+from gateway.client.calls import errors, identity, logins, places, reading, trust, whence
 from gateway.client.calls.auths import Auth, BasicAuth, KerberosAuth, TokenAuth, current_user
 from gateway.networks import is_loopback
 from gateway.wire import DEFAULT_PORT, host_port
@@ -188,6 +188,9 @@ def load(
             f" {source}; set auto or http{whence.said('gateway.transport')}"
         )
     who, told = resolve_auth(auth)
+    if told.open and logins.LoginFile().read(where) is not None:
+        who = logins.StoredLogin(where)
+        told = identity.Identity(source=f"`daskgateway login` at {where}")
     found = Settings(
         address=where,
         source=source,

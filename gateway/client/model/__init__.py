@@ -4,6 +4,7 @@ connections."""
 from gateway.client.model.access import (
     Caller,
     DashboardTicket,
+    DeviceLogin,
     NewToken,
     Scope,
     SignInOption,
@@ -45,6 +46,7 @@ __all__ = [
     "Condition",
     "ConditionStatus",
     "DashboardTicket",
+    "DeviceLogin",
     "Endpoints",
     "Event",
     "FloatField",

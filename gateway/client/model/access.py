@@ -147,6 +147,28 @@ class DashboardTicket(Answer[pb.CreateDashboardTicketResponse]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DeviceLogin(Answer[pb.DeviceLogin]):
+    """How a program gets an access token for its user, who enters a code in a browser."""
+
+    issuer: str
+    """Issuer of the OpenID provider."""
+    client_id: str
+    """What the program calls itself there; it has no secret."""
+    scopes: tuple[str, ...]
+    """Scopes that it asks for."""
+
+    @classmethod
+    def from_proto(cls, proto: pb.DeviceLogin) -> DeviceLogin:
+        """Return what a message says."""
+        return cls(
+            proto=proto,
+            issuer=proto.issuer,
+            client_id=proto.client_id,
+            scopes=tuple(proto.scopes),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SignInOption(Answer[pb.SignInOption]):
     """Something by which one may sign in."""
 
@@ -163,6 +185,8 @@ class SignInOption(Answer[pb.SignInOption]):
     it."""
     session: bool
     """Whether the client signs in by it once, and goes on with a session."""
+    device: DeviceLogin | None
+    """How one signs in by a code, with `daskgateway login`; None where one does not."""
 
     def cells(self) -> tuple[str, ...]:
         """Return what stands for it in a table."""
@@ -183,4 +207,5 @@ class SignInOption(Answer[pb.SignInOption]):
             schemes=tuple(proto.schemes),
             client_way=proto.client_way,
             session=proto.session,
+            device=DeviceLogin.from_proto(proto.device) if proto.HasField("device") else None,
         )

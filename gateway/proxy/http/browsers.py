@@ -197,7 +197,9 @@ class BrowserPages:
                 return None
             return page("Dask gateway", f"<p>{AWAY}</p>", 503)
         session = renewed.session
-        return page("Dask gateway", self._home(session.user, session.way, listed.clusters) + API, 200)
+        return page(
+            "Dask gateway", self._home(session.user, session.way, listed.clusters) + API, 200
+        )
 
     async def _opened(
         self, request: web.Request, token: str, wanted: re.Match[str]

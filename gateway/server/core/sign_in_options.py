@@ -18,6 +18,15 @@ class Sessions(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLogin:
+    """How a program gets a token for its user, who enters a code in a browser (RFC 8628)."""
+
+    issuer: str  # of the OpenID provider
+    client_id: str  # of a program without a secret
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SignInOption:
     """Something by which one may sign in."""
 
@@ -26,6 +35,7 @@ class SignInOption:
     schemes: tuple[str, ...]  # of an `authorization` header, in lower case
     client_way: str = ""  # how the gateway's own clients name it; empty if they do not
     sessions: Sessions = Sessions.ALLOWED
+    device: DeviceLogin | None = None
 
 
 API_TOKEN = SignInOption(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 from daskgateway.v1 import credential_service_pb2 as pb
@@ -129,6 +130,7 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
                     schemes=one.schemes,
                     client_way=one.client_way,
                     session=one.sessions is Sessions.ADVISED,
+                    device=None if one.device is None else pb.DeviceLogin(**asdict(one.device)),
                 )
                 for one in self._services.sign_in_options()
             ]

@@ -107,6 +107,7 @@ class Sources(Authenticator):
                 tuple(part.authenticator.schemes),
                 part.authenticator.client_way,
                 part.authenticator.sessions,
+                part.authenticator.device_login,
             )
             for part in self._parts
         ]

@@ -72,6 +72,16 @@ class CreateTokenResponse(_message.Message):
     secret: str
     def __init__(self, token: _Optional[_Union[Token, _Mapping]] = ..., secret: _Optional[str] = ...) -> None: ...
 
+class DeviceLogin(_message.Message):
+    __slots__ = ("issuer", "client_id", "scopes")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    issuer: str
+    client_id: str
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, issuer: _Optional[str] = ..., client_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class EndSessionRequest(_message.Message):
     __slots__ = ("everywhere",)
     EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
@@ -171,18 +181,20 @@ class Session(_message.Message):
     def __init__(self, id: _Optional[str] = ..., user: _Optional[str] = ..., way: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lasts: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SignInOption(_message.Message):
-    __slots__ = ("name", "description", "schemes", "client_way", "session")
+    __slots__ = ("name", "description", "schemes", "client_way", "session", "device")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     SCHEMES_FIELD_NUMBER: _ClassVar[int]
     CLIENT_WAY_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     schemes: _containers.RepeatedScalarFieldContainer[str]
     client_way: str
     session: bool
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., schemes: _Optional[_Iterable[str]] = ..., client_way: _Optional[str] = ..., session: _Optional[bool] = ...) -> None: ...
+    device: DeviceLogin
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., schemes: _Optional[_Iterable[str]] = ..., client_way: _Optional[str] = ..., session: _Optional[bool] = ..., device: _Optional[_Union[DeviceLogin, _Mapping]] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("id", "display_name", "scopes", "create_time", "expire_time", "parent", "way")
