@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 
+import dask.config
 import pytest
 
 from gateway import Gateway
@@ -178,6 +179,25 @@ async def test_a_robot_shows_tokens_of_its_own(
 
     with pytest.raises(AuthenticationFailed, match="invalid_client"):
         await asyncio.to_thread(wrong)
+
+
+async def test_a_robot_is_configured_by_the_name_of_its_way(
+    gateway: GatewayProcess,
+    provider: OpenIDProvider,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="nobody has signed in at"):
+        Gateway(gateway.address, auth="oidc")
+    named = {"issuer": provider.issuer, "client_id": ROBOT, "client_secret": ROBOT_SECRET}
+
+    def who() -> str:
+        with Gateway(gateway.address) as robot:
+            return robot.whoami().user
+
+    with dask.config.set({"gateway.auth": {"type": "oidc", "kwargs": named}}):
+        assert await asyncio.to_thread(who) == "robot-nightly"
 
 
 async def test_nothing_is_sent_to_a_provider_that_is_another_or_in_clear_text(

@@ -27,13 +27,15 @@ KWARGS = f"{SECTION}.kwargs"
 # what `kwargs` call user and password
 PAIR = {"user": ("user", "username"), "password": ("password",)}
 KEYS = ("token", "token-file", "user", "password", "type", "kwargs")
+OIDC = "gateway.client.calls.oidc.OIDCAuth"
 # ways to sign in that have names, as users of other gateways know them
-TYPES = ("token", "basic", "jupyterhub", "kerberos")
-NOT_YET = ("oidc", "mtls")
+TYPES = ("token", "basic", "jupyterhub", "kerberos", "oidc")
+NOT_YET = ("mtls",)
 WAYS = (
     "basic",
     "jupyterhub",
     "kerberos",
+    "oidc",
     *NOT_YET,
 )  # of the argument, where other texts are tokens
 RIGHT = (
@@ -143,6 +145,8 @@ def around(
         return _hub(config, environ)
     if way == "kerberos":
         return _kerberos(config, asked=bool(wanted))
+    if way == "oidc":
+        return _oidc(config)
     token = _first(_setting(config, "token"), _variable(TOKEN, environ))
     user = _first(_setting(config, "user"), _variable(USER, environ))
     password = _first(_setting(config, "password"), _variable(PASSWORD, environ))
@@ -209,6 +213,15 @@ def _pair(
     both = own if own == password.where else f"{own}, and {password.where}"
     name, secret = checked_pair(name, password.text, both)
     return Identity(user=name, password=secret, source=both, passed_over=passed_over)
+
+
+def _oidc(config: Mapping[str, Any]) -> Identity:
+    """Return a program that an OpenID provider knows, if one is configured; else whoever has signed
+    in with `daskgateway login`."""
+    arguments = tuple(sorted(_arguments(config).items()))
+    if not arguments:
+        return Identity(way="oidc", source="`daskgateway login`")
+    return Identity(kind=OIDC, arguments=arguments, source=whence.place(KWARGS, config["kwargs"]))
 
 
 def _hub(config: Mapping[str, Any], environ: Mapping[str, str]) -> Identity:

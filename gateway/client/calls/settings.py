@@ -188,9 +188,15 @@ def load(
             f" {source}; set auto or http{whence.said('gateway.transport')}"
         )
     who, told = resolve_auth(auth)
-    if told.open and logins.LoginFile().read(where) is not None:
-        who = logins.StoredLogin(where)
-        told = identity.Identity(source=f"`daskgateway login` at {where}")
+    if told.open or told.way == "oidc":
+        if logins.LoginFile().read(where) is not None:
+            who = logins.StoredLogin(where)
+            told = identity.Identity(source=f"`daskgateway login` at {where}")
+        elif told.way == "oidc":
+            raise ValueError(
+                f"oidc: nobody has signed in at {where}: `daskgateway login`, or name a program in"
+                f" {identity.KWARGS} (issuer, client_id, client_secret)"
+            )
     found = Settings(
         address=where,
         source=source,
