@@ -68,14 +68,16 @@ class Logins:
     async def begin(self, way: str, goes_to: str, address: str) -> pb.BeginLoginResponse:
         """Return where a browser is sent; Refused, Unanswered, Crowded."""
         request = pb.BeginLoginRequest(way=way, goes_to=goes_to)
-        return await self._asked("BeginLogin", request, address)
+        begun: pb.BeginLoginResponse = await self._asked("BeginLogin", request, address)
+        return begun
 
     async def finish(
         self, way: str, sealed: str, answer: Mapping[str, str], address: str
     ) -> pb.FinishLoginResponse:
         """Return the session of a browser that has come back; Refused, Unanswered, Crowded."""
         request = pb.FinishLoginRequest(way=way, sealed=sealed, answer=answer, address=address)
-        return await self._asked("FinishLogin", request, address)
+        found: pb.FinishLoginResponse = await self._asked("FinishLogin", request, address)
+        return found
 
     async def _asked(self, name: str, request: Any, address: str) -> Any:
         async with self._turns.turn(group_of(address)):
