@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the real servers that tests talk to (Debian, as root). Tests whose part is missing are skipped, in CI they fail.
 set -eu
-packages="nghttp2-client curl nginx libnginx-mod-stream haproxy tinyproxy chromium chromium-driver gcc libc6-dev"
+packages="nghttp2-client curl openssl nginx libnginx-mod-stream haproxy tinyproxy chromium chromium-driver gcc libc6-dev"
 packages="$packages slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
 missing=""
 for package in $packages; do

@@ -72,6 +72,8 @@ def test_every_command_runs_as_it_stands(
     before: list[str] = []
     for command in commands(page.read_text()):
         here = command.replace("localhost:8000", address)
+        if "s_client" in command:  # WaitCluster has waited for a minute at most
+            active(served, "night")
         script = "\n".join(["set -eu", *before, here])
         if SETS.match(command):
             name = here.partition("=")[0]
@@ -126,6 +128,14 @@ def first_line(script: str, environment: dict[str, str], place: pathlib.Path) ->
         process.wait(30)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def active(served: GatewayProcess, name: str) -> None:
+    """Wait until a cluster's scheduler can be reached."""
+    from gateway import Gateway
+
+    with Gateway(served.address, auth=(USER, PASSWORD)) as gateway:
+        gateway.wait(name, timeout_s=WITHIN_S)
 
 
 def token(served: GatewayProcess) -> str:
