@@ -261,7 +261,7 @@ async def test_calls_without_a_server_are_unavailable_and_wrong_ones_are_told(ed
             url, data=io.BytesIO(b"x" * 2_000_000), headers={"Content-Type": "application/json"}
         ) as answer:
             assert (await answer.json())["code"] == "resource_exhausted"
-        async with caller.get(url) as answer:
+        async with caller.put(url) as answer:
             assert answer.status == 405
         async with caller.post(f"{base}/daskgateway.v1.ClusterService/Nothing", json={}) as answer:
             assert (await answer.json())["code"] == "unimplemented"
