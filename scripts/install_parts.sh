@@ -3,6 +3,7 @@
 set -eu
 packages="nghttp2-client curl openssl nginx libnginx-mod-stream haproxy tinyproxy chromium chromium-driver gcc libc6-dev"
 packages="$packages slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
+packages="$packages maven default-jre-headless"
 missing=""
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
@@ -11,6 +12,13 @@ if [ -n "$missing" ]; then
     apt-get update -q
     # No service is started: tests start their own, in private directories.
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+fi
+# Hadoop's jars, which Debian has not; tests look for them here.
+hadoop_parts="${XDG_CACHE_HOME:-$HOME/.cache}/daskgateway/parts/hadoop-3.4.2"
+if [ ! -e "$hadoop_parts/complete" ] && command -v mvn >/dev/null; then
+    mvn -q -B -f "$(dirname "$0")/../tests/parts/yarn/pom.xml" dependency:copy-dependencies \
+        -DoutputDirectory="$hadoop_parts" -DincludeScope=runtime
+    touch "$hadoop_parts/complete"
 fi
 # JupyterHub's proxy, which is no Debian package; it needs Node 20 or newer. Tests look for it here.
 npm_parts="${XDG_CACHE_HOME:-$HOME/.cache}/daskgateway/parts"

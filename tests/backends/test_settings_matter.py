@@ -25,13 +25,15 @@ from gateway.backends.pbs.backend import PbsBackend
 from gateway.backends.pbs.commands import Dialect, qsub
 from gateway.backends.slurm import words as slurm_words
 from gateway.backends.slurm.backend import SlurmBackend
+from gateway.backends.yarn.backend import YarnBackend
 
 # server/reconcile/sweep.py, server/boot/reach.py
 READ_BY_THE_SERVER = {"observe_interval_s", "local"}
 
 
 @pytest.mark.parametrize(
-    "backend", [LocalBackend, NoopBackend, SlurmBackend, PbsBackend, KubernetesBackend]
+    "backend",
+    [LocalBackend, NoopBackend, SlurmBackend, PbsBackend, KubernetesBackend, YarnBackend],
 )
 def test_every_setting_is_read_by_its_backend(backend: type[BaseBackend]) -> None:
     modules = {

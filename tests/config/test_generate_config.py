@@ -13,7 +13,7 @@ from gateway.__main__ import main
 from gateway.authenticators.password import check_password
 from gateway.server.boot.settings import known_classes
 
-BACKENDS = "--DaskGateway.backends=['local', 'slurm', 'pbs', 'noop']"
+BACKENDS = "--DaskGateway.backends=['local', 'slurm', 'pbs', 'yarn', 'noop']"
 SETTING = re.compile(r"# (c\.([A-Z]\w*)\.(\w+) = .*)")
 
 

@@ -18,6 +18,10 @@ def _one(setting: str, value: str, words: str = "") -> Wrong:
     return Wrong(f"c.{setting} = {value}", (f"c.{setting}",), words)
 
 
+YARN = (
+    "c.DaskGateway.backends = ['yarn']; c.YarnBackend.resourcemanager_urls = ['http://rm:8088'];"
+    " c.YarnBackend."
+)
 SLURM = "c.DaskGateway.backends = ['slurm']; c.SlurmBackend."
 PBS = "c.DaskGateway.backends = ['pbs']; c.PbsBackend."
 FIELDS = "from gateway.options import *; c.ClusterConfig.options = "
@@ -26,6 +30,10 @@ NAMED = "c.DaskGateway.agent_address = 'https://gateway.example.org:8001'; "
 CERT, KEY, CA = (f"c.DaskGateway.tls_{name}" for name in ("cert", "key", "ca"))
 EDGE_CERT, EDGE_KEY = "c.Proxy.tls_cert", "c.Proxy.tls_key"
 PUBLIC = "c.Proxy.tls_cert, c.Proxy.tls_key = "
+
+
+def _yarn(setting: str, value: str, words: str = "") -> Wrong:
+    return Wrong(f"{YARN}{setting} = {value}", (f"c.YarnBackend.{setting}",), words)
 
 
 def _slurm(setting: str, value: str, words: str = "") -> Wrong:
@@ -254,6 +262,22 @@ FILES = [
 ]
 
 JOBS = [
+    Wrong(
+        "c.DaskGateway.backends = ['yarn']",
+        ("c.YarnBackend.resourcemanager_urls",),
+        "web address",
+    ),
+    _yarn("resourcemanager_urls", "['rm:8088']", "must look like http://"),
+    _yarn("tag", "'A-b'", "must match"),
+    _yarn("queue", "'a queue'", "must be the name of a queue"),
+    _yarn("node_label", "'a b'", "must be letters, digits"),
+    _yarn("archive", "'2026'", "there is no archive '2026'"),
+    _yarn("archives", "{{'x': '/nowhere/x.tar.gz'}}", "/nowhere/x.tar.gz"),
+    _yarn("files", "{{'a/b': 'hdfs:///b'}}", "must be a plain name"),
+    _yarn("application_tags", "['a b']", "without spaces"),
+    _yarn("environment", "{{'a-b': '1'}}", "is no name of a variable"),
+    _yarn("commands_directory", "'/nowhere'", "no command /nowhere/yarn"),
+    Wrong(f"{YARN}keytab = '/etc/x'", ("c.YarnBackend.principal",), "together"),
     _slurm("identity", "'nobody'", "'nobody'"),
     Wrong(f"{SLURM}identity = 'user-token'", ("c.SlurmBackend.rest_url",), "address of slurmrestd"),
     Wrong(

@@ -163,6 +163,12 @@ RULES = (
     ),
     Rule("gateway.backends.named", (CONTRACT,), never=PURE),
     Rule("gateway.backends.as_user"),
+    Rule("gateway.backends.yarn.inside"),
+    Rule(
+        "gateway.backends.yarn.host",
+        ("gateway.backends.local.proc", "gateway.files"),
+        ("skein",),
+    ),
     # The server
     Rule("gateway.server", EVERYTHING),
     Rule("gateway.server.boot", EVERYTHING, ("grpc", "grpc_health", "traitlets")),

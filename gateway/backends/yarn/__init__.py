@@ -1,0 +1,1 @@
+"""Schedulers and workers as containers of Hadoop YARN, by skein."""

@@ -1,0 +1,181 @@
+"""What Hadoop's web services say, as data: applications, queues, log files. Pure; what is not
+understood is BackendUnavailable, never an empty answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.backends.contract import BackendUnavailable
+
+APPLICATION_ID = re.compile(r"application_[0-9]+_[0-9]+")
+ENDED = ("FINISHED", "FAILED", "KILLED")
+MAX_DIAGNOSTICS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application, as the ResourceManager tells of it."""
+
+    id: str
+    state: str
+    final: str = ""
+    diagnostics: str = ""
+    queue: str = ""
+    user: str = ""
+    name: str = ""
+    tags: frozenset[str] = frozenset()
+    address: str = ""  # of its master: host:port, empty while it has none
+    containers: int = 0  # that run, its master's too
+    allocated_mb: int = 0
+    attempt: str = ""  # where its master runs
+    started_ms: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue of the capacity or the fair scheduler."""
+
+    path: str  # its whole name, such as root.default
+    running: bool = True
+    most_mb: int = 0  # of one container; 0: not told
+    most_cores: int = 0
+    most: dict[str, int] = field(default_factory=dict)  # of other resource types, by name
+    used_percent: float = 0.0
+    leaf: bool = True
+    labels: tuple[str, ...] = ()  # of nodes that it may use; `*`: all
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """The end of a log file."""
+
+    size: int  # of the whole file, in bytes
+    content: bytes  # its last bytes
+
+
+def applications(said: Any) -> list[Application]:
+    """Return the applications of a listing."""
+    if not isinstance(said, dict) or "apps" not in said:
+        raise BackendUnavailable(f"the ResourceManager lists no applications: {str(said)[:200]}")
+    listed = (said["apps"] or {}).get("app") or []
+    found = [application(one) for one in listed]
+    return [one for one in found if one is not None]
+
+
+def application(said: Any) -> Application | None:
+    """Return an application; None if it has no name that could be one."""
+    if not isinstance(said, dict) or not APPLICATION_ID.fullmatch(str(said.get("id"))):
+        return None
+    address = str(said.get("amRPCAddress") or "")
+    return Application(
+        id=str(said["id"]),
+        state=str(said.get("state") or ""),
+        final=str(said.get("finalStatus") or ""),
+        diagnostics=str(said.get("diagnostics") or "")[:MAX_DIAGNOSTICS],
+        queue=str(said.get("queue") or ""),
+        user=str(said.get("user") or ""),
+        name=str(said.get("name") or ""),
+        tags=frozenset(filter(None, str(said.get("applicationTags") or "").split(","))),
+        address=address if re.fullmatch(r"[^\s/]+:[1-9][0-9]*", address) else "",
+        containers=_number(said.get("runningContainers")),
+        allocated_mb=_number(said.get("allocatedMB")),
+        attempt=str(said.get("amContainerLogs") or ""),
+        started_ms=_number(said.get("startedTime")),
+    )
+
+
+def queues(said: Any) -> dict[str, Queue]:
+    """Return queues by whole name and, where one alone has it, by last word."""
+    try:
+        top = said["scheduler"]["schedulerInfo"]
+    except (KeyError, TypeError):
+        raise BackendUnavailable(
+            f"the ResourceManager tells of no scheduler: {str(said)[:200]}"
+        ) from None
+    found: dict[str, Queue] = {}
+    last: dict[str, list[Queue]] = {}
+    for queue in _queues(top if isinstance(top, dict) else {}, ""):
+        found[queue.path] = queue
+        last.setdefault(queue.path.rpartition(".")[2], []).append(queue)
+    return found | {name: those[0] for name, those in last.items() if len(those) == 1}
+
+
+def _queues(said: dict[str, Any], above: str) -> Iterator[Queue]:
+    name = str(said.get("queuePath") or said.get("queueName") or "")
+    if not name and isinstance(said.get("rootQueue"), dict):  # the fair scheduler
+        yield from _queues(said["rootQueue"], "")
+        return
+    if not name:
+        return
+    path = name if not above or name.startswith(f"{above}.") else f"{above}.{name}"
+    below = said.get("queues") or said.get("childQueues") or {}
+    children = below.get("queue") or [] if isinstance(below, dict) else below
+    most = said.get("maximumAllocation") or said.get("maxContainerAllocation") or {}
+    kinds = (most.get("resourceInformations") or {}).get("resourceInformation") or []
+    yield Queue(
+        path,
+        running=str(said.get("state") or "RUNNING") == "RUNNING",
+        most_mb=_number(most.get("memory")),
+        most_cores=_number(most.get("vCores")),
+        most={
+            str(one.get("name")): _number(one.get("value"))
+            for one in kinds
+            if isinstance(one, dict)
+        },
+        used_percent=float(said.get("usedCapacity") or 0.0),
+        leaf=not children,
+        labels=tuple(said.get("nodeLabels") or ()),
+    )
+    for child in children:
+        if isinstance(child, dict):
+            yield from _queues(child, path)
+
+
+_HEAD = re.compile(rb"\nLogLength:\s*([0-9]+)\s*\nLogContents:\n")
+_FILE = re.compile(
+    rb"(?:\nContainer: (?P<container>container_\w+) on [^\n]*\n)"
+    rb"|(?:\nLogType:(?P<name>[^\n]*)\n[^\0]{0,400}?\nLogLength:\s*(?P<size>[0-9]+)\s*\n"
+    rb"LogContents:\n)"
+)
+
+
+def log_piece(raw: bytes, last_bytes: int) -> LogPiece | None:
+    """Return the last bytes of a log, without what a NodeManager wrote around them; None if it is
+    no log."""
+    head = _HEAD.search(b"\n" + raw[:4096])
+    if head is None:
+        return None
+    size = int(head[1])
+    begin = head.end() - 1
+    return LogPiece(size, raw[begin : begin + min(size, last_bytes)])
+
+
+def aggregated(raw: bytes) -> dict[str, dict[str, bytes]]:
+    """Return what `yarn logs` wrote of an application, by container and file."""
+    found: dict[str, dict[str, bytes]] = {}
+    raw, at, container = b"\n" + raw, 0, ""
+    while head := _FILE.search(raw, at):
+        if head["container"]:
+            container = head["container"].decode()
+            at = head.end() - 1
+            continue
+        size = int(head["size"])
+        name = head["name"].decode(errors="replace").strip()
+        found.setdefault(container, {})[name] = raw[head.end() : head.end() + size]
+        at = head.end() + size
+    return found
+
+
+def _number(value: Any) -> int:
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError):
+        return 0

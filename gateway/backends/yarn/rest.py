@@ -1,0 +1,170 @@
+"""What Hadoop's web services answer: the ResourceManager's listing of all our applications in one
+call, ends of applications, queues; the NodeManagers' word on containers, and their logs.
+
+https://hadoop.apache.org/docs/stable/hadoop-yarn/hadoop-yarn-site/ResourceManagerRest.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from gateway.backends.contract import BackendUnavailable
+from gateway.backends.yarn import answers
+
+if TYPE_CHECKING:
+    import aiohttp
+
+MAX_ANSWER_BYTES = 64 * 2**20
+MAX_REQUESTS = 16  # at a time
+LIVE = "NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"
+# what is long and not looked at
+LEFT_OUT = "resourceRequests"
+OVER = ("DONE", "EXITED_WITH_SUCCESS", "EXITED_WITH_FAILURE", "COMPLETE")
+
+BEFORE = ("NEW", "LOCALIZING", "LOCALIZED", "SCHEDULED", "REINITIALIZING")
+
+
+class NotThere(Exception):
+    """Hadoop says that there is no such thing, or not any more."""
+
+
+class Rest:
+    """Web services of one Hadoop cluster."""
+
+    def __init__(self, urls: Sequence[str], timeout_s: float, *, node_scheme: str = "http") -> None:
+        self._urls = [url.rstrip("/") for url in urls]
+        self._timeout_s, self._node_scheme = timeout_s, node_scheme
+        self._permits = asyncio.Semaphore(MAX_REQUESTS)
+        self._session: aiohttp.ClientSession | None = None
+        self.count = 0  # requests that were made, for whoever measures
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    # The ResourceManager
+
+    async def live(self, tag: str) -> list[answers.Application]:
+        """Return every application with a tag that has not ended."""
+        path = f"/ws/v1/cluster/apps?applicationTags={quote(tag)}&states={LIVE}"
+        return answers.applications(await self._ask_rm(f"{path}&deSelects={LEFT_OUT}"))
+
+    async def application(self, application_id: str) -> answers.Application | None:
+        """Return an application, None if the ResourceManager does not know it (any more)."""
+        try:
+            said = await self._ask_rm(f"/ws/v1/cluster/apps/{quote(application_id)}")
+        except NotThere:
+            return None
+        return answers.application(said.get("app") if isinstance(said, dict) else None)
+
+    async def queues(self) -> dict[str, answers.Queue]:
+        """Return all queues by their names, whole and last word; empty if the scheduler has none
+        that are understood."""
+        return answers.queues(await self._ask_rm("/ws/v1/cluster/scheduler"))
+
+    async def _ask_rm(self, path: str) -> Any:
+        """Return what the ResourceManager answers; of several, the first that is active."""
+        complaint = ""
+        for number, url in enumerate(self._urls):
+            try:
+                answer = await self._json(url + path)
+            except BackendUnavailable as error:
+                complaint = str(error)
+                continue
+            if number:  # next time, it is asked first
+                self._urls.insert(0, self._urls.pop(number))
+            return answer
+        raise BackendUnavailable(complaint or "there is no address of a ResourceManager")
+
+    # NodeManagers
+
+    async def container_runs(self, node: str, container: str) -> bool:
+        """Whether a NodeManager still has something of a container running; `node` is its web
+        address. BackendUnavailable if it cannot be asked."""
+        try:
+            said = await self._json(f"{self._node(node)}/containers/{quote(container)}")
+        except NotThere:
+            return False
+        state = (said.get("container") or {}).get("state") if isinstance(said, dict) else ""
+        return state not in OVER
+
+    async def localises(self, node: str, container: str) -> bool:
+        """Whether a container's files are still being brought to its node."""
+        try:
+            said = await self._json(f"{self._node(node)}/containers/{quote(container)}")
+        except NotThere:
+            return False
+        state = (said.get("container") or {}).get("state") if isinstance(said, dict) else ""
+        return state in BEFORE
+
+    async def log(
+        self, node: str, container: str, name: str, last_bytes: int
+    ) -> answers.LogPiece | None:
+        """Return the last bytes of a container's log file with its whole size; None if there is
+        none."""
+        path = f"/containers/{quote(container)}/logs/{quote(name)}?size=-{last_bytes}"
+        try:
+            status, raw = await self._get(self._node(node) + path, "*/*")
+        except NotThere:
+            return None
+        return answers.log_piece(raw, last_bytes) if status == 200 else None
+
+    def _node(self, node: str) -> str:
+        base = node if "://" in node else f"{self._node_scheme}://{node}"
+        return f"{base.rstrip('/')}/ws/v1/node"
+
+    # HTTP
+
+    async def _json(self, url: str) -> Any:
+        status, raw = await self._get(url, "application/json")
+        try:
+            return json.loads(raw)
+        except ValueError:
+            raise BackendUnavailable(
+                f"{url.partition('?')[0]} answered {status}, and no JSON: {raw[:200]!r}"
+            ) from None
+
+    async def _get(self, url: str, accept: str) -> tuple[int, bytes]:
+        """Return status and body of a good answer; NotThere, or BackendUnavailable."""
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s)
+            )
+        self.count += 1
+        place = url.partition("?")[0]
+        try:
+            async with (
+                self._permits,
+                self._session.get(url, headers={"Accept": accept}) as got,
+            ):
+                raw = bytearray()
+                async for piece in got.content.iter_any():
+                    raw += piece
+                    if len(raw) > MAX_ANSWER_BYTES:
+                        raise BackendUnavailable(
+                            f"{place} wrote more than {MAX_ANSWER_BYTES // 2**20} MiB"
+                        )
+        except TimeoutError:
+            raise BackendUnavailable(
+                f"{place} did not answer within {self._timeout_s:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise BackendUnavailable(f"{place}: {error or type(error).__name__}") from None
+        if got.status == 404 or (got.status == 400 and b"NotFound" in raw):
+            raise NotThere(place)
+        if got.status == 401:
+            raise BackendUnavailable(
+                f"{place} wants to know who asks (401"
+                f" {got.headers.get('WWW-Authenticate', '')}): the gateway asks without sign-in"
+            )
+        if got.status >= 400 or b"This is standby RM" in raw[:200]:
+            raise BackendUnavailable(f"{place} answered {got.status}: {bytes(raw[:200])!r}")
+        return got.status, bytes(raw)

@@ -1,0 +1,179 @@
+"""The YARN backend with a real Hadoop: ResourceManager, NodeManager and HDFS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.backends.conformance import Conformance, Room
+from gateway.backends.conformance.stall import MAX_STALL_S, longest_stall
+from gateway.backends.contract import Backend, Resources, StartFailed
+from gateway.backends.local import proc
+from gateway.backends.yarn.backend import YarnBackend
+from gateway.backends.yarn.calls import NotAnswered, Refused
+from tests.parts.yarn import Hadoop, running
+from tests.parts.yarn.configuration import LEAST_MB
+from tests.waiting import comes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def hadoop() -> Iterator[Hadoop]:
+    """One Hadoop for the module."""
+    with running() as made:
+        yield made
+
+
+def settings(hadoop: Hadoop, root: pathlib.Path) -> dict[str, object]:
+    """Return the settings of a gateway on a Hadoop."""
+    return {
+        "root": str(root),
+        "resourcemanager_urls": [hadoop.rm_url],
+        "commands_directory": str(hadoop.bin),
+        "allocation_mb": LEAST_MB,
+        "observe_interval_s": 0.4,
+        "call_timeout_s": 6.0,
+        "master_memory_mb": 256,
+    }
+
+
+def room_of(hadoop: Hadoop, root: pathlib.Path, **more: object) -> Room:
+    """Return a room; its backend is not open yet."""
+    given = settings(hadoop, root) | more
+
+    async def again() -> Backend:
+        return YarnBackend(**given)
+
+    async def stranger() -> Backend:
+        return YarnBackend(**{**given, "root": f"{root}-another"})
+
+    @asynccontextmanager
+    async def outage() -> AsyncIterator[None]:
+        manager = hadoop.daemons["resourcemanager"]
+        manager.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            manager.send_signal(signal.SIGCONT)
+
+    return Room(
+        YarnBackend(**given),
+        again=again,
+        stranger=stranger,
+        outage=outage,
+        refused={"queue": "nosuch"},
+        shown=lambda: json.dumps(hadoop.applications("RUNNING", "FINISHED", "KILLED")),
+        look_s=0.3,
+        patience_s=90.0,
+        lag_s=5.0,
+        lose_files=lambda uid: shutil.rmtree(root / "logs" / uid),
+    )
+
+
+class TestYarn(Conformance):
+    """A real Hadoop."""
+
+    @pytest.fixture
+    async def room(self, hadoop: Hadoop, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+        room = room_of(hadoop, tmp_path)
+        await room.open()
+        yield room
+        await room.close()
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(hadoop.applications):  # noqa: ASYNC110
+                await asyncio.sleep(0.3)
+
+
+def pids(root: pathlib.Path) -> tuple[proc.ProcessId, proc.ProcessId]:
+    """Return the host and its driver, as they are recorded."""
+    host, driver = map(proc.parse_process_id, (root / "host").read_text().split())
+    assert host is not None
+    assert driver is not None
+    return host, driver
+
+
+async def gone(*processes: proc.ProcessId) -> None:
+    """Wait until processes have ended."""
+    await comes(lambda: not any(map(proc.alive, processes)), 60.0)
+
+
+async def ask_driver(backend: YarnBackend) -> None:
+    """Ask something that the driver alone answers; it refuses, for there is no such application."""
+    with pytest.raises(Refused, match="application_1_0001"):
+        await backend.calls.call("kill_application", application="application_1_0001", user="")
+
+
+async def test_a_driver_or_host_that_is_killed_or_hangs_is_started_anew_and_stalls_nobody(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    backend = YarnBackend(**settings(hadoop, tmp_path))
+    await backend.open(lambda _: None)
+    try:
+        await ask_driver(backend)
+        host, driver = pids(tmp_path)
+        async with longest_stall() as worst:
+            proc.send(driver, signal.SIGKILL)
+            with pytest.raises((NotAnswered, Refused)):
+                await backend.calls.call(
+                    "kill_application", application="application_1_0001", user=""
+                )
+            await ask_driver(backend)
+            again, second = pids(tmp_path)
+            assert (again, second != driver) == (host, True)
+            proc.send(second, signal.SIGSTOP)
+            for _ in range(2):
+                with pytest.raises(NotAnswered, match="no answer within 6 s"):
+                    await backend.calls.call(
+                        "kill_application", application="application_1_0001", user=""
+                    )
+            await gone(second)
+            await ask_driver(backend)
+            host, third = pids(tmp_path)
+            proc.send(host, signal.SIGKILL)
+            await gone(host, third)
+            await ask_driver(backend)
+            host, fourth = pids(tmp_path)
+            proc.send(host, signal.SIGSTOP)
+            with pytest.raises(NotAnswered):
+                await ask_driver(backend)
+            await gone(host, fourth)
+            await ask_driver(backend)
+        assert worst[0] < MAX_STALL_S
+    finally:
+        left = pids(tmp_path)
+        await backend.close()
+        await gone(*left)
+
+
+async def test_more_than_the_queue_gives_is_refused_with_its_number(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    backend = YarnBackend(**settings(hadoop, tmp_path))
+    await backend.open(lambda _: None)
+    room = room_of(hadoop, tmp_path)
+    try:
+        for fields, told in (
+            ({"resources": Resources(1.0, 8 * 2**30)}, "8192 MiB of memory, and queue default"),
+            ({"resources": Resources(5.0, 2**27)}, "5 cores, and queue default gives at most 4"),
+            ({"resources": Resources(1.0, 2**27, 1)}, "1 gpus, and queue default gives none"),
+            ({"options": {"queue": "stopped"}}, "queue stopped is stopped"),
+            ({"options": {"queue": "nosuch"}}, "there is no queue nosuch"),
+            ({"options": {"node_label": "fast"}}, "does not know its node label"),
+        ):
+            launch = room.launch(code="pass", **fields)
+            outcome = (await backend.start([launch]))[launch.instance]
+            assert isinstance(outcome, StartFailed)
+            assert outcome.permanent
+            assert told in outcome.message
+        assert await asyncio.to_thread(hadoop.applications) == []
+        assert not any((tmp_path / "applications").iterdir())
+    finally:
+        await backend.close()
