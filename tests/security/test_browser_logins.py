@@ -118,7 +118,7 @@ async def test_what_is_sealed_is_for_one_login_one_way_one_house_and_ten_minutes
         with pytest.raises(LoginRefused, match="not begun in this browser"):
             await house.finish(sealed, **right, **given)
     for way, text in (("two", sealed), ("nothing", sealed), ("one", ""), ("one", "x" * 5000)):
-        with pytest.raises(LoginRefused):
+        with pytest.raises(LoginRefused, match="not begun in this browser"):
             await house.finish(text, way, **right, state=state)
     with pytest.raises(LoginRefused):
         await stranger.finish(sealed, **right, state=state)
