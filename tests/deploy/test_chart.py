@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client import models
 
 from gateway import configfile
 from gateway.authenticators.password import hash_password
@@ -45,6 +46,15 @@ def test_helm_finds_nothing_wrong() -> None:
 def test_the_chart_comes_to_what_is_written_down(name: str) -> None:
     written = GOLDEN / f"{name}.yaml"
     assert masked(rendered(CASES[name])) == written.read_text(), "python -m tests.deploy.helm"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_manifest_has_the_fields_of_kubernetes_and_no_other(name: str) -> None:
+    """The client's models know every field and its type, and refuse what is none."""
+    foreign = {"PodMonitor"}  # of the Prometheus operator
+    for (kind, _), one in rendered(CASES[name]).items():
+        if kind not in foreign:
+            getattr(models, f"V1{kind}").model_validate(one)
 
 
 @pytest.mark.parametrize(

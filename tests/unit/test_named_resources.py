@@ -51,7 +51,7 @@ def test_parts_of_one_are_never_given_and_never_less_than_asked_for() -> None:
     assert counts(BOTH, "gpu") == {"gpu": 2, "fpga": 1, "nvme": 2}
     assert counts(NOTHING, "gpu") == {}
     assert whole(BOTH) == replace(BOTH, named={"nvme": 2.0, "fpga": 1.0})
-    assert whole(Resources(named={"a": 0.1 + 0.2 + 0.7})).named == {"a": 1.0}  # not 2
+    assert whole(Resources(named={"a": 0.1 * 3 * 10})).named == {"a": 3.0}  # not 4
     for backend in (SlurmBackend(), PbsBackend()):
         assert backend.allots(BOTH) == whole(BOTH)
 
