@@ -132,6 +132,17 @@ def test_requests_are_a_share_and_limits_are_what_was_asked_for() -> None:
     assert "cpu" not in free["limits"]
 
 
+def test_gpus_and_named_resources_are_extended_resources() -> None:
+    backend = KubernetesBackend(image="dask:1", gpu_name="amd.com/gpu")
+    asked = Resources(1.0, 2**30, 2, {"example.com/fpga": 1.0})
+    assert backend.objection(asked, backend.cluster_settings()) == ""
+    said = manifests.resources(asked, backend.settings_of(launch()))
+    for part in ("requests", "limits"):
+        assert (said[part]["amd.com/gpu"], said[part]["example.com/fpga"]) == ("2", "1")
+    refused = backend.objection(Resources(named={"fpga": 1.0}), backend.cluster_settings())
+    assert "one looks like example.com/fpga" in refused
+
+
 def test_a_group_has_the_shape_that_was_chosen_for_it_and_a_scheduler_has_none() -> None:
     spot = {"node_selector": {"pool": "spot"}, "tolerations": [{"key": "spot"}]}
     backend = KubernetesBackend(

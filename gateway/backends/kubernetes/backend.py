@@ -47,6 +47,7 @@ class KubernetesBackend(KubernetesSettings):
     """Pods of Kubernetes."""
 
     name = "kubernetes"
+    informer = Informer  # what follows a namespace
 
     # Life
 
@@ -127,19 +128,15 @@ class KubernetesBackend(KubernetesSettings):
 
     def _follow(self, namespace: str) -> Informer:
         if namespace not in self._informers:
-            self._informers[namespace] = self.make_informer(namespace)
+            self._informers[namespace] = self.informer(
+                self._api,
+                namespace,
+                self._tag,
+                lambda changes: self._changed(namespace, changes),
+                lambda: self._ending.asked,
+                relist_s=self.relist_s,
+            )
         return self._informers[namespace]
-
-    def make_informer(self, namespace: str) -> Informer:
-        """Return what follows a namespace."""
-        return Informer(
-            self._api,
-            namespace,
-            self._tag,
-            lambda changes: self._changed(namespace, changes),
-            lambda: self._ending.asked,
-            relist_s=self.relist_s,
-        )
 
     def _changed(self, namespace: str, changes: Sequence[Change]) -> None:
         """Pass on what pods have become."""

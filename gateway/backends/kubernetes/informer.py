@@ -8,6 +8,7 @@ question (`fresh`); those who ask at the same time share it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = 250  # pods of one answer: what it takes to read them holds up the event loop
 WATCH_S = (240, 360)  # after which the API is to end a watch by itself
+LATE_S = 5.0
 # a watch with nothing to tell has a bookmark a minute
 SILENCE_S = 130.0
 BACK_OFF_S = (0.2, 30.0)  # doubled from the first to the last while the API does not answer
@@ -48,6 +50,7 @@ class Informer:
         self.namespace, self.cache = namespace, Cache(tag)
         self._api, self._told, self._asked, self._relist_s = connection, told, asked, relist_s
         self._trouble = f"the pods of namespace {namespace} have not been listed yet"
+        self._awake = asyncio.Event()  # the trouble is over before it was looked again
         self._settled = asyncio.Event()  # it is known whether the API answers
         self._listing: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
@@ -61,10 +64,13 @@ class Informer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def known(self) -> Cache:
-        """Return the cache; BackendUnavailable while nobody can say whether it is true."""
+        """Return the cache; BackendUnavailable while nobody can say whether it is true. If it was
+        not when it was last seen to, it is asked for anew."""
         await self._settled.wait()
         if self._trouble:
-            raise BackendUnavailable(self._trouble)
+            await self.fresh()
+            self._trouble = ""
+            self._awake.set()
         return self.cache
 
     async def fresh(self) -> Cache:
@@ -137,7 +143,10 @@ class Informer:
                 logger.exception("following the pods of namespace %s failed", self.namespace)
                 self._in_trouble("what Kubernetes says of its pods could not be read")
             if self._trouble:
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+                self._awake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s * random.uniform(0.5, 1.0)):
+                        await self._awake.wait()
                 wait_s = min(BACK_OFF_S[1], 2 * wait_s)
 
     def _in_trouble(self, why: str) -> None:
@@ -146,21 +155,26 @@ class Informer:
 
     async def _watch(self, most_s: float) -> bool:
         """Take in events until the API ends the watch; whether there was one."""
+        ends_s = int(min(random.uniform(*WATCH_S), most_s) + 1)
         query = [
             ("labelSelector", names.selector(self.cache.tag)),
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
             ("resourceVersion", self.cache.version),
-            ("timeoutSeconds", str(int(min(random.uniform(*WATCH_S), most_s) + 1))),
+            ("timeoutSeconds", str(ends_s)),
         ]
         heard = 0
         path = api.pods(self.namespace)
-        async with self._api.stream(path, query, silence_s=SILENCE_S) as pieces:
-            async for line in self.events(api.lines(pieces)):
-                self._hear(line)
-                heard += 1
-                if heard % AT_ONCE == 0:
-                    await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(ends_s + LATE_S),  # if the API does not end it, it is ended here
+                self._api.stream(path, query, silence_s=SILENCE_S) as pieces,
+            ):
+                async for line in self.events(api.lines(pieces)):
+                    self._hear(line)
+                    heard += 1
+                    if heard % AT_ONCE == 0:
+                        await asyncio.sleep(0)
         return bool(heard)
 
     def events(self, lines: Any) -> Any:
