@@ -4,6 +4,7 @@ set -eu
 packages="nghttp2-client curl openssl nginx libnginx-mod-stream haproxy tinyproxy chromium chromium-driver gcc libc6-dev"
 packages="$packages slurm-wlm slurmdbd slurmrestd slurm-wlm-jwt-plugin slurm-wlm-torque munge mariadb-server sudo"
 packages="$packages maven default-jre-headless"
+packages="$packages krb5-kdc krb5-admin-server krb5-user libkrb5-dev faketime slapd ldap-utils libldap-dev libsasl2-dev"
 missing=""
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

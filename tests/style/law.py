@@ -120,7 +120,7 @@ RULES = (
     Rule(
         "gateway.authenticators",
         ("gateway.configfile", "gateway.custody", "gateway.networks", "gateway.wire", CORE),
-        ("aiohttp", "jwt", "traitlets"),
+        ("aiohttp", "bonsai", "gssapi", "jwt", "traitlets"),
     ),
     Rule(
         "gateway.authenticators.conformance",

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from gateway.authenticators.conformance.sign_ins import malformed
 from gateway.authenticators.conformance.source import ALICE, BOB, Source, secret_in
-from gateway.authenticators.contract import AuthenticatorUnavailable, Credentials
+from gateway.authenticators.contract import AuthenticatorUnavailable, Credentials, SignInRefused
 
 
 class _Kept(logging.Handler):
@@ -68,7 +68,7 @@ class Secrecy:
         try:
             source.authenticator.remembered(credentials)
             await source.authenticator.authenticate(credentials)
-        except AuthenticatorUnavailable as error:
+        except (AuthenticatorUnavailable, SignInRefused) as error:
             return "".join(traceback.format_exception(error))
         return ""
 

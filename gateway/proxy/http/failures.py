@@ -68,7 +68,8 @@ class Failure(web.Response):
         # Basic is taken too, but a browser that is asked for it keeps it for the whole origin,
         # dashboards' code included
         if self.status == 401:
-            self.headers["WWW-Authenticate"] = 'Bearer realm="daskgateway"'
+            # beside what the server asks for, such as Negotiate
+            self.headers.add("WWW-Authenticate", 'Bearer realm="daskgateway"')
 
     def as_asked(self, kind: str) -> web.Response:
         """Return it in the shape of calls of this content type."""
