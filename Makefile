@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test coverage coverage-core docs parts fuzz lint stubs matrix abuse mutants release-check clean
+.PHONY: demo test coverage coverage-core docs parts fuzz lint stubs matrix abuse mutants release-check stub-packages clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make abuse           floods beside a user who works: what that user feels, and what is left (DURATION=30 seconds each)"
 	@echo "make bench-scale     the server with 10,000 clusters and 5,000 watches"
 	@echo "make release-check   build wheel and sdist, look into them, install and load them"
+	@echo "make stub-packages   the stubs of other languages as they are published, in build/stubs"
 	@echo "make mutants         do the unit tests notice a wrong core? (COUNT=200)"
 
 $(BIN)/python:
@@ -90,6 +91,9 @@ fuzz: $(VENV)/.test
 release-check: $(VENV)/.test
 	$(PIP) install build twine
 	$(BIN)/python scripts/check_release.py
+
+stub-packages: $(VENV)/.test
+	@$(BIN)/python scripts/stub_packages.py
 
 abuse: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.abuse $(DURATION)

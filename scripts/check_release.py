@@ -45,7 +45,9 @@ SDIST_HAS = (
 )
 NEVER = ("tests/", "benchmarks/", ".venv", "__pycache__", ".pem", ".key")
 LIGHT = """
-import gateway, daskgateway.v1.cluster_service_pb2
+import sys, daskgateway.v1.cluster_service_pb2_grpc, daskgateway.v1.credential_service_pb2_grpc
+assert not {{"dask", "gateway"}} & set(sys.modules), "the stubs bring more than themselves"
+import gateway
 from importlib.metadata import entry_points, version
 assert version({distribution!r}) == gateway.__version__ == {version!r}
 from daskgateway import Gateway, GatewayCluster
@@ -73,13 +75,17 @@ def main() -> int:
         with tarfile.open(sdist) as archive:
             _contents(archive.getnames(), SDIST_HAS, sdist.name)
         _run(sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
+        # beside the wheel: protos, descriptors and the packages of other languages
+        _run(sys.executable, str(ROOT / "scripts/stub_packages.py"), str(built / "stubs"))
         _used(
             pathlib.Path(place) / "light",
             str(wheel),
             LIGHT.format(distribution=DISTRIBUTION, version=__version__),
         )
         _used(pathlib.Path(place) / "whole", f"{wheel}[server]", WHOLE)
-    print(f"{STEM}: wheel and sdist are whole, install and load")
+    print(
+        f"{STEM}: wheel and sdist are whole, install and load; so are the stubs of other languages"
+    )
     return 0
 
 

@@ -164,9 +164,10 @@ def configurable_http_proxy(directory: pathlib.Path, edge: int, port: int) -> It
 
 
 def self_signed(
-    directory: pathlib.Path, address: str = "127.0.0.1"
+    directory: pathlib.Path, address: str = "127.0.0.1", names: tuple[str, ...] = ()
 ) -> tuple[pathlib.Path, pathlib.Path]:
-    """Return files of a certificate for an address, by default 127.0.0.1, and its key."""
+    """Return files of a certificate for an address, by default 127.0.0.1, and names, and its
+    key."""
     import datetime
     import ipaddress
 
@@ -191,9 +192,9 @@ def self_signed(
         now,
         now + datetime.timedelta(days=1),
     )
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    alternatives = [x509.IPAddress(ipaddress.ip_address(address)), *map(x509.DNSName, names)]
     certificate = (
-        builder.add_extension(names, False)
+        builder.add_extension(x509.SubjectAlternativeName(alternatives), False)
         .add_extension(x509.BasicConstraints(True, 0), True)
         .sign(key, hashes.SHA256())
     )

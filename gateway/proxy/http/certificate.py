@@ -14,7 +14,8 @@ from gateway.custody import file_problem
 
 logger = logging.getLogger(__name__)
 
-CHECK_S = 5.0
+# between two looks at the files: within five seconds of a change, whichever way they come
+CHECK_S = 1.0
 
 
 class ServedCertificate:

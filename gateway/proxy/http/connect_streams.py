@@ -30,6 +30,7 @@ from gateway.proxy.http.http_server import BodyRefused, read_body
 from gateway.proxy.http.transcoding import Busy, Transcoder
 from gateway.proxy.upstream.channels import Channels
 from gateway.turns import Crowded
+from gateway.wire import decimal
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
@@ -74,7 +75,9 @@ class ConnectStreams:
         caller, shown = self._front.seen(request).address, bridge.credentials(request)
         made = (method.request.SerializeToString, method.response.FromString)
         try:
-            call, begun = await self._channels.stream(method.path, asked, caller, shown, made=made)
+            call, begun = await self._channels.stream(
+                method.path, asked, caller, shown, made=made, timeout_s=_timeout_s(request)
+            )
         except grpc.aio.AioRpcError as error:
             return failures.of_rpc(error)
         except Crowded:
@@ -112,6 +115,12 @@ class ConnectStreams:
             raise ValueError("must be a JSON object, such as {}")
         whose = self._channels.whose(bridge.credentials(request), self._front.seen(request).address)
         return await self._transcoder.parsed(whose, method.request, message)
+
+
+def _timeout_s(request: web.Request) -> float | None:
+    """Return how long the stream may last; None where the caller does not say."""
+    told_ms = decimal(request.headers.get(bridge.TIMEOUT, ""), 10)
+    return None if told_ms is None else told_ms / 1000
 
 
 async def _messages(call: Any) -> AsyncGenerator[Any, None]:

@@ -100,17 +100,23 @@ class Channels:
             place.leave()
 
     async def stream(
-        self, path: str, request: Any, caller: str, metadata: Metadata, *, made: Any
+        self,
+        path: str,
+        request: Any,
+        caller: str,
+        metadata: Metadata,
+        *,
+        made: Any,
+        timeout_s: float | None = None,
     ) -> tuple[Any, Callable[[], None]]:
-        """Begin a call that streams its answers; return it, and what is to be called when the first
-        is there."""
+        """Begin a call that streams its answers, for so long at most; return it, and what is to be
+        called when the first is there."""
         place = await self._place(metadata, caller)
         try:
             number = self._next()
             begin: Any = self._channels[number].unary_stream(path, *made)
-            call = self._counted(
-                number, begin(request, metadata=[*metadata, *self._in_the_name_of(caller)])
-            )
+            told = [*metadata, *self._in_the_name_of(caller)]
+            call = self._counted(number, begin(request, metadata=told, timeout=timeout_s))
         except BaseException:
             place.leave()
             raise

@@ -27,7 +27,8 @@ from gateway.server.edge.words import word
 
 logger = logging.getLogger(__name__)
 
-CHECK_S = 5.0
+# between two looks at the files: the edge then looks at its copy, and five seconds are promised
+CHECK_S = 1.0
 TOKEN, TLS = "edge.token", "tls.pem"
 MAX_TLS_BYTES = 2**20
 

@@ -84,6 +84,24 @@ async def test_connects_clients_have_watches(served: Served) -> None:
             assert envelopes(await answer.read())[-1] == (connect.END, b"{}")
 
 
+async def test_a_stream_ends_at_the_deadline_that_connects_client_names(served: Served) -> None:
+    served.clusters.script = [changed(7), *[None] * 240]
+    headers = {
+        "Authorization": ALICE,
+        "Content-Type": connect.JSON,
+        "Connect-Timeout-Ms": "1500",
+    }
+    async with (
+        aiohttp.ClientSession(headers=headers) as caller,
+        caller.post(
+            f"{served.address}{served.prefix}{WATCH}", data=connect.envelope(b"{}")
+        ) as answer,
+    ):
+        found = envelopes(await answer.read())
+    assert [flags for flags, _ in found] == [0, connect.END]
+    assert json.loads(found[-1][1])["error"]["code"] == "deadline_exceeded"
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
