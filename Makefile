@@ -67,7 +67,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy gateway benchmarks tests
 	$(BIN)/buf lint
-	@PATH=$(BIN):$$PATH sh scripts/buf_breaking.sh
+	@PATH=$(abspath $(BIN)):$$PATH sh scripts/buf_breaking.sh
 	$(BIN)/python scripts/generate_stubs.py --check
 
 docs: $(VENV)/.docs
