@@ -25,6 +25,11 @@ class Way:
 NAMES = {
     "grpc": "gRPC",
     "connect": "Connect: JSON over HTTP/1.1",
+    "grpc-tls": "gRPC over TLS",
+    "grpc-nginx": "gRPC over TLS, behind nginx as a TCP balancer",
+    "connect-tls": "Connect over TLS",
+    "connect-nginx": "Connect behind nginx, which ends TLS, below a path",
+    "connect-jupyterhub": "Connect through JupyterHub's proxy, below a path",
 }
 
 
