@@ -3,6 +3,7 @@ and it says the gateway's version."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import subprocess
@@ -92,6 +93,56 @@ def test_versions_are_written_as_npm_and_go_know_them(ours: str, theirs: str) ->
     assert SCRIPT.semantic(ours) == theirs
     with pytest.raises(SystemExit, match="cannot be written"):
         SCRIPT.semantic("1.2")
+
+
+def test_the_npm_package_is_whole(tmp_path: pathlib.Path) -> None:
+    building.built(building.TYPESCRIPT)  # which says what is missing here
+    made = SCRIPT.package("npm", tmp_path)
+    told = json.loads((made / "package.json").read_text())
+    assert (told["name"], told["version"]) == ("@daskgateway/stubs", SCRIPT.semantic(__version__))
+    words = ["npm", "pack", "--dry-run", "--json"]
+    done = subprocess.run(words, cwd=made, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    files = {one["path"] for one in json.loads(done.stdout)[0]["files"]}
+    generated = {
+        f"dist/daskgateway/v1/{name.removesuffix('.proto')}_pb.{kind}"
+        for name in PROTOS
+        for kind in ("js", "d.ts")
+    }
+    errors = {
+        f"dist/google/rpc/{name}_pb.{kind}"
+        for name in ("status", "error_details")
+        for kind in ("js", "d.ts")
+    }
+    assert files == generated | errors | {"LICENSE", "package.json"}
+
+
+def test_the_go_module_is_whole_and_builds(tmp_path: pathlib.Path) -> None:
+    building.built(building.GO)
+    made = SCRIPT.package("go", tmp_path)
+    files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    assert {"go.mod", "go.sum", "LICENSE", "daskgateway/v1/cluster.pb.go"} <= files
+    assert "daskgateway/v1/cluster_service_grpc.pb.go" in files
+    assert "daskgateway/v1/daskgatewayv1connect/cluster_service.connect.go" in files
+    assert [name for name in files if "internal" in name] == []
+    words = ["go", "build", "./..."]
+    done = subprocess.run(words, cwd=made, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_maven_project_is_whole_and_builds(tmp_path: pathlib.Path) -> None:
+    building.built(building.JAVA)
+    made = SCRIPT.package("maven", tmp_path)
+    assert f"<version>{SCRIPT.semantic(__version__)}</version>" in (made / "pom.xml").read_text()
+    done = subprocess.run(
+        ["mvn", "-q", "-B", "package"], cwd=made, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout
+    (jar,) = (made / "target").glob("*.jar")
+    done = subprocess.run(["jar", "tf", str(jar)], capture_output=True, text=True, timeout=60)
+    assert "io/github/daskgateway/v1/Cluster.class" in done.stdout
+    assert "io/github/daskgateway/v1/ClusterServiceGrpc.class" in done.stdout
+    assert {f"daskgateway/v1/{name}" for name in PROTOS} <= set(done.stdout.split())
 
 
 def test_pythons_stubs_import_nothing_of_dask(tmp_path: pathlib.Path) -> None:
