@@ -280,7 +280,7 @@ def longest_right(method: MethodDescriptor, cluster: pb.Cluster) -> Iterator[Any
                     stamp="x" * 256,
                     session_id=str(n),
                 )
-        case "EndSession":
+        case "EndSession" if method.containing_service.name == "AccessService":
             request.access.session_id = "x" * 64
     yield request
 
@@ -289,7 +289,8 @@ def longest_right(method: MethodDescriptor, cluster: pb.Cluster) -> Iterator[Any
 ANSWERED = {
     "RevokeToken": ("NOT_FOUND",),
     "RedeemTicket": ("UNAUTHENTICATED",),
-    "EndSession": ("INVALID_ARGUMENT",),
+    "EndSession": ("INVALID_ARGUMENT", "FAILED_PRECONDITION"),  # a browser's, a caller's
+    "RenewSession": ("FAILED_PRECONDITION",),
     "List": ("UNIMPLEMENTED",),
 }
 
