@@ -76,7 +76,8 @@ def test_every_manifest_has_the_fields_of_kubernetes_and_no_other(name: str) -> 
         ({"clusters": {"worker": {"gpus": 1025}}}, "clusters.worker.gpus"),
         ({"clusters": {"worker": {"cores": 0}}}, "clusters.worker.cores"),
         ({"clusters": {"limits": {"workers": -1}}}, "clusters.limits.workers"),
-        ({"config": {"clusterConfig": {}}}, "config"),
+        ({"config": {"clusterConfig": {}}}, "clusterConfig"),
+        ({"config": {"ClusterConfig": 1}}, "config.ClusterConfig"),
         ({"persistence": {"size": "much"}}, "persistence.size"),
     ],
 )
