@@ -353,7 +353,8 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
         terminal.say(caller.user + (" (admin)" if caller.admin else ""))
         ends = caller.expire_time
         until = f", until {ends:%Y-%m-%d %H:%M:%SZ}" if ends is not None else ""
-        terminal.say(f"by the credentials from {caller.source}{until}")
+        way = f", signed in by {caller.way}" if caller.way else ""
+        terminal.say(f"by the credentials from {caller.source}{way}{until}")
         where = gateway.connection.settings
         terminal.say(f"at {where.address}, which is from {where.source}")
 

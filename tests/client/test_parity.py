@@ -21,7 +21,7 @@ ASYNC = {
     "GatewayCluster": "AsyncGatewayCluster",
     "Gateway": "AsyncGateway",
 }
-SAME = {"over", "blocking", "adapt", "get_client", "from_name"}  # the same in both
+SAME = {"over", "blocking", "adapt", "get_client", "from_name", "sync"}  # the same in both
 
 
 def public(kind: type[Any]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def test_who_asks_for_a_living_clusters_name_is_told_to_connect(
 ) -> None:
     made = gateway.submit("taken")
     words = r"already have a cluster taken, which is (PENDING|CREATING|ACTIVE): connect to it .*"
-    words += r"connect\('taken'\).*from_name\('taken'\)\), stop it first, or choose another name"
+    words += r"connect\('taken'\).*from_name\('taken'\).*create_mode='create_or_connect'\)\), "
+    words += r"stop it first, or choose another name"
     for ask in (gateway.submit, lambda name: GatewayCluster(name, gateway)):
         with pytest.raises(errors.ClusterExists, match=words) as refused:
             ask("taken")
