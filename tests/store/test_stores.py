@@ -426,7 +426,7 @@ def test_newer_fields_are_passed_over_wherever_they_stand(cluster: Cluster) -> N
             return [newer(item) for item in plain]
         if not isinstance(plain, dict):
             return plain
-        kept = ("labels", "options", "settings", "versions")  # which hold names of others
+        kept = ("labels", "options", "settings", "versions", "named")  # which hold names of others
         inner = {
             key: value
             if key in kept
