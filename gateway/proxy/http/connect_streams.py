@@ -73,7 +73,7 @@ class ConnectStreams:
         except Busy:
             return failures.busy()
         caller, shown = self._front.seen(request).address, bridge.credentials(request)
-        made = (method.request.SerializeToString, method.response.FromString)
+        made = (method.request.SerializeToString, None)  # answers as they come
         try:
             call, begun = await self._channels.stream(
                 method.path, asked, caller, shown, made=made, timeout_s=_timeout_s(request)
@@ -93,9 +93,9 @@ class ConnectStreams:
                         begun()
                         first = False
                     content = (
-                        message.SerializeToString()
+                        message
                         if kind == BINARY
-                        else await self._transcoder.written(whose, message, patient=True)
+                        else await self._transcoder.rewritten(whose, method.response, message)
                     )
                     await response.write(envelope(content))
         except grpc.aio.AioRpcError as error:

@@ -24,6 +24,7 @@ SMALL_ANSWER_BYTES = 8 * 1024  # of protobuf that is written as JSON on the even
 MOST_PARSED = 2  # larger ones read at a time
 MOST_WRITTEN = 2  # and written, by threads that nobody can fill who is not let in
 MOST_WAITING = 64  # of one caller, for either; whoever comes then is to come again
+KEPT, MOST_KEPT_BYTES = 32, 16 * 1024  # messages whose JSON is kept, and bytes of one in protobuf
 STREAMS = 1_000_000  # more than there can be: each waits once at a time
 MAX_DEPTH = 50  # of messages in messages
 STRANGERS = ""  # whose key is one, as no credentials have that mark
@@ -58,6 +59,7 @@ class Transcoder:
 
     def __init__(self) -> None:
         self._parsing, self._writing = _Threads(MOST_PARSED), _Threads(MOST_WRITTEN)
+        self._kept: dict[tuple[type[Message], bytes], bytes] = {}  # the JSON of the last messages
 
     async def parsed(self, whose: Share, kind: type[Message], body: bytes) -> Message:
         """Return the message that JSON tells; Busy, or what protobuf raises for JSON that is
@@ -72,6 +74,19 @@ class Transcoder:
         if message.ByteSize() <= SMALL_ANSWER_BYTES:
             return _write(message)
         return await self._writing.do(whose, _write, message, patient=patient)
+
+    async def rewritten(self, whose: Share, kind: type[Message], content: bytes) -> bytes:
+        """Return a message of a stream, which came in protobuf, as JSON. That of the last ones is
+        kept: thousands of watches may be told the same."""
+        key = kind, content
+        found = self._kept.get(key)
+        if found is None:
+            found = await self.written(whose, kind.FromString(content), patient=True)
+            if len(content) <= MOST_KEPT_BYTES:
+                while len(self._kept) >= KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = found
+        return found
 
 
 def _parse(kind: type[Message], body: bytes) -> Message:
