@@ -56,6 +56,7 @@ OTHERWISE = {
         "CLUSTER_EXISTS",
         "TOKEN_NOT_FOUND",
         "ETAG_MISMATCH",
+        "NO_SESSION",
     )
 }
 OPTIONS = tuple(option.name for option in OPEN)
