@@ -6,8 +6,6 @@ from before the first message are put there by the application.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -87,17 +85,16 @@ class ConnectStreams:
         last, first = envelope(b"{}", END), True
         try:
             await response.prepare(request)
-            async with aclosing(_messages(call)) as messages:
-                async for message in messages:
-                    if first:
-                        begun()
-                        first = False
-                    content = (
-                        message
-                        if kind == BINARY
-                        else await self._transcoder.rewritten(whose, method.response, message)
-                    )
-                    await response.write(envelope(content))
+            while (message := await call.read()) is not EOF:
+                if first:
+                    begun()
+                    first = False
+                content = (
+                    message
+                    if kind == BINARY
+                    else await self._transcoder.rewritten(whose, method.response, message)
+                )
+                await response.write(envelope(content))
         except grpc.aio.AioRpcError as error:
             last = failures.of_rpc(error).in_envelope()
         finally:
@@ -121,8 +118,3 @@ def _timeout_s(request: web.Request) -> float | None:
     """Return how long the stream may last; None where the caller does not say."""
     told_ms = decimal(request.headers.get(bridge.TIMEOUT, ""), 10)
     return None if told_ms is None else told_ms / 1000
-
-
-async def _messages(call: Any) -> AsyncGenerator[Any, None]:
-    while (message := await call.read()) is not EOF:
-        yield message
