@@ -17,7 +17,7 @@ from tests.parts.yarn import Hadoop, running
 from tests.parts.yarn.configuration import LEAST_MB, MOST_MB
 from tests.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SETTINGS = """
 c.DaskGateway.backends = ['yarn', 'local']
 c.YarnBackend.resourcemanager_urls = [{rm!r}]
@@ -85,7 +85,7 @@ def test_the_main_job_on_yarn(served: GatewayProcess, hadoop: Hadoop, user: Gate
     (application,) = hadoop.applications()
     with Client(cluster) as client:
         cluster.scale(3)
-        client.wait_for_workers(3, timeout=120)
+        client.wait_for_workers(3, timeout=240)  # masters hear of wishes every few seconds
         assert sum(client.gather(client.map(lambda x: x + 1, range(100)))) == 5050
         # a worker that has results is kept; the scheduler chooses who goes
         held = client.submit(lambda: 42, pure=False)
