@@ -99,7 +99,9 @@ def test_streams_that_are_cut(gateway: GatewayProcess) -> None:
             lambda: codes(gateway, "StreamLogs")[1:] == ["DEADLINE_EXCEEDED", "CANCELLED"],
             "their lines",
         )
-    words = [sys.executable, "-m", "gateway", "clusters", "logs", "-f", NAME]
+    # who runs tests in the background of a script has SIGINT ignored, for all they start too
+    words = ["env", "--default-signal=INT"]
+    words += [sys.executable, "-m", "gateway", "clusters", "logs", "-f", NAME]
     with subprocess.Popen(
         words, env=gateway.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as following:
