@@ -8,7 +8,6 @@ import pytest
 
 from gateway.server.core import wished
 from gateway.server.core.admission import GroupWish, asking
-from gateway.server.core.conditions import ConditionType
 from gateway.server.core.model import (
     Cluster,
     Count,
@@ -19,6 +18,7 @@ from gateway.server.core.model import (
     StopWish,
     WorkerGroup,
 )
+from gateway.server.core.reasons import ConditionType
 from tests.unit.wishes import OFFER
 
 SPEC = Spec("local", groups={"default": WorkerGroup(Count(20))}, limits=Limits(workers=6))
