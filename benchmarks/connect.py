@@ -16,7 +16,6 @@ from typing import Any
 
 import aiohttp
 import grpc
-import psutil  # type: ignore[import-untyped]
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 from daskgateway.v1 import cluster_service_pb2_grpc, credential_service_pb2_grpc
@@ -30,7 +29,6 @@ from gateway.wire import basic_credentials
 
 WATCHES, CHANGES, ROUNDS = 100, 50, 5
 WATCH = "/daskgateway.v1.ClusterService/WatchClusters"
-WAYS = ("grpc", "connect+proto", "connect+json")
 
 
 class Told:
@@ -95,6 +93,13 @@ def watch_connect(kind: str) -> Watch:
     return watch
 
 
+WAYS: Mapping[str, Watch] = {
+    "grpc": watch_grpc,
+    "connect+proto": watch_connect("proto"),
+    "connect+json": watch_connect("json"),
+}
+
+
 async def measured(gateway: OurGateway, pids: list[int], samples: Samples) -> None:
     """Measure all ways, round by round."""
     listener = grpc.aio.insecure_channel(gateway.listener)
@@ -106,14 +111,9 @@ async def measured(gateway: OurGateway, pids: list[int], samples: Samples) -> No
     stub: Any = cluster_service_pb2_grpc.ClusterServiceStub(listener)
     metadata = (("authorization", token),)
     cluster = await stub.CreateCluster(service_pb.CreateClusterRequest(), metadata=metadata)
-    ways: Mapping[str, Watch] = {
-        "grpc": watch_grpc,
-        "connect+proto": watch_connect("proto"),
-        "connect+json": watch_connect("json"),
-    }
     await asyncio.sleep(3)  # the cluster's own changes are over
     for _ in range(ROUNDS):
-        for way, watch in ways.items():
+        for way, watch in WAYS.items():
             told, before = Told(), machine.cpu_s(pids)
             tasks = [
                 asyncio.create_task(watch(gateway, cluster.name, token, told))
@@ -148,15 +148,8 @@ def main() -> None:
         try:
             gateway.start()
             assert gateway.process is not None
-            server = psutil.Process(gateway.process.pid)
-            edges = [
-                one.pid
-                for one in psutil.process_iter(["cmdline"])
-                if str(gateway.edge_port) in " ".join(one.info["cmdline"] or [])
-            ]
-            pids = sorted(
-                {server.pid, *edges, *(one.pid for one in server.children(recursive=True))}
-            )
+            record = json.loads((gateway.state_dir / "edge.json").read_text())
+            pids = [gateway.process.pid, int(record["pid"])]
             asyncio.run(measured(gateway, pids, samples))
         finally:
             gateway.stop()
@@ -166,7 +159,7 @@ def main() -> None:
         for what in ("us of CPU of a message", "us of CPU of a watch opened")
     )
     figures = {f"message_{way.replace('+', '_')}_us": us for way, us in message.items()}
-    for way in WAYS[1:]:
+    for way in list(WAYS)[1:]:
         key = way.replace("+", "_")
         figures[f"message_{key}_vs_grpc"] = message[way] / message["grpc"]
         figures[f"opened_{key}_vs_grpc"] = opened[way] / opened["grpc"]

@@ -17,7 +17,7 @@ from tests.parts.yarn import Hadoop, running
 from tests.parts.yarn.configuration import LEAST_MB, MOST_MB
 from tests.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 SETTINGS = """
 c.DaskGateway.backends = ['yarn', 'local']
 c.YarnBackend.resourcemanager_urls = [{rm!r}]
@@ -35,11 +35,6 @@ c.ClusterConfig.max_workers = 20
 from gateway.options import Select, Text
 c.ClusterConfig.options = [Select('queue', ('default', 'small', 'stopped'), 'default'), Text('worker_memory', '384 MiB')]
 """  # noqa: E501
-
-# skein's master takes a container that came for one request for another of the same size. Where
-# requests went out with different heartbeats, one is then asked for no more: docs/yarn.md, "Known
-# faults". To be mended by asking again.
-LOST_REQUEST = pytest.mark.xfail(reason="skein's master loses a request", strict=False)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +79,13 @@ def grow() -> int:
     return len(grown)
 
 
-@LOST_REQUEST
 def test_the_main_job_on_yarn(served: GatewayProcess, hadoop: Hadoop, user: Gateway) -> None:
     cluster = GatewayCluster("etl", gateway=user)
     uid = cluster.uid
     (application,) = hadoop.applications()
     with Client(cluster) as client:
         cluster.scale(3)
-        client.wait_for_workers(3, timeout=240)  # masters hear of wishes every few seconds
+        client.wait_for_workers(3, timeout=120)
         assert sum(client.gather(client.map(lambda x: x + 1, range(100)))) == 5050
         # a worker that has results is kept; the scheduler chooses who goes
         held = client.submit(lambda: 42, pure=False)
@@ -160,7 +154,6 @@ def test_what_yarn_would_not_do_is_said_before_it_is_asked(
         assert len(hadoop.applications()) == 1  # the cluster goes on
 
 
-@LOST_REQUEST
 def test_a_server_killed_around_its_submission_finds_its_application_again(
     served: GatewayProcess, hadoop: Hadoop, user: Gateway
 ) -> None:

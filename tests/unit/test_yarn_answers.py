@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.backends.contract import BackendUnavailable, Instance, Launch, Resources, Role
-from gateway.backends.yarn import answers, inside, script, shape
+from gateway.backends.yarn import answers, held, inside, script, shape
 
 UID = "c" + "a" * 20
 HEAD = (
@@ -123,3 +123,82 @@ def test_sizes_of_both_services_come_from_one_launch() -> None:
     )
     expected = {"dask.scheduler": shape.Size(1024, 1), "dask.worker": shape.Size(1536, 2, gpus=1)}
     assert shape.sizes_of(scheduler, 512) == shape.sizes_of(worker, 512) == expected
+
+
+REQUEST = {"priority": 4, "resourceName": "*", "numContainers": 1}  # as Hadoop 3.4.2 tells them
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ({"id": "application_1_0001"}, 0),
+        ({"resourceRequests": None}, 0),
+        ({"resourceRequests": [REQUEST, {**REQUEST, "priority": 3, "numContainers": 2}]}, 3),
+        ({"resourceRequests": [REQUEST, {**REQUEST, "resourceName": "/default-rack"}]}, 1),
+        ({"resourceRequests": REQUEST}, 1),  # some versions tell one without a list
+        ({"resourceRequests": ["?"]}, None),
+        ({"resourceRequests": "?"}, None),
+        (None, None),
+    ],
+)
+def test_open_requests(said: object, number: int | None) -> None:
+    assert answers.open_requests(said) == number
+
+
+def held_with(states: dict[str, str]) -> tuple[held.Held, list[Instance]]:
+    """Return an application with workers in these states, asked for one second after the other."""
+    found = held.Held(UID, answers.Application("application_1_0001", "RUNNING"))
+    instances = [Instance(UID, Role.WORKER, name) for name in states]
+    for number, (instance, state) in enumerate(zip(instances, states.values(), strict=True)):
+        launch = Launch(instance, "alice", ())
+        found.containers[instance] = held.Container(f"dask.worker_{number}", "dask.worker", state)
+        found.asked[instance] = held.Asked(launch, float(number))
+    return found, instances
+
+
+def test_what_waits_without_an_open_request_is_lost() -> None:
+    """Found on a real Hadoop: of three workers that were asked for together, one waited for
+    ever."""
+    found, (first, second, _) = held_with(dict.fromkeys(("w-0", "w-1", "w-2"), "REQUESTED"))
+    assert found.overdue(15.5, 15.0) == [first]
+    assert found.overdue(16.0, 15.0) == [first, second]
+    assert found.lost([first, second], 3) == []
+    assert found.lost([first, second], 2) == [first]
+    assert found.lost([first, second], 0) == [first, second]
+    assert found.lost([first], 0) == [first]  # the other two may be on their way
+    assert found.lost([first, second], 4) == []
+    assert found.lost([first, second], None) == []
+
+
+def test_what_runs_is_neither_overdue_nor_asked_for() -> None:
+    states = {"w-0": "RUNNING", "w-1": "REQUESTED"}
+    found, (first, second) = held_with(states)
+    assert found.overdue(99.0, 15.0) == [second]
+    assert found.lost([second], 0) == [second]
+    told = {
+        "containers": [
+            {"id": one.id, "service": one.service, "state": one.state}
+            for one in found.containers.values()
+        ],
+        "names": {"dask.worker_0": "w-0", "dask.worker_1": "w-1"},
+    }
+    found.take(told, 100.0)
+    assert set(found.asked) == {second}
+    assert first in found.containers
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_two_containers_of_one_name_the_later_counts_and_the_earlier_is_surplus(
+    backwards: bool,
+) -> None:
+    found, (instance,) = held_with({"w-0": "REQUESTED"})
+    states = {0: "KILLED", 1: "REQUESTED", 2: "RUNNING"}
+    told = [
+        {"id": f"dask.worker_{number}", "service": "dask.worker", "state": state}
+        for number, state in states.items()
+    ]
+    names = {f"dask.worker_{number}": "w-0" for number in states}
+    ended = found.take({"containers": told[::-1] if backwards else told, "names": names}, 1.0)
+    assert found.containers[instance].id == "dask.worker_2"
+    assert found.surplus == ["dask.worker_1"]
+    assert ended == []

@@ -92,6 +92,21 @@ def application(said: Any) -> Application | None:
     )
 
 
+def open_requests(said: Any) -> int | None:
+    """Return how many containers an application has asked for and not been given; None if that is
+    not understood. Where there are none, nothing is said of them."""
+    if not isinstance(said, dict):
+        return None
+    listed = said.get("resourceRequests") or []
+    listed = [listed] if isinstance(listed, dict) else listed
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        return None
+    # a request names its nodes and racks too, each with its own count: `*` is all of it
+    return sum(
+        _number(one.get("numContainers")) for one in listed if one.get("resourceName") == "*"
+    )
+
+
 def queues(said: Any) -> dict[str, Queue]:
     """Return queues by whole name and, where one alone has it, by last word."""
     try:

@@ -3,7 +3,7 @@ its master tells of them, and what it is yet to be asked. Data and pure question
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,14 @@ class Container:
         return int(self.id.rpartition("_")[2])
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A container that an application's master was asked for."""
+
+    launch: Launch
+    at: float  # on the loop's clock
+
+
 @dataclass(slots=True)
 class Held:
     """One application."""
@@ -47,8 +55,10 @@ class Held:
     said: Application  # as the ResourceManager told of it last
     record: Record | None = None  # None: what was kept of it is lost
     containers: dict[Instance, Container] = field(default_factory=dict)
-    unnamed: list[str] = field(default_factory=list)  # containers whose start was never recorded
+    # containers whose start was never recorded, or in whose place another was asked for
+    surplus: list[str] = field(default_factory=list)
     pending: dict[Instance, Launch] = field(default_factory=dict)  # its master is yet to be asked
+    asked: dict[Instance, Asked] = field(default_factory=dict)  # and what has not come yet
     settled: set[str] = field(default_factory=set)  # YARN's containers that are past localisation
     looked_at: float = float("-inf")  # when its master was asked last, on the loop's clock
     seen: tuple[object, ...] = ()  # what the ResourceManager said then
@@ -93,29 +103,56 @@ class Held:
             or now - self.looked_at >= interval_s
         )
 
+    def overdue(self, now: float, after_s: float) -> list[Instance]:
+        """Return the instances whose containers were asked for so long ago and have not come, the
+        longest waiting first."""
+        found = [
+            (asked.at, instance)
+            for instance, asked in self.asked.items()
+            if now - asked.at >= after_s
+            and instance in self.containers
+            and self.containers[instance].state in WAITING
+        ]
+        return [instance for _, instance in sorted(found)]
+
+    def lost(self, overdue: Sequence[Instance], open_requests: int | None) -> list[Instance]:
+        """Return which of them the ResourceManager was never asked for, or has given already: so
+        many more wait than it has requests open."""
+        if open_requests is None:
+            return []
+        waiting = sum(one.state in WAITING for one in self.containers.values())
+        return list(overdue[: max(0, waiting - open_requests)])
+
     def take(self, told: Mapping[str, Any], now: float) -> list[Instance]:
         """Take what the master tells of its containers; return the instances that have ended since
         the last look."""
-        names, found, unnamed = told["names"], dict[Instance, Container](), []
+        names, found, surplus = told["names"], dict[Instance, Container](), []
         for one in told["containers"]:
             container = Container(**one)
             name = str(names.get(container.id, ""))
             instance = instance_of(self.uid, container.service, name)
             if instance is None or not is_instance_name(instance.name):
                 if not container.over:
-                    unnamed.append(container.id)
+                    surplus.append(container.id)
                 continue
-            known = found.get(instance)
-            if known is None or known.number < container.number:
-                found[instance] = container
+            known = found.get(instance, container)
+            found[instance] = newer = max(known, container, key=lambda one: one.number)
+            older = container if newer is known else known
+            if older is not newer and not older.over:  # it was asked for anew
+                surplus.append(older.id)
         ended = [
             instance
             for instance, one in found.items()
             if one.over and not (instance in self.containers and self.containers[instance].over)
         ]
-        self.containers, self.unnamed = found, unnamed
+        self.containers, self.surplus = found, surplus
         for instance in found:
             self.pending.pop(instance, None)
+        self.asked = {
+            instance: asked
+            for instance, asked in self.asked.items()
+            if instance not in found or found[instance].state in WAITING
+        }
         self.looked_at, self.seen = now, self.signature()
         return ended
 

@@ -63,6 +63,15 @@ class Rest:
             return None
         return answers.application(said.get("app") if isinstance(said, dict) else None)
 
+    async def open_requests(self, application_id: str) -> int | None:
+        """Return how many containers an application waits for by the ResourceManager's word; None
+        if that cannot be told."""
+        try:
+            said = await self._ask_rm(f"/ws/v1/cluster/apps/{quote(application_id)}")
+        except NotThere:
+            return None
+        return answers.open_requests(said.get("app") if isinstance(said, dict) else None)
+
     async def queues(self) -> dict[str, answers.Queue]:
         """Return all queues by their names, whole and last word; empty if the scheduler has none
         that are understood."""

@@ -8,6 +8,7 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from gateway.backends.contract import (
     BackendUnavailable,
@@ -26,13 +27,16 @@ from gateway.backends.yarn import inside, record, script, words
 from gateway.backends.yarn import shape as shapes
 from gateway.backends.yarn.answers import Application, Queue
 from gateway.backends.yarn.calls import Refused
-from gateway.backends.yarn.held import Container, Held
+from gateway.backends.yarn.held import Asked, Container, Held
 from gateway.backends.yarn.looking import YarnLooking
 from gateway.backends.yarn.record import Record
 from gateway.backends.yarn.shape import SERVICES, Shape, Size, Submission
 
 logger = logging.getLogger(__name__)
 
+# A master hears of the ResourceManager every 5 s at least: what was asked for so long ago is there,
+# or a request for it is open.
+LOST_AFTER_S = 15.0
 SOON_S = 0.4  # between two listings while something is about to come
 QUEUES_S = 10.0  # that what is known of queues is believed
 
@@ -276,6 +280,26 @@ class YarnStarting(YarnLooking):
                 held.pending.pop(launch.instance, None)
                 held.stopping.discard(launch.instance)
                 held.containers[launch.instance] = Container(container, SERVICES[role], "REQUESTED")
+                held.asked[launch.instance] = Asked(launch, self._loop.time())
+
+    async def _ask_again(self, held: Held) -> None:
+        """Ask anew for containers whose requests were lost.
+
+        skein gives a container to any of its own requests of that size, though each went to the
+        ResourceManager by itself. Where they went with different heartbeats, it so takes back a
+        request that was not answered yet, and waits for ever by one that was.
+        """
+        overdue = held.overdue(self._loop.time(), LOST_AFTER_S)
+        if not overdue:
+            return
+        lost = held.lost(overdue, await self.rest.open_requests(held.id))
+        old = [held.containers[instance].id for instance in lost]
+        if lost:
+            logger.info("yarn: %s: asking again for %s", held.id, ", ".join(map(str, old)))
+            await self._add(held, [held.asked[instance].launch for instance in lost])
+            await self.calls.call("kill", **self.master(held), containers=old)
+        for instance in overdue:  # the others are looked at again as much later
+            held.asked[instance] = replace(held.asked[instance], at=self._loop.time())
 
     # What is about to come
 
@@ -313,11 +337,13 @@ class YarnStarting(YarnLooking):
         try:
             await self.look(held)
             async with self._turns.of(held.uid):
-                if held.unnamed and not held.pending:
-                    await self.calls.call("kill", **self.master(held), containers=held.unnamed)
+                if held.surplus and not held.pending:
+                    await self.calls.call("kill", **self.master(held), containers=held.surplus)
                 waiting = list(held.pending.values())
                 if waiting and not held.ending:
                     await self._add(held, waiting)
+                if not held.ending:
+                    await self._ask_again(held)
         except (BackendUnavailable, Refused) as error:
             logger.warning("yarn: %s: %s", held.id, error)
             return

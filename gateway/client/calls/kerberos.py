@@ -11,6 +11,7 @@ import base64
 import binascii
 import importlib
 import importlib.util
+import logging
 import os
 import queue
 import threading
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gateway.client.calls import errors
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -121,7 +124,8 @@ def has_ticket(timeout_s: float = 2.0) -> bool:
 
     try:
         return within(look, timeout_s, "")
-    except Exception:
+    except Exception as error:  # an expired ticket is told like this too
+        logger.debug("there is no Kerberos ticket to use: %s", _words(error))
         return False
 
 
