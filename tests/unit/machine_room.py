@@ -52,6 +52,7 @@ class MachineRoom:
     ) -> None:
         self.patience = patience
         self.cluster, self.now = cluster, 1000
+        self.log_read_at = 0
         self.workers: dict[str, Worker] = {}
         self.running: dict[Instance, bool] = {}  # whether its agent knows it
         self.random, self.fault = random.Random(seed), fault
@@ -136,7 +137,7 @@ class MachineRoom:
                 case Cleanup():
                     cleaned = self.cleaned = True
                 case ReadLog():
-                    agent_says = ""
+                    agent_says, self.log_read_at = "", self.now
         if self.bad():
             outcomes = {}  # the server was restarted before it could take in what came of it
         if self.running and self.bad():
@@ -151,6 +152,7 @@ class MachineRoom:
             heard_at=self.now + 1 if self._agent() else 0,
             cleaned=cleaned,
             agent_says=agent_says,
+            log_read_at=self.log_read_at,
         )
 
     def _start(self, instance: Instance) -> Started | StartFailed:

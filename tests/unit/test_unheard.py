@@ -20,9 +20,9 @@ REFUSED = unreached("https://gateway:8001", "UNAVAILABLE", "last error: Connecti
 DIALLING = Patience(scheduler_start_s=60.0, dialled="https://gateway:8001")
 
 
-def running(retry_at: int = 0) -> Cluster:
+def running() -> Cluster:
     """Return a cluster whose scheduler runs and has not reported."""
-    scheduler = Scheduler(Launching.RUNNING, "7", running_at=NOW, retry_at=retry_at)
+    scheduler = Scheduler(Launching.RUNNING, "7", running_at=NOW)
     return cluster(state=State.CREATING, scheduler=scheduler)
 
 
@@ -47,10 +47,10 @@ def test_what_is_told_of_a_log_is_one_bounded_line(line: str) -> None:
 
 
 def test_a_log_is_looked_at_before_a_cluster_fails_and_its_words_are_the_reason() -> None:
-    of = running(retry_at=NOW + 10**9)
+    of, looked = running(), Facts(log_read_at=NOW + 40_000)
     due = NOW + 60_000
-    assert stepped(of, Facts(), now=due - 1, patience=DIALLING).actions == ()
-    looks = stepped(of, Facts(), now=due, patience=DIALLING)
+    assert stepped(of, looked, now=due - 1, patience=DIALLING).actions == ()
+    looks = stepped(of, looked, now=due, patience=DIALLING)
     assert looks.actions == (ReadLog(Target(of.scheduler_instance, "7", "alice")),)
     assert looks.cluster.stop is None
     failed = stepped(
@@ -80,18 +80,36 @@ def test_a_silent_scheduler_fails_with_what_its_log_says() -> None:
 
 
 def test_while_a_scheduler_is_waited_for_its_log_is_looked_at_more_and_more_seldom() -> None:
-    of, looks = running(), []
+    of, looks, facts = running(), list[int](), Facts()
     for now in range(NOW, NOW + 110_000, 1_000):
-        result = stepped(of, Facts(), now=now, patience=Patience(scheduler_start_s=120.0))
+        result = stepped(of, facts, now=now, patience=Patience(scheduler_start_s=120.0))
         of = result.cluster
         if result.actions:
             looks.append((now - NOW) // 1_000)
-            of = stepped(
-                of, Facts(agent_says="its log ends with: x"), now=now, patience=Patience()
-            ).cluster
+            facts = Facts(log_read_at=now)
+            told = replace(facts, agent_says="its log ends with: x")
+            of = stepped(of, told, now=now, patience=Patience()).cluster
             assert of.message.endswith("has not reported yet; its log ends with: x")
             assert of.state is State.CREATING
     assert looks == [10, 20, 40, 80]
+
+
+@pytest.mark.parametrize("says", ["", "its log ends with: x"])
+def test_a_look_that_brings_nothing_new_stores_nothing(says: str) -> None:
+    """Also found: each look was stored, so that watches were told of a change that nobody sees."""
+    of = stepped(running(), Facts(), patience=Patience()).cluster
+    facts = Facts(agent_says=says, log_read_at=NOW + LOOK_MS)
+    first = stepped(of, facts, now=NOW + LOOK_MS, patience=Patience())
+    assert first.changes(of) is bool(says)
+    later = Facts(agent_says=says, log_read_at=NOW + 20_000)
+    again = stepped(first.cluster, later, now=NOW + 20_000, patience=Patience())
+    assert not again.changes(first.cluster)
+
+
+def test_a_scheduler_that_was_heard_meanwhile_is_not_said_to_be_silent() -> None:
+    heard = replace(running(), state=State.ACTIVE)
+    facts = Facts(agent_says="its log ends with: x", agent_connected=True, heard_at=NOW)
+    assert "not reported" not in stepped(heard, facts, patience=Patience()).cluster.message
 
 
 def test_a_step_says_when_the_log_is_looked_at_next() -> None:

@@ -70,6 +70,7 @@ class Facts:
     unavailable: str = ""  # why the machine room did not answer when something was asked of it
     # what the end of the scheduler's log says of why it is not heard; None: nobody has looked
     agent_says: str | None = None
+    log_read_at: int = 0  # when this server looked there last; 0 if it has not
     cleaned: bool = False  # the backend has removed the cluster's working files
     # first step of this server, or after one that failed: what was asked before may never have been
     # done

@@ -137,10 +137,10 @@ def _end_if_due(known: Known, facts: Facts) -> Sequence[Action]:
         known.end(due)
         return ()
     failure = unheard.overdue(known, facts)
-    look = unheard.look_at(cluster)
-    if failure is None and (look is None or look > known.now):
-        return ()
     if facts.agent_says is None:
+        look = unheard.look_at(cluster, facts)
+        if failure is None and (look is None or look > known.now):
+            return ()
         return (
             ReadLog(Target(cluster.scheduler_instance, cluster.scheduler.handle, cluster.owner)),
         )
@@ -381,7 +381,7 @@ def _wake_at(known: Known, facts: Facts) -> int | None:
         for at in (
             unheard.start_deadline(cluster, facts, patience),
             unheard.silence_deadline(cluster, facts, patience),
-            unheard.look_at(cluster),
+            unheard.look_at(cluster, facts),
         )
         if at is not None
     ]

@@ -53,11 +53,13 @@ def silence_deadline(cluster: Cluster, facts: Facts, patience: Patience) -> int 
     )
 
 
-def look_at(cluster: Cluster) -> int | None:
+def look_at(cluster: Cluster, facts: Facts) -> int | None:
     """Return when the log of a scheduler that runs and has not reported is to be looked at next."""
     if not _starts(cluster):
         return None
-    return max(cluster.scheduler.running_at + LOOK_MS, cluster.scheduler.retry_at)
+    begun = cluster.scheduler.running_at
+    last = max(begun, facts.log_read_at)
+    return last + max(LOOK_MS, last - begun)
 
 
 def _starts(cluster: Cluster) -> bool:
@@ -89,8 +91,7 @@ def overdue(known: Known, facts: Facts) -> tuple[Reason, str] | None:
 
 
 def tell(known: Known, words: str) -> None:
-    """Say what a scheduler's log says that has not reported yet, and when it is looked at again."""
-    scheduler = known.cluster.scheduler
-    known.scheduler(retry_at=known.now + max(LOOK_MS, known.now - scheduler.running_at))
-    if words:
+    """Say what a scheduler's log says that has not reported yet. That it was looked at is not
+    stored: others are told of what is."""
+    if words and _starts(known.cluster):
         known.say(known.cluster.reason, f"{WAITS}; {words}")

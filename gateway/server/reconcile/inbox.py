@@ -27,6 +27,7 @@ class Inbox:
         self._hearing = Hearing()
         self._resumed: set[str] = set()
         self._doubted: set[str] = set()  # whose agents have told nothing since the clock jumped
+        self._log_read_at: dict[str, int] = {}  # when the scheduler's log was looked at last
         self.listening_since_at = 0
 
     def observe(self, observations: Iterable[Observation]) -> set[str]:
@@ -97,7 +98,12 @@ class Inbox:
             doubted=uid in self._doubted,
             resumed=resumed,
             unavailable=entry.unavailable,
+            log_read_at=self._log_read_at.get(uid, 0),
         )
+
+    def log_read(self, uid: str, now: int) -> None:
+        """Note that the scheduler's log was looked at."""
+        self._log_read_at[uid] = now
 
     def put_back(self, uid: str, facts: Facts) -> None:
         """Return facts whose step could not be stored, behind what has come in since."""
@@ -113,4 +119,5 @@ class Inbox:
         """Drop everything about a cluster that is purged."""
         self._doubted.discard(uid)
         self._entries.pop(uid, None)
+        self._log_read_at.pop(uid, None)
         self._resumed.discard(uid)

@@ -266,6 +266,8 @@ class Reconciler:
         """Return the facts for the next step: what came of the actions, and what came in
         meanwhile."""
         self._queue.drop(uid)  # whatever it waits for: the next step sees it
+        if done.agent_says is not None:
+            self.inbox.log_read(uid, now)
         facts = self.inbox.take(uid, now)
         return replace(
             facts, outcomes=done.outcomes, cleaned=done.cleaned, agent_says=done.agent_says
