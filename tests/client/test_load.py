@@ -26,7 +26,7 @@ def _wait() -> None:
 @pytest.fixture
 async def scheduler() -> AsyncIterator[Scheduler]:
     """A scheduler with a worker."""
-    made = Scheduler(dashboard=False, host="127.0.0.1", port=0)
+    made = Scheduler(dashboard_address="127.0.0.1:0", host="127.0.0.1", port=0)
     async with made, Worker(made.address, host="127.0.0.1", nthreads=1):
         yield made
 

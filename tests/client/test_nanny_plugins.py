@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     """A client of a guarded scheduler without workers."""
-    made = Scheduler(dashboard=False, host="127.0.0.1", port=0)
+    made = Scheduler(dashboard_address="127.0.0.1:0", host="127.0.0.1", port=0)
     nannies.guard(made)
     async with made, Client(made.address, asynchronous=True) as one:
         yield one

@@ -32,7 +32,9 @@ class Heard(SchedulerPlugin):
 async def a_scheduler(*, rejoin: bool = True) -> AsyncIterator[tuple[Scheduler, Heard]]:
     """Return a scheduler and what its plugins hear."""
     heard = Heard()
-    async with Scheduler(port=0, dashboard=False, protocol="tcp", host="127.0.0.1") as scheduler:
+    async with Scheduler(
+        port=0, dashboard_address="127.0.0.1:0", protocol="tcp", host="127.0.0.1"
+    ) as scheduler:
         scheduler.add_plugin(heard, name="heard")
         if rejoin:
             let_rejoin(scheduler)
