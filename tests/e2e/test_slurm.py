@@ -156,7 +156,7 @@ def test_the_main_job_on_slurm(served: GatewayProcess, slurm: Slurm, user: Gatew
         assert len(elements(slurm, uid)) == 2  # it is waited for, not replaced
         slurm.command("scontrol", "update", f"JobId={survivor}", "StartTime=now")
         client.wait_for_workers(2, timeout=60)
-        assert survivor in elements(slurm, uid, "RUNNING")
+        assert survivor in elements(slurm, uid, "RUNNING"), show(served, "etl")
         assert client.submit(sum, [20, 22]).result(timeout=30) == 42
     (scheduler,) = [line.split()[0] for line in slurm.jobs() if f"-{uid}-s" in line]
     slurm.command("scancel", scheduler)

@@ -20,8 +20,9 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
+from gateway.server.core import unheard
 from gateway.server.core.facts import AgentNews, Patience
-from gateway.server.core.model import Cluster, State
+from gateway.server.core.model import Cluster, Launching, State
 from gateway.server.reconcile import loop, sweep
 from gateway.server.reconcile.loop import ROUNDS
 from gateway.server.store.memory import MemoryStore
@@ -272,5 +273,53 @@ async def test_a_stop_is_asked_for_until_it_was_answered_and_the_outage_is_over_
         assert heard.said[-1] == (logging.INFO, "it is over: down")
         assert [words for _, words in heard.said].count("it is over: down") == 1
         agent.call.cancel()
+    finally:
+        await harness.stop()
+
+
+class ReadBackend(PretendBackend):
+    """Notes whose logs are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+        self.is_read = asyncio.Event()
+
+    async def logs(
+        self, target: Target, *, tail_lines: int = 0, follow: bool = False
+    ) -> AsyncIterator[str]:
+        self.read.append(target.instance.uid)
+        self.is_read.set()
+        yield "nothing of use"
+
+
+async def test_schedulers_that_are_silent_together_have_their_logs_read_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unheard, "LOOK_MS", 1)
+    monkeypatch.setattr(loop, "LOOKS_A_SECOND", 0.001)
+    backend = ReadBackend()
+    harness = Harness(backend=backend)
+    await harness.start()
+    try:
+        request = service_pb.CreateClusterRequest(cluster_id="first")
+        first = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        async with asyncio.timeout(20):
+            await backend.is_read.wait()
+        request = service_pb.CreateClusterRequest(cluster_id="second")
+        second = await harness.clusters.CreateCluster(request, metadata=as_("alice"))
+        subscription = harness.store.view.subscribe(start_revision=0)
+        async with asyncio.timeout(20):
+            while harness.store.view.cluster(second.uid).scheduler.launching is not (
+                Launching.RUNNING
+            ):
+                await subscription.next()
+        agent = PretendAgent(harness, second.uid)
+        await agent.hello()  # what waits for its turn takes in all the same what it is told
+        async with asyncio.timeout(20):
+            while harness.store.view.cluster(second.uid).state is not State.ACTIVE:
+                await subscription.next()
+        agent.call.cancel()
+        assert set(backend.read) == {first.uid}
     finally:
         await harness.stop()

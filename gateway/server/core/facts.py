@@ -71,6 +71,7 @@ class Facts:
     # what the end of the scheduler's log says of why it is not heard; None: nobody has looked
     agent_says: str | None = None
     log_read_at: int = 0  # when this server looked there last; 0 if it has not
+    look_from: int = 0  # others have their turn until then; 0: it may be looked at
     cleaned: bool = False  # the backend has removed the cluster's working files
     # first step of this server, or after one that failed: what was asked before may never have been
     # done

@@ -59,7 +59,7 @@ def look_at(cluster: Cluster, facts: Facts) -> int | None:
         return None
     begun = cluster.scheduler.running_at
     last = max(begun, facts.log_read_at)
-    return last + max(LOOK_MS, last - begun)
+    return max(last + max(LOOK_MS, last - begun), facts.look_from)
 
 
 def _starts(cluster: Cluster) -> bool:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.backends.contract import Backend, BackendUnavailable, Observation
+from gateway.server.core import unheard
 from gateway.server.core.conditions import Objection, anywhere
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.model import State
@@ -24,6 +26,7 @@ from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
 from gateway.server.reconcile.queue import KeyedQueue
+from gateway.server.reconcile.turns import Turns
 from gateway.server.store.contract import Store, StoreUnreachable, Tx
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,9 @@ LOOK_AGAIN_MS = 86_400_000
 LISTEN_S = 1.0  # between two looks at who has fallen silent
 # the event loop turned no earlier: the process was suspended, or its machine had no time for it
 STANDSTILL_S = 5.0
+# looks at the logs of schedulers that are not heard yet: each costs two steps, and a machine room
+# that is slow with logs holds up one of the CONCURRENCY for 5 s
+LOOKS_A_SECOND = 4.0
 ROUNDS = 8  # steps in a row for one cluster before others have their turn
 
 
@@ -68,6 +74,7 @@ class Reconciler:
         self._apart = 0  # ms from the steady clock to that of day
         self._turned = 0.0  # when the event loop was last seen to turn, by the steady clock
         self._queue = KeyedQueue()
+        self._looks = Turns(LOOKS_A_SECOND)
         self._failures: dict[str, int] = {}
         self._complaints = Complaints(logger)
         self._tasks: list[asyncio.Task[None]] = []
@@ -172,7 +179,7 @@ class Reconciler:
     async def _reconcile(self, uid: str) -> int | None:
         """Step until there is nothing more to do now; return when to look again."""
         now = self._time()
-        facts = self.inbox.take(uid, now)
+        facts = self._in_turn(uid, self.inbox.take(uid, now), now)
         for _ in range(ROUNDS):
             try:
                 work = functools.partial(self._step, uid=uid, facts=facts, now=now)
@@ -181,7 +188,7 @@ class Reconciler:
                 self.inbox.put_back(uid, facts)
                 raise
             if result is None:
-                self.inbox.forget(uid)
+                self._forget(uid)
                 return None
             self._warn(result)
             if result.cluster.stopped_at == now:  # it has ended with this step
@@ -199,6 +206,16 @@ class Reconciler:
             facts = self._follow_up(uid, now, done)
         self.inbox.put_back(uid, facts)
         return self._now()
+
+    def _in_turn(self, uid: str, facts: Facts, now: int) -> Facts:
+        """Return the facts, with from when the scheduler's log may be looked at if it is due and
+        others are before it."""
+        cluster = self._store.view.cluster(uid)
+        at = unheard.look_at(cluster, facts) if cluster is not None else None
+        if at is None or at > now:
+            return facts
+        wait_s = self._looks.wait_s(uid, time.monotonic())
+        return replace(facts, look_from=now + math.ceil(wait_s * 1000)) if wait_s else facts
 
     def _time(self) -> int:
         """Return what time it is; after a jump of the clock, nobody's end or failure is concluded
@@ -304,5 +321,9 @@ class Reconciler:
 
     async def _purge(self, uid: str) -> None:
         await self._store.transact(lambda tx: tx.purge_cluster(uid))
-        self.inbox.forget(uid)
+        self._forget(uid)
         self._failures.pop(uid, None)
+
+    def _forget(self, uid: str) -> None:
+        self.inbox.forget(uid)
+        self._looks.forget(uid)
