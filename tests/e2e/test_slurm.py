@@ -154,7 +154,9 @@ def test_the_main_job_on_slurm(served: GatewayProcess, slurm: Slurm, user: Gatew
             "its user sees that it waits",
         )
         assert len(elements(slurm, uid)) == 2  # it is waited for, not replaced
-        slurm.command("scontrol", "update", f"JobId={survivor}", "StartTime=now")
+        # a slurmd launches nothing of a job within the second in which it killed it ("already
+        # killed, do not launch"): the job would fail
+        slurm.command("scontrol", "update", f"JobId={survivor}", "StartTime=now+5")
         client.wait_for_workers(2, timeout=60)
         assert survivor in elements(slurm, uid, "RUNNING"), show(served, "etl")
         assert client.submit(sum, [20, 22]).result(timeout=30) == 42
