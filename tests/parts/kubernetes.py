@@ -30,7 +30,7 @@ PROGRAMS = (
     / "daskgateway"
     / f"kubernetes-{VERSION}"
 )
-INSTALL = "tests/parts/kubernetes/build.sh (a quarter of an hour; it needs Go)"
+INSTALL = "make parts (Kubernetes takes a quarter of an hour; it needs Go)"
 START_S = 90.0
 FAKE = "kwok.x-k8s.io/node"  # annotation and taint of nodes that only pretend
 TOLERATION = {"key": FAKE, "operator": "Exists", "effect": "NoSchedule"}
@@ -51,14 +51,14 @@ def own_address() -> str:
 class Kubernetes:
     """A cluster that is ours alone."""
 
-    def __init__(self, *, fakes: int = 5, quick_loss: bool = False) -> None:
+    def __init__(self, *, fakes: int = 5, quick_loss: bool = False, address: str = "") -> None:
         for name in ("etcd", "kube-apiserver", "kubectl", *(("kwok",) if fakes else ())):
             binary(name)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kube-"))
         self.directory.chmod(0o755)
         (self.directory / "log").mkdir()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.address = own_address()
+        self.address = address or own_address()
         self._fakes, self._quick_loss = fakes, quick_loss
         ports = free_ports(6)
         self._etcd, self._peer, self._api, self._kcm, self._scheduler, self._kwok = ports
@@ -82,7 +82,7 @@ class Kubernetes:
     def stop(self) -> None:
         """End everything that was started, and remove the directory."""
         for name in reversed(list(self.processes)):
-            self.end(name)
+            self.end(name, signal.SIGKILL)  # nothing of it is needed again
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def end(self, name: str, how: int = signal.SIGTERM) -> None:
