@@ -249,3 +249,27 @@ def test_clients_are_ignored_if_user_or_administrator_say_so(asked: bool, defaul
         Wish(lifecycle=LifecycleWish(ignore_clients=asked)), offer
     ).lifecycle.ignore_clients is (asked or default)
     assert not admit(Wish(), OFFER).lifecycle.ignore_clients
+
+
+@pytest.mark.parametrize(
+    ("field", "least_s", "most_s", "words"),
+    [
+        ("interval", 0.1, 3_600.0, "must be between 0.1 s and 1 h"),
+        ("target_duration", 0.1, 2_592_000.0, "must be between 0.1 s and 30 d"),
+    ],
+)
+def test_the_pace_of_an_adaptive_group_has_bounds_which_it_may_reach(
+    field: str, least_s: float, most_s: float, words: str
+) -> None:
+    def asked(pace_s: float) -> list[Violation]:
+        size = Adaptive(0, 5)
+        paced = (
+            replace(size, interval_s=pace_s)
+            if field == "interval"
+            else replace(size, target_duration_s=pace_s)
+        )
+        return of_group(GroupWish(size=paced))
+
+    assert [asked(pace_s) for pace_s in (least_s, most_s)] == [[], []]
+    told = Violation(f"spec.worker_groups.gpu.adaptive.{field}", words)
+    assert [asked(pace_s) for pace_s in (least_s / 1.001, most_s + 1)] == [[told], [told]]

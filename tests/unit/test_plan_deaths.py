@@ -134,6 +134,22 @@ def test_who_has_lived_for_long_is_replaced_at_once_and_counts_as_nothing() -> N
     assert room.cluster.groups["default"].died == 0
 
 
+def test_after_one_death_an_older_worker_that_ends_is_replaced_at_once() -> None:
+    room = room_of(2)
+    room.wish(default=Count(3))
+    live(room, 2, lambda *_: False)
+    (youngest,) = [
+        name for name, worker in room.workers.items() if worker.created_at > room.now - 60_000
+    ]
+    live(room, 0.4, lambda name, _: name == youngest)
+    live(room, 4, lambda *_: False)
+    assert room.cluster.groups["default"].died == 1
+    oldest = min(room.names(), key=lambda name: room.workers[name].connected_at)
+    room.running.pop(room.workers[oldest].instance)
+    assert live(room, 4, lambda *_: False) == 1
+    assert len(room.names()) == 3
+
+
 def test_groups_are_counted_each_by_itself() -> None:
     cluster = new_cluster(default=Count(0), gpu=Count(0))
     room = MachineRoom(cluster, patience=PATIENCE)

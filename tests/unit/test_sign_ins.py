@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.server.core import sign_ins
-from gateway.server.core.sign_ins import ADDRESS, NAME, PAIR, SPOTLESS_S, SignIns
+from gateway.server.core.sign_ins import ADDRESS, NAME, PAIR, SPOTLESS_S, Leniency, SignIns
 
 HERE, THERE = "192.0.2.1", "198.51.100.9"
 
@@ -112,3 +112,20 @@ def test_the_familiar_wait_before_the_spotless_and_these_before_all_others() -> 
     assert [signs.lane(HERE, name, late) for name in ("alice", "bob")] == [0, 2]
     assert signs.lane(THERE, "alice", 100.0) == 1  # of which nothing is known
     assert signs.lane(HERE, "bob", late + 0.001) == 1  # of which nothing bad is known any more
+
+
+def test_how_many_mistakes_are_free_and_how_long_one_waits_is_as_it_is_documented() -> None:
+    assert Leniency(free=5, back_s=60.0, first_s=1.0, most_s=60.0) == PAIR
+    assert Leniency(free=20, back_s=6.0, first_s=0.1, most_s=5.0) == ADDRESS
+    assert Leniency(free=20, back_s=6.0, first_s=1.0, most_s=30.0) == NAME
+
+
+@pytest.mark.parametrize(("after_s", "wait_s"), [(0, 8), (59, 0), (60, 0), (120, 0)])
+def test_a_mistake_comes_back_after_its_time_and_no_earlier(after_s: float, wait_s: float) -> None:
+    signs = SignIns()
+    for _ in range(PAIR.free + 3):
+        signs.failed(HERE, "alice", 0.0)
+    assert signs.wait_s(HERE, "alice", after_s) == pytest.approx(wait_s)
+    signs.failed(HERE, "alice", after_s)
+    waits = signs.wait_s(HERE, "alice", after_s)
+    assert waits == pytest.approx(2 ** (4 - after_s / 60))
