@@ -31,7 +31,7 @@ PROGRAMS = (
     / f"kubernetes-{VERSION}"
 )
 INSTALL = "make parts (Kubernetes takes a quarter of an hour; it needs Go)"
-START_S = 90.0
+START_S = 150.0
 FAKE = "kwok.x-k8s.io/node"  # annotation and taint of nodes that only pretend
 TOLERATION = {"key": FAKE, "operator": "Exists", "effect": "NoSchedule"}
 
@@ -51,7 +51,9 @@ def own_address() -> str:
 class Kubernetes:
     """A cluster that is ours alone."""
 
-    def __init__(self, *, fakes: int = 5, quick_loss: bool = False, address: str = "") -> None:
+    def __init__(
+        self, *, fakes: int = 5, quick_loss: bool = False, address: str = "", audit: bool = False
+    ) -> None:
         for name in ("etcd", "kube-apiserver", "kubectl", *(("kwok",) if fakes else ())):
             binary(name)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kube-"))
@@ -60,6 +62,8 @@ class Kubernetes:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.address = address or own_address()
         self._fakes, self._quick_loss = fakes, quick_loss
+        self.audit_log = self.directory / "audit.log"  # one JSON a request, where it is asked for
+        self._audit = self._audit_flags() if audit else []
         ports = free_ports(6)
         self._etcd, self._peer, self._api, self._kcm, self._scheduler, self._kwok = ports
         self.server = f"https://127.0.0.1:{self._api}"
@@ -171,9 +175,21 @@ class Kubernetes:
             "--anonymous-auth=false",
             "--delete-collection-workers=8",
             *(seconds if self._quick_loss else ()),
+            *self._audit,
             *more,
         )
         self.until(lambda: self._try("get", "--raw=/readyz").startswith("ok"), "the API answers")
+
+    def _audit_flags(self) -> list[str]:
+        """Have the API server note who asked for what, and what it answered."""
+        policy = self.directory / "audit.yaml"
+        rules = [
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+            {"level": "None"},
+        ]
+        told = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}
+        policy.write_text(json.dumps({**told, "omitStages": ["RequestReceived"]}))
+        return [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
 
     def _start_controllers(self) -> None:
         pki, role = self.pki, "system:kube-controller-manager"

@@ -61,7 +61,9 @@ class Waiting:
                 self._since.setdefault(pod.instance, now)
                 waiting.append(pod)
         await self._ask(namespace, waiting, now)
-        return [(pod, why) for pod in waiting if (why := self._overdue(pod, now))]
+        # while that was asked, the watch may have told that one of them waits no longer
+        still = [pod for pod in waiting if pod.instance in self._since]
+        return [(pod, why) for pod in still if (why := self._overdue(pod, now))]
 
     def _overdue(self, pod: Pod, now: float) -> str:
         standing = self.explained(pod)
