@@ -27,6 +27,7 @@ WHOLE = "must be a whole number"
 NUMBER = "must be a number"
 FAR = "must be between -9007199254740991 and 9007199254740991"
 TRUTH = "must be true or false"
+NAMED = "must have names that are texts"
 UNICODE = "must be Unicode without NUL"
 TABLE = "must map texts to texts"
 KEYS = "keys must have 1 to 1024 characters and no '=', values at most 8192"
@@ -104,6 +105,12 @@ INT32 = "must be between 0 and 2147483647"
         (Mapped("n"), {"a": "b=c"}, ""),
         (Mapped("n"), {"a": "\0"}, UNICODE),
         (Mapped("n"), {"a\0": ""}, UNICODE),
+        (Mapped("n", structured=True), {"": 1}, NAMED),
+        (Mapped("n", structured=True), {1: 1}, NAMED),
+        (Mapped("n", structured=True), {"a\0": 1}, NAMED),
+        (Mapped("n", structured=True), {"a": [{"": 1}]}, NAMED),
+        (Mapped("n", structured=True), {"a": [{"b": 1}, "\0"]}, UNICODE),
+        (Mapped("n", structured=True), {"a": {"b": [1.5, None, True, "x"]}}, ""),
     ],
 )
 def test_which_values_an_option_takes(option: Field, value: object, words: str) -> None:
