@@ -12,6 +12,7 @@ from gateway.backends.contract import Instance, Role
 from gateway.server.core.facts import AgentNews, Facts
 from gateway.server.core.model import (
     Activity,
+    Adaptive,
     Cluster,
     Count,
     Event,
@@ -21,6 +22,7 @@ from gateway.server.core.model import (
     Scheduler,
     Spec,
     State,
+    StopWish,
     Token,
     Worker,
     WorkerGroup,
@@ -90,3 +92,18 @@ def test_of_what_has_just_begun_nothing_has_happened(record: Any) -> None:
 def test_the_first_wish_is_the_first_and_nobody_has_seen_to_it() -> None:
     assert (CLUSTER.generation, CLUSTER.observed_generation) == (1, 0)
     assert CLUSTER.spec.groups == {"default": WorkerGroup(Count(0))}
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("told", [False, True])
+def test_a_cluster_holds_its_name_until_it_is_told_to_stop_or_has_ended(
+    state: State, told: bool
+) -> None:
+    stop = StopWish(State.STOPPED, "", "", 1) if told else None
+    of = dataclasses.replace(CLUSTER, state=state, stop=stop)
+    assert of.holds_name is (not told and state not in (State.STOPPED, State.FAILED))
+
+
+def test_an_adaptive_size_without_a_pace_leaves_it_to_the_agent() -> None:
+    size = Adaptive(0, 1)
+    assert (size.interval_s, size.wait_count, size.target_duration_s) == (None, 0, None)
