@@ -15,6 +15,7 @@ from gateway.server.core.admission import (
     admit,
     check_adaptive,
     check_labels,
+    clamped_lifecycle,
     regroup,
     resolve_lifecycle,
 )
@@ -273,3 +274,29 @@ def test_the_pace_of_an_adaptive_group_has_bounds_which_it_may_reach(
     assert [asked(pace_s) for pace_s in (least_s, most_s)] == [[], []]
     told = Violation(f"spec.worker_groups.gpu.adaptive.{field}", words)
     assert [asked(pace_s) for pace_s in (least_s / 1.001, most_s + 1)] == [[told], [told]]
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (LifecycleWish(), ""),
+        (LifecycleWish(idle_timeout_s=3_600.0), ""),
+        (
+            LifecycleWish(idle_timeout_s=3_601.0),
+            "idle_timeout is 1 h, the most that anybody may have, not 1 h 1 s",
+        ),
+        (
+            LifecycleWish(idle_timeout_s=0.0),
+            "idle_timeout is 1 h, the most that anybody may have, not never",
+        ),
+        (LifecycleWish(no_client_timeout_s=0.0, no_task_timeout_s=9e9), ""),  # without a most
+        (
+            LifecycleWish(idle_timeout_s=0.0, max_lifetime_s=172_800.0),
+            "idle_timeout is 1 h, the most that anybody may have, not never; max_lifetime is 1 d,"
+            " the most that anybody may have, not 2 d",
+        ),
+    ],
+)
+def test_what_of_a_lifecycle_is_held_to_the_most_is_said(wish: LifecycleWish, words: str) -> None:
+    offer = replace(OFFER, most=Lifecycle(idle_timeout_s=3_600.0, max_lifetime_s=86_400.0))
+    assert clamped_lifecycle(wish, offer) == words

@@ -27,11 +27,20 @@ WHOLE = "must be a whole number"
 NUMBER = "must be a number"
 FAR = "must be between -9007199254740991 and 9007199254740991"
 TRUTH = "must be true or false"
+DEEP = "must be nested at most 16 deep"
 NAMED = "must have names that are texts"
 UNICODE = "must be Unicode without NUL"
 TABLE = "must map texts to texts"
 KEYS = "keys must have 1 to 1024 characters and no '=', values at most 8192"
 INT32 = "must be between 0 and 2147483647"
+
+
+def nested(depth: int, *, lists: bool = False) -> object:
+    """Return so many mappings, or lists, within each other."""
+    value: object = 1
+    for _ in range(depth):
+        value = [value] if lists else {"a": value}
+    return value
 
 
 @pytest.mark.parametrize(
@@ -111,6 +120,9 @@ INT32 = "must be between 0 and 2147483647"
         (Mapped("n", structured=True), {"a": [{"": 1}]}, NAMED),
         (Mapped("n", structured=True), {"a": [{"b": 1}, "\0"]}, UNICODE),
         (Mapped("n", structured=True), {"a": {"b": [1.5, None, True, "x"]}}, ""),
+        (Mapped("n", structured=True), {"a": nested(15)}, ""),
+        (Mapped("n", structured=True), {"a": nested(16)}, DEEP),
+        (Mapped("n", structured=True), {"a": nested(16, lists=True)}, DEEP),
     ],
 )
 def test_which_values_an_option_takes(option: Field, value: object, words: str) -> None:

@@ -216,6 +216,18 @@ def test_why_workers_are_missing() -> None:
     )
 
 
+def test_workers_that_died_are_a_failure_until_all_are_started_again() -> None:
+    of = cluster(default=Count(2))
+    why = "default-1: out of memory"
+    died = GroupStatus(died=1, died_at=NOW, failure=why, retry_at=NOW + 9)
+    groups = {**of.groups, "default": died}
+    of = replace(of, groups=groups, observed_generation=of.generation)
+    running = worker("default-0", Launching.RUNNING, connected=True)
+    assert missing(of, HEARD, running) == (False, "WORKERS_FAIL", why)
+    again = worker("default-2", Launching.STARTED)
+    assert missing(of, HEARD, running, again)[1] == "STARTING"
+
+
 def queued(*seen: tuple[str, str], phase: Phase = Phase.QUEUED) -> Facts:
     """Return what a machine room says of workers that wait, each by its name and why."""
     instances = {Instance(UID, Role.WORKER, name): message for name, message in seen}

@@ -15,6 +15,7 @@ from gateway.server.core.quantities import (
     format_bytes,
     format_duration,
     parse_bytes,
+    parse_named,
 )
 
 WRITTEN = "must be an amount of memory such as 4 GiB, 512 MB or 2000000000"
@@ -168,3 +169,9 @@ def test_whole_numbers_are_taken_as_far_as_each_is_told_from_the_next(
 ) -> None:
     words = "" if taken else "must be between -9007199254740991 and 9007199254740991"
     assert check_value(Integer("n"), value) == (value, words)
+
+
+def test_an_amount_of_a_named_resource_has_at_most_forty_characters() -> None:
+    assert parse_named({"fpga": "2".zfill(40)}) == {"fpga": 2.0}
+    with pytest.raises(ValueError, match="fpga: must be a number between 0 and"):
+        parse_named({"fpga": "2".zfill(41)})

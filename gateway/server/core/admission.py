@@ -22,7 +22,7 @@ from gateway.server.core.model import (
     WorkerGroup,
 )
 from gateway.server.core.options import Field, check_options, weight_bytes
-from gateway.server.core.quantities import MAX_DURATION_S, exact_duration, format_duration
+from gateway.server.core.quantities import MAX_DURATION_S, exact_duration
 from gateway.server.core.texts import is_sound
 from gateway.variables import complaint
 
@@ -368,8 +368,8 @@ def clamped_lifecycle(wish: LifecycleWish, offer: Offer) -> str:
         ("no_task_timeout", wish.no_task_timeout_s, offer.most.no_task_timeout_s),
     )
     return "; ".join(
-        f"{name} is {format_duration(most)}, the most that anybody may have, not"
-        f" {format_duration(wished) if wished else 'never'}"
+        f"{name} is {exact_duration(most)}, the most that anybody may have, not"
+        f" {exact_duration(wished) if wished else 'never'}"
         for name, wished, most in asked
         if wished is not None and most is not None and (not wished or wished > most)
     )
