@@ -1,0 +1,1 @@
+"""Secrets that were issued are searched for wherever somebody might read them."""

@@ -1,0 +1,131 @@
+"""Where a gateway's secrets could have got to, and whether they are there: in whatever spelling a
+log, an address or a dump may have them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import pathlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import quote, quote_plus
+
+SHORTEST = 8  # letters; fewer are found anywhere by chance
+LOOK_S = 0.1  # between two looks at command lines
+
+
+def spellings(secret: str) -> dict[str, bytes]:
+    """Return how a secret may be written down, by what that is called."""
+    assert len(secret) >= SHORTEST, "what is so short is found by chance"
+    raw = secret.encode()
+    found = {
+        "raw": raw,
+        "urlencoded": quote(secret, safe="").encode(),
+        "urlencoded, as forms are": quote_plus(secret).encode(),
+        "urlencoded, every letter": "".join(f"%{one:02X}" for one in raw).encode(),
+        "hex": raw.hex().encode(),
+        "hex, in capitals": raw.hex().upper().encode(),
+        "escaped": secret.encode("unicode_escape"),
+    }
+    for before in range(3):  # what stands before it shifts what it becomes in base64
+        shifted = base64.b64encode(b"\0" * before + raw)
+        # letters that other bytes have a part in are left out
+        whole = shifted[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        found[f"base64, after {before}"] = whole
+        found[f"base64url, after {before}"] = whole.translate(bytes.maketrans(b"+/", b"-_"))
+    return found
+
+
+def found_in(secrets: Mapping[str, str], places: Mapping[str, bytes]) -> list[str]:
+    """Return where each secret is found, as a sentence that does not tell it."""
+    spelt = [
+        (name, how, text)
+        for name, secret in secrets.items()
+        for how, text in spellings(secret).items()
+    ]
+    return [
+        f"{name} stands in {place} ({how})"
+        for place, content in places.items()
+        for name, how, text in spelt
+        if text in content
+    ]
+
+
+def files(root: pathlib.Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the content of files below a directory, by patterns of their names."""
+    found = {}
+    for name in names:
+        for path in root.rglob(name):
+            if path.is_file():
+                found[f"the file {path.relative_to(root)}"] = path.read_bytes()
+    return found
+
+
+def open_files(root: pathlib.Path) -> dict[str, bytes]:
+    """Return the content of files below a directory that every account may read."""
+    return {
+        f"the file {path.relative_to(root)}, which all may read": path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o004
+    }
+
+
+def database(path: pathlib.Path) -> dict[str, bytes]:
+    """Return a database's files, and what a dump of it says."""
+    found = {
+        f"the database's {one.name}": one.read_bytes()
+        for one in sorted(path.parent.glob(f"{path.name}*"))
+    }
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as opened:
+        found["the database's dump"] = "\n".join(opened.iterdump()).encode()
+    return found
+
+
+def environments(pids: Iterable[int]) -> dict[str, bytes]:
+    """Return the environments of processes."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found[f"the environment of {pid}"] = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+    return found
+
+
+class CommandLines:
+    """Every command line of the machine that is seen, as `ps` shows them to everybody."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._over = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+
+    @property
+    def seen(self) -> dict[str, bytes]:
+        """What was seen up to now."""
+        self._look_once()
+        return {"a command line": b"\n".join(list(self._seen))}
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_S):
+            self._look_once()
+
+    def _look_once(self) -> None:
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                self._seen.add(path.read_bytes())
+
+    def close(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self._looking.join()
+
+
+@contextlib.contextmanager
+def command_lines() -> Iterator[CommandLines]:
+    """Look at command lines while it lasts."""
+    made = CommandLines()
+    made._looking.start()
+    try:
+        yield made
+    finally:
+        made.close()
