@@ -147,7 +147,10 @@ def _log_to_stderr(level: str) -> None:
     logging._srcfile = None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname).1s %(name)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+    # Libraries tell all that passes through them at DEBUG, headers with credentials too.
+    libraries = max(logging.INFO, getattr(logging, level))
+    logging.basicConfig(level=libraries, handlers=[handler])
+    logging.getLogger("gateway").setLevel(level)
 
 
 @main.command(context_settings=_PASSING)

@@ -207,7 +207,10 @@ class DaskGateway(SignInSettings):
         " open connection is none; at least 20 s.",
     ).tag(config=True)
     log_level = Enum(
-        ["DEBUG", "INFO", "WARNING", "ERROR"], "INFO", help="What is logged to standard error."
+        ["DEBUG", "INFO", "WARNING", "ERROR"],
+        "INFO",
+        help="What is logged to standard error. DEBUG is the gateway's own: libraries would tell"
+        " credentials there.",
     ).tag(config=True)
 
     def _state_dir_default(self) -> str:
