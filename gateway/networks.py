@@ -263,5 +263,16 @@ class Destinations:
         return here
 
 
+class Everywhere(Destinations):
+    """Permits whatever an administrator has named."""
+
+    def __init__(self) -> None:
+        super().__init__((), ())
+
+    def objection(self, host: str, port: int, *, local: bool) -> str:
+        """Return that nothing is said against it."""
+        return ""
+
+
 def _within(address: Address, network: Network) -> bool:
     return address.version == network.version and address in network

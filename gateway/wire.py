@@ -24,6 +24,8 @@ DEFAULT_PORT = 8000
 
 # metadata key and HTTP header: `Bearer <token>` or `Basic <base64 of user:password>`
 AUTHORIZATION = "authorization"
+# in place of a scheme: what a caller has shown in TLS. No header can name it, as it holds a blank
+CLIENT_CERTIFICATE = "client certificate"
 # the one call of the public API that needs no credentials
 SIGN_IN_OPTIONS = "/daskgateway.v1.CredentialService/GetSignInOptions"
 # and the one that tells who shows none by what one may sign in: in its refusal

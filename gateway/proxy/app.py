@@ -212,6 +212,7 @@ class Edge:
             self._doorway,
             self._certificate,
             self._spawn,
+            settings.mutual(options),
         )
         self.listener = Listener(
             self.poller,

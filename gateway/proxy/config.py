@@ -63,6 +63,14 @@ class Proxy(Configurable):
         help="Directory of what the edge keeps: last known routes, the key of its sessions. Made"
         " 0700."
     ).tag(config=True)
+    mtls_name = Unicode(
+        "",
+        help="Name by which callers reach the server's listener for client certificates; told by"
+        " the server where it starts this edge. TLS to that name is relayed untouched.",
+    ).tag(config=True)
+    mtls_address = Unicode(
+        "", help="host:port of that listener (c.MutualTlsAuthenticator.address)."
+    ).tag(config=True)
     max_connections = Int(
         15_000,
         min=1,
@@ -82,7 +90,7 @@ class Proxy(Configurable):
         2_000,
         min=1,
         help="Connections to one cluster's scheduler, tunnels too, that one process serves at a"
-        " time; more are closed.",
+        " time; more are closed. Those to mtls_name count like a cluster's.",
     ).tag(config=True)
     max_newcomers = Int(
         6_000,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gateway import checks
 from gateway.checks import named
-from gateway.networks import is_loopback
+from gateway.networks import is_loopback, parse_address
+from gateway.wire import SNI_SUFFIX, uid_of_server_name
 
 if TYPE_CHECKING:
     from gateway.proxy.config import Proxy
@@ -26,6 +27,7 @@ def problems(options: Proxy, *, beside_server: bool) -> list[str]:
         found += named("c.Proxy.scheduler_networks", checks.network(network))
     if options.admin_address:
         found += named("c.Proxy.admin_address", checks.address(options.admin_address))
+    found += _mutual(options)
     if not beside_server:
         found += _alone(options)
     return found
@@ -65,6 +67,26 @@ def _tls(options: Proxy) -> list[str]:
         f"c.Proxy.address: {options.address} is reachable from elsewhere; set tls_cert and tls_key"
         f" (or insecure_ok = True)"
     ]
+
+
+def _mutual(options: Proxy) -> list[str]:
+    """Return what is wrong with the way to the listener for client certificates."""
+    name, address = options.mtls_name, options.mtls_address
+    if bool(name) != bool(address):
+        return [
+            f"c.Proxy.mtls_name and mtls_address: set both or none; mtls_name is {name!r},"
+            f" mtls_address is {address!r}"
+        ]
+    found = []
+    if name and (not checks.is_host(name) or ":" in name or name != name.lower()):
+        found.append(f"c.Proxy.mtls_name: must be a name in small letters, not {name!r}")
+    elif name.endswith(SNI_SUFFIX) or uid_of_server_name(name) is not None:
+        found.append(f"c.Proxy.mtls_name: {name} is a name that clusters have")
+    if address and parse_address(address) is None:
+        found.append(
+            f"c.Proxy.mtls_address: must be host:port of the server's listener, not {address!r}"
+        )
+    return found
 
 
 def _alone(options: Proxy) -> list[str]:

@@ -11,9 +11,18 @@ from urllib.parse import urlsplit
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import Demand
-from gateway.networks import Network, is_here, is_loopback, literal, parse_address, parse_networks
+from gateway.networks import (
+    Destination,
+    Network,
+    is_here,
+    is_loopback,
+    literal,
+    parse_address,
+    parse_networks,
+)
 from gateway.proxy.config import Proxy
 from gateway.proxy.door.admission import Capacity
+from gateway.proxy.door.sorting import Mutual
 from gateway.wire import split_host_port
 
 # for what is loaded, logs, the server's channel, idle connections to dashboards
@@ -88,6 +97,12 @@ def own_ports(options: Proxy, bound: int, server: int) -> set[int]:
         if address is not None:
             found.add(address[1])
     return found | {server} if server else found
+
+
+def mutual(options: Proxy) -> Mutual:
+    """Return the way to the server's listener for client certificates."""
+    place = parse_address(options.mtls_address)
+    return Mutual(options.mtls_name, Destination.of(*place)) if place is not None else Mutual()
 
 
 def beside(server_address: str) -> bool:

@@ -21,7 +21,7 @@ from gateway.backends.launch import AgentEndpoint
 from gateway.configfile import ConfigurationError
 from gateway.custody import directory_problem
 from gateway.descriptors import raise_descriptor_limit
-from gateway.server.boot import clear_text, garbage, listening
+from gateway.server.boot import clear_text, garbage, listening, mutual_tls
 from gateway.server.boot.dial import try_way
 from gateway.server.boot.edge_token import edge_token
 from gateway.server.boot.endpoints import listener_address, public_endpoint
@@ -86,7 +86,7 @@ class App:
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[Any]] = []
         self._endpoint = Endpoint("127.0.0.1", 0, "")
-        self.port = 0
+        self.port = self.mutual_port = 0
         self.edge_address = ""
         self.store: SqliteStore
 
@@ -267,6 +267,9 @@ class App:
         self._spawn(self._surface.switchboard.run(), "switchboard")
         server = self._surface.server
         self.port = listening.bind(server, options.address, self._certificate, self.state_dir)
+        if (certified := mutual_tls.configured(self.settings.authenticator)) is not None:
+            shown = mutual_tls.certificate(certified, self.settings.proxy)
+            self.mutual_port = listening.bind_mutually(server, certified, shown, self.state_dir)
         self._bind_sockets()
         await server.start()
         self._stack.push_async_callback(server.stop, None)
@@ -315,7 +318,7 @@ class App:
             room, account = self._edge_room, self._edge_room.account
             words = [
                 *configured_words(self.settings),
-                *own_words(self.settings, self.port),
+                *own_words(self.settings, self.port, self.mutual_port),
                 *room.words(),
             ]
             run_as = (

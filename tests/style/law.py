@@ -119,8 +119,15 @@ RULES = (
     # Plugins
     Rule(
         "gateway.authenticators",
-        ("gateway.configfile", "gateway.custody", "gateway.networks", "gateway.wire", CORE),
-        ("aiohttp", "bonsai", "gssapi", "jwt", "traitlets"),
+        (
+            "gateway.checks",
+            "gateway.configfile",
+            "gateway.custody",
+            "gateway.networks",
+            "gateway.wire",
+            CORE,
+        ),
+        ("aiohttp", "bonsai", "cryptography", "gssapi", "jwt", "traitlets"),
     ),
     Rule(
         "gateway.authenticators.conformance",

@@ -16,6 +16,7 @@ class Counts:
     to_http2: int = 0  # in clear text; with TLS it is agreed on later
     to_https: int = 0
     to_http: int = 0
+    to_mutual: int = 0  # to the server's listener for client certificates
     junk: int = 0
     # Refused, and why.
     refused_address: int = 0  # the address has its share

@@ -21,6 +21,7 @@ COUNTERS: dict[str, tuple[str, str, dict[str, str]]] = {
             "to_scheduler": "scheduler",
             "to_http2": "http2",
             "to_https": "https",
+            "to_mutual": "mutual_tls",
             "to_http": "http",
             "junk": "junk",
         },

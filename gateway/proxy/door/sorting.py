@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from socket import SocketType
 from typing import Any
 
+from gateway.networks import Destination, Everywhere
 from gateway.proxy.counting.counts import Counts
 from gateway.proxy.door.admission import Admission
 from gateway.proxy.door.client_hello import (
@@ -34,10 +36,24 @@ NO_TLS = (
 )
 
 
+# in place of a cluster's uid, of connections to the server's listener for client certificates
+CERTIFIED = "client certificates"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutual:
+    """The server's listener for client certificates: the name by which it is called, empty if there
+    is none, and where it is."""
+
+    name: str = ""
+    target: Destination = Destination("", 0)
+
+
 class Purpose(enum.Enum):
     """What a connection is for."""
 
     SCHEDULER = enum.auto()  # TLS with a cluster's name: relayed untouched
+    MUTUAL = enum.auto()  # TLS with the name of the server's listener for certificates: the same
     TLS = enum.auto()  # TLS with another name or none: ended here; what is spoken is agreed on then
     HTTP1 = enum.auto()  # in clear text
     HTTP2 = enum.auto()  # in clear text
@@ -47,11 +63,16 @@ class Purpose(enum.Enum):
     UNSPEAKABLE = enum.auto()
 
 
-def purpose_of(verdict: Hello | Http1 | Http2, *, routed: bool, secure: bool) -> Purpose:
+def purpose_of(
+    verdict: Hello | Http1 | Http2, *, routed: bool, secure: bool, mutual: str = ""
+) -> Purpose:
     """Return what a connection is for. `routed`: its server name is that of a cluster that is
-    routed to; `secure`: this port has a certificate."""
+    routed to; `secure`: this port has a certificate; `mutual`: the name of the listener for client
+    certificates, empty if there is none."""
     match verdict:
         case Hello(name):
+            if name and name == mutual:
+                return Purpose.MUTUAL
             if routed or uid_of_server_name(name) is not None:
                 return Purpose.SCHEDULER
             return Purpose.TLS if secure else Purpose.UNSPEAKABLE
@@ -73,8 +94,10 @@ class Sorter:
         doorway: Doorway,
         certificate: ServedCertificate,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        mutual: Mutual = Mutual(),
     ) -> None:
         """`spawn` runs what is served here as a task of its own."""
+        self._mutual, self._anywhere = mutual, Everywhere()
         self._routes = routes
         self._admission = admission
         self._counts = counts
@@ -90,7 +113,15 @@ class Sorter:
         counts = self._counts
         route = self._routes.named(verdict.server_name) if isinstance(verdict, Hello) else None
         context = self._certificate.context
-        match purpose_of(verdict, routed=route is not None, secure=context is not None):
+        match purpose_of(
+            verdict,
+            routed=route is not None,
+            secure=context is not None,
+            mutual=self._mutual.name,
+        ):
+            case Purpose.MUTUAL:
+                counts.to_mutual += 1
+                self._relay_to_server(newcomer, address)
             case Purpose.SCHEDULER:
                 counts.to_scheduler += 1
                 self._relay(newcomer, route, address)
@@ -118,6 +149,16 @@ class Sorter:
             return
         else:
             self._counts.refused_cluster += 1
+        refuse(newcomer, unrecognized_name_alert())
+        self._admission.leave(address)
+
+    def _relay_to_server(self, newcomer: SocketType, address: str) -> None:
+        """Have it relayed to the listener for client certificates, where TLS ends."""
+        if self._admission.join(CERTIFIED):
+            place = (address, CERTIFIED)
+            self._carrier.carry(newcomer, self._mutual.target, place, self._anywhere)
+            return
+        self._counts.refused_cluster += 1
         refuse(newcomer, unrecognized_name_alert())
         self._admission.leave(address)
 

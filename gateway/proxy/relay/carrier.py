@@ -97,23 +97,33 @@ class Carrier:
 
     # Connecting
 
-    def carry(self, client: SocketType, target: Destination, place: Place) -> None:
+    def carry(
+        self,
+        client: SocketType,
+        target: Destination,
+        place: Place,
+        permitted: Destinations | None = None,
+    ) -> None:
         """Connect to a target and carry, or refuse the client; its place, which was joined, is left
-        when that is over."""
+        when that is over. `permitted`: where a target that is a name may be; by default where
+        schedulers may."""
         if target.near and (upstream := _connected(target)) is not None:
             self._begin(client, upstream, place, watched=False)
         elif target.family:
             self._connect(_Attempt(self, client, place, [target]))
         else:
-            task = self._loop.create_task(self._look_up(client, target, place))
+            targets = self._targets if permitted is None else permitted
+            task = self._loop.create_task(self._look_up(client, target, place, targets))
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
 
-    async def _look_up(self, client: SocketType, target: Destination, place: Place) -> None:
+    async def _look_up(
+        self, client: SocketType, target: Destination, place: Place, targets: Destinations
+    ) -> None:
         found: list[Destination] = []
         try:
             async with asyncio.timeout(self._attempts.timeout_s):
-                found = await self._names.look_up(target, self._targets)
+                found = await self._names.look_up(target, targets)
         except (OSError, TimeoutError) as error:
             logger.info(
                 "%s has no address: %s", target.host, str(error) or "it is not told in time"

@@ -16,7 +16,13 @@ EVERYWHERE = ("", "0.0.0.0", "::")
 
 def listener_address(server: DaskGateway, port: int) -> str:
     """Return host:port at which this machine reaches the gRPC listener."""
-    hostname, _ = split_address(server.address, "c.DaskGateway.address")
+    return reached(server.address, port)
+
+
+def reached(listened_on: str, port: int) -> str:
+    """Return host:port at which this machine reaches what listens on an address, by the port that
+    it got."""
+    hostname, _ = split_address(listened_on, "address")
     return host_port("127.0.0.1" if hostname in EVERYWHERE else hostname, port)
 
 

@@ -3,6 +3,7 @@ what runs on this machine."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import grpc
 
 from gateway import checks
+from gateway.authenticators.mtls import MutualTlsAuthenticator
 from gateway.configfile import ConfigurationError
 from gateway.server.boot.config import DaskGateway
 from gateway.server.boot.kept_port import keep_port, kept_port
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "server.sock"
 PORT_FILE = "listener.port"
+MUTUAL_PORT_FILE = "mutual-listener.port"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
 
@@ -56,37 +59,62 @@ def bind(
     Where any free port will do, the last run's is taken if it is to be had: agents that were told
     it must find us again.
     """
-    hostname, port = split_address(address, "c.DaskGateway.address")
+
+    def listen(at: str) -> int:
+        return host.listen_tls(server, at, functools.partial(_pair, shown))
+
+    return _bound("c.DaskGateway", address, state_dir / PORT_FILE, listen)
+
+
+def bind_mutually(
+    server: grpc.aio.Server,
+    options: MutualTlsAuthenticator,
+    shown: ListenerCertificate,
+    state_dir: pathlib.Path,
+) -> int:
+    """Listen for callers with client certificates; return the port, which is kept like the other.
+    ConfigurationError if that cannot be."""
+
+    def listen(at: str) -> int:
+        pair = functools.partial(_pair, shown)
+        return host.listen_mutually(server, at, pair, options.authorities)
+
+    place = state_dir / MUTUAL_PORT_FILE
+    return _bound("c.MutualTlsAuthenticator", options.address, place, listen)
+
+
+def _pair(shown: ListenerCertificate) -> tuple[bytes, bytes]:
+    now = shown.shown()
+    return now.certificate, now.key
+
+
+def _bound(owner: str, address: str, kept: pathlib.Path, listen: Callable[[str], int]) -> int:
+    """Listen on host:port as `listen` does, and keep the port; return it."""
+    hostname, port = split_address(address, f"{owner}.address")
     hostname = hostname or "0.0.0.0"
-
-    def pair() -> tuple[bytes, bytes]:
-        now = shown.shown()
-        return now.certificate, now.key
-
     bound = 0
-    if not port and (earlier := kept_port(state_dir / PORT_FILE)):
+    if not port and (earlier := kept_port(kept)):
         try:
-            bound = host.listen_tls(server, host_port(hostname, earlier), pair)
+            bound = listen(host_port(hostname, earlier))
         except RuntimeError:
             logger.warning(
-                "port %d of the last run is taken: clusters that run since then do not find this"
-                " server",
+                "port %d of the last run is taken: who was told it does not find this server",
                 earlier,
             )
     try:
-        bound = bound or host.listen_tls(server, host_port(hostname, port), pair)
+        bound = bound or listen(host_port(hostname, port))
     except RuntimeError as error:
-        raise ConfigurationError(_unbound(hostname, port, error)) from None
-    keep_port(state_dir / PORT_FILE, bound)
+        raise ConfigurationError(_unbound(owner, hostname, port, error)) from None
+    keep_port(kept, bound)
     return bound
 
 
-def _unbound(hostname: str, port: int, error: RuntimeError) -> str:
+def _unbound(owner: str, hostname: str, port: int, error: RuntimeError) -> str:
     """Return why gRPC does not listen: it says no more than that it does not."""
     if wrong := checks.listenable(hostname, port):
-        return f"c.DaskGateway.address: {wrong}; is another server running?"
+        return f"{owner}.address: {wrong}; is another server running?"
     return (
-        f"c.DaskGateway.tls_cert, tls_key: {host_port(hostname, port)} is free, but gRPC cannot use"
+        f"{owner}.tls_cert, tls_key: {host_port(hostname, port)} is free, but gRPC cannot use"
         f" this certificate with this key ({error})"
     )
 

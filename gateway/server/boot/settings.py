@@ -19,7 +19,7 @@ from gateway.backends.base import BaseBackend
 from gateway.configfile import ConfigurationError
 from gateway.descriptors import Demand
 from gateway.proxy.config import Proxy
-from gateway.server.boot import offers, server_problems, sign_in
+from gateway.server.boot import mutual_tls, offers, server_problems, sign_in
 from gateway.server.boot.cluster_config import ClusterConfig
 from gateway.server.boot.config import DaskGateway
 from gateway.server.boot.unused import in_use
@@ -194,12 +194,14 @@ def examine(config: Config) -> Examined:
     more = [*server_problems.problems(found.server)]
     more += found.proxy.problems(beside_server=True)
     more += _account_problems(found)
+    more += mutual_tls.problems(found)
     offered = offers.problems(found.clusters, found.backends)
     more += [*offered.problems, *(_told_by(found.authenticator) if chosen.authenticators else [])]
     more += [line for backend in found.backends.values() for line in _told_by(backend)]
     settled |= _following(settled, found)
     told += [line for line in dict.fromkeys(more) if _setting(line) not in settled]
     hints += [*server_problems.hints(found.server), *found.proxy.hints(), *offered.hints]
+    hints += mutual_tls.hints(found)
     return Examined(found, tuple(told), tuple(hints))
 
 

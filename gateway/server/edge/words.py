@@ -7,6 +7,8 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from gateway.server.boot import mutual_tls
+from gateway.server.boot.endpoints import reached
 from gateway.server.boot.reach import scheduler_networks
 from gateway.server.boot.settings import Settings
 
@@ -22,10 +24,15 @@ def configured_words(found: Settings) -> list[str]:
     return [word(name, getattr(found.proxy, name)) for name in names]
 
 
-def own_words(found: Settings, port: int) -> list[str]:
-    """Return what follows from the server's settings. `port`: of its listener, which no cluster
-    leads to."""
-    words = [word("own_ports", [*found.proxy.own_ports, port])]
+def own_words(found: Settings, port: int, mutual_port: int = 0) -> list[str]:
+    """Return what follows from the server's settings. `port`: of its listener, and `mutual_port`:
+    of that for client certificates, if there is one. No cluster leads to either."""
+    ports = [one for one in (port, mutual_port) if one]
+    words = [word("own_ports", [*found.proxy.own_ports, *ports])]
+    certified = mutual_tls.configured(found.authenticator)
+    if certified is not None and mutual_port:
+        words.append(word("mtls_name", certified.server_name))
+        words.append(word("mtls_address", reached(certified.address, mutual_port)))
     if "log_level" not in found.config.get("Proxy", {}):
         words.append(word("log_level", found.proxy.log_level))
     if "scheduler_networks" not in found.config.get("Proxy", {}):

@@ -139,6 +139,30 @@ def listen_tls(
     )
 
 
+def listen_mutually(
+    server: grpc.aio.Server,
+    address: str,
+    shown: Callable[[], tuple[bytes, bytes]],
+    authorities: Callable[[], bytes],
+) -> int:
+    """Listen on host:port for callers with a certificate by one of the `authorities` (PEM), and no
+    others; return the port. RuntimeError if that cannot be.
+
+    Both are asked at every handshake, in a thread of gRPC's, and must not fail.
+    """
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        certificate, key = shown()
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], authorities())
+
+    return server.add_secure_port(
+        address,
+        grpc.dynamic_ssl_server_credentials(
+            configuration(), configuration, require_client_authentication=True
+        ),
+    )
+
+
 def listen_locally(server: grpc.aio.Server, path: str) -> None:
     """Listen on a Unix socket that nobody else may connect to. RuntimeError if that cannot be."""
     umask = os.umask(0o177)

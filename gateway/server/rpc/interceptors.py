@@ -8,6 +8,7 @@ correlation id that the log explains.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -34,7 +35,13 @@ from gateway.server.rpc.peers import peer_of
 from gateway.server.rpc.requests import Malformed
 from gateway.server.rpc.status import STATUS_DETAILS, code_of, details_of, text_of
 from gateway.server.store.contract import StoreUnreachable
-from gateway.wire import AUTHENTICATE, AUTHORIZATION, CORRELATION_ID, SIGN_IN_OPTIONS
+from gateway.wire import (
+    AUTHENTICATE,
+    AUTHORIZATION,
+    CLIENT_CERTIFICATE,
+    CORRELATION_ID,
+    SIGN_IN_OPTIONS,
+)
 
 logger = logging.getLogger("gateway.server.calls")
 
@@ -307,6 +314,10 @@ class AuthenticationInterceptor(Interceptor):
             await self._doorkeeper.edge(rest if scheme == "bearer" else "")
             caller.edge, caller.user = True, "edge"
         else:
+            if certificate := _certificate(context):
+                if scheme:
+                    raise _two_ways()
+                scheme, rest = CLIENT_CERTIFICATE, certificate
             caller.principal = await self._doorkeeper.principal(scheme, rest, caller.peer.address)
             caller.user = caller.principal.user
 
@@ -318,6 +329,38 @@ def _credentials(metadata: Mapping[str, Any]) -> tuple[str, str]:
         raise CredentialsInvalid
     scheme, _, rest = value.partition(" ")
     return scheme.lower(), rest.strip()
+
+
+def _certificate(context: Context) -> str:
+    """Return what a caller has shown in TLS, as authenticators read it; empty at listeners that ask
+    for no certificate, whatever headers say."""
+    told = context.auth_context()
+    leaf = told.get("x509_pem_cert")
+    if not leaf:
+        return ""
+    return _chain(leaf[0], (told.get("x509_pem_cert_chain") or [b""])[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _chain(leaf: bytes, whole: bytes) -> str:
+    """Return certificates in PEM as base64 joined by dots, the caller's own first."""
+    own, more = _base64(leaf), _base64(whole)
+    return ".".join([*own[:1], *(one for one in more if one not in own[:1])])
+
+
+def _base64(pem: bytes) -> list[str]:
+    blocks = pem.decode("ascii", "replace").split("-----BEGIN CERTIFICATE-----")[1:]
+    return ["".join(one.partition("-----END")[0].split()) for one in blocks]
+
+
+def _two_ways() -> CredentialsInvalid:
+    """Return what a caller is told who shows a certificate and credentials."""
+    refused = CredentialsInvalid()
+    refused.args = (
+        "The sign-in is refused: the client certificate says who calls here; send no"
+        f" {AUTHORIZATION} with it, or send that to the gateway's usual address.",
+    )
+    return refused
 
 
 def _nothing() -> None:

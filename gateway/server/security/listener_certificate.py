@@ -88,9 +88,10 @@ class GivenCertificate:
 
     server_name = ""
 
-    def __init__(self, certificate: str, key: str, ca: str) -> None:
-        """Paths of PEM files; an empty `ca` is the certificate itself. ConfigurationError if they
-        cannot be used."""
+    def __init__(self, certificate: str, key: str, ca: str, owner: str = "c.DaskGateway") -> None:
+        """Paths of PEM files, settings of `owner`; an empty `ca` is the certificate itself.
+        ConfigurationError if they cannot be used."""
+        self._settings = f"{owner}.tls_cert, tls_key, tls_ca"
         self._paths, self._ca_path = (
             (pathlib.Path(certificate), pathlib.Path(key)),
             pathlib.Path(ca or certificate),
@@ -100,9 +101,7 @@ class GivenCertificate:
         try:
             self._shown, self._ca = _read(*self._paths), _bundle(self._ca_path)
         except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"c.DaskGateway.tls_cert, tls_key, tls_ca: {_words(error)}"
-            ) from None
+            raise ConfigurationError(f"{self._settings}: {_words(error)}") from None
 
     def shown(self) -> Shown:
         """Return what the files hold; where they cannot be used that is logged once, and the old
@@ -126,9 +125,7 @@ class GivenCertificate:
             self._shown, self._ca = _read(*self._paths), _bundle(self._ca_path)
             logger.info("the listener's certificate was read again")
         except (OSError, ValueError) as error:
-            logger.error(
-                "c.DaskGateway.tls_cert, tls_key, tls_ca: %s; the old one stays", _words(error)
-            )
+            logger.error("%s: %s; the old one stays", self._settings, _words(error))
 
     def _stamp_now(self) -> tuple[int, ...]:
         """Return what changes when the files do."""

@@ -257,11 +257,20 @@ class Sources(Authenticator):
     def holds_untold(self, opened: Principal) -> bool:
         """Whether a sign-in was by a source that tells nothing by name: of one that does, its user
         is gone."""
-        return len(self._parts) == 1 or self._untold(opened, self._stamps.get(opened.user, {}))
+        if len(self._parts) == 1:
+            return self._parts[0].authenticator.holds_untold(opened)
+        return self._untold(opened, self._stamps.get(opened.user, {}))
 
     def _untold(self, opened: Principal, stamps: Mapping[str, str | None]) -> bool:
         label = opened.way or opened.stamp.partition(":")[0]
-        return label in stamps and stamps[label] is None
+        if label not in stamps or stamps[label] is not None:
+            return False
+        stamp = opened.stamp.removeprefix(f"{label}:")
+        return any(
+            part.authenticator.holds_untold(replace(opened, stamp=stamp))
+            for part in self._parts
+            if part.label == label
+        )
 
     def _reading(self, scheme: str) -> list[Part]:
         return [part for part in self._parts if scheme in part.authenticator.schemes]
@@ -331,7 +340,6 @@ class Sources(Authenticator):
             return replace(told, user=user, way=part.label)
         expires_at, stamp = told.expires_at, f"{part.label}:{told.stamp}"
         if not part.authenticator.askable:
-            stamp = f"{part.label}:"  # nobody can be asked whether it is that still
             latest = int((self._now() + part.authenticator.sign_in_holds_s) * 1000)
             expires_at = min(expires_at or latest, latest)
         stamp = short_stamp(stamp)
