@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gateway.client.async_gateway import AsyncGateway
     from gateway.client.calls.auths import Auth, BasicAuth, KerberosAuth, TokenAuth
+    from gateway.client.calls.client_certificate import MtlsAuth
     from gateway.client.calls.errors import GatewayError, GatewayWarning
     from gateway.client.calls.options import Options
     from gateway.client.dask.cluster import AsyncGatewayCluster, GatewayCluster
@@ -42,6 +43,7 @@ __all__ = [
     "GatewayError",
     "GatewayWarning",
     "KerberosAuth",
+    "MtlsAuth",
     "Options",
     "Scope",
     "TokenAuth",
@@ -65,6 +67,7 @@ _HOMES = {
     "GatewayError": "gateway.client.calls.errors",
     "GatewayWarning": "gateway.client.calls.errors",
     "KerberosAuth": "gateway.client.calls.auths",
+    "MtlsAuth": "gateway.client.calls.client_certificate",
     "Options": "gateway.client.calls.options",
     "Scope": "gateway.client.model",
     "TokenAuth": "gateway.client.calls.auths",

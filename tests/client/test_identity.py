@@ -226,7 +226,13 @@ def test_a_variable_that_says_nothing_usable_is_refused(
         ({"passwort": "t"}, "did you mean password?"),
         ({"type": "basc"}, "gateway.auth.type: 'basc' is no way to sign in"),
         ({"type": 3}, "gateway.auth.type must be text"),
-        ({"type": "mtls"}, "gateway.auth.type: mtls is no way to sign in that this client"),
+        ({"type": "mtls"}, "gateway.auth.type is 'mtls', and no certificate is named"),
+        ({"type": "mtls", "kwargs": {"key": "k"}}, "mtls needs cert, a PEM file"),
+        (
+            {"type": "mtls", "kwargs": {"cert": "/no/such.pem", "keey": "k"}},
+            "takes no keey; did you mean key?",
+        ),
+        ({"type": "mtls", "kwargs": {"cert": "/no/such.pem"}}, "/no/such.pem cannot be read"),
         (
             {"type": "kerberos", "kwargs": {"keytabb": "x"}},
             "takes no keytabb; did you mean keytab?",

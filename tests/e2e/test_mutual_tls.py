@@ -3,22 +3,15 @@ language that speaks gRPC. Server and edge are processes of their own, and TLS i
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import pathlib
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-import dask
 import grpc
 import pytest
 from daskgateway.v1 import credential_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2_grpc as stubs
-from google.rpc import status_pb2
 
 from tests.e2e.gateway_process import GatewayProcess
 from tests.parts.client_certificates import Authority, Pair, uri

@@ -7,13 +7,15 @@ import difflib
 import hashlib
 import inspect
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.client.calls import kerberos, reading
 from gateway.client.calls.sessions import SignIn, When
 from gateway.wire import basic_credentials
+
+A = TypeVar("A")
 
 
 @dataclass
@@ -39,6 +41,10 @@ class Auth:
     def sign_in(self, host: str) -> SignIn:
         """Return a sign-in to a gateway at a host (empty: on this machine), good for one call."""
         return Plain(self.header())
+
+    def pair(self) -> tuple[bytes, bytes] | None:
+        """Return key and certificate (PEM) that are shown in TLS; None for who sends a header."""
+        return None
 
     def same(self) -> object:
         """Return what is equal for those who sign in alike, and so may share a session."""
@@ -130,16 +136,7 @@ class KerberosAuth(Auth):
     @classmethod
     def of(cls, arguments: Mapping[str, Any], where: str) -> KerberosAuth:
         """Return one by its configuration; ValueError names what is wrong, and where it stands."""
-        names = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
-        for name in arguments:
-            if name not in names:
-                close = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
-                raise ValueError(f"{where}: kerberos takes no {name}{hint}")
-        try:
-            return cls(**arguments)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        return by_configuration(cls, "kerberos", arguments, where)
 
     def sign_in(self, host: str) -> SignIn:
         """Return a sign-in with a token of its own; NotSignedIn if there is no ticket."""
@@ -159,6 +156,23 @@ class KerberosAuth(Auth):
 
     def __repr__(self) -> str:
         return f"KerberosAuth({self._principal!r})" if self._principal else "KerberosAuth()"
+
+
+def by_configuration(
+    cls: Callable[..., A], way: str, arguments: Mapping[str, Any], where: str
+) -> A:
+    """Return the object of a way to sign in by what is configured for it; ValueError names what is
+    wrong, and where it stands."""
+    names = list(inspect.signature(cls).parameters)
+    for name in arguments:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+            raise ValueError(f"{where}: {way} takes no {name}{hint}")
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _file(value: str, what: str) -> str:

@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 import grpc
 from daskgateway.v1.credential_service_pb2 import GetSignInOptionsRequest, WhoAmIRequest
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 
 from gateway.client.calls import (
     api,
@@ -36,7 +35,9 @@ from gateway.client.calls import (
     whence,
 )
 from gateway.client.calls.api import Rpc, Streaming, Unary
+from gateway.client.calls.client_certificate import MtlsAuth
 from gateway.client.calls.forward_proxy import ForwardProxy
+from gateway.client.calls.grpc_answers import Stream, from_grpc
 from gateway.client.calls.sessions import Kept, When
 from gateway.client.calls.settings import Settings, of_identity
 from gateway.wire import AUTHORIZATION, host_port
@@ -67,7 +68,9 @@ GRPC_APART_S = 60.0
 HTTP_FOR_S = 300.0
 
 _lock = threading.Lock()
-_channels: dict[tuple[str, str | None, str], grpc.Channel] = {}
+_channels: dict[tuple[str, str | None, str, object], grpc.Channel] = {}
+# key and certificate (PEM) that channels of a client certificate show, by who it is
+_shown_in_tls: dict[object, tuple[bytes, bytes]] = {}
 # until when calls to an address go over HTTP; one entry a gateway
 _http_until: dict[str, float] = {}
 _grpc_passed: set[str] = set()  # addresses that gRPC was seen to reach; one entry a gateway
@@ -97,16 +100,29 @@ def _channel(settings: Settings) -> grpc.Channel:
     """Return this process's channel to an address, made when first needed."""
     global _grpc_pid
     proxy = forward_proxy.proxy_for(settings.address)
-    key = (settings.address, settings.ca_file, proxy.url if proxy is not None else "")
+    pair = settings.auth.pair()
+    whose = settings.auth.same() if pair is not None else None
+    key = (settings.address, settings.ca_file, proxy.url if proxy is not None else "", whose)
     with _lock:
+        if pair is not None and _grpc_pid not in (None, os.getpid()):
+            raise errors.Unreachable(
+                "this process is a fork of one that has called the gateway, and gRPC does not"
+                " survive that: with a client certificate begin processes otherwise, such as by"
+                " multiprocessing's spawn",
+                code="UNAVAILABLE",
+            )
         _grpc_pid = os.getpid()
         channel = _channels.get(key)
-        if channel is None:
-            channel = _channels[key] = _new_channel(settings, proxy)
+        if channel is None or (pair is not None and _shown_in_tls.get(key) != pair):
+            channel = _channels[key] = _new_channel(settings, proxy, pair)
+            if pair is not None:
+                _shown_in_tls[key] = pair
         return channel
 
 
-def _new_channel(settings: Settings, proxy: ForwardProxy | None) -> grpc.Channel:
+def _new_channel(
+    settings: Settings, proxy: ForwardProxy | None, pair: tuple[bytes, bytes] | None
+) -> grpc.Channel:
     if settings.address.startswith("unix:"):
         return grpc.insecure_channel(settings.address, CHANNEL_OPTIONS)
     host, port = settings.host_port
@@ -118,13 +134,16 @@ def _new_channel(settings: Settings, proxy: ForwardProxy | None) -> grpc.Channel
     options = [*CHANNEL_OPTIONS, way]
     if not settings.secure:
         return grpc.insecure_channel(target, options)
-    credentials = grpc.ssl_channel_credentials(trust.roots(settings.ca_file))
+    key, certificate = pair or (None, None)
+    credentials = grpc.ssl_channel_credentials(trust.roots(settings.ca_file), key, certificate)
     return grpc.secure_channel(target, credentials, options)
 
 
 def uses_http(settings: Settings) -> bool:
     """Whether calls go over HTTP/1.1: by wish, below a prefix, where gRPC was found not to pass, or
-    in a fork of a user of gRPC."""
+    in a fork of a user of gRPC. Never with a client certificate."""
+    if isinstance(settings.auth, MtlsAuth):
+        return False
     if (
         settings.transport == "http"
         or settings.prefix
@@ -238,7 +257,16 @@ class Connection:
             or forward_proxy.proxy_for(settings.address)
         ):
             return
-        if why := diagnosis.hopeless(settings.address):
+        why = diagnosis.hopeless(settings.address)
+        if not why and isinstance(settings.auth, MtlsAuth):
+            refused = diagnosis.certificate_refused(
+                settings.address, settings.ca_file, *settings.auth.files
+            )
+            if refused:
+                raise errors.AuthenticationFailed(
+                    refused, code="UNAUTHENTICATED", reason="CREDENTIALS_INVALID"
+                )
+        if why:
             raise errors.Unreachable(
                 f"the gateway is not reached: {why} (the address is from {settings.source})",
                 code="UNAVAILABLE",
@@ -342,7 +370,7 @@ class Connection:
             result: A = call(request, timeout=timeout_s, metadata=_shown(shown))
             return result
         except grpc.RpcError as error:
-            raise _from_grpc(error) from None
+            raise from_grpc(error) from None
 
     def _http(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
         return self._sent(self._over_http, rpc, request, timeout_s)
@@ -353,7 +381,11 @@ class Connection:
     def _http_instead(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A | None:
         """Make a call over HTTP that gRPC did not bring through, where both may be used; None if
         HTTP does not either."""
-        if self.settings.transport != "auto" or self.settings.address.startswith("unix:"):
+        if (
+            self.settings.transport != "auto"
+            or self.settings.address.startswith("unix:")
+            or isinstance(self.settings.auth, MtlsAuth)
+        ):
             return None
         try:
             found = self._http(rpc, request, timeout_s)
@@ -368,51 +400,12 @@ class Connection:
         return found
 
 
-class Stream(Iterator[A]):
-    """Answers as they come; `close` ends the call."""
-
-    def __init__(
-        self,
-        call: Any,
-        refused: Callable[[errors.AuthenticationFailed], errors.AuthenticationFailed],
-    ) -> None:
-        self._call, self._refused = call, refused
-
-    def __next__(self) -> A:
-        try:
-            answer: A = next(self._call)
-            return answer
-        except grpc.RpcError as error:
-            told = _from_grpc(error)
-            if isinstance(told, errors.AuthenticationFailed):
-                raise self._refused(told) from None
-            raise told from None
-
-    def close(self) -> None:
-        """End the call."""
-        self._call.cancel()
-
-    def __enter__(self) -> Stream[A]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def _shown(authorization: str) -> tuple[tuple[str, str], ...]:
     return ((AUTHORIZATION, authorization),) if authorization else ()
 
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
-
-
-def _from_grpc(error: Any) -> errors.GatewayError:
-    status = status_pb2.Status()
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(value)
-    return errors.make(error.code().name, error.details() or "", status.details)
 
 
 async def in_thread(work: Callable[[], T], *, waits: bool = False) -> T:

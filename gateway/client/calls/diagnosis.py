@@ -15,6 +15,20 @@ LOOK_S = 1.5  # for each look
 NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
+HTTP2_BEGIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+# alerts of TLS (RFC 8446, §6.2), as OpenSSL names them, about what a client has shown
+CERTIFICATE_ALERTS = (
+    ("CERTIFICATE_REQUIRED", "none was shown"),
+    ("UNKNOWN_CA", "the gateway's client_ca does not name the authority that signed it"),
+    ("CERTIFICATE_EXPIRED", "it has expired, or is not valid yet"),
+    ("CERTIFICATE_REVOKED", "it was taken back"),
+    ("BAD_CERTIFICATE", "the gateway does not verify it"),
+    ("CERTIFICATE_UNKNOWN", "the gateway does not verify it"),
+    ("UNSUPPORTED_CERTIFICATE", "it is not for clients (extended key usage)"),
+    ("DECRYPT_ERROR", "its key is another one"),
+)
+
+
 def hopeless(address: str) -> str:
     """Return why no waiting will help to reach an http or https address, in a sentence that says
     what would be right; empty if it may. Blocks for 3 s at most, beside the look-up of the name."""
@@ -41,6 +55,32 @@ def hopeless(address: str) -> str:
             f"{host_port(parts.hostname, port)} does not speak TLS: use {right}, or the port where"
             f" it does"
         )
+    return ""
+
+
+def certificate_refused(address: str, ca_file: str | None, cert: str, key: str) -> str:
+    """Return why what answers at an https address does not take a client certificate, a sentence;
+    empty if it does, or nobody can tell. Blocks for 3 s at most, beside the look-up of the name.
+
+    gRPC itself tells only that the connection has ended.
+    """
+    parts = urlsplit(address)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        context.load_cert_chain(cert, key)
+        context.set_alpn_protocols(["h2"])
+        with (
+            socket.create_connection((parts.hostname or "", parts.port or 443), LOOK_S) as made,
+            context.wrap_socket(made, server_hostname=parts.hostname) as secured,
+        ):
+            secured.sendall(HTTP2_BEGIN)
+            secured.recv(1)
+    except ssl.SSLError as error:
+        told = f"{error.reason or error}".upper()
+        why = next((words for word, words in CERTIFICATE_ALERTS if word in told), "")
+        return f"The client certificate is not taken: {why}." if why else ""
+    except (OSError, ValueError):
+        return ""
     return ""
 
 

@@ -2,8 +2,9 @@
 that was given is passed over in silence, and no secret stands in an error.
 
 Places in order: the argument `auth`; an API token of Dask's configuration, then of the environment;
-user and password of these; the token file. If nobody is named there, what the gateway takes is
-looked for (`found`): JupyterHub's variable, a Kerberos ticket.
+user and password of these; a client certificate of the environment; the token file. If nobody is
+named there, what the gateway takes is looked for (`found`): JupyterHub's variable, a Kerberos
+ticket.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.client.calls import places, whence
 
 ARGUMENT = "the argument auth"
 TOKEN, USER, PASSWORD = "DASKGATEWAY_TOKEN", "DASKGATEWAY_USER", "DASKGATEWAY_PASSWORD"
+CLIENT_CERT, CLIENT_KEY = "DASKGATEWAY_CLIENT_CERT", "DASKGATEWAY_CLIENT_KEY"
 HUB_TOKEN = "JUPYTERHUB_API_TOKEN"
 SECTION = "gateway.auth"
 KWARGS = f"{SECTION}.kwargs"
@@ -29,15 +31,8 @@ PAIR = {"user": ("user", "username"), "password": ("password",)}
 KEYS = ("token", "token-file", "user", "password", "type", "kwargs")
 OIDC = "gateway.client.calls.oidc.OIDCAuth"
 # ways to sign in that have names, as users of other gateways know them
-TYPES = ("token", "basic", "jupyterhub", "kerberos", "oidc")
-NOT_YET = ("mtls",)
-WAYS = (
-    "basic",
-    "jupyterhub",
-    "kerberos",
-    "oidc",
-    *NOT_YET,
-)  # of the argument, where other texts are tokens
+TYPES = ("token", "basic", "jupyterhub", "kerberos", "oidc", "mtls")
+WAYS = TYPES[1:]  # of the argument, where other texts are tokens
 RIGHT = (
     "give auth=(user, password), an API token as text, or an Auth such as BasicAuth(user, password)"
 )
@@ -136,28 +131,28 @@ def around(
             arguments=tuple(sorted(_arguments(config).items())),
             source=f"{way} of {whence.place(SECTION + '.type', config['type'])}",
         )
-    if way in NOT_YET:
-        raise ValueError(
-            f"{'auth' if wanted else SECTION + '.type'}: {way} is no way to sign in that this"
-            f" client knows; there are {', '.join(TYPES)}"
-        )
     if way == "jupyterhub":
         return _hub(config, environ)
     if way == "kerberos":
         return _kerberos(config, asked=bool(wanted))
     if way == "oidc":
         return _oidc(config)
+    if way == "mtls":
+        return _certificate(config, environ, asked=bool(wanted))
     token = _first(_setting(config, "token"), _variable(TOKEN, environ))
     user = _first(_setting(config, "user"), _variable(USER, environ))
     password = _first(_setting(config, "password"), _variable(PASSWORD, environ))
+    certificate = _variable(CLIENT_CERT, environ)
     if token is not None and way != "basic":
         return Identity(
             token=checked_token(token.text, token.where),
             source=token.where,
-            passed_over=_names(password),
+            passed_over=_names(password, certificate),
         )
     if way != "token" and (user is not None or password is not None):
-        return _pair(user, password, whoever, _names(token))
+        return _pair(user, password, whoever, _names(token, certificate))
+    if not way and certificate is not None:
+        return _certificate({}, environ, asked=False)
     if way != "basic" and (found := file()) is not None:
         return Identity(token=checked_token(found.text, found.where), source=found.where)
     if way:
@@ -193,6 +188,23 @@ def _kerberos(config: Mapping[str, Any], *, asked: bool) -> Identity:
         arguments=tuple(sorted(_arguments(config).items())) if named else (),
         source=f"a Kerberos ticket, as {source} says",
     )
+
+
+def _certificate(config: Mapping[str, Any], environ: Mapping[str, str], *, asked: bool) -> Identity:
+    """Return who calls by a client certificate, whose files `kwargs` of the configuration name, or
+    the environment."""
+    if _way(config) == "mtls" and (arguments := _arguments(config)):
+        source = whence.place(KWARGS, config["kwargs"])
+        return Identity(way="mtls", arguments=tuple(sorted(arguments.items())), source=source)
+    cert, key = _variable(CLIENT_CERT, environ), _variable(CLIENT_KEY, environ)
+    if cert is None:
+        wanted = ARGUMENT if asked else f"{SECTION}.type"
+        raise ValueError(
+            f"{wanted} is 'mtls', and no certificate is named: set {CLIENT_CERT} and {CLIENT_KEY},"
+            f" or cert and key in {KWARGS}"
+        )
+    files = (("cert", cert.text), *((("key", key.text),) if key is not None else ()))
+    return Identity(way="mtls", arguments=files, source=cert.where)
 
 
 def _pair(
@@ -241,7 +253,7 @@ def configured() -> dict[str, Any]:
     """Return Dask's configuration of who calls, each key in its usual spelling; ValueError if it
     holds what means nothing."""
     found = dask.config.get(SECTION, None)
-    if isinstance(found, str) and found.strip().lower() in (*TYPES, *NOT_YET):
+    if isinstance(found, str) and found.strip().lower() in TYPES:
         found = {"type": found}
     if found is None:
         return {}
@@ -264,7 +276,7 @@ def _way(config: Mapping[str, Any]) -> str:
     if "type" not in config:
         return ""
     way = _text(config["type"], f"{SECTION}.type").strip()
-    if "." not in way and way.lower() not in (*TYPES, *NOT_YET):
+    if "." not in way and way.lower() not in TYPES:
         close = difflib.get_close_matches(way.lower(), TYPES, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(

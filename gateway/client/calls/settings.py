@@ -15,10 +15,11 @@ import dask.config
 
 from gateway.client.calls import errors, identity, logins, places, reading, trust, whence
 from gateway.client.calls.auths import Auth, BasicAuth, KerberosAuth, TokenAuth, current_user
+from gateway.client.calls.client_certificate import MtlsAuth
 from gateway.networks import is_loopback
 from gateway.wire import DEFAULT_PORT, host_port
 
-__all__ = ["Auth", "BasicAuth", "KerberosAuth", "Settings", "TokenAuth", "load"]
+__all__ = ["Auth", "BasicAuth", "KerberosAuth", "MtlsAuth", "Settings", "TokenAuth", "load"]
 
 DEFAULTS: dict[str, Any] = {
     "gateway": {
@@ -125,6 +126,10 @@ class Settings:
             words = f"the gateway does not accept the {what}{who}, from {source}"
             if isinstance(error, errors.UserNameRefused):
                 words = f"{error} They are from {source}"
+            elif error.reason == "CREDENTIALS_INVALID" and isinstance(self.auth, MtlsAuth):
+                words += f": {error} Certificates are taken at the name that" + (
+                    " `daskgateway sign-in-options` tells, which is not the gateway's usual one"
+                )
             elif error.reason == "CREDENTIALS_INVALID":
                 words += ": they are wrong, expired or revoked"
             else:
@@ -212,9 +217,30 @@ def load(
         ),
         public_address=_place("public-address", public_address, places.root),
     )
-    if type(found.auth) is not Auth:
+    if isinstance(found.auth, MtlsAuth):
+        _check_certified(found)
+    elif type(found.auth) is not Auth:
         found.check_clear_text()  # at once, not with the first call
     return found
+
+
+def _check_certified(found: Settings) -> None:
+    """Raise ValueError if a client certificate cannot be shown to where the gateway is said to
+    be."""
+    why = ""
+    if not found.address.startswith("https://"):
+        why = f"the address {found.address}, from {found.source}, is not https://"
+    elif found.prefix:
+        why = f"the address {found.address}, from {found.source}, has a path, and gRPC knows none"
+    elif found.transport == "http":
+        why = (
+            f"gateway.transport is http{whence.said('gateway.transport')}, and gRPC alone shows it"
+        )
+    if why:
+        raise ValueError(
+            "a client certificate is shown in TLS by gRPC, to the name that"
+            f" `daskgateway sign-in-options` tells, such as https://mtls.dask.example.org: {why}"
+        )
 
 
 def _address(given: str | None, source: str) -> tuple[str, str]:
@@ -355,6 +381,8 @@ def of_identity(told: identity.Identity) -> Auth:
         return TokenAuth(told.token)
     if told.way == "kerberos":
         return KerberosAuth.of(dict(told.arguments), told.source)
+    if told.way == "mtls":
+        return MtlsAuth.of(dict(told.arguments), told.source)
     return BasicAuth(told.user, told.password) if told.user else Auth()
 
 

@@ -58,6 +58,11 @@ async def open_tunnel(connection: Connection, uid: str) -> socket.socket:
     settings = connection.settings
     if settings.address.startswith("unix:"):
         raise OSError("a unix socket has no tunnels")
+    if settings.auth.pair() is not None:
+        raise OSError(
+            "a tunnel goes over HTTP, where no client certificate is shown; use an API token where"
+            " nothing but HTTP passes"
+        )
     url = f"{settings.address.replace('http', 'ws', 1)}{TUNNEL_PATH}{uid}"
     header = await in_thread(connection.authorization)
     headers = {AUTHORIZATION: header} if header else {}
