@@ -1,8 +1,8 @@
 """Client certificates that count no longer, as a file names them: by serial number or fingerprint,
 in the words that openssl prints. Read again when it changes.
 
-While it cannot be read nobody knows which certificates were taken back, so nobody new is let in by
-one.
+While it cannot be read, what it named before holds for a bounded time: a mistake in it must neither
+let in for ever what was taken back, nor put everybody out at once.
 """
 
 from __future__ import annotations
@@ -76,28 +76,31 @@ def read(path: pathlib.Path) -> Denied:
 class DenyList:
     """The file, as it is now."""
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """An empty path names nothing, for ever. OSError or ValueError if it cannot be read."""
-        self._path, self._clock = pathlib.Path(path) if path else None, clock
+    def __init__(
+        self, path: str, outage_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """An empty path names nothing, for ever. `outage_s`: for so long what it named holds while
+        it cannot be read. OSError or ValueError if it cannot be read now."""
+        self._path, self._outage_s, self._clock = (
+            pathlib.Path(path) if path else None,
+            outage_s,
+            clock,
+        )
         self._denied, self._fault, self._looked_at = Denied(), "", clock()
+        self._failed_at = 0.0  # when it could first not be read
         self._stamp: tuple[int, ...] = ()
         if self._path is not None:
             self._stamp = _stamp(self._path.stat())
             self._denied = read(self._path)
 
-    def last_known(self) -> Denied:
-        """Return what the file names, or named when it could be read last."""
+    def now(self) -> Denied:
+        """Return what the file names; AuthenticatorUnavailable if that is not known any more."""
         if self._path is not None and self._clock() - self._looked_at >= LOOK_S:
             self._looked_at = self._clock()
             self._follow(self._path)
-        return self._denied
-
-    def now(self) -> Denied:
-        """Return what the file names; AuthenticatorUnavailable while that cannot be told."""
-        denied = self.last_known()
-        if self._fault:
+        if self._fault and self._clock() - self._failed_at >= self._outage_s:
             raise AuthenticatorUnavailable(f"deny_list: {self._fault}")
-        return denied
+        return self._denied
 
     def _follow(self, path: pathlib.Path) -> None:
         try:
@@ -108,11 +111,14 @@ class DenyList:
         except (OSError, ValueError) as error:
             self._stamp = ()
             fault = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            if not self._fault:
+                self._failed_at = self._clock()
             if fault != self._fault:
                 logger.error(
-                    "c.MutualTlsAuthenticator.deny_list: %s; until that is mended nobody is let in"
-                    " by a certificate",
+                    "c.MutualTlsAuthenticator.deny_list: %s; what it named before holds for %g s in"
+                    " all, then nobody is let in by a certificate",
                     fault,
+                    self._outage_s,
                 )
             self._fault = fault
             return

@@ -25,6 +25,7 @@ from gateway.authenticators import deny_list as deny_lists
 from gateway.authenticators.client_certificates import NotTold, Shown
 from gateway.authenticators.contract import (
     Authenticator,
+    AuthenticatorUnavailable,
     Credentials,
     Sessions,
     SignInRefused,
@@ -144,7 +145,7 @@ class MutualTlsAuthenticator(Authenticator):
         self._kept: OrderedDict[str, Shown] = OrderedDict()
         self._by_stamp: OrderedDict[str, Shown] = OrderedDict()
         try:
-            self._denied = deny_lists.DenyList(self.deny_list)
+            self._denied = deny_lists.DenyList(self.deny_list, self.identity_outage_s)
             self._authorities = Authorities(self.client_ca)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{OURS}: {error}") from None
@@ -158,7 +159,10 @@ class MutualTlsAuthenticator(Authenticator):
         shown = self._kept.get(credentials.value)
         if shown is None or credentials.scheme != CLIENT_CERTIFICATE:
             return None
-        return self._principal(shown) if not self._doubt(shown, self._denied.last_known()) else None
+        try:
+            return None if self._doubt(shown) else self._principal(shown)
+        except AuthenticatorUnavailable:  # which `authenticate` says
+            return None
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return who a certificate names; SignInRefused says why it does not."""
@@ -175,7 +179,7 @@ class MutualTlsAuthenticator(Authenticator):
             raise SignInRefused(f"the client certificate says not who calls: {error}") from None
         except (ValueError, OverflowError):
             return None
-        if why := self._doubt(shown, self._denied.now()):
+        if why := self._doubt(shown):
             raise SignInRefused(why)
         self._keep(self._kept, credentials.value, shown)
         self._keep(self._by_stamp, _stamp(shown), shown)
@@ -185,16 +189,20 @@ class MutualTlsAuthenticator(Authenticator):
         """Whether the certificate that opened something is still good. One that is not remembered
         any more, of ten thousand, is to be shown again."""
         shown = self._by_stamp.get(opened.stamp)
-        return shown is not None and not self._doubt(shown, self._denied.last_known())
+        try:
+            return shown is not None and not self._doubt(shown)
+        except AuthenticatorUnavailable:
+            return False
 
-    def _doubt(self, shown: Shown, denied: deny_lists.Denied) -> str:
-        """Return why a certificate counts not, or no longer; empty if it does."""
+    def _doubt(self, shown: Shown) -> str:
+        """Return why a certificate counts not, or no longer; empty if it does.
+        AuthenticatorUnavailable if it is not known whether it was taken back."""
         now = self.now()
         if now >= shown.expires_at:
             return "the client certificate has expired"
         if now < shown.begins_at:
             return "the client certificate is not valid yet; one of the clocks may be wrong"
-        if denied.names(shown.serial, shown.fingerprint):
+        if self._denied.now().names(shown.serial, shown.fingerprint):
             return "the client certificate was taken back"
         if not self._authorities.vouch(shown):
             return "the client certificate is of no authority that counts here now"

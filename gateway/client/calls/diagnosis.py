@@ -16,6 +16,10 @@ NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONA
 
 
 HTTP2_BEGIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+NOT_TAKEN = (
+    "no authority of the gateway's client_ca has signed it, a certificate between is missing in"
+    " its file, it is not valid now, or it is not for clients (extended key usage)"
+)
 # alerts of TLS (RFC 8446, §6.2), as OpenSSL names them, about what a client has shown
 CERTIFICATE_ALERTS = (
     ("CERTIFICATE_REQUIRED", "none was shown"),
@@ -74,7 +78,8 @@ def certificate_refused(address: str, ca_file: str | None, cert: str, key: str) 
             context.wrap_socket(made, server_hostname=parts.hostname) as secured,
         ):
             secured.sendall(HTTP2_BEGIN)
-            secured.recv(1)
+            if not secured.recv(1):  # gRPC's servers end the connection, and say no word
+                return f"The client certificate is not taken: {NOT_TAKEN}."
     except ssl.SSLError as error:
         told = f"{error.reason or error}".upper()
         why = next((words for word, words in CERTIFICATE_ALERTS if word in told), "")
