@@ -433,10 +433,8 @@ def test_the_client_says_that_its_certificate_has_expired(room: Room) -> None:
 
 def test_the_client_says_that_its_certificate_is_of_another_authority(room: Room) -> None:
     made = room.others.robot(uri("nightly"))
-    began_at = time.monotonic()
     with pytest.raises(errors.AuthenticationFailed, match="no authority of the gateway's"):
         Gateway(room.address, auth=MtlsAuth(made.cert, made.key)).whoami()
-    assert time.monotonic() - began_at < 50  # no waiting helps
 
 
 def test_the_client_says_where_a_certificate_is_to_be_shown(room: Room, nightly: Pair) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from gateway.wire import host_port
 
 LOOK_S = 1.5  # for each look
+SHOW_S = 10.0  # for one with a certificate, whose answer nothing else tells
 # what a resolver says of a name that nobody has; all else may pass
 NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
@@ -64,7 +65,7 @@ def hopeless(address: str) -> str:
 
 def certificate_refused(address: str, ca_file: str | None, cert: str, key: str) -> str:
     """Return why what answers at an https address does not take a client certificate, a sentence;
-    empty if it does, or nobody can tell. Blocks for 3 s at most, beside the look-up of the name.
+    empty if it does, or nobody can tell. Blocks for 20 s at most, beside the look-up of the name.
 
     gRPC itself tells only that the connection has ended.
     """
@@ -74,7 +75,7 @@ def certificate_refused(address: str, ca_file: str | None, cert: str, key: str) 
         context.load_cert_chain(cert, key)
         context.set_alpn_protocols(["h2"])
         with (
-            socket.create_connection((parts.hostname or "", parts.port or 443), LOOK_S) as made,
+            socket.create_connection((parts.hostname or "", parts.port or 443), SHOW_S) as made,
             context.wrap_socket(made, server_hostname=parts.hostname) as secured,
         ):
             secured.sendall(HTTP2_BEGIN)
