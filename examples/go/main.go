@@ -2,9 +2,12 @@
 // each step told as a line of JSON. The same run is written in the directories beside this one.
 //
 //	conformance grpc|connect CLUSTER-ID
+//	conformance whoami
 //
 // DASKGATEWAY_ADDRESS, DASKGATEWAY_USER and DASKGATEWAY_PASSWORD say where the gateway is and who
-// calls; DASKGATEWAY_CA_FILE names a CA beside those of the system.
+// calls; DASKGATEWAY_CA_FILE names a CA beside those of the system. A client certificate, in
+// DASKGATEWAY_CLIENT_CERT and DASKGATEWAY_CLIENT_KEY, is shown in place of user and password, to the
+// name that the gateway has for that.
 package main
 
 import (
@@ -36,13 +39,40 @@ type run struct {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "whoami" {
+		if err := whoAmI(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) != 3 || (os.Args[1] != "grpc" && os.Args[1] != "connect") {
-		fmt.Fprintln(os.Stderr, "usage: conformance grpc|connect CLUSTER-ID")
+		fmt.Fprintln(os.Stderr, "usage: conformance grpc|connect CLUSTER-ID, or conformance whoami")
 		os.Exit(2)
 	}
 	if err := conformance(os.Args[1], os.Args[2]); err != nil {
 		os.Exit(1)
 	}
+}
+
+// Tells whom the gateway takes the caller for, over gRPC.
+func whoAmI() error {
+	place, err := placeFromEnvironment()
+	if err != nil {
+		return err
+	}
+	gateway, err := open("grpc", place, place.authorization())
+	if err != nil {
+		return err
+	}
+	defer gateway.close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	who, err := gateway.credentials.WhoAmI(ctx, &pb.WhoAmIRequest{})
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(saw{"user": who.User, "way": who.Way})
 }
 
 func conformance(way, id string) error {

@@ -28,6 +28,7 @@ type place struct {
 	roots    *x509.CertPool // nil for the system's
 	user     string
 	password string
+	shown    []tls.Certificate // of the client; none where a password says who calls
 }
 
 func placeFromEnvironment() (*place, error) {
@@ -49,15 +50,26 @@ func placeFromEnvironment() (*place, error) {
 			return nil, fmt.Errorf("DASKGATEWAY_CA_FILE: %s holds no certificate (PEM)", file)
 		}
 	}
+	if file := os.Getenv("DASKGATEWAY_CLIENT_CERT"); file != "" {
+		pair, err := tls.LoadX509KeyPair(file, os.Getenv("DASKGATEWAY_CLIENT_KEY"))
+		if err != nil {
+			return nil, fmt.Errorf("DASKGATEWAY_CLIENT_CERT, DASKGATEWAY_CLIENT_KEY: %w", err)
+		}
+		found.shown = []tls.Certificate{pair}
+	}
 	return found, nil
 }
 
 // Returns the value of `authorization`. `Bearer <token>` is taken just so.
+// A client certificate goes without: it is shown in TLS.
 func (p *place) authorization() string {
+	if p.shown != nil {
+		return ""
+	}
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(p.user+":"+p.password))
 }
 
-func (p *place) tls() *tls.Config { return &tls.Config{RootCAs: p.roots} }
+func (p *place) tls() *tls.Config { return &tls.Config{RootCAs: p.roots, Certificates: p.shown} }
 
 // The gateway's services, as gRPC's generated clients whatever the way.
 type gateway struct {

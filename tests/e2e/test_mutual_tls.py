@@ -1,22 +1,13 @@
-"""Robots with client certificates: through the edge's one port by a name of its own, over whatever
-speaks gRPC. Server and edge are processes of their own, and TLS is real."""
+"""Robots with client certificates: through the edge's one port by a name of its own, and everybody
+who is kept out there."""
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
 import socket
 import ssl
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
-import dask
 import grpc
 import pytest
 from cryptography import x509
@@ -25,159 +16,29 @@ from daskgateway.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 from daskgateway.v1 import credential_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2_grpc as stubs
 
-from gateway import Gateway, MtlsAuth
-from gateway.client.calls import channel, errors
+from gateway import Gateway
 from gateway.server.boot.listening import PORT_FILE
 from gateway.server.security.authority import CA_FILE
-from tests.e2e.gateway_process import PASSWORD, GatewayProcess
-from tests.parts import PATH, program
-from tests.parts.client_certificates import Authority, Pair, uri
-from tests.ports import free_port
+from tests.e2e.gateway_process import PASSWORD
+from tests.e2e.robots import (
+    HOUR,
+    NAME,
+    TIMEOUT_S,
+    Room,
+    let_in,
+    nightly,
+    nobody,
+    refused,
+    replaced,
+    room,
+    until,
+    who,
+    who_am_i,
+)
+from tests.parts import program
+from tests.parts.client_certificates import Pair, uri
 
-NAME = "localhost"  # of the listener for certificates; the gateway's usual one is 127.0.0.1
-TIMEOUT_S = 60.0
-HOUR = timedelta(hours=1)
-WHO_AM_I = "daskgateway.v1.CredentialService/WhoAmI"
-
-
-class Room:
-    """A gateway, and who signs for it."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.site = Authority(directory, "site")
-        self.robots = Authority(directory, "robots")
-        self.below = Authority(directory, "below", self.robots)
-        self.others = Authority(directory, "others")
-        edge = self.site.server("127.0.0.1")
-        self.shown = self.site.server(NAME)
-        self.ca = directory / "client-ca.pem"
-        self.ca.write_bytes(self.robots.pem)
-        self.denied = directory / "denied"
-        self.denied.write_text("# taken back\n")
-        self.listener = free_port()
-        self.process = GatewayProcess(
-            directory,
-            "c.DaskGateway.authenticators = ['mtls', 'password']",
-            "c.DaskGateway.user_name = {'mtls': {'spiffe://example.org/robot/{user}':"
-            " '{user}@robots'}, 'password': {'{user}': '{user}'}}",
-            "c.DaskGateway.same_people = True",
-            f"c.Proxy.tls_cert = {str(edge.cert)!r}",
-            f"c.Proxy.tls_key = {str(edge.key)!r}",
-            f"c.MutualTlsAuthenticator.address = '127.0.0.1:{self.listener}'",
-            f"c.MutualTlsAuthenticator.server_name = {NAME!r}",
-            f"c.MutualTlsAuthenticator.tls_cert = {str(self.shown.cert)!r}",
-            f"c.MutualTlsAuthenticator.tls_key = {str(self.shown.key)!r}",
-            f"c.MutualTlsAuthenticator.client_ca = {str(self.ca)!r}",
-            f"c.MutualTlsAuthenticator.deny_list = {str(self.denied)!r}",
-            f"c.MutualTlsAuthenticator.groups = {{{uri('nightly')!r}: ['robots']}}",
-        )
-
-    @property
-    def port(self) -> int:
-        """The edge's."""
-        return int(self.process.address.rpartition(":")[2])
-
-    @property
-    def address(self) -> str:
-        """Where certificates are shown."""
-        return f"https://{NAME}:{self.port}"
-
-    @contextmanager
-    def channel(self, shown: Pair | None, target: str = "") -> Iterator[grpc.Channel]:
-        """Yield a connection that shows a certificate."""
-        pair = (shown.key.read_bytes(), shown.chain) if shown is not None else (None, None)
-        credentials = grpc.ssl_channel_credentials(self.site.pem, *pair)
-        options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
-        with grpc.secure_channel(target or f"{NAME}:{self.port}", credentials, options) as made:
-            yield made
-
-    @contextmanager
-    def deny(self, line: str) -> Iterator[None]:
-        """Take a certificate back for a while."""
-        before = self.denied.read_text()
-        replaced(self.denied, f"{before}{line}\n".encode())
-        try:
-            yield
-        finally:
-            replaced(self.denied, before.encode())
-
-
-def replaced(path: pathlib.Path, content: bytes) -> None:
-    """Put another file in the place of one, as programs do that renew it."""
-    new = path.with_suffix(".new")
-    new.write_bytes(content)
-    new.replace(path)
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    """A gateway that takes certificates and passwords."""
-    made = Room(tmp_path_factory.mktemp("mtls"))
-    try:
-        made.process.start()
-        yield made
-    finally:
-        made.process.end()
-
-
-@pytest.fixture(scope="module")
-def nightly(room: Room) -> Pair:
-    """A robot's certificate that is right."""
-    return room.robots.robot(uri("nightly"), until=HOUR)
-
-
-@pytest.fixture(autouse=True)
-def nobody(room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that whoever runs the tests has configured."""
-    for name in ("TOKEN", "USER", "PASSWORD", "CLIENT_CERT", "CLIENT_KEY"):
-        monkeypatch.delenv(f"DASKGATEWAY_{name}", raising=False)
-    channel.forget(room.address)
-    wanted = {
-        "gateway.auth": {"token-file": None},
-        "gateway.ca-file": str(room.site.path),
-        "gateway.retry-for": "60s",
-    }
-    with dask.config.set(wanted):
-        yield
-
-
-def who(made: grpc.Channel, *metadata: tuple[str, str]) -> pb.WhoAmIResponse:
-    """Ask who a caller is."""
-    stub = stubs.CredentialServiceStub(made)
-    return stub.WhoAmI(pb.WhoAmIRequest(), metadata=metadata, timeout=TIMEOUT_S)
-
-
-def who_am_i(
-    room: Room, shown: Pair | None, *metadata: tuple[str, str], target: str = ""
-) -> pb.WhoAmIResponse:
-    """Ask who a caller is, over a connection of its own."""
-    with room.channel(shown, target) as made:
-        return who(made, *metadata)
-
-
-def refused(call: Callable[[], object]) -> tuple[str, str]:
-    """Return code and words of a call that is refused."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    error: Any = caught.value
-    return error.code().name, error.details()
-
-
-def until(is_so: Callable[[], bool], words: str) -> None:
-    """Wait until a file was read again, or the like."""
-    give_up_at = time.monotonic() + TIMEOUT_S
-    while not is_so():
-        assert time.monotonic() < give_up_at, words
-        time.sleep(0.1)
-
-
-def let_in(call: Callable[[], object]) -> bool:
-    """Whether a call is answered."""
-    try:
-        call()
-    except grpc.RpcError:
-        return False
-    return True
+__all__ = ["nightly", "nobody", "room"]
 
 
 # Who is let in
@@ -377,112 +238,6 @@ def test_what_a_certificate_makes_lasts_no_longer_than_it(room: Room, nightly: P
         assert 0 < made.token.expire_time.ToSeconds() <= ends
         code, _ = refused(lambda: stub.CreateSession(pb.CreateSessionRequest(), timeout=TIMEOUT_S))
         assert code in ("FAILED_PRECONDITION", "PERMISSION_DENIED", "UNIMPLEMENTED")
-
-
-# The client
-
-
-def test_the_client_shows_a_certificate_that_it_is_given(room: Room, nightly: Pair) -> None:
-    with Gateway(room.address, auth=MtlsAuth(nightly.cert, nightly.key)) as gateway:
-        told = gateway.whoami()
-        assert (told.user, told.way) == ("nightly@robots", "mtls")
-        assert told.source == "the argument auth, a MtlsAuth"
-        assert told.expire_time == nightly.certificate.not_valid_after_utc
-        assert gateway.list_clusters() == []
-
-
-def test_the_client_takes_a_certificate_of_dasks_configuration(room: Room, nightly: Pair) -> None:
-    kwargs = {"cert": str(nightly.cert), "key": str(nightly.key)}
-    with dask.config.set({"gateway.auth": {"type": "mtls", "kwargs": kwargs}}):
-        assert Gateway(room.address).whoami().user == "nightly@robots"
-        assert "kwargs" in Gateway(room.address, auth="mtls").whoami().source
-
-
-def test_the_client_takes_a_certificate_of_the_environment(
-    room: Room, nightly: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DASKGATEWAY_CLIENT_CERT", str(nightly.cert))
-    monkeypatch.setenv("DASKGATEWAY_CLIENT_KEY", str(nightly.key))
-    for auth in (None, "mtls"):
-        told = Gateway(room.address, auth=auth).whoami()
-        assert told.user == "nightly@robots"
-        assert told.source == "the environment variable DASKGATEWAY_CLIENT_CERT"
-
-
-def test_the_client_reads_a_certificate_again_that_was_renewed(
-    room: Room, nightly: Pair, tmp_path: pathlib.Path
-) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    cert.write_bytes(nightly.cert.read_bytes())
-    key.write_bytes(nightly.key.read_bytes())
-    with Gateway(room.address, auth=MtlsAuth(cert, key)) as gateway:
-        assert gateway.whoami().user == "nightly@robots"
-        renewed = room.robots.robot(uri("renewed"))
-        replaced(key, renewed.key.read_bytes())
-        assert gateway.whoami().user == "nightly@robots"  # one of two files is new
-        replaced(cert, renewed.cert.read_bytes())
-        assert gateway.whoami().user == "renewed@robots"
-
-
-def test_the_client_says_that_its_certificate_has_expired(room: Room) -> None:
-    made = room.robots.robot(uri("nightly"), since=-2 * HOUR, until=-HOUR)
-    gateway = Gateway(room.address, auth=MtlsAuth(made.cert, made.key))
-    with pytest.raises(errors.NotSignedIn, match=r"expired at .* UTC; get a new one"):
-        gateway.whoami()
-
-
-def test_the_client_says_that_its_certificate_is_of_another_authority(room: Room) -> None:
-    made = room.others.robot(uri("nightly"))
-    with pytest.raises(errors.AuthenticationFailed, match="no authority of the gateway's"):
-        Gateway(room.address, auth=MtlsAuth(made.cert, made.key)).whoami()
-
-
-def test_the_client_says_where_a_certificate_is_to_be_shown(room: Room, nightly: Pair) -> None:
-    gateway = Gateway(room.process.address, auth=MtlsAuth(nightly.cert, nightly.key))
-    with pytest.raises(errors.AuthenticationFailed, match="`daskgateway sign-in-options` tells"):
-        gateway.whoami()
-
-
-def test_the_client_tells_why_the_gateway_refuses_it(room: Room) -> None:
-    made = room.robots.robot(uri("nightly"), uri("admin"))
-    with pytest.raises(errors.AuthenticationFailed, match="2 URIs"):
-        Gateway(room.address, auth=MtlsAuth(made.cert, made.key)).whoami()
-
-
-def test_whoami_of_the_command_line_tells_the_way_and_until_when(room: Room, nightly: Pair) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "whoami"],
-        env=os.environ
-        | {
-            "DASKGATEWAY_ADDRESS": room.address,
-            "DASKGATEWAY_CLIENT_CERT": str(nightly.cert),
-            "DASKGATEWAY_CLIENT_KEY": str(nightly.key),
-            "DASK_GATEWAY__CA_FILE": str(room.site.path),
-            "DASK_GATEWAY__AUTH__TOKEN_FILE": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    ends = nightly.certificate.not_valid_after_utc
-    assert "nightly@robots" in done.stdout
-    assert f"signed in by mtls, until {ends:%Y-%m-%d %H:%M:%SZ}" in done.stdout
-
-
-def test_grpcurl_shows_a_certificate(room: Room, nightly: Pair) -> None:
-    words = ["-cacert", str(room.site.path), "-cert", str(nightly.cert), "-key", str(nightly.key)]
-    done = subprocess.run(
-        [program("grpcurl", "make parts"), *words, f"{NAME}:{room.port}", WHO_AM_I],
-        env=os.environ | {"PATH": PATH},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["user"] == "nightly@robots"
 
 
 def test_passwords_go_on_at_the_usual_name(room: Room) -> None:
