@@ -24,7 +24,7 @@ from gateway.server.core.login_pages import FinishedLogin, LoginPage, LoginRefus
 from gateway.server.core.model import Principal
 from gateway.server.core.user_names import shown
 from gateway.server.security.secrets import Keyring
-from gateway.server.security.sign_in import SignInDesk
+from gateway.server.security.sign_in import SignInDesk, unnamed
 from gateway.server.security.sources import Part, Sources
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class BrowserLogins:
             return await self._sources.claimed(part, told.principal)
 
         try:
-            found = self._signed_in(await self._desk.judged(address, "", judge))
+            found = self._signed_in(await self._desk.judged(address, unnamed(sealed), judge))
         except NameRefused as error:
             logger.warning("a browser's login is refused for its user's name: %s", error)
             words = f"The user name {shown(error.name)} cannot be used here: {error.why}."

@@ -84,7 +84,9 @@ class Doors:
                 token = (
                     await self._api_tokens.shown(parsed[1], value) if parsed[0] in OPEN else None
                 )
-                if token is not None and await self.proofs.holds(token):
+                if token is None:
+                    await self.desk.unknown(peer, parsed[1])
+                elif await self.proofs.holds(token):
                     known = self.identities.known(token.user) or await self.identities.ask(
                         token.user
                     )
