@@ -7,6 +7,7 @@ import json
 import pathlib
 import shutil
 import signal
+import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,7 @@ import pytest
 
 from gateway.backends.conformance import Conformance, Room
 from gateway.backends.conformance.stall import MAX_STALL_S, longest_stall
-from gateway.backends.contract import Backend, Resources, StartFailed
+from gateway.backends.contract import Backend, Phase, Resources, StartFailed
 from gateway.backends.local import proc
 from gateway.backends.yarn.backend import YarnBackend
 from gateway.backends.yarn.calls import NotAnswered, Refused
@@ -177,3 +178,105 @@ async def test_more_than_the_queue_gives_is_refused_with_its_number(
         assert not any((tmp_path / "applications").iterdir())
     finally:
         await backend.close()
+
+
+async def test_files_that_take_long_to_come_are_told_and_no_failure(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    archive = tmp_path / "environment.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(__file__, "here.py")
+    room = room_of(hadoop, tmp_path / "root", archives={"new": str(archive)}, archive="new")
+    await room.open()
+    try:
+        backend = room.backend
+        assert isinstance(backend, YarnBackend)
+        data = hadoop.daemons["datanode"]
+        asked = backend.calls.call
+
+        async def call(operation: str, **said: object) -> dict[str, object]:
+            if operation == "add":  # the application runs; its first container is about to come
+                data.send_signal(signal.SIGSTOP)
+            return await asked(operation, **said)
+
+        backend.calls.call = call  # type: ignore[method-assign]
+        try:
+            (target,) = await room.start(room.launch())
+
+            async def told() -> str:
+                seen = (await room.look([target])).get(target.instance)
+                assert seen is None or seen.phase is Phase.QUEUED
+                return "" if seen is None else seen.message
+
+            async with asyncio.timeout(90):
+                while "its files are being brought to node" not in await told():  # noqa: ASYNC110
+                    await asyncio.sleep(room.look_s)
+        finally:
+            data.send_signal(signal.SIGCONT)
+        await room.until([target], Phase.RUNNING)
+        await room.seen_alive(target.instance)
+    finally:
+        await room.close()
+
+
+async def test_files_that_cannot_be_unpacked_are_the_reason(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    archive = tmp_path / "environment.tar.gz"
+    archive.write_text("no archive at all")
+    room = room_of(hadoop, tmp_path / "root", archives={"new": str(archive)}, archive="new")
+    await room.open()
+    try:
+        targets = await room.start(room.launch("scheduler"), room.launch())
+        for one in (await room.until_gone(targets)).values():
+            assert "its files could not be brought to the node" in one.message
+    finally:
+        await room.close()
+
+
+async def test_a_file_that_is_not_there_is_the_reason(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    room = room_of(hadoop, tmp_path / "root", files={"model": "hdfs:///nowhere/model.bin"})
+    await room.open()
+    try:
+        launch = room.launch("scheduler")
+        outcome = (await room.backend.start([launch]))[launch.instance]
+        assert isinstance(outcome, StartFailed)
+        assert outcome.permanent
+        assert "a file to localise is not there: " in outcome.message
+        assert "/nowhere/model.bin" in outcome.message
+    finally:
+        await room.close()
+
+
+async def test_a_queue_that_runs_as_many_applications_as_it_may_is_told_until_one_ends(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    # a tenth of the node; of that, eight tenths for masters of 256 MiB
+    room = room_of(hadoop, tmp_path / "root", queue="small", detail_interval_s=1.0)
+    await room.open()
+    try:
+        first, other = "c" + "d" * 20, "c" + "e" * 20
+        one = await room.start(room.launch("scheduler", uid=first))
+        await room.until(one, Phase.RUNNING)
+        uids = [other, "c" + "f" * 20]
+        more = [(await room.start(room.launch("scheduler", uid=uid)))[0] for uid in uids]
+        words = (
+            "queue small runs as many applications as it may (its limit for application masters"
+            " is reached)"
+        )
+
+        async def waits() -> bool:
+            seen = await room.look(more)
+            return any(words in told.message for told in seen.values())
+
+        async with asyncio.timeout(90):
+            while not await waits():  # noqa: ASYNC110
+                await asyncio.sleep(room.look_s)
+        await room.backend.stop([*one, *more])
+        await room.until_gone([*one, *more])
+    finally:
+        for uid in (first, *uids):
+            await room.backend.cleanup(uid)
+        await room.close()

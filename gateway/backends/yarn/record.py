@@ -19,6 +19,7 @@ from gateway.wire import is_uid
 logger = logging.getLogger(__name__)
 
 _FILE = re.compile(r"(c[a-z2-7]{20})-([0-9a-f]{16})\.json")
+KEY_SUFFIX = ".key"
 TAG = re.compile(r"[a-z][a-z0-9]{0,30}")
 
 
@@ -72,7 +73,9 @@ class Records:
         """Read all; what is broken is passed over. OSError if the directory cannot be had."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._directory.iterdir():
-            if _FILE.fullmatch(path.name):
+            if path.suffix == KEY_SUFFIX:  # the gateway was killed while it submitted
+                path.unlink(missing_ok=True)
+            elif _FILE.fullmatch(path.name):
                 try:
                     found = _parse(read_kept(path) or b"")
                 except (OSError, ValueError, KeyError, TypeError) as error:
@@ -105,6 +108,10 @@ class Records:
     def of(self, uid: str) -> list[Record]:
         """Return the records of a cluster."""
         return [record for record in self.by_nonce.values() if record.uid == uid]
+
+    def key_path(self, record: Record) -> pathlib.Path:
+        """Return where the key of an application lies while it is submitted."""
+        return self._path(record).with_suffix(KEY_SUFFIX)
 
     def _path(self, record: Record) -> pathlib.Path:
         return self._directory / f"{record.uid}-{record.nonce}.json"

@@ -146,10 +146,10 @@ class YarnSettings(BaseBackend):
         64 * 2**20, min=2**20, help="Bytes of one log that are kept; what is oldest goes first."
     ).tag(config=True)
     observe_interval_s = Float(
-        10.0, min=0.1, help="Seconds between two listings of this gateway's applications."
+        20.0, min=0.1, help="Seconds between two listings of this gateway's applications."
     ).tag(config=True)
     detail_interval_s = Float(
-        600.0,
+        1800.0,
         min=1.0,
         help="Seconds after which an application's containers are looked at although nothing"
         " seems to have changed.",

@@ -212,7 +212,7 @@ class YarnStarting(YarnLooking):
         uid, user = launches[0].instance.uid, launches[0].user
         security = await self.calls.call("credentials")
         kept = record.new(uid, security, shape, self._sizes(launches[0]), first is not None)
-        key_file = self._root / "applications" / f"{uid}-{kept.nonce}.key"
+        key_file = self.records.key_path(kept)
         await asyncio.to_thread(self.records.keep, kept)
         await asyncio.to_thread(key_file.write_bytes, kept.key)
         given = self._submission(kept, user, str(key_file), first)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.parts import executable, missing, program
-from tests.parts.yarn.configuration import Ports, write_configuration
+from tests.parts.yarn.configuration import CORES, MEMORY_MB, Ports, write_configuration
 from tests.ports import free_ports
 
 JARS = (
@@ -61,7 +61,13 @@ exec java -Xmx128m {small} -cp "{conf}:{folder}/*" $class "$@"
 class Hadoop:
     """A cluster of one node that is ours alone."""
 
-    def __init__(self, *, node_expiry_s: float = 120.0, recovery: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        node_expiry_s: float = 120.0,
+        recovery: bool = True,
+        node: tuple[int, int] = (MEMORY_MB, CORES),
+    ) -> None:
         self.java = program("java", INSTALL)
         if not (JARS / "complete").exists():
             missing("Hadoop", INSTALL)
@@ -70,6 +76,7 @@ class Hadoop:
         self.conf, self.bin, self.log = (self.directory / name for name in ("conf", "bin", "log"))
         self.ports = Ports(*free_ports(len(Ports._fields)))
         self.node_expiry_s, self.recovery = node_expiry_s, recovery
+        self.node = node  # its memory, MiB, and cores
         self.rm_url = f"http://127.0.0.1:{self.ports.rm_web}"
         self.nm_url = f"http://127.0.0.1:{self.ports.nm_web}"
         self.hdfs_url = f"http://127.0.0.1:{self.ports.nn_web}"
@@ -102,6 +109,7 @@ class Hadoop:
             self.ports,
             node_expiry_s=self.node_expiry_s,
             recovery=self.recovery,
+            node=self.node,
         )
 
     def _write_commands(self) -> None:

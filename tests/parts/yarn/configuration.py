@@ -42,12 +42,17 @@ def write_configuration(
     *,
     node_expiry_s: float,
     recovery: bool,
+    node: tuple[int, int] = (MEMORY_MB, CORES),
 ) -> None:
     """Write all files into the directory `conf`; what daemons keep lies below `place`."""
     files = {
         "core-site.xml": _core(place, ports),
         "hdfs-site.xml": _hdfs(place, ports),
-        "yarn-site.xml": _yarn(conf, place, jars, ports, node_expiry_s, recovery),
+        "yarn-site.xml": _yarn(conf, place, jars, ports, node_expiry_s, recovery)
+        | {
+            "yarn.nodemanager.resource.memory-mb": node[0],
+            "yarn.nodemanager.resource.cpu-vcores": node[1],
+        },
         "capacity-scheduler.xml": _queues(),
     }
     for name, values in files.items():
@@ -126,8 +131,6 @@ def _yarn(
         **{f"yarn.{name}": f"{HOST}:{port}" for name, port in addresses.items()},
         "yarn.nodemanager.local-dirs": place / "local",
         "yarn.nodemanager.log-dirs": place / "containers",
-        "yarn.nodemanager.resource.memory-mb": MEMORY_MB,
-        "yarn.nodemanager.resource.cpu-vcores": CORES,
         "yarn.scheduler.minimum-allocation-mb": LEAST_MB,
         "yarn.scheduler.maximum-allocation-mb": MOST_MB,
         "yarn.scheduler.maximum-allocation-vcores": MOST_CORES,
