@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import machine, probe, processes, yarn_calls
 from benchmarks.figures import Samples, last_line, orders, table
 from benchmarks.ours import PASSWORD, USER, OurGateway
-from benchmarks.yarn_peer import Skein
+from benchmarks.yarn_peer import MASTER_MB, SCHEDULER_MB, WORKER_MB, Skein
 from gateway import Gateway, GatewayCluster
 from tests.parts.yarn import Hadoop, running
 from tests.parts.yarn.configuration import LEAST_MB
@@ -27,11 +27,10 @@ from tests.parts.yarn.configuration import LEAST_MB
 ROUNDS = 5
 GROW_ROUNDS = 2
 WORKERS = 50
-IDLE_CLUSTERS = 20
+IDLE_CLUSTERS, BATCH = 20, 4
 IDLE_S = STOPPED_S = 60.0
 LIMIT_S = 180.0  # for whatever is awaited
 NODE = (40_960, 256)  # MiB and cores of the node: room for all, whatever the machine has
-MASTER_MB, SCHEDULER_MB, WORKER_MB = 256, 384, 256
 OURS, SKEIN = "ours", "skein"
 CLUSTER, RESULT = "until the scheduler is there, s", "until a first result, s"
 GROWN = f"0->{WORKERS} workers, s"
@@ -174,9 +173,9 @@ def grow(
 
 def idle(samples: Samples, hadoop: Hadoop, user: Gateway, server: OurGateway) -> dict[str, float]:
     """Measure what idle clusters cost, and how the server stands a ResourceManager that hangs."""
-    made = [user.submit() for _ in range(IDLE_CLUSTERS)]
-    for one in made:
-        user.wait(one.name, ("ACTIVE",), timeout_s=LIMIT_S)
+    for _ in range(0, IDLE_CLUSTERS, BATCH):
+        for one in [user.submit() for _ in range(BATCH)]:
+            user.wait(one.name, ("ACTIVE",), timeout_s=LIMIT_S)
     calls_file = server.directory / "calls"
     wait(lambda: yarn_calls.quiet_s(calls_file) > 3, "nothing is asked for 3 s")
     before = yarn_calls.count(calls_file)

@@ -15,7 +15,7 @@ def note(path: str) -> None:
     from gateway.backends.yarn.rest import Rest
 
     file = pathlib.Path(path).open("ab", buffering=0)  # noqa: SIM115 (as long as the process)
-    asked: Any = Rest._get
+    asked: Any = Rest._once
     called: Any = Calls.call
 
     async def get(self: Rest, *given: Any) -> Any:
@@ -26,7 +26,7 @@ def note(path: str) -> None:
         file.write(b"s")
         return await called(self, operation, **said)
 
-    setattr(Rest, "_get", get)  # noqa: B010 (a method is replaced)
+    setattr(Rest, "_once", get)  # noqa: B010 (a method is replaced)
     setattr(Calls, "call", call)  # noqa: B010
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import getpass
 import json
+import logging
 import pathlib
 import shutil
 import signal
@@ -14,6 +17,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.backends.conformance import Conformance, Room
+from gateway.backends.conformance.room import OTHER_UID
 from gateway.backends.conformance.stall import MAX_STALL_S, longest_stall
 from gateway.backends.contract import Backend, Phase, Resources, StartFailed
 from gateway.backends.local import proc
@@ -23,7 +27,7 @@ from tests.parts.yarn import Hadoop, running
 from tests.parts.yarn.configuration import LEAST_MB
 from tests.waiting import comes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,7 @@ def room_of(hadoop: Hadoop, root: pathlib.Path, **more: object) -> Room:
         refused={"queue": "nosuch"},
         shown=lambda: json.dumps(hadoop.applications("RUNNING", "FINISHED", "KILLED")),
         look_s=0.3,
-        patience_s=90.0,
+        patience_s=150.0,
         lag_s=5.0,
         lose_files=lambda uid: shutil.rmtree(root / "logs" / uid),
     )
@@ -208,7 +212,7 @@ async def test_files_that_take_long_to_come_are_told_and_no_failure(
                 assert seen is None or seen.phase is Phase.QUEUED
                 return "" if seen is None else seen.message
 
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(150):
                 while "its files are being brought to node" not in await told():  # noqa: ASYNC110
                     await asyncio.sleep(room.look_s)
         finally:
@@ -271,7 +275,7 @@ async def test_a_queue_that_runs_as_many_applications_as_it_may_is_told_until_on
             seen = await room.look(more)
             return any(words in told.message for told in seen.values())
 
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(150):
             while not await waits():  # noqa: ASYNC110
                 await asyncio.sleep(room.look_s)
         await room.backend.stop([*one, *more])
@@ -279,4 +283,61 @@ async def test_a_queue_that_runs_as_many_applications_as_it_may_is_told_until_on
     finally:
         for uid in (first, *uids):
             await room.backend.cleanup(uid)
+        await room.close()
+
+
+async def test_applications_are_their_users_own_where_hadoop_lets_the_gateway_act_for_them(
+    hadoop: Hadoop, tmp_path: pathlib.Path
+) -> None:
+    await asyncio.to_thread(hadoop.make_directory, "/user/alice", "700", "alice")
+    room = room_of(hadoop, tmp_path / "root", identity="proxy")
+    await room.open()
+    try:
+        targets = await room.running(room.launch("scheduler"), room.launch())
+        (application,) = await asyncio.to_thread(hadoop.applications)
+        assert application["user"] == "alice"
+        assert {seen.user for seen in await room.backend.find()} == {"alice"}
+        assert await asyncio.to_thread(hadoop.listed, "/user/alice/.skein")
+        assert "here is default-0" in await room.log_with(targets[1], "here is")
+        await room.backend.stop(targets)
+        await room.until_gone(targets)
+        for user, told in (
+            ("bob", "HDFS does not let bob write to"),  # there is no /user/bob
+            ("eve", f"Hadoop does not let the gateway ({getpass.getuser()}) act for eve"),
+        ):
+            launch = dataclasses.replace(room.launch(uid=OTHER_UID), user=user)
+            outcome = (await room.backend.start([launch]))[launch.instance]
+            assert isinstance(outcome, StartFailed)
+            assert told in outcome.message
+    finally:
+        await room.close()
+    await comes(lambda: not hadoop.listed("/user/alice/.skein"), 150.0)
+
+
+async def test_workers_smaller_than_the_scheduler_come_at_once(
+    hadoop: Hadoop, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    large, small = 3 * LEAST_MB * 2**20, LEAST_MB * 2**20
+    options = {
+        "scheduler_memory": large,
+        "scheduler_cores": 1,
+        "worker_memory": small,
+        "worker_cores": 1,
+    }
+    room = room_of(hadoop, tmp_path / "root")
+    await room.open()
+    try:
+        await room.running(
+            room.launch("scheduler", resources=Resources(1.0, large), options=options)
+        )
+        names = ("default-0", "default-1")
+        workers = [
+            room.launch(name, resources=Resources(1.0, small), options=options) for name in names
+        ]
+        room.one_alive(*await room.running(*workers))
+        assert len(await asyncio.to_thread(hadoop.applications)) == 1
+        # skein would lose the first request, and it would be asked for again
+        assert "asking again" not in caplog.text
+    finally:
         await room.close()

@@ -19,7 +19,7 @@ from tests.backends.test_yarn import room_of
 from tests.parts.yarn import Hadoop, running
 from tests.waiting import comes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 LOOP_STALL_S = 0.05  # the longest that the event loop may stand still, whatever hangs
 HUNG_S = 20.0  # much longer than a call may take
 LOST_AFTER_S = 20.0  # a node that says nothing
@@ -67,7 +67,7 @@ async def test_a_master_that_dies_is_told_and_leaves_nothing(hadoop: Hadoop, roo
     for one in seen.values():
         assert "its application master ended with code 137" in one.message
     assert "here is scheduler" in await room.log(targets[0])
-    await comes(lambda: not hadoop.listed("/user/root/.skein"), 90.0)
+    await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)
 
 
 async def test_a_resourcemanager_that_hangs_for_long_changes_nothing_and_stalls_nobody(
@@ -126,7 +126,7 @@ async def test_a_node_that_is_lost_is_the_reason(hadoop: Hadoop, room: Room) -> 
         assert "its node was lost" in one.message
     hadoop.start_daemon("nodemanager")
     await asyncio.to_thread(hadoop.until_node_runs)
-    await comes(lambda: not hadoop.listed("/user/root/.skein"), 90.0)
+    await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)
 
 
 async def test_a_resourcemanager_that_forgets_is_the_reason(hadoop: Hadoop, room: Room) -> None:

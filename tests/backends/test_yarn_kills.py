@@ -103,4 +103,4 @@ async def test_a_gateway_killed_at_any_point_doubles_nothing_and_leaves_nothing(
     assert await asyncio.to_thread(hadoop.applications) == []
     assert not any((tmp_path / "root" / "applications").iterdir())
     assert not any((tmp_path / "root" / "logs").iterdir())
-    await comes(lambda: not hadoop.listed("/user/root/.skein"), 90.0)
+    await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)

@@ -4,6 +4,7 @@ clients compute through the edge."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -72,6 +73,11 @@ def user(served: GatewayProcess, hadoop: Hadoop) -> Iterator[Gateway]:
     until(lambda: not hadoop.listed("/user/root/.skein"), "nothing is left in HDFS")
 
 
+def nap(_: int) -> None:
+    """Keep a worker busy for a while."""
+    time.sleep(3)
+
+
 def grow() -> int:
     """Outgrow the memory of a worker."""
     grown = [bytes([n % 251]) * 2**20 for n in range(900)]
@@ -97,6 +103,12 @@ def test_the_main_job_on_yarn(served: GatewayProcess, hadoop: Hadoop, user: Gate
         assert held.result(timeout=60) == 42
         del held
         until(lambda: len(running_containers(hadoop, application["id"])) == 3, "as in YARN")
+        cluster.adapt(1, 2)
+        busy = client.map(nap, range(40))
+        client.wait_for_workers(2, timeout=120)
+        client.cancel(busy)
+        cluster.scale(1)
+        until(lambda: len(client.scheduler_info()["workers"]) == 1, "one worker is left again")
         # a worker's process is killed from outside, and replaced
         victim = client.run(os.getppid)
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
@@ -110,7 +122,8 @@ def test_the_main_job_on_yarn(served: GatewayProcess, hadoop: Hadoop, user: Gate
         client.submit(grow, retries=0)
         until(
             lambda: any(
-                one.reason == "WORKER_LOST" and "killed for memory" in one.message
+                one.reason == "WORKER_LOST"
+                and re.search(r"killed for memory: it used [\d.]+ MB of the 384 MB", one.message)
                 for one in user.events(uid)
             ),
             "memory is told as the reason",

@@ -47,6 +47,21 @@ DIED = (
             "queue root.stopped is stopped and takes no applications",
         ),
         (
+            "[2026-11-28 05:01:48.712]\njava.lang.reflect.UndeclaredThrowableException\n"
+            "\tat org.apache.hadoop.yarn.util.FSDownload.call(FSDownload.java:430)\n"
+            "Caused by: org.apache.hadoop.yarn.exceptions.YarnException: Download and unpack"
+            " failed\n\tat org.apache.hadoop.yarn.util.FSDownload.unpack(FSDownload.java:325)\n"
+            "Caused by: java.io.IOException: Error executing command. gzip -dc | (cd '/local/new"
+            ".tar.gz' && tar -x ) Process exited with exit code 2.\n\t... 10 more",
+            "its files could not be brought to the node: Error executing command. gzip -dc | (cd"
+            " '/local/new.tar.gz' && tar -x ) Process exited with exit code 2.",
+        ),
+        (
+            "[2026-11-28 05:01:48.712]\njava.io.FileNotFoundException: File does not exist:"
+            " hdfs://nn/envs/new.tar.gz\n\tat org.apache.hadoop.yarn.util.FSDownload.call(F:1)",
+            "a file to localise is not there: hdfs://nn/envs/new.tar.gz",
+        ),
+        (
             "Application application_1_0012 was killed by user root at 127.0.0.1",
             "it was killed in YARN by root",
         ),

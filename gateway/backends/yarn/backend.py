@@ -31,6 +31,7 @@ from gateway.backends.yarn.held import Held
 from gateway.backends.yarn.logs import Logs
 from gateway.backends.yarn.record import Records
 from gateway.backends.yarn.rest import Rest
+from gateway.backends.yarn.spnego import SignIn
 from gateway.backends.yarn.starting import SOON_S, YarnStarting
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ class YarnBackend(YarnStarting):
         self.records = Records(self._root / "applications")
         self.gateway_tag = await asyncio.to_thread(self._make_root)
         self.rest = Rest(
-            self.resourcemanager_urls, self.call_timeout_s, node_scheme=self.nodemanager_scheme
+            self.resourcemanager_urls,
+            self.call_timeout_s,
+            node_scheme=self.nodemanager_scheme,
+            sign_in=SignIn(self.principal, self.keytab, self.call_timeout_s),
         )
         self.keeper = Logs(self._root / "logs", self.rest, self.max_log_bytes)
         self.calls = Calls(

@@ -198,8 +198,14 @@ def _containers(host: Host, said: Mapping[str, Any]) -> object:
 
 
 def _add(host: Host, said: Mapping[str, Any]) -> object:
-    """Add containers: which will have which name is written down before there are any."""
+    """Add containers: which will have which name is written down before there are any.
+
+    A request of skein's has the priority of the one that was answered last. YARN keeps one size a
+    priority, so if the old request is taken back in the same breath, and was for another size, the
+    new one is lost. Where there are two sizes, a spare request, which is taken back, goes first.
+    """
     master, service, items = host.master(said), said["service"], said["items"]
+    spare = master.add_container(service) if said["spare"] else None
     there = master.get_containers(services=[service], states=STATES)
     first = max((one.instance for one in there), default=-1) + 1
     names = [
@@ -213,16 +219,22 @@ def _add(host: Host, said: Mapping[str, Any]) -> object:
         if made.instance != first + number:  # somebody else has added one
             master.kv[f"{NAMES}{made.id}"] = item["name"].encode()
         added.append(made.id)
+    if spare is not None:
+        _end_container(master, spare.id)
     return {"containers": added}
+
+
+def _end_container(master: Any, name: str) -> None:
+    try:
+        master.kill_container(name)
+    except (KeyError, ValueError):
+        pass  # it has ended
 
 
 def _kill(host: Host, said: Mapping[str, Any]) -> object:
     master = host.master(said)
     for one in said["containers"]:
-        try:
-            master.kill_container(one)
-        except (KeyError, ValueError):
-            pass  # it has ended
+        _end_container(master, one)
     return {}
 
 

@@ -231,8 +231,8 @@ class YarnLooking(YarnEnding):
         return None
 
     async def find(self) -> Sequence[Observation]:
-        """Return every instance of this gateway."""
-        await self.listing(0.0)
+        """Return every instance of this gateway, by a listing that serves polls too."""
+        await self.listing(self.observe_interval_s / 2)
         now = self._loop.time()
         due = [one for one in self.held.values() if one.needs_look(now, self.detail_interval_s)]
         await asyncio.gather(*(self._quiet_look(held) for held in due))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from gateway.backends.contract import BackendUnavailable
-from gateway.backends.yarn import answers
+from gateway.backends.yarn import answers, spnego
+from gateway.backends.yarn.spnego import SignIn
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,9 +36,17 @@ class NotThere(Exception):
 class Rest:
     """Web services of one Hadoop cluster."""
 
-    def __init__(self, urls: Sequence[str], timeout_s: float, *, node_scheme: str = "http") -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        timeout_s: float,
+        *,
+        node_scheme: str = "http",
+        sign_in: SignIn | None = None,
+    ) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._timeout_s, self._node_scheme = timeout_s, node_scheme
+        self._sign_in = sign_in or SignIn("", "", timeout_s)
         self._permits = asyncio.Semaphore(MAX_REQUESTS)
         self._session: aiohttp.ClientSession | None = None
         self.count = 0  # requests that were made, for whoever measures
@@ -141,19 +150,42 @@ class Rest:
 
     async def _get(self, url: str, accept: str) -> tuple[int, bytes]:
         """Return status and body of a good answer; NotThere, or BackendUnavailable."""
+        headers = {"Accept": accept}
+        got, raw = await self._once(url, headers)
+        challenge = ", ".join(got.headers.getall("WWW-Authenticate", []))
+        if spnego.asks(got.status, challenge):
+            host = urlsplit(url).hostname or ""
+            got, raw = await self._once(
+                url, headers | {"Authorization": await self._sign_in.header(host)}
+            )
+        place = url.partition("?")[0]
+        if got.status == 404 or (got.status == 400 and b"NotFound" in raw):
+            raise NotThere(place)
+        if got.status == 401:
+            raise BackendUnavailable(
+                f"{place} wants to know who asks (401 {challenge.partition(',')[0]}), and does not"
+                f" take the gateway's sign-in: it signs in by Kerberos alone"
+            )
+        if got.status >= 400 or b"This is standby RM" in raw[:200]:
+            raise BackendUnavailable(f"{place} answered {got.status}: {bytes(raw[:200])!r}")
+        return got.status, bytes(raw)
+
+    async def _once(
+        self, url: str, headers: Mapping[str, str]
+    ) -> tuple[aiohttp.ClientResponse, bytearray]:
+        """Return one answer, whatever it is, with its body."""
         import aiohttp
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s)
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                # after a sign-in Hadoop sends a cookie, in quotes, from whatever address it has
+                cookie_jar=aiohttp.CookieJar(unsafe=True),
             )
         self.count += 1
         place = url.partition("?")[0]
         try:
-            async with (
-                self._permits,
-                self._session.get(url, headers={"Accept": accept}) as got,
-            ):
+            async with self._permits, self._session.get(url, headers=headers) as got:
                 raw = bytearray()
                 async for piece in got.content.iter_any():
                     raw += piece
@@ -167,13 +199,4 @@ class Rest:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise BackendUnavailable(f"{place}: {error or type(error).__name__}") from None
-        if got.status == 404 or (got.status == 400 and b"NotFound" in raw):
-            raise NotThere(place)
-        if got.status == 401:
-            raise BackendUnavailable(
-                f"{place} wants to know who asks (401"
-                f" {got.headers.get('WWW-Authenticate', '')}): the gateway asks without sign-in"
-            )
-        if got.status >= 400 or b"This is standby RM" in raw[:200]:
-            raise BackendUnavailable(f"{place} answered {got.status}: {bytes(raw[:200])!r}")
-        return got.status, bytes(raw)
+        return got, raw

@@ -274,7 +274,11 @@ class YarnStarting(YarnLooking):
             items = await asyncio.to_thread(_items, key, group)
             held.looked_at = float("-inf") if held.looked_at == float("-inf") else 0.0
             made = await self.calls.call(
-                "add", **self.master(held), service=SERVICES[role], items=items
+                "add",
+                **self.master(held),
+                service=SERVICES[role],
+                items=items,
+                spare=len(set(held.record.sizes.values())) > 1,
             )
             for launch, container in zip(group, made["containers"]):
                 held.pending.pop(launch.instance, None)

@@ -72,6 +72,7 @@ REASONS: Table = (
         "HDFS does not let {0} write to {2}: an administrator makes /user/{0}, owned by {0}",
     ),
     (r"File (\S+) does not exist", "a file to localise is not there: {0}"),
+    (r"File does not exist: (\S+)", "a file to localise is not there: {0}"),
     (
         r"Resource '([^']+)' is not defined",
         "YARN has no resource {0} here, such as GPUs that nobody configured",
@@ -84,7 +85,12 @@ REASONS: Table = (
     (r"preempted by scheduler|exitCode: -102\b", "YARN preempted it: its queue had to give back"),
     (r"exitCode: -101\b", "the disks of its node have failed"),
     (
-        r"exitCode: -1000\b|[Ll]ocalization failed|Failed to download|changed on src filesystem",
+        r"FSDownload.*?Caused by: java\.io\.\w+: ([^\n]{1,300})",
+        "its files could not be brought to the node: {0}",
+    ),
+    (
+        r"exitCode: -1000\b|FSDownload|[Ll]ocalization failed|Failed to download|"
+        r"changed on src filesystem",
         "its files could not be brought to the node: {text}",
     ),
     (

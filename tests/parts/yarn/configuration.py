@@ -82,9 +82,9 @@ def _core(place: pathlib.Path, ports: Ports) -> dict[str, object]:
     return {
         "fs.defaultFS": f"hdfs://{HOST}:{ports.nn}",
         "hadoop.tmp.dir": place / "tmp",
-        # whoever runs the tests may submit in the name of anybody
+        # whoever runs the tests may submit in the name of these two
         f"hadoop.proxyuser.{getpass.getuser()}.hosts": "*",
-        f"hadoop.proxyuser.{getpass.getuser()}.users": "*",
+        f"hadoop.proxyuser.{getpass.getuser()}.users": "alice,bob",
     }
 
 
