@@ -286,14 +286,29 @@ async def test_a_queue_that_runs_as_many_applications_as_it_may_is_told_until_on
         await room.close()
 
 
-async def test_applications_are_their_users_own_where_hadoop_lets_the_gateway_act_for_them(
-    hadoop: Hadoop, tmp_path: pathlib.Path
+async def test_applications_are_their_users_own_and_small_workers_come_at_once(
+    hadoop: Hadoop, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Where Hadoop lets the gateway act for its users; with two sizes, of which skein would lose
+    the first worker."""
+    caplog.set_level(logging.INFO)
     await asyncio.to_thread(hadoop.make_directory, "/user/alice", "700", "alice")
+    large, small = Resources(1.0, 3 * LEAST_MB * 2**20), Resources(1.0, LEAST_MB * 2**20)
+    sizes = {
+        f"{role}_{what}": value
+        for role, size in (("scheduler", large), ("worker", small))
+        for what, value in (("memory", size.memory_bytes), ("cores", 1))
+    }
     room = room_of(hadoop, tmp_path / "root", identity="proxy")
     await room.open()
     try:
-        targets = await room.running(room.launch("scheduler"), room.launch())
+        targets = await room.running(room.launch("scheduler", resources=large, options=sizes))
+        names = ("default-0", "default-1")
+        targets += await room.running(
+            *(room.launch(name, resources=small, options=sizes) for name in names)
+        )
+        room.one_alive(*targets)
+        assert "asking again" not in caplog.text
         (application,) = await asyncio.to_thread(hadoop.applications)
         assert application["user"] == "alice"
         assert {seen.user for seen in await room.backend.find()} == {"alice"}
@@ -312,32 +327,3 @@ async def test_applications_are_their_users_own_where_hadoop_lets_the_gateway_ac
     finally:
         await room.close()
     await comes(lambda: not hadoop.listed("/user/alice/.skein"), 150.0)
-
-
-async def test_workers_smaller_than_the_scheduler_come_at_once(
-    hadoop: Hadoop, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    large, small = 3 * LEAST_MB * 2**20, LEAST_MB * 2**20
-    options = {
-        "scheduler_memory": large,
-        "scheduler_cores": 1,
-        "worker_memory": small,
-        "worker_cores": 1,
-    }
-    room = room_of(hadoop, tmp_path / "root")
-    await room.open()
-    try:
-        await room.running(
-            room.launch("scheduler", resources=Resources(1.0, large), options=options)
-        )
-        names = ("default-0", "default-1")
-        workers = [
-            room.launch(name, resources=Resources(1.0, small), options=options) for name in names
-        ]
-        room.one_alive(*await room.running(*workers))
-        assert len(await asyncio.to_thread(hadoop.applications)) == 1
-        # skein would lose the first request, and it would be asked for again
-        assert "asking again" not in caplog.text
-    finally:
-        await room.close()

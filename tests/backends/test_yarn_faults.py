@@ -1,4 +1,5 @@
-"""What happens to clusters on YARN when a part of Hadoop dies: a master, the ResourceManager."""
+"""What happens to clusters on YARN when something dies: a master, the gateway at many points of its
+work, the ResourceManager, a node."""
 
 from __future__ import annotations
 
@@ -7,21 +8,33 @@ import contextlib
 import gc
 import os
 import pathlib
+import pickle
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from gateway.backends.conformance import Room
+from gateway.backends.conformance.room import OTHER_UID, UID
 from gateway.backends.conformance.stall import longest_stall
 from gateway.backends.contract import BackendUnavailable, Phase
-from tests.backends.test_yarn import room_of
+from tests.backends.dying_yarn import Order
+from tests.backends.test_yarn import room_of, settings
 from tests.parts.yarn import Hadoop, running
 from tests.waiting import comes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+# Where it dies, and what it was about to do; each is followed by the next on the same clusters.
+BEFORE_IT_IS_SUBMITTED = ("keep.before", "keep.after", "submit.before", "submit.sent")
+WHILE_IT_STARTS = ("submit.after", "named.after", "add.before", "add.sent", "add.after")
+WHILE_IT_SHRINKS = ("kill.before", "kill.sent", "kill.after")
+WHILE_IT_ENDS = {
+    UID: ("shut_down.before", "shut_down.sent"),
+    OTHER_UID: ("shut_down.after", "forget.before"),
+}
 LOOP_STALL_S = 0.05  # the longest that the event loop may stand still, whatever hangs
-HUNG_S = 20.0  # much longer than a call may take
+HUNG_S = 14.0  # much longer than a call may take
 LOST_AFTER_S = 20.0  # a node that says nothing
 
 
@@ -50,6 +63,15 @@ async def room(hadoop: Hadoop, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
     await room.close()
 
 
+@pytest.fixture
+async def unopened(hadoop: Hadoop, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
+    """A gateway on it, which is not open: those that die have its directory."""
+    room = room_of(hadoop, tmp_path / "root")
+    await room.witness.open()
+    yield room
+    await room.leave()
+
+
 def master_of(hadoop: Hadoop, application: str) -> int:
     """Return the process of an application's master, in Java."""
     for pid in hadoop.containers_of(application):
@@ -70,13 +92,73 @@ async def test_a_master_that_dies_is_told_and_leaves_nothing(hadoop: Hadoop, roo
     await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)
 
 
+async def dies(hadoop: Hadoop, place: pathlib.Path, point: str, **what: object) -> None:
+    """Run a gateway that does something, and is killed at a point."""
+    order = Order(settings(hadoop, place / "root"), point, **what)  # type: ignore[arg-type]
+    path = place / "order"
+    path.write_bytes(pickle.dumps(order))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.backends.dying_yarn", str(path))
+    )
+    try:
+        assert await process.wait() == -signal.SIGKILL, point
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_gateway_killed_at_any_point_doubles_nothing_and_leaves_nothing(
+    hadoop: Hadoop, unopened: Room, tmp_path: pathlib.Path
+) -> None:
+    room = unopened
+    first = [room.launch("scheduler"), room.launch("default-0")]
+    going = [room.launch(f"default-{number}", uid=OTHER_UID) for number in range(3)]
+    second = [room.launch(name, uid=OTHER_UID) for name in ("scheduler", "default-3")]
+    for point in BEFORE_IT_IS_SUBMITTED:
+        await dies(hadoop, tmp_path, point, start=first)
+    for point in WHILE_IT_STARTS:
+        await dies(hadoop, tmp_path, point, start=[*second, *going])
+
+    await room.backend.open(room.push)
+    targets = await room.running(*first, *second, *going)
+    room.one_alive(*targets)
+    assert len(await asyncio.to_thread(hadoop.applications)) == 2
+    await room.backend.close()
+
+    kept, going_ = targets[: -len(going)], targets[-len(going) :]
+    for point, target in zip(WHILE_IT_SHRINKS, going_, strict=True):
+        await dies(hadoop, tmp_path, point, stop=[target])
+    await room.backend.open(room.push)
+    await room.backend.stop(going_)
+    await room.until_gone(going_)
+    await room.until(kept, Phase.RUNNING)
+    room.one_alive(*kept)
+    await room.backend.close()
+
+    for uid, points in WHILE_IT_ENDS.items():
+        for point in points:
+            await dies(hadoop, tmp_path, point, cleanup=uid)
+    await room.backend.open(room.push)
+    for uid in (UID, OTHER_UID):
+        await room.backend.cleanup(uid)
+        await room.backend.purge(uid)
+    for target in kept:
+        await room.seen_dead(target.instance)
+    assert await room.found() == []
+    assert await asyncio.to_thread(hadoop.applications) == []
+    assert not any((tmp_path / "root" / "applications").iterdir())
+    assert not any((tmp_path / "root" / "logs").iterdir())
+    await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)
+
+
 async def test_a_resourcemanager_that_hangs_for_long_changes_nothing_and_stalls_nobody(
     hadoop: Hadoop, room: Room
 ) -> None:
     targets = await room.running(room.launch("scheduler"), room.launch())
     manager = hadoop.daemons["resourcemanager"]
     began = asyncio.get_running_loop().time()
-    async with longest_stall() as worst:
+    async with longest_stall(any_thread=True) as worst:
         manager.send_signal(signal.SIGSTOP)
         try:
             # each is tried again and again, as the server does
@@ -97,7 +179,7 @@ async def test_a_resourcemanager_that_hangs_for_long_changes_nothing_and_stalls_
 
 async def test_a_resourcemanager_that_recovers_changes_nothing(hadoop: Hadoop, room: Room) -> None:
     targets = await room.running(room.launch("scheduler"), room.launch())
-    async with longest_stall() as worst:
+    async with longest_stall(any_thread=True) as worst:
         await asyncio.to_thread(hadoop.stop_daemon, "resourcemanager")
         with pytest.raises(BackendUnavailable):
             await room.backend.find()
@@ -114,18 +196,21 @@ async def test_a_resourcemanager_that_recovers_changes_nothing(hadoop: Hadoop, r
 async def test_a_node_that_is_lost_is_the_reason(hadoop: Hadoop, room: Room) -> None:
     targets = await room.running(room.launch("scheduler"), room.launch())
     (application,) = await asyncio.to_thread(hadoop.applications)
-    async with longest_stall() as worst:
-        # the machine goes, with all that runs there
-        hadoop.stop_daemon("nodemanager", signal.SIGKILL)
-        for pid in hadoop.containers_of(application["id"]):
+    processes = hadoop.containers_of(application["id"])
+    # the machine goes, with all that runs there
+    await asyncio.to_thread(hadoop.stop_daemon, "nodemanager", signal.SIGKILL)
+    try:
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        seen = await room.until_gone(targets)
-    assert worst[0] < LOOP_STALL_S
-    for one in seen.values():
-        assert "its node was lost" in one.message
-    hadoop.start_daemon("nodemanager")
-    await asyncio.to_thread(hadoop.until_node_runs)
+        async with longest_stall(any_thread=True) as worst:
+            seen = await room.until_gone(targets)
+        assert worst[0] < LOOP_STALL_S
+        for one in seen.values():
+            assert "its node was lost" in one.message
+    finally:
+        hadoop.start_daemon("nodemanager")
+        await asyncio.to_thread(hadoop.until_node_runs)
     await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)
 
 
