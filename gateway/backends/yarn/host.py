@@ -27,6 +27,7 @@ from gateway.files import write_kept
 
 NAMES = "name/"  # begins the keys by which an application's containers have their names
 MOST_TIMEOUTS = 2  # in a row: then the driver is taken for hung
+READY_AFTER_S, MOST_READY = 5.0, 4  # credentials that are made before a cluster needs them
 MOST_CLIENTS = 1000  # connections to application masters that are kept
 STATES = ("WAITING", "REQUESTED", "RUNNING", "SUCCEEDED", "FAILED", "KILLED")
 
@@ -59,8 +60,14 @@ class Host:
         self._driver: Any = None
         self._timeouts = 0
         self._masters: dict[tuple[str, str], Any] = {}
+        self.ready: list[Any] = []  # credentials that nobody has yet
         _Timed.deadline_s = float(settings["deadline_s"])
         _Timed.submit_s = float(settings["submit_s"])
+
+    def make_ready(self) -> None:
+        """Make credentials for a cluster to come."""
+        if len(self.ready) < MOST_READY:
+            self.ready.append(skein.Security.new_credentials())
 
     # The driver
 
@@ -162,7 +169,14 @@ def _start(host: Host, said: Mapping[str, Any]) -> object:
 
 
 def _credentials(host: Host, said: Mapping[str, Any]) -> object:
-    made = skein.Security.new_credentials()
+    """Return credentials; those for the next cluster are made when nobody waits for them."""
+    try:
+        made = host.ready.pop()
+    except IndexError:
+        made = skein.Security.new_credentials()
+    later = threading.Timer(READY_AFTER_S, host.make_ready)
+    later.daemon = True
+    later.start()
     return {"certificate": made.cert_bytes.decode(), "key": made.key_bytes.decode()}
 
 
