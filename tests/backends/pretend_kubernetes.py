@@ -27,6 +27,7 @@ class PretendKubernetes:
         self.made: list[str] = []  # names of pods, in the order of their creation
         self.calls: list[tuple[str, str]] = []
         self.refusals: list[tuple[int, str, str]] = []  # for the next creations
+        self.logs: dict[str, str] = {}  # by the pod's name
         self.oldest = 0  # version that a watch may go on from
         self.page = 10  # pods of one answer
         self.schedules = True
@@ -43,6 +44,7 @@ class PretendKubernetes:
         app.router.add_post(f"{NAMESPACED}/pods", self._create)
         app.router.add_delete(f"{NAMESPACED}/pods", self._delete_some)
         app.router.add_delete(NAMESPACED + "/pods/{name}", self._delete_one)
+        app.router.add_get(NAMESPACED + "/pods/{name}/log", self._log)
         app.router.add_get(f"{NAMESPACED}/events", self._events)
         app.router.add_route("*", "/{path:.*}", self._other)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -210,6 +212,13 @@ class PretendKubernetes:
             except TimeoutError:
                 break
         return answer
+
+    async def _log(self, request: web.Request) -> web.Response:
+        self.calls.append(("LOG", request.path))
+        name = request.match_info["name"]
+        if name not in self.logs or (request.match_info["namespace"], name) not in self.pods:
+            return refused(404, "NotFound", f"{request.path} not found")
+        return web.Response(text=self.logs[name])
 
     async def _events(self, request: web.Request) -> web.Response:
         self.calls.append(("EVENTS", request.path))

@@ -194,6 +194,21 @@ async def test_an_end_is_told_with_code_and_words_and_its_pod_is_removed(
     assert again == seen
 
 
+async def test_the_log_of_what_has_just_failed_is_kept_by_a_cleanup_that_follows_at_once(
+    room: PretendRoom,
+) -> None:
+    """The pod was removed with its log: that of a scheduler that failed was lost."""
+    (target,) = await room.running(room.launch())
+    name = pod_name(room, target.instance)
+    room.kube.logs[name] = "last words\n"
+    ended = {"exitCode": 137, "reason": "Error", "message": ""}
+    room.kube.status("dask", name, {"terminated": ended}, "Failed")
+    await room.until_gone([target])
+    await room.backend.cleanup(target.instance.uid)
+    assert ("dask", name) not in room.kube.pods
+    assert "".join([piece async for piece in room.backend.logs(target)]) == "last words\n"
+
+
 async def test_what_waits_too_long_fails_with_the_reason(tmp_path: pathlib.Path) -> None:
     room = await room_of(tmp_path, start_timeout_s=1.0)
     try:

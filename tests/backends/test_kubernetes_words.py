@@ -176,6 +176,30 @@ def test_how_a_pod_was_removed() -> None:
     assert (ended.exit_code, ended.message) == (3, "exit code 3: last words")
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        # what a scheduler does that is told to end: it was taken for one that its user had closed
+        (_ended(0), None, states.DELETED),
+        (_ended(143), 143, f"{states.DELETED}: it was ended by SIGTERM"),
+        (_ended(3, message="last words"), 3, "exit code 3: last words"),
+        (_ended(137, reason="OOMKilled"), 137, "it was killed, for it used more memory"),
+        (
+            _ended(0) | _disrupted("PreemptionByScheduler", "default-scheduler: preempting"),
+            None,
+            "a pod of higher priority takes its place (PreemptionByScheduler)",
+        ),
+    ],
+)
+def test_a_process_that_ends_as_its_pod_is_deleted_has_not_ended_by_itself(
+    status: dict[str, Any], code: int | None, message: str
+) -> None:
+    end = states.deleted(states.standing({"status": status}))
+    assert end.exit_code == code
+    assert end.message.startswith(message)
+    assert states.deleted(end) == end
+
+
 def test_events_say_what_the_status_does_not() -> None:
     node = states.standing({"status": UNSCHEDULABLE})
     brought = [("FailedScheduling", "x"), ("TriggeredScaleUp", "pod triggered scale-up: g 1->2")]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from traitlets.config import Config
 
 from gateway.authenticators.password import hash_password
 from gateway.backends.base import BaseBackend
+from gateway.backends.kubernetes.backend import KubernetesBackend
+from gateway.backends.launch import LaunchCredentials, worker_launch
 from gateway.backends.local.backend import LocalBackend
 from gateway.backends.slurm.backend import SlurmBackend
 from gateway.configfile import ConfigurationError
@@ -50,6 +54,38 @@ async def test_who_asks_for_something_else_gets_that() -> None:
     )
     assert (resources.cores, resources.memory_bytes) == (0.5, 2**30)
     assert {field.name: field.default for field in offer.fields}["worker_memory"] == "4 GiB"
+
+
+@pytest.mark.parametrize(
+    ("settings", "python"),
+    [
+        ({}, ["python"]),
+        ({"python": "/opt/dask/bin/python"}, ["/opt/dask/bin/python"]),
+    ],
+)
+async def test_python_is_that_of_the_backends_image_where_nothing_else_is_said(
+    settings: dict[str, object], python: list[str]
+) -> None:
+    """The server's own path was taken in its place: no image had it."""
+    clusters = ClusterConfig(config=Config({"ClusterConfig": settings}))
+    offer = await ConfiguredOffers(clusters, {"kubernetes": KubernetesBackend()}).offer(
+        Principal("alice")
+    )
+    assert admit(Wish(), offer).settings["python"] == python
+
+
+async def test_python_is_the_servers_own_where_the_backend_has_none() -> None:
+    spec = admit(Wish(), await offers().offer(Principal("alice")))
+    launch = worker_launch(
+        uid="c1",
+        name="default-0",
+        user="alice",
+        settings=spec.settings,
+        resources=spec.groups[DEFAULT_GROUP].resources,
+        credentials=LaunchCredentials(b"", b"", b""),
+        scheduler_address="tls://127.0.0.1:1",
+    )
+    assert launch.argv[0] == sys.executable
 
 
 @pytest.mark.parametrize("name", ["worker_memory", "scheduler_memory"])

@@ -25,7 +25,7 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
-from gateway.backends.kubernetes import api, names
+from gateway.backends.kubernetes import api, names, states
 from gateway.backends.kubernetes.cache import Change, Pod
 from gateway.backends.kubernetes.ending import Ending
 from gateway.backends.kubernetes.informer import Informer
@@ -148,6 +148,8 @@ class KubernetesBackend(KubernetesSettings):
             if standing.phase is not Phase.GONE:
                 told.append(self._seen(namespace, pod))
                 continue
+            if pod.deleting and pod.instance not in self._ending.asked:
+                standing = states.deleted(standing)
             if change.gone is None:
                 self._ending.ended(namespace, pod)
             else:
@@ -329,7 +331,7 @@ class KubernetesBackend(KubernetesSettings):
             left = [pod for one, pod in pods.items() if one.uid == uid]
             try:
                 if left:
-                    await self._ending.remove(namespace, left)
+                    await self._ending.clear(namespace, left)
                 path = api.secrets(namespace, names.cluster_name(self._tag, uid))
                 await self._api.call("DELETE", path, body=api.deletion(0))
             except Refusal as error:

@@ -158,5 +158,5 @@ def _ended(pod: Pod, asked: bool) -> Standing:
     if asked:
         return Standing(Phase.GONE)
     why = pod.standing.message if pod.standing.phase is Phase.RUNNING else ""
-    words = why or "somebody, or something, has deleted its pod"
+    words = why or states.DELETED
     return replace(Standing(Phase.GONE), message=words)

@@ -125,8 +125,7 @@ class Ending:
             wait_s = GATHER_S
             for namespace, pods in by_namespace.items():
                 try:
-                    await self._keep_ended(namespace, pods)
-                    await self.remove(namespace, pods)
+                    await self.clear(namespace, pods)
                 except (Refusal, BackendUnavailable) as error:
                     logger.warning("%d ended pods are not removed: %s", len(pods), error)
                     wait_s = RETRY_S
@@ -142,6 +141,12 @@ class Ending:
             await self._logs.keep(namespace, pod.name, pod.instance, follow=False, within_s=LOG_S)
         for pod in kept:
             await self._logs.settled(pod.instance.uid, pod.instance.name, LOG_S)
+
+    async def clear(self, namespace: str, pods: Sequence[Pod]) -> None:
+        """Delete pods at once, those that have ended with their logs kept first; refusals.Refusal,
+        BackendUnavailable."""
+        await self._keep_ended(namespace, [pod for pod in pods if pod.standing.phase is Phase.GONE])
+        await self.remove(namespace, pods)
 
     async def remove(self, namespace: str, pods: Sequence[Pod]) -> None:
         """Delete pods at once; refusals.Refusal, BackendUnavailable."""

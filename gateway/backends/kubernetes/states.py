@@ -95,6 +95,7 @@ TERMINATED: Mapping[str, str] = {
     "ContainerStatusUnknown": "its node was lost before it told how it ended",
     "DeadlineExceeded": ENDED["DeadlineExceeded"],
 }
+DELETED = "somebody, or something, has deleted its pod"
 SIGNALS = {130: "SIGINT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
 # reasons of events that say why a pod waits, and what they mean
 EVENTS: Mapping[str, str] = {
@@ -184,8 +185,21 @@ def removed(pod: Mapping[str, Any], asked: bool) -> Standing:
     if asked:
         return Standing(Phase.GONE)
     disrupted = _disruption(_mapping(pod.get("status")))
-    words = disrupted or "somebody, or something, has deleted its pod"
+    words = disrupted or DELETED
     return replace(last, phase=Phase.GONE, message=words, wait=Wait.NOTHING)
+
+
+def deleted(end: Standing) -> Standing:
+    """Return how a pod ended that was deleted, or is, by another than this gateway. A process that
+    ends well when it is told to has not ended by itself: there is no exit code 0 then."""
+    code = end.exit_code or None
+    known = (*DISRUPTED.values(), *ENDED.values(), *TERMINATED.values())
+    if any(end.message.startswith(words) for words in known):
+        return replace(end, exit_code=code)
+    if end.message.startswith(DELETED) or (code is not None and code not in SIGNALS):
+        return end
+    message = f"{DELETED}: {end.message}" if end.message else DELETED
+    return replace(end, exit_code=code, message=message)
 
 
 def explained(waits: Standing, events: Iterable[tuple[str, str]]) -> Standing:

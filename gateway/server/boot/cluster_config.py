@@ -4,7 +4,6 @@ edge, backends and authenticators bring their own classes."""
 from __future__ import annotations
 
 import json
-import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import replace
@@ -137,8 +136,9 @@ class ClusterConfig(Configurable):
     )
     python = Union(
         [List(Unicode()), Unicode()],
-        default_value=[sys.executable],
-        help="Command of Python for scheduler and workers: its path, or a list of words.",
+        default_value=[],
+        help="Command of Python for scheduler and workers: its path, or a list of words. Empty: as"
+        " the backend has it, such as that of an image, or else the server's own.",
     ).tag(config=True)
     dashboard = Bool(True, help="Whether schedulers serve a dashboard.").tag(config=True)
     environment = Dict(
