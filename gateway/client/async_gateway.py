@@ -139,6 +139,7 @@ class AsyncGateway(BaseGateway):
             "no_task_timeout": no_task_timeout,
             "shutdown_on_close": shutdown_on_close,
             "create_mode": create_mode,
+            "quiet": quiet,
             "options": options,
             "backend": backend,
             "labels": labels,

@@ -44,11 +44,6 @@ def _with_gateway(command: F) -> Any:
         try:
             with terminal.warnings_in_one_line():
                 command(Gateway(address), output == "json", **kwargs)
-        except errors.InvalidRequest as error:
-            terminal.fail(
-                "\n".join(f"{one.field}: {one.description}" for one in error.violations)
-                or str(error)
-            )
         except errors.GatewayError as error:
             terminal.fail(str(error))
         except ValueError as error:

@@ -256,7 +256,7 @@ class Gateway(BaseGateway):
             "labels": labels,
         }
         asked = creating.ask(name, named, kwargs, creating.takes(Gateway.submit))
-        mode = CreateMode.of(create_mode)
+        mode, _ = CreateMode.of(create_mode), reading.truth(quiet, "quiet")
         if mode is CreateMode.CONNECT_ONLY:
             return self._found(name, asked)
         try:

@@ -20,6 +20,8 @@ def options(offered: Options, pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_") if name.strip() not in offered else name.strip()
+        if name in chosen:
+            raise ValueError(f"-o {pair}: {name} is given twice")
         if not equals:
             raise ValueError(f"-o {pair}: options look like name=value")
         if name not in offered:

@@ -147,6 +147,40 @@ def test_every_way_takes_the_same_keywords(other: Callable[..., Any]) -> None:
     assert inspect.signature(other).parameters == inspect.signature(Gateway.submit).parameters
 
 
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"name": "My_ETL 2"},
+            "^name must be small letters.*not 'My_ETL 2'; did you mean 'my-etl-",
+        ),
+        ({"name": "2nd"}, "^name must be small letters.*not '2nd'$"),
+        ({"backend": "slurm"}, "^backend must be one of local, not 'slurm'"),
+        ({"worker_cores": "two"}, "^worker_cores must be a number, not 'two'"),
+        ({"worker_cores": 900}, "^worker_cores must be at most .*, not 900"),
+        ({"python_version": None}, "^python_version must be one of .*, not None"),
+        ({"maximum": 4}, "maximum is neither .*; did you mean n_workers?"),
+        ({"quiet": "maybe"}, "^quiet must be true or false, not 'maybe'"),
+    ],
+    ids=lambda one: str(one)[:30],
+)
+def test_a_wrong_value_is_told_with_its_name_as_it_was_given(
+    gateway: Gateway, way: Callable[..., None], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        way(gateway, **given)
+
+
+def test_a_text_is_read_by_the_kind_of_its_option(gateway: Gateway) -> None:
+    made = gateway.submit(
+        worker_cores="0.5", worker_groups={"gpu": {"n_workers": "0", "worker_cores": "1"}}
+    )
+    gateway.stop_cluster(made.id)
+    assert made.spec.options["worker_cores"] == 0.5
+    assert made.spec.worker_groups["gpu"].options["worker_cores"] == 1
+
+
 def test_numbers_are_read_alike_everywhere(gateway: Gateway) -> None:
     with GatewayCluster(
         gateway=gateway,
@@ -202,6 +236,7 @@ def test_a_word_of_the_command_line_is_read_by_the_kind_of_its_option(
         (["-o", "zzz=3"], "no option zzz; see `daskgateway options`"),
         (["-o", "worker_cores=two"], "must be a number, not 'two'"),
         (["-o", "worker_cores"], "options look like name=value"),
+        (["-o", "worker_cores=1", "-o", "worker-cores=2"], "worker_cores is given twice"),
         (["-n", "1.9"], "--workers must be a whole number"),
         (["-n", "3-1"], "minimum <= maximum"),
         (["--idle-timeout", "soon"], "--idle-timeout must be a number of seconds or a duration"),
@@ -225,4 +260,6 @@ def test_a_misspelt_group_of_the_command_line_makes_none(served: GatewayProcess)
         ended = run(served.address, "clusters", *words, "--group", "defualt")
         assert (ended.code, ended.out) == (2, "")
         assert "no worker group 'defualt'; did you mean default?" in ended.err
+    ended = run(served.address, "clusters", "create", "My ETL", "--no-wait")
+    assert ended.err.startswith("daskgateway: name must be small letters")
     run(served.address, "clusters", "stop", "grouped")

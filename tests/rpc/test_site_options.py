@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -204,6 +205,11 @@ async def test_a_group_with_options_of_its_own_is_asked_about_and_a_resize_is_no
         assert sorted(seen) == [0, 3]
 
 
+async def ends(values: Mapping[str, object]) -> Mapping[str, object]:
+    """End the process, as a script does."""
+    sys.exit(3)
+
+
 def broken(values: Mapping[str, object]) -> Mapping[str, object]:
     """Do something wrong."""
     return {"worker_cores": {}["nothing"]}  # type: ignore[index]
@@ -213,6 +219,9 @@ def broken(values: Mapping[str, object]) -> Mapping[str, object]:
     ("apply", "words"),
     [
         (broken, "KeyError: 'nothing'"),
+        (lambda values: sys.exit(3), "it raised SystemExit: 3"),
+        (ends, "it raised SystemExit: 3"),
+        (lambda values: {"worker_cores": float("nan")}, "must be a finite number"),
         (lambda values: {"worker_cors": 2}, "did you mean worker_cores?"),
         (lambda values: {"worker_cores": "many"}, "worker_cores = 'many'"),
         (lambda values: {"worker_memory": "much"}, "amount of memory"),

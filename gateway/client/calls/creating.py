@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from daskgateway.v1 import cluster_service_pb2 as pb
 
 from gateway.client.calls import api, errors, keywords, messages, reading, settings
 from gateway.client.calls.channel import Connection, in_thread
-from gateway.client.calls.options import Options
+from gateway.client.calls.options import Options, checked
 from gateway.client.model import Cluster
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Asked:
     given: Mapping[str, Any]  # options that were given like keywords
     chosen: Mapping[str, Any]  # options that were given as such
     configured: Mapping[str, Any]  # options that only Dask's configuration names
+    groups: Mapping[str, Mapping[str, Any]]  # what was given of worker groups
 
 
 def takes(function: Callable[..., Any]) -> frozenset[str]:
@@ -95,6 +97,7 @@ def ask(
     # an Options object has them already, or its user has taken them out
     local = {} if isinstance(options, Options) else settings.cluster_options()
     configured = {key: one for key, one in local.items() if key not in {**chosen, **given}}
+    groups = _groups(named.get("worker_groups"))
     request = messages.create(
         reading.text(name, "name") if name is not None else "",
         options={
@@ -102,11 +105,11 @@ def ask(
         },
         backend=reading.text(named.get("backend") or "", "backend"),
         workers=_given(named, "n_workers", reading.sizing),
-        worker_groups=_groups(named.get("worker_groups")),
+        worker_groups=groups,
         labels=_given(named, "labels", reading.texts),
         **{f"{life}_s": _given(named, life, reading.seconds) for life in LIVES},
     )
-    return Asked(request, taken, dict(given), chosen, configured)
+    return Asked(request, taken, dict(given), chosen, configured, groups)
 
 
 def _given(named: Mapping[str, Any], name: str, read: Callable[[Any, str], T]) -> T | None:
@@ -133,11 +136,24 @@ def _groups(groups: Any) -> dict[str, dict[str, Any]]:
 
 
 def create(connection: Connection, asked: Asked) -> Cluster:
-    """Ask for a cluster and return it as accepted; InvalidRequest in the caller's words."""
+    """Ask for a cluster and return it as accepted; InvalidRequest in the caller's words.
+
+    A value is read by its option's kind, as `Options` reads it: "2" for a number. Which kinds there
+    are is asked only where the gateway has refused one.
+    """
     try:
-        return Cluster.from_proto(connection.call(api.CREATE_CLUSTER, asked.request))
-    except errors.InvalidRequest as error:
-        raise explained(connection, asked, error) from None
+        try:
+            return Cluster.from_proto(connection.call(api.CREATE_CLUSTER, asked.request))
+        except errors.InvalidRequest as error:
+            offered = _offered(connection)
+            if offered is None:
+                raise
+            if not _read_by_kind(asked, offered):
+                raise explained(asked, error, offered) from None
+        try:
+            return Cluster.from_proto(connection.call(api.CREATE_CLUSTER, asked.request))
+        except errors.InvalidRequest as error:
+            raise explained(asked, error, offered) from None
     except errors.ClusterExists as error:
         raise taken(connection, asked.request.cluster_id, error) from None
 
@@ -171,14 +187,38 @@ async def create_async(connection: Connection, asked: Asked) -> Cluster:
     return await in_thread(lambda: create(connection, asked))
 
 
-def explained(
-    connection: Connection, asked: Asked, error: errors.InvalidRequest
-) -> errors.InvalidRequest:
-    """Return a refusal in the caller's words, if the gateway still tells which options it has."""
+def _offered(connection: Connection) -> Options | None:
+    """Return which options the gateway has, if it still tells."""
     try:
-        offered = Options(connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest()))
+        return Options(connection.call(api.GET_CLUSTER_OPTIONS, pb.GetClusterOptionsRequest()))
     except errors.GatewayError:
-        return error
+        return None
+
+
+def _read_by_kind(asked: Asked, offered: Options) -> bool:
+    """Read texts and mappings in a request by the kinds of their options; whether one is otherwise
+    than before. What cannot be read stays, and is refused with what would be right."""
+    spec, changed = asked.request.cluster.spec, False
+    given: list[tuple[Any, Mapping[str, Any]]] = [
+        (spec.options, {**asked.configured, **asked.chosen, **asked.given})
+    ]
+    given += [(spec.worker_groups[name].options, wish) for name, wish in asked.groups.items()]
+    for values, wished in given:
+        for name, value in wished.items():
+            field = offered.fields.get(name)
+            if field is None or not isinstance(value, str | Mapping):
+                continue
+            with suppress(ValueError):
+                read = checked(field, value)
+                if read != value:
+                    values[name], changed = read, True
+    return changed
+
+
+def explained(
+    asked: Asked, error: errors.InvalidRequest, offered: Options
+) -> errors.InvalidRequest:
+    """Return a refusal in the caller's words."""
     return keywords.explained(
         error,
         keywords=asked.keywords,
@@ -186,4 +226,6 @@ def explained(
         chosen=asked.chosen,
         configured=asked.configured,
         offered=offered,
+        name=asked.request.cluster_id,
+        backend=asked.request.cluster.spec.backend,
     )

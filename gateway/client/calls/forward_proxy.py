@@ -116,18 +116,24 @@ def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> Forw
 def parse(text: str, source: str) -> ForwardProxy:
     """Return a proxy out of `http://user:password@host:port`, or `host:port`; ValueError says what
     would be right."""
-    parts = urlsplit(text if "://" in text else f"http://{text}")
+    right = f"{_whence(source)}: must look like http://proxy.example.org:{DEFAULT_PORT}"
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+    except ValueError:  # no IPv6 address
+        raise ValueError(f"{right}, and its brackets hold no address") from None
+    if not parts.scheme:
+        raise ValueError(f"{right}, without quotes around it")
     shown = f"{parts.scheme}://{parts.hostname or ''}"  # without the password
-    wrong = (
-        f"{_whence(source)}: must look like http://proxy.example.org:{DEFAULT_PORT}, not {shown}"
-    )
+    wrong = f"{right}, not {shown}"
     if parts.scheme != "http":
         raise ValueError(f"{wrong}; proxies that speak {parts.scheme} are not supported")
     try:
         port = parts.port
     except ValueError:
         raise ValueError(f"{wrong} with a port that is none") from None
-    if not parts.hostname or parts.path.strip("/") or parts.query:
+    if port == 0:
+        raise ValueError(f"{wrong} with port 0")
+    if not parts.hostname or parts.path.strip("/") or parts.query or " " in parts.hostname:
         raise ValueError(wrong)
     return ForwardProxy(
         parts.hostname, port or DEFAULT_PORT, source, parts.username or "", parts.password or ""
@@ -177,6 +183,8 @@ def _names(entry: str, host: str, port: int) -> bool:
         entry, wanted = place
         if wanted != port:
             return False
+    if address is not None and entry.endswith((".", ".*")):  # 10.1. and 10.1.* are networks too
+        return str(address).startswith(entry.removesuffix("*"))
     if address is not None:
         return literal(entry.removeprefix("[").removesuffix("]")) == address
     suffix = entry.removeprefix("*").strip(".")

@@ -6,6 +6,7 @@ refused an option, its refusal is told in the words that the caller used. Knows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -38,6 +39,9 @@ OTHERS: Mapping[str, str] = {
     "nthreads": "worker_threads",
     "threads_per_worker": "worker_threads",
     "processes": "n_workers",
+    "minimum": "n_workers",  # as (minimum, maximum)
+    "maximum": "n_workers",
+    "adaptive": "n_workers",
 }
 
 
@@ -49,6 +53,8 @@ def explained(
     chosen: Mapping[str, Any],
     configured: Mapping[str, Any],
     offered: Options,
+    name: str = "",
+    backend: str = "",
 ) -> errors.InvalidRequest:
     """Return a gateway's refusal in the caller's words.
 
@@ -57,35 +63,58 @@ def explained(
     :param chosen: options that were given as such.
     :param configured: options that Dask's configuration names.
     :param offered: the options that the gateway offers.
+    :param name: what the cluster was to be called.
+    :param backend: where it was to run.
     """
-    unknown, told = False, []
+    unknown, told, said = False, [], []
     for wrong in error.violations:
         words = ""
         one = FieldViolation(wrong.field.removeprefix(RESOURCE), wrong.description)
-        place, name = _option(one.field)
-        if name and name not in offered.fields:
-            if not place and name in given:
-                unknown, words = True, _neither(name, keywords, offered)
+        place, option = _option(one.field)
+        if option and option not in offered.fields:
+            if not place and option in given:
+                unknown, words = True, _neither(option, keywords, offered)
             else:
                 takes = OF_GROUPS if place else keywords
-                words = _no_option(name, place, takes, offered, name in configured)
-        elif name and not place:
-            value = {**configured, **chosen, **given}.get(name)
-            words = one.description + _as_text(offered.fields[name], value)
-            words += f" (it stands in {CONFIGURED})" if name in configured else ""
+                words = _no_option(option, place, takes, offered, option in configured)
+        elif option and not place:
+            value = {**configured, **chosen, **given}.get(option)
+            words = f"{option}{_wrong(one.description, value)}"
+            words += _as_text(offered.fields[option], value)
+            words += f" (it stands in {CONFIGURED})" if option in configured else ""
+        elif one.field == "cluster_id" and name:
+            words = _no_name(name)
+        elif one.field == "spec.backend" and backend:
+            words = f"backend{_wrong(one.description, backend)}"
         told.append(FieldViolation(wrong.field, words or wrong.description))
+        said.append(words or f"{wrong.field}: {wrong.description}")
     if tuple(told) == error.violations:
         return error
     kind = errors.UnknownKeyword if unknown else type(error)
     return kind(
-        "; ".join(
-            one.description if _option(one.field)[1] else f"{one.field}: {one.description}"
-            for one in told
-        ),
+        "; ".join(said),
         code=error.code,
         reason=error.reason,
         violations=told,
         metadata=error.metadata,
+    )
+
+
+def _wrong(description: str, value: Any) -> str:
+    """Return what is wrong with a value, which is quoted; a mapping is not: it may hold secrets."""
+    if isinstance(value, Mapping) or not description.startswith("must"):
+        return f": {description}"
+    first, *more = re.split(r"(?=[:;] )", description, maxsplit=1)
+    return f" {first}, not {reading.shown(value)}{''.join(more)}"
+
+
+def _no_name(name: str) -> str:
+    """Return what a cluster may be called, with what was nearly right."""
+    near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+    return (
+        "name must be small letters, digits and hyphens, 63 at most, with a letter first and no"
+        f" hyphen last, not {reading.shown(name)}"
+        + (f"; did you mean {near!r}?" if near[:1].isalpha() else "")
     )
 
 

@@ -187,7 +187,7 @@ def checked(field: OptionField, value: Any) -> Any:
     """Return a value as a field takes it; ValueError says what would be right."""
     kind, value = field.kind, reading.plain(value)
     if isinstance(kind, BoolField):
-        wrong = "" if isinstance(value, bool) else "must be true or false"
+        value, wrong = _truth(value)
     elif isinstance(kind, IntField | FloatField):
         value, wrong = _number(value, kind)
     elif isinstance(kind, SelectField):
@@ -199,6 +199,15 @@ def checked(field: OptionField, value: Any) -> Any:
     if wrong:
         raise ValueError(f"option {field.name} {wrong}, not {value!r}")
     return value
+
+
+def _truth(value: Any) -> tuple[Any, str]:
+    try:
+        if isinstance(value, str | bool):  # 1 and 0 are amounts, as likely as not
+            return reading.truth(value, "it"), ""
+    except ValueError:
+        pass
+    return value, "must be true or false"
 
 
 def _number(value: Any, kind: IntField | FloatField) -> tuple[Any, str]:
@@ -221,7 +230,10 @@ def _mapping(value: Any, kind: MappingField) -> tuple[Any, str]:
         return value, "must map texts to texts"
     if kind.structured:
         return dict(value), ""
-    texts = {str(key): str(item) for key, item in value.items()}
+    try:  # numbers as they are written, and nothing that is no text in a text's place
+        texts = reading.texts({str(key): item for key, item in value.items()}, "it")
+    except ValueError:
+        return value, "must map texts to texts"
     if kind.max_entries and len(texts) > kind.max_entries:
         return value, f"must have at most {kind.max_entries} entries"
     return texts, ""

@@ -69,6 +69,20 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
+def finite(value: Any) -> int | float | None:
+    """Return a number as Python counts with it; None if it is none, or larger than any that the
+    protocol carries."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    try:
+        found = float(value)
+    except (OverflowError, ValueError):  # 10**400, a signalling NaN
+        return None
+    if not math.isfinite(found):
+        return None
+    return value if isinstance(value, int) else found
+
+
 def number(value: Any, what: str, right: str = "a number") -> int | float:
     """Return a finite number."""
     found = plain(value)
@@ -81,9 +95,10 @@ def number(value: Any, what: str, right: str = "a number") -> int | float:
                 found = float(text)
             except ValueError:
                 found = None
-    if isinstance(found, bool) or not isinstance(found, Real | Decimal) or not math.isfinite(found):
+    told = finite(found)
+    if told is None:
         raise ValueError(f"{what} must be {right}, not {shown(value)}")
-    return found if isinstance(found, int) else float(found)
+    return told
 
 
 def count(value: Any, what: str, *, least: int = 0) -> int:
@@ -99,6 +114,8 @@ def sizing(value: Any, what: str = "n_workers") -> int | tuple[int, int]:
     """Return a number of workers, or the two bounds of an adaptive group: `(0, 10)` or "0-10"."""
     if isinstance(value, str) and (match := _BOUNDS.fullmatch(value)):
         value = (match[1], match[2])
+    if getattr(value, "shape", None) == (2,):  # of numpy's arrays
+        value = value.tolist()
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return count(value, what)
     if len(value) != 2:
@@ -117,18 +134,30 @@ def sizing(value: Any, what: str = "n_workers") -> int | tuple[int, int]:
 def seconds(value: Any, what: str) -> float:
     """Return a duration in seconds: a number of them, a timedelta, "1 hour 30 min" or "never",
     which is 0."""
-    found, wrong = plain(value), ""
+    found, wrong = _span_of_numpy(value), ""
     if isinstance(found, timedelta):
         found = found.total_seconds()
     elif isinstance(found, str):
         found = _spelt(found)
-    if isinstance(found, bool) or not isinstance(found, Real | Decimal) or math.isnan(found):
+    nan = isinstance(found, Decimal) and found.is_nan()
+    if isinstance(found, bool) or not isinstance(found, Real | Decimal) or nan or found != found:
         wrong = 'a number of seconds or a duration such as "30 minutes"'
-    elif not 0.0 <= float(found) <= LONGEST_S:
+    elif not 0.0 <= (float(found) if finite(found) is not None else math.inf) <= LONGEST_S:
         wrong = "a duration from 0, which is never, to 10,000 years"
     if wrong:
         raise ValueError(f"{what} must be {wrong}, not {shown(value)}")
     return float(found)
+
+
+def _span_of_numpy(value: Any) -> Any:
+    """Return one of numpy's durations in seconds, whatever it counts; None for one of months, whose
+    length nobody knows. Everything else as `plain` does."""
+    if not str(getattr(value, "dtype", "")).startswith("timedelta64"):
+        return plain(value)
+    try:
+        return float(value / type(value)(1, "s"))
+    except TypeError:
+        return None
 
 
 def _spelt(words: str) -> float | None:
@@ -173,8 +202,10 @@ def truth(value: Any, what: str) -> bool:
 def amount(value: Any, what: str) -> float:
     """Return an amount of cores or of bytes: a number, or a text such as "64 GiB"."""
     try:
-        found = number(parse_bytes(value) if isinstance(value, str) else value, what)
-    except ValueError:
+        # which makes 1 B of an empty text
+        text = isinstance(value, str) and bool(value.strip())
+        found = number(parse_bytes(value) if text else value, what)
+    except (ValueError, OverflowError):
         found = -1
     if found < 0:
         raise ValueError(
@@ -186,9 +217,14 @@ def amount(value: Any, what: str) -> float:
 def text(value: Any, what: str) -> str:
     """Return a text."""
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not _sendable(found):
         raise ValueError(f"{what} must be a text, not {shown(value)}")
     return found
+
+
+def _sendable(text: str) -> bool:
+    """Whether a text is Unicode: half a character is not, such as a file's name may hold."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def names(value: Any, what: str) -> list[str]:
@@ -223,14 +259,14 @@ def mapping(value: Any, what: str) -> dict[str, Any]:
 def option(value: Any, what: str) -> Any:
     """Return the value of an option as the protocol carries it, which is as JSON does."""
     found = plain(value)
-    if found is None or isinstance(found, bool | str | int | float):
-        if isinstance(found, float) and not math.isfinite(found):
-            raise ValueError(f"{what} must be finite, not {shown(value)}")
+    if found is None or isinstance(found, bool):
         return found
+    if isinstance(found, str | os.PathLike):
+        return text(found, what)
     if isinstance(found, Real | Decimal):
-        return float(found)
-    if isinstance(found, os.PathLike):
-        return os.fspath(found)
+        if (told := finite(found)) is None:
+            raise ValueError(f"{what} must be finite, not {shown(value)}")
+        return told
     if isinstance(found, Mapping):
         return {
             text(name, f"a name in {what}"): option(one, f"{what}[{name!r}]")

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import pathlib
 import pkgutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -55,7 +56,22 @@ DEFAULTS: dict[str, Any] = {
         },
     }
 }
-dask.config.update_defaults(DEFAULTS)
+
+
+def beside(defaults: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults without those sections in whose place the user has written something else,
+    such as `auth: jupyterhub`: Dask would drop that for the section."""
+    kept = {}
+    for name, default in defaults.items():
+        found = there.get(dask.config.canonical_name(name, dict(there)))
+        if not isinstance(default, Mapping) or found is None:
+            kept[name] = default
+        elif isinstance(found, Mapping):
+            kept[name] = beside(default, found)
+    return kept
+
+
+dask.config.update_defaults(beside(DEFAULTS, dask.config.config))
 # names that mean something; what stands below those of None is read by itself
 KNOWN: dict[str, Any] = {
     **DEFAULTS["gateway"],
@@ -343,20 +359,36 @@ def cluster_options() -> dict[str, Any]:
 def normalized(address: str) -> str:
     """Return an address as `scheme://host:port`, with a prefix behind where it has one, or
     `unix:/path`; ValueError if it is none."""
+    address = address.strip()
+    right = f"it looks like https://host or http://host:{DEFAULT_PORT}"
     if address.startswith("unix:"):
-        return "unix:" + os.path.expanduser(address.removeprefix("unix:"))
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    scheme = "http" if parts.scheme == "dgw" else parts.scheme
-    if scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        path = os.path.expanduser(address.removeprefix("unix:"))
+        if not path:
+            raise ValueError(f"not a gateway's address: {address!r} names no socket: unix:/path")
+        return f"unix:{path}"
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        given = parts.port
+    except ValueError:  # no port, or no IPv6 address
+        shown = reading.shown(address) if "@" not in address else "(it holds a user)"
+        raise ValueError(f"not a gateway's address: {shown}; {right}") from None
+    if parts.username is not None or parts.password is not None:  # and no password is told
+        shown = f"{parts.scheme}://…@{parts.hostname or ''}"
         raise ValueError(
-            f"not a gateway's address: {address!r}; it looks like https://host or"
-            f" http://host:{DEFAULT_PORT}"
+            f"a gateway's address names nobody: {shown}; user and password are auth=(user,"
+            f" password), or {identity.USER} and {identity.PASSWORD}"
         )
+    scheme = "http" if parts.scheme == "dgw" else parts.scheme
+    half = re.match(r"(?i)https?:?/", address) and "://" not in address  # http:/host, https//host
+    spaced = any(letter.isspace() for letter in address)
+    empty = not parts.hostname or given == 0 or parts.query or parts.fragment
+    if scheme not in ("http", "https") or half or spaced or empty:
+        raise ValueError(f"not a gateway's address: {reading.shown(address)}; {right}")
     # http://host is port 80, as everywhere; a host alone is where a gateway is by default
     usual = {"https": 443, "http": 80}.get(parts.scheme if "://" in address else "", DEFAULT_PORT)
-    port = parts.port or usual
+    port = given or usual
     prefix = "" if parts.scheme == "dgw" else parts.path.rstrip("/")
-    return f"{scheme}://{host_port(parts.hostname, port)}{prefix}"
+    return f"{scheme}://{host_port(parts.hostname or '', port)}{prefix}"
 
 
 def resolve_auth(auth: object = None) -> tuple[Auth, identity.Identity]:

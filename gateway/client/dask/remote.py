@@ -150,6 +150,7 @@ class RemoteCluster(ViewedCluster):
         self.security: Any = None
         awaited = self._awaited if asynchronous is None else asynchronous
         ownership.be_ready()
+        quiet = reading.truth(quiet, "quiet")
         super().__init__(asynchronous=awaited, loop=loop, quiet=quiet, name=name or "(starting)")
         if not self.called_from_running_loop:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -254,7 +255,9 @@ class ConfiguredOffers:
                 told = f"it returned {name!r:.100}, which is no setting{near}"
                 raise self._fault(APPLY, principal, told)
             try:
-                found[name] = known[name](value)
+                found[name] = read = known[name](value)
+                if isinstance(read, float) and not math.isfinite(read):
+                    raise ValueError("must be a finite number")
             except ValueError as error:
                 told = f"it returned {name} = {value!r:.100}: {error}"
                 raise self._fault(APPLY, principal, told) from None

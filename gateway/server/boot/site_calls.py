@@ -9,7 +9,7 @@ import dis
 import inspect
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +27,10 @@ class TooLate(Exception):
     """A site's function did not answer before its deadline."""
 
 
+class Ended(Exception):
+    """A site's function wants the whole process to end."""
+
+
 async def call(function: Callable[..., Any], *arguments: object, deadline_s: float) -> Any:
     """Return what a site's function returns. TooLate after the deadline; whatever it raises.
 
@@ -39,11 +43,19 @@ async def call(function: Callable[..., Any], *arguments: object, deadline_s: flo
                 if inspect.iscoroutinefunction(function)
                 else await _in_thread(function, arguments)
             )
-            return await found if inspect.isawaitable(found) else found
+            return await _awaited(found) if inspect.isawaitable(found) else found
     except TimeoutError:
         if deadline.expired():
             raise TooLate from None
         raise  # the function's own, such as of a connection
+
+
+async def _awaited(found: Awaitable[Any]) -> Any:
+    """Return what is awaited, in the task that waits: its cancellation reaches the function."""
+    try:
+        return await found
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
+        raise Ended(f"it raised {type(raised).__name__}: {raised}") from None
 
 
 async def _in_thread(function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
@@ -64,8 +76,10 @@ async def _in_thread(function: Callable[..., Any], arguments: tuple[object, ...]
         result, error = None, None
         try:
             result = function(*arguments)
-        except BaseException as raised:
+        except Exception as raised:
             error = raised
+        except BaseException as raised:  # sys.exit() means this process, which is not the site's
+            error = Ended(f"it raised {type(raised).__name__}: {raised}")
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, result, error)
 
