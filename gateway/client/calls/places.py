@@ -33,6 +33,19 @@ def filled(value: Any, what: str, environment: Mapping[str, str]) -> Any:
     return TEMPLATE.sub(of, value)
 
 
+def beside(defaults: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults without those sections in whose place the user has written something else,
+    such as `auth: jupyterhub`: Dask would drop that for the section."""
+    kept = {}
+    for name, default in defaults.items():
+        found = there.get(name, there.get(name.replace("-", "_")))
+        if not isinstance(default, Mapping) or found is None:
+            kept[name] = default
+        elif isinstance(found, Mapping):
+            kept[name] = beside(default, found)
+    return kept
+
+
 def unknown(found: Any, names: Mapping[str, Any], what: str = "gateway") -> Iterator[str]:
     """Yield a sentence for each name of the configuration that means nothing. `names` are those
     that do, with a mapping for each that has names of its own."""

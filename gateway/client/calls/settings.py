@@ -7,7 +7,7 @@ import os
 import pathlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -56,22 +56,7 @@ DEFAULTS: dict[str, Any] = {
         },
     }
 }
-
-
-def beside(defaults: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """Return defaults without those sections in whose place the user has written something else,
-    such as `auth: jupyterhub`: Dask would drop that for the section."""
-    kept = {}
-    for name, default in defaults.items():
-        found = there.get(dask.config.canonical_name(name, dict(there)))
-        if not isinstance(default, Mapping) or found is None:
-            kept[name] = default
-        elif isinstance(found, Mapping):
-            kept[name] = beside(default, found)
-    return kept
-
-
-dask.config.update_defaults(beside(DEFAULTS, dask.config.config))
+dask.config.update_defaults(places.beside(DEFAULTS, dask.config.config))
 # names that mean something; what stands below those of None is read by itself
 KNOWN: dict[str, Any] = {
     **DEFAULTS["gateway"],
