@@ -133,7 +133,7 @@ def test_a_link_to_a_dashboard_opens_once_whichever_edge_it_comes_to(
         def opens(_: int) -> int:
             parts = urlsplit(address)
             # a new one, which the kernel gives to either edge
-            connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+            connection = http.client.HTTPConnection(parts.netloc, timeout=120)
             connection.request("GET", f"{parts.path}?{parts.query}")
             with contextlib.closing(connection):
                 return connection.getresponse().status
@@ -166,7 +166,7 @@ def lines(url: str, headers: dict[str, str]) -> None:
 def refused_page(opener: urllib.request.OpenerDirector, url: str) -> None:
     """Look at a page again and again until it is refused."""
     while True:
-        with opener.open(url, timeout=20) as page:
+        with opener.open(url, timeout=120) as page:
             assert page.status == 200
         time.sleep(0.5)
 
@@ -185,7 +185,7 @@ def test_all_that_a_removed_user_has_open_ends_within_a_minute(gateway: GatewayP
     tunnel = client.scheduler_comm.comm  # type: ignore[union-attr]
     name = f"users/carol/clusters/{cluster.uid}"
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    opener.open(carol.dashboard_url("etl"), timeout=20).close()
+    opener.open(carol.dashboard_url("etl"), timeout=120).close()
     channel = grpc.insecure_channel(gateway.address.removeprefix("http://"))
     stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
     watch_all, follow = pb.WatchClustersRequest(), pb.StreamLogsRequest(name=name, follow=True)
