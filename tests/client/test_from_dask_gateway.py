@@ -420,3 +420,11 @@ def test_every_keyword_of_theirs_is_known() -> None:
         warnings.simplefilter("error")
         Gateway(HERE, proxy_address=None, public_address=None, auth=None, loop=None)
     assert issubclass(errors.GatewayWarning, UserWarning)
+
+
+def test_close_takes_shutdown_first_as_there(gateway: Gateway) -> None:
+    cluster = GatewayCluster("left-alone", gateway=gateway, shutdown_on_close=True)
+    cluster.close(False)
+    assert gateway.get_cluster("left-alone").state == "ACTIVE"
+    gateway.connect("left-alone").close(True)
+    assert gateway.get_cluster("left-alone").state.ending

@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 import pytest
 
-from gateway.client.calls import forward_proxy, reading, settings
+from gateway.client.calls import creating, forward_proxy, reading, settings
 
 HUGE = 10**400  # no float holds it
 
@@ -142,3 +142,13 @@ def test_what_stands_in_the_place_of_a_section_is_not_lost() -> None:
     )
     assert ended.stdout == "jupyterhub [1] 30s\n", ended.stderr
     assert "JUPYTERHUB_API_TOKEN is not set" in ended.stderr
+
+
+@pytest.mark.parametrize("given", ["baisc", "Jupyter-hub", "kerberoz", "jupyterhb"])
+def test_a_misspelt_way_to_sign_in_is_sent_to_nobody_as_a_token(given: str) -> None:
+    with pytest.raises(ValueError, match="is no way to sign in; did you mean '"):
+        settings.resolve_auth(given)
+
+
+def test_options_may_be_given_first_as_a_mapping_too() -> None:
+    assert creating.others({"cores": 2}, None, {}) == (None, {"cores": 2}, {})

@@ -42,7 +42,7 @@ def others(name: Any, options: Any, given: dict[str, Any]) -> tuple[Any, Any, di
     for key in PLACES:
         given.pop(key, None)
     called = given.pop("cluster_options", None)
-    if isinstance(name, Options):
+    if isinstance(name, Mapping):
         name, called = None, _once(called, name, "cluster_options")
     if isinstance(name, str) and "://" in name:
         place["address"] = _once(place.get("address"), name, "address")

@@ -72,6 +72,9 @@ def of_argument(auth: object) -> Identity | str:
         text = auth.strip()
         if text.lower() in WAYS:
             return text.lower()
+        near = difflib.get_close_matches(text.lower(), WAYS, n=1, cutoff=0.75)
+        if near and text.replace("-", "").isalpha():  # no token is as short as the name of a way
+            raise ValueError(f"auth: {text!r} is no way to sign in; did you mean {near[0]!r}?")
         return Identity(token=checked_token(text, ARGUMENT), source=f"{ARGUMENT}, an API token")
     if isinstance(auth, tuple | list):
         if len(auth) != 2:

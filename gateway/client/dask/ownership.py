@@ -180,6 +180,8 @@ class Claim:
 _claims: dict[Claim, int] = {}
 # what is to be done soon: put by anybody at any time, also while an object is being collected
 _inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+# what is done at each look; it may block, and is not done twice at a time
+_regular: dict[Callable[[], None], threading.Lock] = {}
 _keeper: threading.Thread | None = None
 _keeper_lock = threading.Lock()
 
@@ -188,6 +190,8 @@ def _after_fork() -> None:
     global _inbox, _keeper, _keeper_lock
     _claims.clear()
     _inbox, _keeper, _keeper_lock = queue.SimpleQueue(), None, threading.Lock()
+    for work in _regular:
+        _regular[work] = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -218,6 +222,21 @@ def later(work: Callable[[], None]) -> None:
     _inbox.put(work)
 
 
+def regularly(work: Callable[[], None]) -> None:
+    """Have something done from time to time, in a thread of its own."""
+    _regular.setdefault(work, threading.Lock())
+
+
+def _in_turn(work: Callable[[], None], turn: threading.Lock) -> None:
+    if turn.acquire(blocking=False):
+        try:
+            work()
+        except Exception as error:  # there is a next time
+            logger.debug("%s: %r", work, error)
+        finally:
+            turn.release()
+
+
 def _keep() -> None:
     while True:
         with suppress(queue.Empty):
@@ -235,6 +254,8 @@ def _keep() -> None:
                     attempt.set_running_or_notify_cancel()
                 claim.due_at = float("inf")  # until this attempt has failed
                 _begin(claim.attempt)
+        for work, turn in list(_regular.items()):
+            _begin(lambda work=work, turn=turn: _in_turn(work, turn))  # type: ignore[misc]
         for connection, claims in _to_be_kept(now).items():
             _begin(lambda connection=connection, claims=claims: _beat(connection, claims))  # type: ignore[misc]
 

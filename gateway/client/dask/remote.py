@@ -35,7 +35,7 @@ from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.messages import Groups, Span, Workers
 from gateway.client.calls.options import Options
-from gateway.client.dask import comm, ownership, versions
+from gateway.client.dask import comm, ownership, unheld, versions
 from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.dask.following import Remains
 from gateway.client.dask.modes import CreateMode, differences, used_as_it_is
@@ -149,6 +149,7 @@ class RemoteCluster(ViewedCluster):
         self.scheduler_comm: Any
         self.security: Any = None
         awaited = self._awaited if asynchronous is None else asynchronous
+        ownership.regularly(unheld.close_unused)
         ownership.be_ready()
         quiet = reading.truth(quiet, "quiet")
         super().__init__(asynchronous=awaited, loop=loop, quiet=quiet, name=name or "(starting)")
@@ -461,6 +462,8 @@ class RemoteCluster(ViewedCluster):
         return claim.settle(ownership.Wish.STOP if stop else ownership.Wish.LEAVE)
 
     def _end(self, timeout: float | None, shutdown: bool | None) -> Any:
+        if isinstance(timeout, bool):  # `close(False)` of who comes from dask-gateway
+            timeout, shutdown = None, timeout if shutdown is None else shutdown
         told = self._settle(shutdown)
         if self.status == Status.closed:
             if told is None:
