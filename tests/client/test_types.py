@@ -9,6 +9,8 @@ import re
 import pytest
 from mypy import api
 
+# mypy reads everything anew, which takes minutes where much else runs
+pytestmark = pytest.mark.timeout(600)
 USERS = pathlib.Path(__file__).parent / "users"
 EXPECTED = re.compile(r"#\s*error: ([\w-]+)$")
 TOLD = re.compile(
