@@ -244,7 +244,12 @@ class Kubernetes:
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> str:
         """Run kubectl as an administrator and return what it said."""
-        done = subprocess.run(
+        done = self._run(*words, stdin=stdin)
+        assert not check or done.returncode == 0, f"{words}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def _run(self, *words: str, stdin: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [binary("kubectl"), f"--kubeconfig={self.admin}", *words],
             input=stdin,
             capture_output=True,
@@ -252,8 +257,11 @@ class Kubernetes:
             timeout=120,
             check=False,
         )
-        assert not check or done.returncode == 0, f"{words}: {done.stderr}{done.stdout}"
-        return done.stdout
+
+    def refusal(self, *words: str, stdin: str = "") -> str:
+        """Run kubectl and return why it failed; an empty text if it did not."""
+        done = self._run(*words, stdin=stdin)
+        return (done.stderr or "it failed") if done.returncode else ""
 
     def _try(self, *words: str) -> str:
         return self.kubectl(*words, check=False)

@@ -25,7 +25,7 @@ CANNOT = {
     "lose_files": "there are no files",
     "shown": "it runs no commands",
 }
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 ACCOUNT = "gateway"
 _numbers = itertools.count()
 
@@ -41,14 +41,12 @@ class KubernetesRoom(Room):
         """Return all pods that there are, as an administrator sees them."""
         return list(self.kube.get("pods", "-n", self.namespace)["items"])
 
-    async def none_left(self) -> None:
-        """Wait until no pod and no Secret is left."""
+    async def none_of(self, name: str) -> None:
+        """Wait until a pod is no more."""
+        words = ("get", "pods", "-n", self.namespace, "-o", "name")
         async with asyncio.timeout(self.patience_s):
-            while await asyncio.to_thread(self._left):  # noqa: ASYNC110
+            while f"pod/{name}" in await asyncio.to_thread(self.kube.kubectl, *words):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
-
-    def _left(self) -> str:
-        return self.kube.kubectl("get", "pods,secrets", "-n", self.namespace, "-o", "name")
 
     async def patched(self, name: str, status: dict[str, Any]) -> None:
         """Give a pod a status, as its node would."""

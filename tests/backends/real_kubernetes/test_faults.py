@@ -1,0 +1,212 @@
+"""What goes wrong between the backend and a real API server: nothing is made twice, nothing that
+runs is told to have ended, and what has ended is told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import pathlib
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.backends.conformance import UID
+from gateway.backends.contract import Phase, StartFailed
+from gateway.backends.kubernetes import names
+from tests.backends.real_kubernetes.relay import Lies, Relay
+from tests.backends.real_kubernetes.rooms import KubernetesRoom, fresh_namespace, room_of
+from tests.parts.kubernetes import Kubernetes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def place(kubernetes: Kubernetes) -> tuple[str, pathlib.Path]:
+    """One namespace for the module."""
+    return fresh_namespace(kubernetes)
+
+
+@asynccontextmanager
+async def relayed(
+    kube: Kubernetes, root: pathlib.Path, place: tuple[str, pathlib.Path], **settings: object
+) -> AsyncIterator[tuple[KubernetesRoom, Relay]]:
+    """A room whose backend calls by way of a relay."""
+    namespace, kubeconfig = place
+    async with Relay(kube).open() as relay:
+        config = relay.kubeconfig(kubeconfig, root / "kubeconfig")
+        room = await room_of(kube, root, namespace, config, **settings)  # type: ignore[arg-type]
+        try:
+            yield room, relay
+        finally:
+            relay.lies, relay.watches, relay.busy = Lies(), True, 0
+            await room.close()
+
+
+def pod_name(room: KubernetesRoom, name: str) -> str:
+    """Return the name of the pod of an instance."""
+    return names.pod_name(room.backend._tag, room.launch(name).instance)
+
+
+async def deleted(room: KubernetesRoom, name: str) -> None:
+    """Delete a pod behind the backend's back."""
+    words = ("delete", "pod", pod_name(room, name), "-n", room.namespace, "--grace-period=0")
+    await asyncio.to_thread(room.kube.kubectl, *words, "--force")
+
+
+def exist(room: KubernetesRoom) -> set[str]:
+    """Return the names of all pods of the room's backend that there are."""
+    found = (one["metadata"]["name"] for one in room.pods())
+    return {name for name in found if name.startswith(room.backend._tag)}
+
+
+async def test_what_ends_while_the_watch_is_cut_is_told_and_nothing_else(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    async with relayed(kubernetes, tmp_path, place) as (room, relay):
+        launches = [room.launch(name) for name in ("scheduler", "default-0", "default-1")]
+        targets = await room.running(*launches)
+        relay.watches = False
+        relay.cut()
+        await deleted(room, "default-0")
+        relay.watches = True
+        seen = await room.until_gone(targets[1:2])
+        assert "has deleted its pod" in seen[targets[1].instance].message
+        await room.until([targets[0], targets[2]], Phase.RUNNING)
+        assert relay.made() == 3
+        assert await asyncio.to_thread(exist, room) == {
+            pod_name(room, "scheduler"),
+            pod_name(room, "default-1"),
+        }
+
+
+async def test_a_restarted_api_server_whose_events_are_gone_is_listed_anew(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    """It was killed and has begun anew: it remembers no event, and answers 410 to whoever goes on
+    from before."""
+    async with relayed(kubernetes, tmp_path, place) as (room, relay):
+        targets = await room.running(room.launch("scheduler"), room.launch("default-0"))
+        cache = room.backend._informers[room.namespace].cache
+        version = cache.version
+        await asyncio.to_thread(kubernetes.end, "kube-apiserver", signal.SIGKILL)
+        await asyncio.to_thread(kubernetes.start_apiserver)
+        await room.running(room.launch("default-1"))
+        await room.until(targets, Phase.RUNNING)
+        async with asyncio.timeout(room.patience_s):
+            while not relay.expired:
+                cache.version = version
+                relay.cut(cleanly=True)
+                await asyncio.sleep(0.2)
+        await deleted(room, "default-0")
+        await room.until_gone(targets[1:])
+        await room.running(room.launch("default-2"))
+        await room.until(targets[:1], Phase.RUNNING)
+        assert relay.made() == 4
+
+
+async def test_a_busy_api_server_is_asked_again_when_it_wishes(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    async with relayed(kubernetes, tmp_path, place, call_timeout_s=30.0) as (room, relay):
+        relay.busy, relay.retry_after_s = 2, 2
+        await room.running(room.launch())
+        asked = [at for at, method, path in relay.calls if (method, path[-5:]) == ("POST", "/pods")]
+        assert len(asked) == 3
+        assert all(later - sooner >= 2.0 for sooner, later in itertools.pairwise(asked))
+        assert relay.made() == 1
+
+
+async def test_a_quota_at_its_limit_is_told_in_the_words_of_kubernetes_and_may_pass(
+    kubernetes: Kubernetes, tmp_path: pathlib.Path
+) -> None:
+    namespace, kubeconfig = await asyncio.to_thread(fresh_namespace, kubernetes)
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "few", "namespace": namespace},
+        "spec": {"hard": {"pods": "3"}},
+    }
+    await asyncio.to_thread(kubernetes.apply, quota)
+    room = await room_of(kubernetes, tmp_path, namespace, kubeconfig)
+    try:
+        launches = [room.launch(f"default-{n}") for n in range(5)]
+        outcomes = await room.backend.start(launches)
+        refused = [one for one in outcomes.values() if isinstance(one, StartFailed)]
+        assert len(outcomes) == 5
+        assert len(refused) == 2
+        for one in refused:
+            assert "a quota of its namespace is reached" in one.message
+            assert "exceeded quota: few, requested: pods=1, used: pods=3" in one.message
+            assert not one.permanent
+        quota["spec"] = {"hard": {"pods": "9"}}
+        await asyncio.to_thread(kubernetes.apply, quota)
+        async with asyncio.timeout(room.patience_s):
+            while refused:
+                outcomes = await room.backend.start(launches)
+                refused = [one for one in outcomes.values() if isinstance(one, StartFailed)]
+                await asyncio.sleep(0.2)
+        assert len(await asyncio.to_thread(room.pods)) == 5
+    finally:
+        await room.close()
+
+
+COUNT = 20
+LIES = {
+    "incomplete": Lies(lost=0.3),
+    "late": Lies(late_s=0.05),
+    "repeated": Lies(repeated=0.5, replayed=0.5),
+    "all of it": Lies(lost=0.2, repeated=0.3, replayed=0.3, late_s=0.05),
+}
+
+
+@pytest.mark.parametrize("lies", LIES)
+async def test_a_watch_that_lies_makes_no_second_set_of_pods(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path, lies: str
+) -> None:
+    """0 -> 20 -> 0, twice, as a reconciler would do it. What is told to be gone would be started
+    anew under another name, so a lie would make more pods than were asked for."""
+    async with relayed(kubernetes, tmp_path, place, relist_s=1.0) as (room, relay):
+        relay.lies = LIES[lies]
+        for turn in range(2):
+            launches = [room.launch(f"default-{turn * COUNT + n}") for n in range(COUNT)]
+            targets = await room.start(*launches)
+            assert await room.start(*launches) == targets
+            ours = {target.instance for target in targets}
+            await room.until(targets, Phase.RUNNING)
+            told = [one for one in room.pushed.values() if one.instance in ours]
+            assert not [one for one in told if one.phase in (Phase.GONE, Phase.EXITED)]
+            assert await asyncio.to_thread(exist, room) == {
+                names.pod_name(room.backend._tag, instance) for instance in ours
+            }
+            await room.backend.stop(targets)
+            await room.until_gone(targets)
+        assert relay.made() == 2 * COUNT
+        assert await asyncio.to_thread(exist, room) == set()
+
+
+async def test_ten_to_none_ends_all_and_those_that_wait_end_before_the_others(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    """Five run and five have no node. Whom to end is the reconciler's choice, by what it is told:
+    which of them wait is told, and those and no others end."""
+    async with relayed(kubernetes, tmp_path, place) as (room, relay):
+        nowhere = {"node_selector": {"no": "such"}}
+        launches = [
+            room.launch(f"default-{n}", options=nowhere if n % 2 else {}) for n in range(10)
+        ]
+        targets = await room.start(room.launch("scheduler"), *launches)
+        scheduler, run, wait = targets[0], targets[1::2], targets[2::2]
+        await room.until([scheduler, *run], Phase.RUNNING)
+        seen = await room.until(wait, Phase.QUEUED)
+        assert {one.phase for one in seen.values()} == {Phase.QUEUED}
+        await room.backend.stop(wait)
+        await room.until_gone(wait)
+        await room.until([scheduler, *run], Phase.RUNNING)
+        await room.backend.stop(run)
+        await room.until_gone(run)
+        await room.until([scheduler], Phase.RUNNING)
+        assert await room.found() == [(UID, "scheduler")]
+        assert await asyncio.to_thread(exist, room) == {pod_name(room, "scheduler")}
+        assert relay.made() == 11
