@@ -243,3 +243,16 @@ def test_an_image_must_be_named(tmp_path: pathlib.Path) -> None:
     (line,) = KubernetesBackend(root=str(tmp_path)).problems()
     assert line.startswith("c.KubernetesBackend.image: must name an image")
     assert KubernetesBackend(root=str(tmp_path), image="dask:1").problems() == []
+
+
+def test_pods_have_names_in_dns_only_where_that_is_wished() -> None:
+    backend = KubernetesBackend(image="dask:1", headless_service=True)
+    one = launch("default-0")
+    place = backend.place_of("dgw", one.instance, "dask")
+    spec = manifests.pod(place, one, backend.settings_of(one))["spec"]
+    service = manifests.service(place, UID, [])
+    assert (spec["hostname"], spec["subdomain"]) == ("default-0", service["metadata"]["name"])
+    assert service["spec"]["clusterIP"] == "None"
+    labels = manifests.pod(place, one, backend.settings_of(one))["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert not {"hostname", "subdomain"} & made()["spec"].keys()

@@ -242,19 +242,23 @@ class Kubernetes:
 
     # Commands
 
-    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> str:
+    def kubectl(
+        self, *words: str, stdin: str = "", check: bool = True, within_s: float = 120.0
+    ) -> str:
         """Run kubectl as an administrator and return what it said."""
-        done = self._run(*words, stdin=stdin)
+        done = self._run(*words, stdin=stdin, within_s=within_s)
         assert not check or done.returncode == 0, f"{words}: {done.stderr}{done.stdout}"
         return done.stdout
 
-    def _run(self, *words: str, stdin: str) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, *words: str, stdin: str, within_s: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [binary("kubectl"), f"--kubeconfig={self.admin}", *words],
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=within_s,
             check=False,
         )
 

@@ -41,6 +41,7 @@ class Api:
     async def close(self) -> None:
         """End the connections."""
         await self._client.close()
+        await asyncio.sleep(0)  # so that what was let go of is closed
 
     async def call(
         self,
@@ -121,7 +122,16 @@ class Api:
             if answer.content.at_eof():
                 answer.release()
             else:
-                answer.close()
+                _let_go(answer)
+
+
+def _let_go(answer: aiohttp.ClientResponse) -> None:
+    """End an answer that goes on. At once: TLS would wait until the other end says goodbye too, and
+    a busy one would keep the connection open beyond the end of this event loop."""
+    connection = answer.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    answer.close()
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
@@ -227,6 +237,11 @@ def secrets(namespace: str, name: str) -> str:
 def budgets(namespace: str, name: str) -> str:
     """Return the path of a disruption budget."""
     return f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{name}"
+
+
+def services(namespace: str, name: str) -> str:
+    """Return the path of a Service."""
+    return f"/api/v1/namespaces/{namespace}/services/{name}"
 
 
 def events(namespace: str) -> str:

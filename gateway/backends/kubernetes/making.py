@@ -61,15 +61,17 @@ class Making:
         """Create pods, some at a time; an outcome for each. BackendUnavailable."""
         for informer, launch in absent:
             await self._apply_secret(informer, launch)
-        results = await asyncio.gather(
-            *(self._create(informer, launch) for informer, launch in absent),
-            return_exceptions=True,
-        )
         outcomes: dict[Instance, StartOutcome] = {}
-        for (_, launch), result in zip(absent, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result  # what was made is in the cache, and adopted when this is repeated
-            outcomes[launch.instance] = result
+        for role in (Role.SCHEDULER, Role.WORKER):  # a worker's owner is its scheduler's pod
+            those = [one for one in absent if one[1].instance.role is role]
+            results = await asyncio.gather(
+                *(self._create(informer, launch) for informer, launch in those),
+                return_exceptions=True,
+            )
+            for (_, launch), result in zip(those, results, strict=True):
+                if isinstance(result, BaseException):
+                    raise result  # what was made is in the cache, and adopted when this is repeated
+                outcomes[launch.instance] = result
         return outcomes
 
     async def _create(self, informer: Informer, launch: Launch) -> StartOutcome:
@@ -154,6 +156,13 @@ class Making:
                 api.budgets(namespace, name),
                 "budget",
                 manifests.budget(place, uid, owners),
+            )
+        if place.named:
+            await self._tried(
+                "the headless Service of the cluster",
+                api.services(namespace, name),
+                "service",
+                manifests.service(place, uid, owners),
             )
 
     async def _tried(self, what: str, path: str, part: str, body: manifests.Body) -> None:

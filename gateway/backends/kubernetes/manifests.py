@@ -1,5 +1,5 @@
 """What is sent to Kubernetes: the pod of an instance, the Secret of a cluster, the disruption
-budget of a scheduler. Pure.
+budget of a scheduler, the Service that gives pods names. Pure.
 
 A pod passes the `restricted` Pod Security level. Files and environment come out of the Secret, so
 that neither is shown to who may look at pods. The instance's directory is made in the pod by a few
@@ -58,6 +58,7 @@ class Place:
     run_as_user: int = 1000
     run_as_group: int = 1000
     grace_s: int = 10
+    named: bool = False  # pods have names in DNS, by a Service of their cluster
 
 
 def section(instance: Instance) -> str:
@@ -150,6 +151,22 @@ def budget(place: Place, uid: str, owners: Sequence[Body]) -> Body:
     }
 
 
+def service(place: Place, uid: str, owners: Sequence[Body]) -> Body:
+    """Return the headless Service of a cluster: DNS knows its pods by `hostname` and by this name,
+    from when they have an address. Any port of theirs is meant."""
+    labels = {names.TAG_LABEL: place.tag, names.UID_LABEL: uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.cluster_name(place.tag, uid),
+            "labels": {"app.kubernetes.io/managed-by": "daskgateway", **labels},
+            "ownerReferences": list(owners),
+        },
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels},
+    }
+
+
 def pod(
     place: Place, launch: Launch, settings: Mapping[str, Any], owners: Sequence[Body] = ()
 ) -> Body:
@@ -193,6 +210,7 @@ def _spec(place: Place, launch: Launch, settings: Mapping[str, Any]) -> Body:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(place, launch, settings)],
+        **_host(place, launch.instance),
         "volumes": [
             _secret_volume(place, launch),
             {"name": "work", "emptyDir": _sized(settings)},
@@ -214,6 +232,17 @@ def _spec(place: Place, launch: Launch, settings: Mapping[str, Any]) -> Body:
         if settings.get(name):
             spec[field] = settings[name]
     return spec
+
+
+def _host(place: Place, instance: Instance) -> Body:
+    """Return a pod's name in DNS: {instance}.{Service}.{namespace}.svc; none if an instance is
+    called as no host may be."""
+    if not place.named or not names.is_namespace(instance.name):
+        return {}
+    return {
+        "hostname": instance.name,
+        "subdomain": names.cluster_name(place.tag, instance.uid),
+    }
 
 
 def _sized(settings: Mapping[str, Any]) -> Body:

@@ -152,6 +152,12 @@ class KubernetesSettings(BaseBackend):
         True, help="Whether a disruption budget keeps schedulers from being drained off nodes."
     ).tag(config=True)
 
+    headless_service = Bool(
+        False,
+        help="Whether each cluster has a headless Service, by which its pods have names in the"
+        " cluster's DNS. The gateway needs the rights to create and patch services then.",
+    ).tag(config=True)
+
     kept_worker_logs = Int(
         5,
         min=0,
@@ -245,7 +251,14 @@ class KubernetesSettings(BaseBackend):
 
     def place_of(self, tag: str, instance: Instance, namespace: str) -> Place:
         """Return where an instance's pod goes."""
-        return Place(tag, namespace, self.run_as_user, self.run_as_group, self.stop_grace_s)
+        return Place(
+            tag,
+            namespace,
+            self.run_as_user,
+            self.run_as_group,
+            self.stop_grace_s,
+            named=self.headless_service,
+        )
 
     def checked_setting(self, name: str, value: object) -> object:
         """Return a pod's setting as it is used; ValueError says what would be right."""

@@ -7,9 +7,10 @@ import asyncio
 import itertools
 import pathlib
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+import psutil
 import pytest
 
 from gateway.backends.conformance import UID
@@ -42,6 +43,17 @@ async def relayed(
         finally:
             relay.lies, relay.watches, relay.busy = Lies(), True, 0
             await room.close()
+
+
+@contextmanager
+def stopped(kube: Kubernetes, name: str) -> Iterator[None]:
+    """While it lasts a program of Kubernetes stands still."""
+    process = kube.processes[name]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def pod_name(room: KubernetesRoom, name: str) -> str:
@@ -210,3 +222,27 @@ async def test_ten_to_none_ends_all_and_those_that_wait_end_before_the_others(
         assert await room.found() == [(UID, "scheduler")]
         assert await asyncio.to_thread(exist, room) == {pod_name(room, "scheduler")}
         assert relay.made() == 11
+
+
+async def test_closing_leaves_no_connection_open_though_the_api_server_hangs(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    namespace, kubeconfig = place
+    room = await room_of(kubernetes, tmp_path, namespace, kubeconfig)
+    port = int(kubernetes.server.rpartition(":")[2])
+
+    def connections() -> int:
+        found = psutil.Process().net_connections("tcp")
+        return sum(bool(one.raddr) and one.raddr.port == port for one in found)
+
+    try:
+        await room.running(room.launch())
+        assert connections()
+        with stopped(kubernetes, "kube-apiserver"):
+            await room.backend.close()
+            assert connections() == 0
+        assert room.again is not None
+        room.backend = await room.again()  # type: ignore[assignment]
+        await room.open()
+    finally:
+        await room.close()
