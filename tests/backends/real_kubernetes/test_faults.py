@@ -10,7 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from gateway.backends.conformance import UID
