@@ -218,7 +218,9 @@ async def by_kubectl(ours: Ours, kube: Kubernetes, directory: pathlib.Path, numb
     while await asyncio.to_thread(ran) < ONE:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
     seconds = time.monotonic() - began
-    await asyncio.to_thread(run, "delete", "pods,secrets", *selected, "--grace-period=1")
+    collection = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={names.UID_LABEL}%3D{uid}"
+    await asyncio.to_thread(run, "delete", f"--raw={collection}&gracePeriodSeconds=0")
+    await asyncio.to_thread(run, "delete", "secrets", *selected)
     return seconds
 
 

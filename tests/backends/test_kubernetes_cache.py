@@ -4,7 +4,7 @@ of pods stays true, and nothing is told twice."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from gateway.backends.conformance import UID
 from gateway.backends.contract import Instance, Phase, Role
 from gateway.backends.kubernetes import names
-from gateway.backends.kubernetes.cache import Cache, Change
+from gateway.backends.kubernetes.cache import Cache, Change, Pod, pod_of
 
 TAG = "dgw"
 
@@ -43,6 +43,11 @@ def body(
         metadata["deletionTimestamp"] = "2026-11-27T00:00:00Z"
     status = {"phase": "Pending", "containerStatuses": [{"name": "dask", "state": states[state]}]}
     return {"metadata": metadata, "status": status, "spec": {"nodeName": "n1"}}
+
+
+def pods(bodies: Iterable[dict[str, Any]]) -> list[Pod]:
+    """Return the pods of ours among those that a list has."""
+    return [pod for one in bodies if (pod := pod_of(TAG, one)) is not None]
 
 
 def told(changes: Sequence[Change]) -> list[tuple[str, str]]:
@@ -80,7 +85,7 @@ def test_a_pod_that_vanishes_with_no_word_of_its_end_is_doubted_until_a_list() -
     assert cache.heard("DELETED", body(0, 12)) == []
     assert cache.heard("DELETED", body(1, 13)) == []
     assert set(cache.doubtful) == {worker(0), worker(1)}
-    changes = cache.listed([body(0, 12)], "20")
+    changes = cache.listed(pods([body(0, 12)]), "20")
     assert ("default-1", "gone") in told(changes)
     assert set(cache.pods) == {worker(0)}
     (gone,) = [one for one in changes if one.gone]
@@ -98,19 +103,19 @@ def test_whose_end_was_asked_for_needs_no_word_of_it() -> None:
 
 def test_a_list_is_the_truth_but_for_what_was_made_after_it() -> None:
     cache = Cache(TAG)
-    cache.listed([body(0, 5), body(1, 6)], "9")
+    cache.listed(pods([body(0, 5), body(1, 6)]), "9")
     assert cache.created(body(2, 30)) is not None
-    changes = cache.listed([body(1, 6)], "20")
+    changes = cache.listed(pods([body(1, 6)]), "20")
     assert told(changes) == [("default-0", "gone")]
     assert set(cache.pods) == {worker(1), worker(2)}
-    assert told(cache.listed([], "31")) == [("default-1", "gone"), ("default-2", "gone")]
+    assert told(cache.listed(pods([]), "31")) == [("default-1", "gone"), ("default-2", "gone")]
 
 
 def test_a_list_brings_back_what_a_watch_had_wrongly_buried() -> None:
     cache = Cache(TAG)
     cache.heard("ADDED", body(0, 10))
     cache.heard("DELETED", body(0, 12, deleting=True))
-    assert told(cache.listed([body(0, 10)], "20")) == [("default-0", "running")]
+    assert told(cache.listed(pods([body(0, 10)]), "20")) == [("default-0", "running")]
 
 
 def test_another_pod_of_the_same_name_ends_the_earlier_one() -> None:
@@ -138,7 +143,7 @@ def test_a_pod_that_only_looks_like_ours_is_passed_over(change: Any) -> None:
     change(pod)
     cache = Cache(TAG)
     assert cache.heard("ADDED", pod) == []
-    assert cache.listed([pod], "20") == []
+    assert cache.listed(pods([pod]), "20") == []
     assert cache.pods == {}
 
 
@@ -177,7 +182,7 @@ def test_whatever_a_watch_does_a_list_sets_right_and_nothing_ends_twice(seed: in
     for kind, pod in heard:
         ended += [one.pod.uid for one in cache.heard(kind, pod) if one.gone]
     assert len(ended) == len(set(ended))
-    cache.listed(true.values(), "120")
+    cache.listed(pods(true.values()), "120")
     assert {pod.uid for pod in cache.pods.values()} == {
         pod["metadata"]["uid"] for pod in true.values()
     }

@@ -57,7 +57,7 @@ async def room_of(
         "namespace": "dask",
         "image": "dask:1",
         "observe_interval_s": 0.2,
-        "call_timeout_s": 5.0,
+        "call_timeout_s": 20.0,
         "stop_grace_s": 1,
         **settings,
     }
@@ -312,5 +312,42 @@ async def test_a_cluster_of_a_user_is_in_the_users_namespace(tmp_path: pathlib.P
         await room.backend.open(room.push)
         assert len(await room.found()) == 2
         assert {one.user for one in await room.backend.find()} == {"alice", "Bob B"}
+    finally:
+        await room.close()
+
+
+async def test_many_starts_at_a_slow_api_are_not_too_late_for_it(tmp_path: pathlib.Path) -> None:
+    """Each call has its deadline from its turn on: together they take four times as long."""
+    room = await room_of(tmp_path, call_timeout_s=2.0, concurrency=2)
+    try:
+        create = room.backend._api.call
+
+        async def slow(method: str, path: str, *words: Any, **more: Any) -> Any:
+            if method == "POST":
+                async with asyncio.timeout(2.0), room.backend._api._turns:
+                    await asyncio.sleep(0.4)
+            return await create(method, path, *words, **more)
+
+        room.backend._api.call = slow  # type: ignore[method-assign]
+        launches = [room.launch(f"default-{n}") for n in range(20)]
+        assert len(await room.start(*launches)) == 20
+    finally:
+        await room.close()
+
+
+async def test_a_start_ends_with_what_fails_first_and_is_taken_up_when_repeated(
+    tmp_path: pathlib.Path,
+) -> None:
+    room = await room_of(tmp_path, concurrency=1)
+    try:
+        await room.running(room.launch("scheduler"))
+        words = 'pods is forbidden: User "x" cannot create resource "pods" in API group ""'
+        launches = [room.launch(f"default-{n}") for n in range(5)]
+        room.kube.refusals = [(403, "Forbidden", words)]
+        with pytest.raises(BackendUnavailable):
+            await room.backend.start(launches)
+        assert len(room.kube.made) == 1
+        await room.running(*launches)
+        assert len(room.kube.made) == 6
     finally:
         await room.close()

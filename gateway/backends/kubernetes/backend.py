@@ -81,6 +81,7 @@ class KubernetesBackend(KubernetesSettings):
             self.place_of,
             self.settings_of,
             budget=self.scheduler_disruption_budget,
+            concurrency=self.concurrency,
         )
         self._waiting = Waiting(
             self._api, start_s=self.start_timeout_s, scale_up_s=self.scale_up_timeout_s

@@ -8,7 +8,7 @@ word of its end is asked for once more by a list. A list is the truth of its mom
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,15 +79,11 @@ class Cache:
     doubtful: dict[Instance, Pod] = field(default_factory=dict)
 
     def listed(
-        self, bodies: Iterable[Mapping[str, Any]], version: str, asked: Iterable[Instance] = ()
+        self, pods: Iterable[Pod], version: str, asked: Collection[Instance] = ()
     ) -> list[Change]:
         """Take in all pods that there were at a version. `asked`: whose end was asked for."""
         now, seen, changes = decimal(version) or 0, set(), []
-        asked = set(asked)
-        for body in bodies:
-            pod = pod_of(self.tag, body)
-            if pod is None:
-                continue
+        for pod in pods:
             seen.add(pod.instance)
             self.buried.pop(pod.uid, None)
             changes += self._take(pod)
@@ -108,7 +104,7 @@ class Cache:
         return pod
 
     def heard(
-        self, kind: str, body: Mapping[str, Any], asked: Iterable[Instance] = ()
+        self, kind: str, body: Mapping[str, Any], asked: Collection[Instance] = ()
     ) -> list[Change]:
         """Take in one event of a watch."""
         metadata = body.get("metadata")
@@ -126,7 +122,7 @@ class Cache:
         if known is None or known.uid != pod.uid or pod.version < known.version:
             return []
         del self.pods[pod.instance]
-        ours = pod.instance in set(asked)
+        ours = pod.instance in asked
         if not pod.deleting and pod.standing.phase is not Phase.GONE and not ours:
             self.doubtful[pod.instance] = pod
             return []

@@ -18,7 +18,7 @@ from typing import Any
 from gateway.backends.contract import BackendUnavailable, Instance
 from gateway.backends.kubernetes import api, names
 from gateway.backends.kubernetes.api import Api
-from gateway.backends.kubernetes.cache import Cache, Change
+from gateway.backends.kubernetes.cache import Cache, Change, Pod, pod_of
 from gateway.backends.kubernetes.refusals import Kind, Refusal, refusal, words
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Informer:
             self._listing = None
 
     async def _list(self) -> None:
-        found: list[Any] = []
+        found: list[Pod] = []
         query = [("labelSelector", names.selector(self.cache.tag)), ("limit", str(PAGE))]
         more: list[tuple[str, str]] = []
         while True:
@@ -103,7 +103,8 @@ class Informer:
                     found, more = [], []
                     continue
                 raise
-            found += answer.get("items") or []
+            bodies = answer.get("items") or []
+            found += [pod for body in bodies if (pod := pod_of(self.cache.tag, body)) is not None]
             metadata = answer.get("metadata") or {}
             if not metadata.get("continue"):
                 break

@@ -43,9 +43,11 @@ class Making:
         settings_of: Callable[[Launch], Mapping[str, Any]],
         *,
         budget: bool,
+        concurrency: int,
     ) -> None:
         self._api, self._tag, self._budget = connection, tag, budget
         self._place_of, self._settings_of = place_of, settings_of
+        self._concurrency = concurrency
         # by uid and section: what the Secret holds
         self._applied: dict[tuple[str, str], bytes] = {}
         self._warned: set[str] = set()
@@ -64,14 +66,31 @@ class Making:
         outcomes: dict[Instance, StartOutcome] = {}
         for role in (Role.SCHEDULER, Role.WORKER):  # a worker's owner is its scheduler's pod
             those = [one for one in absent if one[1].instance.role is role]
-            results = await asyncio.gather(
-                *(self._create(informer, launch) for informer, launch in those),
-                return_exceptions=True,
-            )
-            for (_, launch), result in zip(those, results, strict=True):
-                if isinstance(result, BaseException):
-                    raise result  # what was made is in the cache, and adopted when this is repeated
-                outcomes[launch.instance] = result
+            outcomes |= await self._some_at_a_time(those)
+        return outcomes
+
+    async def _some_at_a_time(
+        self, absent: Sequence[tuple[Informer, Launch]]
+    ) -> dict[Instance, StartOutcome]:
+        """Create pods. None is made ready, nor is its call's deadline counted, before its turn: a
+        thousand at once would hold up the event loop, and the last ones would be too late for a
+        slow API. Ends with what fails first: what was made is adopted when this is repeated."""
+        outcomes: dict[Instance, StartOutcome] = {}
+        failed: list[Exception] = []
+        left = iter(absent)
+
+        async def work() -> None:
+            for informer, launch in left:
+                if failed:
+                    return
+                try:
+                    outcomes[launch.instance] = await self._create(informer, launch)
+                except Exception as error:
+                    failed.append(error)
+
+        await asyncio.gather(*(work() for _ in range(min(self._concurrency, len(absent)))))
+        if failed:
+            raise failed[0]
         return outcomes
 
     async def _create(self, informer: Informer, launch: Launch) -> StartOutcome:

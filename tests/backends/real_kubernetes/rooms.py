@@ -83,7 +83,7 @@ async def room_of(
         "image": "dask:1",
         "tolerations": [TOLERATION],
         "observe_interval_s": 0.2,
-        "call_timeout_s": 5.0,
+        "call_timeout_s": 20.0,
         "stop_grace_s": 1,
         **settings,
     }
