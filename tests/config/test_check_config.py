@@ -136,6 +136,8 @@ RIGHT = [
     "c.DaskGateway.start_proxy = False; c.Proxy.address = '127.0.0.1:1'",
     "c.ClusterConfig.worker_memory = 2 * 2**30",
     "c.ClusterConfig.python = '/opt/dask/bin/python'",
+    "c.ClusterConfig.python = []",  # as the backend has it
+    "c.ClusterConfig.python = ''",
     "c.ClusterConfig.python = ['python', '-X', 'dev']",
     "c.ClusterConfig.apply_options = lambda values: {{}}",
     "c.ClusterConfig.apply_options = lambda values, user: {{}}",

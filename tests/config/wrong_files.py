@@ -105,7 +105,7 @@ TYPES = [
     _one("ClusterConfig.idle_timeout_s", "'1 h'", "'1 h'"),
     _one("ClusterConfig.idle_timeout_s", "-5", "-5"),
     _one("ClusterConfig.python", "5", "5"),
-    _one("ClusterConfig.python", "[]", "command of Python"),
+    _one("ClusterConfig.python", "['']", "command of Python"),
     _one("ClusterConfig.environment", "['A=1']", "A=1"),
     _one("ClusterConfig.environment", "{{'A B': '1'}}", "A B"),
     _one("ClusterConfig.environment", "{{'LD_PRELOAD': '/x.so'}}", "LD_PRELOAD"),

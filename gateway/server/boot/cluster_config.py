@@ -252,8 +252,8 @@ class ClusterConfig(Configurable):
     @validate("python")
     def _is_command(self, proposal: Mapping[str, object]) -> object:
         value = proposal["value"]
-        words = [value] if isinstance(value, str) else value
-        if not isinstance(words, list) or not words or not all(map(str.strip, words)):
+        words = ([value] if value else []) if isinstance(value, str) else value
+        if not isinstance(words, list) or not all(map(str.strip, words)):
             raise TraitError(
                 f"must be the command of Python, such as /opt/bin/python, not {value!r}"
             )
