@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway import GatewayError as GatewayError
     from gateway import GatewayWarning as GatewayWarning
     from gateway import KerberosAuth as KerberosAuth
+    from gateway import MtlsAuth as MtlsAuth
     from gateway import Options as Options
     from gateway import Scope as Scope
     from gateway import TokenAuth as TokenAuth
@@ -47,6 +48,7 @@ __all__ = [
     "GatewayError",
     "GatewayWarning",
     "KerberosAuth",
+    "MtlsAuth",
     "Options",
     "Scope",
     "TokenAuth",
