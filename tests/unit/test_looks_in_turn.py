@@ -7,32 +7,32 @@ from dataclasses import replace
 from gateway.server.core import unheard
 from gateway.server.core.facts import Facts, Patience
 from gateway.server.core.model import Launching, Scheduler, State
-from gateway.server.reconcile.turns import Turns
+from gateway.server.reconcile.pace import Pace
 from tests.unit.test_plan_deadlines import NOW, cluster, stepped
 
 
 def test_many_who_ask_at_once_are_spread_in_the_order_they_asked() -> None:
-    turns = Turns(4.0)
-    assert [turns.wait_s(key, 100.0) for key in "abc"] == [0.0, 0.25, 0.5]
-    assert turns.wait_s("b", 100.1) == 100.25 - 100.1  # asking again changes nothing
-    assert turns.wait_s("b", 100.25) == 0.0
-    assert turns.wait_s("b", 100.25) == 0.5  # used up: it is behind c now
-    assert turns.wait_s("c", 100.5) == 0.0
+    pace = Pace(4.0)
+    assert [pace.wait_s(key, 100.0) for key in "abc"] == [0.0, 0.25, 0.5]
+    assert pace.wait_s("b", 100.1) == 100.25 - 100.1  # asking again changes nothing
+    assert pace.wait_s("b", 100.25) == 0.0
+    assert pace.wait_s("b", 100.25) == 0.5  # used up: it is behind c now
+    assert pace.wait_s("c", 100.5) == 0.0
 
 
 def test_an_idle_while_gives_nobody_more_turns_later() -> None:
-    turns = Turns(4.0)
-    assert turns.wait_s("a", 0.0) == 0.0
-    assert [turns.wait_s(key, 1000.0) for key in "bc"] == [0.0, 0.25]
+    pace = Pace(4.0)
+    assert pace.wait_s("a", 0.0) == 0.0
+    assert [pace.wait_s(key, 1000.0) for key in "bc"] == [0.0, 0.25]
 
 
 def test_who_needs_no_turn_any_more_leaves_nothing_behind() -> None:
-    turns = Turns(1.0)
+    pace = Pace(1.0)
     for number in range(100):
-        turns.wait_s(str(number), 0.0)
-        turns.forget(str(number))
-    turns.forget("unknown")
-    assert not turns._given
+        pace.wait_s(str(number), 0.0)
+        pace.forget(str(number))
+    pace.forget("unknown")
+    assert not pace._given
 
 
 def test_a_log_is_not_looked_at_before_its_turn_and_the_step_wakes_then() -> None:

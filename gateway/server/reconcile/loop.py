@@ -25,8 +25,8 @@ from gateway.server.core.reasons import Reason
 from gateway.server.reconcile.complaints import Complaints
 from gateway.server.reconcile.execute import Done, MakeLaunches, execute
 from gateway.server.reconcile.inbox import Inbox
+from gateway.server.reconcile.pace import Pace
 from gateway.server.reconcile.queue import KeyedQueue
-from gateway.server.reconcile.turns import Turns
 from gateway.server.store.contract import Store, StoreUnreachable, Tx
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Reconciler:
         self._apart = 0  # ms from the steady clock to that of day
         self._turned = 0.0  # when the event loop was last seen to turn, by the steady clock
         self._queue = KeyedQueue()
-        self._looks = Turns(LOOKS_A_SECOND)
+        self._looks = Pace(LOOKS_A_SECOND)
         self._failures: dict[str, int] = {}
         self._complaints = Complaints(logger)
         self._tasks: list[asyncio.Task[None]] = []

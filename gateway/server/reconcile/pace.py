@@ -7,7 +7,7 @@ Instants are those of a steady clock, in seconds. Holds one entry for each key t
 from __future__ import annotations
 
 
-class Turns:
+class Pace:
     """Instants for keys, in the order they first asked."""
 
     def __init__(self, a_second: float) -> None:
