@@ -14,6 +14,7 @@ the one cluster with 1,000 workers than 3.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import json
 import os
@@ -163,12 +164,12 @@ async def many(ours: Ours, kube: Kubernetes, clusters: int) -> dict[str, float]:
     uids = [uid_of(number) for number in range(clusters)]
     pods = clusters * (WORKERS + 1)
     before, memory, began = requests(kube), rss_mb(), time.monotonic()
-    made = await in_turn([lambda uid=uid: ours.cluster(uid, WORKERS) for uid in uids])  # type: ignore[misc]
+    made = await in_turn([functools.partial(ours.cluster, uid, WORKERS) for uid in uids])
     run_s = time.monotonic() - began
     gc.collect()
     grown = rss_mb() - memory
     ends = zip(uids, made, strict=True)
-    await in_turn([lambda uid=uid, those=those: ours.end(uid, those) for uid, those in ends])  # type: ignore[misc]
+    await in_turn([functools.partial(ours.end, uid, those) for uid, those in ends])
     spent = requests(kube) - before
     print(f"{clusters} clusters of {WORKERS} workers, {pods} pods: all ran after {run_s:.0f} s,")
     print(
