@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from traitlets import Bool, Float, TraitError
 from traitlets.config import Configurable
 
-from gateway.backends.contract import Observe, Resources
+from gateway.backends.contract import Observe, Resources, Target
 
 # how traitlets begins, where it says which trait of which class it is
 TRAIT_WORDS = re.compile(r"^The (value of the )?'\w+' trait of an? \w+ instance ")
@@ -68,6 +68,9 @@ class BaseBackend(Configurable):
         say how it gives them gives none."""
         what = "GPUs" if resources.gpus else ", ".join(sorted(resources.named))
         return f"the backend {self.name} gives no {what}" if what else ""
+
+    def expect_ends(self, targets: Sequence[Target]) -> None:
+        """Do nothing: ends are pushed when they come, or told at the interval."""
 
     async def open(self, push: Observe) -> None:
         """Make ready."""

@@ -210,6 +210,12 @@ class Backend(Protocol):
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands."""
 
+    def expect_ends(self, targets: Sequence[Target]) -> None:
+        """Hear of instances that may have ended just now: a worker whom its scheduler has seen
+        leave, a scheduler that is heard no more. A backend that is not told of ends looks at them
+        soon, and pushes what it sees; however many, and however often, its looks have a bound.
+        Returns at once."""
+
     async def find(self) -> Sequence[Observation]:
         """Return every instance of this gateway that exists, intended or not, for the sweep."""
 

@@ -4,8 +4,10 @@ are."""
 from __future__ import annotations
 
 import asyncio
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -192,3 +194,20 @@ async def test_a_batch_system_is_looked_at_long_before_its_interval(
     await room.start(launch)
     await comes(lambda: room.pushed)
     assert room.pushed[launch.instance].phase is Phase.RUNNING
+
+
+async def test_a_job_whose_worker_has_left_is_looked_at_long_before_the_interval(
+    scripts: Scripts, tmp_path: pathlib.Path
+) -> None:
+    room = await opened(scripts, tmp_path, observe_interval_s=3600.0, first_look_s=0.05)
+    targets = await room.start(room.launch())
+    (instance,) = [target.instance for target in targets]
+
+    def phase() -> Phase | None:
+        return room.pushed[instance].phase if instance in room.pushed else None
+
+    await comes(lambda: phase() is Phase.RUNNING)
+    jobs = json.loads(scripts.state.read_text())
+    scripts.state.write_text(json.dumps([job | {"state": "OUT_OF_MEMORY"} for job in jobs]))
+    room.backend.expect_ends([replace(target, left=True) for target in targets])
+    await comes(lambda: phase() is Phase.GONE)

@@ -13,10 +13,13 @@ import pytest
 from distributed import Client
 
 from gateway import AsyncGateway, Gateway, GatewayCluster, GatewayWarning
+from gateway.backends.local import proc
+from gateway.backends.local.backend import MARK_NAME, MARK_ROOT
 from gateway.client.calls import errors, settling
 from gateway.client.calls.channel import Connection
+from gateway.wire import ENV_UID
 from tests.client.commands import run
-from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess, kill
 from tests.waiting import until
 
 GRANTED = "6 of 20 workers, by the limit of 6 workers for one cluster"
@@ -174,3 +177,23 @@ def test_a_change_is_answered_also_where_nobody_tells_what_became_of_it(
 
     monkeypatch.setattr(Connection, "call", away)
     assert settling.settle(gateway.connection, cluster, lambda _: False) is cluster
+
+
+def test_why_a_worker_was_lost_is_told_long_before_the_next_look(
+    gateway: Gateway, served: GatewayProcess
+) -> None:
+    made = gateway.submit(n_workers=1)
+    found = gateway.wait(made.id, "ACTIVE", timeout_s=120)
+
+    def told(word: str) -> list[str]:
+        return [one.message for one in gateway.events(made.id) if one.reason == word]
+
+    try:
+        until(lambda: gateway.scale_cluster(made.id, 1).status.running == 1, "the worker runs")
+        marks = {MARK_ROOT: str(served.local), MARK_NAME: "default-0", ENV_UID: found.uid}
+        for process, _ in proc.marked(marks):
+            kill(process.pid)
+        until(lambda: told("WORKER_LOST"), "it is told", timeout_s=20)  # the next look: after 30 s
+        assert told("WORKER_LOST")[0].startswith("its process ended by signal 9.")
+    finally:
+        gateway.stop_cluster(made.id)

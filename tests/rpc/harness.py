@@ -74,6 +74,7 @@ class PretendBackend:
         self.running: dict[Instance, Launch] = {}
         self.cleaned: list[str] = []
         self.texts: dict[str, str] = {}
+        self.expected: list[Target] = []  # whose ends
 
     def place(self) -> Mapping[str, str]:
         return {}
@@ -111,6 +112,9 @@ class PretendBackend:
             )
             for t in targets
         }
+
+    def expect_ends(self, targets: Sequence[Target]) -> None:
+        self.expected += targets
 
     async def find(self) -> Sequence[Observation]:
         return [Observation(instance, Phase.RUNNING) for instance in self.running]

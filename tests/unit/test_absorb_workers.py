@@ -57,7 +57,14 @@ def test_a_worker_that_is_put_back_into_the_queue() -> None:
     ("connected_at", "code", "message", "event"),
     [
         (15, 0, "", ("WORKER_CLOSED", "its process ended.", "default-0")),
-        (15, 1, "", ("WORKER_LOST", "its process ended.", "default-0")),
+        (15, 1, "", ("WORKER_LOST", "its process ended with code 1.", "default-0")),
+        (15, -9, "", ("WORKER_LOST", "its process ended by signal 9.", "default-0")),
+        (
+            15,
+            1,
+            "failed with code 1 (x)",
+            ("WORKER_LOST", "its process ended. failed with code 1 (x)", "default-0"),
+        ),
         (15, None, "killed", ("WORKER_LOST", "its process ended. killed", "default-0")),
         (
             0,

@@ -1,5 +1,5 @@
-"""Looks at jobs soon after something was asked of them, not only at the interval: whether they run,
-wait and why, or have ended.
+"""Looks at jobs soon after something was asked of them, or their scheduler saw them leave, not only
+at the interval: whether they run, wait and why, or have ended.
 
 The first look at a job comes `first_s` after it was asked for, the next after twice as long, until
 it has come about or the interval is reached, which sees the rest. Each look is one listing and is

@@ -149,6 +149,10 @@ class Looking(BatchSettings):
         known |= {seen.instance: seen for seen in told}
         return self.ledger.as_of_now(known, targets)
 
+    def expect_ends(self, targets: Sequence[Target]) -> None:
+        """Look at their jobs soon: nothing else tells of an end before the next listing."""
+        self._early.expect(targets, (Phase.GONE,))
+
     async def _look_anew(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         await self.listing(0.0)
         return await self.observations(targets)

@@ -12,12 +12,15 @@ import logging
 import os
 import pathlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 from gateway.backends import logfile
+from gateway.backends.batch.early import EarlyLooks
 from gateway.backends.contract import (
     BackendUnavailable,
     Instance,
     Observe,
+    Phase,
     Role,
     Target,
 )
@@ -35,6 +38,8 @@ from gateway.backends.yarn.spnego import SignIn
 from gateway.backends.yarn.starting import SOON_S, YarnStarting
 
 logger = logging.getLogger(__name__)
+
+FIRST_LOOK_S = 1.0  # after a scheduler has seen a worker leave
 
 
 class YarnBackend(YarnStarting):
@@ -54,6 +59,9 @@ class YarnBackend(YarnStarting):
         self._turns, self._setbacks = Turns(), Setbacks()
         self._queues: tuple[float, Mapping[str, Queue]] = (float("-inf"), {})
         self._watching: asyncio.Task[None] | None = None
+        self._early = EarlyLooks(
+            self.observations, push, first_s=FIRST_LOOK_S, last_s=self.observe_interval_s
+        )
         self.records = Records(self._root / "applications")
         self.gateway_tag = await asyncio.to_thread(self._make_root)
         self.rest = Rest(
@@ -93,6 +101,7 @@ class YarnBackend(YarnStarting):
 
     async def close(self) -> None:
         """Let go of everything but the applications."""
+        await self._early.close()
         tasks = list(self._background)
         for task in tasks:
             task.cancel()
@@ -103,6 +112,12 @@ class YarnBackend(YarnStarting):
     def place(self) -> Mapping[str, str]:
         """Return what applications are tagged with; known once it is open."""
         return {"c.YarnBackend.tag": self.gateway_tag}
+
+    def expect_ends(self, targets: Sequence[Target]) -> None:
+        """Look at their containers soon: nothing else tells of an end before the next listing."""
+        self._early.expect(
+            [replace(target, left=True) for target in targets], (Phase.EXITED, Phase.GONE)
+        )
 
     # Stop
 

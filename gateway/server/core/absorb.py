@@ -278,14 +278,20 @@ def _scheduler_ended(known: Known, scheduler: Scheduler, seen: Observation) -> N
                 )
             )
         else:
-            code = "" if seen.exit_code is None else f" with code {seen.exit_code}"
-            known.fail(
-                Reason.SCHEDULER_EXITED,
-                f"the scheduler's process ended{code}. {seen.message}".rstrip(),
-            )
+            words = f"the scheduler's process ended{_ended_by(seen)}. {seen.message}"
+            known.fail(Reason.SCHEDULER_EXITED, words.rstrip())
     # what is only presumed is told to end all the same
     if seen.phase is Phase.GONE and not seen.presumed:
         known.scheduler(launching=None, handle="")
+
+
+def _ended_by(seen: Observation) -> str:
+    """Return what a process ended by, as far as its code tells: no message need say so."""
+    if seen.exit_code is None or f"code {seen.exit_code} " in f"{seen.message} ":
+        return ""
+    if seen.exit_code < 0:  # as Python's subprocess counts signals
+        return f" by signal {-seen.exit_code}"
+    return f" with code {seen.exit_code}"
 
 
 def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
@@ -318,9 +324,10 @@ def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
 def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
     if known.cluster.stop is None:
         known.group(worker.group, lost_at=known.now)
+        by = _ended_by(seen) if seen.exit_code else ""  # 0: it was closed
         if worker.connected_at:
             reason = Reason.WORKER_CLOSED if seen.exit_code == 0 else Reason.WORKER_LOST
-            words = f"its process ended. {seen.message}".rstrip()
+            words = f"its process ended{by}. {seen.message}".rstrip()
             known.tell(reason, words, worker.name)
             if known.now - worker.connected_at < int(known.patience.worker_settle_s * 1000):
                 _worker_died(known, worker, words)
@@ -329,7 +336,7 @@ def _worker_ended(known: Known, worker: Worker, seen: Observation) -> None:
                 known,
                 worker,
                 Reason.WORKER_EXITED,
-                f"its process ended before it connected. {seen.message}".rstrip(),
+                f"its process ended{by} before it connected. {seen.message}".rstrip(),
             )
     if seen.phase is Phase.EXITED or seen.presumed:
         known.worker(worker, launching=Launching.LEAVING, connected=False)

@@ -6,7 +6,7 @@ repeated at any time, and a start that was never answered is simply asked for ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Target
@@ -83,6 +83,7 @@ class Step:
     events: tuple[Event, ...] = ()
     actions: tuple[Action, ...] = ()
     wake_at: int | None = None
+    departed: tuple[Target, ...] = ()  # what may have ended just now, though nobody asked it to
 
     def changes(self, cluster: Cluster) -> bool:
         """Whether anything is to be stored."""
@@ -116,11 +117,36 @@ def step(
     put = tuple(worker for name, worker in known.workers.items() if before.get(name) != worker)
     deleted = frozenset(before.keys() - known.workers.keys())
     result = Step(
-        known.cluster, put, deleted, tuple(known.events), tuple(actions), _wake_at(known, facts)
+        known.cluster,
+        put,
+        deleted,
+        tuple(known.events),
+        tuple(actions),
+        _wake_at(known, facts),
+        _departed(cluster, before, known),
     )
     if not result.changes(cluster):
         return result
     return replace(result, cluster=replace(result.cluster, updated_at=now))
+
+
+def _departed(cluster: Cluster, workers: Mapping[str, Worker], known: Known) -> tuple[Target, ...]:
+    """Return what a step has found out to be away though nobody asked it to: workers that their
+    scheduler has seen leave, and a scheduler that is heard no more."""
+    if known.cluster.stop is not None:
+        return ()
+    owner, scheduler = cluster.owner, known.cluster.scheduler
+    found = [
+        Target(worker.instance, worker.handle, owner, left=True)
+        for name, worker in known.workers.items()
+        if worker.launching is Launching.RUNNING
+        and not worker.connected
+        and name in workers
+        and workers[name].connected
+    ]
+    if scheduler.silent_since_at and not cluster.scheduler.silent_since_at:
+        found.append(Target(cluster.scheduler_instance, scheduler.handle, owner))
+    return tuple(found)
 
 
 def _end_if_due(known: Known, facts: Facts) -> Sequence[Action]:

@@ -191,6 +191,9 @@ class Reconciler:
                 self._forget(uid)
                 return None
             self._warn(result)
+            backend = self._backends.get(result.cluster.spec.backend)
+            if result.departed and backend is not None:
+                backend.expect_ends(result.departed)
             if result.cluster.stopped_at == now:  # it has ended with this step
                 self._let_go(uid)
                 await self._make_room(result.cluster.owner)
