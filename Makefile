@@ -16,7 +16,7 @@ help:
 	@echo "make lint            ruff, mypy, buf, and whether the stubs are those of the .proto files"
 	@echo "make docs            the documentation with its API reference, in build/docs"
 	@echo "make stubs           generate the stubs again"
-	@echo "make matrix          the stubs under protobuf 5, 6 and 7; the main job under the oldest Dask; the light client"
+	@echo "make matrix          the stubs under protobuf 5, 6 and 7; the main job under the oldest Dask and the newest Python; the light client"
 	@echo "make fuzz            a million damaged ClientHellos, judged by the edge and by OpenSSL"
 	@echo "make bench-edge      what relaying costs, beside dask-gateway's proxy, HAProxy and nginx"
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
@@ -87,6 +87,7 @@ matrix: $(VENV)/.test
 	$(BIN)/python scripts/protobuf_matrix.py
 	$(BIN)/python scripts/dask_matrix.py
 	$(BIN)/python scripts/light_client.py
+	$(BIN)/python scripts/python_matrix.py
 
 fuzz: $(VENV)/.test
 	@$(BIN)/python -m tests.proxy.hello_fuzz $(or $(EXECUTIONS),1000000)

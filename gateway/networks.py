@@ -243,8 +243,8 @@ class Destinations:
             return "which c.Proxy.scheduler_networks does not permit"
         if not (local and self._beside) and self._here(address):
             return (
-                "which is the edge's own machine, where no cluster of this backend runs (its"
-                " setting `local`)"
+                "which is the edge's own machine, where this backend is not expected to run any"
+                " (if it does, set its `local`, as in c.SlurmBackend.local = True)"
             )
         if port in self._own_ports and self._here(address):
             return "which is a port of the gateway itself or one of c.Proxy.own_ports"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import pytest
 import tomllib
 from packaging.requirements import Requirement
 
+from tests.parts.newest_python import newest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXTRA = [
     Requirement(text)
@@ -20,7 +21,6 @@ EXTRA = [
         "optional-dependencies"
     ]["yarn"]
 ]
-NEWER = ("python3.13", "python3.12")
 # of the server, as far as skein's process uses it: gateway.files and gateway.backends.local.proc
 NEEDED = ("grpcio", "traitlets")
 
@@ -47,10 +47,7 @@ def test_the_extra_brings_distutils_where_python_has_none(version: str, names: s
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_skeins_process_runs_on_the_newest_python(tmp_path: pathlib.Path) -> None:
-    # pyenv's command of that name works only where that version was chosen
-    own = sorted((pathlib.Path.home() / ".pyenv" / "versions").glob("3.1[23].*/bin/python"))
-    newer = (*NEWER, *map(str, reversed(own)))
-    python = next((word for word in newer if _works(word)), sys.executable)
+    python = newest() or sys.executable
     home = tmp_path / "venv"
     subprocess.run([python, "-m", "venv", str(home)], check=True)
     pip = [str(home / "bin/python"), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
@@ -78,10 +75,3 @@ def test_skeins_process_runs_on_the_newest_python(tmp_path: pathlib.Path) -> Non
             host.kill()
             host.wait()
     assert (tmp_path / "log").read_text() == ""
-
-
-def _works(python: str) -> bool:
-    return (
-        shutil.which(python) is not None
-        and subprocess.run([python, "-c", "import venv"], capture_output=True).returncode == 0
-    )

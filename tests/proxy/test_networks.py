@@ -90,7 +90,9 @@ def test_this_machines_own_addresses_are_for_clusters_that_run_on_it_and_for_no_
     assert not beside.permit(Destination.of(host, 4321))
     # what runs on the server's machine is not on this one
     assert not afar.permit(Destination.of(host, 4321, local=True))
-    assert "the edge's own machine" in beside.objection(host, 4321, local=False)
+    said = beside.objection(host, 4321, local=False)
+    assert "the edge's own machine" in said
+    assert "SlurmBackend.local = True" in said
     for local in (True, False):
         assert beside.permit(Destination.of("10.20.30.41", 4321, local=local))
 
