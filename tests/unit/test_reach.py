@@ -49,9 +49,7 @@ def test_what_the_edge_never_connects_to_is_named_with_the_setting(address: str,
 def test_what_is_this_machines_own_is_only_for_backends_that_run_here() -> None:
     found = judge(configured(Config(DaskGateway={"backends": ["local", "slurm"]})), LISTENERS)
     assert found("127.0.0.1:8786", "local") == ""
-    assert "where no cluster of this backend runs (its setting `local`)" in found(
-        "127.0.0.1:8786", "slurm"
-    )
+    assert "set its `local`, as in c.SlurmBackend.local = True" in found("127.0.0.1:8786", "slurm")
     assert found("10.1.2.3:8786", "slurm") == ""
     both = Config(DaskGateway={"backends": ["local", "slurm"]}, SlurmBackend={"local": True})
     assert judge(configured(both), LISTENERS)("127.0.0.1:8786", "slurm") == ""
