@@ -118,6 +118,22 @@ def test_a_list_brings_back_what_a_watch_had_wrongly_buried() -> None:
     assert told(cache.listed(pods([body(0, 10)]), "20")) == [("default-0", "running")]
 
 
+def test_what_is_heard_while_a_list_is_on_its_way_or_taken_in_is_newer_than_it() -> None:
+    cache = Cache(TAG)
+    for number in range(3):
+        cache.heard("ADDED", body(number, 10 + number))
+    cache.heard("DELETED", body(0, 31, deleting=True))
+    parts = cache.listing(pods([body(0, 10), body(1, 11), body(2, 12)]), "20")
+    assert told(next(parts)) == []
+    assert told(cache.heard("DELETED", body(1, 32, deleting=True))) == [("default-1", "gone")]
+    assert cache.heard("DELETED", body(2, 33)) == []  # doubted: the next list decides, not this one
+    assert told(cache.heard("ADDED", body(3, 34))) == [("default-3", "running")]
+    assert [told(part) for part in parts] == [[]]
+    assert set(cache.pods) == {worker(3)}
+    assert set(cache.doubtful) == {worker(2)}
+    assert told(cache.listed(pods([body(3, 34)]), "40")) == [("default-2", "gone")]
+
+
 def test_another_pod_of_the_same_name_ends_the_earlier_one() -> None:
     cache = Cache(TAG)
     cache.heard("ADDED", body(0, 10))

@@ -52,7 +52,13 @@ class Kubernetes:
     """A cluster that is ours alone."""
 
     def __init__(
-        self, *, fakes: int = 5, quick_loss: bool = False, address: str = "", audit: bool = False
+        self,
+        *,
+        fakes: int = 5,
+        quick_loss: bool = False,
+        address: str = "",
+        audit: bool = False,
+        nice: int = 0,  # so much lower is the priority of its programs
     ) -> None:
         for name in ("etcd", "kube-apiserver", "kubectl", *(("kwok",) if fakes else ())):
             binary(name)
@@ -61,7 +67,7 @@ class Kubernetes:
         (self.directory / "log").mkdir()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.address = address or own_address()
-        self._fakes, self._quick_loss = fakes, quick_loss
+        self._fakes, self._quick_loss, self._nice = fakes, quick_loss, nice
         self.audit_log = self.directory / "audit.log"  # one JSON a request, where it is asked for
         self._audit = self._audit_flags() if audit else []
         ports = free_ports(6)
@@ -104,9 +110,10 @@ class Kubernetes:
     def spawn(self, name: str, *words: str, program: str = "") -> None:
         """Start a program of Kubernetes, or another."""
         path = self.directory / "log" / f"{name}.out"
+        nicely = ["nice", f"-n{self._nice}"] if self._nice else []
         with path.open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [program or binary(name), *words],
+                [*nicely, program or binary(name), *words],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

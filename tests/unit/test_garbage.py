@@ -72,3 +72,21 @@ kept = [Node() for _ in range(1000)]
 gc.collect()
 assert gc.get_freeze_count() == 0
 """)
+
+
+def test_what_is_put_aside_is_counted_seldom() -> None:
+    """To count it is to walk through all of it, each time that the collector has run."""
+    run("""
+counted = []
+count = gc.get_freeze_count
+gc.get_freeze_count = lambda: counted.append(1) or count()
+kept = []
+for _ in range(50):
+    kept.append(Node())
+    gc.collect()
+assert not counted
+garbage.SLACK = -put_aside  # so that the next thousand seem to be too many
+kept += [Node() for _ in range(1000)]
+gc.collect()
+assert counted
+""")

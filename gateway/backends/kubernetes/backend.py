@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import pathlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from gateway.backends.batch import kept
@@ -31,6 +31,7 @@ from gateway.backends.kubernetes.ending import Ending
 from gateway.backends.kubernetes.informer import Informer
 from gateway.backends.kubernetes.logs import KeptLogs, live
 from gateway.backends.kubernetes.making import Making, handle
+from gateway.backends.kubernetes.parts import in_parts
 from gateway.backends.kubernetes.refusals import Kind, Refusal, words
 from gateway.backends.kubernetes.settings import KubernetesSettings
 from gateway.backends.kubernetes.waiting import Waiting
@@ -41,6 +42,10 @@ logger = logging.getLogger(__name__)
 
 MAX_ENDED = 100_000  # ends that are remembered, the oldest forgotten first
 SOUGHT = "Kubernetes has no pod of it"
+
+
+def _sought(target: Target) -> Observation:
+    return Observation(target.instance, Phase.GONE, target.handle, message=SOUGHT)
 
 
 class KubernetesBackend(KubernetesSettings):
@@ -60,6 +65,8 @@ class KubernetesBackend(KubernetesSettings):
         self._informers: dict[str, Informer] = {}
         self._ended: dict[Instance, Observation] = {}
         self._homes: dict[str, str] = {}  # by uid: the namespace
+        # what is being found out for somebody: news that come meanwhile go in
+        self._looks: list[dict[Instance, Observation]] = []
         self._turns = Turns()
         self._tag, known = await asyncio.to_thread(self._make_root)
         self._api = await api.connected(
@@ -167,11 +174,19 @@ class KubernetesBackend(KubernetesSettings):
                 self._end(end)
                 told.append(end)
         if told:
+            for one in told:
+                self._note(one)
             self.push(told)
+
+    def _note(self, seen: Observation) -> None:
+        for look in self._looks:
+            if seen.instance in look:
+                look[seen.instance] = seen
 
     def _end(self, end: Observation) -> None:
         self._waiting.over(end.instance)
         self._ended[end.instance] = end
+        self._note(end)
         while len(self._ended) > MAX_ENDED:
             del self._ended[next(iter(self._ended))]
 
@@ -201,24 +216,41 @@ class KubernetesBackend(KubernetesSettings):
     async def observations(self, targets: Sequence[Target]) -> Mapping[Instance, Observation]:
         """Say where each target stands. One list for all that are absent: a cache may lag."""
         found: dict[Instance, Observation] = {}
-        for namespace, those in self._by_namespace(targets).items():
-            informer = self._follow(namespace)
-            cache = await informer.known()
-            await self._judge_waiting(informer, those)
-            if any(self._known(informer, one) is None for one in those):
-                cache = await informer.fresh()
-            for target in those:
-                known = self._known(informer, target)
-                found[target.instance] = known or Observation(
-                    target.instance, Phase.GONE, target.handle, message=SOUGHT
-                )
-            del cache
+        self._looks.append(found)
+        try:
+            for namespace, those in (await self._by_namespace(targets)).items():
+                await self._look(self._follow(namespace), those, found)
+        finally:
+            self._looks = [look for look in self._looks if look is not found]
         for target in targets:
             if target.instance not in found:
-                found[target.instance] = self._ended.get(target.instance) or Observation(
-                    target.instance, Phase.GONE, target.handle, message=SOUGHT
-                )
+                found[target.instance] = self._ended.get(target.instance) or _sought(target)
         return found
+
+    async def _look(
+        self, informer: Informer, targets: Sequence[Target], found: dict[Instance, Observation]
+    ) -> None:
+        await informer.known()
+        await self._judge_waiting(informer, targets)
+        absent: list[Target] = []
+        async for part in in_parts(targets):
+            for target in part:
+                known = self._known(informer, target)
+                if known is None:
+                    absent.append(target)
+                else:
+                    found[target.instance] = known
+        if absent:
+            await informer.fresh()
+        async for part in in_parts(absent):
+            for target in part:
+                # one that vanished just now: the next list will tell
+                doubted = informer.cache.doubtful.get(target.instance)
+                found[target.instance] = (
+                    self._known(informer, target)
+                    or (doubted and self._seen(informer.namespace, doubted))
+                    or _sought(target)
+                )
 
     def _known(self, informer: Informer, target: Target) -> Observation | None:
         pod = informer.cache.pods.get(target.instance)
@@ -226,11 +258,12 @@ class KubernetesBackend(KubernetesSettings):
             return self._ended[target.instance]
         return None if pod is None else self._seen(informer.namespace, pod)
 
-    def _by_namespace(self, targets: Iterable[Target]) -> dict[str, list[Target]]:
+    async def _by_namespace(self, targets: Sequence[Target]) -> dict[str, list[Target]]:
         found: dict[str, list[Target]] = {}
-        for target in targets:
-            if namespace := self._namespace_of(target):
-                found.setdefault(namespace, []).append(target)
+        async for part in in_parts(targets):
+            for target in part:
+                if namespace := self._namespace_of(target):
+                    found.setdefault(namespace, []).append(target)
         return found
 
     async def _judge_waiting(self, informer: Informer, targets: Sequence[Target]) -> None:
@@ -243,6 +276,8 @@ class KubernetesBackend(KubernetesSettings):
         ]
         overdue = await self._waiting.judge(informer.namespace, pods)
         for pod, why in overdue:
+            if informer.cache.pods.get(pod.instance) is not pod:
+                continue  # news of it have come meanwhile
             end = Observation(
                 pod.instance, Phase.GONE, handle(informer.namespace, pod), None, why, pod.user
             )
@@ -256,10 +291,11 @@ class KubernetesBackend(KubernetesSettings):
     async def find(self) -> Sequence[Observation]:
         """Return every pod of this gateway that has not ended."""
         found = []
-        for namespace, informer in self._informers.items():
-            for pod in (await informer.known()).pods.values():
-                if pod.standing.phase is not Phase.GONE and pod.instance not in self._ended:
-                    found.append(self._seen(namespace, pod))
+        for namespace, informer in list(self._informers.items()):
+            async for part in in_parts(list((await informer.known()).pods.values())):
+                for pod in part:
+                    if pod.standing.phase is not Phase.GONE and pod.instance not in self._ended:
+                        found.append(self._seen(namespace, pod))
         return found
 
     # Start
@@ -294,7 +330,7 @@ class KubernetesBackend(KubernetesSettings):
     async def stop(self, targets: Sequence[Target]) -> None:
         """Delete pods, in as few calls as possible; what has ended is told."""
         over: list[Observation] = []
-        for namespace, those in self._by_namespace(targets).items():
+        for namespace, those in (await self._by_namespace(targets)).items():
             informer = self._follow(namespace)
             pods = (await informer.known()).pods
             unknown = [

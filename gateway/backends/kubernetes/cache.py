@@ -8,7 +8,7 @@ word of its end is asked for once more by a list. A list is the truth of its mom
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.backends.kubernetes import names, states
 from gateway.backends.kubernetes.states import Standing
 from gateway.wire import decimal
 
+PART = 250  # pods of a list that are taken in at once
 MAX_BURIED = 100_000  # pods that are remembered to be gone, the oldest forgotten first
 
 
@@ -73,28 +74,45 @@ class Cache:
     tag: str
     pods: dict[Instance, Pod] = field(default_factory=dict)
     version: str = ""  # from which a watch goes on
-    # uids of pods that are gone
-    buried: dict[str, None] = field(default_factory=dict)
+    # uids of pods that are gone, and the version at which they were
+    buried: dict[str, int] = field(default_factory=dict)
     # vanished, and nobody knows why: the next list decides
     doubtful: dict[Instance, Pod] = field(default_factory=dict)
 
     def listed(
-        self, pods: Iterable[Pod], version: str, asked: Collection[Instance] = ()
+        self, pods: Sequence[Pod], version: str, asked: Collection[Instance] = ()
     ) -> list[Change]:
         """Take in all pods that there were at a version. `asked`: whose end was asked for."""
-        now, seen, changes = decimal(version) or 0, set(), []
-        for pod in pods:
-            seen.add(pod.instance)
-            self.buried.pop(pod.uid, None)
-            changes += self._take(pod)
-        for instance, pod in {**self.doubtful, **self.pods}.items():
-            # what was made after the list is not in it
-            if instance not in seen and (pod.version <= now or not now):
-                self.pods.pop(instance, None)
-                changes.append(self._bury(pod, _ended(pod, instance in asked)))
-        self.doubtful.clear()
+        return [one for part in self.listing(pods, version, asked) for one in part]
+
+    def listing(
+        self, pods: Sequence[Pod], version: str, asked: Collection[Instance] = ()
+    ) -> Iterator[list[Change]]:
+        """Take in all pods that there were at a version, in parts. Between two of them events may
+        be heard, which are newer than the list."""
+        now, seen = decimal(version) or 0, set()
+        for start in range(0, len(pods), PART):
+            changes: list[Change] = []
+            for pod in pods[start : start + PART]:
+                seen.add(pod.instance)
+                if now and self.buried.get(pod.uid, 0) > now:
+                    continue  # its end was heard while the list was on its way
+                self.buried.pop(pod.uid, None)
+                changes += self._take(pod)
+            yield changes
+        known = [*self.doubtful.values(), *self.pods.values()]
+        for start in range(0, len(known), PART):
+            changes = []
+            for pod in known[start : start + PART]:
+                # what was made after the list is not in it
+                if pod.instance in seen or (now and pod.version > now):
+                    continue
+                if pod in (self.pods.get(pod.instance), self.doubtful.get(pod.instance)):
+                    self.pods.pop(pod.instance, None)
+                    self.doubtful.pop(pod.instance, None)
+                    changes.append(self._bury(pod, _ended(pod, pod.instance in asked), now))
+            yield changes
         self.version = version
-        return changes
 
     def created(self, body: Mapping[str, Any]) -> Pod | None:
         """Take in a pod that the API says it has made; its version is not one to watch from."""
@@ -126,7 +144,7 @@ class Cache:
         if not pod.deleting and pod.standing.phase is not Phase.GONE and not ours:
             self.doubtful[pod.instance] = pod
             return []
-        return [self._bury(pod, states.removed(body, ours))]
+        return [self._bury(pod, states.removed(body, ours), pod.version)]
 
     def _take(self, pod: Pod) -> list[Change]:
         known = self.pods.get(pod.instance)
@@ -134,14 +152,14 @@ class Cache:
             return []
         changes = []
         if known is not None and known.uid != pod.uid:
-            changes.append(self._bury(known, _ended(known, asked=False)))
+            changes.append(self._bury(known, _ended(known, asked=False), known.version))
         self.doubtful.pop(pod.instance, None)
         self.pods[pod.instance] = pod
         same = known is not None and (known.uid, known.standing) == (pod.uid, pod.standing)
         return changes if same else [*changes, Change(pod)]
 
-    def _bury(self, pod: Pod, end: Standing) -> Change:
-        self.buried[pod.uid] = None
+    def _bury(self, pod: Pod, end: Standing, version: int) -> Change:
+        self.buried[pod.uid] = version
         while len(self.buried) > MAX_BURIED:
             del self.buried[next(iter(self.buried))]
         return Change(pod, end)

@@ -190,12 +190,12 @@ class Ending:
                 told = [pod.instance.name for pod in those[start : start + names.SELECTED]]
                 query = [("labelSelector", names.selector(self._tag, uid, told))]
                 body = api.deletion(grace_s)
-                await self._api.call("DELETE", api.pods(namespace), query, body)
+                await self._api.call("DELETE", api.pods(namespace), query, body, read=False)
 
     async def _delete_one(self, namespace: str, pod: Pod, grace_s: int) -> None:
         body = {**api.deletion(grace_s), "preconditions": {"uid": pod.uid}}
         try:
-            await self._api.call("DELETE", api.pods(namespace, pod.name), body=body)
+            await self._api.call("DELETE", api.pods(namespace, pod.name), body=body, read=False)
         except Refusal as error:
             # it is gone, or another one is there
             if error.kind not in (Kind.ABSENT, Kind.CONFLICT, Kind.DELETING):

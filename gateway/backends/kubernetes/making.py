@@ -155,7 +155,7 @@ class Making:
 
     async def _apply(self, path: str, part: str, body: manifests.Body) -> None:
         query = [("fieldManager", f"daskgateway-{part}"), ("force", "true")]
-        await self._api.call("PATCH", path, query, body, kind=api.APPLY)
+        await self._api.call("PATCH", path, query, body, kind=api.APPLY, read=False)
 
     async def _bind(self, namespace: str, pod: Pod) -> None:
         """Have the cluster's Secret go with the scheduler's pod, and keep that from being

@@ -15,6 +15,7 @@ from gateway.backends.contract import BackendUnavailable, Instance, Phase
 from gateway.backends.kubernetes import api, states
 from gateway.backends.kubernetes.api import Api
 from gateway.backends.kubernetes.cache import Pod
+from gateway.backends.kubernetes.parts import in_parts
 from gateway.backends.kubernetes.refusals import Refusal
 from gateway.backends.kubernetes.states import Standing, Wait
 
@@ -54,16 +55,20 @@ class Waiting:
         """Return which have waited for too long, and why they did."""
         now = asyncio.get_running_loop().time()
         waiting = []
-        for pod in pods:
-            if pod.standing.wait is Wait.NOTHING or pod.deleting:
-                self.over(pod.instance)
-            else:
-                self._since.setdefault(pod.instance, now)
-                waiting.append(pod)
+        async for some in in_parts(pods):
+            for pod in some:
+                if pod.standing.wait is Wait.NOTHING or pod.deleting:
+                    self.over(pod.instance)
+                else:
+                    self._since.setdefault(pod.instance, now)
+                    waiting.append(pod)
         await self._ask(namespace, waiting, now)
-        # while that was asked, the watch may have told that one of them waits no longer
-        still = [pod for pod in waiting if pod.instance in self._since]
-        return [(pod, why) for pod in still if (why := self._overdue(pod, now))]
+        overdue: list[tuple[Pod, str]] = []
+        async for part in in_parts(waiting):
+            # meanwhile the watch may have told that one of them waits no longer
+            still = [pod for pod in part if pod.instance in self._since]
+            overdue += [(pod, why) for pod in still if (why := self._overdue(pod, now))]
+        return [(pod, why) for pod, why in overdue if pod.instance in self._since]
 
     def _overdue(self, pod: Pod, now: float) -> str:
         standing = self.explained(pod)

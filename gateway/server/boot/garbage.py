@@ -16,6 +16,7 @@ SLACK = 200_000  # objects; less is looked through in some 10 ms
 
 _whole = True  # whether all that lives is looked through next
 _kept = 0  # objects that were put aside after that
+_aside = 0  # objects that have been put aside, also those that are no more
 
 
 def settle() -> None:
@@ -41,13 +42,17 @@ def _expect_all() -> None:
 
 def _after(phase: str, info: dict[str, Any]) -> None:
     """Put aside what a full collection has left."""
-    global _kept, _whole
+    global _aside, _kept, _whole
     if phase != "stop" or info["generation"] < 2:
         return
+    _aside += len(gc.get_objects())
     gc.freeze()
-    count = gc.get_freeze_count()
+    # to count what is put aside is to walk through all of it: seldom
     if _whole:
-        _kept, _whole = count, False
-    elif count > 2 * _kept + SLACK:
-        gc.unfreeze()
-        _expect_all()
+        _kept = _aside = gc.get_freeze_count()
+        _whole = False
+    elif _aside > 2 * _kept + SLACK:
+        _aside = gc.get_freeze_count()
+        if _aside > 2 * _kept + SLACK:
+            gc.unfreeze()
+            _expect_all()
