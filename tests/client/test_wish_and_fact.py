@@ -14,7 +14,7 @@ from distributed import Client
 
 from gateway import AsyncGateway, Gateway, GatewayCluster, GatewayWarning
 from gateway.backends.local import proc
-from gateway.backends.local.backend import MARK_NAME, MARK_ROOT
+from gateway.backends.local.spawning import MARK_NAME, MARK_ROOT
 from gateway.client.calls import errors, settling
 from gateway.client.calls.channel import Connection
 from gateway.wire import ENV_UID

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-import pwd
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,7 +23,6 @@ from gateway import checks
 from gateway.backends import logfile
 from gateway.backends.base import BaseBackend
 from gateway.backends.contract import (
-    SCHEDULER_NAME,
     BackendUnavailable,
     Instance,
     Launch,
@@ -32,25 +30,20 @@ from gateway.backends.contract import (
     Observe,
     Phase,
     Resources,
-    Role,
     Started,
     StartFailed,
     StartOutcome,
     Target,
 )
-from gateway.backends.local import proc
+from gateway.backends.local import proc, spawning
 from gateway.backends.local.directories import Directories
 from gateway.backends.local.proc import ProcessId
 from gateway.backends.one_at_a_time import Turns
 from gateway.backends.setbacks import Setbacks
 from gateway.files import default_state_dir
-from gateway.wire import ENV_UID, is_instance_name, is_uid
 
-MARK_ROOT, MARK_NAME, MARK_ROLE = "DASKGATEWAY_ROOT", "DASKGATEWAY_NAME", "DASKGATEWAY_ROLE"
 SHARES_S = 10.0  # the logs of all users are added up at most so often
 KEPT_ENDS = 10_000  # how instances ended, until their cluster is cleaned up
-# what a process of another user gets of ours
-CLEAN_ENVIRONMENT = ("LANG", "LC_ALL", "TZ", "PATH", "PYTHONPATH")
 
 
 @dataclass(slots=True)
@@ -171,8 +164,8 @@ class LocalBackend(BaseBackend):
         """Return what runs. Of several that carry an instance's marks the oldest is it: the others
         were started from within it."""
         found: dict[Instance, ProcessId] = {}
-        for process, environment in proc.marked({MARK_ROOT: str(self._directories.root)}):
-            instance = _told(environment)
+        for process, environment in proc.marked(spawning.marks_of(self._directories)):
+            instance = spawning.told(environment)
             if (
                 instance is None
                 or not proc.leads_session(process)
@@ -251,76 +244,8 @@ class LocalBackend(BaseBackend):
         return Started(str(process))
 
     def _spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
-        """Make the directory and start the process; runs in a thread."""
-        account = self._account(launch.user)
-        identity: dict[str, object] = {}
-        if account is not None:
-            groups = os.getgrouplist(account.pw_name, account.pw_gid)
-            identity = {
-                "user": account.pw_uid,
-                "group": account.pw_gid,
-                "extra_groups": groups,
-                "umask": 0o077,
-            }
-        with self._directories.prepared(launch, account) as prepared:
-            placed = launch.placed(str(prepared.directory))
-            child: subprocess.Popen[bytes] = subprocess.Popen(
-                placed.argv,
-                env=self._environment(placed, account),
-                # It is entered before rights are given up, and is the user's already, who may have
-                # put a link in its place: so by no name.
-                cwd=f"/proc/self/fd/{prepared.scratch}",
-                stdin=subprocess.DEVNULL,
-                stdout=prepared.log,
-                stderr=prepared.log,
-                start_new_session=True,
-                **identity,  # type: ignore[call-overload]
-            )
-            return child
-
-    def _account(self, user: str) -> pwd.struct_passwd | None:
-        if not self.run_as_user:
-            return None
-        try:
-            account = pwd.getpwnam(user)
-        except KeyError:
-            raise KeyError(f"this machine has no user {user!r}") from None
-        if account.pw_uid == 0:
-            raise ValueError("clusters never run as root")
-        if account.pw_uid < self.min_uid:
-            raise ValueError(
-                f"clusters never run as {user!r}: its number {account.pw_uid} is that of a service,"
-                f" below c.LocalBackend.min_uid = {self.min_uid}; sign in as another user, or ask"
-                f" the administrator"
-            )
-        return account
-
-    def _environment(self, launch: Launch, account: pwd.struct_passwd | None) -> dict[str, str]:
-        if account is None:
-            base = {
-                key: value
-                for key, value in os.environ.items()
-                if not key.startswith("DASKGATEWAY_")
-            }
-        else:
-            base = {key: os.environ[key] for key in CLEAN_ENVIRONMENT if key in os.environ}
-            base |= {
-                "HOME": account.pw_dir,
-                "USER": account.pw_name,
-                "LOGNAME": account.pw_name,
-                "SHELL": account.pw_shell,
-            }
-        marks = {
-            MARK_ROOT: str(self._directories.root),
-            MARK_NAME: launch.instance.name,
-            MARK_ROLE: launch.instance.role.value,
-            ENV_UID: launch.instance.uid,
-            # Dask sets titles where setproctitle is installed, which writes them over the
-            # environment otherwise
-            "SPT_NOENV": "1",
-        }
-        # First, where a very large environment cannot hide them.
-        return marks | base | dict(launch.env) | marks
+        account = spawning.account_of(launch.user, self.min_uid) if self.run_as_user else None
+        return spawning.spawn(launch, account, self._directories)
 
     def _follow(
         self, instance: Instance, process: ProcessId, child: subprocess.Popen[bytes] | None
@@ -425,9 +350,7 @@ class LocalBackend(BaseBackend):
     def _remove(self, uid: str) -> None:
         account = self._directories.account(uid)
         if account is not None:
-            for left, _ in proc.marked(
-                {MARK_ROOT: str(self._directories.root), ENV_UID: uid}, account
-            ):
+            for left, _ in proc.marked(spawning.marks_of(self._directories, uid), account):
                 proc.send(left, signal.SIGKILL)
         self._directories.shorten_logs(uid, self.max_log_bytes)
         self._directories.remove_files(uid)
@@ -447,16 +370,6 @@ class LocalBackend(BaseBackend):
             path, tail_lines, follow, lambda: target.instance in self._running
         ):
             yield piece
-
-
-def _told(environment: Mapping[str, str]) -> Instance | None:
-    """Return the instance that marks tell of, None if there is none of such names: whoever started
-    the process may have written them."""
-    uid, name = environment.get(ENV_UID, ""), environment.get(MARK_NAME, "")
-    if not is_uid(uid) or not is_instance_name(name):
-        return None
-    role = Role.SCHEDULER if name == SCHEDULER_NAME else Role.WORKER
-    return Instance(uid, role, name)
 
 
 def _end_by_force(child: subprocess.Popen[bytes]) -> int:
