@@ -183,11 +183,12 @@ async def test_an_id_token_is_no_access_token(
 
 
 async def test_a_token_for_another_audience_or_of_another_issuer_lets_nobody_in(
-    provider: OpenIDProvider,
+    provider: OpenIDProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = await provider.robot_token("elsewhere", "a secret of another program")
     one = authenticator(provider, robots={"elsewhere": "robot-elsewhere"})
     assert await told(one, other) == [None]
+    assert "it is for the audience 'another-program', and c.OIDCAuthenticator.aud" in caplog.text
     right = (await provider.tokens("alice"))["access_token"]
     stranger = OIDCAuthenticator(issuer=f"{provider.issuer}/", audience=AUDIENCE, timeout_s=2.0)
     with pytest.raises(AuthenticatorUnavailable, match="must be equal to the letter"):

@@ -3,52 +3,25 @@ only the name, the port and the directory are those here."""
 
 from __future__ import annotations
 
-import os
 import pathlib
-import re
-import subprocess
 import sys
-import textwrap
 import time
 
 import pytest
 
-from tests.docs.test_commands import ROOT
+from tests.docs.pages import WITHIN_S, blocks, run
 from tests.e2e.gateway_process import GatewayProcess
 from tests.parts import PATH, program
 from tests.parts.client_certificates import Authority
 
-TEXT = (ROOT / "docs" / "mtls.md").read_text()
 NAME, PLACE = "mtls.dask.example.org", "/etc/daskgateway/"
-WITHIN_S = 240.0
-
-
-def blocks(kind: str) -> list[str]:
-    """Return the page's blocks of a kind, in their order."""
-    found = re.findall(rf"^( *)```{re.escape(kind)}\n(.*?)^\1```$", TEXT, re.M | re.S)
-    return [textwrap.dedent(block) for _, block in found]
-
-
-def run(script: str, place: pathlib.Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a block's commands one after the other."""
-    commands = "\n".join(re.sub(r"^\$ ", "", line) for line in script.splitlines())
-    return subprocess.run(
-        ["bash", "-c", f"set -eu\n{commands}"],
-        cwd=place,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
 
 
 @pytest.mark.timeout(600)
 def test_the_page_leads_from_nothing_to_a_robot_that_is_let_in(tmp_path: pathlib.Path) -> None:
     program("openssl", "apt-get install openssl")
     program("grpcurl", "make parts")
-    authority, robot, use, back = blocks("console")
+    authority, robot, use, back = blocks("mtls", "console")
     for script in (authority, robot):
         done = run(script, tmp_path)
         assert done.returncode == 0, done.stderr
@@ -57,7 +30,7 @@ def test_the_page_leads_from_nothing_to_a_robot_that_is_let_in(tmp_path: pathlib
     listener.cert.rename(tmp_path / "mtls.pem")
     listener.key.rename(tmp_path / "mtls.key")
     (tmp_path / "denied").touch(mode=0o644)
-    [settings] = blocks("{code-block} python")
+    [settings] = blocks("mtls", "{code-block} python")
     served = GatewayProcess(
         tmp_path,
         settings.replace(NAME, "localhost").replace(PLACE, f"{tmp_path}/"),

@@ -13,7 +13,7 @@ import re
 import secrets
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -153,11 +153,15 @@ async def person() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def walk(
-    session: aiohttp.ClientSession, url: str, user: str, until: Sequence[str] = (REDIRECT,)
+    session: aiohttp.ClientSession,
+    url: str,
+    user: str,
+    until: Sequence[str] = (REDIRECT,),
+    fill: Callable[[str, str], dict[str, str]] | None = None,
 ) -> str:
     """Follow redirects and fill in the provider's forms until an address begins with one of
     `until`, which is returned and not visited; or until a page has no form, whose address is
-    returned."""
+    returned. `fill` makes a form's fields of its HTML and the user."""
     form: dict[str, str] | None = None
     for _ in range(40):
         if url.startswith(tuple(until)):
@@ -174,7 +178,8 @@ async def walk(
         found = _FORM.search(text)
         if found is None:
             return url
-        url, form = urljoin(url, html.unescape(found["action"])), filled(found["body"], user)
+        url = urljoin(url, html.unescape(found["action"]))
+        form = (fill or filled)(found["body"], user)
     raise AssertionError(f"no end of forms at {url}")
 
 

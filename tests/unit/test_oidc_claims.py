@@ -119,6 +119,8 @@ def test_a_program_of_its_own_is_who_the_site_says(told: dict[str, str]) -> None
     assert found is not None
     assert found.user == "nightly"
     assert claims.robot_of(told) == "robot"
+    with pytest.raises(NameRefused, match="robots"):
+        claims.principal(told, Reading(robots={"another": "nightly"}), 1000)
     assert not claims.robot_of({**told, "sub": "0815", "preferred_username": "alice"})
 
 

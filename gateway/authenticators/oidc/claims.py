@@ -135,7 +135,7 @@ def principal(claims: Claims, reading: Reading, expires_at: int) -> Principal | 
     robot = robot_of(claims)
     if robot and robot in reading.robots:
         user = reading.robots[robot]
-    elif robot and claims.get("sub") == robot:
+    elif robot:
         raise NameRefused(
             robot,
             "it is a program of the identity provider; the administrator may name which user it is"

@@ -39,6 +39,13 @@ MAX_KEYS = 64
 MIN_RSA_BITS = 2048
 MAX_TOKEN = 16 * 1024  # letters
 REQUIRED = ("exp", "iat", "sub", "aud", "iss")
+# what a token lacks that is signed as it must be
+UNMET = (
+    jwt.InvalidAudienceError,
+    jwt.InvalidIssuerError,
+    jwt.ImmatureSignatureError,
+    jwt.MissingRequiredClaimError,
+)
 
 
 class Keys:
@@ -207,7 +214,30 @@ def verified(
                 leeway=leeway_s,
                 options={"require": list(REQUIRED)},
             )
+        except jwt.ExpiredSignatureError:
+            return None  # as all of them come to be
+        except UNMET as error:  # what comes after the signature, and so is no stranger's doing
+            logger.warning(
+                "a token that the identity provider has signed is refused: %s",
+                _unmet(error, token, audience),
+            )
+            return None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             continue
         return claims
     return None
+
+
+def _unmet(error: jwt.PyJWTError, token: str, audience: str) -> str:
+    """Return why a token whose signature is right does not count, for who configures both sides."""
+    told = jwt.decode_complete(token, options={"verify_signature": False})["payload"]
+    named = isinstance(error, jwt.MissingRequiredClaimError)
+    if isinstance(error, jwt.InvalidAudienceError) or (named and "aud" not in told):
+        whose = (
+            f"is for the audience {told['aud']!r:.200}" if "aud" in told else "names no audience"
+        )
+        return (
+            f"it {whose}, and c.OIDCAuthenticator.audience is {audience!r:.200}: let the provider"
+            " name that as aud in tokens of the client which it was given to"
+        )
+    return str(error)
