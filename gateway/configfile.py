@@ -115,6 +115,8 @@ def sifted(config: Config, classes: Iterable[type[Configurable]]) -> tuple[Confi
         for name, value in values.items():
             if name not in traits:
                 hint = former_names.here(section, [name]) or meant(name, traits)
+                if name == "authenticator_class":
+                    hint = former_names.authenticator(value)
                 found.append(f"c.{section}.{name}: {section} has no such setting{hint}")
             elif wrong := _wrong_value(known[section], section, name, value):
                 found.append(wrong)

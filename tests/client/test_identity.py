@@ -280,6 +280,15 @@ def test_a_way_to_sign_in_is_configured_as_users_of_other_gateways_know_it(
         ({"type": "jupyterhub"}, "Bearer of-the-hub"),
         ("jupyterhub", "Bearer of-the-hub"),
         ({"type": "jupyterhub", "kwargs": {"api_token": "mine"}}, "Bearer mine"),
+        ({"type": "dask_gateway.JupyterHubAuth", "kwargs": {"api_token": "mine"}}, "Bearer mine"),
+        ({"type": "dask_gateway.auth.JupyterHubAuth"}, "Bearer of-the-hub"),
+        (
+            {
+                "type": "dask_gateway.auth.BasicAuth",
+                "kwargs": {"username": "a", "password": "p"},
+            },
+            "Basic YTpw",
+        ),
         ({"type": "token"}, "Bearer of-somebody"),
         ({"type": f"{__name__}.OwnAuth", "kwargs": {"ticket": "x"}}, "Ticket x"),
     ):

@@ -33,6 +33,12 @@ OIDC = "gateway.client.calls.oidc.OIDCAuth"
 # ways to sign in that have names, as users of other gateways know them
 TYPES = ("token", "basic", "jupyterhub", "kerberos", "oidc", "mtls")
 WAYS = TYPES[1:]  # of the argument, where other texts are tokens
+# classes of dask-gateway's that do what a way to sign in does
+THEIRS = {
+    f"dask_gateway.{module}{name}": way
+    for module in ("", "auth.")
+    for name, way in (("BasicAuth", "basic"), ("JupyterHubAuth", "jupyterhub"))
+} | {f"dask_gateway.{module}KerberosAuth": "kerberos" for module in ("", "auth.")}
 RIGHT = (
     "give auth=(user, password), an API token as text, or an Auth such as BasicAuth(user, password)"
 )
@@ -279,6 +285,7 @@ def _way(config: Mapping[str, Any]) -> str:
     if "type" not in config:
         return ""
     way = _text(config["type"], f"{SECTION}.type").strip()
+    way = THEIRS.get(way, way)
     if "." not in way and way.lower() not in TYPES:
         close = difflib.get_close_matches(way.lower(), TYPES, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""

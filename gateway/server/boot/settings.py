@@ -196,7 +196,9 @@ def examine(config: Config) -> Examined:
     more += _account_problems(found)
     more += mutual_tls.problems(found)
     offered = offers.problems(found.clusters, found.backends)
-    more += [*offered.problems, *(_told_by(found.authenticator) if chosen.authenticators else [])]
+    # who has named one as dask-gateway does has not chosen the one that is there by default
+    named = chosen.authenticators and "authenticator_class" not in config["DaskGateway"]
+    more += [*offered.problems, *(_told_by(found.authenticator) if named else [])]
     more += [line for backend in found.backends.values() for line in _told_by(backend)]
     settled |= _following(settled, found)
     told += [line for line in dict.fromkeys(more) if _setting(line) not in settled]
