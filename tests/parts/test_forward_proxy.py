@@ -4,19 +4,25 @@ through a real one (tinyproxy)."""
 from __future__ import annotations
 
 import contextlib
+import http.server
+import json
 import os
 import pathlib
 import pwd
 import re
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dask.config
 import pytest
 
 from gateway import Gateway, GatewayCluster
+from gateway.client.calls import grants
 from gateway.client.calls.errors import Unreachable
+from gateway.client.calls.grants import Program
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.parts import fronts, missing, program
 from tests.ports import free_port
@@ -153,3 +159,110 @@ def test_a_proxy_that_wants_credentials_or_permits_other_ports_is_told(
                 pytest.raises(Unreachable, match=words),
             ):
                 gateway.whoami()
+
+
+@dataclass
+class Provider:
+    """An OpenID provider that is reached by an address of this machine, with TLS."""
+
+    issuer: str
+    asked: list[str] = field(default_factory=list)  # paths, in their order
+
+    @property
+    def place(self) -> str:
+        """Its host and port."""
+        return self.issuer.removeprefix("https://")
+
+    def answer(self, path: str) -> dict[str, object]:
+        """Return what is told at a path."""
+        self.asked.append(path)
+        told: dict[str, dict[str, object]] = {
+            grants.WELL_KNOWN: {
+                "issuer": self.issuer,
+                "device_authorization_endpoint": f"{self.issuer}/device?a=b",
+                "token_endpoint": f"{self.issuer}/token",
+                "revocation_endpoint": f"{self.issuer}/revoke",
+            },
+            "/device?a=b": {
+                "device_code": "device",
+                "user_code": "ABCD",
+                "verification_uri": f"{self.issuer}/enter",
+            },
+            "/token": {"access_token": "access", "refresh_token": "refresh", "expires_in": 60},
+        }
+        return told.get(path, {})
+
+
+@pytest.fixture
+def provider(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """One, whose certificate this process believes; no variable names a proxy yet."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    host = own_address()
+    certificate, key = fronts.self_signed(tmp_path, host)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    found: list[Provider] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(found[0].answer(self.path)).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer((host, 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        found.append(Provider(f"https://{host}:{server.server_address[1]}"))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield found[0]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.timeout(120)
+def test_every_way_to_sign_in_at_an_identity_provider_goes_through_the_proxy(
+    provider: Provider, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, robot = Program(provider.issuer, "cli"), Program(provider.issuer, "job", "", "secret")
+    with tinyproxy(tmp_path, "BasicAuth ann s3cret") as proxy:
+        # a program may name its proxy after it has imported this
+        monkeypatch.setenv("HTTPS_PROXY", f"http://ann:s3cret@127.0.0.1:{proxy.port}")
+        code = grants.device_code(person)
+        assert grants.entered(person, code, wait=lambda _: None).access_token == "access"
+        assert grants.renewed(person, "refresh").refresh_token == "refresh"
+        assert grants.of_its_own(robot).access_token == "access"
+        assert grants.forgotten(person, "refresh")
+        assert {"/device?a=b", "/token", "/revoke"} < set(provider.asked)
+        assert proxy.carried(provider.place) == len(provider.asked)
+
+
+@pytest.mark.timeout(120)
+def test_an_identity_provider_that_no_proxy_names_is_reached_without(
+    provider: Provider, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = Program(provider.issuer, "cli")
+    with tinyproxy(tmp_path, "ConnectPort 1") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(Unreachable, match=r"it does not permit that host or port"):
+            grants.device_code(person)
+        with dask.config.set({"gateway.http-client.proxy": False}):
+            assert grants.device_code(person).user_code == "ABCD"
+        monkeypatch.setenv("NO_PROXY", f"example.org,{own_address()}")
+        assert grants.device_code(person).user_code == "ABCD"
+        assert len(provider.asked) == 4  # of both, discovery and code
+    monkeypatch.delenv("NO_PROXY")
+    with pytest.raises(Unreachable, match=r"the proxy http://127.0.0.1:\d+ \(HTTPS_PROXY\) is not"):
+        grants.device_code(person)

@@ -1,17 +1,19 @@
 """The site's HTTP proxy, where only that leads out: which addresses are reached through it, and how
 a way through it is asked for (CONNECT, RFC 9110 §9.3.6).
 
-One decision for calls over gRPC and HTTP, for connections to schedulers and for tunnels. All of
-them speak TLS with the gateway inside, so the proxy carries what it cannot read. What this machine
-itself is, is never reached through a proxy.
+One decision for calls over gRPC and HTTP, for connections to schedulers, for tunnels and for the
+site's identity provider. All of them speak TLS inside, so the proxy carries what it cannot read.
+What this machine itself is, is never reached through a proxy.
 """
 
 from __future__ import annotations
 
 import base64
+import http.client
 import ipaddress
 import os
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -219,3 +221,44 @@ def connect(proxy: ForwardProxy, host: str, port: int, timeout_s: float) -> sock
 def unreached(proxy: ForwardProxy, error: OSError) -> OSError:
     """Return the error that a proxy is not reached, which names what named it."""
     return OSError(f"{proxy} is not reached: {error.strerror or error}")
+
+
+def connection(
+    address: str, host: str, port: int, timeout_s: float, context: ssl.SSLContext | None
+) -> http.client.HTTPConnection:
+    """Return a connection for HTTP/1.1 that is opened when it is used: through a proxy where the
+    address is reached by one, with TLS where there is a context."""
+    proxy = proxy_for(address)
+    if proxy is not None:
+        return _Through(proxy, host, port, timeout_s, context)
+    if context is None:
+        return http.client.HTTPConnection(host, port, timeout=timeout_s)
+    return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+
+
+class _Through(http.client.HTTPConnection):
+    """A connection through a proxy, with TLS inside where there is a context."""
+
+    def __init__(
+        self,
+        proxy: ForwardProxy,
+        host: str,
+        port: int,
+        timeout_s: float,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._proxy, self._inner = proxy, context
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        """Open it."""
+        made = connect(self._proxy, self.host, self.port, self._timeout_s)
+        if self._inner is None:
+            self.sock = made
+            return
+        try:
+            self.sock = self._inner.wrap_socket(made, server_hostname=self.host)
+        except BaseException:
+            made.close()
+            raise

@@ -7,18 +7,19 @@ Knows HTTP and the provider, and nothing of the gateway.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import http.client
 import json
 import secrets
+import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
 
-from gateway.client.calls import errors
+from gateway.client.calls import errors, forward_proxy
 from gateway.networks import is_loopback
 
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -181,7 +182,7 @@ def _endpoint(issuer: str, name: str, *, needed: bool = True) -> str:
     """Return an address that the provider tells of itself, of which it must be sure who it is."""
     where = issuer.rstrip("/") + WELL_KNOWN
     _check(where, "the identity provider's issuer")
-    told = _json(_opened(urllib.request.Request(where)), where)
+    told = _json(_opened(where, {}), where)
     if told.get("issuer") != issuer:
         raise errors.GatewayError(
             f"the identity provider at {issuer} calls itself {told.get('issuer')!r:.200}: nothing"
@@ -203,50 +204,50 @@ def _posted(
     endpoint: str, program: Program, form: Mapping[str, str], *, empty: bool = False
 ) -> Mapping[str, Any]:
     """Return what is answered to a form; Refused."""
-    request, sent = urllib.request.Request(endpoint, method="POST"), dict(form)
+    headers, sent = {}, dict(form)
     if program.client_secret:  # RFC 6749, 2.3.1
         pair = f"{quote_plus(program.client_id)}:{quote_plus(program.client_secret)}"
-        request.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     else:
         sent["client_id"] = program.client_id
-    request.data = urlencode(sent).encode()
-    body = _opened(request)
+    headers["Content-Type"] = "application/x-www-form-urlencoded"
+    body = _opened(endpoint, headers, urlencode(sent))
     return {} if empty else _json(body, endpoint)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is sent to a provider is sent to nobody else."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Follow nothing."""
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
-
-
-def _opened(request: urllib.request.Request) -> bytes:
-    """Return an answer's body; Refused, or Unreachable."""
-    request.add_header("Accept", "application/json")
-    host = urlsplit(request.full_url).netloc
+def _opened(url: str, headers: Mapping[str, str], form: str | None = None) -> bytes:
+    """Return an answer's body; Refused, or Unreachable. Redirects are not followed: what is sent to
+    a provider is sent to nobody else."""
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    place = parts.netloc
     try:
-        with _opener.open(request, timeout=TIMEOUT_S) as answer:
-            body: bytes = answer.read(MAX_ANSWER_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        with error:
-            told, status = error.read(MAX_ANSWER_BYTES), error.code
-        if request.data is not None and 400 <= status < 500 and status != 429:
-            raise _refused(told, host, status) from None
+        context = ssl.create_default_context() if secure else None
+        with contextlib.closing(
+            forward_proxy.connection(url, host, port, TIMEOUT_S, context)
+        ) as connection:
+            path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+            method = "GET" if form is None else "POST"
+            connection.request(
+                method, path, body=form, headers={"Accept": "application/json", **headers}
+            )
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read(MAX_ANSWER_BYTES + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise errors.Unreachable(
-            f"the identity provider {host} answers {status}", code="UNAVAILABLE"
+            f"the identity provider {place} is not reached: {why}", code="UNAVAILABLE"
         ) from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or type(error).__name__
+    if form is not None and 400 <= status < 500 and status != 429:
+        raise _refused(body, place, status)
+    if not 200 <= status < 300:
         raise errors.Unreachable(
-            f"the identity provider {host} is not reached: {why}", code="UNAVAILABLE"
-        ) from None
+            f"the identity provider {place} answers {status}", code="UNAVAILABLE"
+        )
     if len(body) > MAX_ANSWER_BYTES:
         raise errors.Unreachable(
-            f"the identity provider {host} answers without end", code="UNAVAILABLE"
+            f"the identity provider {place} answers without end", code="UNAVAILABLE"
         )
     return body
 

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 
 from gateway.client.calls import errors, forward_proxy
 from gateway.client.calls.api import Streaming, Unary
-from gateway.client.calls.forward_proxy import ForwardProxy, ProxyRefused
+from gateway.client.calls.forward_proxy import ProxyRefused
 from gateway.client.calls.settings import Settings
 from gateway.wire import CONNECT_CODES
 
@@ -187,38 +187,5 @@ def _connect(settings: Settings, timeout_s: float) -> http.client.HTTPConnection
     if settings.address.startswith("unix:"):
         raise errors.GatewayError("a unix socket speaks gRPC only", code="UNIMPLEMENTED")
     host, port = settings.host_port
-    proxy = forward_proxy.proxy_for(settings.address)
     context = tls_context(settings) if settings.secure else None
-    if proxy is not None:
-        return _Through(proxy, host, port, timeout_s, context)
-    if context is None:
-        return http.client.HTTPConnection(host, port, timeout=timeout_s)
-    return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-
-
-class _Through(http.client.HTTPConnection):
-    """A connection through a proxy, with TLS inside where there is a context."""
-
-    def __init__(
-        self,
-        proxy: ForwardProxy,
-        host: str,
-        port: int,
-        timeout_s: float,
-        context: ssl.SSLContext | None,
-    ) -> None:
-        super().__init__(host, port, timeout=timeout_s)
-        self._proxy, self._inner = proxy, context
-        self._timeout_s = timeout_s
-
-    def connect(self) -> None:
-        """Open it."""
-        made = forward_proxy.connect(self._proxy, self.host, self.port, self._timeout_s)
-        if self._inner is None:
-            self.sock = made
-            return
-        try:
-            self.sock = self._inner.wrap_socket(made, server_hostname=self.host)
-        except BaseException:
-            made.close()
-            raise
+    return forward_proxy.connection(settings.address, host, port, timeout_s, context)
