@@ -21,13 +21,14 @@ A sign-in that is dear, or whose credentials are good only once, is exchanged fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection
+import re
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from traitlets import Float
 from traitlets.config import Configurable
 
-from gateway.server.core.model import Principal
+from gateway.server.core.model import Principal, Scope
 from gateway.server.core.sign_in_options import DeviceLogin, Sessions
 from gateway.server.core.user_names import Same, shown, user_of
 
@@ -41,9 +42,13 @@ __all__ = [
     "Sessions",
     "SignInRefused",
     "short_stamp",
+    "why_no_groups",
+    "why_unsound",
 ]
 
 MAX_STAMP = 32  # letters
+MAX_GROUPS, MAX_GROUP = 5000, 255  # of a user, and letters of each
+_NOT_WRITTEN = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # such as NUL, or half a letter
 
 
 class AuthenticatorUnavailable(Exception):
@@ -228,3 +233,34 @@ def short_stamp(stamp: str) -> str:
         if plain
         else hashlib.sha256(stamp.encode(errors="surrogatepass")).hexdigest()[:MAX_STAMP]
     )
+
+
+def why_no_groups(groups: Sequence[object]) -> str:
+    """Return why a source's groups are none that the gateway can keep; empty if they are."""
+    if len(groups) > MAX_GROUPS:
+        return f"more than {MAX_GROUPS} groups"
+    if not all(isinstance(one, str) and 0 < len(one) <= MAX_GROUP for one in groups):
+        return f"a group that is no text of 1 to {MAX_GROUP} letters"
+    if any(_NOT_WRITTEN.search(str(one)) for one in groups):
+        return "a group with a letter that no name has, such as NUL"
+    return ""
+
+
+def why_unsound(told: object) -> str:
+    """Return what of an authenticator's answer no person can be; empty if it is sound. Whether the
+    name can be a user's is the site's rule's to say."""
+    if not isinstance(told, Principal):
+        return f"{type(told).__name__}, which is no Principal"
+    if not isinstance(told.user, str) or not told.user:
+        return "a user's name that is no text, or empty"
+    if not isinstance(told.admin, bool):
+        return "an admin that is neither True nor False"
+    if not isinstance(told.groups, tuple):
+        return "groups that are no tuple"
+    if why := why_no_groups(told.groups):
+        return why
+    if not isinstance(told.scopes, frozenset) or not told.scopes <= frozenset(Scope):
+        return "a scope that there is not"
+    if type(told.expires_at) is not int:
+        return "an expires_at that is no whole number of milliseconds"
+    return "" if isinstance(told.stamp, str) else "a stamp that is no text"

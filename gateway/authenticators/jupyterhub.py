@@ -35,6 +35,7 @@ from gateway.authenticators.contract import (
     Credentials,
     NameRefused,
     Sessions,
+    why_no_groups,
 )
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
@@ -205,9 +206,13 @@ class JupyterHubAuthenticator(Authenticator):
         if not user or len(user) > MAX_NAME or not user.isprintable() or user in (".", ".."):
             return None
         told = await self._asked(f"users/{quote(user, safe='')}", self._token(), missing=404)
-        if told is None or told.get("name") != user:
+        if told is None:
             return None
-        return self._principal(told)
+        found = self._principal(told)
+        name = told["name"]
+        if name.lower() != user.lower():
+            raise AuthenticatorUnavailable("JupyterHub tells of another user than was asked about")
+        return found if found.user == user else None
 
     # For browsers
 
@@ -277,6 +282,8 @@ class JupyterHubAuthenticator(Authenticator):
                 f" {self.service_name!r} needs the scope read:users:groups"
             )
         groups = tuple(sorted(_texts(told, "groups")))
+        if why := why_no_groups(groups):
+            raise AuthenticatorUnavailable(f"JupyterHub tells of {name!r:.100} {why}")
         admin = (
             name in self.admins
             or not self.admin_groups.isdisjoint(groups)

@@ -1,36 +1,35 @@
 """Who somebody is, by the password that a directory (LDAP) takes: the gateway binds as the user,
 and looks for the user's groups.
 
-What users send is never part of a filter or a name as it is (RFC 4514, RFC 4515), and an empty
-password is refused before it is sent: a directory takes it for nobody's, and says yes.
+It is asked in processes of their own (directory.py), so that one that hangs, or answers without
+end, stops nothing else. An empty password is refused before it is sent: a directory takes it for
+nobody's, and says yes.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import hashlib
-import importlib
 import importlib.util
 import logging
 import os
 import pathlib
-import re
-import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from traitlets import Bool, Float, Set, Unicode
 
+from gateway.authenticators import directory
 from gateway.authenticators.contract import (
     Authenticator,
     AuthenticatorUnavailable,
     Credentials,
     NameRefused,
     Sessions,
+    why_no_groups,
 )
+from gateway.authenticators.directory import DN, USER
+from gateway.authenticators.helpers import Helpers
 from gateway.configfile import ConfigurationError
 from gateway.custody import file_problem
 from gateway.networks import is_loopback
@@ -38,18 +37,15 @@ from gateway.server.core.model import Principal
 from gateway.wire import parse_basic
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 INSTALL = (
     "pip install 'dask-gateway-grpc[ldap]', which needs a C compiler and the headers of OpenLDAP"
     " and SASL (Debian: libldap-dev libsasl2-dev; Red Hat: openldap-devel cyrus-sasl-devel)"
 )
-THREADS = 8  # one question is a few messages there and back
+PROCESSES = 4  # that ask; one question is a few messages there and back
 MAX_WAITING = 64
 MAX_NAME = 255
 MAX_PASSWORD_BYTES = 1024
-MAX_GROUPS = 5000
-USER, DN = "{user}", "{dn}"
 
 
 class LdapAuthenticator(Authenticator):
@@ -59,7 +55,7 @@ class LdapAuthenticator(Authenticator):
     description = "user name and password"
     client_way = "basic"
     sessions = Sessions.ADVISED
-    at_a_time = THREADS + 1
+    at_a_time = PROCESSES + 1
 
     url = Unicode(
         "", help="Address of the directory, such as ldaps://ldap.example.org; several with blanks."
@@ -175,7 +171,7 @@ class LdapAuthenticator(Authenticator):
             yield "bind_password_file: must be set, as bind_dn is"
         if self.bind_password_file:
             try:
-                self._bind_password()
+                directory.bind_password(self.bind_password_file)
             except (OSError, ValueError) as error:
                 words = getattr(error, "strerror", None) or str(error)
                 yield f"bind_password_file: {self.bind_password_file}: {words}"
@@ -188,13 +184,23 @@ class LdapAuthenticator(Authenticator):
         """Make ready to ask; the directory need not answer yet."""
         if wrong := self.problems():
             raise ConfigurationError("\n".join(wrong))
-        self._bonsai: Any = importlib.import_module("bonsai")
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ldap")
-        self._waiting = 0
+        patience_s = 4 * self.timeout_s
+        asked: dict[str, Any] = {
+            name: getattr(self, name) for name in directory.Settings._fields[1:-1]
+        }
+        settings = directory.Settings(urls=self.url.split(), patience_s=patience_s, **asked)
+        self._helpers = Helpers(
+            [sys.executable, "-I", directory.__file__],
+            {"path": sys.path, "settings": settings._asdict()},
+            "the directory",
+            most=PROCESSES,
+            most_waiting=MAX_WAITING,
+            patience_s=patience_s,
+        )
 
     async def close(self) -> None:
-        """End the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End what asks."""
+        await self._helpers.close()
 
     @property
     def askable(self) -> bool:
@@ -210,7 +216,13 @@ class LdapAuthenticator(Authenticator):
         )
         if pair is None or not _possible(*pair):
             return None
-        return await self._in_thread(functools.partial(self._signed_in, *pair))
+        name, password = pair
+        told = await self._asked({"name": name, "password": password})
+        if told is None or told.user == name:
+            return told
+        if self.any_case and told.user.lower() == name.lower():
+            return told
+        raise NameRefused(name, f"the user's name is written {told.user!r}")
 
     async def identity(self, user: str) -> Principal | None:
         """Return who a user of the directory is now."""
@@ -218,182 +230,28 @@ class LdapAuthenticator(Authenticator):
             return await super().identity(user)
         if not _possible_name(user):
             return None
-        return await self._in_thread(functools.partial(self._known, user))
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Do what asks the directory; AuthenticatorUnavailable if that does not answer."""
-        if self._waiting >= MAX_WAITING:
-            raise AuthenticatorUnavailable(f"{MAX_WAITING} questions to the directory are waiting")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(4 * self.timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except TimeoutError:
-            raise AuthenticatorUnavailable("the directory does not answer in time") from None
-        except (OSError, UnicodeDecodeError):
-            raise AuthenticatorUnavailable("bind_password_file cannot be read") from None
-        except self._bonsai.LDAPError as error:
-            raise AuthenticatorUnavailable(
-                f"the directory does not answer: {type(error).__name__}"
-            ) from None  # its text may tell names
-        finally:
-            self._waiting -= 1
-
-    # In a thread
-
-    def _signed_in(self, name: str, password: str) -> Principal | None:
-        bonsai = self._bonsai
-        found = self._looked_for(name) if self.user_base else None
-        if self.user_base and found is None:
-            # as long as a wrong password takes: an entry that there is not is asked for
-            where = f"{self.user_attribute}=nobody-{secrets.token_hex(8)},{self.user_base}"
-        else:
-            where = str(found.dn) if found is not None else self._place(name)
-        try:
-            own = self._connected(where, password)
-        except (bonsai.AuthenticationError, bonsai.errors.InvalidDN):
-            return None
-        try:
-            if self.bind_dn:
-                own.close()
-                own = self._connected(self.bind_dn, self._bind_password(), ours=True)
-            entry = self._entry(own, where)
-            told = None if entry is None else self._told(own, where, entry, name)
-        finally:
-            own.close()
-        if told is None or told.user == name:
-            return told
-        if self.any_case and told.user.lower() == name.lower():
-            return told
-        raise NameRefused(name, f"the user's name is written {told.user!r}")
-
-    def _known(self, user: str) -> Principal | None:
-        own = self._connected(self.bind_dn, self._bind_password(), ours=True)
-        try:
-            found = self._looked_for(user, own) if self.user_base else None
-            where = str(found.dn) if found is not None else self._place(user)
-            entry = self._entry(own, where) if found is not None or self.user_dn else None
-            told = None if entry is None else self._told(own, where, entry, user)
-        finally:
-            own.close()
+        told = await self._asked({"name": user})
         return told if told is not None and told.user == user else None
 
-    def _place(self, name: str) -> str:
-        return _filled(self.user_dn, {USER: escaped_in_dn(name)})
-
-    def _looked_for(self, name: str, connection: Any = None) -> Any:
-        """Return the only entry of a name, None if there is none, or more than one."""
-        own = connection or self._connected(self.bind_dn, self._bind_password(), ours=True)
-        try:
-            wanted = _filled(self.user_filter, {USER: escaped_in_filter(name)})
-            found = own.search(
-                self.user_base,
-                self._bonsai.LDAPSearchScope.SUB,
-                wanted,
-                [self.user_attribute],
-                timeout=self.timeout_s,
-                sizelimit=2,
-            )
-        except self._bonsai.errors.SizeLimitError:
-            found = [None, None]
-        finally:
-            if connection is None:
-                own.close()
-        if len(found) > 1:
-            logger.error("c.LdapAuthenticator.user_filter: several entries are %.100r", name)
-        return found[0] if len(found) == 1 else None
-
-    def _entry(self, connection: Any, where: str) -> Any:
-        """Return an entry, None if there is none."""
-        wanted = [self.user_attribute, *([self.stamp_attribute] if self.stamp_attribute else [])]
-        try:
-            found = connection.search(
-                where,
-                self._bonsai.LDAPSearchScope.BASE,
-                "(objectClass=*)",
-                wanted,
-                timeout=self.timeout_s,
-            )
-        except (self._bonsai.NoSuchObjectError, self._bonsai.errors.InvalidDN):
+    async def _asked(self, question: Mapping[str, str]) -> Principal | None:
+        """Return what the directory's answer means here, None if it knows nobody such;
+        AuthenticatorUnavailable if there is none that can be read."""
+        answer = await self._helpers.ask(question)
+        for words in answer["said"]:
+            logger.error("%s", words)
+        if "away" in answer:
+            raise AuthenticatorUnavailable(answer["away"])
+        told = answer["told"]
+        if told is None:
             return None
-        return found[0] if found else None
-
-    def _told(self, connection: Any, where: str, entry: Any, name: str) -> Principal | None:
-        """Return what an entry and its groups mean here."""
-        names = _texts(entry, self.user_attribute)
-        if not names:
-            raise AuthenticatorUnavailable(
-                f"the directory tells no {self.user_attribute} of a user; see user_attribute"
-            )
-        same = [one for one in names if one == name] or [
-            one for one in names if one.lower() == name.lower()
-        ]
-        user = (same or names)[0]
-        groups = self._groups(connection, where, user)
+        user, groups = told["user"], tuple(told["groups"])
+        if why := why_no_groups(groups):
+            raise AuthenticatorUnavailable(f"the directory tells {why}")
         if self.allowed_groups and self.allowed_groups.isdisjoint(groups):
             logger.warning("%.100r is in none of allowed_groups, and is kept out", user)
             return None
         admin = user in self.admins or not self.admin_groups.isdisjoint(groups)
-        stamp = "".join(_texts(entry, self.stamp_attribute)) if self.stamp_attribute else ""
-        stamp = hashlib.sha256(stamp.encode()).hexdigest()[:16] if stamp else ""
-        return Principal(user, admin, groups, stamp=stamp)
-
-    def _groups(self, connection: Any, where: str, user: str) -> tuple[str, ...]:
-        if not self.group_base:
-            return ()
-        values = {DN: escaped_in_filter(where), USER: escaped_in_filter(user)}
-        wanted = _filled(self.group_filter, values)
-        found = connection.search(
-            self.group_base,
-            self._bonsai.LDAPSearchScope.SUB,
-            wanted,
-            [self.group_attribute],
-            timeout=self.timeout_s,
-            sizelimit=MAX_GROUPS,
-        )
-        return tuple(
-            sorted({one for entry in found for one in _texts(entry, self.group_attribute)})
-        )
-
-    def _connected(self, where: str, password: str, *, ours: bool = False) -> Any:
-        """Return a connection of an account; AuthenticationError if its password is wrong, unless
-        it is the gateway's own."""
-        bonsai = self._bonsai
-        away: Exception | None = None
-        for url in self.url.split():
-            client = bonsai.LDAPClient(url, tls=self.start_tls)
-            client.set_credentials("SIMPLE", user=where, password=password)
-            client.set_cert_policy("demand")
-            if self.ca_file:
-                client.set_ca_cert(self.ca_file)
-            try:
-                return client.connect(timeout=self.timeout_s)
-            except (bonsai.AuthenticationError, bonsai.errors.InvalidDN) as error:
-                if not ours:
-                    raise
-                logger.error("c.LdapAuthenticator.bind_dn: the directory does not take it")
-                raise AuthenticatorUnavailable(
-                    "the directory does not take the gateway's own account"
-                ) from error
-            except bonsai.LDAPError as error:
-                away = error
-        assert away is not None
-        raise away
-
-    def _bind_password(self) -> str:
-        text = pathlib.Path(self.bind_password_file).read_text(encoding="utf-8").rstrip("\r\n")
-        if not text:
-            raise OSError(0, "it is empty")
-        return text
-
-
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    """Return a template with each place filled, and nothing of what was filled in looked at."""
-    return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], template)
-
-
-def _texts(entry: Mapping[str, Sequence[object]], attribute: str) -> list[str]:
-    return [one for one in entry.get(attribute, ()) if isinstance(one, str) and one]
+        return Principal(user, admin, groups, stamp=told["stamp"])
 
 
 def _possible_name(name: str) -> bool:
@@ -414,21 +272,3 @@ def _is_filter(text: str) -> bool:
         if depth < 0 or (depth == 0 and place < len(text) - 1):
             return False
     return depth == 0 and text.startswith("(")
-
-
-def escaped_in_filter(text: str) -> str:
-    """Return a text that stands for itself in a filter (RFC 4515, §3)."""
-    return "".join(
-        f"\\{byte:02x}" if byte < 32 or byte > 126 or byte in b"\\*()" else chr(byte)
-        for byte in text.encode()
-    )
-
-
-def escaped_in_dn(text: str) -> str:
-    """Return a text that stands for itself as a value in a distinguished name (RFC 4514, §2.4)."""
-    return "".join(
-        f"\\{byte:02x}"
-        if not (chr(byte).isalnum() and byte < 128) and byte not in b"-_."
-        else chr(byte)
-        for byte in text.encode()
-    )

@@ -7,18 +7,27 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from gateway.authenticators.conformance import Source
 from gateway.authenticators.conformance.source import basic
-from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable, Credentials
+from gateway.authenticators.contract import (
+    Authenticator,
+    AuthenticatorUnavailable,
+    Credentials,
+    SignInRefused,
+    why_unsound,
+)
 from gateway.server.core.model import Principal
 from gateway.wire import parse_basic
 
 CHECK_S = 0.01  # that a password takes to be checked
-ANSWER_S = 0.2  # until the directory is taken not to answer
+ANSWER_S = 0.5  # until the directory is taken not to answer
+LATE_S = 0.05  # that its answers come late
 ODD = "Bob@Example.ORG"
 
 
@@ -45,6 +54,34 @@ class Ticket:
     user: str
     ends_at: float
     used: bool = False
+    made_at: float = 0.0  # by the clock of who made it
+
+
+class Endless:
+    """An answer that has no end."""
+
+    def __aiter__(self) -> Endless:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await asyncio.sleep(0.001)
+        return b"more"
+
+
+# what the directory may say instead of the truth, by what it is
+LIES: Mapping[str, Callable[[str], Any]] = {
+    "a page of HTML": lambda user: "<html><body>Sign in first</body></html>",
+    "a list": lambda user: [user],
+    "a number for a name": lambda user: {"user": 7},
+    "no name": lambda user: Person("", "Secret-of-nobody"),
+    "groups of a million": lambda user: Person(
+        user, "Secret-of-many", groups=("physics",) * 1_000_000
+    ),
+    "a group of a million letters": lambda user: Person(user, "x", groups=("p" * 1_000_000,)),
+    "NUL in a group": lambda user: Person(user, "Secret-of-nul", groups=("phys\0ics",)),
+    "half a letter in a group": lambda user: Person(user, "x", groups=("\ud800",)),
+    "an answer without end": lambda user: Endless(),
+}
 
 
 class Directory:
@@ -56,14 +93,17 @@ class Directory:
         self.away = False
         self.answering = asyncio.Event()  # cleared: it accepts connections, and never answers
         self.answering.set()
+        self.late_s = 0.0
+        self.lie: Callable[[str], Any] | None = None
 
-    async def ask(self, user: str) -> Person | None:
-        """Return somebody as of now; OSError while it is away."""
-        await asyncio.sleep(0)
+    async def ask(self, user: str) -> Any:
+        """Return somebody as of now, None if there is none such; or a lie. OSError while it is
+        away."""
+        await asyncio.sleep(self.late_s)
         if self.away:
             raise ConnectionRefusedError(f"nobody answers who {user!r} is")
         await self.answering.wait()
-        return self.people.get(user)
+        return self.people.get(user) if self.lie is None else self.lie(user)
 
     async def add(self, user: str, *, admin: bool, groups: Sequence[str]) -> None:
         """Add somebody, or change who is there."""
@@ -100,6 +140,11 @@ class Directory:
         """Return a ticket that was used."""
         return self._ticket(Ticket(user, time.time() + 60, used=True))
 
+    async def off_by(self, user: str, seconds: float) -> Credentials:
+        """Return a ticket that was made now, by another clock."""
+        made_at = time.time() + seconds
+        return self._ticket(Ticket(user, made_at + 60, made_at=made_at))
+
     def _ticket(self, ticket: Ticket) -> Credentials:
         value = secrets.token_hex(16)
         self.tickets[value] = ticket
@@ -123,6 +168,28 @@ class Directory:
         finally:
             self.answering.set()
 
+    @asynccontextmanager
+    async def slow(self) -> AsyncIterator[None]:
+        """Answer late."""
+        self.late_s = LATE_S
+        try:
+            yield
+        finally:
+            self.late_s = 0.0
+
+    @asynccontextmanager
+    async def lying(self, lie: Callable[[str], Any]) -> AsyncIterator[None]:
+        """Tell something else than the truth."""
+        self.lie = lie
+        try:
+            yield
+        finally:
+            self.lie = None
+
+    def impostor(self) -> Any:
+        """Tell of bob, whoever is asked about."""
+        return self.lying(lambda user: self.people["bob"])
+
 
 class PretendAuthenticator(Authenticator):
     """Asks the directory, for everything and every time."""
@@ -139,9 +206,14 @@ class PretendAuthenticator(Authenticator):
         """Return somebody; AuthenticatorUnavailable if nobody can tell."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await self.directory.ask(user)
+                told = await self.directory.ask(user)
         except (OSError, TimeoutError) as error:
             raise AuthenticatorUnavailable("the directory does not answer") from error
+        if told is None:
+            return None
+        if not isinstance(told, Person) or why_unsound(told.principal()):
+            raise AuthenticatorUnavailable("the directory tells what nobody can be")
+        return told if told.user == user else None
 
     def pair(self, credentials: Credentials) -> tuple[str, str] | None:
         """Return user and password out of what was sent."""
@@ -175,8 +247,12 @@ class PretendAuthenticator(Authenticator):
     async def by_ticket(self, value: str) -> Principal | None:
         """Return whose ticket this is."""
         ticket = self.directory.tickets.get(value)
-        if ticket is None or ticket.used or ticket.ends_at <= time.time():
+        if ticket is None or ticket.used:
             return None
+        if ticket.made_at > time.time() + 60:
+            raise SignInRefused("the ticket is not valid yet; one of the clocks is wrong")
+        if ticket.ends_at <= time.time():
+            raise SignInRefused("the ticket has expired")
         ticket.used = True
         person = await self.person(ticket.user)
         return None if person is None else self.told(person)
@@ -214,6 +290,10 @@ def source_of(
         odd=ODD,
         outage=directory.outage,
         hang=directory.hang,
+        slow=directory.slow,
+        lies={what: partial(directory.lying, lie) for what, lie in LIES.items()},
+        impostor=directory.impostor,
+        off_by=directory.off_by,
         **given,  # type: ignore[arg-type]
     )
     return source, add_odd

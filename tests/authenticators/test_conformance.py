@@ -24,6 +24,10 @@ CANNOT = {
     "ending": "the configuration knows no end of an account",
     "odd": "a name that is none is refused when the configuration is read",
     "hang": "a file is read, and no network is asked",
+    "slow": "a file is read, and no network is asked",
+    "lies": "what is wrong in the file is an outage, as `outage` has it, and nobody else is asked",
+    "impostor": "users are found in a table by their names",
+    "off_by": "a password has no time in it",
 }
 
 

@@ -41,6 +41,9 @@ CANNOT = {
     "ending": "Kerberos tells no end of an account",
     "outage": "the keytab alone judges a token: no KDC is asked",
     "hang": "the keytab alone judges a token: no KDC is asked",
+    "slow": "the keytab alone judges a token: no KDC is asked",
+    "lies": "the keytab alone judges a token: no KDC is asked",
+    "impostor": "Kerberos cannot be asked about users",
     "asked_by_name": "Kerberos cannot be asked about users",
     "names": "a token that is wrong names nobody",
     "passwords": "a token is sent, no password",
@@ -117,6 +120,10 @@ class TestKerberos(Conformance):
         async def expired(user: str) -> Credentials:
             return sent(await asyncio.to_thread(faked, realm, "+6m"))
 
+        async def off_by(user: str, seconds: float) -> Credentials:
+            # by a clock that is further behind the own ticket is not valid yet, and nothing is sent
+            return sent(await asyncio.to_thread(faked, realm, f"{max(seconds, -240):+.0f}s"))
+
         async def replayed(user: str) -> Credentials:
             used = await show(user)
             assert await source.authenticator.authenticate(used) is not None
@@ -133,6 +140,7 @@ class TestKerberos(Conformance):
             wrong=wrong,
             expired=expired,
             replayed=replayed,
+            off_by=off_by,
             odd=None,
             asked_by_name=False,
             names=False,

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 
-from gateway.authenticators import ldap as authenticators
+from gateway.authenticators import directory as authenticators
 from gateway.authenticators.conformance import Conformance, Source
 from gateway.authenticators.conformance.source import basic
 from gateway.authenticators.contract import AuthenticatorUnavailable, Credentials, NameRefused
 from gateway.authenticators.ldap import LdapAuthenticator
 from gateway.configfile import ConfigurationError
+from tests.authenticators import lying_directory
+from tests.parts.jupyterhub import Liar, Wire
 from tests.parts.slapd import GROUPS, PEOPLE, ROOT, Slapd, slapd
 
 __all__ = ["slapd"]
@@ -26,6 +29,7 @@ CANNOT = {
     "expired": "a password of the directory has no end of its own",
     "replayed": "a password is sent with every sign-in",
     "ending": "the directory tells no end of an account",
+    "off_by": "a password has no time in it",
 }
 
 
@@ -130,11 +134,30 @@ class TestLdap(Conformance):
     """The suite, where users are looked for."""
 
     settings: ClassVar[dict[str, Any]] = {}
+    lies: ClassVar[Mapping[str, Liar]] = lying_directory.LIES
 
     @pytest.fixture
     async def source(self, slapd: Slapd, people: People) -> AsyncIterator[Source]:
+        wire = Wire(slapd.port)
+        await wire.start()
+        url = f"ldap://127.0.0.1:{wire.port}"
+
         async def again() -> LdapAuthenticator:
-            return made(slapd, admins=people.admins, **self.settings)
+            return made(slapd, admins=people.admins, url=url, timeout_s=1.5, **self.settings)
+
+        @asynccontextmanager
+        async def lying(liar: Liar) -> AsyncIterator[None]:
+            """Lie, to an authenticator with less patience."""
+            usual = source.authenticator
+            hasty = made(slapd, url=url, timeout_s=0.4, **self.settings)
+            await hasty.open()
+            try:
+                async with wire.lying(liar):
+                    source.authenticator = hasty
+                    yield
+            finally:
+                source.authenticator = usual
+                await hasty.close()
 
         async def change(user: str, *, admin: bool, groups: Sequence[str]) -> None:
             await people.change(user, admin=admin, groups=groups)
@@ -151,20 +174,29 @@ class TestLdap(Conformance):
             remove=people.remove,
             renew=people.renew,
             odd=ODD,
-            outage=lasting(slapd.away),
+            outage=wire.cut,
             hang=lasting(slapd.hung),
+            slow=wire.slow,
+            lies={what: partial(lying, one) for what, one in self.lies.items()},
+            impostor=partial(wire.lying, lying_directory.IMPOSTOR),
             cannot=CANNOT,
             deadline_s=60.0,
         )
-        await people.change(ODD, admin=False, groups=())
-        await source.open()
-        yield source
-        await source.close()
+        try:
+            await people.change(ODD, admin=False, groups=())
+            await source.open()
+            yield source
+            await source.close()
+        finally:
+            await wire.stop()
 
 
 class TestLdapByName(TestLdap):
     """The suite, where a user's name tells the entry."""
 
+    lies: ClassVar[Mapping[str, Liar]] = {
+        what: lying_directory.LIES[what] for what in ("no uid", "NUL in a group")
+    }
     settings: ClassVar[dict[str, Any]] = {"user_base": "", "user_dn": f"uid={{user}},{PEOPLE}"}
 
 

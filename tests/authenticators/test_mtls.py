@@ -36,6 +36,9 @@ CANNOT = {
     "replayed": "a certificate is shown with every connection",
     "outage": "files are read, and no network is asked",
     "hang": "files are read, and no network is asked",
+    "slow": "a certificate is judged by files, and nobody is asked",
+    "lies": "a certificate is judged by files, and nobody is asked",
+    "impostor": "certificates cannot be asked about users",
     "asked_by_name": "certificates cannot be asked about users",
     "names": "a certificate that is wrong names nobody",
     "passwords": "a certificate is shown, no password",
@@ -136,6 +139,9 @@ class TestMutualTls(Conformance):
             hour = timedelta(hours=1)
             return shown(robots.mine.robot(uri(user), since=-2 * hour, until=-hour))
 
+        async def off_by(user: str, seconds: float) -> Credentials:
+            return shown(robots.mine.robot(uri(user), since=timedelta(seconds=seconds)))
+
         kept: dict[str, Pair] = {}
         source = Source(
             await again(),
@@ -145,6 +151,7 @@ class TestMutualTls(Conformance):
             wrong=wrong,
             expired=expired,
             ending=ending,
+            off_by=off_by,
             asked_by_name=False,
             names=False,
             passwords=False,

@@ -6,12 +6,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 from gateway.authenticators.conformance import Conformance, Source
 from gateway.authenticators.contract import (
@@ -24,7 +27,8 @@ from gateway.authenticators.oidc.authenticator import OIDCAuthenticator
 from gateway.authenticators.oidc.keys import MOST_FETCHED
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
-from tests.parts.jupyterhub import Wire, bearer
+from tests.authenticators import liars
+from tests.parts.jupyterhub import Liar, Wire, bearer
 from tests.parts.oidc_provider import AUDIENCE, OpenIDProvider, started_provider, wired
 
 __all__ = ["started_provider"]
@@ -39,6 +43,7 @@ CANNOT = {
     "replayed": "a token is sent with every call",
     "ending": "accounts of the provider have no end",
     "stamps": "the provider tells by name of nobody",
+    "impostor": "a provider can be asked about nobody by name",
 }
 ADMINS = "gateway-admins"
 
@@ -86,6 +91,47 @@ class People:
 
 
 FORGER = rsa.generate_private_key(65537, 2048)
+OWN_KEY = RSAAlgorithm.to_jwk(FORGER.public_key(), as_dict=True)
+OCTETS = {"kty": "oct", "k": "c2VjcmV0", "kid": "a", "use": "sig"}
+SHORT = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key(), as_dict=True)
+
+
+def _lying(
+    anew: Callable[..., AbstractAsyncContextManager[None]], wire: Wire, liar: Liar
+) -> AbstractAsyncContextManager[None]:
+    return anew(wire.lying(liar), timeout_s=0.5)
+
+
+def lies_of(provider: OpenIDProvider) -> dict[str, Liar]:
+    """Return what no provider can say of itself, and what are no keys, by what it is."""
+    right = {"issuer": provider.issuer, "jwks_uri": f"{provider.issuer}/jwks"}
+    said = {
+        "another issuer": {**right, "issuer": "https://login.example.org"},
+        "a list of issuers": {**right, "issuer": [provider.issuer]},
+        "no keys' address": {"issuer": provider.issuer},
+        "a number for the keys' address": {**right, "jwks_uri": 7},
+        "an address in clear text": {**right, "jwks_uri": "http://login.example.org/jwks"},
+        "a file for an address": {**right, "jwks_uri": "file:///etc/passwd"},
+    }
+    keys: dict[str, Any] = {
+        "null for keys": {"keys": None},
+        "no keys": {"keys": []},
+        "numbers for keys": {"keys": [1, 2]},
+        "a thousand keys": {"keys": [OWN_KEY] * 1000},
+        "a shared secret for a key": {"keys": [OCTETS]},
+        "a key that is too short": {"keys": [SHORT]},
+        "a key with numbers for texts": {"keys": [{"kty": 1, "n": 2, "e": 3}]},
+        "a key that is no number": {"keys": [{**OWN_KEY, "n": "!"}]},
+        "the keys of somebody else, without end": {"keys": [{**OWN_KEY, "n": "A" * 10_000_000}]},
+    }
+
+    def told(path: str, keys: Any) -> Any:
+        return keys if path == "/jwks" else right
+
+    return {
+        **{what: liars.telling(one) for what, one in said.items()},
+        **{what: liars.telling(partial(told, keys=one)) for what, one in keys.items()},
+    }
 
 
 class _Groups(OIDCAuthenticator):
@@ -119,6 +165,40 @@ class TestOIDC(Conformance):
                     timeout_s=2.0,
                 )
 
+            @asynccontextmanager
+            async def anew(
+                during: AbstractAsyncContextManager[None], timeout_s: float = 2.0
+            ) -> AsyncIterator[None]:
+                """Have another answer who must ask for the keys first."""
+                usual = source.authenticator
+                fresh = _Groups(
+                    issuer=started_provider.issuer,
+                    audience=AUDIENCE,
+                    admin_groups={ADMINS},
+                    leeway_s=0.0,
+                    timeout_s=timeout_s,
+                )
+                await fresh.open()
+                try:
+                    async with during:
+                        source.authenticator = fresh
+                        yield
+                finally:
+                    source.authenticator = usual
+                    await fresh.close()
+
+            async def off_by(user: str, seconds: float) -> Credentials:
+                right = (await people.show(user)).value
+                claims = jwt.decode(right, options={"verify_signature": False})
+                moved = {name: claims[name] + int(seconds) for name in ("iat", "exp")}
+                one = source.authenticator
+                assert isinstance(one, OIDCAuthenticator)
+                await one.authenticate(bearer(right))
+                # as if the provider had signed it
+                one._keys._known = [*one._keys._known, {**OWN_KEY, "kid": "another"}]
+                header = {**jwt.get_unverified_header(right), "kid": "another"}
+                return bearer(jwt.encode({**claims, **moved}, FORGER, "RS256", headers=header))
+
             source = Source(
                 await again(),
                 again=again,
@@ -130,6 +210,12 @@ class TestOIDC(Conformance):
                 odd="Bob@Example.ORG",
                 outage=wire.cut,
                 hang=wire.held,
+                slow=lambda: anew(wire.slow()),
+                lies={
+                    what: partial(_lying, anew, wire, liar)
+                    for what, liar in {**liars.LIES, **lies_of(started_provider)}.items()
+                },
+                off_by=off_by,
                 asked_by_name=False,
                 names=False,
                 passwords=False,

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -225,8 +225,12 @@ def started_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         hub.stop()
 
 
+Liar = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 class Wire:
-    """Carries bytes to the Hub, until it is cut or holds them back."""
+    """Carries bytes to the Hub, until it is cut, holds them back, is slow, or somebody else answers
+    in the Hub's place."""
 
     def __init__(self, port: int) -> None:
         self._there = port
@@ -234,6 +238,8 @@ class Wire:
         self._flows: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
+        self._late_s = 0.0
+        self._liar: Liar | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -245,9 +251,7 @@ class Wire:
         """Listen no more, and cut what is connected."""
         if self._server is not None:
             self._server.close()
-            for flow in self._flows:
-                flow.cancel()
-            await asyncio.gather(*self._flows, return_exceptions=True)
+            await self._end_flows()
             await self._server.wait_closed()
             self._server = None
 
@@ -269,14 +273,43 @@ class Wire:
         finally:
             self._open.set()
 
+    @asynccontextmanager
+    async def slow(self) -> AsyncIterator[None]:
+        """Carry each answer half a second late."""
+        self._late_s = 0.5
+        try:
+            yield
+        finally:
+            self._late_s = 0.0
+
+    @asynccontextmanager
+    async def lying(self, liar: Liar) -> AsyncIterator[None]:
+        """Have somebody else answer, on new connections: those there are end."""
+        self._liar = liar
+        await self._end_flows()
+        try:
+            yield
+        finally:
+            self._liar = None
+            await self._end_flows()
+
+    async def _end_flows(self) -> None:
+        flows = list(self._flows)
+        for flow in flows:
+            flow.cancel()
+        await asyncio.gather(*flows, return_exceptions=True)
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._flows.add(task)
         far = None
         try:
+            if self._liar is not None:
+                await self._liar(reader, writer)
+                return
             back, far = await asyncio.open_connection("127.0.0.1", self._there)
-            await asyncio.gather(self._pass(reader, far), self._pass(back, writer))
+            await asyncio.gather(self._pass(reader, far), self._pass(back, writer, late=True))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -285,9 +318,13 @@ class Wire:
                 if one is not None:
                     one.close()
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, late: bool = False
+    ) -> None:
         while piece := await source.read(65536):
             await self._open.wait()
+            if late:
+                await asyncio.sleep(self._late_s)
             target.write(piece)
             await target.drain()
         target.close()

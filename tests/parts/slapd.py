@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gateway.authenticators.ldap import escaped_in_dn
+from gateway.authenticators.directory import escaped_in_dn
 from tests.parts import missing, program
 from tests.ports import free_ports
 

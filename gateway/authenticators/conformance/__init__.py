@@ -22,13 +22,14 @@ reason: those tests are skipped, and `pytest -rs` lists them.
 """
 
 from gateway.authenticators.conformance.faults import Faults
+from gateway.authenticators.conformance.lies import Lies
 from gateway.authenticators.conformance.people import People
 from gateway.authenticators.conformance.secrecy import Secrecy
 from gateway.authenticators.conformance.sign_ins import SignIns
 from gateway.authenticators.conformance.source import OPTIONAL, Source
 
 
-class Conformance(SignIns, People, Faults, Secrecy):
+class Conformance(SignIns, People, Faults, Lies, Secrecy):
     """The suite."""
 
 

@@ -18,17 +18,33 @@ from gateway.authenticators.contract import (
     IdentityNotTold,
     NameRefused,
     SignInRefused,
+    why_unsound,
 )
-from gateway.server.core.model import Principal, Scope
+from gateway.server.core.model import Principal
 from gateway.wire import basic_credentials, parse_basic
 
 T = TypeVar("T")
 ALICE, BOB, CAROL, NOBODY = "alice", "bob", "carol", "nobody-here"
 # of a Source: given, or `cannot` says why not
-OPTIONAL = ("change", "remove", "renew", "expired", "replayed", "ending", "odd", "outage", "hang")
+OPTIONAL = (
+    "change",
+    "remove",
+    "renew",
+    "expired",
+    "replayed",
+    "ending",
+    "odd",
+    "outage",
+    "hang",
+    "slow",
+    "lies",
+    "impostor",
+    "off_by",
+)
 # of a Source: True, or `cannot` says why not
 TRAITS = ("asked_by_name", "names", "passwords", "letter_case", "stamps")
 Say = Callable[[str], Awaitable[Credentials]]
+During = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class Change(Protocol):
@@ -62,9 +78,19 @@ class Source:
     # the name of a user of the source who cannot be named as such in the gateway: "Bob@Example"
     odd: str | None = None
     # while it lasts the source refuses connections, or is away
-    outage: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    outage: During | None = None
     # while it lasts the source accepts connections, and never answers
-    hang: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    hang: During | None = None
+    # while it lasts the source answers what is right, and each answer comes about half a second
+    # late
+    slow: During | None = None
+    # by what it says: while it lasts the source answers with what nobody could mean, such as a page
+    # of HTML, a number for a name, groups of a million, or an answer without end
+    lies: Mapping[str, During] | None = None
+    # while it lasts the source, asked by name about anybody, tells of bob
+    impostor: During | None = None
+    # credentials of a user that are made now, where the clock is so many seconds ahead of ours
+    off_by: Callable[[str, float], Awaitable[Credentials]] | None = None
     asked_by_name: bool = True  # it can be asked about a user who does not call
     names: bool = True  # credentials name a user, which may be one there is none of
     passwords: bool = True  # they are a user's name and password (scheme `basic`)
@@ -200,18 +226,11 @@ class Source:
 
 def sound(told: Principal) -> Principal:
     """Return what is told of somebody; AssertionError if no such person can be."""
-    assert isinstance(told, Principal), f"{type(told).__name__} is no Principal"
-    assert isinstance(told.user, str), "the user's name is no text"
-    assert told.user, "the user's name is empty"
-    assert isinstance(told.admin, bool), f"admin is {told.admin!r}, neither True nor False"
-    assert isinstance(told.groups, tuple), "groups are no tuple"
-    assert all(isinstance(group, str) and group for group in told.groups), "a group is no text"
-    assert told.scopes <= frozenset(Scope), "there is no such scope"
-    assert type(told.expires_at) is int, "expires_at is no whole number of milliseconds"
+    wrong = why_unsound(told)
+    assert not wrong, f"it tells {wrong}"
     now = time.time() * 1000
     assert told.expires_at == 0 or told.expires_at > now, f"{told.user!r} has expired, and is told"
     assert not told.token_id, "only the gateway's own tokens have an id"
-    assert isinstance(told.stamp, str), "the stamp is no text"
     return told
 
 

@@ -35,6 +35,7 @@ from gateway.authenticators.contract import (
     Credentials,
     DeviceLogin,
     NameRefused,
+    SignInRefused,
 )
 from gateway.authenticators.oidc import claims as claims_of
 from gateway.authenticators.oidc.claims import Reading
@@ -287,7 +288,10 @@ class OIDCAuthenticator(Authenticator):
             raise LoginFailed("The identity provider does not take the code. Begin anew.") from None
         told = await self._identified(given.get("id_token"), kept.get("nonce", ""))
         told = await self._completed(told, given.get("access_token"), description)
-        found = self._principal(told)
+        try:
+            found = self._principal(told)
+        except SignInRefused as error:
+            raise LoginFailed(f"The identity provider's answer is refused: {error.why}.") from None
         if found is None:
             raise LoginFailed("You are in none of the groups that may use this gateway.")
         # the ID token ends soon, and says nothing of when the sign-in does
@@ -299,12 +303,14 @@ class OIDCAuthenticator(Authenticator):
 
     async def _identified(self, token: object, nonce: str) -> Mapping[str, Any]:
         """Return the claims of an ID token that was given for this very login."""
-        verified = await self._verified(token, self.client_id) if isinstance(token, str) else None
-        why = (
-            "it has no ID token that the provider signed for this client"
-            if verified is None
-            else claims_of.why_no_id_token(*verified, self.client_id, nonce)
-        )
+        verified, why = None, "it has no ID token that the provider signed for this client"
+        try:
+            if isinstance(token, str):
+                verified = await self._verified(token, self.client_id)
+        except SignInRefused as error:
+            why = error.why
+        if verified is not None:
+            why = claims_of.why_no_id_token(*verified, self.client_id, nonce)
         if verified is None or why:
             logger.warning("a browser's login at the identity provider is refused: %s", why)
             raise LoginFailed(
@@ -331,7 +337,8 @@ class OIDCAuthenticator(Authenticator):
         self, token: str, audience: str
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
         """Return header and claims of a token that the provider has signed, for this audience, now;
-        None for any other. AuthenticatorUnavailable."""
+        None for any other. SignInRefused tells what is wrong with its time;
+        AuthenticatorUnavailable."""
         from gateway.authenticators.oidc import keys
 
         parts = keys.taken_apart(token, self.algorithms)
@@ -347,7 +354,10 @@ class OIDCAuthenticator(Authenticator):
         ends_at = min(int(told["exp"]), int(told["iat"]) + int(self.max_token_life_s))
         expires_at = int((ends_at + self.leeway_s) * 1000)
         if expires_at <= time.time() * 1000:
-            return None
+            raise SignInRefused(
+                f"the token is older than {self.max_token_life_s:g} s, for which tokens of the"
+                " identity provider count here: it has expired"
+            )
         try:
             found = claims_of.principal(told, self._reading, expires_at)
         except NameRefused:

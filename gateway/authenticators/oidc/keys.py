@@ -18,7 +18,7 @@ from typing import Any
 
 import jwt
 
-from gateway.authenticators.contract import AuthenticatorUnavailable
+from gateway.authenticators.contract import AuthenticatorUnavailable, SignInRefused
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ REQUIRED = ("exp", "iat", "sub", "aud", "iss")
 UNMET = (
     jwt.InvalidAudienceError,
     jwt.InvalidIssuerError,
-    jwt.ImmatureSignatureError,
     jwt.MissingRequiredClaimError,
 )
 
@@ -202,7 +201,7 @@ def verified(
     token: str, algorithm: str, keys: Sequence[Any], issuer: str, audience: str, leeway_s: float
 ) -> Mapping[str, Any] | None:
     """Return the claims of a token that one of the keys has signed, for this audience, now; None
-    for any other."""
+    for any other. SignInRefused where a key has signed it, and for another time."""
     for key in keys:
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -215,7 +214,12 @@ def verified(
                 options={"require": list(REQUIRED)},
             )
         except jwt.ExpiredSignatureError:
-            return None  # as all of them come to be
+            raise SignInRefused("the token of the identity provider has expired") from None
+        except jwt.ImmatureSignatureError:
+            raise SignInRefused(
+                "the token of the identity provider is not valid yet: the clocks of provider and"
+                f" gateway are more than {leeway_s:g} s apart"
+            ) from None
         except UNMET as error:  # what comes after the signature, and so is no stranger's doing
             logger.warning(
                 "a token that the identity provider has signed is refused: %s",

@@ -23,6 +23,7 @@ from gateway.authenticators.contract import (
     NameRefused,
     SignInRefused,
     short_stamp,
+    why_unsound,
 )
 from gateway.server.core import user_names
 from gateway.server.core.model import Principal
@@ -90,8 +91,9 @@ class Sources(Authenticator):
         return self._parts
 
     async def claimed(self, part: Part, told: Principal) -> Principal:
-        """Return somebody whom a source tells under the user's name; NameRefused."""
-        return await self._claimed(part, told)
+        """Return somebody whom a source tells under the user's name; NameRefused. What nobody can
+        be is AuthenticatorUnavailable."""
+        return await self._claimed(part, _sound(part, told))
 
     @property
     def members(self) -> list[Authenticator]:
@@ -198,7 +200,7 @@ class Sources(Authenticator):
             try:
                 told = await part.authenticator.authenticate(credentials)
                 if told is not None:
-                    return await self._claimed(part, told)
+                    return await self.claimed(part, told)
             except NameRefused as error:
                 refused = refused or error
             except SignInRefused as error:
@@ -331,7 +333,8 @@ class Sources(Authenticator):
             name = listed[0] if listed else name
         if part.rule.one_way and self._accounts is not None:
             name = await self._accounts.owner(part.label, user) or name
-        return None if name is None else await part.authenticator.identity(name)
+        told = None if name is None else await part.authenticator.identity(name)
+        return None if told is None else _sound(part, told)
 
     def _named(self, part: Part, told: Principal, user: str) -> Principal:
         """Return somebody under the user's name; of several sources with a stamp that tells which
@@ -350,3 +353,11 @@ class Sources(Authenticator):
         self._stamps.move_to_end(user)
         while len(self._stamps) > KEPT:
             self._stamps.popitem(last=False)
+
+
+def _sound(part: Part, told: Principal) -> Principal:
+    """Return what a source tells, if somebody can be that: it would stand in the database, and in
+    answers."""
+    if why := why_unsound(told):
+        raise AuthenticatorUnavailable(f"{part.label} tells {why}")
+    return told

@@ -4,7 +4,7 @@ sound one but for that.
 `BROKEN` tells of each which test is meant to notice it.
 """
 
-from tests.authenticators.broken import faulting, keeping, letting_in, telling
+from tests.authenticators.broken import believing, faulting, keeping, letting_in, telling
 from tests.authenticators.broken.base import BROKEN, Broken
 
-__all__ = ["BROKEN", "Broken", "faulting", "keeping", "letting_in", "telling"]
+__all__ = ["BROKEN", "Broken", "believing", "faulting", "keeping", "letting_in", "telling"]
