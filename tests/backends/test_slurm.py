@@ -106,20 +106,20 @@ class TestByCommands(Conformance):
         await closed(room)
 
 
+def as_account(room: Room) -> Room:
+    """Have what a room starts run as a user of the system, whose files are not ours to lose."""
+    room.user, room.python, room.cannot = ACCOUNT, PYTHON, CANNOT
+    room.outage = room.lose_files = None
+    return room
+
+
 class TestByRest(Conformance):
     """slurmrestd, as a user of the system, with tokens from a command."""
 
     @pytest.fixture
     async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
         room = room_of(slurm, slurm.directory / "rest", **by_rest(slurm))
-        room.user, room.python, room.outage, room.lose_files, room.cannot = (
-            ACCOUNT,
-            PYTHON,
-            None,
-            None,
-            CANNOT,
-        )
-        await room.open()
+        await as_account(room).open()
         yield room
         await closed(room)
 
@@ -130,14 +130,7 @@ class TestBySudo(Conformance):
     @pytest.fixture
     async def room(self, slurm: Slurm) -> AsyncIterator[Room]:
         room = room_of(slurm, slurm.directory / "sudo", **by_sudo(slurm))
-        room.user, room.python, room.outage, room.lose_files, room.cannot = (
-            ACCOUNT,
-            PYTHON,
-            None,
-            None,
-            CANNOT,
-        )
-        await room.open()
+        await as_account(room).open()
         yield room
         await closed(room)
 
