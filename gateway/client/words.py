@@ -71,10 +71,12 @@ def lives(command: F) -> F:
 
 def labels(pairs: Sequence[str]) -> dict[str, str]:
     """Return labels out of `name=text` words."""
-    found = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
             raise ValueError(f"--label {pair}: labels look like name=text")
+        if found.get(name, text) != text:
+            raise ValueError(f"--label {pair}: {name} is given twice")
         found[name] = text
     return found

@@ -103,6 +103,15 @@ def test_dasks_configuration_goes_before_the_environment() -> None:
         assert proxy_for(FAR, environment) is None
     with dask.config.set({"gateway.http-client.proxy": True}):
         assert proxy_for(FAR, environment) is not None
+    for section, host in (
+        (False, None),
+        (True, "other"),
+        (PROXY, "proxy.example.org"),
+        (7, "other"),
+    ):
+        with dask.config.set({"gateway.http-client": section}):
+            found = proxy_for(FAR, environment)
+            assert (found and found.host) == host
 
 
 @pytest.mark.parametrize(

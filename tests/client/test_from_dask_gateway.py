@@ -171,6 +171,10 @@ def test_the_whole_of_a_gateway_yaml_is_read_in_silence() -> None:
         "cluster": {"options": {}},
     }
     assert list(places.unknown(theirs, settings.KNOWN)) == []
+    for proxy in (True, False, "http://proxy:3128"):  # in place of the section's only name
+        assert list(places.unknown({"http-client": proxy}, settings.KNOWN)) == []
+    (words,) = places.unknown({"http-client": 3128}, settings.KNOWN)
+    assert words == "gateway.http-client in Dask's configuration must hold proxy, and is 3128"
     assert list(places.unknown(settings.DEFAULTS["gateway"], settings.KNOWN)) == []
 
 
@@ -307,6 +311,21 @@ def test_states_are_named_as_there(status: Any, states: list[str]) -> None:
     assert [str(state) for state in waiting.listed_states(status)] == states
 
 
+@pytest.mark.parametrize(
+    ("status", "meant"),
+    [
+        ("runing", "'runing' is no state of a cluster; did you mean running?"),
+        ("ACTIV", "'ACTIV' .* did you mean active?"),
+        (["active", "stoped"], "'stoped' .* did you mean stopped?"),
+        ("unknown", "'unknown' .* there are pending"),
+    ],
+)
+def test_a_misspelt_state_is_told_with_what_was_meant(status: Any, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"^status: {meant}"):
+        waiting.listed_states(status)
+    assert waiting.listed_states("CLUSTER_STATE_ACTIVE ") == ["ACTIVE"]
+
+
 def test_lists_show_the_states_that_are_asked_for(gateway: Gateway) -> None:
     made = gateway.submit("of-a-state")
     gateway.wait(made.name, timeout_s=60)
@@ -315,7 +334,7 @@ def test_lists_show_the_states_that_are_asked_for(gateway: Gateway) -> None:
     gateway.stop_cluster(made.name)
     gateway.wait(f"alice/{made.uid}", ["STOPPED"], timeout_s=60)
     assert "of-a-state" in [one.id for one in gateway.list_clusters(status="stopped")]
-    with pytest.raises(ValueError, match="'WAITING' is no ClusterState; there are"):
+    with pytest.raises(ValueError, match="^status: 'waiting' is no state of a cluster; "):
         gateway.list_clusters("waiting")
 
 

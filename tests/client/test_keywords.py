@@ -142,6 +142,27 @@ def test_submit_says_that_there_is_nothing_to_close(gateway: Gateway) -> None:
     gateway.stop_cluster(taken.name)
 
 
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_an_option_that_is_said_twice_is_refused_with_both(
+    gateway: Gateway, way: Callable[..., None]
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"^worker_cores is given twice, 2 in options and 3 as a keyword; give it"
+    ):
+        way(gateway, options={"worker_cores": 2}, worker_cores=3)
+    with pytest.raises(ValueError, match=r"^env is given twice, with two values; give it once"):
+        way(gateway, options={"env": {"SECRET": "a"}}, env={"SECRET": "b"})
+
+
+def test_a_form_is_changed_by_keywords_and_the_same_is_no_contradiction(gateway: Gateway) -> None:
+    form = gateway.cluster_options()
+    form.worker_cores = 2
+    for options in (form, {"worker_cores": 3.0}):
+        made = gateway.submit(options=options, worker_cores=3)
+        gateway.stop_cluster(made.name)
+        assert made.spec.options["worker_cores"] == 3
+
+
 @pytest.mark.parametrize("other", [Gateway.new_cluster, AsyncGateway.submit])
 def test_every_way_takes_the_same_keywords(other: Callable[..., Any]) -> None:
     assert inspect.signature(other).parameters == inspect.signature(Gateway.submit).parameters

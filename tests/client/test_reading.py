@@ -206,6 +206,25 @@ def test_numbers_become_texts_in_labels_and_a_group_may_be_a_mere_number() -> No
     assert asked.cluster.spec.worker_groups["gpu"].count == 2
 
 
+def test_the_name_of_a_cluster_is_told_with_what_would_be_right() -> None:
+    for name in ("etl", "alice/etl", "users/alice/clusters/etl"):
+        assert messages.full_name(name) == f"users/{'alice' if '/' in name else '-'}/clusters/etl"
+    for name in ("a/b/c", "/etl", "users//clusters/etl"):
+        with pytest.raises(ValueError, match="^the name of a cluster must look like 'etl', or "):
+            messages.full_name(name)
+    for name, meant in (("My ETL", "my-etl"), ("alice/ETL", "etl"), ("etl_1", "etl-1")):
+        with pytest.raises(ValueError, match=f"must be small letters, .* did you mean '{meant}'"):
+            messages.full_name(name)
+    with pytest.raises(ValueError, match=r"not ''$"):
+        messages.full_name("alice/")
+
+
+@pytest.mark.parametrize("given", ["/month", "1 month", "3 moths", "1:30:00"])
+def test_a_unit_that_is_none_is_told_with_those_there_are(given: str) -> None:
+    with pytest.raises(ValueError, match=f"weeks, days, hours, minutes and seconds.*{given}"):
+        reading.seconds(given, "idle_timeout")
+
+
 def test_a_name_is_a_text() -> None:
     with pytest.raises(ValueError, match=r"^name must be a text, not 5"):
         creating.ask(5, {}, {}, frozenset())  # type: ignore[arg-type]

@@ -87,3 +87,113 @@ running(client)
 print(gone("used"), open_clients())
 """
     assert said(served, code) == ["1"] * 8 + ["1", "running", "True", "0"]
+
+
+MANY = """
+import weakref
+from dask.distributed import LocalCluster, Variable
+gc.disable()  # what is collected is collected by the looks alone
+mine = Client(GatewayCluster("ruled", n_workers=0), set_as_default=False)
+def made():
+    return Client(mine.cluster, set_as_default=False)
+def others():
+    return [one for one in list(Client._instances) if one is not mine and one.status == "running"]
+"""
+
+
+def test_each_use_by_itself_keeps_a_client(served: GatewayProcess) -> None:
+    code = """
+def closed_though(hold):
+    held = hold(made())
+    looks(); looks(); looks()
+    left = others()
+    for one in left:
+        one._asynchronous = False
+        one.close()
+    if hasattr(held, "close"):
+        held.close()
+    return not left
+async def coroutine(client):
+    client.ncores()
+class Datasets:  # as a class of Dask's is called
+    def __init__(self, client):
+        self.client = client
+class Its:
+    def _handle_it(self):
+        return self
+def method(client):
+    one = Its()
+    one.client = client
+    return one._handle_it
+async def _handle_report(client):
+    client.ncores()
+holds = {
+    "tuple": lambda client: (client,),
+    "coroutine": coroutine,
+    "coroutine of that name": _handle_report,
+    "class of Dask": lambda client: Variable("v", client=client),
+    "class of that name": Datasets,
+    "object of a method of that name": method,
+    "topic": lambda client: client.subscribe_topic("mine", print),
+    "event loop of the user": lambda client: setattr(client, "_asynchronous", True),
+}
+print([what for what, hold in holds.items() if closed_though(hold)])
+def running(cluster):
+    looks(); looks(); looks()
+    print(len(others()))
+made()
+running(mine.cluster)
+looks(); looks()
+print(len(others()))
+"""
+    assert said(served, MANY + code) == ["[]", "1", "0"]
+
+
+def test_two_looks_in_a_row_close_a_client_and_whatever_else_becomes_of_it_is_borne(
+    served: GatewayProcess,
+) -> None:
+    code = """
+def statuses():
+    return [one.status for one in others()]
+made()
+looks()
+(client,) = others()
+looks()  # it is used meanwhile
+client = None
+looks()
+print(*statuses())
+unheld.LOOK_S = 3600.0
+looks()  # which closes it, and the next is late
+made(); looks(); looks()
+print(*statuses())
+unheld.LOOK_S, unheld._next_look = 0.0, 0.0
+looks(); looks()
+print(len(others()))
+
+with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as of_another:
+    Client(of_another, set_as_default=False)
+    looks(); looks(); looks()
+    print(*statuses())
+    others()[0].close()
+
+def raises(timeout):
+    raise ValueError("not now")
+first, second = made(), made()
+close, first.close = first.close, raises
+first = second = close = None
+looks(); looks()
+print(*statuses())
+del others()[0].close
+looks()
+print(len(others()))
+
+cluster = weakref.ref(mine.cluster)
+mine.cluster.adapt(0, 2)  # Dask's own knob is no use of it
+mine = None
+looks(); looks()
+print(cluster(), len(others()))
+"""
+    assert said(served, MANY + code) == [
+        *("running", "running", "0", "running"),
+        *("running", "0", "None", "0"),
+    ]

@@ -94,6 +94,8 @@ def ask(
         if options is not None
         else {}
     )
+    if not isinstance(options, Options):
+        _say_once(chosen, given)
     # an Options object has them already, or its user has taken them out
     local = {} if isinstance(options, Options) else settings.cluster_options()
     configured = {key: one for key, one in local.items() if key not in {**chosen, **given}}
@@ -110,6 +112,20 @@ def ask(
         **{f"{life}_s": _given(named, life, reading.seconds) for life in LIVES},
     )
     return Asked(request, taken, dict(given), chosen, configured, groups)
+
+
+def _say_once(chosen: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise ValueError if an option has one value among `options` and another as a keyword. An
+    Options object has a value for each, so a keyword is meant to change it."""
+    for name in sorted(chosen.keys() & given.keys()):
+        first, second = (reading.option(one[name], name) for one in (chosen, given))
+        if first != second:
+            shown = (
+                "with two values"
+                if isinstance(first, Mapping) or isinstance(second, Mapping)  # it may hold secrets
+                else f"{reading.shown(first)} in options and {reading.shown(second)} as a keyword"
+            )
+            raise ValueError(f"{name} is given twice, {shown}; give it once")
 
 
 def _given(named: Mapping[str, Any], name: str, read: Callable[[Any, str], T]) -> T | None:

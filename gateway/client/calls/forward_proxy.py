@@ -25,7 +25,8 @@ from gateway.client.calls import whence
 from gateway.networks import is_loopback, literal
 from gateway.wire import host_port, split_host_port
 
-SETTING = "gateway.http-client.proxy"
+SECTION = "gateway.http-client"
+SETTING = f"{SECTION}.proxy"
 # https_proxy, HTTPS_PROXY and so on: curl's and requests' names, in their order
 VARIABLES = ("https_proxy", "all_proxy")
 MAX_ANSWER_BYTES = 64 * 1024
@@ -102,7 +103,7 @@ def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> Forw
     """
     parts = urlsplit(address)
     host = parts.hostname or ""
-    configured = dask.config.get(SETTING, None)
+    configured = _configured()
     if configured is False or parts.scheme not in ("http", "https") or is_loopback(host):
         return None
     if configured is None or configured is True:
@@ -113,6 +114,13 @@ def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> Forw
     if not text or excepted(host, port, _value(environment, "no_proxy")[0]):
         return None
     return parse(text, source)
+
+
+def _configured() -> object:
+    """Return what Dask's configuration says. A truth or an address in place of the section is meant
+    for the only name that it has."""
+    section = dask.config.get(SECTION, None)
+    return section if isinstance(section, bool | str) else dask.config.get(SETTING, None)
 
 
 def parse(text: str, source: str) -> ForwardProxy:
@@ -144,7 +152,7 @@ def parse(text: str, source: str) -> ForwardProxy:
 
 def _whence(source: str) -> str:
     """Return what named a proxy, and where that stands."""
-    return whence.place(SETTING, dask.config.get(SETTING, None)) if source == SETTING else source
+    return whence.place(SETTING, _configured()) if source == SETTING else source
 
 
 def _of_environment(environment: Mapping[str, str]) -> tuple[str, str]:

@@ -83,7 +83,7 @@ def explained(
             words += _as_text(offered.fields[option], value)
             words += f" (it stands in {CONFIGURED})" if option in configured else ""
         elif one.field == "cluster_id" and name:
-            words = _no_name(name)
+            words = reading.no_cluster_name(name)
         elif one.field == "spec.backend" and backend:
             words = f"backend{_wrong(one.description, backend)}"
         told.append(FieldViolation(wrong.field, words or wrong.description))
@@ -106,16 +106,6 @@ def _wrong(description: str, value: Any) -> str:
         return f": {description}"
     first, *more = re.split(r"(?=[:;] )", description, maxsplit=1)
     return f" {first}, not {reading.shown(value)}{''.join(more)}"
-
-
-def _no_name(name: str) -> str:
-    """Return what a cluster may be called, with what was nearly right."""
-    near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
-    return (
-        "name must be small letters, digits and hyphens, 63 at most, with a letter first and no"
-        f" hyphen last, not {reading.shown(name)}"
-        + (f"; did you mean {near!r}?" if near[:1].isalpha() else "")
-    )
 
 
 def _option(field: str) -> tuple[str, str]:

@@ -71,14 +71,10 @@ def _pace(word: str, span: Span | None) -> float | None:
 
 
 def full_name(name: str) -> str:
-    """Return a resource name out of `etl`, `alice/etl` or a resource name; ValueError if that is no
-    text."""
-    parts = reading.text(name, "the name of a cluster").split("/")
-    if len(parts) == 1:
-        return f"users/-/clusters/{name}"
-    if len(parts) == 2:
-        return f"users/{parts[0]}/clusters/{parts[1]}"
-    return name
+    """Return a resource name out of `etl`, `alice/etl` or a resource name; ValueError says what
+    would be right."""
+    user, cluster = reading.cluster(name)
+    return f"users/{user}/clusters/{cluster}"
 
 
 def create(

@@ -13,6 +13,7 @@ from gateway.client.calls import reading
 from gateway.wire import DEFAULT_PORT, SCHEME, host_port
 
 TEMPLATE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+IN_ONE = "gateway.http-client"  # a section that may be told by the value of its only name
 # what proxy-address may begin with, of which only host and port count
 WAYS = ("gateway", "tls", "tcp", "http", "https", SCHEME)
 
@@ -50,7 +51,9 @@ def unknown(found: Any, names: Mapping[str, Any], what: str = "gateway") -> Iter
     """Yield a sentence for each name of the configuration that means nothing. `names` are those
     that do, with a mapping for each that has names of its own."""
     if not isinstance(found, Mapping):
-        yield f"{what} in Dask's configuration must hold {', '.join(names)}"
+        if what != IN_ONE or not isinstance(found, bool | str):
+            of = reading.shown(found) if isinstance(found, bool | int | float) else "something else"
+            yield f"{what} in Dask's configuration must hold {', '.join(names)}, and is {of}"
         return
     for name, value in found.items():
         usual = str(name).replace("_", "-")

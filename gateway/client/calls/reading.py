@@ -142,6 +142,8 @@ def seconds(value: Any, what: str) -> float:
     nan = isinstance(found, Decimal) and found.is_nan()
     if isinstance(found, bool) or not isinstance(found, Real | Decimal) or nan or found != found:
         wrong = 'a number of seconds or a duration such as "30 minutes"'
+        if isinstance(plain(value), str):
+            wrong += " (units are weeks, days, hours, minutes and seconds)"
     elif not 0.0 <= (float(found) if finite(found) is not None else math.inf) <= LONGEST_S:
         wrong = "a duration from 0, which is never, to 10,000 years"
     if wrong:
@@ -275,6 +277,37 @@ def option(value: Any, what: str) -> Any:
     if isinstance(found, Sequence) and not isinstance(found, bytes | bytearray):
         return [option(one, what) for one in found]
     raise ValueError(f"{what} must be a number, a text, true or false, not {shown(value)}")
+
+
+_CLUSTER = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def no_cluster_name(name: str, what: str = "name") -> str:
+    """Return what a cluster may be called, with what was nearly right."""
+    near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+    return (
+        f"{what} must be small letters, digits and hyphens, 63 at most, with a letter first and no"
+        f" hyphen last, not {shown(name)}"
+        + (f"; did you mean {near!r}?" if near[:1].isalpha() else "")
+    )
+
+
+def cluster(name: Any) -> tuple[str, str]:
+    """Return the user (`-`: the caller) and the cluster out of `etl`, `alice/etl`, or a resource
+    name."""
+    given = text(name, "the name of a cluster")
+    parts = given.split("/")
+    if len(parts) == 4 and parts[::2] == ["users", "clusters"]:
+        parts = parts[1::2]
+    *users, found = parts
+    if len(users) > 1 or "" in users:
+        raise ValueError(
+            "the name of a cluster must look like 'etl', or 'alice/etl' for one of another user's,"
+            f" not {shown(given)}"
+        )
+    if not _CLUSTER.fullmatch(found):
+        raise ValueError(no_cluster_name(found, "the name of a cluster"))
+    return (users[0] if users else "-"), found
 
 
 def group(name: Any, known: Iterable[str]) -> str:

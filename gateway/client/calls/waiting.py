@@ -16,6 +16,7 @@ from gateway.client.model.cluster import Cluster
 from gateway.client.model.status import ClusterState
 
 POLL_S = 30.0  # of one question
+PREFIX = "CLUSTER_STATE_"  # of states in the protocol
 LATE_S = 10.0  # how much later than asked for an answer may come
 
 
@@ -39,8 +40,12 @@ def listed_states(status: Sequence[ClusterState | str] | ClusterState | str | No
         return []
     found: list[str] = []
     for word in reading.names(status, "status"):
-        text = str(word).upper()
+        text = str(word).strip().upper().removeprefix(PREFIX)
         mine = isinstance(word, ClusterState)
+        there = [*(state.lower() for state in ClusterState if state != "UNKNOWN"), "running"]
+        if not mine and text.lower() not in there:
+            hint = reading.meant(text, there) or f"; there are {', '.join(there)}"
+            raise ValueError(f"status: {reading.shown(word)} is no state of a cluster{hint}")
         found += (text,) if mine else OTHERS.get(text) or states_of(text)
     return found
 

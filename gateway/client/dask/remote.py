@@ -144,7 +144,7 @@ class RemoteCluster(ViewedCluster):
         self._resource: Cluster | None = None
         self._limits: Limits | None = None
         self._look_at = 0.0  # not before then, on the monotonic clock
-        self._full_name = requests.full_name(name or "")
+        self._full_name = f"users/-/clusters/{name or ''}"  # until the gateway tells
         self._pid = os.getpid()
         self.scheduler_comm: Any
         self.security: Any = None

@@ -4,8 +4,8 @@ cluster behind, with a client that counts as in use.
 Dask's event loop holds each of its clients, so none is ever collected. One is closed here where
 nothing else holds it or its cluster object: each reference is one that Dask itself has made.
 Whatever cannot be told apart is a use, and so are a future, a local variable of a function that
-runs, and being the client that Dask takes by default. One that is awaited is left to who awaits it.
-Nothing of Dask's is changed.
+runs, a topic that is listened to, and being the client that Dask takes by default. One that is
+awaited is left to who awaits it. Nothing of Dask's is changed.
 """
 
 from __future__ import annotations
@@ -72,9 +72,16 @@ def _may_be_unused(client: Any) -> bool:
         and not client._asynchronous  # whose event loop is the user's own
         and client.status == "running"
         and not client.futures
+        and not _listens(client)
         and _get_global_client() is not client
         and not _is_held([client.cluster])
     )
+
+
+def _listens(client: Any) -> bool:
+    """Whether somebody has subscribed to a topic with it, beside Dask itself."""
+    topics = vars(client).get("_event_handlers", {}).keys()
+    return bool(topics - getattr(Client, "_default_event_handlers", {}).keys())
 
 
 def _is_held(held: list[Any]) -> bool:

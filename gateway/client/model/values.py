@@ -6,6 +6,7 @@ that Python has: nothing that a peer sends makes the reading of an answer fail.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -49,8 +50,12 @@ class Word(str, Enum):
         try:
             return cls(text)
         except ValueError:
-            there = ", ".join(word.value for word in cls)
-            raise ValueError(f"{text!r} is no {cls.__name__}; there are {there}") from None
+            there = [word.value for word in cls]
+            like = difflib.get_close_matches(str(text).upper(), there, n=1)
+            hint = f"; did you mean {like[0]}?" if like else ""
+            raise ValueError(
+                f"{text!r} is no {cls.__name__}; there are {', '.join(there)}{hint}"
+            ) from None
 
 
 def word(kind: type[W], numbers: EnumTypeWrapper, number: int) -> W:

@@ -79,6 +79,11 @@ class NotPermitted(ServiceError):
     reason = "NOT_PERMITTED"
 
 
+class OfAnother(NotPermitted):
+    """You may not do this, or there is nothing here that you may see: it is of the user {owner},
+    and you are {user}. The name of a cluster of your own needs no user before it."""
+
+
 class ScopeMissing(NotPermitted):
     """Your credentials lack the scope {scope}; use some that have it."""
 

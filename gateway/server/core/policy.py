@@ -6,6 +6,7 @@ from __future__ import annotations
 from gateway.server.core.errors import (
     CredentialsInvalid,
     NotPermitted,
+    OfAnother,
     RightsChanged,
     ScopeMissing,
     ServiceError,
@@ -19,7 +20,9 @@ def require(principal: Principal, scope: Scope, owner: str | None = None) -> Non
     if scope not in principal.scopes:
         raise ScopeMissing(metadata={"scope": f"SCOPE_{scope.name}"})
     if owner != principal.user and not principal.admin:
-        raise NotPermitted
+        if owner is None:
+            raise NotPermitted
+        raise OfAnother(metadata={"owner": owner, "user": principal.user})
 
 
 def lapsed(opened: Principal, present: Principal | None) -> ServiceError | None:
