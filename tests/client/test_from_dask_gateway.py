@@ -334,7 +334,7 @@ def test_lists_show_the_states_that_are_asked_for(gateway: Gateway) -> None:
     gateway.stop_cluster(made.name)
     gateway.wait(f"alice/{made.uid}", ["STOPPED"], timeout_s=60)
     assert "of-a-state" in [one.id for one in gateway.list_clusters(status="stopped")]
-    with pytest.raises(ValueError, match="^status: 'waiting' is no state of a cluster; "):
+    with pytest.raises(ValueError, match=r"^status: 'waiting' is no state of a cluster; "):
         gateway.list_clusters("waiting")
 
 

@@ -210,7 +210,7 @@ def test_the_name_of_a_cluster_is_told_with_what_would_be_right() -> None:
     for name in ("etl", "alice/etl", "users/alice/clusters/etl"):
         assert messages.full_name(name) == f"users/{'alice' if '/' in name else '-'}/clusters/etl"
     for name in ("a/b/c", "/etl", "users//clusters/etl"):
-        with pytest.raises(ValueError, match="^the name of a cluster must look like 'etl', or "):
+        with pytest.raises(ValueError, match=r"^the name of a cluster must look like 'etl', or "):
             messages.full_name(name)
     for name, meant in (("My ETL", "my-etl"), ("alice/ETL", "etl"), ("etl_1", "etl-1")):
         with pytest.raises(ValueError, match=f"must be small letters, .* did you mean '{meant}'"):
