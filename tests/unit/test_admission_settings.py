@@ -199,10 +199,16 @@ def test_a_hook_is_not_called_for_options_that_are_wrong() -> None:
 
 
 def test_a_scheduler_that_exceeds_the_limits_alone_is_refused() -> None:
-    words = [Violation("spec.options", "the scheduler alone exceeds the limits of one cluster")]
+    words, most = "the scheduler alone takes {}, and the limit of one cluster is {}", GIB // 2
+    cores, memory = words.format("0.5 cores", "0.4"), words.format("1 GiB of memory", "512 MiB")
     assert refused(Wish(), replace(OFFER, limits=Limits(cores=0.5, memory_bytes=GIB))) == []
-    assert refused(Wish(), replace(OFFER, limits=Limits(cores=0.4))) == words
-    assert refused(Wish(), replace(OFFER, limits=Limits(memory_bytes=GIB - 1))) == words
+    for tight, told in (
+        (Limits(cores=0.4), cores),
+        (Limits(memory_bytes=most), memory),
+        (Limits(cores=0.4, memory_bytes=most), f"{cores}; {memory}"),
+    ):
+        assert refused(Wish(), replace(OFFER, limits=tight)) == [Violation("spec.options", told)]
+    assert refused(Wish(), replace(OFFER, limits=Limits(memory_bytes=GIB - 1))) != []
 
 
 def test_what_is_chosen_is_bounded_in_all_and_counts_only_what_differs() -> None:

@@ -14,7 +14,7 @@ from gateway.backends.contract import Resources
 from gateway.server.core.admission import GroupWish, Offer, Wish, admit
 from gateway.server.core.anew import followed
 from gateway.server.core.errors import Violation
-from gateway.server.core.limits import grant, scheduler_fits
+from gateway.server.core.limits import grant, scheduler_beyond
 from gateway.server.core.model import Cluster, Count, Lifecycle, Limits, Spec, State, WorkerGroup
 from gateway.server.core.options import Field, Integer, Mapped
 from gateway.server.core.quantities import format_gpus, format_named, parse_named
@@ -263,11 +263,11 @@ def test_what_one_group_takes_of_gpus_the_next_lacks() -> None:
 )
 def test_a_scheduler_with_gpus_fits_up_to_the_limit_itself(limits: Limits, fits: bool) -> None:
     own = Resources(0.0, 0, 2, {"fpga": 1.5})
-    assert scheduler_fits(spec(limits, own), limits) is fits
+    assert (not scheduler_beyond(spec(limits, own), limits)) is fits
 
 
 def test_a_scheduler_beyond_a_limit_is_refused() -> None:
-    words = "the scheduler alone exceeds the limits of one cluster"
+    words = "the scheduler alone takes 3 GPUs, and the limit of one cluster is 2"
     wish = Wish(options={"scheduler_gpus": 3})
     assert refused(wish, limited(gpus=2)) == [Violation("spec.options", words)]
     assert refused(wish, limited(gpus=3)) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.backends.contract import Resources
-from gateway.server.core.limits import Grant, grant, scheduler_fits, wished
+from gateway.server.core.limits import Grant, grant, scheduler_beyond, wished
 from gateway.server.core.model import Adaptive, Count, GroupStatus, Limits, Size, Spec, WorkerGroup
 
 GIB = 2**30
@@ -190,5 +190,5 @@ def test_what_is_granted_is_within_the_limits_and_one_worker_more_is_not(
         (Limits(cores=2.0, memory_bytes=GIB), True),
     ],
 )
-def test_a_scheduler_fits_up_to_the_limit_itself(limits: Limits, fits: bool) -> None:
-    assert scheduler_fits(spec(limits, Resources(2.0, GIB)), limits) is fits
+def test_a_scheduler_beyond_up_to_the_limit_itself(limits: Limits, fits: bool) -> None:
+    assert (not scheduler_beyond(spec(limits, Resources(2.0, GIB)), limits)) is fits

@@ -10,7 +10,7 @@ from gateway.backends.contract import Resources
 from gateway.server.core import amounts, chosen_config, names
 from gateway.server.core.errors import FieldInvalid, Violation, key
 from gateway.server.core.lifetimes import shortest
-from gateway.server.core.limits import scheduler_fits
+from gateway.server.core.limits import scheduler_beyond
 from gateway.server.core.model import (
     DEFAULT_GROUP,
     Adaptive,
@@ -135,10 +135,8 @@ def admit(wish: Wish, offer: Offer) -> Spec:
     scheduler, wrong = offer.given(backend, "scheduler", settings, "spec.options")
     violations += wrong + offer.given(backend, "worker", settings, "spec.options")[1]
     spec = Spec(backend, values, settings, groups, lifecycle, offer.limits, scheduler)
-    if not scheduler_fits(spec, offer.limits):
-        violations.append(
-            Violation("spec.options", "the scheduler alone exceeds the limits of one cluster")
-        )
+    if beyond := scheduler_beyond(spec, offer.limits):
+        violations.append(Violation("spec.options", beyond))
     if violations:
         raise FieldInvalid(violations)
     return spec

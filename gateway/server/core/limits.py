@@ -87,12 +87,20 @@ def _fitting(free: float, each: float) -> int:
     return int(max(-1.0, min(fit, UNBOUNDED)))
 
 
-def scheduler_fits(spec: Spec, limits: Limits) -> bool:
-    """Whether the scheduler alone is within the limits."""
-    own = spec.scheduler
-    return (
-        (limits.cores is None or own.cores <= limits.cores)
-        and (limits.memory_bytes is None or own.memory_bytes <= limits.memory_bytes)
-        and (limits.gpus is None or own.gpus <= limits.gpus)
-        and (not limits.named or all(n <= limits.named.get(w, 0.0) for w, n in own.named.items()))
+def scheduler_beyond(spec: Spec, limits: Limits) -> str:
+    """Return what the scheduler alone takes beyond the limits, in words; empty if it is within."""
+    own, beyond = spec.scheduler, []
+    if limits.cores is not None and own.cores > limits.cores:
+        beyond.append((f"{own.cores:g} cores", f"{limits.cores:g}"))
+    if limits.memory_bytes is not None and own.memory_bytes > limits.memory_bytes:
+        most = format_bytes(limits.memory_bytes)
+        beyond.append((f"{format_bytes(own.memory_bytes)} of memory", most))
+    if limits.gpus is not None and own.gpus > limits.gpus:
+        beyond.append((format_gpus(own.gpus), str(limits.gpus)))
+    for what, amount in sorted(own.named.items()) if limits.named else ():
+        if amount > limits.named.get(what, 0.0):
+            beyond.append((format_named({what: amount}), f"{limits.named.get(what, 0.0):g}"))
+    return "; ".join(
+        f"the scheduler alone takes {taken}, and the limit of one cluster is {most}"
+        for taken, most in beyond
     )
