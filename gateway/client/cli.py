@@ -362,12 +362,18 @@ def sign_in_options(gateway: Gateway, as_json: bool) -> None:
 
 
 @gateway.command()
-@click.option("--way", default="", help="One of sign-in-options, where several have a code.")
+@click.option("--way", default="", help="One of sign-in-options, where there are several.")
+@click.option("--user", default="", help="Sign in by this user's password.")
 @_with_gateway
-def login(gateway: Gateway, as_json: bool, way: str) -> None:
-    """Sign in by a code that you enter in a browser, here or elsewhere; kept until `logout`."""
+def login(gateway: Gateway, as_json: bool, way: str, user: str) -> None:
+    """Sign in by a code that you enter in a browser, here or elsewhere, or by your password (of
+    which a line is read where there is no terminal); kept until `logout`."""
     caller = signing_in.login(
-        gateway.address, way=way, show=lambda words: terminal.say(words, err=True)
+        gateway.address,
+        way=way,
+        user=user,
+        show=lambda words: terminal.say(words, err=True),
+        ask=terminal.secret,
     )
     if as_json:
         terminal.print_json(terminal.plain(caller))
@@ -378,7 +384,7 @@ def login(gateway: Gateway, as_json: bool, way: str) -> None:
 @gateway.command()
 @_with_gateway
 def logout(gateway: Gateway, as_json: bool) -> None:
-    """Forget what `login` has left for this gateway, here and at the identity provider."""
+    """Forget what `login` has left for this gateway, and take it back where it was made."""
     gone = signing_in.logout(gateway.address)
     if as_json:
         terminal.print_json({"forgotten": gone})

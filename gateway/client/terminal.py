@@ -52,6 +52,15 @@ def say(words: str, *, err: bool = False) -> None:
     click.echo(printable(words), err=err)
 
 
+def secret(question: str) -> str:
+    """Return what a user answers, which nobody sees; a line of standard input where that is no
+    terminal."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = click.prompt(printable(question), prompt_suffix="", hide_input=True, err=True)
+    return answer
+
+
 def fail(words: str, code: int = 1) -> None:
     say(f"daskgateway: {words}", err=True)
     sys.exit(code)

@@ -19,7 +19,7 @@ from gateway import Gateway
 from gateway.client.calls import grants
 from gateway.client.calls.errors import AuthenticationFailed, GatewayError, InsecureAddress
 from gateway.client.calls.grants import DeviceCode, Grant, Program, Refused
-from gateway.client.calls.logins import LoginFile, made
+from gateway.client.calls.logins import Login, LoginFile, made
 from gateway.client.calls.oidc import OIDCAuth
 from tests.e2e.gateway_process import USER, GatewayProcess
 from tests.parts.oidc_provider import (
@@ -122,14 +122,14 @@ async def test_login_by_a_code_is_kept_renewed_by_one_at_a_time_and_forgotten(
     assert "`daskgateway login` at" in out
     # it has ended meanwhile, and several come back at once: the refresh token is good once
     kept = file.read(gateway.address)
-    assert kept is not None
+    assert isinstance(kept, Login)
     file.keep(
         gateway.address, made(kept.program, Grant("old", 0.0, kept.grant.refresh_token), "oidc")
     )
     answers = await asyncio.gather(*(told(tmp_path, "whoami", *at) for _ in range(3)))
     assert [(code, out.splitlines()[:1]) for code, out, _ in answers] == [(0, [USER])] * 3, answers
     fresh = file.read(gateway.address)
-    assert fresh is not None
+    assert isinstance(fresh, Login)
     assert fresh.grant.refresh_token != kept.grant.refresh_token
     # what is forgotten here is forgotten there
     assert (await told(tmp_path, "logout", *at))[:2] == (0, "signed out\n")

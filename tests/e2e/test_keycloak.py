@@ -27,7 +27,7 @@ from gateway import Gateway
 from gateway.client.calls import grants
 from gateway.client.calls.errors import AuthenticationFailed, Unavailable
 from gateway.client.calls.grants import DeviceCode, Grant, Program
-from gateway.client.calls.logins import LoginFile, made
+from gateway.client.calls.logins import Login, LoginFile, made
 from tests.docs.pages import blocks, run
 from tests.e2e.gateway_process import GatewayProcess
 from tests.parts.keycloak import Keycloak, browser, filled, keycloak, started_keycloak
@@ -155,12 +155,12 @@ async def test_the_pages_commands_sign_in_from_a_terminal_and_out(
     # another refresh token comes with each renewal, and the old one is good for nothing
     file = LoginFile(tmp_path / ".config/daskgateway/logins.json")
     before = file.read(site.gateway.address)
-    assert before is not None
+    assert isinstance(before, Login)
     file.keep(site.gateway.address, made(before.program, ended(before.grant), "oidc"))
     told = await asyncio.to_thread(daskgateway, tmp_path, *whoami)
     assert told.returncode == 0, told
     after = file.read(site.gateway.address)
-    assert after is not None
+    assert isinstance(after, Login)
     assert after.grant.refresh_token not in ("", before.grant.refresh_token)
     told = await asyncio.to_thread(daskgateway, tmp_path, *logout)
     assert (told.returncode, told.stdout) == (0, "signed out\n"), told

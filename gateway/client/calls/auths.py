@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.client.calls import kerberos, reading
-from gateway.client.calls.sessions import SignIn, When
+from gateway.client.calls.sessions import SignIn, Stored, When
 from gateway.wire import basic_credentials
 
 A = TypeVar("A")
@@ -41,6 +41,14 @@ class Auth:
     def sign_in(self, host: str) -> SignIn:
         """Return a sign-in to a gateway at a host (empty: on this machine), good for one call."""
         return Plain(self.header())
+
+    def begin(self, host: str) -> SignIn:
+        """Return a sign-in that is exchanged for a session."""
+        return self.sign_in(host)
+
+    def stored(self) -> Stored | None:
+        """Return a session that was made before; None if there is none."""
+        return None
 
     def pair(self) -> tuple[bytes, bytes] | None:
         """Return key and certificate (PEM) that are shown in TLS; None for who sends a header."""

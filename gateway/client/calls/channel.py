@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -30,6 +31,7 @@ from gateway.client.calls import (
     http_calls,
     identity,
     kerberos,
+    logins,
     sessions,
     trust,
     whence,
@@ -188,7 +190,8 @@ class Connection:
         if auth.session is When.NEVER:
             return None
         key = (self.settings.address, self.settings.ca_file, auth.same())
-        return sessions.kept(key, lambda: auth.sign_in(self.settings.host), auth.session)
+        begin = partial(auth.begin, self.settings.host)
+        return sessions.kept(key, begin, auth.session, auth.stored())
 
     def call(self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None) -> A:
         """Make a unary call; tried again while the gateway does not answer. GatewayError tells what
@@ -339,8 +342,10 @@ class Connection:
             if error.code != "UNIMPLEMENTED":
                 raise
             ways = set()
-        who = identity.found(ways, kerberos.has_ticket)
-        self.settings = replace(self.settings, auth=of_identity(who), caller=who)
+        kept = logins.stored(self.settings.address)
+        who = identity.found(ways, kerberos.has_ticket, kept is not None)
+        auth = kept if who.way == identity.LOGIN and kept is not None else of_identity(who)
+        self.settings = replace(self.settings, auth=auth, caller=who)
 
     def _sent(self, send: Send, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A:
         """Make a call; again, with another session, if its session was taken back meanwhile."""

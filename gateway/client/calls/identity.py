@@ -3,8 +3,8 @@ that was given is passed over in silence, and no secret stands in an error.
 
 Places in order: the argument `auth`; an API token of Dask's configuration, then of the environment;
 user and password of these; a client certificate of the environment; the token file. If nobody is
-named there, what the gateway takes is looked for (`found`): JupyterHub's variable, a Kerberos
-ticket.
+named there, what the gateway takes is looked for (`found`): JupyterHub's variable, what
+`daskgateway login` has left, a Kerberos ticket.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ KEYS = ("token", "token-file", "user", "password", "type", "kwargs")
 OIDC = "gateway.client.calls.oidc.OIDCAuth"
 # ways to sign in that have names, as users of other gateways know them
 TYPES = ("token", "basic", "jupyterhub", "kerberos", "oidc", "mtls")
+LOGIN, LOGGED_IN = "login", "`daskgateway login`"
 WAYS = TYPES[1:]  # of the argument, where other texts are tokens
 # classes of dask-gateway's that do what a way to sign in does
 THEIRS = {
@@ -173,15 +174,26 @@ def around(
     return Identity(open=True)
 
 
+def in_hub(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this runs in a user's server of a JupyterHub."""
+    return bool(environ.get(HUB_TOKEN, "").strip())
+
+
 def found(
-    ways: Collection[str], has_ticket: Callable[[], bool], environ: Mapping[str, str] = os.environ
+    ways: Collection[str],
+    has_ticket: Callable[[], bool],
+    logged_in: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> Identity:
     """Return who calls where nobody is named, by what the gateway takes (`client_way` of its
-    sign-in options) and what is here; an empty one for nobody."""
+    sign-in options) and what is here; an empty one for nobody. `logged_in`: whether
+    `daskgateway login` has left something."""
     text = environ.get(HUB_TOKEN, "").strip()
     if "jupyterhub" in ways and text:
         where = f"the environment variable {HUB_TOKEN}"
         return Identity(token=checked_token(text, where), source=where)
+    if logged_in:
+        return Identity(way=LOGIN, source=LOGGED_IN)
     if "kerberos" in ways and has_ticket():
         return Identity(way="kerberos", source="the Kerberos ticket")
     return Identity()
@@ -241,7 +253,7 @@ def _oidc(config: Mapping[str, Any]) -> Identity:
     in with `daskgateway login`."""
     arguments = tuple(sorted(_arguments(config).items()))
     if not arguments:
-        return Identity(way="oidc", source="`daskgateway login`")
+        return Identity(way="oidc", source=LOGGED_IN)
     return Identity(kind=OIDC, arguments=arguments, source=whence.place(KWARGS, config["kwargs"]))
 
 

@@ -62,12 +62,30 @@ class _Token:
         return time.monotonic() >= self.renew_at[0] or time.time() >= self.renew_at[1]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A session that was made before, by another process."""
+
+    token: str
+    renew_in_s: float  # below 0: at once
+    lasts_s: float
+
+    def __repr__(self) -> str:
+        return f"Stored(lasts_s={self.lasts_s:.0f})"
+
+
 class Kept:
     """The session of one way to sign in to one gateway."""
 
-    def __init__(self, begin: Callable[[], SignIn], when: When) -> None:
+    def __init__(
+        self, begin: Callable[[], SignIn], when: When, stored: Stored | None = None
+    ) -> None:
         self._begin, self._when = begin, when
         self._token: _Token | None = None
+        if stored is not None:
+            now, renew_s = time.monotonic(), stored.renew_in_s
+            renew_at = (now + renew_s, time.time() + renew_s)
+            self._token = _Token(stored.token, renew_at, now + stored.lasts_s)
         self._lock = threading.Lock()
         self._called = when is When.FIRST  # whether a call was answered
         self._not_before = 0.0  # monotonic: of another try, after one that has failed
@@ -185,12 +203,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def kept(key: object, begin: Callable[[], SignIn], when: When) -> Kept:
+def kept(
+    key: object, begin: Callable[[], SignIn], when: When, stored: Stored | None = None
+) -> Kept:
     """Return this process's session of a way to sign in, made when first asked for."""
     with _lock:
         found = _kept.get(key)
         if found is None:
             if len(_kept) >= MAX_KEPT:
                 del _kept[next(iter(_kept))]
-            found = _kept[key] = Kept(begin, when)
+            found = _kept[key] = Kept(begin, when, stored)
         return found

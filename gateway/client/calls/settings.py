@@ -195,9 +195,11 @@ def load(
         )
     who, told = resolve_auth(auth)
     if told.open or told.way == "oidc":
-        if logins.LoginFile().read(where) is not None:
-            who = logins.StoredLogin(where)
-            told = identity.Identity(source=f"`daskgateway login` at {where}")
+        kept = logins.stored(where)
+        if told.way == "oidc" and isinstance(kept, logins.StoredSession):
+            kept = None
+        if kept is not None and not (told.open and identity.in_hub()):
+            who, told = kept, identity.Identity(source=f"{identity.LOGGED_IN} at {where}")
         elif told.way == "oidc":
             raise ValueError(
                 f"oidc: nobody has signed in at {where}: `daskgateway login`, or name a program in"
