@@ -20,10 +20,11 @@ from tests.client.commands import run
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 
 OPTIONS = (
-    "from gateway.options import Float, Select\n"
+    "from gateway.options import Float, Mapped, Select\n"
     "c.ClusterConfig.options = [\n"
     "    Select('python_version', ('3.10', '3.11'), '3.10'),\n"
     "    Float('worker_cores', 1.0, minimum=0.1, maximum=8.0, per_group=True),\n"
+    "    Mapped('variables'),\n"
     "]"
 )
 
@@ -152,6 +153,23 @@ def test_an_option_that_is_said_twice_is_refused_with_both(
         way(gateway, options={"worker_cores": 2}, worker_cores=3)
     with pytest.raises(ValueError, match=r"^env is given twice, with two values; give it once"):
         way(gateway, options={"env": {"SECRET": "a"}}, env={"SECRET": "b"})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"A": "b", "LONG": "x" * 200_000}, "^variables: LONG .*at most"),
+        ({"A": "b", "LONG": "x" * 9_000}, "^variables: keys must .* values at most 8192; 'LONG'"),
+        ({"A": "b", "TRUE": True}, "^variables: must map texts to texts, and 'TRUE' is otherwise"),
+    ],
+    ids=lambda one: str(one)[:30],
+)
+def test_what_is_wrong_in_a_mapping_is_told_by_its_key(
+    gateway: Gateway, value: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match=words) as refused:
+        gateway.submit(options={"variables": value})
+    assert "xxx" not in str(refused.value)
 
 
 def test_a_form_is_changed_by_keywords_and_the_same_is_no_contradiction(gateway: Gateway) -> None:

@@ -71,7 +71,10 @@ def explained(
         words = ""
         one = FieldViolation(wrong.field.removeprefix(RESOURCE), wrong.description)
         place, option = _option(one.field)
-        if option and option not in offered.fields:
+        whole, _, inside = option.partition(".")  # a key of a mapping
+        if inside and whole in offered.fields and option not in offered.fields:
+            words = f"{whole}: {inside} {one.description}"
+        elif option and option not in offered.fields:
             if not place and option in given:
                 unknown, words = True, _neither(option, keywords, offered)
             else:

@@ -20,6 +20,7 @@ from gateway.server.core.texts import is_sound
 MAX_TEXT = 1024
 MAX_ENTRIES = 64
 MAX_NESTED = 16  # mappings and lists within each other, of a structured option
+SHOWN = 60  # characters of a key that is told
 
 
 class Refused(Exception):
@@ -224,20 +225,20 @@ def _select(option: Select, value: object) -> tuple[object, str]:
 def _mapped(option: Mapped, value: object) -> tuple[object, str]:
     if option.structured:
         return _structured(option, value)
-    if not isinstance(value, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) for k, v in value.items()
-    ):
+    if not isinstance(value, Mapping):
         return value, "must map texts to texts"
+    for name, text in value.items():  # which is not shown: it may be a secret
+        if not isinstance(name, str) or not isinstance(text, str):
+            return value, f"must map texts to texts, and {str(name)[:SHOWN]!r} is otherwise"
     if len(value) > option.max_entries:
         return value, f"must have at most {option.max_entries} entries"
-    if any(
-        not key or len(key) > MAX_TEXT or len(text) > 8 * MAX_TEXT or "=" in key
-        for key, text in value.items()
-    ):
-        return (
-            value,
-            f"keys must have 1 to {MAX_TEXT} characters and no '=', values at most {8 * MAX_TEXT}",
-        )
+    for name, text in value.items():
+        if not name or len(name) > MAX_TEXT or len(text) > 8 * MAX_TEXT or "=" in name:
+            return (
+                value,
+                f"keys must have 1 to {MAX_TEXT} characters and no '=', values at most"
+                f" {8 * MAX_TEXT}; {name[:SHOWN]!r} has otherwise",
+            )
     if not all(is_sound(key) and is_sound(text) for key, text in value.items()):
         return value, "must be Unicode without NUL"
     return dict(value), ""
