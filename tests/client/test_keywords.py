@@ -259,7 +259,7 @@ def test_a_word_of_the_command_line_is_read_by_the_kind_of_its_option(
     )
     assert ended.code == 0, ended.err
     spec = json.loads(ended.out)["spec"]
-    assert spec["options"] == {"python_version": "3.10", "worker_cores": 0.5}
+    assert spec["options"] == {"python_version": "3.10", "worker_cores": 0.5, "variables": {}}
     assert spec["workerGroups"]["default"] == {"adaptive": {"maximum": 2}}
     assert spec["lifecycle"]["idleTimeout"] == "5400s"
     assert spec["lifecycle"]["maxLifetime"] == "0s"

@@ -286,6 +286,7 @@ FIELDS = {
     "share": {"float_field": {"default": 1.0}},
     "gpu": {"bool_field": {}},
     "env": {"mapping_field": {}},
+    "config": {"mapping_field": {"structured": True}},
 }
 
 
@@ -309,6 +310,8 @@ FIELDS = {
         ("env", "A=1,B=x=y", {"A": "1", "B": "x=y"}),
         ("env", '{"A": 1}', {"A": "1"}),
         ("env", "", {}),
+        ("config", "a.b=0.5,c=x,d=true", {"a.b": 0.5, "c": "x", "d": True}),
+        ("config", '{"a": [1, null]}', {"a": [1, None]}),
     ],
 )
 def test_a_word_is_read_by_the_kind_of_its_option(name: str, text: str, value: Any) -> None:
@@ -324,7 +327,10 @@ def test_a_word_is_read_by_the_kind_of_its_option(name: str, text: str, value: A
         ("cores", "two", "must be a number, not 'two'"),
         ("cores", "9", "must be at most 8"),
         ("gpu", "maybe", "must be true or false, not 'maybe'"),
-        ("env", "A", "must map texts to texts, not 'A'"),
+        ("env", "A", r"must map texts to texts, as JSON \(.* or as A=b,C=d, not 'A'"),
+        ("env", "{A: b}", "as JSON .*, not '{A: b}'"),
+        ("env", "A=x,y", "as JSON .*, not 'A=x,y'"),
+        ("config", "[1]", r"must map texts to whatever YAML can say, as JSON .*, not '\[1\]'"),
     ],
 )
 def test_a_wrong_word_is_told_with_what_would_be_right(name: str, text: str, words: str) -> None:

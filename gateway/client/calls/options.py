@@ -246,7 +246,13 @@ def parsed(field: OptionField, text: str) -> Any:
     if isinstance(kind, BoolField):
         value = reading.TRUTHS.get(text.strip().lower(), text)
     elif isinstance(kind, MappingField):
-        value = value if isinstance(value, Mapping) else _pairs(text)
+        value = value if isinstance(value, Mapping) else _pairs(text, kind.structured)
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"option {field.name} must map texts to"
+                f" {'whatever YAML can say' if kind.structured else 'texts'}, as JSON"
+                f' ({{"A": "b"}}) or as A=b,C=d, not {reading.shown(text)}'
+            )
     elif isinstance(kind, IntField | FloatField) or not isinstance(value, str):
         value = text  # the text itself, unless it is one in quotes
     return checked(field, value)
@@ -260,10 +266,13 @@ def json_value(text: str) -> Any:
         return text
 
 
-def _pairs(text: str) -> Any:
-    """Return texts by name out of `A=1,B=2`; the text itself if it is none."""
+def _pairs(text: str, structured: bool) -> Any:
+    """Return values by name out of `A=1,B=2`; the text itself if it is none. They are texts, but
+    what JSON can say where that may stand."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    return {name.strip(): one for name, _, one in pairs} if all(p[1] for p in pairs) else text
+    if not all(mark for _, mark, _ in pairs):
+        return text
+    return {name.strip(): json_value(one) if structured else one for name, _, one in pairs}
 
 
 def _text(value: Any, kind: StringField) -> str:
