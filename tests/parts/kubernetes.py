@@ -17,6 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -246,6 +247,18 @@ class Kubernetes:
         )
         for number in range(self._fakes):
             self.apply(fake_node(f"fake-{number}"))
+
+    def compact(self) -> int:
+        """Have etcd forget all versions but the present one; that version."""
+        done = self._etcd_call("range", {"key": "AA=="})
+        version = int(done["header"]["revision"])
+        self._etcd_call("compaction", {"revision": str(version), "physical": True})
+        return version
+
+    def _etcd_call(self, what: str, body: dict[str, Any]) -> Any:
+        url = f"http://127.0.0.1:{self._etcd}/v3/kv/{what}"
+        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:
+            return json.load(answer)
 
     # Commands
 

@@ -44,6 +44,9 @@ class Relay:
         self.busy = 0  # creations of pods that are answered 429
         self.retry_after_s = 1
         self.watches = True  # False: a watch is cut as soon as it is asked for
+        self.held: list[str] = []  # versions from which watches were asked for, while they wait
+        self.free = asyncio.Event()  # cleared: a watch is passed on only once it is set
+        self.free.set()
         self.expired = 0  # watches that the API server has ended with 410
         self.lies = Lies()
         self._chance = random.Random(7)
@@ -95,6 +98,9 @@ class Relay:
             status = {"kind": "Status", "reason": "TooManyRequests", "message": "try again later"}
             headers = {"Retry-After": str(self.retry_after_s)}
             return web.json_response(status, status=429, headers=headers)
+        if request.query.get("watch") == "true" and not self.free.is_set():
+            self.held.append(request.query["resourceVersion"])
+            await self.free.wait()
         headers = {
             name: value for name, value in request.headers.items() if name.lower() not in HOP
         }

@@ -42,6 +42,7 @@ async def relayed(
             yield room, relay
         finally:
             relay.lies, relay.watches, relay.busy = Lies(), True, 0
+            relay.free.set()
             await room.close()
 
 
@@ -108,6 +109,39 @@ async def test_a_killed_api_server_that_begins_anew_is_followed_on(
         await room.running(room.launch("default-2"))
         await room.until(targets[:1], Phase.RUNNING)
         assert relay.made() == 4
+
+
+async def test_a_watch_from_a_version_that_is_forgotten_is_followed_by_a_list(
+    kubernetes: Kubernetes, place: tuple[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    """410 Gone: the watch has ended as it does now and then, and before the next one is there etcd
+    was compacted, and the API server begun anew."""
+    async with relayed(kubernetes, tmp_path, place) as (room, relay):
+        targets = await room.running(room.launch("scheduler"), room.launch("default-0"))
+        relay.free.clear()
+        relay.cut(cleanly=True)
+        async with asyncio.timeout(room.patience_s):
+            while not relay.held:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await deleted(room, "default-0")
+        late = await room.start(room.launch("default-1"))
+        await asyncio.to_thread(kubernetes.end, "kube-apiserver")
+        version = await asyncio.to_thread(kubernetes.compact)
+        assert int(relay.held[0]) < version
+        await asyncio.to_thread(kubernetes.start_apiserver)
+        assert room.pushed[targets[1].instance].phase is Phase.RUNNING
+        relay.free.set()
+        async with asyncio.timeout(room.patience_s):
+            while not relay.expired:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        seen = await room.until_gone(targets[1:])
+        assert "has deleted its pod" in seen[targets[1].instance].message
+        await room.until([targets[0], *late], Phase.RUNNING)
+        await room.running(room.launch("default-2"))
+        assert relay.made() == 4
+        assert await asyncio.to_thread(exist, room) == {
+            pod_name(room, name) for name in ("scheduler", "default-1", "default-2")
+        }
 
 
 async def test_a_busy_api_server_is_asked_again_when_it_wishes(
