@@ -28,6 +28,7 @@ class PretendKubernetes:
         self.calls: list[tuple[str, str]] = []
         self.refusals: list[tuple[int, str, str]] = []  # for the next creations
         self.logs: dict[str, str] = {}  # by the pod's name
+        self.events: dict[str, list[dict[str, Any]]] = {}  # by the pod's name
         self.oldest = 0  # version that a watch may go on from
         self.page = 10  # pods of one answer
         self.schedules = True
@@ -222,7 +223,9 @@ class PretendKubernetes:
 
     async def _events(self, request: web.Request) -> web.Response:
         self.calls.append(("EVENTS", request.path))
-        return web.json_response({"items": []})
+        uid = request.query["fieldSelector"].rpartition("=")[2]
+        named = {pod["metadata"]["uid"]: name for (_, name), pod in self.pods.items()}
+        return web.json_response({"items": self.events.get(named.get(uid, ""), [])})
 
     async def _other(self, request: web.Request) -> web.Response:
         self.calls.append((request.method, request.path))

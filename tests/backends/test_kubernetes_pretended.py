@@ -21,7 +21,7 @@ from gateway.backends.contract import (
     Role,
     StartFailed,
 )
-from gateway.backends.kubernetes import names
+from gateway.backends.kubernetes import events, names
 from gateway.backends.kubernetes.backend import KubernetesBackend
 from gateway.backends.kubernetes.informer import Informer
 from tests.backends.pretend_kubernetes import PretendKubernetes
@@ -192,6 +192,35 @@ async def test_an_end_is_told_with_code_and_words_and_its_pod_is_removed(
             await asyncio.sleep(0.05)
     (again,) = (await room.backend.observations([target])).values()
     assert again == seen
+
+
+async def test_of_what_waits_its_events_are_shown_where_its_log_will_be(
+    room: PretendRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.kube.schedules = False
+    (target,) = await room.start(room.launch())
+    name = pod_name(room, target.instance)
+    pulling = {"reason": "Pulling", "lastTimestamp": "2026-11-28T08:00:02Z"}
+    room.kube.events[name] = [
+        {**pulling, "message": 'Pulling image "x"'},
+        {**pulling, "reason": "Scheduled", "lastTimestamp": "2026-11-28T08:00:01Z"},
+    ]
+    expected = [
+        "2026-11-28T08:00:01Z Kubernetes: Scheduled: \n",
+        '2026-11-28T08:00:02Z Kubernetes: Pulling: Pulling image "x"\n',
+    ]
+    assert [line async for line in room.backend.logs(target)] == expected
+    assert [line async for line in room.backend.logs(target, tail_lines=1)] == expected[1:]
+    monkeypatch.setattr(events, "AGAIN_S", 0.01)
+    followed = room.backend.logs(target, follow=True)
+    assert [await anext(followed) for _ in expected] == expected
+    room.kube.events[name].append({**pulling, "reason": "Pulled"})
+    assert await anext(followed) == "2026-11-28T08:00:02Z Kubernetes: Pulled: \n"
+    room.kube.logs[name] = "hello\n"
+    room.kube.status("dask", name, {"running": {}}, "Running")
+    assert await anext(followed) == "hello\n"
+    await followed.aclose()  # type: ignore[attr-defined]
+    assert [piece async for piece in room.backend.logs(target)] == ["hello\n"]
 
 
 async def test_the_log_of_what_has_just_failed_is_kept_by_a_cleanup_that_follows_at_once(

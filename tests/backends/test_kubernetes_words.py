@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.backends.contract import Phase
-from gateway.backends.kubernetes import refusals, states
+from gateway.backends.kubernetes import events, refusals, states
 from gateway.backends.kubernetes.refusals import Kind
 from gateway.backends.kubernetes.states import Wait
 
@@ -214,6 +214,53 @@ def test_events_say_what_the_status_does_not() -> None:
     creating = states.standing({"status": _waiting("ContainerCreating")})
     told = states.explained(creating, [("FailedMount", "secret dask not found")])
     assert told.message == "a volume cannot be mounted (FailedMount): secret dask not found"
+
+
+@pytest.mark.parametrize(
+    ("status", "event", "adds"),
+    [
+        ("Back-off pulling x", 'Failed to pull image "x": rpc error: not found', "not found"),
+        (
+            'Back-off pulling image "x": ErrImagePull: rpc error',
+            'Failed to pull image "x": rpc',
+            "",
+        ),
+        ('secret "s" not found', 'Error: secret "s" not found', ""),
+        ("Back-off pulling x", "", ""),
+    ],
+)
+def test_why_an_image_is_not_there_is_told_once(status: str, event: str, adds: str) -> None:
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": status}}
+    waits = states.standing({"status": {"containerStatuses": [{"name": "dask", "state": state}]}})
+    told = states.explained(waits, [("Failed", event)] if event else []).message
+    assert told.startswith(f"its image cannot be pulled (ImagePullBackOff): {status}")
+    assert (
+        told.endswith(f"; its node says (Failed): rpc error: {adds}") if adds else ";" not in told
+    )
+
+
+def test_of_events_the_latest_of_each_reason_counts_and_what_only_repeats_does_not() -> None:
+    found = events.in_order(
+        [
+            _event("Failed", "Error: ErrImagePull", "2026-11-28T10:00:09Z"),
+            _event("Failed", 'Failed to pull image "x": a', "2026-11-28T10:00:08Z", count=3),
+            _event("Scheduled", "Successfully\nassigned", "2026-11-28T10:00:01Z"),
+            {"reason": None, "message": None},
+        ]
+    )
+    assert events.latest(found) == [
+        ("", ""),
+        ("Scheduled", "Successfully assigned"),
+        ("Failed", 'Failed to pull image "x": a'),
+    ]
+    assert events.lines(found)[1:3] == [
+        "2026-11-28T10:00:01Z Kubernetes: Scheduled: Successfully assigned\n",
+        '2026-11-28T10:00:08Z Kubernetes: Failed: Failed to pull image "x": a (3 times)\n',
+    ]
+
+
+def _event(reason: str, message: str, at: str, **more: Any) -> dict[str, Any]:
+    return {"reason": reason, "message": message, "lastTimestamp": at, **more}
 
 
 @pytest.mark.parametrize("junk", [None, [], "x", {"conditions": 7, "containerStatuses": [None, 3]}])

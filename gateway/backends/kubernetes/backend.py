@@ -25,7 +25,7 @@ from gateway.backends.contract import (
     StartOutcome,
     Target,
 )
-from gateway.backends.kubernetes import api, names, states
+from gateway.backends.kubernetes import api, events, names, states
 from gateway.backends.kubernetes.cache import Change, Pod
 from gateway.backends.kubernetes.ending import Ending
 from gateway.backends.kubernetes.informer import Informer
@@ -388,7 +388,8 @@ class KubernetesBackend(KubernetesSettings):
     async def logs(
         self, target: Target, *, tail_lines: int = 0, follow: bool = False
     ) -> AsyncIterator[str]:
-        """Yield an instance's log: from its pod, or what was kept of it."""
+        """Yield an instance's log: from its pod, or what was kept of it. Of one that waits, which
+        has none yet, what Kubernetes' Events say of it."""
         instance = target.instance
         namespace = self._namespace_of(target)
         informer = self._informers.get(namespace)
@@ -399,6 +400,15 @@ class KubernetesBackend(KubernetesSettings):
                 pod = pods.get(instance)
                 return pod is not None and pod.standing.phase in phases
 
+            async for line in events.while_waiting(
+                self._api,
+                namespace,
+                lambda: pods[instance].uid if stands(Phase.QUEUED) else "",
+                tail_lines=tail_lines,
+                follow=follow,
+            ):
+                told = True
+                yield line
             name = names.pod_name(self._tag, instance)
             async for piece in live(
                 self._api,

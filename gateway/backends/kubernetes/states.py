@@ -104,12 +104,16 @@ EVENTS: Mapping[str, str] = {
     "FailedCreatePodSandBox": "its network or sandbox cannot be made",
     "FailedScheduling": "no node has room for it",
     "NetworkNotReady": "the network of its node is not ready",
+    "Pulling": "its image is being pulled",
+    "Pulled": "its image is on its node",
     "Failed": "its node says",
     "BackOff": "its node says",
 }
 SCALES_UP = "TriggeredScaleUp"  # the cluster autoscaler brings a node
 NO_SCALE_UP = "NotTriggerScaleUp"
 _SPACES = re.compile(r"\s+")
+_BEFORE = re.compile(r'Error: |Failed to pull image "[^"]*": ')  # what a status says alike
+MAX_REPEATED = 300  # characters by which it is told that a status says it too
 
 
 def standing(pod: Mapping[str, Any]) -> Standing:
@@ -217,6 +221,11 @@ def explained(waits: Standing, events: Iterable[tuple[str, str]]) -> Standing:
         for reason, words in latest.items():
             if reason in EVENTS and reason != "FailedScheduling":
                 message = _told(EVENTS[reason], reason, words)
+    elif waits.wait is Wait.IMAGE:
+        # a status may say no more than that it is tried again
+        why = _BEFORE.sub("", latest.get("Failed", ""), count=1)
+        if why[:MAX_REPEATED] not in message:
+            message = f"{message}; {_told(EVENTS['Failed'], 'Failed', why)}"
     return replace(waits, message=message)
 
 

@@ -120,6 +120,7 @@ async def test_what_has_no_node_is_told_with_the_schedulers_words(room: Kubernet
     (target,) = await room.start(selects)
     words = "no node has room for it (Unschedulable): 0/"
     await told(room, target, words, "didn't match Pod's node affinity/selector")
+    await room.log_with(target, "Kubernetes: FailedScheduling: 0/")
 
 
 async def test_while_a_node_is_brought_that_is_told(
