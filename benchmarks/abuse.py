@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks import machine, processes
+from benchmarks import abuse_doors, machine, processes
 from benchmarks.abuse_floods import CONNECTIONS, FLOODS
 from benchmarks.figures import last_line
 from benchmarks.our_agents import agent_tokens
@@ -60,8 +60,10 @@ class Held:
 class Room:
     """The gateway, the user who works, and the attacker's cluster."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, *, doors: bool) -> None:
+        """`doors`: whether people can sign in in every way that there is."""
         self.ca, key = certificate(directory)
+        self._providers: subprocess.Popen[str] | None = None
         (admin,) = processes.free_ports(1)
         self._metrics = f"http://127.0.0.1:{admin}/metrics"
         extra = (
@@ -69,6 +71,14 @@ class Room:
             f"c.Proxy.admin_address = '127.0.0.1:{admin}'\n"
             f"c.DaskGateway.max_clusters_per_user, c.DaskGateway.max_creates_per_minute = 100, 60\n"
         )
+        if doors:
+            http, ldap = processes.free_ports(2)
+            words = [sys.executable, "-m", "benchmarks.abuse_doors", str(http), str(ldap)]
+            self._providers = processes.start(
+                words, directory / "providers.log", cwd=processes.ROOT
+            )
+            processes.read_line(self._providers, 60)
+            extra += abuse_doors.configuration(directory, http, ldap, "https://x")
         people = [INSIDER, *(f"guest{number}" for number in range(GUESTS))]
         self.gateway = OurGateway(directory / "ours", noop=True, users=people, extra=extra)
         self.gateway.start()
@@ -148,13 +158,15 @@ class Room:
         """End everything."""
         processes.end(self.user)
         self.gateway.stop()
+        if self._providers is not None:
+            processes.end(self._providers)
 
 
 @contextmanager
-def room() -> Iterator[Room]:
+def room(*, doors: bool = False) -> Iterator[Room]:
     """Lend a room."""
     with processes.scratch() as directory:
-        made = Room(directory)
+        made = Room(directory, doors=doors)
         try:
             yield made
         finally:
@@ -258,21 +270,16 @@ def settled(found: Room, before: Held) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
-    names = sys.argv[2:] or [*FLOODS, *CONNECTIONS]
+    names = sys.argv[2:] or [*FLOODS, *CONNECTIONS, *abuse_doors.FLOODS]
     print(f"abuse: {machine.described()}; {seconds:g} s each", flush=True)
-    with room() as found, machine.watched() as load:
-        for name in names:
-            measure(found, name, WARM_S)
-        quiet = measure(found, "", min(seconds, QUIET_S))
-        results = {}
-        print(
-            f"{'':20} {'p99 ms':>8} {'worst':>8} {'calls':>6} {'sign-in':>8} {'server MB':>9}"
-            f" {'edge MB':>8}  errors, left"
-        )
-        _tell("nobody", quiet)
-        for name in names:
-            results[name] = measure(found, name, seconds)
-            _tell(name, results[name])
+    results: dict[str, Found] = {}
+    quiet: Found | None = None
+    with machine.watched() as load:
+        for doors in (False, True):
+            there = [name for name in names if (name in abuse_doors.FLOODS) is doors]
+            if there:
+                quiet = _flooded(there, seconds, results, doors=doors)
+    assert quiet is not None
     print(f"the machine was busy with {load.cores:.2f} cores, this benchmark's own work included")
     figures = {
         "p99_ms": max(one.p99_ms for one in results.values()),
@@ -291,6 +298,23 @@ def main() -> None:
             f"{name}.left": float(sum(one.left.values())),
         }
     print(last_line("abuse", figures))
+
+
+def _flooded(names: list[str], seconds: float, results: dict[str, Found], *, doors: bool) -> Found:
+    """Flood a gateway in each of the ways; return how it is without."""
+    with room(doors=doors) as found:
+        for name in names:
+            measure(found, name, WARM_S)
+        quiet = measure(found, "", min(seconds, QUIET_S))
+        print(
+            f"{'':20} {'p99 ms':>8} {'worst':>8} {'calls':>6} {'sign-in':>8} {'server MB':>9}"
+            f" {'edge MB':>8}  errors, left"
+        )
+        _tell("nobody", quiet)
+        for name in names:
+            results[name] = measure(found, name, seconds)
+            _tell(name, results[name])
+    return quiet
 
 
 def _tell(name: str, found: Found) -> None:

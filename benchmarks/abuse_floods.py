@@ -18,13 +18,14 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from daskgateway.internal.v1 import agent_pb2
 from daskgateway.v1 import cluster_pb2 as pb
 from daskgateway.v1 import cluster_service_pb2 as service_pb
 
+from benchmarks import abuse_doors
+from benchmarks.abuse_flood import STALL_S, Content, Target, post, repeated, streams
 from benchmarks.abuse_frames import (
     CONTINUATION,
     DATA,
@@ -44,50 +45,8 @@ from benchmarks.abuse_frames import (
 from gateway.wire import basic_credentials
 
 NICE = 10  # in life an attacker does not compute on the gateway's own processors
-STALL_S = 0.5  # a connection that takes nothing for so long is held, and another begins
 MOST_HELD = 200  # connections of one thread
 MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to attack, and as whom."""
-
-    port: int
-    context: ssl.SSLContext
-    ends_at: float
-    authorization: str
-    uid: str
-    token: str
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() > self.ends_at
-
-    def connect(self, protocol: str = "h2") -> ssl.SSLSocket:
-        """Return a connection."""
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=5)
-        raw.settimeout(5)
-        made = self.context.wrap_socket(raw, server_hostname="127.0.0.1")
-        made.settimeout(STALL_S)
-        return made
-
-
-Content = Callable[[Target], Iterator[bytes]]  # what is sent on one connection, piece by piece
-
-
-def _streams(make: Callable[[int], bytes], batch: int = 50) -> Iterator[bytes]:
-    stream = 1
-    while stream < 2**30:
-        yield b"".join(make(number) for number in range(stream, stream + 2 * batch, 2))
-        stream += 2 * batch
-
-
-def _repeated(piece: bytes, count: int) -> Iterator[bytes]:
-    whole = piece * count
-    while True:
-        yield whole
 
 
 # Nobody in particular (anonymous)
@@ -99,17 +58,17 @@ NOTHING = service_pb.ListClustersRequest()
 
 def heads(_: Target) -> Iterator[bytes]:
     """Heads without bodies."""
-    return _streams(lambda stream: opening(stream, BARE), 1000)
+    return streams(lambda stream: opening(stream, BARE), 1000)
 
 
 def large_heads(_: Target) -> Iterator[bytes]:
     """Heads of 12 kB without bodies."""
-    return _streams(lambda stream: opening(stream, LARGE))
+    return streams(lambda stream: opening(stream, LARGE))
 
 
 def resets(_: Target) -> Iterator[bytes]:
     """Calls that are reset at once."""
-    return _streams(
+    return streams(
         lambda stream: opening(stream, BARE) + frame(RST_STREAM, 0, stream, struct.pack(">I", 8)),
         500,
     )
@@ -117,7 +76,7 @@ def resets(_: Target) -> Iterator[bytes]:
 
 def resets_of_calls(_: Target) -> Iterator[bytes]:
     """Whole calls that are reset at once."""
-    return _streams(
+    return streams(
         lambda stream: (
             call(stream, BARE, NOTHING) + frame(RST_STREAM, 0, stream, struct.pack(">I", 8))
         ),
@@ -128,35 +87,35 @@ def resets_of_calls(_: Target) -> Iterator[bytes]:
 def continuations(_: Target) -> Iterator[bytes]:
     """A head that does not end."""
     yield frame(HEADERS, 0, 1, BARE)
-    yield from _repeated(frame(CONTINUATION, 0, 1, bytes(16_000)), 10)
+    yield from repeated(frame(CONTINUATION, 0, 1, bytes(16_000)), 10)
 
 
 def small_continuations(_: Target) -> Iterator[bytes]:
     """A head that does not end, in many small frames."""
     yield frame(HEADERS, 0, 1, BARE)
-    yield from _repeated(frame(CONTINUATION, 0, 1, b""), 2000)
+    yield from repeated(frame(CONTINUATION, 0, 1, b""), 2000)
 
 
 def pings(_: Target) -> Iterator[bytes]:
     """Pings."""
-    return _repeated(frame(PING, 0, 0, bytes(8)), 2000)
+    return repeated(frame(PING, 0, 0, bytes(8)), 2000)
 
 
 def settings(_: Target) -> Iterator[bytes]:
     """SETTINGS."""
-    return _repeated(setting(INITIAL_WINDOW_SIZE, 65_535), 2000)
+    return repeated(setting(INITIAL_WINDOW_SIZE, 65_535), 2000)
 
 
 def empties(_: Target) -> Iterator[bytes]:
     """DATA of nothing."""
     yield opening(1, BARE)
-    yield from _repeated(frame(DATA, 0, 1), 2000)
+    yield from repeated(frame(DATA, 0, 1), 2000)
 
 
 def windows(target: Target) -> Iterator[bytes]:
     """Windows that are opened byte by byte, on a connection that has signed in."""
     yield call(1, head("WatchClusters", target.authorization), service_pb.WatchClustersRequest())
-    yield from _repeated(frame(WINDOW_UPDATE, 0, 1, struct.pack(">I", 1)), 2000)
+    yield from repeated(frame(WINDOW_UPDATE, 0, 1, struct.pack(">I", 1)), 2000)
 
 
 def bodies(_: Target) -> Iterator[bytes]:
@@ -169,12 +128,12 @@ def bodies(_: Target) -> Iterator[bytes]:
 
 def unsigned(_: Target) -> Iterator[bytes]:
     """Whole calls of nobody."""
-    return _streams(lambda stream: call(stream, BARE, NOTHING))
+    return streams(lambda stream: call(stream, BARE, NOTHING))
 
 
 def passwords(_: Target) -> Iterator[bytes]:
     """Guesses."""
-    return _streams(lambda stream: call(stream, head("ListClusters", _guess()), NOTHING), 7)
+    return streams(lambda stream: call(stream, head("ListClusters", _guess()), NOTHING), 7)
 
 
 def _guess() -> str:
@@ -189,13 +148,13 @@ LIST = service_pb.ListClustersRequest(page_size=500)
 def calls(target: Target) -> Iterator[bytes]:
     """As many calls as go."""
     block = head("ListClusters", target.authorization)
-    return _streams(lambda stream: call(stream, block, LIST))
+    return streams(lambda stream: call(stream, block, LIST))
 
 
 def watches(target: Target) -> Iterator[bytes]:
     """As many watches as go."""
     block = head("WatchClusters", target.authorization)
-    return _streams(lambda stream: call(stream, block, service_pb.WatchClustersRequest()), 10)
+    return streams(lambda stream: call(stream, block, service_pb.WatchClustersRequest()), 10)
 
 
 def untaken(target: Target) -> Iterator[bytes]:
@@ -207,7 +166,7 @@ def untaken(target: Target) -> Iterator[bytes]:
 def creates(target: Target) -> Iterator[bytes]:
     """As many clusters as go."""
     block = head("CreateCluster", target.authorization)
-    return _streams(lambda stream: call(stream, block, service_pb.CreateClusterRequest()), 10)
+    return streams(lambda stream: call(stream, block, service_pb.CreateClusterRequest()), 10)
 
 
 def groups(target: Target) -> Iterator[bytes]:
@@ -246,12 +205,12 @@ def reports(target: Target) -> Iterator[bytes]:
     report = agent_pb2.AgentReport(
         sequence=1, snapshot=True, workers=[f"default-{number}" for number in range(60_000)]
     )
-    return _streams(lambda stream: call(stream, block, report), 1)
+    return streams(lambda stream: call(stream, block, report), 1)
 
 
 def _large(target: Target, method: str, request: object) -> Iterator[bytes]:
     block = head(method, target.authorization)
-    return _streams(lambda stream: call(stream, block, request), 1)  # type: ignore[arg-type]
+    return streams(lambda stream: call(stream, block, request), 1)  # type: ignore[arg-type]
 
 
 def json_calls(target: Target) -> Iterator[bytes]:
@@ -261,27 +220,15 @@ def json_calls(target: Target) -> Iterator[bytes]:
         + ", ".join(f'"o{n}": {n}' for n in range(4000))
         + "}}}}"
     ).encode()
-    return _repeated(_post("CreateCluster", target.authorization, body), 1)
+    return repeated(
+        post("/daskgateway.v1.ClusterService/CreateCluster", target.authorization, body), 1
+    )
 
 
 def json_passwords(_: Target) -> Iterator[bytes]:
     """Guesses over HTTP/1.1."""
     while True:
-        yield _post("ListClusters", _guess(), b"{}")
-
-
-def _post(method: str, authorization: str, body: bytes) -> bytes:
-    lines = [
-        f"POST /daskgateway.v1.ClusterService/{method} HTTP/1.1",
-        "Host: x",
-        f"Authorization: {authorization}",
-    ]
-    return (
-        "\r\n".join(
-            [*lines, "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
-        ).encode()
-        + body
-    )
+        yield post("/daskgateway.v1.ClusterService/ListClusters", _guess(), b"{}")
 
 
 # what is sent, in how many threads, and what is agreed on
@@ -374,7 +321,7 @@ def main() -> None:
     name, port, ca, seconds, authorization, *rest = sys.argv[1:]
     _step_back()
     context = ssl.create_default_context(cafile=ca)
-    content, threads, protocol = FLOODS.get(name, (heads, 4, "h2"))
+    content, threads, protocol = {**FLOODS, **abuse_doors.FLOODS}.get(name, (heads, 4, "h2"))
     context.set_alpn_protocols([protocol])
     uid, token = rest if rest else ("", "")
     target = Target(

@@ -52,6 +52,13 @@ def found_in(secrets: Mapping[str, str], places: Mapping[str, bytes]) -> list[st
     ]
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has begun, such as those that ask a directory."""
+    task = pathlib.Path(f"/proc/{pid}/task")
+    found = [(one / "children").read_text().split() for one in task.iterdir()]
+    return [int(child) for some in found for child in some]
+
+
 def files(root: pathlib.Path, names: Iterable[str]) -> dict[str, bytes]:
     """Return the content of files below a directory, by patterns of their names."""
     found = {}

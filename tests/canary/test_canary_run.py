@@ -15,7 +15,10 @@ from importlib.metadata import entry_points
 from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
 import aiohttp
+import grpc
 import pytest
+from daskgateway.v1 import credential_service_pb2 as pb
+from daskgateway.v1 import credential_service_pb2_grpc as stubs
 from distributed import Client
 from yarl import URL
 
@@ -28,22 +31,39 @@ from gateway.wire import basic_credentials
 from tests.canary import searching
 from tests.e2e.gateway_process import GatewayProcess
 from tests.parts import missing
+from tests.parts.client_certificates import Authority, uri
 from tests.parts.jupyterhub import Hub, started_hub
 from tests.parts.kerberos import REALM, Realm, realm
 from tests.parts.oidc_provider import AUDIENCE, OpenIDProvider, started_provider, walk, wired
+from tests.parts.slapd import PEOPLE, ROOT, ROOT_PASSWORD, Slapd, slapd
 from tests.ports import free_port
 
-__all__ = ["realm", "started_hub", "started_provider"]
+__all__ = ["realm", "slapd", "started_hub", "started_provider"]
 pytestmark = pytest.mark.timeout(900)
 USER, CLIENT = "alice", "gateway-login"
+PERSON, ROBOTS = "carol", "localhost"  # of the directory; where certificates are shown
 CALLS = "daskgateway.v1.CredentialService"
+
+
+def pem_line(key: pathlib.Path) -> str:
+    """Return a line of a key's file that no other key has: the first is alike in all keys."""
+    return key.read_text().splitlines()[2]
 
 
 class Place:
     """The gateway, and every secret that is known of it, by what it is."""
 
-    def __init__(self, directory: pathlib.Path, hub: Hub, oidc: OpenIDProvider, realm: Realm):
-        self.hub, self.oidc, self.realm = hub, oidc, realm
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        hub: Hub,
+        oidc: OpenIDProvider,
+        realm: Realm,
+        people: Slapd,
+    ):
+        self.hub, self.oidc, self.realm, self.people = hub, oidc, realm, people
+        self.robots, site = Authority(directory, "robots"), Authority(directory, "site")
+        self.site, shown, self.certificates = site.pem, site.server(ROBOTS), free_port()
         self.password, self.metrics = secrets.token_urlsafe(16), free_port()
         self.client_secret = secrets.token_urlsafe(24)
         self.secrets = {
@@ -51,13 +71,17 @@ class Place:
             "the pair of name and password": f"{USER}:{self.password}",
             "the Hub's token of the gateway": hub.service,
             "the secret at the provider": self.client_secret,
+            "the password of the gateway in the directory": ROOT_PASSWORD,
+            "the key of the listener for certificates": pem_line(shown.key),
         }
         self.errors: list[str] = []
         self.gateway = GatewayProcess(
             directory,
-            "c.DaskGateway.authenticators = ['password', 'oidc', 'jupyterhub', 'kerberos']",
+            "c.DaskGateway.authenticators = ['password', 'oidc', 'jupyterhub', 'kerberos',"
+            " 'ldap', 'mtls']",
             "c.DaskGateway.same_people = True",
-            f"c.DaskGateway.user_name = {{'kerberos': '{{user}}@{REALM}'}}",
+            f"c.DaskGateway.user_name = {{'kerberos': '{{user}}@{REALM}', 'mtls':"
+            f" {uri('{user}')!r}}}",
             "c.DaskGateway.log_level = 'DEBUG'",
             "c.Proxy.trusted_proxies = ['127.0.0.1']",
             f"c.Proxy.admin_address = '127.0.0.1:{self.metrics}'",
@@ -71,6 +95,16 @@ class Place:
             f"c.JupyterHubAuthenticator.api_url = {hub.api!r}",
             f"c.JupyterHubAuthenticator.api_token = {hub.service!r}",
             f"c.KerberosAuthenticator.keytab = {str(realm.keytab)!r}",
+            f"c.LdapAuthenticator.url = {people.tls_url!r}",
+            f"c.LdapAuthenticator.ca_file = {str(people.ca_file)!r}",
+            f"c.LdapAuthenticator.bind_dn = {ROOT!r}",
+            f"c.LdapAuthenticator.bind_password_file = {str(people.password_file)!r}",
+            f"c.LdapAuthenticator.user_base = {PEOPLE!r}",
+            f"c.MutualTlsAuthenticator.address = '127.0.0.1:{self.certificates}'",
+            f"c.MutualTlsAuthenticator.server_name = {ROBOTS!r}",
+            f"c.MutualTlsAuthenticator.tls_cert = {str(shown.cert)!r}",
+            f"c.MutualTlsAuthenticator.tls_key = {str(shown.key)!r}",
+            f"c.MutualTlsAuthenticator.client_ca = {str(self.robots.path)!r}",
         )
         self.gateway.config.chmod(0o600)
 
@@ -107,7 +141,8 @@ class Place:
         edge = read_record(self.gateway.directory / "state" / "edge.json")
         assert edge is not None
         assert self.gateway.process is not None
-        return [self.gateway.process.pid, edge.pid, *self.gateway.processes()]
+        server = self.gateway.process.pid
+        return [server, edge.pid, *searching.children(server), *self.gateway.processes()]
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +151,14 @@ def place(
     started_hub: Hub,
     started_provider: OpenIDProvider,
     realm: Realm,
+    slapd: Slapd,
 ) -> Iterator[Place]:
-    """A gateway with four doors, and the gateway's own tokens."""
+    """A gateway with six doors, and the gateway's own tokens."""
     there = {one.name for one in entry_points(group="gateway.authenticators")}
-    if not {"jupyterhub", "kerberos", "oidc"} <= there:
+    if not {"jupyterhub", "kerberos", "ldap", "mtls", "oidc"} <= there:
         missing("an authenticator's entry point", "pip install -e '.[test]'")
     asyncio.run(started_hub.answering())
-    made = Place(tmp_path_factory.mktemp("canary"), started_hub, started_provider, realm)
+    made = Place(tmp_path_factory.mktemp("canary"), started_hub, started_provider, realm, slapd)
     try:
         made.gateway.start()
         yield made
@@ -162,6 +198,35 @@ async def by_password(place: Place) -> None:
         assert await place.call(f"{CALLS}/RenewSession", f"Bearer {text}")
     await place.call(f"{CALLS}/EndSession", f"Bearer {text}")
     assert await place.who(f"Bearer {text}") == ""
+
+
+async def by_the_directory(place: Place) -> None:
+    """Sign in by a password of the directory, and with one that is wrong; go on by a session."""
+    word = place.knows("the password in the directory", secrets.token_urlsafe(16))
+    await asyncio.to_thread(place.people.add, PERSON, word)
+    basic = basic_credentials(PERSON, word)
+    place.knows("the header of the password in the directory", basic.partition(" ")[2])
+    assert await place.who(basic) == PERSON
+    guess = place.knows("a wrong password for the directory", secrets.token_urlsafe(12))
+    assert await place.who(basic_credentials(PERSON, guess)) == ""
+    made = await place.call(f"{CALLS}/CreateSession", basic)
+    session = place.knows("the session's token of the directory", made["secret"])
+    assert await place.who(f"Bearer {session}") == PERSON
+
+
+async def by_a_certificate(place: Place) -> None:
+    """Sign in by a certificate, make a token by it, and show one of somebody else's authority."""
+    robot = place.robots.robot(uri("nightly"))
+    place.knows("the key of the certificate", pem_line(robot.key))
+    credentials = grpc.ssl_channel_credentials(place.site, robot.key.read_bytes(), robot.chain)
+    target = f"{ROBOTS}:{place.certificates}"
+    async with grpc.aio.secure_channel(target, credentials) as channel:
+        stub = stubs.CredentialServiceStub(channel)
+        told = await stub.WhoAmI(pb.WhoAmIRequest(), timeout=60)
+        assert told.user == "nightly"
+        made = await stub.CreateToken(pb.CreateTokenRequest(), timeout=60)
+    secret = place.knows("the API token of the certificate", made.secret)
+    assert await place.who(f"Bearer {secret}") == "nightly"
 
 
 async def by_the_hub(place: Place) -> None:
@@ -301,6 +366,8 @@ async def test_no_secret_that_was_issued_is_anywhere_it_does_not_belong(
     with searching.command_lines() as lines:
         async with aiohttp.ClientSession(cookie_jar=jar) as browser:
             await by_password(place)
+            await by_the_directory(place)
+            await by_a_certificate(place)
             await by_the_hub(place)
             await by_a_ticket(place)
             await by_a_browser(place, browser)
@@ -320,7 +387,7 @@ async def test_no_secret_that_was_issued_is_anywhere_it_does_not_belong(
                 of_the_cluster(place)
                 await wrongly(place)
                 environments = searching.environments(place.processes())
-                assert len(environments) >= 4
+                assert len(environments) >= 5  # one asks the directory
             finally:
                 await asyncio.to_thread(cluster.close)
         async with aiohttp.ClientSession() as session:
@@ -336,7 +403,7 @@ async def test_no_secret_that_was_issued_is_anywhere_it_does_not_belong(
             "the metrics": metrics,
             "what errors tell": "\n".join(place.errors).encode(),
         }
-    assert len(place.secrets) >= 25
+    assert len(place.secrets) >= 33
     assert b"daskgateway_edge_" in metrics
     assert b"WhoAmI" in places["the file server.log"]
     assert any("scheduler" in name or "worker" in name for name in places), list(places)

@@ -148,7 +148,7 @@ async def test_from_a_dashboard_to_the_provider_and_back_and_out_everywhere(
             async def closed() -> bool:
                 return (await visited(browser, link, Accept="text/html"))[0] == 401
 
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(60):
                 while not await closed():  # noqa: ASYNC110 (the edge asks now and then)
                     await asyncio.sleep(1)
     finally:

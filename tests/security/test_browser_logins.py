@@ -4,7 +4,7 @@ installation and no later hour; guesses are slowed; a session is over when its s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,12 +13,14 @@ from cryptography.fernet import Fernet
 
 from gateway.authenticators.browser import Begun, BrowserSignIn, LoginFailed, code_in, code_request
 from gateway.authenticators.contract import Authenticator, AuthenticatorUnavailable
+from gateway.proxy.http.access import SessionGrant
+from gateway.proxy.http.standing import CHECK_S, Standing
 from gateway.server.core.errors import IdentityUnavailable, SignInsSlowed
 from gateway.server.core.login_pages import LoginRefused, safe_place
 from gateway.server.core.model import Principal, Session, Token
 from gateway.server.core.user_names import rule_of
 from gateway.server.security.browsers import PATIENCE_MS, BrowserLogins
-from gateway.server.security.proofs import KEPT_S, Proofs
+from gateway.server.security.proofs import ASK_S, KEPT_S, Proofs
 from gateway.server.security.secrets import Keyring
 from gateway.server.security.sign_in import SignInDesk
 from gateway.server.security.sources import Part, Sources
@@ -256,3 +258,29 @@ async def test_while_the_source_is_away_a_session_goes_on_for_a_bounded_time() -
     source.answer = AuthenticatorUnavailable("away")
     source.now += KEPT_S
     assert not await source.proofs.holds(token())  # what was over stays over
+
+
+@pytest.mark.parametrize("out_at", range(0, 45, 4))
+async def test_who_logs_out_at_the_source_is_out_within_a_minute(out_at: int) -> None:
+    """Edge and server each keep what they were told: looked at once a second, whenever that is."""
+    source = Source()
+
+    class Server:
+        """What the edge asks, which asks the source."""
+
+        async def check(self, grants: Sequence[SessionGrant]) -> Sequence[bool | None]:
+            """Return whether sessions hold."""
+            return [await source.proofs.holds(token()) for _ in grants]
+
+    standing = Standing(Server(), lambda: source.now, lambda: int(source.now * 1000))
+    grant = SessionGrant(UID, "alice", 2**50, "a session")
+    standing.begun(grant)
+    while source.now < out_at:
+        source.now += 1.0
+        assert await standing.holds(grant)
+    source.answer = None
+    while await standing.holds(grant):
+        source.now += 1.0
+        assert source.now - out_at <= KEPT_S + CHECK_S
+    # a source may take its time besides
+    assert KEPT_S + CHECK_S + ASK_S < 60
