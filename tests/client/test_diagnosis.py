@@ -10,7 +10,9 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from daskgateway.v1 import cluster_service_pb2 as pb
 
@@ -33,9 +35,17 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 class Plain(http.server.BaseHTTPRequestHandler):
     """A server that is no gateway."""
 
+    answer: tuple[int, str, bytes] = (404, "text/html", b"")
+
     def do_GET(self) -> None:
-        self.send_response(404)
+        status, kind, body = self.answer
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if status == 302:
+            self.send_header("Location", "https://hub.example.org/login?next=secret")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     do_POST = do_GET
 
@@ -44,9 +54,12 @@ class Plain(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def listening(directory: pathlib.Path, *, tls: bool) -> Iterator[int]:
+def listening(
+    directory: pathlib.Path, *, tls: bool, answer: tuple[int, str, bytes] = Plain.answer
+) -> Iterator[int]:
     """Serve HTTP, with TLS or without; yield the port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Plain)
+    kind = type("Answering", (Plain,), {"answer": answer})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self_signed(directory))
@@ -108,6 +121,77 @@ def test_https_to_a_port_that_does_not_is_told_too(tmp_path: pathlib.Path, trans
         words, after_s = refusal(f"https://127.0.0.1:{port}/hub", transport)
         assert f"does not speak TLS: use http://127.0.0.1:{port}/hub" in words
         assert after_s < 20
+
+
+@pytest.mark.parametrize("path", ["", "/services/dask"])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((404, "text/html", b"<html>not here</html>"), "(HTTP status 404)"),
+        ((200, "text/html", b"<html>hello</html>"), "(HTTP status 200)"),
+        ((200, "application/json", b"{}"), "(HTTP status 200)"),
+        ((200, "application/proto", b"<html>hello</html>"), "(HTTP status 200)"),
+        ((403, "application/json", b'{"message": 7}'), "(HTTP status 403)"),
+        ((302, "text/html", b""), "302, it leads to https://hub.example.org/login)"),
+    ],
+)
+def test_another_server_at_the_address_is_told_at_once(
+    tmp_path: pathlib.Path, answer: tuple[int, str, bytes], said: str, path: str
+) -> None:
+    with listening(tmp_path, tls=False, answer=answer) as port:
+        words, after_s = refusal(f"http://127.0.0.1:{port}{path}")
+        assert f"what answers at http://127.0.0.1:{port}{path} is no gateway" in words
+        assert said in words
+        assert "from the argument address" in words
+        assert "secret" not in words
+        assert after_s < 20
+
+
+@pytest.mark.parametrize("transport", ["auto", "http"])
+@pytest.mark.parametrize("status", [500, 503])
+def test_what_fails_before_the_gateway_is_named_without_grpcs_words(
+    tmp_path: pathlib.Path, transport: str, status: int
+) -> None:
+    with listening(tmp_path, tls=False, answer=(status, "text/html", b"<html>")) as port:
+        address = f"http://127.0.0.1:{port}"
+        connection = Connection(
+            Settings(address, TokenAuth("t"), insecure_ok=True, transport=transport, retry_s=0.5)
+        )
+        with pytest.raises(errors.GatewayError) as caught:
+            connection.call(api.LIST_CLUSTERS, pb.ListClustersRequest())
+    assert address in str(caught.value)
+    assert "SETTINGS" not in str(caught.value)
+
+
+def test_who_wants_grpc_alone_is_told_that_nobody_there_speaks_it(tmp_path: pathlib.Path) -> None:
+    with listening(tmp_path, tls=False) as port:
+        words, after_s = refusal(f"http://127.0.0.1:{port}", "grpc")
+        assert "does not speak HTTP/2, as gRPC must" in words
+        assert "gateway.transport" in words
+        assert after_s < 20
+
+
+@pytest.mark.parametrize("transport", ["auto", "grpc"])
+def test_another_service_of_grpc_is_told(transport: str) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        words, after_s = refusal(f"http://127.0.0.1:{port}", transport)
+        assert f"what answers at http://127.0.0.1:{port} is no gateway (Method not found!)" in words
+        assert after_s < 20
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_stream_of_another_server_is_told(tmp_path: pathlib.Path) -> None:
+    for answer in ((200, "text/html", b"<html>"), (404, "text/html", b"")):
+        with listening(tmp_path, tls=False, answer=answer) as port:
+            settings = Settings(
+                f"http://127.0.0.1:{port}/dask", TokenAuth("t"), insecure_ok=True, transport="http"
+            )
+            with pytest.raises(errors.NoGateway, match="is no gateway"):
+                Connection(settings).stream(api.WATCH_CLUSTERS, pb.WatchClustersRequest())
 
 
 def test_what_may_pass_is_waited_for(tmp_path: pathlib.Path) -> None:

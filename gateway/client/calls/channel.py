@@ -63,6 +63,8 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),  # retries are made here, with one request_id
 ]
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
+# how grpcio calls an answer in HTTP/2 that is not gRPC's, and one that is not in HTTP/2
+HTTP2_STATUS, NO_HTTP2 = "http2 header with status", "Failed parsing HTTP/2"
 GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
 # between calls that gRPC does not bring through, if they are to tell of the same absence
 GRPC_APART_S = 60.0
@@ -200,6 +202,14 @@ class Connection:
             return self._call(rpc, request, timeout_s)
         except errors.AuthenticationFailed as error:
             raise self.settings.refused(error) from None
+        except errors.GatewayError as error:
+            if error.code != "UNIMPLEMENTED" or error.reason:  # a gateway gives a reason
+                raise
+            raise errors.NoGateway(
+                f"what answers at {self.settings.address} is no gateway ({error}); is the address"
+                f" right? It is from {self.settings.source}",
+                code=error.code,
+            ) from None
 
     def _call(self, rpc: Unary[Q, A], request: Q, timeout_s: float | None) -> A:
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
@@ -215,7 +225,7 @@ class Connection:
             except errors.Unavailable as error:
                 if (
                     not uses_http(self.settings)
-                    and (found := self._http_instead(rpc, request, timeout_s)) is not None
+                    and (found := self._http_instead(error, rpc, request, timeout_s)) is not None
                 ):
                     return found
                 if UNTRUSTED in str(error):  # which will not change
@@ -243,6 +253,8 @@ class Connection:
             return error
         where = self.settings.address
         said = str(error).removeprefix(f"{where}: ")
+        if NO_HTTP2 in said:
+            said = "what listens there speaks HTTP/1.1 only, and its answers are not a gateway's"
         return errors.Unavailable(
             f"the gateway at {where} does not answer: {said}. The address is from"
             f" {self.settings.source}",
@@ -261,6 +273,11 @@ class Connection:
         ):
             return
         why = diagnosis.hopeless(settings.address)
+        if not why and settings.transport == "grpc" and NO_HTTP2 in str(error):
+            why = (
+                f"what answers at {settings.address} does not speak HTTP/2, as gRPC must; where a"
+                f" proxy stands before the gateway, set gateway.transport to auto"
+            )
         if not why and isinstance(settings.auth, MtlsAuth):
             refused = diagnosis.certificate_refused(
                 settings.address, settings.ca_file, *settings.auth.files
@@ -383,7 +400,9 @@ class Connection:
     def _over_http(self, rpc: Unary[Q, A], request: Q, shown: str, timeout_s: float) -> A:
         return http_calls.unary(self.settings, rpc, request, dict(_shown(shown)), timeout_s)
 
-    def _http_instead(self, rpc: Unary[Q, A], request: Q, timeout_s: float) -> A | None:
+    def _http_instead(
+        self, why: errors.Unavailable, rpc: Unary[Q, A], request: Q, timeout_s: float
+    ) -> A | None:
         """Make a call over HTTP that gRPC did not bring through, where both may be used; None if
         HTTP does not either."""
         if (
@@ -394,6 +413,11 @@ class Connection:
             return None
         try:
             found = self._http(rpc, request, timeout_s)
+        except errors.NoGateway:
+            # what speaks HTTP/2 may be a front that passes gRPC alone, to a gateway that starts
+            if HTTP2_STATUS in str(why) or self.settings.address in _grpc_passed:
+                return None
+            raise
         except errors.Unreachable:
             raise
         except errors.GatewayError as error:

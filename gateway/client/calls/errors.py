@@ -174,6 +174,10 @@ class Unreachable(Unavailable):
     which setting, and what would be right."""
 
 
+class NoGateway(Unreachable):
+    """Something answers at the gateway's address, and it is no gateway; or none below that path."""
+
+
 class ServerFailed(GatewayError):
     """A fault of the gateway; `metadata["correlation_id"]` is what its log explains it by."""
 

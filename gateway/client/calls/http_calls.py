@@ -16,12 +16,13 @@ from urllib.parse import quote, urlencode
 
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from gateway.client.calls import errors, forward_proxy
 from gateway.client.calls.api import Streaming, Unary
 from gateway.client.calls.forward_proxy import ProxyRefused
 from gateway.client.calls.settings import Settings
+from gateway.printable import printable
 from gateway.wire import CONNECT_CODES
 
 Q = TypeVar("Q", bound=Message)
@@ -63,9 +64,12 @@ def unary(
         raise errors.Unavailable(
             f"{settings.address}: {str(error) or type(error).__name__}", code="UNAVAILABLE"
         ) from None
-    if response.status != 200:
-        raise failure(response.status, body)
-    return rpc.answer.FromString(body)
+    if response.status != 200 or response.headers.get_content_type() != "application/proto":
+        raise _failure_at(settings, response, body)
+    try:
+        return rpc.answer.FromString(body)
+    except DecodeError:
+        raise _no_gateway(settings, response) from None
 
 
 class EventStream(Iterator[A], Generic[A]):
@@ -85,7 +89,10 @@ class EventStream(Iterator[A], Generic[A]):
             self._socket.settimeout(SILENCE_S)
             self._response = self._connection.getresponse()
             if self._response.status != 200:
-                raise failure(self._response.status, self._response.read(MAX_ANSWER_BYTES))
+                body = self._response.read(MAX_ANSWER_BYTES)
+                raise _failure_at(settings, self._response, body)
+            if self._response.headers.get_content_type() != "text/event-stream":
+                raise _no_gateway(settings, self._response)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise self._broken(error) from None
@@ -174,6 +181,36 @@ def failure(status: int, body: bytes) -> errors.GatewayError:
     except (ValueError, KeyError, AttributeError, TypeError):
         code = "UNAVAILABLE" if status in (502, 503, 504) else "UNKNOWN"
         return errors.make(code, f"the answer is not the gateway's (HTTP status {status})")
+
+
+def _failure_at(
+    settings: Settings, response: http.client.HTTPResponse, body: bytes
+) -> errors.GatewayError:
+    """Return the error that an answer tells; with the address, if that is what is wrong."""
+    error = failure(response.status, body)
+    if error.reason == "PATH_UNKNOWN":
+        return errors.NoGateway(
+            f"the gateway serves nothing below {settings.prefix or '/'}: is the path of"
+            f" {settings.address} right? It is from {settings.source}",
+            code="UNAVAILABLE",
+        )
+    if error.reason or error.code not in ("UNKNOWN", "UNAVAILABLE"):
+        return error
+    if response.status < 500:
+        return _no_gateway(settings, response)
+    return errors.make(error.code, f"{settings.address}: {error}")
+
+
+def _no_gateway(settings: Settings, response: http.client.HTTPResponse) -> errors.NoGateway:
+    """Return that something else answers at an address: no waiting helps."""
+    place = response.headers.get("location") if 300 <= response.status < 400 else None
+    # what comes after the path may be somebody's secret
+    leads = f", it leads to {printable(place.split('?')[0][:200], keep='')}" if place else ""
+    return errors.NoGateway(
+        f"what answers at {settings.address} is no gateway (HTTP status {response.status}{leads});"
+        f" is the address right? It is from {settings.source}",
+        code="UNAVAILABLE",
+    )
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
