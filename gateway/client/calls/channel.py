@@ -25,7 +25,6 @@ from google.protobuf.message import Message
 
 from gateway.client.calls import (
     api,
-    diagnosis,
     errors,
     forward_proxy,
     http_calls,
@@ -34,7 +33,7 @@ from gateway.client.calls import (
     logins,
     sessions,
     trust,
-    whence,
+    unreached,
 )
 from gateway.client.calls.api import Rpc, Streaming, Unary
 from gateway.client.calls.client_certificate import MtlsAuth
@@ -62,9 +61,6 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", http_calls.MAX_ANSWER_BYTES),
     ("grpc.enable_retries", 0),  # retries are made here, with one request_id
 ]
-UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # how OpenSSL and BoringSSL call it
-# how grpcio calls an answer in HTTP/2 that is not gRPC's, and one that is not in HTTP/2
-HTTP2_STATUS, NO_HTTP2 = "http2 header with status", "Failed parsing HTTP/2"
 GRPC_AWAY_S = 10.0  # where gRPC passed before; longer than it takes to connect again
 # between calls that gRPC does not bring through, if they are to tell of the same absence
 GRPC_APART_S = 60.0
@@ -205,11 +201,7 @@ class Connection:
         except errors.GatewayError as error:
             if error.code != "UNIMPLEMENTED" or error.reason:  # a gateway gives a reason
                 raise
-            raise errors.NoGateway(
-                f"what answers at {self.settings.address} is no gateway ({error}); is the address"
-                f" right? It is from {self.settings.source}",
-                code=error.code,
-            ) from None
+            raise unreached.no_gateway(self.settings, error) from None
 
     def _call(self, rpc: Unary[Q, A], request: Q, timeout_s: float | None) -> A:
         timeout_s = self.settings.timeout_s if timeout_s is None else timeout_s
@@ -228,69 +220,16 @@ class Connection:
                     and (found := self._http_instead(error, rpc, request, timeout_s)) is not None
                 ):
                     return found
-                if UNTRUSTED in str(error):  # which will not change
-                    raise errors.Unavailable(
-                        f"the certificate of {self.settings.address} is not trusted; name the CA"
-                        f" that signed it, a PEM file, in"
-                        " gateway.ca-file of Dask's configuration or DASK_GATEWAY__CA_FILE"
-                        f"{whence.said('gateway.ca-file')}. The address is from"
-                        f" {self.settings.source}",
-                        code="UNAVAILABLE",
-                    ) from None
-                if not looked:
+                if unreached.UNTRUSTED in str(error):
+                    raise unreached.untrusted(self.settings) from None
+                if not looked and self.settings.address not in _grpc_passed:
                     looked = True
-                    self._look(error)
+                    unreached.look(self.settings, error)
                 pause_s = random.uniform(0.5, 1.0) * wait_s
                 if time.monotonic() + pause_s > deadline:
-                    raise self._unreached(error) from None
+                    raise unreached.after_all(self.settings, error) from None
                 time.sleep(pause_s)
                 wait_s = min(BACKOFF_S[1], wait_s * 2)
-
-    def _unreached(self, error: errors.Unavailable) -> errors.Unavailable:
-        """Return that the gateway was not reached in all the time there was, with whence its
-        address is; what the gateway itself answered stays as it is."""
-        if error.reason:
-            return error
-        where = self.settings.address
-        said = str(error).removeprefix(f"{where}: ")
-        if NO_HTTP2 in said:
-            said = "what listens there speaks HTTP/1.1 only, and its answers are not a gateway's"
-        return errors.Unavailable(
-            f"the gateway at {where} does not answer: {said}. The address is from"
-            f" {self.settings.source}",
-            code=error.code,
-            retry_after_s=error.retry_after_s,
-        )
-
-    def _look(self, error: errors.Unavailable) -> None:
-        """Raise Unreachable, with what would be right, if a call failed by what no waiting mends.
-        What the gateway itself answered is not doubted, nor what a proxy stands before."""
-        settings = self.settings
-        if (
-            error.reason
-            or settings.address in _grpc_passed
-            or forward_proxy.proxy_for(settings.address)
-        ):
-            return
-        why = diagnosis.hopeless(settings.address)
-        if not why and settings.transport == "grpc" and NO_HTTP2 in str(error):
-            why = (
-                f"what answers at {settings.address} does not speak HTTP/2, as gRPC must; where a"
-                f" proxy stands before the gateway, set gateway.transport to auto"
-            )
-        if not why and isinstance(settings.auth, MtlsAuth):
-            refused = diagnosis.certificate_refused(
-                settings.address, settings.ca_file, *settings.auth.files
-            )
-            if refused:
-                raise errors.AuthenticationFailed(
-                    refused, code="UNAUTHENTICATED", reason="CREDENTIALS_INVALID"
-                )
-        if why:
-            raise errors.Unreachable(
-                f"the gateway is not reached: {why} (the address is from {settings.source})",
-                code="UNAVAILABLE",
-            ) from None
 
     async def call_async(
         self, rpc: Unary[Q, A], request: Q, *, timeout_s: float | None = None
@@ -415,7 +354,7 @@ class Connection:
             found = self._http(rpc, request, timeout_s)
         except errors.NoGateway:
             # what speaks HTTP/2 may be a front that passes gRPC alone, to a gateway that starts
-            if HTTP2_STATUS in str(why) or self.settings.address in _grpc_passed:
+            if unreached.HTTP2_STATUS in str(why) or self.settings.address in _grpc_passed:
                 return None
             raise
         except errors.Unreachable:
