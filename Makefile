@@ -22,7 +22,7 @@ help:
 	@echo "make bench-start     time to a cluster and to a first result, beside dask-gateway"
 	@echo "make bench-hpc       submissions and commands to a slow Slurm, beside one job a worker"
 	@echo "make bench-yarn      clusters on YARN, beside skein from the client's process"
-	@echo "make bench-kubernetes  what pods cost the API server, and how soon they run, beside kubectl"
+	@echo "make bench-kubernetes  what pods cost the API server, and how soon they run, beside kubectl and dask-gateway"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
 	@echo "make bench-connect   a watch over Connect beside one over gRPC"
 	@echo "make abuse           floods beside a user who works: what that user feels, and what is left (DURATION=30 seconds each)"

@@ -121,8 +121,10 @@ def pause(directory: pathlib.Path) -> None:
     image(Layer(files={"/pause": made}), "pause", directory, {"Entrypoint": ["/pause"]})
 
 
-def dask(directory: pathlib.Path) -> None:
-    """Write the image of schedulers and workers."""
+def dask(
+    directory: pathlib.Path, *, name: str = "dask", packages: Iterable[pathlib.Path] = ()
+) -> None:
+    """Write the image of schedulers and workers, with some packages more if wished."""
     layer = Layer()
     base = pathlib.Path(sys.base_prefix)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -132,14 +134,16 @@ def dask(directory: pathlib.Path) -> None:
     stdlib = pathlib.Path(sysconfig.get_path("stdlib", vars={"installed_base": str(base)}))
     layer.tree(stdlib, f"{HOME}/lib/{version}")
     layer.files |= dict(_installed())
+    for package in packages:
+        layer.tree(package, f"{SITE}/{package.name}")
     layer.tree(ROOT / "gateway", f"{SITE}/gateway")
     layer.tree(ROOT / "protos" / "daskgateway", f"{SITE}/daskgateway")
     programs = [python, *(path for path in layer.files.values() if ".so" in path.name)]
     layer.files |= _libraries(programs)
     busybox = program("busybox", "make parts")
     layer.files["/bin/busybox"] = pathlib.Path(busybox)
-    for name in ("sh", "cat", "mkdir", "sleep", "ls"):
-        layer.links[f"/bin/{name}"] = "busybox"
+    for applet in ("sh", "cat", "mkdir", "sleep", "ls"):
+        layer.links[f"/bin/{applet}"] = "busybox"
     layer.texts["/etc/passwd"] = "root:x:0:0::/:/bin/sh\ndask:x:1000:1000::/tmp:/bin/sh\n"
     layer.texts["/etc/group"] = "root:x:0:\ndask:x:1000:\n"
     env = [
@@ -150,7 +154,7 @@ def dask(directory: pathlib.Path) -> None:
         "PYTHONDONTWRITEBYTECODE=1",
         "HOME=/tmp",
     ]
-    image(layer, "dask", directory, {"Env": env})
+    image(layer, name, directory, {"Env": env})
 
 
 def _installed() -> Iterator[tuple[str, pathlib.Path]]:

@@ -209,8 +209,12 @@ class Node:
         kubernetes_image.pause(images)
         kubernetes_image.dask(images)
         for name in ("pause", "dask"):
-            self.run("ctr", "images", "import", str(images / f"{name}.tar"))
-            (images / f"{name}.tar").unlink()
+            self.take(images / f"{name}.tar")
+
+    def take(self, image: pathlib.Path) -> None:
+        """Have it hold an image, whose file is removed."""
+        self.run("ctr", "images", "import", str(image))
+        image.unlink()
 
     def _start_kubelet(self) -> None:
         d, pki = self.directory, self._kubernetes.pki
