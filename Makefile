@@ -24,6 +24,7 @@ help:
 	@echo "make bench-yarn      clusters on YARN, beside skein from the client's process"
 	@echo "make bench-kubernetes  what pods cost the API server, and how soon they run, beside kubectl and dask-gateway"
 	@echo "make bench-control   the server's figures, beside dask-gateway"
+	@echo "make bench-sessions  a call with a session beside one with an API token"
 	@echo "make bench-connect   a watch over Connect beside one over gRPC"
 	@echo "make abuse           floods beside a user who works: what that user feels, and what is left (DURATION=30 seconds each)"
 	@echo "make bench-scale     the server with 10,000 clusters and 5,000 watches"
