@@ -23,6 +23,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from gateway import Gateway, GatewayCluster
+from tests.docs.pages import blocks
 from tests.e2e.gateway_process import GatewayProcess
 from tests.parts import program
 from tests.parts.test_browser import CANVASES, browser, until
@@ -45,34 +46,11 @@ c.Authenticator.allow_all = True
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = "{directory}/home/{{username}}"
 c.Spawner.cmd = [{python!r}, "{directory}/server.py"]
-c.Spawner.environment = {{
-    "DASK_GATEWAY__ADDRESS": "http://127.0.0.1:{front}/services/daskgateway",
-    "DASK_GATEWAY__AUTH__TYPE": "jupyterhub",
-}}
-c.Spawner.server_token_scopes = [
-    "users:activity!user",
-    "access:servers!server",
-    "access:services!service=daskgateway",
-]
-c.JupyterHub.services = [
-    dict(
-        name="daskgateway",
-        url="http://127.0.0.1:{edge}",
-        api_token="{service}",
-        oauth_no_confirm=True,
-        oauth_redirect_uri="http://127.0.0.1:{front}/services/daskgateway/login/jupyterhub/callback",
-    ),
-    dict(name="tester", api_token="{tester}"),
-]
-c.JupyterHub.load_roles = [
-    dict(name="user", scopes=["self", "access:services!service=daskgateway"]),
-    dict(
-        name="gateway-role",
-        services=["daskgateway"],
-        scopes=["list:users", "read:users", "read:users:groups"],
-    ),
-    dict(name="admin", services=["tester"]),
-]
+"""
+# A service that is an administrator's script, behind what docs/jupyterhub.md says.
+TESTER = """
+c.JupyterHub.services.append(dict(name="tester", api_token="{tester}"))
+c.JupyterHub.load_roles.append(dict(name="admin", services=["tester"]))
 """
 # What runs in a user's server: first a script of the user's, then the server itself.
 SERVER = """
@@ -96,19 +74,28 @@ class WholeHub:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
-        self.front, self.hub, self.proxy = free_ports(3)
+        self.front, self.hub, self.proxy, self.edge = free_ports(4)
         self.service, self.tester = secrets.token_hex(16), secrets.token_hex(16)
         self.process: subprocess.Popen[bytes] | None = None
+        users, site, _, at_hub, in_browsers = blocks("jupyterhub", "python")
+        self.of_hub = self._here(users + at_hub)
         self.gateway = GatewayProcess(
             directory,
-            "c.DaskGateway.authenticator = 'jupyterhub'",
-            f"c.DaskGateway.public_url = {self.address!r}",
-            "c.Proxy.trusted_proxies = ['127.0.0.1']",
-            f"c.JupyterHubAuthenticator.api_url = 'http://127.0.0.1:{self.hub}/hub/api'",
-            f"c.JupyterHubAuthenticator.api_token = {self.service!r}",
-            f"c.JupyterHubAuthenticator.browser_url = 'http://127.0.0.1:{self.front}/hub'",
+            self._here(site + in_browsers),
             "c.JupyterHubAuthenticator.cache_ttl_s = 5",
         )
+
+    def _here(self, text: str) -> str:
+        """Return lines of docs/jupyterhub.md as its reader writes them who has these ports."""
+        for there, here in (
+            ("https://hub.example.org", f"http://127.0.0.1:{self.front}"),
+            ("http://hub.internal:8081", f"http://127.0.0.1:{self.hub}"),
+            ("127.0.0.1:8000", f"127.0.0.1:{self.edge}"),
+            ('"…"', repr(self.service)),
+        ):
+            assert there in text or there == "http://hub.internal:8081"
+            text = text.replace(there, here)
+        return text
 
     @property
     def address(self) -> str:
@@ -119,11 +106,9 @@ class WholeHub:
         """Start them, and wait until they answer."""
         self.gateway.start()
         chp = program("configurable-http-proxy", "scripts/install_parts.sh")
-        text = self.gateway.config.read_text()
-        edge = text.partition("c.Proxy.address = '127.0.0.1:")[2].partition("'")[0]
         config = self.directory / "jupyterhub_config.py"
-        told = {**vars(self), "edge": edge, "chp": chp, "python": sys.executable}
-        config.write_text(CONFIG.format(**told))
+        told = {**vars(self), "chp": chp, "python": sys.executable}
+        config.write_text(CONFIG.format(**told) + self.of_hub + TESTER.format(**told))
         (self.directory / "server.py").write_text(SERVER.format(directory=str(self.directory)))
         (self.directory / "script.py").write_text(SCRIPT)
         with (self.directory / "hub.log").open("wb") as log:
