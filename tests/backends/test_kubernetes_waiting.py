@@ -47,12 +47,13 @@ async def test_what_runs_when_events_are_told_has_not_waited_for_too_long(
 class Tells:
     """An API that tells the same of every pod, and counts who asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = "TriggeredScaleUp", message: str = "1 -> 2") -> None:
         self.asked: list[str] = []
+        self.event = {"reason": reason, "message": message}
 
     async def call(self, method: str, path: str, query: list[tuple[str, str]]) -> Any:
         self.asked.append(dict(query)["fieldSelector"].rpartition("=")[2])
-        return {"items": [{"reason": "TriggeredScaleUp", "message": "1 -> 2"}]}
+        return {"items": [self.event]}
 
 
 async def test_one_speaks_for_all_that_wait_alike_and_others_have_their_turn(
@@ -82,3 +83,20 @@ async def test_one_speaks_for_all_that_wait_alike_and_others_have_their_turn(
     for _ in range(2):
         await judged.judge("dask", pods[1:])
     assert "a node is being brought for it" in judged.explained(pods[1]).message
+
+
+async def test_what_lacks_something_to_mount_is_told_of(monkeypatch: Any) -> None:
+    """Somebody has deleted the cluster's Secret: it was never made again."""
+    monkeypatch.setattr(waiting, "ASK_AFTER_S", 0.0)
+    message = 'MountVolume.SetUp failed for volume "secrets" : secret "dgw-c" not found'
+    lack: list[str] = []
+    judged = Waiting(
+        Tells("FailedMount", message),  # type: ignore[arg-type]
+        start_s=60.0,
+        scale_up_s=60.0,
+        lacks=lack.append,
+    )
+    waits = Standing(Phase.QUEUED, "its container is being made", wait=Wait.START)
+    await judged.judge("dask", [pod(0, waits)])
+    assert lack == [UID]
+    assert judged.explained(pod(0, waits)).message.startswith("a volume cannot be mounted")

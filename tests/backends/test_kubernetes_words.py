@@ -166,6 +166,32 @@ def test_a_container_before_it_that_cannot_start_is_told() -> None:
     assert (seen.wait, "no such" in seen.message) == (Wait.IMAGE, True)
 
 
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        ({"exitCode": 7, "reason": "Error"}, "exit code 7"),
+        ({"exitCode": 1, "reason": "Error", "message": "no data"}, "exit code 1: no data"),
+        ({"exitCode": 128, "reason": "StartError", "message": "exec: /nope"}, "exec: /nope"),
+        ({"exitCode": 137, "reason": "OOMKilled"}, "more memory than its limit (OOMKilled)"),
+    ],
+)
+def test_a_container_before_it_that_fails_is_told(ended: dict[str, Any], words: str) -> None:
+    """The pod has failed, and its own container never ran: there was no word of why."""
+    status = _waiting("PodInitializing") | {
+        "phase": "Failed",
+        "initContainerStatuses": [
+            {"name": "fetch", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+            {"name": "first", "state": {"terminated": ended}},
+        ],
+    }
+    seen = states.standing({"status": status})
+    assert (seen.phase, seen.exit_code, seen.told) == (Phase.GONE, None, True)
+    assert seen.message.startswith("the container first, which comes before it, failed: ")
+    assert seen.message.endswith(words)
+    evicted = states.standing({"status": {**status, "reason": "Evicted"}})
+    assert evicted.message == "its node was short of something and has evicted it (Evicted)"
+
+
 def test_how_a_pod_was_removed() -> None:
     running = {"status": {"phase": "Running", "containerStatuses": _state(running={})}}
     assert states.removed(running, asked=True).message == ""

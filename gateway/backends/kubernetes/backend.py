@@ -91,7 +91,10 @@ class KubernetesBackend(KubernetesSettings):
             concurrency=self.concurrency,
         )
         self._waiting = Waiting(
-            self._api, start_s=self.start_timeout_s, scale_up_s=self.scale_up_timeout_s
+            self._api,
+            start_s=self.start_timeout_s,
+            scale_up_s=self.scale_up_timeout_s,
+            lacks=self._making.forget,  # somebody may have deleted the Secret of the cluster
         )
         self._ending = Ending(
             self._api,

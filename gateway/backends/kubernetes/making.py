@@ -26,6 +26,9 @@ from gateway.backends.kubernetes.refusals import Kind, Refusal, words
 
 logger = logging.getLogger(__name__)
 
+# a field that there is not, such as one mistyped in `pod_fields`, is refused, not passed over
+STRICTLY = (("fieldValidation", "Strict"),)
+
 
 def handle(namespace: str, pod: Pod) -> str:
     """Return the handle of a pod."""
@@ -102,7 +105,7 @@ class Making:
             return StartFailed(str(error), permanent=True)
         body = manifests.pod(place, launch, settings, self._owners(informer, instance))
         try:
-            answer = await self._api.call("POST", api.pods(namespace), body=body)
+            answer = await self._api.call("POST", api.pods(namespace), STRICTLY, body)
         except Refusal as error:
             return await self._refused(informer, instance, error)
         pod = informer.cache.created(answer)

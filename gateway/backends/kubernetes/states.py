@@ -154,10 +154,25 @@ def _ended(status: Mapping[str, Any], ended: Mapping[str, Any]) -> Standing:
         words.append(f"it was ended by {SIGNALS[exit_code]}")
     if exit_code and not words:
         words.append(f"exit code {exit_code}")
+    if not ended and not words and (before := _failed_before(status)):
+        words.append(before)
     message = "; ".join(words)
     if last:
         message = f"{message}: {last}" if message else last
     return Standing(Phase.GONE, message, exit_code, told=bool(ended or words))
+
+
+def _failed_before(status: Mapping[str, Any]) -> str:
+    """Return how a container ended for whose failure the instance was never started."""
+    first = status.get("initContainerStatuses")
+    for one in first if isinstance(first, list) else ():
+        ended = _mapping(_mapping(_mapping(one).get("state")).get("terminated"))
+        if ended.get("exitCode"):
+            name = str(_mapping(one).get("name"))
+            return (
+                f"the container {name}, which comes before it, failed: {_ended({}, ended).message}"
+            )
+    return ""
 
 
 def _waits(status: Mapping[str, Any], waiting: Mapping[str, Any]) -> Standing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.backends.contract import BackendUnavailable, Instance, Phase
 from gateway.backends.kubernetes import events, names, states
@@ -33,8 +33,16 @@ Alike = tuple[str, str, Wait, str]  # cluster, group, what is waited for, node
 class Waiting:
     """The pods that wait."""
 
-    def __init__(self, connection: Api, *, start_s: float, scale_up_s: float) -> None:
+    def __init__(
+        self,
+        connection: Api,
+        *,
+        start_s: float,
+        scale_up_s: float,
+        lacks: Callable[[str], None] = lambda uid: None,
+    ) -> None:
         self._api, self._start_s, self._scale_up_s = connection, start_s, scale_up_s
+        self._lacks = lacks  # told of clusters of which something to mount is not there
         self._since: dict[Instance, float] = {}
         # whose events those are, and what they say
         self._told: dict[Alike, tuple[Instance, Told]] = {}
@@ -124,6 +132,8 @@ class Waiting:
             return
         if pod.instance in self._since:
             self._told[key] = pod.instance, told
+            if any(reason == "FailedMount" and "not found" in said for reason, said in told):
+                self._lacks(pod.instance.uid)
 
 
 def _alike(pod: Pod) -> Alike:

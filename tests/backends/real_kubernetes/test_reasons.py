@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backends.contract import Instance, Phase
+from gateway.backends.contract import Instance, Phase, StartFailed
 from gateway.backends.kubernetes import names, waiting
 from tests.backends.real_kubernetes.rooms import KubernetesRoom, fresh_namespace, room_of
 from tests.parts.kubernetes import TOLERATION, Kubernetes, fake_node
@@ -121,6 +121,16 @@ async def test_what_has_no_node_is_told_with_the_schedulers_words(room: Kubernet
     words = "no node has room for it (Unschedulable): 0/"
     await told(room, target, words, "didn't match Pod's node affinity/selector")
     await room.log_with(target, "Kubernetes: FailedScheduling: 0/")
+
+
+async def test_a_field_that_there_is_not_is_refused_and_not_passed_over(
+    room: KubernetesRoom,
+) -> None:
+    launch = room.launch(options={"pod_fields": {"nodeSelecter": {"pool": "spot"}}})
+    (outcome,) = (await room.backend.start([launch])).values()
+    assert isinstance(outcome, StartFailed)
+    assert 'unknown field "spec.nodeSelecter"' in outcome.message
+    assert outcome.permanent
 
 
 async def test_while_a_node_is_brought_that_is_told(
