@@ -376,3 +376,9 @@ class AsyncGateway(BaseGateway):
         """Make a token useless, and those that were made with it; return the ids of all of them.
         TokenNotFound if there is none."""
         return await in_thread(lambda: self.blocking().revoke_token(token_id))
+
+    async def end_sessions(self) -> tuple[str, ...]:
+        """End all sessions of the caller, those of browsers and of this very object too, and what
+        was made with them; return the ids of all of these. API tokens that other sign-ins made
+        stay."""
+        return await in_thread(self.blocking().end_sessions)

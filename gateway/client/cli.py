@@ -418,7 +418,7 @@ def create_token(gateway: Gateway, as_json: bool, display_name: str, days: float
 @token.command("list")
 @_with_gateway
 def list_tokens(gateway: Gateway, as_json: bool) -> None:
-    """List tokens without their secrets."""
+    """List tokens and sessions without their secrets."""
     _list(gateway.list_tokens(), as_json)
 
 
@@ -426,12 +426,23 @@ def list_tokens(gateway: Gateway, as_json: bool) -> None:
 @click.argument("token_id")
 @_with_gateway
 def revoke_token(gateway: Gateway, as_json: bool, token_id: str) -> None:
-    """Make a token useless, and those that were made with it."""
+    """Make a token useless, or a session; and those that were made with it."""
     _, *others = gateway.revoke_token(token_id) or [token_id]
     if as_json:
         terminal.print_json({"revoked": token_id, "others": others})
     elif others:
         terminal.say(f"revoked with it, as they were made with it: {', '.join(others)}")
+
+
+@token.command("end-sessions")
+@_with_gateway
+def end_sessions(gateway: Gateway, as_json: bool) -> None:
+    """End all your sessions, browsers' too, and the tokens made by them."""
+    ended = gateway.end_sessions()
+    if as_json:
+        terminal.print_json({"ended": ended})
+    else:
+        terminal.say(f"ended: {', '.join(ended) or 'none'}")
 
 
 COMMANDS: dict[str, click.Command] = dict(gateway.commands)

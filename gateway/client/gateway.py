@@ -528,3 +528,10 @@ class Gateway(BaseGateway):
                 api.REVOKE_TOKEN, credential_pb.RevokeTokenRequest(id=token_id)
             ).ids
         )
+
+    def end_sessions(self) -> tuple[str, ...]:
+        """End all sessions of the caller, those of browsers and of this very object too, and what
+        was made with them; return the ids of all of these. API tokens that other sign-ins made
+        stay."""
+        request = credential_pb.EndSessionRequest(everywhere=True)
+        return tuple(self._connection.call(api.END_SESSION, request).ids)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta, timezone
@@ -22,6 +24,7 @@ from gateway import (
 )
 from gateway.client.calls import errors
 from gateway.client.model import Bookmark, FloatField, IntField, Page, StringField
+from gateway.wire import basic_credentials
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 
 pytestmark = pytest.mark.timeout(120)
@@ -146,6 +149,42 @@ def test_a_watch_begins_with_what_there_is_and_ends_from_elsewhere(
         assert told.initial_state_complete
         threading.Timer(0.2, changes.close).start()
         assert list(changes) == []
+
+
+async def test_all_sessions_are_listed_and_ended_at_once_and_tokens_of_others_stay(
+    gateway: Gateway, awaited: AsyncGateway, served: GatewayProcess
+) -> None:
+    def session() -> str:
+        """Return the token of one more session, as another machine would have it."""
+        request = urllib.request.Request(
+            f"{served.address}/daskgateway.v1.CredentialService/CreateSession",
+            data=b"{}",
+            headers={
+                "Authorization": basic_credentials(USER, PASSWORD),
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(json.load(answer)["secret"])
+
+    kept = gateway.create_token("by the password")
+    with Gateway(served.address, auth=await asyncio.to_thread(session)) as other:
+        child = other.create_token("by a session")
+        sessions = {token.id for token in gateway.list_tokens() if token.way}
+        assert len(sessions) >= 2
+        ended = gateway.end_sessions()
+        assert {*sessions, child.token.id} <= set(ended)
+        assert kept.token.id not in ended
+        with pytest.raises(errors.AuthenticationFailed):
+            other.whoami()
+    with pytest.raises(errors.AuthenticationFailed):
+        Gateway(served.address, auth=child.secret).whoami()
+    assert gateway.whoami().user == USER  # whoever has the password signs in again
+    now = {token.id for token in await awaited.list_tokens() if token.way}
+    assert now
+    assert not now & set(ended)
+    assert now <= set(await awaited.end_sessions())
+    assert gateway.revoke_token(kept.token.id) == (kept.token.id,)
 
 
 async def test_an_event_loop_asks_the_same(awaited: AsyncGateway, idle: Cluster) -> None:

@@ -49,6 +49,7 @@ WORDS: dict[str, list[str]] = {
     "token create": ["laptop"],
     "token list": [],
     "token revoke": ["id"],
+    "token end-sessions": [],
 }
 
 

@@ -86,6 +86,7 @@ def asks(address: str) -> None:
     )
     assert_type(gateway.list_tokens(), Page[Token])
     assert_type(gateway.revoke_token("id"), tuple[str, ...])
+    assert_type(gateway.end_sessions(), tuple[str, ...])
     with gateway.watch(start_revision=clusters.revision) as changes:
         for change in changes:
             assert_type(change, WatchEvent | Bookmark)
