@@ -142,7 +142,11 @@ def test_ldap(slapd: Slapd, tmp_path: pathlib.Path, started: list[GatewayProcess
     slapd.add("alice", "of-alice")
     slapd.group("dask-admins", ["alice"])
     served = GatewayProcess(
-        tmp_path, settings, QUICKLY, f"c.LdapAuthenticator.ca_file = {str(slapd.ca_file)!r}"
+        tmp_path,
+        settings,
+        QUICKLY,
+        f"c.LdapAuthenticator.ca_file = {str(slapd.ca_file)!r}",
+        "c.LdapAuthenticator.timeout_s = 30",
     )
     started.append(served)
     assert checked(served) == ""

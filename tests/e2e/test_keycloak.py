@@ -66,7 +66,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, started_keycloak: Keycloak) -
     [settings] = blocks("keycloak", "{code-block} python")
     settings = settings.replace(GATEWAY, address).replace(ISSUER, started_keycloak.issuer)
     settings = settings.replace("the secret of daskgateway", gateway_secret)
-    served = GatewayProcess(place, settings, f"c.Proxy.address = {urlsplit(address).netloc!r}")
+    started_keycloak.tokens("alice")  # its first answers are its slowest
+    served = GatewayProcess(
+        place,
+        settings,
+        f"c.Proxy.address = {urlsplit(address).netloc!r}",
+        "c.OIDCAuthenticator.timeout_s = 30",
+        "c.DaskGateway.drain_s = 0.5",
+    )
     checked = daskgateway(place, "check-config", "--config", str(served.config))
     assert (checked.returncode, checked.stderr) == (0, ""), checked
     try:

@@ -116,9 +116,13 @@ def has_ticket(timeout_s: float = 2.0) -> bool:
     not installed."""
     if importlib.util.find_spec("gssapi") is None:
         return False
+    try:
+        gssapi = _gssapi()  # however long that takes: a slow disk is no want of a ticket
+    except errors.NotSignedIn as error:
+        logger.debug("%s", error)
+        return False
 
     def look() -> bool:
-        gssapi = _gssapi()
         # 0 for one that has expired raises
         return int(gssapi.Credentials(usage="initiate").lifetime or 0) > 0
 
