@@ -205,6 +205,13 @@ def be_ready() -> None:
         if _keeper is None or not _keeper.is_alive():
             _keeper = threading.Thread(target=_keep, name="daskgateway-keeper", daemon=True)
             _keeper.start()
+    heed_signals()
+
+
+def heed_signals() -> None:
+    """Have signals that would end this process stop first what it owns, where the program has no
+    answer of its own to them. Only the main thread may say so: a program that makes its clusters in
+    others has it said when it imports the class."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:

@@ -71,6 +71,9 @@ def _gateway_of(
     return made
 
 
+ownership.heed_signals()
+
+
 class RemoteCluster(ViewedCluster):
     """A cluster behind the gateway."""
 
