@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
 from typing import Any
 
@@ -32,6 +33,7 @@ class Following(Cluster):
     _again: asyncio.Future[Any] | None = None  # an attempt to follow again
     scheduler_comm: Any
     _ending: asyncio.Future[None]
+    _pid: int  # of the process that made it
 
     async def _has_ended(self) -> bool:
         """Whether the gateway says so; not if it says nothing."""
@@ -53,8 +55,25 @@ class Following(Cluster):
     def _follows(self) -> bool:
         return self.status in (Status.starting, Status.running)
 
+    def _check_process(self) -> None:
+        """Raise RuntimeError in a forked child: threads are not forked, and so the object's event
+        loop runs in its parent alone."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"this object of cluster {self.name} is of the process that made it; a process that"
+                f" was forked makes its own: GatewayCluster.from_name({self.name!r})"
+            )
+
+    @property
+    def loop(self) -> Any:
+        """The event loop that it runs on."""
+        self._check_process()
+        return super().loop
+
     def sync(self, func: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call on the object's event loop, as Dask does; one that is closed says so."""
+        """Call on the object's event loop, as Dask does; one that is closed says so, and one that
+        is another process's too."""
+        self._check_process()
         try:
             return super().sync(func, *args, **kwargs)
         except RuntimeError as error:
