@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
         made.start()
         yield made
     finally:
-        made.stop()
+        made.end()
 
 
 @pytest.fixture(scope="module")

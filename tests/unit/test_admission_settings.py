@@ -19,7 +19,7 @@ from gateway.server.core.admission import (
 )
 from gateway.server.core.errors import Violation
 from gateway.server.core.model import Count, Limits, WorkerGroup
-from gateway.server.core.options import Text
+from gateway.server.core.options import Mapped, Text
 from tests.unit.wishes import (
     GIB,
     OFFER,
@@ -196,6 +196,21 @@ def test_a_hook_is_not_called_for_options_that_are_wrong() -> None:
         "spec.worker_groups.gpu.options.worker_cores"
     ]
     assert len(called) == 1  # for the cluster of the second, whose options are right
+
+
+@pytest.mark.parametrize("value", [[1], None, True, {"B": "c"}])
+def test_a_variable_that_is_no_text_is_refused_wherever_it_comes_from(value: object) -> None:
+    """It was the text "None", "True" or "[1]" of Python."""
+    words = "must map texts to texts, and 'A' is otherwise"
+    told = [Violation("spec.options.environment", words)]
+    others = [one for one in OFFER.fields if one.name != "environment"]
+    structured = (*others, Mapped("environment", structured=True))
+    chosen = Wish(options={"environment": {"A": value}})
+    assert refused(chosen, replace(OFFER, fields=structured)) == told
+    made = replace(OFFER, apply=lambda values: {"environment": {"A": value}})
+    assert refused(Wish(), made) == told
+    number = replace(OFFER, apply=lambda values: {"environment": {"A": 1.5}})
+    assert refused(Wish(), number) == []
 
 
 def test_a_scheduler_that_exceeds_the_limits_alone_is_refused() -> None:

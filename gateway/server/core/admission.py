@@ -373,6 +373,15 @@ def clamped_lifecycle(wish: LifecycleWish, offer: Offer) -> str:
     )
 
 
+def _no_texts(variables: Mapping[str, object]) -> str:
+    """Return which variable is neither a text nor a number, which is taken as it is written: an
+    option that may hold more, or the site's own function, can give one."""
+    for name, value in variables.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return f"must map texts to texts, and {name[:60]!r} is otherwise"
+    return ""
+
+
 def _settings(
     offer: Offer,
     values: Mapping[str, object],
@@ -406,7 +415,7 @@ def _settings(
         settings |= extra
     environment, admins = settings.get("environment"), base.get("environment")
     if isinstance(environment, Mapping) and isinstance(admins, Mapping):
-        if why := complaint(list(environment)):
+        if why := complaint(list(environment)) or _no_texts(environment):
             violations.append(Violation(f"{path}.environment", why))
         settings["environment"] = {**admins, **environment}
     chosen_config.merge(settings, base, violations, path)
