@@ -40,3 +40,5 @@ def guard(scheduler: Any) -> None:
         return await register(*args, **kwargs)
 
     scheduler.handlers[REGISTER] = checked
+    # plug-ins of schedulers that bring one for nannies, such as UploadDirectory, call it themselves
+    scheduler.register_nanny_plugin = checked

@@ -3,12 +3,13 @@ has."""
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
 from distributed import Client, Scheduler, Worker
-from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
+from distributed.diagnostics.plugin import NannyPlugin, UploadDirectory, WorkerPlugin
 
 from gateway import wire
 from gateway.agent import nannies
@@ -38,11 +39,16 @@ class OfWorkers(WorkerPlugin):
     name = "of-workers"
 
 
-async def test_it_is_refused_while_there_are_only_workers_without(client: Client) -> None:
+async def test_it_is_refused_while_there_are_only_workers_without(
+    client: Client, tmp_path: pathlib.Path
+) -> None:
     assert client.scheduler is not None
     async with Worker(client.scheduler.address, host="127.0.0.1", nthreads=1):
         with pytest.raises(RuntimeError, match="run without a nanny"):
             await client.register_plugin(OfNannies())
+        # in newer versions a plug-in of schedulers, which brings one for nannies
+        with pytest.raises(RuntimeError, match="run without a nanny"):
+            await client.register_plugin(UploadDirectory(str(tmp_path)))
         await client.register_plugin(OfWorkers())  # others are nothing to us
 
 
