@@ -285,53 +285,6 @@ def test_a_signal_stops_what_the_process_owns_and_ends_it_as_signals_do(
     nothing_is_left(alice)
 
 
-FORKS = """
-import os, sys
-from distributed import Client
-from gateway import GatewayCluster
-def forked(work):
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-            print("nothing said")
-        except RuntimeError as error:
-            print(error)
-        sys.stdout.flush()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-with GatewayCluster("forked", quiet=True) as cluster:
-    forked(cluster.close)
-    forked(lambda: cluster.__exit__(None, None, None))
-    forked(lambda: repr(cluster))
-    forked(cluster.shutdown)
-    forked(lambda: cluster.scale(1))
-    forked(lambda: Client(cluster))
-    cluster.scale(0)
-    print(cluster.status)
-"""
-
-
-def test_a_forked_child_is_told_whose_an_object_is_and_ends_nothing(
-    alice: Gateway, served: GatewayProcess
-) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKS],
-        env=served.environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert ended.returncode == 0, ended.stderr
-    *lines, last = ended.stdout.splitlines()
-    words = (
-        "this object of cluster forked is of the process that made it; a process that was forked"
-    )
-    assert [line[: len(words)] for line in lines] == ["nothing said"] * 3 + [words] * 3
-    assert last == "Status.running"
-    nothing_is_left(alice)
-
-
 def test_a_signal_leaves_what_is_to_go_on_and_what_others_do_about_signals(
     alice: Gateway, served: GatewayProcess
 ) -> None:
