@@ -252,28 +252,8 @@ GatewayCluster()
 """
 
 
-THREADED = WORKS.format(
-    made="""
-def make():
-    global cluster
-    cluster = GatewayCluster()
-thread = threading.Thread(target=make)
-thread.start()
-thread.join()
-"""
-)
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (signal.SIGTERM, WORKS.format(made="cluster = GatewayCluster()")),
-        (signal.SIGHUP, WORKS.format(made="cluster = GatewayCluster()")),
-        (signal.SIGTERM, STARTS),
-        (signal.SIGHUP, STARTS),
-        (signal.SIGTERM, THREADED),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("text", [WORKS.format(made="cluster = GatewayCluster()"), STARTS])
 def test_a_signal_stops_what_the_process_owns_and_ends_it_as_signals_do(
     alice: Gateway, served: GatewayProcess, number: int, text: str
 ) -> None:

@@ -1,14 +1,30 @@
-"""An object of a cluster in a child that was forked: it says whose it is, and ends nothing."""
+"""Clusters of a program's other threads end with it as well; in a child that was forked the object of
+a cluster says whose it is, and ends nothing."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
+import pytest
+
 from gateway import Gateway
+from tests.client.test_ownership import WORKS, end, script
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 
+pytestmark = pytest.mark.timeout(400)
+THREADED = WORKS.format(
+    made="""
+def make():
+    global cluster
+    cluster = GatewayCluster()
+thread = threading.Thread(target=make)
+thread.start()
+thread.join()
+"""
+)
 FORKS = """
 import os, sys
 from distributed import Client
@@ -55,3 +71,12 @@ def test_a_forked_child_is_told_whose_an_object_is_and_ends_nothing(
     assert last == "Status.running"
     alice = Gateway(served.address, auth=(USER, PASSWORD))
     until(lambda: not alice.list_clusters(), "nothing is left")
+
+
+def test_a_signal_stops_what_a_thread_has_made(served: GatewayProcess) -> None:
+    alice = Gateway(served.address, auth=(USER, PASSWORD))
+    process = script(served, THREADED)
+    (cluster,) = alice.list_clusters()
+    assert end(process, signal.SIGTERM) == -signal.SIGTERM
+    ended = alice.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
+    assert ended.status.reason == "STOP_REQUESTED"
