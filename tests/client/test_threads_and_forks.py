@@ -1,5 +1,5 @@
-"""Clusters of a program's other threads end with it as well; in a child that was forked the object of
-a cluster says whose it is, and ends nothing."""
+"""Clusters of a program's other threads end with it as well; in a child that was forked an object
+of a cluster says whose it is, and ends nothing."""
 
 from __future__ import annotations
 
