@@ -110,11 +110,13 @@ def _examined(path: str | None, words: Sequence[str]) -> Examined:
         _fail(str(error))
 
 
-def _refusals(examined: Examined) -> list[str]:
+def _refusals(examined: Examined, path: str | None, words: Sequence[str]) -> list[str]:
     """Return everything that `serve` would refuse here and now, one line each."""
+    from gateway import configfile
     from gateway.server.boot import here
 
-    return [*examined.problems, *here.problems(examined.settings, examined.problems)]
+    wrong = [*examined.problems, *here.problems(examined.settings, examined.problems)]
+    return [*wrong, *filter(None, [configfile.unread(path, words)])] if wrong else []
 
 
 class PrintableFormatter(logging.Formatter):
@@ -164,7 +166,7 @@ def serve(path: str | None, words: tuple[str, ...]) -> None:
 
     # the two programs load side by side
     warm = WarmEdge() if found.server.start_proxy and not examined.problems else None
-    if wrong := _refusals(examined):
+    if wrong := _refusals(examined, path, words):
         if warm is not None:
             warm.dismiss()
         _fail("\n".join(wrong))
@@ -192,7 +194,7 @@ def check_config(path: str | None, words: tuple[str, ...]) -> None:
 
     Everything that is wrong is told at once, one line each."""
     examined = _examined(path, words)
-    if wrong := _refusals(examined):
+    if wrong := _refusals(examined, path, words):
         _fail("\n".join(wrong))
     from gateway import configfile
     from gateway.server.boot import clear_text
@@ -201,6 +203,7 @@ def check_config(path: str | None, words: tuple[str, ...]) -> None:
     click.echo("the configuration is right")
     found = examined.settings
     said = [
+        configfile.unread(path, words),
         configfile.exposed(path),
         *examined.hints,
         *notes(found),

@@ -16,7 +16,10 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import traitlets
+from traitlets import CaselessStrEnum
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import PyFileConfigLoader
 from traitlets.traitlets import TraitError
@@ -29,6 +32,19 @@ MAX_DEPTH = 20  # of values in values that are looked at
 DEFAULT_FILE = "daskgateway_config.py"
 # parts of the names of settings that nobody else is to see
 SECRETS = ("password", "token", "secret", "users")
+
+
+class LogLevel(CaselessStrEnum[str]):
+    """A level of logging, in letters of any size; WARN is WARNING."""
+
+    def __init__(self, default: object = traitlets.Undefined, **more: Any) -> None:
+        super().__init__(["DEBUG", "INFO", "WARNING", "ERROR"], default, **more)
+
+    def validate(self, obj: Any, value: Any) -> str:
+        """Return the level as logging calls it; TraitError for one that there is not."""
+        if isinstance(value, str) and value.upper() == "WARN":
+            value = "WARNING"
+        return super().validate(obj, value)
 
 
 _TRAIT = re.compile(r"^The (value of the )?'\w+' trait of an? \w+ instance ")
@@ -49,6 +65,20 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
         config.merge(_read(pathlib.Path(path)))
     config.merge(from_words(overrides))
     return config
+
+
+def unread(path: str | None, words: Sequence[str]) -> str:
+    """Return that nothing was read, and where a file was looked for; empty if one was named, or
+    found, or words say what is set. Of dask-gateway's file it tells what is to be done."""
+    if path is not None or words or pathlib.Path(DEFAULT_FILE).exists():
+        return ""
+    told = f"no file was read, since there is no {DEFAULT_FILE} in {pathlib.Path.cwd()}"
+    if pathlib.Path(former_names.DEFAULT_FILE).exists():
+        return (
+            f"{told}; {former_names.DEFAULT_FILE} is dask-gateway's: copy it to {DEFAULT_FILE}, and"
+            " see what of it is called otherwise here"
+        )
+    return f"{told}; -f names another"
 
 
 def from_words(words: Sequence[str]) -> Config:
@@ -107,14 +137,12 @@ def sifted(config: Config, classes: Iterable[type[Configurable]]) -> tuple[Confi
     right, found = Config(), []
     for section, values in config.items():
         if section not in known:
-            names = values if isinstance(values, Config) else ()  # c.lower.name is no section
-            hint = former_names.here(section, names) or meant(section, known)
-            found.append(f"c.{section}: there is no such class{hint}")
+            found += _no_class(section, values, known)
             continue
         traits = known[section].class_traits(config=True)
         for name, value in values.items():
             if name not in traits:
-                hint = former_names.here(section, [name]) or meant(name, traits)
+                hint = former_names.here(section, name) or meant(name, traits)
                 if name == "authenticator_class":
                     hint = former_names.authenticator(value)
                 found.append(f"c.{section}.{name}: {section} has no such setting{hint}")
@@ -123,6 +151,15 @@ def sifted(config: Config, classes: Iterable[type[Configurable]]) -> tuple[Confi
             else:
                 right[section][name] = value
     return right, found
+
+
+def _no_class(section: str, values: object, known: Iterable[str]) -> list[str]:
+    """Return that a class does not exist; of dask-gateway's, what each of its settings is here."""
+    names = values if isinstance(values, Config) else ()  # c.lower.name is no section
+    former = {name: hint for name in names if (hint := former_names.here(section, name))}
+    if not former:
+        return [f"c.{section}: there is no such class{meant(section, known)}"]
+    return [f"c.{section}.{name}: there is no such class{hint}" for name, hint in former.items()]
 
 
 def _wrong_value(cls: type[Configurable], section: str, name: str, value: object) -> str:

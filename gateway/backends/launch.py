@@ -67,7 +67,7 @@ def scheduler_launch(
         if settings.get("dashboard", True)
         else ["--no-dashboard"]
     )
-    argv += ["--no-show", "--preload", AGENT_MODULE]
+    argv += ["--preload", AGENT_MODULE]
     env = _environment(uid, settings)
     env |= {
         wire.ENV_AGENT_ADDRESS: agent.address,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import in_thread
-from gateway.client.calls.messages import Groups, Span, Workers
+from gateway.client.calls.messages import Groups, Named, Span, Workers
 from gateway.client.calls.options import Options
 from gateway.client.calls.streams import stepped
 from gateway.client.dask.modes import CreateMode
@@ -101,7 +101,7 @@ class AsyncGateway(BaseGateway):
             )
         )
 
-    async def get_cluster(self, name: str) -> Cluster:
+    async def get_cluster(self, name: Named) -> Cluster:
         """Return one cluster as the gateway knows it; ClusterNotFound if there is none."""
         return await in_thread(lambda: self.blocking().get_cluster(name))
 
@@ -188,7 +188,7 @@ class AsyncGateway(BaseGateway):
             **kwargs,
         )
 
-    def connect(self, name: str, *, shutdown_on_close: bool = False) -> AsyncGatewayCluster:
+    def connect(self, name: Named, *, shutdown_on_close: bool = False) -> AsyncGatewayCluster:
         """Return a cluster that exists already, for awaiting or entering. Closing it leaves it
         running, unless told otherwise."""
         from gateway.client.dask.cluster import AsyncGatewayCluster
@@ -198,7 +198,7 @@ class AsyncGateway(BaseGateway):
         )
 
     async def scale_cluster(
-        self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP
+        self, name: Named, n: int, *, group: str = requests.DEFAULT_GROUP
     ) -> Cluster:
         """Wish n workers in a group; return the cluster, once the gateway has taken that up (or
         after a second). GatewayWarning where a limit grants fewer; ValueError if it has no such
@@ -207,7 +207,7 @@ class AsyncGateway(BaseGateway):
 
     async def adapt_cluster(
         self,
-        name: str,
+        name: Named,
         minimum: int | None = 0,
         maximum: int | None = None,
         *,
@@ -239,7 +239,7 @@ class AsyncGateway(BaseGateway):
 
     async def change_lifetimes(
         self,
-        name: str,
+        name: Named,
         *,
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
@@ -265,14 +265,14 @@ class AsyncGateway(BaseGateway):
         that need none any more. A GatewayCluster does so by itself."""
         return await in_thread(lambda: self.blocking().keep_alive(names))
 
-    async def stop_cluster(self, name: str) -> Cluster:
+    async def stop_cluster(self, name: Named) -> Cluster:
         """Wish a cluster's end; return the cluster, once the gateway has begun to stop it (or after
         a second). One that is stopped already stays so."""
         return await in_thread(lambda: self.blocking().stop_cluster(name))
 
     async def wait(
         self,
-        name: str,
+        name: Named,
         states: Sequence[ClusterState | str] | ClusterState | str = (ClusterState.ACTIVE,),
         *,
         timeout_s: float = 300.0,
@@ -312,7 +312,7 @@ class AsyncGateway(BaseGateway):
         return stepped(self.blocking().watch(start_revision=start_revision, clusters=clusters))
 
     async def get_logs(
-        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0
+        self, name: Named, instances: Sequence[str] = (), *, tail_lines: int = 0
     ) -> dict[str, str]:
         """Return logs by instance (`scheduler` or a worker's name), also of what has ended; 0 lines
         are all that is kept."""
@@ -321,7 +321,12 @@ class AsyncGateway(BaseGateway):
         )
 
     def stream_logs(
-        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0, follow: bool = False
+        self,
+        name: Named,
+        instances: Sequence[str] = (),
+        *,
+        tail_lines: int = 0,
+        follow: bool = False,
     ) -> AsyncGenerator[LogPiece, None]:
         """Yield pieces of logs, with `follow` also what is written from now on.
         `contextlib.aclosing` ends it for sure."""
@@ -329,15 +334,15 @@ class AsyncGateway(BaseGateway):
             self.blocking().stream_logs(name, instances, tail_lines=tail_lines, follow=follow)
         )
 
-    async def events(self, name: str) -> Page[Event]:
+    async def events(self, name: Named) -> Page[Event]:
         """Return what happened to a cluster, newest first, also after its end."""
         return await in_thread(lambda: self.blocking().events(name))
 
-    async def dashboard_ticket(self, name: str) -> DashboardTicket:
+    async def dashboard_ticket(self, name: Named) -> DashboardTicket:
         """Return a permission to open a cluster's dashboard in a browser."""
         return await in_thread(lambda: self.blocking().dashboard_ticket(name))
 
-    async def dashboard_url(self, name: str) -> str:
+    async def dashboard_url(self, name: Named) -> str:
         """Return an address that opens a cluster's dashboard in a browser within a minute."""
         return await in_thread(lambda: self.blocking().dashboard_url(name))
 

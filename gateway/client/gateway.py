@@ -29,7 +29,7 @@ from gateway.client.calls import (
 )
 from gateway.client.calls import messages as requests
 from gateway.client.calls.channel import Connection
-from gateway.client.calls.messages import Groups, Span, Workers
+from gateway.client.calls.messages import Groups, Named, Span, Workers
 from gateway.client.calls.options import Options
 from gateway.client.calls.streams import Changes, LogPieces
 from gateway.client.dask.modes import CreateMode, differences, used_as_it_is
@@ -203,7 +203,7 @@ class Gateway(BaseGateway):
         )
         return paging.clusters(self._connection, request)
 
-    def get_cluster(self, name: str) -> Cluster:
+    def get_cluster(self, name: Named) -> Cluster:
         """Return one cluster as the gateway knows it; ClusterNotFound if there is none."""
         return Cluster.from_proto(
             self._connection.call(
@@ -320,14 +320,14 @@ class Gateway(BaseGateway):
             **kwargs,
         )
 
-    def connect(self, name: str, *, shutdown_on_close: bool = False) -> GatewayCluster:
+    def connect(self, name: Named, *, shutdown_on_close: bool = False) -> GatewayCluster:
         """Return a cluster that exists already. Closing it leaves it running, unless told
         otherwise."""
         from gateway.client.dask.cluster import GatewayCluster
 
         return GatewayCluster.from_name(name, gateway=self, shutdown_on_close=shutdown_on_close)
 
-    def scale_cluster(self, name: str, n: int, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
+    def scale_cluster(self, name: Named, n: int, *, group: str = requests.DEFAULT_GROUP) -> Cluster:
         """Wish n workers in a group; return the cluster, once the gateway has taken that up (or
         after a second). GatewayWarning where a limit grants fewer; ValueError if it has no such
         group."""
@@ -335,7 +335,7 @@ class Gateway(BaseGateway):
 
     def adapt_cluster(
         self,
-        name: str,
+        name: Named,
         minimum: int | None = 0,
         maximum: int | None = None,
         *,
@@ -358,7 +358,7 @@ class Gateway(BaseGateway):
             size = found.running if found is not None else 0
         return self._resize(name, size, group)
 
-    def _resize(self, name: str, workers: Workers, group: str) -> Cluster:
+    def _resize(self, name: Named, workers: Workers, group: str) -> Cluster:
         request = requests.scale(name, workers, group)
         if group != requests.DEFAULT_GROUP:  # that one always exists; no other is made by mistake
             reading.group(group, self.get_cluster(name).spec.worker_groups)
@@ -367,7 +367,7 @@ class Gateway(BaseGateway):
 
     def change_lifetimes(
         self,
-        name: str,
+        name: Named,
         *,
         idle_timeout: Span | None = None,
         max_lifetime: Span | None = None,
@@ -395,7 +395,7 @@ class Gateway(BaseGateway):
         answer = self._connection.call(api.KEEP_ALIVE, pb.KeepAliveRequest(names=asked))
         return tuple(asked[name] for name in answer.ended)
 
-    def stop_cluster(self, name: str) -> Cluster:
+    def stop_cluster(self, name: Named) -> Cluster:
         """Wish a cluster's end; return the cluster, once the gateway has begun to stop it (or after
         a second). One that is stopped already stays so."""
         told = Cluster.from_proto(self._connection.call(api.STOP_CLUSTER, requests.stop(name)))
@@ -403,7 +403,7 @@ class Gateway(BaseGateway):
 
     def wait(
         self,
-        name: str,
+        name: Named,
         states: Sequence[ClusterState | str] | ClusterState | str = (ClusterState.ACTIVE,),
         *,
         timeout_s: float = 300.0,
@@ -430,7 +430,7 @@ class Gateway(BaseGateway):
         )
 
     def get_logs(
-        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0
+        self, name: Named, instances: Sequence[str] = (), *, tail_lines: int = 0
     ) -> dict[str, str]:
         """Return logs by instance (`scheduler` or a worker's name), also of what has ended; 0 lines
         are all that is kept."""
@@ -441,7 +441,12 @@ class Gateway(BaseGateway):
         return {instance: "".join(parts) for instance, parts in found.items()}
 
     def stream_logs(
-        self, name: str, instances: Sequence[str] = (), *, tail_lines: int = 0, follow: bool = False
+        self,
+        name: Named,
+        instances: Sequence[str] = (),
+        *,
+        tail_lines: int = 0,
+        follow: bool = False,
     ) -> LogPieces:
         """Yield pieces of logs, with `follow` also what is written from now on. Blocks; `close`
         ends it from any other thread."""
@@ -456,21 +461,21 @@ class Gateway(BaseGateway):
             ),
         )
 
-    def events(self, name: str) -> Page[Event]:
+    def events(self, name: Named) -> Page[Event]:
         """Return what happened to a cluster, newest first, also after its end."""
         return paging.events(
             self._connection,
             pb.ListEventsRequest(parent=requests.full_name(name), page_size=paging.EVENTS),
         )
 
-    def dashboard_ticket(self, name: str) -> DashboardTicket:
+    def dashboard_ticket(self, name: Named) -> DashboardTicket:
         """Return a permission to open a cluster's dashboard in a browser."""
         request = credential_pb.CreateDashboardTicketRequest(name=requests.full_name(name))
         return DashboardTicket.from_proto(
             self._connection.call(api.CREATE_DASHBOARD_TICKET, request)
         )
 
-    def dashboard_url(self, name: str) -> str:
+    def dashboard_url(self, name: Named) -> str:
         """Return an address that opens a cluster's dashboard in a browser, once, within a minute.
         ValueError if it has none."""
         ticket = self.dashboard_ticket(name)

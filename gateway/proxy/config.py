@@ -5,6 +5,7 @@ from __future__ import annotations
 from traitlets import Bool, Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
+from gateway.configfile import LogLevel
 from gateway.files import default_state_dir
 from gateway.networks import DEFAULT_NETWORKS
 from gateway.proxy.problems import hints, problems
@@ -202,8 +203,7 @@ class Proxy(Configurable):
         " number that nobody has. The edge gives all other rights up, but for binding ports below"
         " 1024.",
     ).tag(config=True)
-    log_level = Enum(
-        ["DEBUG", "INFO", "WARNING", "ERROR"],
+    log_level = LogLevel(
         help="What the edge logs to standard error; by default INFO, or what"
         " c.DaskGateway.log_level says where a server starts it.",
     ).tag(config=True)

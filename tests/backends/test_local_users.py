@@ -17,6 +17,7 @@ from gateway.backends.conformance import Room as Suite
 from gateway.backends.contract import Backend, BackendUnavailable, Launch, StartFailed, Target
 from gateway.backends.local import proc
 from gateway.backends.local.backend import LocalBackend
+from gateway.backends.local.directories import closed_above
 from tests.backends.test_local import SLEEP, UID, Room, launch
 from tests.parts import as_account, missing
 from tests.waiting import comes
@@ -173,3 +174,20 @@ async def test_nobody_runs_as_the_account_of_a_service(tmp_path: pathlib.Path, u
         assert not (tmp_path / "root" / "clusters" / UID).exists()
     finally:
         await backend.close()
+
+
+def test_a_python_that_users_do_not_reach_is_told_with_what_keeps_them_from_it(
+    tmp_path: pathlib.Path,
+) -> None:
+    home = tmp_path / "home"
+    (home / "venv").mkdir(parents=True)
+    (home / "venv" / "python").touch(mode=0o755)
+    linked = tmp_path / "python"
+    linked.symlink_to(home / "venv" / "python")
+    home.chmod(0o700)
+    tmp_path.chmod(0o755)
+    for program in (home / "venv" / "python", linked):
+        told = closed_above(str(program))
+        assert "is closed to other users (mode 700)" in told
+        assert "c.ClusterConfig.python" in told
+    assert closed_above("/usr/bin/env") == ""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
 import pathlib
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -208,3 +211,27 @@ def test_what_may_pass_is_waited_for(tmp_path: pathlib.Path) -> None:
         assert hopeless(f"https://127.0.0.1:{port}") == ""
     with listening(tmp_path, tls=False) as port:
         assert hopeless(f"http://127.0.0.1:{port}") == ""
+
+
+UNTRUSTED = """
+import sys
+from daskgateway import Gateway
+from daskgateway.errors import Unavailable
+from gateway.client.calls import channel
+for _ in range(2):
+    try:
+        Gateway(sys.argv[1], auth=("alice", "pw")).list_clusters()
+    except Unavailable as error:
+        assert "is not trusted" in str(error), error
+assert not channel._channels  # one that is left would connect again and again
+"""
+
+
+def test_a_certificate_that_is_not_trusted_leaves_no_channel_and_no_words_of_grpc(
+    tmp_path: pathlib.Path,
+) -> None:
+    with listening(tmp_path, tls=True) as port:
+        command = [sys.executable, "-c", UNTRUSTED, f"https://127.0.0.1:{port}"]
+        environment = {key: one for key, one in os.environ.items() if key != "GRPC_VERBOSITY"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -246,3 +246,18 @@ async def test_a_cluster_is_awaited(awaited: AsyncGateway) -> None:
         await as_dask_does.close()  # type: ignore[misc]
         uid = cluster.uid
     assert (await awaited.wait(f"{USER}/{uid}", ClusterState.STOPPED)).state is ClusterState.STOPPED
+
+
+def test_what_submit_returns_is_taken_in_place_of_a_name(gateway: Gateway) -> None:
+    """There it is the name, which all else takes."""
+    made = gateway.submit()
+    try:
+        assert gateway.get_cluster(made).uid == made.uid
+        with gateway.connect(made) as cluster:
+            assert cluster.name == made.id
+            assert gateway.scale_cluster(cluster, 0).uid == made.uid  # a cluster object has one too
+    finally:
+        gateway.stop_cluster(made)
+    assert gateway.wait(made, "STOPPED", timeout_s=60).state.finished
+    with pytest.raises(ValueError, match="the name of a cluster must be a text, not None"):
+        gateway.get_cluster(None)  # type: ignore[arg-type]

@@ -114,6 +114,8 @@ WRONG = [
     ("ca-file: /nowhere/ca.pem", "gateway.ca-file: the file /nowhere/ca.pem cannot be read"),
     ("proxy-address: 'h:t:t'", "gateway.proxy-address must be"),
     ("public-address: here", "gateway.public-address must look like"),
+    ("public-address: //here", "or /prefix, not '//here'"),
+    ("public-address: /a?b", "gateway.public-address must look like"),
 ]
 
 
@@ -123,7 +125,7 @@ def test_a_wrong_setting_is_told_with_where_it_stands(file: File, line: str, wor
     with pytest.raises(ValueError, match="gateway") as caught:
         Gateway("https://127.0.0.1:1")
     assert words in str(caught.value)
-    assert str(caught.value).endswith(f"; it is set in the configuration file {path}")
+    assert f"in the configuration file {path}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -168,3 +170,10 @@ def test_a_scheduler_address_alone_is_where_the_gateways_is_from() -> None:
     assert comm.connection_for(target).settings.source == (
         f"the scheduler's address dgw://127.0.0.1:9/c{'a' * 20}"
     )
+
+
+def test_a_public_address_may_be_a_path_of_the_hubs_own_host() -> None:
+    """As the configuration of many a JupyterHub has it."""
+    with dask.config.set({"gateway.public-address": "/services/dask-gateway/"}):
+        assert Gateway(HERE).connection.settings.public_address == "/services/dask-gateway"
+    assert Gateway(HERE, public_address="/user/a%40b/proxy/8000").connection.settings.public_address

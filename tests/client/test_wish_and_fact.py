@@ -80,8 +80,14 @@ def test_the_command_line_tells_them_apart(served: GatewayProcess, name: str) ->
     shown = run(served.address, "clusters", "show", name).out
     for words in ("limit of one cluster", "at most 6 workers", "age", "clients"):
         assert words in shown, shown
+    refused = run(served.address, "clusters", "adapt", name, "--minimum", "3", "--maximum", "1")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "daskgateway: maximum must be at least the minimum, 3, not 1\n"
     ended = run(served.address, "clusters", "stop", name)
     assert re.search(r"state\s+(STOPPING|STOPPED)", ended.out)
+    assert re.search(r"workers \(default\) .* 0-4 were wished *\n", ended.out)
+    for words in ("taken up", "needed now", "limit of", "is stopped by itself"):
+        assert words not in ended.out, ended.out
 
 
 @pytest.mark.parametrize("waits", ["--wait", "--no-wait"])

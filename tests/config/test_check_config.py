@@ -132,6 +132,7 @@ RIGHT = [
     "c.DaskGateway.backends = 'slurm'; c.SlurmBackend.setup = 'module load python'",
     "c.PasswordAuthenticator.admins = 'alice'",
     "c.Proxy.log_level = 'WARNING'",
+    "c.Proxy.log_level = 'warn'; c.DaskGateway.log_level = 'debug'",
     "c.Proxy.admin_address = '127.0.0.1:0'",
     "c.DaskGateway.start_proxy = False; c.Proxy.address = '127.0.0.1:1'",
     "c.ClusterConfig.worker_memory = 2 * 2**30",
@@ -168,6 +169,11 @@ def test_a_file_that_is_right_stays_right(
 
 
 HINTS = [
+    ("c.DaskGateway.backends = ['slurm', 'local']", "schedulers of backend slurm run on other"),
+    (
+        "c.DaskGateway.backends = ['pbs']; c.DaskGateway.agent_address = 'https://localhost:8001'",
+        "agent_address https://localhost:8001 is those machines themselves",
+    ),
     ("c.SlurmBackend.partition = 'cpu'", "c.SlurmBackend: not in use: c.DaskGateway.backends"),
     ("c.PbsBackend.queu = 'q'", "did you mean queue?"),
     (
@@ -177,6 +183,10 @@ HINTS = [
     (f"{FIELDS}[Float('worker_core', 1)]", "did you mean worker_cores?"),
     (f"{FIELDS}[Integer('gpus', 1)]", "has no effect"),
     (f"{FIELDS}[Integer('worker_threads', 1, minimum=-1)]", "may be -1"),
+    (
+        f"{FIELDS}[Float('worker_memory', 4)]; c.ClusterConfig.apply_options = lambda v: {{{{}}}}",
+        "so c.ClusterConfig.apply_options must return that setting",
+    ),
     (
         f"{FIELDS}[Integer('workr_cores', 1)]; c.ClusterConfig.apply_options = lambda v: {{{{}}}}",
         "did you mean worker_cores?",
@@ -199,8 +209,20 @@ def test_an_empty_directory_is_refused_by_check_config_as_by_serve(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    state = f"--DaskGateway.state_dir={tmp_path}/state"
     for command in ("check-config", "serve"):
-        done = CliRunner().invoke(main, [command, state])
+        done = CliRunner().invoke(main, [command])
         assert done.exit_code == 2
         assert "nobody could sign in" in done.output
+        assert f"no file was read, since there is no daskgateway_config.py in {tmp_path}; -f" in (
+            done.output
+        )
+    (tmp_path / "dask_gateway_config.py").write_text("c.DaskGateway.backend_class = 'x'\n")
+    done = CliRunner().invoke(main, ["check-config"])
+    assert "dask_gateway_config.py is dask-gateway's: copy it to daskgateway_config.py" in (
+        done.output
+    )
+    (tmp_path / "daskgateway_config.py").touch(mode=0o600)
+    assert "no file was read" not in CliRunner().invoke(main, ["check-config"]).output
+    (tmp_path / "daskgateway_config.py").unlink()
+    done = CliRunner().invoke(main, ["check-config", "--DaskGateway.log_level=INFO"])
+    assert "no file was read" not in done.output

@@ -6,15 +6,17 @@ import pathlib
 import re
 
 import pytest
-from traitlets.config import Configurable
+from traitlets.config import Config, Configurable
 
 from gateway import configfile, former_names
 from gateway.authenticators.jupyterhub import JupyterHubAuthenticator
 from gateway.authenticators.kerberos import KerberosAuthenticator
 from gateway.authenticators.password import PasswordAuthenticator
+from gateway.backends.kubernetes.backend import KubernetesBackend
 from gateway.backends.local import LocalBackend
 from gateway.backends.pbs import PbsBackend
 from gateway.backends.slurm import SlurmBackend
+from gateway.backends.yarn.backend import YarnBackend
 from gateway.proxy.config import Proxy
 from gateway.server.boot import settings
 from gateway.server.boot.cluster_config import ClusterConfig
@@ -45,8 +47,17 @@ AUTHENTICATORS = (JupyterHubAuthenticator, KerberosAuthenticator)
         ("c.JupyterHubAuthenticator.tls_key = 'x'", "no certificate of its own"),
         ("c.DaskGateway.authenticator_class = 'dask_gateway_server.auth.X'", "authenticators.md"),
         ("c.DBBackendBase.db_url = 'sqlite:///x'", "c.DaskGateway.database"),
-        ("c.SlurmClusterConfig.partition = 'x'", "SlurmClusterConfig is c.SlurmBackend"),
-        ("c.PBSClusterConfig.queue = 'x'", "PBSClusterConfig is c.PbsBackend"),
+        ("c.SlurmClusterConfig.partition = 'x'", "partition is c.SlurmBackend.partition"),
+        ("c.SlurmClusterConfig.nosuch = 'x'", "SlurmClusterConfig is c.SlurmBackend"),
+        ("c.PBSClusterConfig.queue = 'x'", "queue is c.PbsBackend.queue"),
+        ("c.JobQueueClusterConfig.scheduler_cores = 2", "c.ClusterConfig.scheduler_cores"),
+        ("c.KubeClusterConfig.worker_memory_limit = '6 G'", "c.KubernetesBackend.requested_memory"),
+        ("c.KubeController.api_url = 'x'", "api_url is c.DaskGateway.agent_address"),
+        ("c.KubeBackend.gateway_instance = 'x'", "c.KubernetesBackend.tag"),
+        ("c.Backend.cluster_heartbeat_timeout = 3", "c.DaskGateway.agent_silence_timeout_s"),
+        ("c.UnsafeLocalBackend.clusters_directory = 'x'", "c.LocalBackend.root"),
+        ("c.Proxy.gateway_url = 'http://x'", "c.Proxy.server_address"),
+        ("c.ClusterConfig.idle_timeout = 3", "is c.ClusterConfig.idle_timeout_s"),
         ("c.UserLimits.max_clusters = 3", "c.DaskGateway.max_clusters_per_user"),
         ("c.ClusterConfig.worker_cmd = 'x'", "worker_cmd is c.ClusterConfig.python"),
         ("c.LocalBackend.sigint_timeout = 3", "c.LocalBackend.stop_grace_s"),
@@ -61,26 +72,51 @@ def test_a_setting_of_theirs_is_told_by_its_name_here(
     file.touch(mode=0o600)
     file.write_text(line)
     with pytest.raises(configfile.ConfigurationError) as caught:
-        configfile.check(configfile.load(str(file)), [DaskGateway, ClusterConfig, *AUTHENTICATORS])
+        configfile.check(
+            configfile.load(str(file)), [DaskGateway, ClusterConfig, Proxy, *AUTHENTICATORS]
+        )
     assert words in str(caught.value)
     assert "did you mean" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", former_names.NAMES)
-def test_names_that_are_given_instead_exist(name: str) -> None:
-    classes: list[type[Configurable]] = [
-        DaskGateway,
-        ClusterConfig,
-        PasswordAuthenticator,
-        Proxy,
-        LocalBackend,
-        *AUTHENTICATORS,
+def test_each_setting_of_a_class_that_does_not_exist_here_has_a_line() -> None:
+    config = Config()
+    config.DBBackendBase.db_url = "sqlite://"
+    config.DBBackendBase.cluster_start_timeout = 60
+    config.DBBackendBase.nosuch = 1
+    found = configfile.problems(config, [DaskGateway])
+    assert [line.partition(":")[0] for line in found] == [
+        "c.DBBackendBase.db_url",
+        "c.DBBackendBase.cluster_start_timeout",
+        "c.DBBackendBase.nosuch",
     ]
-    known = {one.__name__: one for one in classes}
-    for section, trait in re.findall(r"c\.([A-Z]\w+)\.(\w+)", former_names.NAMES[name]):
-        assert trait in known[section].class_traits(config=True)
-    section, _, trait = name.partition(".")
-    assert section not in known or trait not in known[section].class_traits(config=True)
+    assert "c.DaskGateway.scheduler_start_timeout_s" in found[1]
+
+
+HERE: list[type[Configurable]] = [
+    DaskGateway,
+    ClusterConfig,
+    PasswordAuthenticator,
+    *AUTHENTICATORS,
+    Proxy,
+    LocalBackend,
+    PbsBackend,
+    SlurmBackend,
+    KubernetesBackend,
+    YarnBackend,
+]
+KNOWN = {one.__name__: one for one in HERE}
+TABLES = (former_names.NAMES, former_names.OF_CLUSTERS, former_names.OF_BACKENDS)
+
+
+@pytest.mark.parametrize("name", sorted(name for table in TABLES for name in table))
+def test_names_that_are_given_instead_exist(name: str) -> None:
+    words = next(table[name] for table in TABLES if name in table)
+    for section, trait in re.findall(r"c\.([A-Z]\w+)\.(\w+)", words):
+        assert trait in KNOWN[section].class_traits(config=True)
+    assert set(re.findall(r"\bc\.([A-Z]\w+)", words)) <= KNOWN.keys()
+    section, _, trait = name.rpartition(".")
+    assert section not in KNOWN or trait not in KNOWN[section].class_traits(config=True)
 
 
 def test_a_handler_reads_options_as_attributes() -> None:
@@ -92,9 +128,8 @@ def test_a_handler_reads_options_as_attributes() -> None:
 
 @pytest.mark.parametrize("name", former_names.CLASSES)
 def test_classes_that_are_given_instead_exist(name: str) -> None:
-    known = {one.__name__ for one in (DaskGateway, ClusterConfig, PbsBackend, SlurmBackend)}
-    assert name not in known
-    assert set(re.findall(r"\bc\.([A-Z]\w+)", former_names.CLASSES[name])) <= known
+    assert name not in KNOWN
+    assert set(re.findall(r"\bc\.([A-Z]\w+)", former_names.CLASSES[name])) <= KNOWN.keys()
 
 
 THEIRS = "dask_gateway_server.auth."

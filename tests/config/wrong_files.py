@@ -54,7 +54,7 @@ NAMES = [
     _one("Proxy.tls_certificate", "'/x'", "did you mean tls_cert?"),
     _one("Proxy.port", "8000", "Proxy has no such setting"),
     _one("ClusterConfig.worker_memry", "'4 GiB'", "did you mean worker_memory?"),
-    _one("ClusterConfig.idle_timeout", "60", "did you mean idle_timeout_s?"),
+    _one("ClusterConfig.idle_timeouts", "60", "did you mean idle_timeout_s?"),
     _one("LocalBackend.rot", "'/x'", "did you mean root?"),
     _one("PasswordAuthenticator.user", "{{}}", "did you mean users?"),
     _slurm("partiton", "'cpu'", "did you mean partition?"),

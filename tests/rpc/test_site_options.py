@@ -174,6 +174,23 @@ async def test_two_arguments_are_the_values_and_the_user() -> None:
     assert seen == [({"gpus": 2}, "alice")]
 
 
+async def test_an_option_may_be_of_another_kind_than_the_setting_that_is_made_of_it() -> None:
+    """A number of GiB, as dask-gateway's own documents have it."""
+
+    def apply(values: Mapping[str, object]) -> Mapping[str, object]:
+        if values["worker_memory"] == 7:
+            return {}
+        return {"worker_memory": int(float(str(values["worker_memory"])) * 2**30)}
+
+    options = [Float("worker_memory", 1, minimum=0.5, maximum=8)]
+    async with serving(options=options, apply_options=apply) as harness:
+        made = await create(harness, {"worker_memory": 2})
+        assert settings_of(harness, made)["worker_memory"] == 2 * 2**30
+        with pytest.raises(grpc.aio.AioRpcError) as refused:  # left as it is, and no amount
+            await create(harness, {"worker_memory": 7})
+        assert "spec.options.worker_memory" in str(refused.value.details())
+
+
 async def test_a_group_with_options_of_its_own_is_asked_about_and_a_resize_is_not() -> None:
     seen: list[Any] = []
 

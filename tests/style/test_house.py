@@ -29,7 +29,7 @@ LARGER = {
     ),
     "gateway.backends.local.backend": (530, "it waits to be split"),
     "gateway.client.dask.remote": (530, "it waits to be split"),
-    "gateway.client.gateway": (545, "it waits to be split"),
+    "gateway.client.gateway": (555, "it waits to be split"),
     "tests.store.test_stores": (480, "it waits to be split"),
 }
 # Longer functions: what a new cluster may be asked for stands in one signature.

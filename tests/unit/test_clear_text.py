@@ -50,6 +50,8 @@ def test_a_network_is_told_too(tmp_path: pathlib.Path) -> None:
     assert "go through the network in clear text" in note
     assert len(said(USERS, *wide)) == 2
     assert said() == said("--Proxy.address=localhost:8000") == []
+    # the number that pods run as, elsewhere
+    assert said("--DaskGateway.backends=['kubernetes']") == []
 
 
 def test_check_config_tells_it(tmp_path: pathlib.Path) -> None:

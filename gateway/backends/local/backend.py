@@ -36,7 +36,7 @@ from gateway.backends.contract import (
     Target,
 )
 from gateway.backends.local import proc, spawning
-from gateway.backends.local.directories import Directories
+from gateway.backends.local.directories import Directories, closed_above
 from gateway.backends.local.proc import ProcessId
 from gateway.backends.one_at_a_time import Turns
 from gateway.backends.setbacks import Setbacks
@@ -225,7 +225,9 @@ class LocalBackend(BaseBackend):
             child = await self._loop.run_in_executor(self._threads, self._spawn, launch)
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
-            return StartFailed(f"{what}{error.strerror or error}")
+            named = isinstance(error, PermissionError) and self.run_as_user and error.filename
+            why = closed_above(str(error.filename)) if named else ""
+            return StartFailed(f"{what}{error.strerror or error}{why}")
         except (KeyError, ValueError) as error:
             return StartFailed(str(error.args[0]), permanent=True)
         process = proc.identify(child.pid)

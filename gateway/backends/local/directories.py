@@ -262,6 +262,22 @@ class Directories:
         _remove(self._logs / uid, time.monotonic() + REMOVE_S, ())
 
 
+def closed_above(program: str) -> str:
+    """Return which directory keeps other users from a program, as what is to be added to what the
+    system says of it; empty if none does. Links are followed."""
+    for path in (program, os.path.realpath(program)):
+        for place in reversed(pathlib.Path(path).parents):
+            with contextlib.suppress(OSError):
+                mode = stat.S_IMODE(place.stat().st_mode)
+                if not mode & 0o001:
+                    return (
+                        f": {place} is closed to other users (mode {mode:o}), so clusters cannot"
+                        f" run as them; install it elsewhere, or name another Python in"
+                        f" c.ClusterConfig.python"
+                    )
+    return ""
+
+
 def _closed(path: pathlib.Path) -> str:
     return (
         f"c.LocalBackend.root: {path} is closed to other users, who could not read their own"

@@ -19,6 +19,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+# gRPC's own log, in words of C++, says nothing to people. It is read when gRPC is loaded.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 import grpc
 from daskgateway.v1.credential_service_pb2 import GetSignInOptionsRequest, WhoAmIRequest
 from google.protobuf.message import Message
@@ -118,6 +121,13 @@ def _channel(settings: Settings) -> grpc.Channel:
             if pair is not None:
                 _shown_in_tls[key] = pair
         return channel
+
+
+def _drop(settings: Settings) -> None:
+    """Forget the channels to an address: whoever still calls by one has it, the last closes it."""
+    with _lock:
+        for key in [one for one in _channels if one[:2] == (settings.address, settings.ca_file)]:
+            del _channels[key]
 
 
 def _new_channel(
@@ -221,6 +231,7 @@ class Connection:
                 ):
                     return found
                 if unreached.UNTRUSTED in str(error):
+                    _drop(self.settings)  # or its channel tries again for ever
                     raise unreached.untrusted(self.settings) from None
                 if not looked and self.settings.address not in _grpc_passed:
                     looked = True

@@ -15,7 +15,7 @@ MEANING = {
     "proxy-address": "host:port of the edge for connections to schedulers, where it differs from"
     " what the gateway tells.",
     "public-address": "Address below which browsers see dashboards, where it differs from what the"
-    " gateway tells.",
+    " gateway tells; or a path, of the host that a notebook's page comes from.",
     "http-client.proxy": "Whether HTTPS_PROXY and NO_PROXY count, or the address of the HTTP proxy"
     " that leads out.",
     "insecure-ok": "Whether credentials may be sent to http:// beyond this machine, in clear text.",

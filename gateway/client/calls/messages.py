@@ -4,10 +4,11 @@ line."""
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from daskgateway.v1 import cluster_pb2, cluster_service_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -51,10 +52,14 @@ def bounds(
         if wait_count < 0:
             raise ValueError(f"wait_count must be 0 or more looks, not {wait_count!r}")
         wait_count = max(1, int(wait_count))  # Dask counts the first look as well
-    low = 0 if minimum is None else minimum
+    low = reading.count(0 if minimum is None else minimum, "minimum")
+    most = max(DEFAULT_MAXIMUM, low) if maximum is None else reading.count(maximum, "maximum")
+    if most < max(1, low):
+        right = f"the minimum, {low}" if low else "1"
+        raise ValueError(f"maximum must be at least {right}, not {most}")
     return Bounds(
         low,
-        maximum if maximum is not None else max(DEFAULT_MAXIMUM, reading.count(low, "minimum")),
+        most,
         _pace("interval", interval),
         wait_count,
         _pace("target_duration", target_duration),
@@ -70,11 +75,36 @@ def _pace(word: str, span: Span | None) -> float | None:
     return seconds
 
 
-def full_name(name: str) -> str:
-    """Return a resource name out of `etl`, `alice/etl` or a resource name; ValueError says what
-    would be right."""
-    user, cluster = reading.cluster(name)
+class HasName(Protocol):
+    """What has the name of a cluster: a `Cluster`, as `Gateway.submit` returns it, or a cluster
+    object."""
+
+    @property
+    def name(self) -> str: ...
+
+
+# a cluster: by its name, or as what has one
+Named: TypeAlias = str | HasName
+
+
+def name_of(given: Named) -> str:
+    """Return a cluster's name as it was given, or of what was given; ValueError if that is none."""
+    if not isinstance(given, str | os.PathLike) and isinstance(getattr(given, "name", None), str):
+        given = given.name
+    return reading.text(given, "the name of a cluster")
+
+
+def full_name(given: Named) -> str:
+    """Return a resource name out of `etl`, `alice/etl`, a resource name, or what has one;
+    ValueError says what would be right."""
+    user, cluster = reading.cluster(name_of(given))
     return f"users/{user}/clusters/{cluster}"
+
+
+def asked_name(name: str) -> str:
+    """Return the resource name of a cluster that may not be there yet: what is wrong with its id
+    the gateway says, where the caller's words are known."""
+    return full_name(name) if "/" in name else f"users/-/clusters/{name}"
 
 
 def create(
@@ -128,7 +158,7 @@ def _put_seconds(field: Duration, seconds: float) -> None:
 
 
 def lifecycle(
-    name: str, spans: Mapping[str, Span | None]
+    name: Named, spans: Mapping[str, Span | None]
 ) -> cluster_service_pb2.UpdateClusterRequest:
     """Return the request for other lifetimes of a cluster, by the fields of its lifecycle; None
     leaves one as it is.
@@ -148,7 +178,7 @@ def lifecycle(
 
 
 def scale(
-    name: str, workers: Workers, group: str = DEFAULT_GROUP
+    name: Named, workers: Workers, group: str = DEFAULT_GROUP
 ) -> cluster_service_pb2.UpdateClusterRequest:
     """Return the request for another size of a worker group, of one that there is.
 
@@ -191,7 +221,7 @@ def stop_made_by(create_request_id: str) -> cluster_service_pb2.StopClusterReque
     )
 
 
-def stop(name: str) -> cluster_service_pb2.StopClusterRequest:
+def stop(name: Named) -> cluster_service_pb2.StopClusterRequest:
     """Return the request to stop."""
     return cluster_service_pb2.StopClusterRequest(
         name=full_name(name), request_id=str(uuid.uuid4())

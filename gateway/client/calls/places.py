@@ -14,6 +14,7 @@ from gateway.wire import DEFAULT_PORT, SCHEME, host_port
 
 TEMPLATE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 IN_ONE = "gateway.http-client"  # a section that may be told by the value of its only name
+PATH = re.compile(r"(/[^/?#\s]+)+")
 # what proxy-address may begin with, of which only host and port count
 WAYS = ("gateway", "tls", "tcp", "http", "https", SCHEME)
 
@@ -91,11 +92,15 @@ def edge(value: Any, gateway: str, what: str) -> str:
 
 
 def root(value: Any, what: str) -> str:
-    """Return below which address browsers see dashboards, without a slash at its end."""
+    """Return below which address browsers see dashboards, without a slash at its end; a mere path
+    is of the host that the notebook's own page came from, such as a JupyterHub's."""
     text = reading.text(value, what).strip().rstrip("/")
+    if PATH.fullmatch(text):
+        return text
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ValueError(
-            f"{what} must look like https://host or https://host/prefix, not {reading.shown(value)}"
+            f"{what} must look like https://host, https://host/prefix or /prefix, not"
+            f" {reading.shown(value)}"
         )
     return text

@@ -52,7 +52,7 @@ def listed_states(status: Sequence[ClusterState | str] | ClusterState | str | No
 
 def wait(
     connection: Connection,
-    name: str,
+    name: requests.Named,
     states: Sequence[ClusterState],
     timeout_s: float,
     told: Callable[[Cluster], None] | None = None,

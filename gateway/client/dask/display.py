@@ -28,11 +28,11 @@ def status_rows(cluster: Cluster, limits: Limits | None, gateway: str) -> str:
         (f"Gateway: {cluster.state}", why),
         *((f"Workers of group {name}", cluster.workers(name)) for name in groups),
         *((f"Each worker of group {name}", cluster.each(name)) for name in groups),
-        ("Why workers are missing", cluster.missing),
+        ("Why workers are missing", "" if cluster.state.ending else cluster.missing),
         ("Limit of one cluster", limits.words if limits is not None else ""),
         ("Clients", str(cluster.status.clients)),
         ("Age", show.span(cluster.age)),
-        ("Is stopped by itself", cluster.spec.lifecycle.words),
+        ("Is stopped by itself", "" if cluster.state.ending else cluster.spec.lifecycle.words),
         ("Will be stopped", cluster.expires),
         ("Versions", cluster.status.versions_line),
     ]
@@ -50,10 +50,10 @@ def scaling_table(
     mode = f"Adaptive ({told.minimum} to {told.maximum})" if told else "Manual"
     workers = [f"{here} connected"]
     if cluster is not None:
-        workers.append(f"{cluster.wish} wished")
+        workers.append(f"{cluster.wish} {'were ' if cluster.state.ending else ''}wished")
         fixed = all(one.adaptive is None for one in cluster.spec.worker_groups.values())
         granted = str(cluster.status.desired)
-        if fixed and not cluster.stale and granted != cluster.wish:
+        if fixed and not cluster.stale and not cluster.state.ending and granted != cluster.wish:
             workers.append(f"{granted} granted")
     rows = [_row(f"Scaling mode: {mode}"), _row(f"Workers: {', '.join(workers)}")]
     if limits is not None and limits.words:

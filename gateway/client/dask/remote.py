@@ -147,7 +147,7 @@ class RemoteCluster(ViewedCluster):
         self._resource: Cluster | None = None
         self._limits: Limits | None = None
         self._look_at = 0.0  # not before then, on the monotonic clock
-        self._full_name = f"users/-/clusters/{name or ''}"  # until the gateway tells
+        self._full_name = requests.asked_name(name or "")  # until the gateway tells
         self._pid = os.getpid()
         self.scheduler_comm: Any
         self.security: Any = None
@@ -172,7 +172,7 @@ class RemoteCluster(ViewedCluster):
     @classmethod
     def from_name(
         cls: type[C],
-        name: str,
+        name: requests.Named,
         *,
         gateway: BaseGateway | str | None = None,
         auth: Credentials | None = None,
@@ -190,7 +190,7 @@ class RemoteCluster(ViewedCluster):
         Where its gateway is may be given as to Gateway (`address` …) in place of a Gateway.
         """
         return cls(
-            name,
+            requests.name_of(name),
             gateway,
             address=address,
             proxy_address=proxy_address,

@@ -24,6 +24,9 @@ EXPIRES = {
     reasons.NO_TASK: "as it has no task",
 }
 
+# types of conditions that tell of workers alone
+OF_WORKERS = (reasons.WORKERS_AVAILABLE, reasons.WITHIN_LIMITS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Cluster(Answer[pb.Cluster]):
@@ -88,11 +91,13 @@ class Cluster(Answer[pb.Cluster]):
 
     @property
     def explanation(self) -> str:
-        """Why it is not (yet) what was asked for, in one or two sentences."""
+        """Why it is not (yet) what was asked for, in one or two sentences; of one that ends, why it
+        does, and what keeps it from ending: no workers are wished any more."""
         said = [self.status.message] if self.status.message else []
         for condition in self.status.conditions:
             if (
                 condition.status is ConditionStatus.FALSE
+                and not (self.state.ending and condition.type in OF_WORKERS)
                 and condition.message
                 and condition.message not in said
             ):
@@ -142,7 +147,7 @@ class Cluster(Answer[pb.Cluster]):
             name,
             self.state.value,
             str(self.status.running),
-            self.wish,
+            "0" if self.state.ending else self.wish,
             str(self.status.clients),
             show.when(self.create_time),
             why,
@@ -178,7 +183,7 @@ class Cluster(Answer[pb.Cluster]):
             ("versions", self.status.versions_line),
             ("created", show.when(self.create_time)),
             ("age", show.span(self.age)),
-            ("is stopped by itself", self.spec.lifecycle.words),
+            ("is stopped by itself", "" if self.state.ending else self.spec.lifecycle.words),
             ("last sign of life", show.when(self.status.keepalive_time)),
             ("will be stopped", self.expires),
         ]
@@ -220,7 +225,9 @@ class Cluster(Answer[pb.Cluster]):
         """Return how many workers of a group there are, and how many are wished, in words."""
         there, wished = self.status.worker_groups.get(name), self.spec.worker_groups.get(name)
         told = [f"{there.running} running, {there.pending} starting" if there else "none yet"]
-        if wished is not None:
+        if wished is not None and self.state.ending:
+            told.append(f"{wished.wish} were wished")
+        elif wished is not None:
             told.append(f"{wished.wish} wished")
             if self.stale:
                 told.append("which is not taken up yet")

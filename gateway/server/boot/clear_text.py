@@ -40,7 +40,8 @@ def _users_here(found: Settings) -> str:
     does."""
     for backend in found.backends.values():
         section = f"c.{type(backend).__name__}"
-        if getattr(backend, "run_as_user", False):
+        # the setting of that name of pods is a number
+        if getattr(backend, "run_as_user", False) is True:
             return f"{section}.run_as_user lets users' programs run on this machine"
         if getattr(backend, "identity", "") == "sudo":
             return f"{section}.identity is 'sudo', so users have accounts on this machine"

@@ -74,14 +74,15 @@ class ClusterConfig(Configurable):
         help="Options that users may choose: a list of fields (Float, Integer, Text, Select, Bool,"
         " Mapped of gateway.options), or a callable, sync or async, that returns one for a user (it"
         " is given a Principal). An option named as a setting of clusters, such as worker_memory,"
-        " overrides that setting, and takes only what the setting takes. What a callable raises as"
+        " overrides that setting, and takes only what the setting takes, unless apply_options"
+        " returns that setting too. What a callable raises as"
         " gateway.options.Refused, or as a plain ValueError, its user reads.",
     ).tag(config=True)
     apply_options = Any(
         None,
-        help="Callable, sync or async, that makes settings of clusters out of options of other"
-        " names: it is given the values of all options, and the user (a Principal) if it takes two"
-        " arguments. It refuses as `options` does.",
+        help="Callable, sync or async, that makes settings of clusters out of options, of their"
+        " names or others: it is given the values of all options, and the user (a Principal) if it"
+        " takes two arguments. It refuses as `options` does.",
     ).tag(config=True)
     options_timeout_s = Float(
         10.0, min=0.1, max=600, help="Seconds that a callable of options may take to answer."

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from traitlets import (
     Bool,
-    Enum,
     Float,
     Int,
     List,
     Unicode,
 )
 
+from gateway.configfile import LogLevel
 from gateway.files import default_state_dir
 from gateway.server.boot.sign_in_settings import SignInSettings
 from gateway.server.core.facts import Patience
@@ -206,8 +206,7 @@ class DaskGateway(SignInSettings):
         " cluster has failed; counted from the last one, and only while the server listens. An"
         " open connection is none; at least 20 s.",
     ).tag(config=True)
-    log_level = Enum(
-        ["DEBUG", "INFO", "WARNING", "ERROR"],
+    log_level = LogLevel(
         "INFO",
         help="What is logged to standard error. DEBUG is the gateway's own: libraries would tell"
         " credentials there.",

@@ -152,6 +152,8 @@ def fitting(
                     f"a {type(option).__name__} that may be {value!r} cannot be the setting of that"
                     f" name: {error}"
                 )
+                if clusters.apply_options is not None:  # which may make it into what fits
+                    return "", f"{told}; so c.ClusterConfig.apply_options must return that setting"
                 return (told, "") if certain else ("", told)
     return "", ""
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import datetime
 import os
 import pathlib
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from gateway import checks
 from gateway.checks import named
+from gateway.networks import is_loopback
 from gateway.server.boot.config import DaskGateway
 
 DATABASE_LIKE = "sqlite:////path/to/file"
@@ -28,9 +30,10 @@ def problems(server: DaskGateway) -> list[str]:
     return found or named("c.DaskGateway.tls_cert", _unverified(server))
 
 
-def hints(server: DaskGateway) -> list[str]:
-    """Return what has no effect, or will not work for long."""
-    found = []
+def hints(server: DaskGateway, away: Sequence[str] = ()) -> list[str]:
+    """Return what has no effect, or will not work for long. `away`: backends whose schedulers run
+    on other machines."""
+    found = named("c.DaskGateway.agent_address", _only_here(server, away))
     if server.tls_ca and not server.tls_cert:
         found.append(
             f"c.DaskGateway.tls_ca: {server.tls_ca} has no effect without tls_cert: agents verify"
@@ -115,6 +118,22 @@ def _tls(server: DaskGateway) -> list[str]:
         if server.tls_ca:
             found += named("c.DaskGateway.tls_ca", checks.bundle(server.tls_ca))
     return found
+
+
+def _only_here(server: DaskGateway, away: Sequence[str]) -> str:
+    """Why schedulers on other machines would not find this server."""
+    host = dialled_host(server)[0]
+    if not away or not (server.agent_address.startswith("unix:") or is_loopback(host)):
+        return ""
+    which = (
+        f"agent_address {server.agent_address}" if server.agent_address else f"{host} of address"
+    )
+    return (
+        f"schedulers of backend {' and '.join(away)} run on other machines, where {which} is those"
+        f" machines themselves; set c.DaskGateway.address to 0.0.0.0:8001, say, and agent_address"
+        f" to https://HOST:8001 with this machine's name (where they run on this machine too, the"
+        f" backend's setting `local` is to be True)"
+    )
 
 
 def _unverified(server: DaskGateway) -> str:

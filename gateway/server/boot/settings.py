@@ -202,7 +202,8 @@ def examine(config: Config) -> Examined:
     more += [line for backend in found.backends.values() for line in _told_by(backend)]
     settled |= _following(settled, found)
     told += [line for line in dict.fromkeys(more) if _setting(line) not in settled]
-    hints += [*server_problems.hints(found.server), *found.proxy.hints(), *offered.hints]
+    away = [name for name, backend in found.backends.items() if not backend.local]
+    hints += [*server_problems.hints(found.server, away), *found.proxy.hints(), *offered.hints]
     hints += mutual_tls.hints(found)
     return Examined(found, tuple(told), tuple(hints))
 

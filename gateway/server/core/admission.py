@@ -390,10 +390,17 @@ def _settings(
     path: str,
 ) -> dict[str, object]:
     """Return the administrator's settings, overridden by options of the same name, as far as the
-    settings take these values, then by what `apply` makes of the options."""
+    settings take these values, or by what `apply` makes of the options: then an option may be of
+    another kind than its setting, such as a number of GiB."""
     base = offer.base(backend)
     settings = dict(base)
-    for name in values.keys() & base.keys():
+    extra = dict(offer.apply(values)) if offer.apply is not None else {}
+    unknown = sorted(extra.keys() - base.keys())
+    if unknown:
+        raise ValueError(
+            f"apply_options returned {', '.join(unknown)}; it may return {', '.join(sorted(base))}"
+        )
+    for name in (values.keys() & base.keys()) - extra.keys():
         try:
             settings[name] = values[name]
             if name == "dask_config":
@@ -404,15 +411,7 @@ def _settings(
                 settings[name] = offer.checked(backend, name, values[name])
         except ValueError as error:
             violations.append(Violation(f"{path}.{name}", str(error)))
-    if offer.apply is not None:
-        extra = dict(offer.apply(values))
-        unknown = sorted(extra.keys() - base.keys())
-        if unknown:
-            raise ValueError(
-                f"apply_options returned {', '.join(unknown)}; it may return"
-                f" {', '.join(sorted(base))}"
-            )
-        settings |= extra
+    settings |= extra
     environment, admins = settings.get("environment"), base.get("environment")
     if isinstance(environment, Mapping) and isinstance(admins, Mapping):
         if why := complaint(list(environment)) or _no_texts(environment):
