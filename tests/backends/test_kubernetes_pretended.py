@@ -4,6 +4,7 @@ need run, and what a real one does seldom."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pathlib
 import random
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from gateway.backends.contract import (
     Role,
     StartFailed,
 )
-from gateway.backends.kubernetes import events, names
+from gateway.backends.kubernetes import events, manifests, names
 from gateway.backends.kubernetes.backend import KubernetesBackend
 from gateway.backends.kubernetes.informer import Informer
 from tests.backends.pretend_kubernetes import PretendKubernetes
@@ -132,6 +133,19 @@ async def test_clusters_of_many_pods_take_few_calls(room: PretendRoom) -> None:
     assert len(room.kube.made) == 1010
     assert len(room.kube.calls) / 1010 <= 1.2
     assert not room.kube.others or not [one for one in room.kube.others if "secrets" in one]
+
+
+async def test_the_secret_of_many_that_are_alike_is_made_ready_once(
+    room: PretendRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was for each worker, in another thread: a thousand of them held up the event loop."""
+    made: list[Launch] = []
+    digest = manifests.digest
+    monkeypatch.setattr(manifests, "digest", lambda one: made.append(one) or digest(one))
+    launches = [room.launch(f"default-{number}") for number in range(50)]
+    other = dataclasses.replace(launches[-1], env={**launches[-1].env, "OTHER": "1"})
+    await room.start(*launches[:-1], other)
+    assert made == [launches[0], other]
 
 
 async def test_a_busy_api_is_asked_again(room: PretendRoom) -> None:

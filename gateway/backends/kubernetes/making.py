@@ -64,8 +64,13 @@ class Making:
         self, absent: Sequence[tuple[Informer, Launch]]
     ) -> dict[Instance, StartOutcome]:
         """Create pods, some at a time; an outcome for each. BackendUnavailable."""
+        held: dict[tuple[str, str], Launch] = {}
         for informer, launch in absent:
-            await self._apply_secret(informer, launch)
+            key = launch.instance.uid, manifests.section(launch.instance)
+            alike = held.get(key)
+            if alike is None or (alike.files, alike.env) != (launch.files, launch.env):
+                await self._apply_secret(informer, launch)
+            held[key] = launch
         outcomes: dict[Instance, StartOutcome] = {}
         for role in (Role.SCHEDULER, Role.WORKER):  # a worker's owner is its scheduler's pod
             those = [one for one in absent if one[1].instance.role is role]
