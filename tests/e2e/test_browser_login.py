@@ -27,6 +27,7 @@ from tests.parts.oidc_provider import (
 
 __all__ = ["started_provider"]
 CLIENT, SECRET = "gateway-login", "a secret of the gateway's own"
+PUBLIC = "dask.example.org"  # where it is reached over https as well
 LOGIN_COOKIE, BEGUN_COOKIE = "daskgateway_login", "daskgateway_begun"
 pytestmark = pytest.mark.timeout(300)
 
@@ -45,6 +46,7 @@ def gateway(
         f"c.OIDCAuthenticator.client_id = {CLIENT!r}",
         f"c.OIDCAuthenticator.client_secret = {SECRET!r}",
         "c.OIDCAuthenticator.scopes = ['openid']",
+        f"c.Proxy.allowed_origins = ['https://{PUBLIC}']",
     )
     try:
         made.start()
@@ -301,6 +303,53 @@ async def test_a_login_makes_a_session_of_its_own_with_few_rights(
             async with one.post(f"{call}CredentialService/WhoAmI", json={}) as answer:
                 told = await answer.json()
                 assert (told["user"], told["scopes"]) == (USER, ["SCOPE_CLUSTERS_READ"])
+
+
+async def test_over_https_cookies_are_for_https_alone_and_plain_ones_count_for_nothing(
+    gateway: GatewayProcess, provider: OpenIDProvider
+) -> None:
+    """Whoever can set a cookie in clear text signs nobody in as somebody else."""
+    host = {"Host": PUBLIC}
+    async with person() as browser:
+        await signed_in(browser, gateway.address, USER)
+        kept = cookie(browser, LOGIN_COOKIE)
+        assert kept is not None
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as one:
+        url = f"{gateway.address}/login/oidc/begin?there=1"
+        async with one.get(url, headers=host, allow_redirects=False) as answer:
+            assert answer.status == 303
+            (told,) = answer.headers.getall("Set-Cookie")
+        assert told.startswith(f"__Secure-{BEGUN_COOKIE}=")
+        wanted = {"Secure", "HttpOnly", "SameSite=Lax", "Path=/login/oidc", "Max-Age=600"}
+        assert wanted <= set(told.split("; "))
+        for name, known in ((LOGIN_COOKIE, False), (f"__Secure-{LOGIN_COOKIE}", True)):
+            shown = host | {"Cookie": f"{name}={kept.value}"}
+            async with one.get(f"{gateway.address}/login", headers=shown) as answer:
+                assert (f"signed in as <b>{USER}</b>" in await answer.text()) is known, name
+        # neither the other way round
+        shown = {"Cookie": f"__Secure-{LOGIN_COOKIE}={kept.value}"}
+        async with one.get(f"{gateway.address}/login", headers=shown) as answer:
+            assert "signed in as" not in await answer.text()
+
+
+async def test_out_everywhere_is_out_in_other_browsers_too_and_out_is_not(
+    gateway: GatewayProcess, provider: OpenIDProvider
+) -> None:
+    async with person() as one, person() as other, person() as third, person() as mallory:
+        for browser in (one, other, third):
+            await signed_in(browser, gateway.address, USER)
+        await signed_in(mallory, gateway.address, "mallory")
+
+        async def known(browser: aiohttp.ClientSession) -> bool:
+            return "signed in as" in (await visited(browser, f"{gateway.address}/login"))[1]
+
+        async with one.post(f"{gateway.address}/login/out") as answer:
+            assert "logged out" in await answer.text()
+        assert [await known(browser) for browser in (one, other, third)] == [False, True, True]
+        async with other.post(f"{gateway.address}/login/out?everywhere=1") as answer:
+            assert "logged out" in await answer.text()
+        assert [await known(browser) for browser in (one, other, third)] == [False, False, False]
+        assert await known(mallory)
 
 
 async def test_begun_logins_cost_no_memory_and_the_provider_away_is_said(
