@@ -47,6 +47,7 @@ class LogLevel(CaselessStrEnum[str]):
         return super().validate(obj, value)
 
 
+_INNER = re.compile(r"expected <traitlets\.\S+ object at \w+>, not the \w+ ['\"](.+)['\"]\.?$")
 _TRAIT = re.compile(r"^The (value of the )?'\w+' trait of an? \w+ instance ")
 
 
@@ -177,6 +178,8 @@ def _wrong_value(cls: type[Configurable], section: str, name: str, value: object
 def _told(error: Exception, name: str, value: object) -> str:
     """Return what an error says in one line, without the value where that is a secret."""
     words = " ".join(str(error).split()) or type(error).__name__
+    if inner := _INNER.search(words):  # of a list's element, whose own trait has no name
+        words = f"must hold values, one of which is wrong: {inner[1].rstrip('.')}"
     if not isinstance(error, TraitError):
         words = f"{type(error).__name__}: {words}"
     return words.replace(repr(value), "…") if _is_secret(name) else words

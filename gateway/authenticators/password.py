@@ -161,6 +161,8 @@ class PasswordAuthenticator(Authenticator):
     @validate("users")
     def _are_hashes(self, proposal: dict[str, dict[str, str]]) -> dict[str, str]:
         for user, stored in proposal["value"].items():
+            if not isinstance(user, str):
+                raise TraitError(f"{user!r} is no user name: it must be a text, in quotes")
             if not user or ":" in user or not user.isprintable():
                 raise TraitError(f"{user!r} is no user name: it cannot be sent with a password")
             _check_hash(stored, user)

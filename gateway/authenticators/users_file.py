@@ -45,7 +45,10 @@ class UsersFile:
         self._failed_at = 0.0  # when it could first not be read
         try:
             self._read(self._path.stat())
-        except (OSError, ConfigurationError) as error:
+        except OSError as error:
+            told = f"{path}: {error.strerror or error}"
+            raise ConfigurationError(f"c.PasswordAuthenticator.users_file: {told}") from None
+        except ConfigurationError as error:
             raise ConfigurationError(f"c.PasswordAuthenticator.users_file: {error}") from None
 
     def stored(self, user: str) -> str | None:

@@ -136,10 +136,10 @@ RIGHT = [
     "c.Proxy.admin_address = '127.0.0.1:0'",
     "c.DaskGateway.start_proxy = False; c.Proxy.address = '127.0.0.1:1'",
     "c.ClusterConfig.worker_memory = 2 * 2**30",
-    "c.ClusterConfig.python = '/opt/dask/bin/python'",
+    "c.ClusterConfig.python = '/opt/dask/bin/python'; c.DaskGateway.backends = ['slurm']",
     "c.ClusterConfig.python = []",  # as the backend has it
     "c.ClusterConfig.python = ''",
-    "c.ClusterConfig.python = ['python', '-X', 'dev']",
+    "c.ClusterConfig.python = ['/bin/sh', '-X', 'dev']",
     "c.ClusterConfig.apply_options = lambda values: {{}}",
     "c.ClusterConfig.apply_options = lambda values, user: {{}}",
     "c.ClusterConfig.apply_options = lambda *values: {{}}",
@@ -169,6 +169,12 @@ def test_a_file_that_is_right_stays_right(
 
 
 HINTS = [
+    ("c.ClusterConfig.max_memory = '1 GiB'", "1073741824 is less than a scheduler alone has"),
+    ("c.ClusterConfig.max_cores = 0.5", "0.5 is less than a scheduler alone has"),
+    (
+        "c.DaskGateway.backends = ['local', 'slurm']; c.ClusterConfig.python = '/nowhere/python'",
+        "/nowhere/python: this machine",
+    ),
     ("c.DaskGateway.backends = ['slurm', 'local']", "schedulers of backend slurm run on other"),
     (
         "c.DaskGateway.backends = ['pbs']; c.DaskGateway.agent_address = 'https://localhost:8001'",

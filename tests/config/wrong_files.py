@@ -48,6 +48,17 @@ def _options(fields: str, words: str) -> Wrong:
     return Wrong(f"{FIELDS}{fields}", ("c.ClusterConfig.options",), words)
 
 
+MET = [  # as people wrote them
+    _one("Proxy.own_ports", "[99999]", "greater than 65535, but a value of 99999"),
+    _one("PasswordAuthenticator.users", "{{3: 'x'}}", "3 is no user name: it must be a text"),
+    _one("PasswordAuthenticator.users_file", "'/nowhere/users'", "/nowhere/users: No such file"),
+    _one("DaskGateway.user_name", "lambda: 'x'", "must take one argument, the name"),
+    _one("ClusterConfig.scheduler_host", "'a b'", "a host's name or address, not 'a b'"),
+    _one("ClusterConfig.python", "'/nowhere/python'", "/nowhere/python: this machine, where"),
+    _one("ClusterConfig.python", "['nosuchpython', '-X', 'dev']", "nosuchpython: this machine"),
+    _options("[Select('f', ('a', 'b', 'a'), 'a')]", "its choices name 'a' twice"),
+    _slurm("shell", "'bash'", "must be the path of a shell, such as /bin/sh, not 'bash'"),
+]
 NAMES = [
     _one("DaskGateway.adress", "'127.0.0.1:1'", "did you mean address?"),
     _one("DaskGateway.state_directory", "'/x'", "did you mean state_dir?"),
@@ -292,7 +303,7 @@ JOBS = [
         "no program",
     ),
     _slurm("tag", "'a-b'", "must match"),
-    _slurm("shell", "''", "must name a shell"),
+    _slurm("shell", "''", "such as /bin/sh, not ''"),
     _slurm("root", "'/proc/x'", "nothing can be made"),
     _slurm("time_limit", "'2hours'", "'2hours' is no time"),
     _slurm("directives", "['exclusive']", "'exclusive' is no option of sbatch"),
@@ -401,7 +412,7 @@ TOGETHER = [
     ),
 ]
 
-WRONG = [*NAMES, *TYPES, *ADDRESSES, *FILES, *JOBS, *OPTIONS, *SYNTAX, *TOGETHER]
+WRONG = [*MET, *NAMES, *TYPES, *ADDRESSES, *FILES, *JOBS, *OPTIONS, *SYNTAX, *TOGETHER]
 
 # what the real `serve` is tried with: of each kind some
 SERVED = [

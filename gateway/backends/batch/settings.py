@@ -144,8 +144,10 @@ class BatchSettings(BaseBackend):
             found.append(
                 f"{section}.launcher: {self.launcher} is no program that this account may run"
             )
-        if not self.shell.strip():
-            found.append(f"{section}.shell: must name a shell, such as /bin/sh, not {self.shell!r}")
+        if not self.shell.strip().startswith("/"):
+            found.append(
+                f"{section}.shell: must be the path of a shell, such as /bin/sh, not {self.shell!r}"
+            )
         if self.tag and not names.TAG.fullmatch(self.tag):
             found.append(f"{section}.tag: must match {names.TAG.pattern}, not {self.tag!r}")
         for name in self.scheduler_settings.keys() - set(self.setting_names):

@@ -6,13 +6,14 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from traitlets import Bool as BoolTrait
 from traitlets import TraitError
 
-from gateway import configfile
+from gateway import checks, configfile
 from gateway.backends.base import BaseBackend
 from gateway.backends.contract import Resources
 from gateway.server.boot import site_calls
@@ -81,7 +82,13 @@ def problems(clusters: ClusterConfig, backends: Mapping[str, BaseBackend]) -> Fi
     apply = clusters.apply_options
     if callable(apply) and not site_calls.takes(apply, 1 + site_calls.wants_user(apply)):
         found.append(f"{APPLY}: must take (values) or (values, user), not as {apply!r}")
+    if clusters.scheduler_host and not checks.is_host(clusters.scheduler_host):
+        told = f"must be a host's name or address, not {clusters.scheduler_host!r}"
+        found.append(f"c.ClusterConfig.scheduler_host: {told}")
     found += _unlimited(clusters)
+    hints += _too_small(clusters)
+    if wrong := _no_python(clusters, backends):
+        (found if set(backends) == {"local"} else hints).append(wrong)
     wrong_amounts, amount_hints = _not_given(clusters, backends)
     found += wrong_amounts
     hints += amount_hints
@@ -91,6 +98,43 @@ def problems(clusters: ClusterConfig, backends: Mapping[str, BaseBackend]) -> Fi
             found += [f"{OPTIONS}: option {option.name!r}: {wrong}"] if wrong else []
             hints += [f"{OPTIONS}: option {option.name!r}: {hint}"] if hint else []
     return Findings(tuple(found), tuple(hints))
+
+
+def _no_python(clusters: ClusterConfig, backends: Mapping[str, BaseBackend]) -> str:
+    """Return that this machine lacks the Python that is configured, where it would be run."""
+    command = [clusters.python] if isinstance(clusters.python, str) else clusters.python
+    program = command[0] if command else ""
+    chosen = callable(clusters.options) or any(one.name == "python" for one in clusters.options)
+    if not program or "local" not in backends or chosen or clusters.apply_options is not None:
+        return ""
+    if shutil.which(program) is not None:
+        return ""
+    return (
+        f"c.ClusterConfig.python: {program}: this machine, where the backend local starts clusters,"
+        f" has no such program"
+    )
+
+
+def _too_small(clusters: ClusterConfig) -> list[str]:
+    """Return which limits of one cluster its scheduler alone exceeds, where nobody chooses another
+    size of it: no cluster could start."""
+    limits = clusters.limits()
+    pairs = (
+        ("max_cores", limits.cores, "scheduler_cores", clusters.scheduler_cores),
+        (
+            "max_memory",
+            limits.memory_bytes,
+            "scheduler_memory",
+            parse_bytes(clusters.scheduler_memory),
+        ),
+    )
+    return [
+        f"c.ClusterConfig.{limit}: {getattr(clusters, limit)!r} is less than a scheduler alone has"
+        f" (c.ClusterConfig.{size} = {getattr(clusters, size)!r}): no cluster of that size is"
+        f" granted"
+        for limit, most, size, taken in pairs
+        if most is not None and taken > most
+    ]
 
 
 def _unlimited(clusters: ClusterConfig) -> list[str]:

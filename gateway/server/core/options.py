@@ -364,6 +364,8 @@ def _wrong_choices(choices: object) -> str:
     wrong = [one for one in choices if not isinstance(one, str) or not is_sound(one)]
     if wrong:
         return f"{right}; {wrong[0]!r:.100} is none"
+    if twice := [one for number, one in enumerate(choices) if one in choices[:number]]:
+        return f"its choices name {twice[0]!r:.100} twice"
     return "" if choices else right
 
 

@@ -9,6 +9,7 @@ user's name belongs to is then written down at the first sign-in (accounts.py).
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,6 +185,8 @@ def rule_of(setting: object) -> Rule:
     if setting in ("", None):
         return Same()
     if callable(setting):
+        if not _takes_a_name(setting):
+            raise ValueError(f"{setting!r:.100} must take one argument, the name")
         return Function(setting)
     if isinstance(setting, Mapping):
         steps = tuple((Pattern.read(one), Pattern.read(to)) for one, to in setting.items())
@@ -199,6 +202,17 @@ def rule_of(setting: object) -> Rule:
     if wrong := _overlaps(steps) or _half_folded(steps):
         raise ValueError(wrong)
     return Patterns(steps)
+
+
+def _takes_a_name(function: Callable[..., object]) -> bool:
+    """Whether a function can be called with a name; yes, where that cannot be told."""
+    try:
+        inspect.signature(function).bind("name")
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that tells no signature
+        return True
+    return True
 
 
 def rules_by_authenticator(setting: object) -> Mapping[str, object] | None:
