@@ -65,6 +65,9 @@ _ENTRIES = {
     "security_loader": "gateway.client.dask.security",
 }
 
+# Packages of others that we need, and people call a script by.
+_NEEDED = ("dask", "distributed", "grpc", "google", "tornado", "msgpack", "cloudpickle", "yaml")
+
 
 def find() -> Any:
     """Return the package `gateway` of this distribution, imported from beside this file.
@@ -106,11 +109,40 @@ def find() -> Any:
     return module
 
 
+def _hiding(*, also_unused: bool = True) -> str:
+    """Return which file hides a package that we need, in a sentence; empty if none does.
+
+    :param also_unused: look beside the program too, for what was not imported as it should be.
+    """
+    import os
+    import sys
+
+    told = "{} hides the package {} from daskgateway: give that file another name"
+    for name in _NEEDED:
+        module = sys.modules.get(name)
+        if module is not None and not hasattr(module, "__path__"):
+            return told.format(getattr(module, "__file__", None) or "a module", name)
+    for place in dict.fromkeys([*sys.path[:1], ""]) if also_unused else ():
+        for name in _NEEDED:
+            path = os.path.join(place or os.getcwd(), f"{name}.py")
+            if os.path.isfile(path):
+                return told.format(path, name)
+    return ""
+
+
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name in __all__:
-            return getattr(find(), name)
+            try:
+                found = getattr(find(), name)
+            except (ImportError, AttributeError) as error:
+                if words := _hiding():
+                    raise ImportError(words) from error
+                raise
+            if words := _hiding(also_unused=False):
+                raise ImportError(words)
+            return found
         import importlib
 
         if name in _ENTRIES:

@@ -149,3 +149,18 @@ def test_a_file_that_ours_hides_is_named_in_one_sentence(directory: pathlib.Path
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("AttributeError: module 'gateway' has no attribute 'mine'; this is the")
     assert last.endswith(f"which hides {directory}/gateway.py: give that file another name")
+
+
+@pytest.mark.parametrize("name", ["dask", "grpc", "distributed"])
+@pytest.mark.parametrize("beside", [True, False], ids=["another's", "the script itself"])
+def test_a_script_called_as_a_package_that_we_need_is_named_in_one_sentence(
+    tmp_path: pathlib.Path, name: str, beside: bool
+) -> None:
+    (tmp_path / f"{name}.py").write_text("" if beside else USES)
+    (tmp_path / "main.py").write_text(USES)
+    ended = python(tmp_path, "main.py" if beside else f"{name}.py")
+    last = ended.stderr.splitlines()[-1]
+    assert last == (
+        f"ImportError: {tmp_path}/{name}.py hides the package {name} from daskgateway: give that"
+        " file another name"
+    )
