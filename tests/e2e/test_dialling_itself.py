@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -159,7 +160,10 @@ def test_while_a_scheduler_cannot_report_its_user_reads_what_its_agent_says(
 def test_a_cluster_whose_scheduler_ends_at_once_is_one_line_of_the_log(
     tmp_path: pathlib.Path,
 ) -> None:
-    gateway = GatewayProcess(tmp_path, "c.ClusterConfig.python = '/nowhere/python'")
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho this Python is broken >&2\nexit 3\n")
+    broken.chmod(0o755)
+    gateway = GatewayProcess(tmp_path, f"c.ClusterConfig.python = {str(broken)!r}")
     gateway.start()
     try:
         client = Gateway(gateway.address, auth=(USER, PASSWORD))
@@ -170,4 +174,16 @@ def test_a_cluster_whose_scheduler_ends_at_once_is_one_line_of_the_log(
     lines = (tmp_path / "server.log").read_text().splitlines()
     told = [line for line in lines if f"cluster {made.uid}" in line and "failed to start" in line]
     assert len(told) == 1
-    assert "/nowhere/python" in told[0]
+    assert "this Python is broken" in told[0]
+
+
+def test_a_server_that_nobody_uses_stops_at_once(tmp_path: pathlib.Path) -> None:
+    """What it dialled itself by is no connection that it waits for."""
+    gateway = GatewayProcess(tmp_path)
+    try:
+        gateway.start("--DaskGateway.drain_s=50")
+        began = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 20
+    finally:
+        gateway.end()

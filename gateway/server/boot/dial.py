@@ -76,7 +76,9 @@ async def _handshake(endpoint: AgentEndpoint) -> None:
         raise _Unreached("what answers there speaks no TLS of ours (it hangs up)") from None
     except OSError as error:
         raise _Unreached(f"nothing answers at {place} ({error.strerror or error})") from None
-    writer.close()
+    # not closed in turn: the other side would not answer that, and the server, which ends what is
+    # open when it stops, would wait for this connection to itself
+    writer.transport.abort()
 
 
 async def _call(endpoint: AgentEndpoint, healthy: Any) -> None:
