@@ -34,7 +34,7 @@ class Ends:
         await room.until_gone(targets[2:4])
         kept = [*targets[:2], *targets[4:]]
         await room.until(kept, Phase.RUNNING)
-        room.one_alive(*kept)
+        await room.stay_alive(*kept)
         await room.backend.stop(targets)
         await room.until_gone(targets)
         assert await room.found() == []
@@ -80,7 +80,7 @@ class Ends:
         await room.until_gone(theirs)
         await room.backend.cleanup(OTHER_UID)
         await room.until(ours, Phase.RUNNING)
-        room.one_alive(*ours)
+        await room.stay_alive(*ours)
         assert await room.found() == sorted(
             (target.instance.uid, target.instance.name) for target in ours
         )

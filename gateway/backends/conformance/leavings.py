@@ -98,7 +98,7 @@ class Leavings:
         await room.backend.purge(OTHER_UID)
         assert (await room.log(ours[0])).startswith("here is scheduler")
         await room.until(ours, Phase.RUNNING)
-        room.one_alive(*ours)
+        await room.stay_alive(*ours)
 
     async def test_forgetting_is_no_error_however_often(self, room: Room) -> None:
         for _ in range(2):

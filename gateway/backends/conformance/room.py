@@ -176,6 +176,14 @@ class Room:
                 f"{target.instance.name} was ended, and nobody had asked for that"
             )
 
+    async def stay_alive(self, *targets: Target) -> None:
+        """Assert that each instance goes on: what was ended by mistake may not be dead yet."""
+        until = asyncio.get_running_loop().time() + (self.lag_s if self.runs_programs else 0.0)
+        self.one_alive(*targets)
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(self.look_s)
+            self.one_alive(*targets)
+
     async def look(self, targets: Sequence[Target]) -> dict[Instance, Observation]:
         """Look once: what is told of targets now, or was told unasked. Of nothing else anything may
         be told."""

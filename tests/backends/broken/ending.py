@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import signal
 from collections.abc import Sequence
@@ -85,6 +86,17 @@ class EndsARangeWithItsGaps(Local):
             one for one in self._running if numbers and one.name == f"default-{max(numbers) + 2}"
         ]
         await super().stop([*targets, *(Target(one) for one in shifted)])
+
+
+@noticed_by("test_of_a_batch_with_gaps_those_end_that_were_named_and_no_others")
+class EndsAnotherALittleLater(Local):
+    """Ends one too many, which dies when those that were named are gone."""
+
+    async def stop(self, targets: Sequence[Target]) -> None:
+        await super().stop(targets)
+        named = {target.instance for target in targets}
+        for running in [held for one, held in self._running.items() if one not in named][-1:]:
+            asyncio.get_running_loop().call_later(0.3, proc.send, running.process, signal.SIGKILL)
 
 
 @noticed_by("test_of_a_batch_with_gaps_those_end_that_were_named_and_no_others")
