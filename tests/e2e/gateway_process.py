@@ -103,6 +103,15 @@ class GatewayProcess:
         self.process.stdout.close()
         return code
 
+    def end_clusters(self, timeout_s: float) -> None:
+        """Stop all clusters of the first user, and wait until they are gone."""
+        from gateway import Gateway
+
+        with Gateway(self.address, auth=(USER, PASSWORD)) as gateway:
+            for cluster in gateway.list_clusters():
+                gateway.stop_cluster(f"{USER}/{cluster.uid}")
+                gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED", "FAILED"), timeout_s=timeout_s)
+
     def end(self) -> None:
         """Leave nothing running: server, edge and clusters, whatever has become of them."""
         if self.process is not None and self.process.stdout is not None:

@@ -82,10 +82,7 @@ def served(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gat
 def user(served: GatewayProcess, room: Room) -> Iterator[Gateway]:
     """A user of the gateway, whose clusters end with the test: nothing of them is left then."""
     yield Gateway(served.address, auth=(USER, PASSWORD))
-    gateway = Gateway(served.address, auth=(USER, PASSWORD))
-    for cluster in gateway.list_clusters():
-        gateway.stop_cluster(f"{USER}/{cluster.uid}")
-        gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED", "FAILED"), timeout_s=90)
+    served.end_clusters(timeout_s=90)
     until(lambda: not objects(room), "no object is left")
 
 

@@ -87,10 +87,7 @@ def served(
 def user(served: GatewayProcess, slurm: Slurm) -> Iterator[Gateway]:
     """A user of the gateway, whose clusters end with the test: afterwards no job is left."""
     yield Gateway(served.address, auth=(USER, PASSWORD))
-    gateway = Gateway(served.address, auth=(USER, PASSWORD))
-    for cluster in gateway.list_clusters():
-        gateway.stop_cluster(f"{USER}/{cluster.uid}")
-        gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED", "FAILED"), timeout_s=60)
+    served.end_clusters(timeout_s=60)
     slurm.command("scancel", "--name=blocker", check=False)
     until(lambda: not slurm.jobs("PENDING", "RUNNING"), "no job is left")
 

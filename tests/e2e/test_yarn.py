@@ -65,10 +65,7 @@ def user(served: GatewayProcess, hadoop: Hadoop) -> Iterator[Gateway]:
     """A user of the gateway, whose clusters end with the test: nothing is left of them in YARN or
     HDFS."""
     yield Gateway(served.address, auth=(USER, PASSWORD))
-    gateway = Gateway(served.address, auth=(USER, PASSWORD))
-    for cluster in gateway.list_clusters():
-        gateway.stop_cluster(f"{USER}/{cluster.uid}")
-        gateway.wait(f"{USER}/{cluster.uid}", ("STOPPED", "FAILED"), timeout_s=120)
+    served.end_clusters(timeout_s=120)
     until(lambda: not hadoop.applications(), "no application is left")
     until(lambda: not hadoop.listed("/user/root/.skein"), "nothing is left in HDFS")
 
