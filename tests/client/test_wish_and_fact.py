@@ -17,6 +17,7 @@ from gateway.backends.local import proc
 from gateway.backends.local.spawning import MARK_NAME, MARK_ROOT
 from gateway.client.calls import errors, settling
 from gateway.client.calls.channel import Connection
+from gateway.client.dask import display
 from gateway.wire import ENV_UID
 from tests.client.commands import run
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess, kill
@@ -169,6 +170,27 @@ def test_what_a_widget_shows_is_asked_for_while_somebody_looks(gateway: Gateway)
         with Client(cluster):
             row = re.compile(r">Clients</td><td[^>]*>1<")
             until(lambda: row.search(cluster._repr_html_()) is not None, "the client is shown")
+
+
+def test_an_object_that_is_closed_says_so_also_in_its_widget(gateway: Gateway) -> None:
+    """It hears nothing more: a widget that went on saying ACTIVE would be wrong for ever."""
+    cluster = GatewayCluster(gateway=gateway)
+    try:
+        widget = cluster._widget()
+        until(lambda: "cluster-repr" in cluster.periodic_callbacks, "it is looked after")
+        assert display.CLOSED not in widget.children[0].value
+    finally:
+        cluster.close()
+    assert display.CLOSED in widget.children[0].value
+    assert display.CLOSED in cluster._repr_html_()
+
+
+def test_workers_of_a_scheduler_are_counted_as_they_are_shown() -> None:
+    worker = {"nthreads": 2, "memory_limit": 2**30}
+    told = {"n_workers": 5, "total_threads": 5, "total_memory": 5, "workers": {"a": worker}}
+    display.count_workers(told)
+    assert (told["n_workers"], told["total_threads"], told["total_memory"]) == (1, 2, 2**30)
+    display.count_workers({"workers": {}})  # before the scheduler has told anything
 
 
 def test_a_change_is_answered_also_where_nobody_tells_what_became_of_it(

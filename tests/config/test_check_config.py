@@ -180,6 +180,10 @@ HINTS = [
         "c.DaskGateway.backends = ['pbs']; c.DaskGateway.agent_address = 'https://localhost:8001'",
         "agent_address https://localhost:8001 is those machines themselves",
     ),
+    (  # every address of whoever dials it
+        "c.DaskGateway.backends = ['pbs']; c.DaskGateway.agent_address = 'https://0.0.0.0:8001'",
+        "agent_address https://0.0.0.0:8001 is those machines themselves",
+    ),
     ("c.SlurmBackend.partition = 'cpu'", "c.SlurmBackend: not in use: c.DaskGateway.backends"),
     ("c.PbsBackend.queu = 'q'", "did you mean queue?"),
     (

@@ -109,6 +109,7 @@ def page(defaults: Mapping[str, Any]) -> str:
         "says what holds, and the package brings a commented",
         "[`gateway.yaml`](https://docs.dask.org/en/stable/configuration.html) to copy from:",
         "",
+        "    mkdir -p ~/.config/dask",
         "    cp $(python -c 'import gateway; print(gateway.__path__[0])')/gateway.yaml"
         " ~/.config/dask/",
         "",

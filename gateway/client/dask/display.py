@@ -4,6 +4,7 @@ for it again and again."""
 from __future__ import annotations
 
 import html
+from typing import Any
 
 from gateway.client.dask.adaptive import GatewayAdaptive
 from gateway.client.model import Cluster, ClusterState, Limits, show
@@ -20,11 +21,28 @@ def _row(*cells: str) -> str:
     )
 
 
-def status_rows(cluster: Cluster, limits: Limits | None, gateway: str) -> str:
-    """Return the rows that Dask's own table of a cluster gets besides its own."""
+CLOSED = "closed: it hears no more of its cluster, and below stands what it heard last"
+
+
+def count_workers(scheduler: dict[str, Any]) -> None:
+    """Let what Dask shows of a scheduler count the workers that are shown below it: Dask leaves the
+    sums of another moment."""
+    if "n_workers" in scheduler:
+        workers = list(scheduler["workers"].values())  # at once: they come and go beside this
+        scheduler["n_workers"] = len(workers)
+        scheduler["total_threads"] = sum(worker.get("nthreads") or 0 for worker in workers)
+        scheduler["total_memory"] = sum(worker.get("memory_limit") or 0 for worker in workers)
+
+
+def status_rows(
+    cluster: Cluster, limits: Limits | None, gateway: str, *, closed: bool = False
+) -> str:
+    """Return the rows that Dask's own table of a cluster gets besides its own; `closed`: the object
+    that shows them hears no more."""
     why = cluster.explanation if cluster.state is not ClusterState.ACTIVE else gateway
     groups = {**cluster.spec.worker_groups, **cluster.status.worker_groups}
     told = [
+        ("This object", CLOSED if closed else ""),
         (f"Gateway: {cluster.state}", why),
         *((f"Workers of group {name}", cluster.workers(name)) for name in groups),
         *((f"Each worker of group {name}", cluster.each(name)) for name in groups),

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from distributed.core import Status
@@ -94,7 +95,11 @@ class Following(Cluster):
         # Dask waits for whoever follows, and closes only what was followed when it began
         if self._again is not None:
             self._again.cancel()
+        shown = self.periodic_callbacks.get("cluster-repr")
         await super()._close()
+        if shown is not None:  # the widget is not looked after any more: it shows that at last
+            with suppress(Exception):  # its notebook may be gone
+                shown.callback()
 
     def _widget(self) -> Any:
         """Return Dask's widget, which does not keep this object alive: its buttons are known to the

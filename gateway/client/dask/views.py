@@ -86,9 +86,12 @@ class ViewedCluster(Following):
 
     def _repr_html_(self, cluster_status: str | None = None) -> str:
         self._look()
+        display.count_workers(self.scheduler_info)
         if cluster_status is None and self._resource is not None:
-            address = self._gateway.address
-            cluster_status = display.status_rows(self._resource, self._limits, address)
+            address, closed = self._gateway.address, self.status is Status.closed
+            cluster_status = display.status_rows(
+                self._resource, self._limits, address, closed=closed
+            )
         told = str(super()._repr_html_(cluster_status=cluster_status))  # type: ignore[no-untyped-call]
         return links.with_links(told, self.dashboard_link)
 

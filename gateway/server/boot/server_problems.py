@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from gateway import checks
 from gateway.checks import named
-from gateway.networks import is_loopback
+from gateway.networks import is_loopback, literal
 from gateway.server.boot.config import DaskGateway
 
 DATABASE_LIKE = "sqlite:////path/to/file"
@@ -123,7 +123,9 @@ def _tls(server: DaskGateway) -> list[str]:
 def _only_here(server: DaskGateway, away: Sequence[str]) -> str:
     """Why schedulers on other machines would not find this server."""
     host = dialled_host(server)[0]
-    if not away or not (server.agent_address.startswith("unix:") or is_loopback(host)):
+    address = literal(host)
+    here = is_loopback(host) or (address is not None and address.is_unspecified)
+    if not away or not (server.agent_address.startswith("unix:") or here):
         return ""
     which = (
         f"agent_address {server.agent_address}" if server.agent_address else f"{host} of address"
