@@ -352,6 +352,8 @@ def whoami(gateway: Gateway, as_json: bool) -> None:
         terminal.say(f"by the credentials from {caller.source}{way}{until}")
         where = gateway.connection.settings
         terminal.say(f"at {where.address}, which is from {where.source}")
+        if caller.groups:
+            terminal.say(f"in the groups {', '.join(caller.groups)}")
 
 
 @gateway.command("sign-in-options")

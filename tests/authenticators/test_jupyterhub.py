@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pathlib
+import ssl
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -19,6 +24,8 @@ from gateway.authenticators.jupyterhub import JupyterHubAuthenticator
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
 from tests.authenticators import liars
+from tests.listening import listening
+from tests.parts.client_certificates import Authority
 from tests.parts.jupyterhub import Hub, Wire, bearer, started_hub
 
 __all__ = ["started_hub"]
@@ -206,6 +213,48 @@ async def test_scopes_that_cannot_be_read_are_an_outage_and_let_nobody_in(
                 await told_by(authenticator(hub, wire.port), bearer("a" * 32))
     finally:
         await wire.stop()
+
+
+ASKING = """
+import asyncio, sys
+from gateway.authenticators.contract import Credentials
+from gateway.authenticators.jupyterhub import JupyterHubAuthenticator
+
+async def ask():
+    one = JupyterHubAuthenticator(api_url=sys.argv[1], api_token="s", timeout_s=30.0)
+    await one.open()
+    try:
+        print((await one.authenticate(Credentials("bearer", "a" * 32, "192.0.2.1"))).user)
+    finally:
+        await one.close()
+
+asyncio.run(ask())
+"""
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_the_authority_of_a_hub_over_tls_is_what_the_environment_names(
+    trusted: bool, tmp_path: pathlib.Path
+) -> None:
+    site = Authority(tmp_path, "site")
+    pair = site.server("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    there = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+    if trusted:
+        there["SSL_CERT_FILE"] = str(site.path)
+    async with listening(liars.telling(BOB), ssl=context) as port:
+        asking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", ASKING, f"https://127.0.0.1:{port}/hub/api"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=there,
+        )
+        out, error = await asking.communicate()
+    if trusted:
+        assert out == b"bob\n", error
+    else:
+        assert b"AuthenticatorUnavailable: JupyterHub" in error
 
 
 @pytest.mark.parametrize("url", ["", "hub", "ftp://hub/api", "http://", "http://[::1/hub"])

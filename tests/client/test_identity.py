@@ -17,7 +17,15 @@ from daskgateway.v1 import credential_service_pb2 as pb
 from daskgateway.v1 import credential_service_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway import AsyncGateway, Auth, BasicAuth, Gateway, GatewayCluster, TokenAuth
+from gateway import (
+    AsyncGateway,
+    Auth,
+    BasicAuth,
+    Gateway,
+    GatewayCluster,
+    KerberosAuth,
+    TokenAuth,
+)
 from gateway.__main__ import main
 from gateway.client.calls import errors, settings
 from gateway.server.core.errors import CredentialsInvalid, UserNameRefused
@@ -297,6 +305,20 @@ def test_a_way_to_sign_in_is_configured_as_users_of_other_gateways_know_it(
     assert header("jupyterhub") == "Bearer of-the-hub"
     assert told("jupyterhub") == "the environment variable JUPYTERHUB_API_TOKEN"
     assert header() == "Bearer of-somebody"  # the hub's is taken where it is asked for
+
+
+@pytest.mark.parametrize("name", ["dask_gateway.KerberosAuth", "dask_gateway.auth.KerberosAuth"])
+def test_a_class_of_another_gateways_for_kerberos_means_a_ticket(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASKGATEWAY_TOKEN", "of-somebody")
+    with dask.config.set({"gateway.auth": {"type": name}}):
+        found = settings.load(HERE)
+    assert isinstance(found.auth, KerberosAuth)
+    assert found.caller.source.startswith("a Kerberos ticket, as gateway.auth.type in Dask's")
+    with dask.config.set({"gateway.auth": {"type": name, "kwargs": {"keytb": "x"}}}):
+        with pytest.raises(ValueError, match="kerberos takes no keytb; did you mean keytab"):
+            settings.load(HERE)
 
 
 class Servicer(credential_service_pb2_grpc.CredentialServiceServicer):

@@ -83,6 +83,7 @@ def test_passwords_and_tokens(tmp_path: pathlib.Path, started: list[GatewayProce
     assert done.returncode == 0, done.stderr
     assert "signed in as alice" in done.stdout
     assert re.search(r"alice \(admin\)\n.*signed in by password, until ", done.stdout)
+    assert "\nin the groups physics\n" in done.stdout
     told = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
     assert (told["user"], told["groups"]) == ("alice", ["physics"])
     assert done.stdout.endswith("signed out\n")

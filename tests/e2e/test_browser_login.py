@@ -16,6 +16,7 @@ from yarl import URL
 from gateway import Gateway, GatewayCluster
 from gateway.client.calls.errors import PermissionDenied
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
+from tests.parts.jupyterhub import Wire
 from tests.parts.oidc_provider import (
     AUDIENCE,
     OpenIDProvider,
@@ -56,22 +57,28 @@ def gateway(
 
 
 @pytest.fixture
+async def to_provider(started_provider: OpenIDProvider) -> AsyncIterator[Wire]:
+    """What carries the provider's answers."""
+    async with wired(started_provider) as made:
+        yield made
+
+
+@pytest.fixture
 async def provider(
-    started_provider: OpenIDProvider, gateway: GatewayProcess
-) -> AsyncIterator[OpenIDProvider]:
+    started_provider: OpenIDProvider, gateway: GatewayProcess, to_provider: Wire
+) -> OpenIDProvider:
     """The provider, which knows the gateway and two people."""
-    async with wired(started_provider):
-        await started_provider.order(
-            "client",
-            client_id=CLIENT,
-            client_secret=SECRET,
-            grant_types=["authorization_code"],
-            response_types=["code"],
-            redirect_uris=[f"{gateway.address}/login/oidc/callback"],
-        )
-        for user in (USER, "mallory"):
-            await started_provider.order("people", user=user, groups=[])
-        yield started_provider
+    await started_provider.order(
+        "client",
+        client_id=CLIENT,
+        client_secret=SECRET,
+        grant_types=["authorization_code"],
+        response_types=["code"],
+        redirect_uris=[f"{gateway.address}/login/oidc/callback"],
+    )
+    for user in (USER, "mallory"):
+        await started_provider.order("people", user=user, groups=[])
+    return started_provider
 
 
 async def begun(session: aiohttp.ClientSession, address: str, query: str = "") -> str:
@@ -155,6 +162,18 @@ async def test_from_a_dashboard_to_the_provider_and_back_and_out_everywhere(
                     await asyncio.sleep(1)
     finally:
         await asyncio.to_thread(there.close)
+
+
+async def test_who_is_signed_in_stays_so_while_the_provider_is_away(
+    gateway: GatewayProcess, provider: OpenIDProvider, to_provider: Wire
+) -> None:
+    async with person() as browser:
+        await signed_in(browser, gateway.address, USER)
+        async with to_provider.cut():
+            status, text, _ = await visited(browser, f"{gateway.address}/login")
+            assert (status, f"signed in as <b>{USER}</b>" in text) == (200, True), text
+        status, text, _ = await visited(browser, f"{gateway.address}/login")
+        assert (status, f"signed in as <b>{USER}</b>" in text) == (200, True), text
 
 
 async def test_an_answer_opens_nothing_in_another_browser_nor_twice(

@@ -167,11 +167,12 @@ async def test_a_sign_in_that_is_over_says_so_and_a_file_that_others_read_is_not
 async def test_a_robot_shows_tokens_of_its_own(
     gateway: GatewayProcess, provider: OpenIDProvider
 ) -> None:
-    def who() -> str:
+    def who() -> tuple[str, str]:
         with Gateway(gateway.address, auth=OIDCAuth(provider.issuer, ROBOT, ROBOT_SECRET)) as robot:
-            return robot.whoami().user
+            told = robot.whoami()
+            return told.user, told.way
 
-    assert await asyncio.to_thread(who) == "robot-nightly"
+    assert await asyncio.to_thread(who) == ("robot-nightly", "oidc")
 
     def wrong() -> str:
         with Gateway(gateway.address, auth=OIDCAuth(provider.issuer, ROBOT, "a guess")) as robot:

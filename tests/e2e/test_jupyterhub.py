@@ -80,6 +80,7 @@ def test_a_notebook_of_the_hub_computes_with_no_argument(
     by_hub = Gateway(served.address, auth=token)
     caller = by_hub.whoami()
     assert (caller.user, caller.groups, caller.admin) == ("erin", ("physics",), False)
+    assert caller.way == "jupyterhub"
     assert Gateway(served.address, auth=("alice", "wonderland")).whoami().user == "alice"
     ways = [(one.name, one.client_way) for one in by_hub.sign_in_options()]
     assert ways == [("jupyterhub", "jupyterhub"), ("password", "basic"), ("api-token", "token")]
@@ -94,7 +95,8 @@ def test_a_notebook_of_the_hub_computes_with_no_argument(
 
     with pytest.raises(AuthenticationFailed, match=r"does not accept the credentials"):
         until_refused()
-    assert Gateway(served.address, auth=own).whoami().groups == ("physics",)
+    caller = Gateway(served.address, auth=own).whoami()
+    assert (caller.groups, caller.way) == (("physics",), "")  # an API token is no way to sign in
     log = (tmp_path / "server.log").read_text()
     for secret in (token, own, hub.service):
         assert secret not in log

@@ -3,6 +3,7 @@ processes use; and what the file may be that keeps it."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -16,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway import Gateway
-from gateway.client.calls.errors import AuthenticationFailed
-from gateway.client.calls.logins import KeptSession, LoginFile
+from gateway.client.calls.errors import AuthenticationFailed, GatewayWarning
+from gateway.client.calls.grants import Grant, Program
+from gateway.client.calls.logins import KeptSession, Login, LoginFile, made
 from tests.e2e.conftest import served
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 
@@ -117,11 +119,16 @@ def test_a_disk_that_takes_nothing_is_told_before_anybody_signs_in_and_read_neve
     signed_in(tmp_path, served)
     before = (tmp_path / FILE).read_bytes()
     with Gateway(served.address, auth=(USER, PASSWORD)) as gateway:
-        sessions = len(gateway.list_tokens())
+
+        def kept() -> list[str]:  # not that of this process, which begins with its second call
+            tokens = gateway.list_tokens()
+            return [one.id for one in tokens if "daskgateway login" in one.display_name]
+
+        sessions = kept()
         told = run(tmp_path, "login", *at, "--user", USER, secret=f"{PASSWORD}\n", before=full)
         assert told.returncode == 2
         assert "logins.json cannot be written: File too large" in told.stderr, told
-        assert len(gateway.list_tokens()) == sessions  # nothing was begun that nobody keeps
+        assert kept() == sessions  # nothing was begun that nobody keeps
     assert (tmp_path / FILE).read_bytes() == before
     assert not list((tmp_path / FILE).parent.glob("*.new"))
     told = run(tmp_path, "whoami", *at, before=full)
@@ -130,6 +137,39 @@ def test_a_disk_that_takes_nothing_is_told_before_anybody_signs_in_and_read_neve
     told = run(read_only, "login", *at, "--user", USER, secret=f"{PASSWORD}\n")
     assert told.returncode == 2
     assert "/proc/.config/daskgateway/logins.json cannot be written" in told.stderr, told
+
+
+@pytest.mark.parametrize("fails_at", [1, 2], ids=["before it is renewed", "after"])
+def test_a_disk_that_is_full_at_a_renewal_breaks_nothing_that_is_kept(
+    fails_at: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, file = "http://127.0.0.1:1", LoginFile(tmp_path / "logins.json")
+    program = Program("https://login.example.org", "cli")
+    file.keep(address, made(program, Grant("old", 0.0, "refresh"), "oidc"))
+    before, written, asked = file.path.read_bytes(), [0], list[Login]()
+
+    def full(_: int) -> None:
+        written[0] += 1
+        if written[0] == fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def renew(login: Login) -> Grant:
+        asked.append(login)
+        return Grant("fresh", time.time() + 600, "next")
+
+    monkeypatch.setattr(os, "fsync", full)
+    words = "logins.json cannot be written: No space left on device"
+    if fails_at == 1:  # what the provider gives once must not be lost: it is not asked
+        with pytest.raises(ValueError, match=words):
+            file.renewed(address, renew)
+        assert not asked
+    else:
+        with pytest.warns(GatewayWarning, match=f"renewed for this process alone: .*{words}"):
+            fresh = file.renewed(address, renew)
+        assert fresh is not None
+        assert fresh.grant.access_token == "fresh"
+    assert file.path.read_bytes() == before
+    assert not list(tmp_path.glob("*.new"))
 
 
 @pytest.mark.parametrize(
