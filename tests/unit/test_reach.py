@@ -55,6 +55,12 @@ def test_what_is_this_machines_own_is_only_for_backends_that_run_here() -> None:
     assert judge(configured(both), LISTENERS)("127.0.0.1:8786", "slurm") == ""
 
 
+def test_a_backend_that_was_taken_out_of_the_configuration_is_named_as_the_reason() -> None:
+    found = judge(configured(Config(DaskGateway={"backends": ["slurm"]})), LISTENERS)
+    said = found("127.0.0.1:8786", "local")
+    assert said.endswith("and its backend local is none of c.DaskGateway.backends any more")
+
+
 def test_where_every_backend_runs_here_private_networks_are_none_of_the_edges_business() -> None:
     assert scheduler_networks(configured(Config())) == ["127.0.0.0/8", "::1/128"]
     assert "does not permit" in judge(configured(Config()), LISTENERS)("10.1.2.3:8786", "local")

@@ -68,6 +68,8 @@ def judge(found: Settings, listeners: Iterable[str]) -> Objection:
     def objection(address: str, backend: str) -> str:
         place = parse_address(address.rpartition("://")[2])
         why = targets.objection(*place, local=backend in local) if place is not None else ""
+        if why and backend not in found.backends:
+            why = f"and its backend {backend} is none of c.DaskGateway.backends any more"
         return f"the scheduler says that it is at {address}, {why}" if why else ""
 
     return objection
