@@ -25,6 +25,7 @@ from yarl import URL
 
 from tests.parts import missing, program
 from tests.ports import free_port
+from tests.waiting import until
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 PARTS = pathlib.Path(CACHE) / "daskgateway" / "parts" / "keycloak"
@@ -237,7 +238,10 @@ class Keycloak:
         )
 
     def logged_out(self, user: str) -> None:
-        """Have an administrator log somebody out."""
+        """Have an administrator log somebody out. Keycloak counts that in whole seconds: what it
+        has given within the present one would hold, so that has to pass."""
+        second = int(time.time())
+        until(lambda: int(time.time()) > second, "the second is over")
         [found] = self.admin("GET", f"/users?exact=true&username={user}")
         self.admin("POST", f"/users/{found['id']}/logout")
 
