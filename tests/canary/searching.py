@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import pathlib
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus
@@ -55,27 +57,40 @@ def found_in(secrets: Mapping[str, str], places: Mapping[str, bytes]) -> list[st
 def children(pid: int) -> list[int]:
     """Return the processes that a process has begun, such as those that ask a directory."""
     task = pathlib.Path(f"/proc/{pid}/task")
-    found = [(one / "children").read_text().split() for one in task.iterdir()]
+    found = []
+    for one in task.iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that is over
+            found.append((one / "children").read_text().split())
     return [int(child) for some in found for child in some]
+
+
+def within(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield what is no directory below one; what goes meanwhile, as a worker's own files do, is
+    passed over."""
+    for folder, _, names in os.walk(root):
+        yield from (pathlib.Path(folder, name) for name in names)
 
 
 def files(root: pathlib.Path, names: Iterable[str]) -> dict[str, bytes]:
     """Return the content of files below a directory, by patterns of their names."""
-    found = {}
-    for name in names:
-        for path in root.rglob(name):
-            if path.is_file():
+    patterns, found = list(names), {}
+    for path in within(root):
+        if any(path.match(pattern) for pattern in patterns) and path.is_file():
+            with contextlib.suppress(FileNotFoundError):
                 found[f"the file {path.relative_to(root)}"] = path.read_bytes()
     return found
 
 
 def open_files(root: pathlib.Path) -> dict[str, bytes]:
     """Return the content of files below a directory that every account may read."""
-    return {
-        f"the file {path.relative_to(root)}, which all may read": path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o004
-    }
+    found = {}
+    for path in within(root):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o004:
+                what = f"the file {path.relative_to(root)}, which all may read"
+                found[what] = path.read_bytes()
+    return found
 
 
 def database(path: pathlib.Path) -> dict[str, bytes]:
