@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import weakref
-from contextlib import suppress
 from typing import Any
 
 from distributed.core import Status
@@ -98,8 +97,10 @@ class Following(Cluster):
         shown = self.periodic_callbacks.get("cluster-repr")
         await super()._close()
         if shown is not None:  # the widget is not looked after any more: it shows that at last
-            with suppress(Exception):  # its notebook may be gone
+            try:
                 shown.callback()
+            except Exception as error:  # its notebook may be gone
+                logger.debug("the widget of %s does not show its end: %s", self.name, error)
 
     def _widget(self) -> Any:
         """Return Dask's widget, which does not keep this object alive: its buttons are known to the
