@@ -24,6 +24,34 @@ def found(there: Mapping[str, str], here: Mapping[str, str] = HERE) -> list[str]
 
 
 @pytest.mark.parametrize(
+    ("ours", "theirs", "same"),
+    [
+        ("3.0", "3.0.0", True),
+        ("3", "3.0.0.0", True),
+        ("2026.08.0", "2026.8", True),
+        ("v1.0", "1.0", True),
+        ("1.0-rc1", "1.0rc1", True),
+        ("1.0-1", "1.0.post1", True),
+        ("1.0", " 1.0\n", True),
+        ("2.1+CU121", "2.1+cu121", True),
+        ("2.1", "2.1+cu121", False),  # another build is another version
+        ("3.0", "3.0.1", False),
+        ("3.0", "3.0rc1", False),
+        ("3.0", "1!3.0", False),
+        ("3.10", "3.1", False),
+        ("trunk", "trunk", True),  # no version, but the same
+        ("trunk", "main", False),
+        ("3.0", "trunk", False),
+        ("3.0", "3.0" + ".0" * 1000, False),  # longer than any version
+        ("3" * 5000, "4" * 5000, False),  # nor is such a number made
+    ],
+)
+def test_versions_are_compared_as_pep_440_does(ours: str, theirs: str, same: bool) -> None:
+    for one, other in ((ours, theirs), (theirs, ours)):
+        assert found(HERE | {"numpy": one}, HERE | {"numpy": other}) == ([] if same else ["numpy"])
+
+
+@pytest.mark.parametrize(
     ("there", "names"),
     [
         ({}, []),  # an older gateway told none

@@ -75,6 +75,7 @@ RULES = (
             "google",
             "grpc",
             "ipywidgets",
+            "packaging",
             "rich",
             "tornado",
         ),

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 
 from distributed.versions import VersionMismatchWarning
+from packaging.version import InvalidVersion, Version
 
 from gateway.client.model import Cluster
 from gateway.printable import printable
@@ -22,7 +23,8 @@ PYTHON = "python"
 NEEDED = (PYTHON, "dask", "distributed", "msgpack", "cloudpickle")
 OF_INTEREST = ("numpy", "pandas", "tornado")
 MAX_TOLD = 8  # differences
-MAX_VERSION = 40  # letters of one
+MAX_VERSION = 40  # letters of one that are shown
+MAX_READ = 256  # letters of one that is read
 MAX_KEPT = 1000  # clusters that are known to have been compared
 
 
@@ -46,10 +48,21 @@ def differences(there: Mapping[str, str], here: Callable[[str], str]) -> list[tu
         ours = here(name) if theirs else ""
         if not theirs or (not ours and name in OF_INTEREST):
             continue
-        same = _minor(ours) == _minor(theirs) if name == PYTHON else ours == theirs
+        same = _minor(ours) == _minor(theirs) if name == PYTHON else _equal(ours, theirs)
         if not same:
             found.append((name, ours, theirs))
     return found
+
+
+def _equal(ours: str, theirs: str) -> bool:
+    """Whether two texts name one version, as PEP 440 compares them: `3.0` is `3.0.0`. Of what it
+    cannot read, or what is longer than any version, the texts count."""
+    if ours == theirs or max(len(ours), len(theirs)) > MAX_READ:
+        return ours == theirs
+    try:
+        return Version(ours) == Version(theirs)
+    except InvalidVersion:
+        return False
 
 
 def _minor(version: str) -> tuple[str, ...]:
