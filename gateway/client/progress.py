@@ -135,8 +135,11 @@ def begin(*, quiet: bool = False) -> Progress:
             return PlainNotebook()
     if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
         return Lines()
-    from rich.console import Console
-    from rich.errors import LiveError
+    try:
+        from rich.console import Console
+        from rich.errors import LiveError
+    except (ImportError, AttributeError):  # a file rich.py of the user's hides it
+        return Lines()
 
     console = Console(stderr=True)
     if console.is_dumb_terminal:

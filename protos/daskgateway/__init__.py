@@ -65,9 +65,6 @@ _ENTRIES = {
     "security_loader": "gateway.client.dask.security",
 }
 
-# Packages of others that we need, and people call a script by.
-_NEEDED = ("dask", "distributed", "grpc", "google", "tornado", "msgpack", "cloudpickle", "yaml")
-
 
 def find() -> Any:
     """Return the package `gateway` of this distribution, imported from beside this file.
@@ -109,25 +106,18 @@ def find() -> Any:
     return module
 
 
-def _hiding(*, also_unused: bool = True) -> str:
-    """Return which file hides a package that we need, in a sentence; empty if none does.
+def hidden_by(error: BaseException | None = None) -> str:
+    """Return which file of the user's hides a package that we need, in a sentence; empty if none
+    does.
 
-    :param also_unused: look beside the program too, for what was not imported as it should be.
+    :param error: by which an import failed; without one, of what was imported.
     """
-    import os
-    import sys
+    try:
+        from daskgateway import hiding
 
-    told = "{} hides the package {} from daskgateway: give that file another name"
-    for name in _NEEDED:
-        module = sys.modules.get(name)
-        if module is not None and not hasattr(module, "__path__"):
-            return told.format(getattr(module, "__file__", None) or "a module", name)
-    for place in dict.fromkeys([*sys.path[:1], ""]) if also_unused else ():
-        for name in _NEEDED:
-            path = os.path.join(place or os.getcwd(), f"{name}.py")
-            if os.path.isfile(path):
-                return told.format(path, name)
-    return ""
+        return hiding.loaded() if error is None else hiding.behind(error)
+    except Exception:  # what it needs itself is hidden: the error speaks for itself
+        return ""
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
@@ -136,18 +126,23 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         if name in __all__:
             try:
                 found = getattr(find(), name)
-            except (ImportError, AttributeError) as error:
-                if words := _hiding():
+            except Exception as error:
+                if words := hidden_by(error):
                     raise ImportError(words) from error
                 raise
-            if words := _hiding(also_unused=False):
+            if words := hidden_by():
                 raise ImportError(words)
             return found
         import importlib
 
         if name in _ENTRIES:
-            find()
-            return getattr(importlib.import_module(_ENTRIES[name]), name)
+            try:
+                find()
+                return getattr(importlib.import_module(_ENTRIES[name]), name)
+            except Exception as error:
+                if words := hidden_by(error):
+                    raise ImportError(words) from error
+                raise
         if not name.startswith("_"):
             words = ""
             try:

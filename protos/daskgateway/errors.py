@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from daskgateway import find
+from daskgateway import find, hidden_by
 
-find()
+try:
+    find()
 
-from gateway.client.calls.errors import *  # noqa: E402, F403
+    from gateway.client.calls.errors import *  # noqa: F403
+except Exception as error:
+    if words := hidden_by(error):
+        raise ImportError(words) from error
+    raise

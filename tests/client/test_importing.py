@@ -151,16 +151,92 @@ def test_a_file_that_ours_hides_is_named_in_one_sentence(directory: pathlib.Path
     assert last.endswith(f"which hides {directory}/gateway.py: give that file another name")
 
 
-@pytest.mark.parametrize("name", ["dask", "grpc", "distributed"])
-@pytest.mark.parametrize("beside", [True, False], ids=["another's", "the script itself"])
-def test_a_script_called_as_a_package_that_we_need_is_named_in_one_sentence(
-    tmp_path: pathlib.Path, name: str, beside: bool
+def hides(path: pathlib.Path, name: str, kind: str = "file") -> str:
+    """Return the sentence about a file."""
+    return f"{path} hides the package {name} from daskgateway: give that {kind} another name"
+
+
+NAMES = ("dask", "grpc", "distributed", "yaml", "google", "cryptography", "packaging")
+
+
+# what these need in their turn, and Python's own, too
+@pytest.mark.parametrize("name", [*NAMES, "tornado", "psutil", "queue", "json"])
+def test_a_file_called_as_a_package_that_we_need_is_named_in_one_sentence(
+    tmp_path: pathlib.Path, name: str
 ) -> None:
-    (tmp_path / f"{name}.py").write_text("" if beside else USES)
+    (tmp_path / f"{name}.py").write_text("")
     (tmp_path / "main.py").write_text(USES)
-    ended = python(tmp_path, "main.py" if beside else f"{name}.py")
+    ended = python(tmp_path, "main.py")
     last = ended.stderr.splitlines()[-1]
-    assert last == (
-        f"ImportError: {tmp_path}/{name}.py hides the package {name} from daskgateway: give that"
-        " file another name"
-    )
+    assert last == f"ImportError: {hides(tmp_path / f'{name}.py', name)}"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "click", "rich", "random", "signal"])
+def test_a_script_called_as_a_package_that_we_need_is_named_in_one_sentence(
+    tmp_path: pathlib.Path, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(USES)
+    ended = python(tmp_path, f"{name}.py")
+    last = ended.stderr.splitlines()[-1]
+    assert last == f"ImportError: {hides(tmp_path / f'{name}.py', name)}"
+
+
+@pytest.mark.parametrize("name", ["yaml", "grpc", "email"])
+def test_so_is_a_folder(tmp_path: pathlib.Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
+    ended = python(tmp_path, "-c", USES)
+    last = ended.stderr.splitlines()[-1]
+    assert last == f"ImportError: {hides(tmp_path / name, name, 'folder')}"
+
+
+@pytest.mark.parametrize("text", ["print 'of another Python'", "raise RuntimeError('it was run')"])
+def test_so_is_a_file_that_fails_itself_and_one_of_the_search_path(
+    tmp_path: pathlib.Path, text: str
+) -> None:
+    tools, here = tmp_path / "tools", tmp_path / "here"
+    tools.mkdir()
+    here.mkdir()
+    (tools / "yaml.py").write_text(text)
+    words = f"import sys; sys.path.insert(1, {str(tools)!r})\n{USES}"
+    ended = python(here, "-c", words)
+    last = ended.stderr.splitlines()[-1]
+    assert last == f"ImportError: {hides(tools / 'yaml.py', 'yaml')}"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("click", ["-m", "daskgateway", "--version"]),
+        ("yaml", ["-m", "daskgateway", "clusters", "list"]),
+        ("google", ["-c", "from daskgateway.errors import ClusterNotFound"]),
+        ("grpc", ["-c", "from daskgateway import AsyncGateway"]),
+        ("distributed", ["-c", "from daskgateway import GatewayBackend"]),
+    ],
+)
+def test_so_it_is_whichever_way_ours_is_entered(
+    tmp_path: pathlib.Path, name: str, words: list[str]
+) -> None:
+    (tmp_path / f"{name}.py").write_text("")
+    ended = python(tmp_path, *words)
+    assert ended.returncode
+    assert ended.stderr.splitlines()[-1].partition(": ")[2] == hides(tmp_path / f"{name}.py", name)
+
+
+def test_files_that_are_in_nobodys_way_are_not_blamed(tmp_path: pathlib.Path) -> None:
+    """A program that is no module, a copy of a package that somebody works on, names that are used
+    only elsewhere; and what fails beside such files says itself why."""
+    copy = tmp_path / "msgpack"
+    copy.mkdir()
+    home = pathlib.Path(importlib.import_module("msgpack").__file__ or "").parent
+    for path in home.iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    for name in ("click", "rich", "test", "this", "IPython"):
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "dask").write_text(USES)
+    ended = python(tmp_path, "dask")
+    assert ended.stdout == "gateway.client.dask.cluster\n", ended.stderr
+    missing = "import sys, test, msgpack; sys.modules['grpc'] = None\n"
+    ended = python(tmp_path, "-c", missing + USES)
+    assert ended.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of grpc halted")

@@ -21,7 +21,8 @@ ASYNC = {
     "GatewayCluster": "AsyncGatewayCluster",
     "Gateway": "AsyncGateway",
 }
-SAME = {"over", "blocking", "adapt", "get_client", "from_name", "sync"}  # the same in both
+# the same in both
+SAME = {"over", "blocking", "adapt", "get_client", "from_name", "sync", "heed_signals"}
 
 
 def public(kind: type[Any]) -> dict[str, Any]:

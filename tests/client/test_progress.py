@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 from typing import Any
 
 import pytest
@@ -58,6 +59,14 @@ def test_who_knows_nothing_is_told_at_once_and_then_of_changes(
     Gateway("http://127.0.0.1:1").wait("etl", told=lambda cluster: told.append(cluster.state))
     assert found == [(0, 0), (1, 30), (2, 30)]
     assert told == ["PENDING", "PENDING", "ACTIVE"]
+
+
+def test_where_a_file_hides_rich_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", types.ModuleType("rich"))
+    assert isinstance(progress.begin(), progress.Lines)
 
 
 def on_terminal(program: str, environment: dict[str, str]) -> tuple[bytes, bytes]:

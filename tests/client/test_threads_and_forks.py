@@ -15,8 +15,7 @@ from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
-THREADED = WORKS.format(
-    made="""
+MAKES = """
 def make():
     global cluster
     cluster = GatewayCluster()
@@ -24,7 +23,35 @@ thread = threading.Thread(target=make)
 thread.start()
 thread.join()
 """
-)
+# what it says about signals
+TELLS = """
+import logging, signal
+told = []
+class Kept(logging.Handler):
+    def emit(self, record):
+        if "signals" in record.getMessage():
+            told.append(record.levelname)
+logging.getLogger("distributed.deploy.gateway").setLevel("DEBUG")
+logging.getLogger("distributed.deploy.gateway").addHandler(Kept())
+"""
+IMPORTS = """
+import signal, threading
+numbers = (signal.SIGTERM, signal.SIGHUP)
+from daskgateway import AsyncGatewayCluster, Gateway, GatewayCluster
+Gateway("http://127.0.0.1:1")
+print([signal.getsignal(number) is signal.SIG_DFL for number in numbers])
+def elsewhere():
+    try:
+        GatewayCluster.heed_signals()
+    except RuntimeError as error:
+        print(error)
+thread = threading.Thread(target=elsewhere)
+thread.start()
+thread.join()
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+GatewayCluster.heed_signals()
+print([getattr(signal.getsignal(number), "__name__", "SIG_IGN") for number in numbers])
+"""
 FORKS = """
 import os, sys
 from distributed import Client
@@ -73,10 +100,41 @@ def test_a_forked_child_is_told_whose_an_object_is_and_ends_nothing(
     until(lambda: not alice.list_clusters(), "nothing is left")
 
 
-def test_a_signal_stops_what_a_thread_has_made(served: GatewayProcess) -> None:
+def test_an_import_leaves_signals_alone_and_only_the_main_thread_may_heed_them() -> None:
+    ended = subprocess.run(
+        ["env", "--default-signal=HUP,TERM", sys.executable, "-c", IMPORTS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.stdout.splitlines() == [
+        "[True, True]",
+        "heed_signals must be called in the main thread of the program",
+        "['_end_by_signal', 'SIG_IGN']",
+    ], ended.stderr
+
+
+def test_a_signal_stops_what_a_thread_has_made_where_the_program_heeds_it(
+    served: GatewayProcess,
+) -> None:
     alice = Gateway(served.address, auth=(USER, PASSWORD))
-    process = script(served, THREADED)
+    heeds = f"{TELLS}GatewayCluster.heed_signals()\n{MAKES}assert told == [], told\n"
+    process = script(served, WORKS.format(made=heeds))
     (cluster,) = alice.list_clusters()
     assert end(process, signal.SIGTERM) == -signal.SIGTERM
     ended = alice.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=60)
     assert ended.status.reason == "STOP_REQUESTED"
+
+
+def test_a_cluster_of_a_thread_alone_says_that_signals_leave_it_to_its_keepalive_timeout(
+    served: GatewayProcess,
+) -> None:
+    alice = Gateway(served.address, auth=(USER, PASSWORD))
+    tells = f"{TELLS}{MAKES}assert told == ['DEBUG'], told\n"
+    process = script(
+        served, WORKS.format(made=tells), DASK_GATEWAY__CLUSTER__KEEPALIVE_TIMEOUT="12s"
+    )
+    (cluster,) = alice.list_clusters()
+    assert end(process, signal.SIGTERM) == -signal.SIGTERM
+    ended = alice.wait(f"{USER}/{cluster.uid}", ("STOPPED",), timeout_s=120)
+    assert ended.status.reason == "NOT_KEPT_ALIVE", ended.status

@@ -147,6 +147,7 @@ def test_the_client_needs_only_the_light_install_and_what_python_3_10_has() -> N
         "gateway",
         "dask",
         "distributed",
+        "packaging",  # which Dask needs, as tornado
         "tornado",
         "cryptography",
         "click",

@@ -205,17 +205,30 @@ def be_ready() -> None:
         if _keeper is None or not _keeper.is_alive():
             _keeper = threading.Thread(target=_keep, name="daskgateway-keeper", daemon=True)
             _keeper.start()
-    heed_signals()
+    if not heed_signals() and _ends_untold():
+        logger.debug(
+            "signals that end this process do not stop its clusters, which end some minutes later"
+            " by themselves: this cluster is made in another thread than the main one, and no"
+            " other was; GatewayCluster.heed_signals(), called there, has them stopped first"
+        )
 
 
-def heed_signals() -> None:
+def heed_signals() -> bool:
     """Have signals that would end this process stop first what it owns, where the program has no
-    answer of its own to them. Only the main thread may say so: a program that makes its clusters in
-    others has it said when it imports the class."""
-    if threading.current_thread() is threading.main_thread():
+    answer of its own to them; return whether that was done. Python lets the main thread alone do
+    it, and an import does not: who makes no cluster ends by signals as before."""
+    try:
         for number in SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _end_by_signal)
+    except ValueError:  # in another thread, or in an interpreter within the interpreter
+        return False
+    return True
+
+
+def _ends_untold() -> bool:
+    """Whether a signal ends this process at once."""
+    return any(signal.getsignal(number) is signal.SIG_DFL for number in SIGNALS)
 
 
 def of_this_process(name: str) -> Claim | None:

@@ -71,9 +71,6 @@ def _gateway_of(
     return made
 
 
-ownership.heed_signals()
-
-
 class RemoteCluster(ViewedCluster):
     """A cluster behind the gateway."""
 
@@ -203,6 +200,15 @@ class RemoteCluster(ViewedCluster):
             start_timeout=start_timeout,
             create_mode=CreateMode.CONNECT_ONLY,
         )
+
+    @staticmethod
+    def heed_signals() -> None:
+        """Have `SIGTERM` and `SIGHUP` stop first what this process owns, where the program has no
+        handlers of its own, as the first cluster does that is made in the main thread. For a
+        program that makes its clusters in other threads, to be called in its main one;
+        RuntimeError elsewhere."""
+        if not ownership.heed_signals():
+            raise RuntimeError("heed_signals must be called in the main thread of the program")
 
     # Life
 
