@@ -20,7 +20,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -36,6 +35,7 @@ from gateway.agent import load as agent_load
 from gateway.agent import nannies
 from gateway.agent.rejoining import let_rejoin
 from gateway.agent.reports import parts
+from gateway.agent.setup import Setup
 from gateway.agent.unreached import unreached
 
 logger = logging.getLogger("distributed.scheduler.daskgateway")
@@ -57,59 +57,6 @@ REFUSALS = (
     grpc.StatusCode.NOT_FOUND,
 )
 PACKAGES = ("dask", "distributed", "msgpack", "cloudpickle", "numpy", "pandas", "tornado")
-CHANNEL_OPTIONS = [
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.enable_http_proxy", 0),
-]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the agent finds in its environment."""
-
-    uid: str
-    address: str
-    token: str
-    ca: bytes
-    server_name: str = ""  # in the server's certificate; empty: that in the address
-
-    @classmethod
-    def load(cls) -> Setup:
-        """Return it; KeyError or OSError if something is missing, ValueError if the address is none
-        that a token may be sent to."""
-        with open(os.environ[wire.ENV_AGENT_TOKEN_FILE]) as file:
-            token = file.read().strip()
-        with open(os.environ[wire.ENV_AGENT_CA_FILE], "rb") as bundle:
-            ca = bundle.read()
-        address = os.environ[wire.ENV_AGENT_ADDRESS]
-        if not ca or not address.startswith(("https://", "unix:/")):
-            raise ValueError(
-                f"{address} is no address that a token may be sent to; with https:// it is known"
-                f" who answers there"
-            )
-        return cls(
-            os.environ[wire.ENV_UID],
-            address,
-            token,
-            ca,
-            os.environ.get(wire.ENV_AGENT_SERVER_NAME, ""),
-        )
-
-    def channel(self) -> grpc.Channel:
-        """Return a channel to the server. Nothing is sent to anybody but whom the CA, and no other
-        one of this machine, vouches for."""
-        target = self.address.removeprefix("https://")
-        if target == self.address:
-            return grpc.insecure_channel(self.address, CHANNEL_OPTIONS)
-        named = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
-        return grpc.secure_channel(
-            target, grpc.ssl_channel_credentials(self.ca), [*CHANNEL_OPTIONS, *named]
-        )
 
 
 def versions() -> dict[str, str]:
@@ -143,6 +90,7 @@ class Agent(SchedulerPlugin):
         self._no_task = agent_load.Since()
         self._targets: dict[str, int] = {}
         self._adaptive: dict[str, agent_load.AdaptiveTarget] = {}
+        self._surplus: dict[str, agent_load.Surplus] = {}
         self._directive: pb.AgentDirective | None = None
         self._transitions = -1
         self._outbox: queue.Queue[pb.AgentReport | None] | None = None  # of the stream that is open
@@ -183,8 +131,7 @@ class Agent(SchedulerPlugin):
         """Note that a worker has left."""
         name = self._names.pop(worker, None)
         if name is not None and name not in self._retiring:
-            self._left.add(name)
-            self._joined.discard(name)
+            self._left.add(name)  # one that has just joined as well: it is told of as both
             self._changed.set()
 
     def add_client(self, scheduler: Any, client: str) -> None:
@@ -271,11 +218,15 @@ class Agent(SchedulerPlugin):
 
     def _report(self, *, snapshot: bool) -> pb.AgentReport:
         self._sequence += 1
+        came, went = self._joined, self._left
+        if snapshot:  # who is not among all has left; who came and went is told of as both
+            went = came & went
+            came = went.union(self._names.values())
         report = pb.AgentReport(
             sequence=self._sequence,
             snapshot=snapshot,
-            workers=sorted(self._names.values()) if snapshot else sorted(self._joined),
-            left=() if snapshot else sorted(self._left),
+            workers=sorted(came),
+            left=sorted(went),
             retired=sorted(self._retired),
             clients=agent_load.clients(self._scheduler),
             idle_ms=self._idle.age_ms,
@@ -318,7 +269,12 @@ class Agent(SchedulerPlugin):
             connected = [
                 name for name in self._names.values() if agent_load.group_of(name) == group.name
             ]
-            surplus = len([name for name in connected if name not in self._retiring]) - keep
+            surplus = self._surplus.setdefault(group.name, agent_load.Surplus()).count(
+                len(connected),
+                len(self._retiring.intersection(connected)),
+                keep,
+                group.surplus if group.HasField("surplus") else None,
+            )
             if surplus > 0:
                 names = agent_load.whom_to_retire(
                     self._scheduler, group.name, surplus, self._retiring

@@ -11,6 +11,7 @@ from typing import Any
 
 # a target falls only to the greatest of so long, so that it does not flutter
 ADAPTIVE_WINDOW_S = 3.0
+AGREE_S = 5.0  # that the server's count of who is too many is waited for
 NO_CLIENT = "fire-and-forget"  # a client that the scheduler keeps for itself
 
 
@@ -62,6 +63,28 @@ class Since:
     def age_ms(self) -> int:
         """How long it has been so, in milliseconds; -1 if it is not."""
         return -1 if self._since is None else int((self._clock() - self._since) * 1000)
+
+
+class Surplus:
+    """How many workers of a group are to be retired. The server by itself ends some of those that
+    it has not heard of yet: were they counted here as well, too few would be left. So its own count
+    of those it knows sets a limit, but for no longer than `AGREE_S`: it may be away, or wrong."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None  # when more than it knows of were too many, and are still
+
+    def count(self, here: int, leaving: int, keep: int, told: int | None) -> int:
+        """Return how many more are to go, of `here` connected ones of which some are `leaving`,
+        where the server knows of so many too many (`told`; None: it does not tell)."""
+        surplus = max(0, here - leaving - keep)
+        agreed = surplus if told is None else max(0, min(surplus, told - leaving))
+        if agreed == surplus:
+            self._since = None
+            return surplus
+        if self._since is None:
+            self._since = self._clock()
+        return surplus if self._clock() - self._since >= AGREE_S else agreed
 
 
 class AdaptiveTarget:

@@ -16,8 +16,9 @@ import pytest
 from daskgateway.internal.v1 import agent_pb2 as pb
 from daskgateway.internal.v1 import agent_pb2_grpc
 
-from gateway.agent.agent import BACKOFF_S, REJECTED_S, Agent, Setup, pause_s
+from gateway.agent.agent import BACKOFF_S, REJECTED_S, Agent, pause_s
 from gateway.agent.reports import MAX_NAMES, parts
+from gateway.agent.setup import Setup
 
 
 def a_report(workers: int, left: int = 0, retired: int = 0) -> pb.AgentReport:
@@ -59,6 +60,33 @@ def test_what_does_not_fit_is_sent_in_parts_and_only_the_first_is_a_snapshot() -
         )
     longest = pb.AgentReport(workers=["g" * 32 + "-" + "9" * 20] * MAX_NAMES)
     assert longest.ByteSize() < 600 * 1024
+
+
+def a_scheduler(*names: str) -> Any:
+    """Return what an agent reads of a scheduler with these workers, by addresses like names."""
+    return SimpleNamespace(
+        address="tls://127.0.0.1:1",
+        workers={name: SimpleNamespace(name=name) for name in names},
+        services={},
+        clients={},
+        client_comms={},
+        transition_counter=0,
+    )
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+async def test_who_came_and_went_between_two_reports_is_told_of_as_both(snapshot: bool) -> None:
+    scheduler = a_scheduler("default-0", "default-1")
+    agent = Agent(scheduler, Setup("c" + "a" * 20, "unix:/nowhere", "t", b"ca"))
+    for name in ("default-0", "default-1"):
+        agent.add_worker(scheduler, name)
+    agent.remove_worker(scheduler, "default-0")
+    report = agent._report(snapshot=snapshot)
+    assert (list(report.workers), list(report.left)) == (["default-0", "default-1"], ["default-0"])
+    agent.remove_worker(scheduler, "default-1")
+    agent.add_worker(scheduler, "default-1")  # it is back
+    report = agent._report(snapshot=snapshot)
+    assert (list(report.workers), list(report.left)) == (["default-1"], [])
 
 
 def test_pauses_are_short_while_nobody_answers_and_long_where_reports_are_refused() -> None:

@@ -107,10 +107,11 @@ def test_the_main_job_on_yarn(served: GatewayProcess, hadoop: Hadoop, user: Gate
         cluster.scale(1)
         until(lambda: len(client.scheduler_info()["workers"]) == 1, "one worker is left again")
         # a worker's process is killed from outside, and replaced
-        victim = client.run(os.getppid)
+        until(
+            lambda: user.get_cluster("etl").status.worker_groups["default"].running == 1,
+            "the server knows it",
+        )
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
-        del victim
-        client.wait_for_workers(1, timeout=120)
         until(
             lambda: any(one.reason == "WORKER_LOST" for one in user.events(uid)),
             "the loss is told",

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway import wire
-from gateway.agent.agent import Setup
+from gateway.agent.setup import Setup
 from gateway.configfile import ConfigurationError
 from gateway.server.boot import listening
 from gateway.server.boot.config import DaskGateway

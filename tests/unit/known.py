@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.backends.contract import Instance, Observation, Phase, Role
-from gateway.server.core.absorb import Known, absorb
+from gateway.server.core.absorb import absorb
 from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.known import Known
 from gateway.server.core.model import (
     Cluster,
     Count,

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.backends.contract import Instance, Observation, Phase, Role, Started, StartFailed
-from gateway.server.core.absorb import Known, backoff_ms
+from gateway.server.core.absorb import backoff_ms
 from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.known import Known
 from gateway.server.core.model import (
     GroupStatus,
     Launching,

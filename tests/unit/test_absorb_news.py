@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.backends.contract import Observation, Phase
 from gateway.server.core.absorb import hushed_words
 from gateway.server.core.facts import AgentNews, Facts, Patience
 from gateway.server.core.model import (
@@ -185,6 +186,21 @@ def test_a_worker_that_leaves_or_is_retired() -> None:
     assert taken(news(workers={"default-1"}), WORKER, other).workers[WORKER.name] == WORKER
     unconnected = replace(WORKER, connected=False)
     assert taken(news(snapshot=True), unconnected).workers[WORKER.name] == unconnected
+
+
+def test_who_joined_and_left_between_two_reports_had_joined() -> None:
+    """It was told as one that ended before it connected."""
+    started = replace(
+        WORKER, launching=Launching.STARTED, connected=False, connected_at=0, since_at=NOW
+    )
+    both = news(workers={"default-0"}, left={"default-0"})
+    gone = replace(started, launching=Launching.RUNNING, connected_at=NOW)
+    assert taken(both, started).workers == {WORKER.name: gone}
+    ended = {WORKER.instance: Observation(WORKER.instance, Phase.GONE, exit_code=-9)}
+    known = taken(replace(both, observations=ended), started)  # its end is seen at once
+    assert [(reason, name) for reason, _, name in told(known)] == [("WORKER_LOST", WORKER.name)]
+    assert "before it connected" not in told(known)[0][1]
+    assert known.workers == {}
 
 
 @pytest.mark.parametrize(

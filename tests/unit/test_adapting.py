@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.agent.load import AdaptiveTarget
+from gateway.agent.load import AGREE_S, AdaptiveTarget, Surplus
 from gateway.client.calls import messages
 from gateway.client.dask.adaptive import WORDS, refuse_unknown
 
@@ -99,3 +99,33 @@ def test_what_only_the_client_can_choose_by_says_how_to_have_it() -> None:
         refuse_unknown(["worker_key"])
     refuse_unknown([])
     assert "worker_key" not in WORDS
+
+
+def test_of_whom_the_server_has_not_heard_it_ends_some_itself_so_they_are_not_counted_twice() -> (
+    None
+):
+    """A cluster that was scaled from 2 to 1 just as the second worker joined lost both."""
+    clock = Clock()
+    surplus = Surplus(clock)
+    assert surplus.count(here=2, leaving=0, keep=1, told=0) == 0
+    assert surplus.count(here=2, leaving=0, keep=1, told=1) == 1
+    assert surplus.count(here=2, leaving=1, keep=1, told=1) == 0
+    assert surplus.count(here=5, leaving=1, keep=1, told=3) == 2
+    assert surplus.count(here=1, leaving=0, keep=1, told=7) == 0
+    assert surplus.count(here=1, leaving=1, keep=1, told=7) == 0
+
+
+def test_a_server_that_does_not_tell_leaves_it_to_the_scheduler() -> None:
+    assert Surplus(Clock()).count(here=7, leaving=2, keep=1, told=None) == 4
+
+
+def test_a_server_that_is_away_or_wrong_is_not_waited_for_long() -> None:
+    clock = Clock()
+    surplus = Surplus(clock)
+    assert surplus.count(here=2, leaving=0, keep=1, told=0) == 0
+    clock.now = AGREE_S - 0.1
+    assert surplus.count(here=3, leaving=0, keep=1, told=1) == 1
+    clock.now = AGREE_S
+    assert surplus.count(here=2, leaving=0, keep=1, told=0) == 1
+    assert surplus.count(here=1, leaving=0, keep=1, told=0) == 0
+    assert surplus.count(here=2, leaving=0, keep=1, told=0) == 0  # another one, waited for anew

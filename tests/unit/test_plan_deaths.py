@@ -11,7 +11,7 @@ import pytest
 
 from gateway.backends.contract import Observation, Phase
 from gateway.server.core.facts import AgentNews, Facts, Patience
-from gateway.server.core.model import Condition, Count, Spec, State, WorkerGroup
+from gateway.server.core.model import Condition, Count, Launching, Spec, State, WorkerGroup
 from gateway.server.core.plan import StartWorkers, Stop, step
 from tests.unit.known import ACTIVE, NOW, WORKER
 from tests.unit.machine_room import MachineRoom, new_cluster
@@ -213,3 +213,15 @@ def test_a_worker_that_is_put_back_into_the_queue_is_waited_for_whenever_its_lea
             assert not result.deleted
             assert not any(isinstance(action, StartWorkers | Stop) for action in result.actions)
         assert list(workers) == [WORKER.name]
+
+
+def test_one_that_joined_and_left_between_two_reports_is_looked_at_soon() -> None:
+    started = replace(WORKER, launching=Launching.STARTED, connected=False, connected_at=0)
+    name = frozenset({WORKER.name})
+    facts = Facts(news=AgentNews(workers=name, left=name), agent_connected=True)
+    spec = Spec("local", groups={"default": WorkerGroup(Count(1))})
+    result = step(replace(ACTIVE, spec=spec), [started], facts, NOW, PATIENCE)
+    assert [(one.instance, one.left) for one in result.departed] == [(WORKER.instance, True)]
+    (away,) = result.put
+    again = step(result.cluster, [away], Facts(agent_connected=True), NOW + 1, PATIENCE)
+    assert again.departed == ()

@@ -6,14 +6,13 @@ second time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from gateway.backends.contract import Instance, Observation, Phase, Started, StartFailed
 from gateway.server.core.facts import HUSH_S, AgentNews, Facts, Patience
+from gateway.server.core.known import Known
 from gateway.server.core.model import (
     Activity,
-    Cluster,
-    Event,
     GroupStatus,
     Launching,
     Scheduler,
@@ -22,80 +21,15 @@ from gateway.server.core.model import (
     Worker,
 )
 from gateway.server.core.reasons import Reason
-from gateway.server.core.texts import abridged, sound
-from gateway.server.core.transitions import Trigger, after
+from gateway.server.core.texts import sound
+from gateway.server.core.transitions import Trigger
 
-MAX_MESSAGE = 4096  # characters of why a cluster is where it is
-MAX_EVENT = 1024  # characters of an event's message: there are many
+ENDED = (Phase.EXITED, Phase.GONE)
 MAX_FAILURE = 1024  # characters of the reason that is kept with a group
 # said of what a machine room has accepted and has not been seen in it yet
 FIRST_LOOK = "waiting for the first look at the queue"
 # ages travel as durations: an instant that moved less than this has not moved
 ACTIVITY_SLACK_MS = 2000
-
-
-@dataclass(slots=True)
-class Known:
-    """A cluster and its workers while a step is made of them; the only mutable thing in the core,
-    and local to a step."""
-
-    cluster: Cluster
-    workers: dict[str, Worker]
-    now: int
-    patience: Patience
-    events: list[Event] = field(default_factory=list)
-
-    def tell(self, reason: Reason, message: str, instance: str = "") -> None:
-        """Note an event."""
-        self.events.append(
-            Event(self.cluster.uid, self.now, reason, abridged(message, MAX_EVENT), instance)
-        )
-
-    def scheduler(self, **changes: object) -> None:
-        """Change what is known of the scheduler."""
-        self.cluster = replace(self.cluster, scheduler=replace(self.cluster.scheduler, **changes))  # type: ignore[arg-type]
-
-    def worker(self, worker: Worker, **changes: object) -> None:
-        """Change what is known of a worker."""
-        self.workers[worker.name] = replace(worker, since_at=self.now, **changes)  # type: ignore[arg-type]
-
-    def group(self, name: str, **changes: int | str) -> None:
-        """Change what is known of a group."""
-        before = self.cluster.groups.get(name)
-        status = replace(before or GroupStatus(), **changes)  # type: ignore[arg-type]
-        if status == before:
-            return  # the most common case by far
-        self.cluster = replace(self.cluster, groups={**self.cluster.groups, name: status})
-
-    def move(self, trigger: Trigger, reason: str = "", message: str = "") -> None:
-        """Take a transition and note it."""
-        state = after(self.cluster.state, trigger)
-        if state is not self.cluster.state:
-            self.cluster = replace(
-                self.cluster,
-                state=state,
-                state_at=self.now,
-                reason=reason,
-                message=sound(message, MAX_MESSAGE),
-            )
-            self.tell(Reason(state.value), message or f"the cluster is {state}")
-
-    def say(self, reason: str, message: str) -> None:
-        """Say why the cluster is where it is."""
-        if (reason, message) != (self.cluster.reason, self.cluster.message):
-            self.cluster = replace(self.cluster, reason=reason, message=sound(message, MAX_MESSAGE))
-
-    def end(self, wish: StopWish) -> None:
-        """Wish the cluster's end, unless it was wished before."""
-        if self.cluster.stop is None:
-            self.cluster = replace(
-                self.cluster, stop=replace(wish, message=sound(wish.message, MAX_MESSAGE))
-            )
-        self.move(Trigger.STOP, self.cluster.stop.reason if self.cluster.stop else "", wish.message)
-
-    def fail(self, reason: Reason, message: str) -> None:
-        """Wish the cluster's end by a fault."""
-        self.end(StopWish(State.FAILED, reason, message, self.now))
 
 
 def absorb(known: Known, facts: Facts) -> None:
@@ -106,8 +40,10 @@ def absorb(known: Known, facts: Facts) -> None:
             continue
         if observation.instance == known.cluster.scheduler_instance:
             _scheduler_observed(known, observation)
-        elif observation.instance.name in known.workers:
-            _worker_observed(known, known.workers[observation.instance.name], observation)
+        elif (name := observation.instance.name) in known.workers:
+            if observation.phase in ENDED and facts.news is not None and name in facts.news.workers:
+                _joined(known, name)  # it had joined before it ended
+            _worker_observed(known, known.workers[name], observation)
     _silence(known, facts)
     if facts.news is not None and not known.cluster.state.finished:
         _news(known, facts.news)
@@ -241,7 +177,7 @@ def _scheduler_observed(known: Known, seen: Observation) -> None:
             known.say("", "the scheduler runs and has not reported yet")
     if seen.phase is Phase.QUEUED and scheduler.launching in (Launching.STARTED, Launching.RUNNING):
         _scheduler_queued(known, scheduler, seen)
-    if seen.phase in (Phase.EXITED, Phase.GONE) and scheduler.launching is not Launching.INTENDED:
+    if seen.phase in ENDED and scheduler.launching is not Launching.INTENDED:
         _scheduler_ended(known, scheduler, seen)
 
 
@@ -317,7 +253,7 @@ def _worker_observed(known: Known, worker: Worker, seen: Observation) -> None:
         known.worker(
             worker, launching=Launching.RUNNING, handle=seen.handle or worker.handle, message=""
         )
-    elif seen.phase in (Phase.EXITED, Phase.GONE):
+    elif seen.phase in ENDED:
         _worker_ended(known, worker, seen)
 
 
@@ -375,22 +311,7 @@ def _news(known: Known, news: AgentNews) -> None:
     if news.snapshot:
         _snapshot(known, news)
     for name in news.workers:
-        worker = known.workers.get(name)
-        if (
-            worker is not None
-            and not worker.connected
-            and worker.launching not in (Launching.STOPPING, Launching.LEAVING)
-        ):
-            known.worker(
-                worker,
-                connected=True,
-                connected_at=worker.connected_at or known.now,
-                launching=Launching.RUNNING,
-                message="",
-            )
-            if not known.cluster.groups.get(worker.group, GroupStatus()).died:
-                known.group(worker.group, failure="", retry_at=0)
-            known.group(worker.group, failures=0)
+        _joined(known, name)
     for name in news.left:
         worker = known.workers.get(name)
         if worker is not None and worker.connected:
@@ -406,6 +327,26 @@ def _news(known: Known, news: AgentNews) -> None:
             and known.cluster.groups.get(group, GroupStatus()).target != target
         ):
             known.group(group, target=target)
+
+
+def _joined(known: Known, name: str) -> None:
+    worker = known.workers.get(name)
+    if (
+        worker is None
+        or worker.connected
+        or worker.launching in (Launching.STOPPING, Launching.LEAVING)
+    ):
+        return
+    known.worker(
+        worker,
+        connected=True,
+        connected_at=worker.connected_at or known.now,
+        launching=Launching.RUNNING,
+        message="",
+    )
+    if not known.cluster.groups.get(worker.group, GroupStatus()).died:
+        known.group(worker.group, failure="", retry_at=0)
+    known.group(worker.group, failures=0)
 
 
 def _snapshot(known: Known, news: AgentNews) -> None:

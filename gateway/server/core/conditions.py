@@ -9,14 +9,9 @@ from dataclasses import replace
 
 from gateway.backends.contract import Instance, Phase, Started
 from gateway.server.core import limits
-from gateway.server.core.absorb import (
-    FIRST_LOOK,
-    Known,
-    given_up,
-    given_up_words,
-    hushed_words,
-)
+from gateway.server.core.absorb import FIRST_LOOK, given_up, given_up_words, hushed_words
 from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.known import Known
 from gateway.server.core.limits import Grant
 from gateway.server.core.model import Cluster, Condition, GroupStatus, Launching, State
 from gateway.server.core.reasons import ConditionType, Reason

@@ -42,7 +42,7 @@ class AgentNews:
     dashboard_address: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     workers: frozenset[str] = frozenset()  # joined; in a snapshot: all
-    left: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()  # who is in both has joined and left again
     retired: frozenset[str] = frozenset()
     clients: int = 0
     idle_since_at: int = 0
@@ -87,7 +87,7 @@ def merge_news(earlier: AgentNews | None, later: AgentNews) -> AgentNews:
         address=earlier.address,
         dashboard_address=earlier.dashboard_address,
         versions=earlier.versions,
-        workers=(earlier.workers - later.left) | later.workers,
+        workers=earlier.workers | later.workers,
         left=(earlier.left - later.workers) | later.left,
         retired=earlier.retired | later.retired,
         clients=later.clients,

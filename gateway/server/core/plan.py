@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from gateway.backends.contract import Instance, Target
 from gateway.server.core import ended, lifetimes, limits, unheard
-from gateway.server.core.absorb import Known, absorb, given_up, worker_failed
+from gateway.server.core.absorb import absorb, given_up, worker_failed
 from gateway.server.core.conditions import Objection, anywhere, hold
 from gateway.server.core.facts import BEAT_S, Facts, Patience
+from gateway.server.core.known import Known
 from gateway.server.core.model import (
     Adaptive,
     Cluster,
@@ -142,7 +143,7 @@ def _departed(cluster: Cluster, workers: Mapping[str, Worker], known: Known) -> 
         if worker.launching is Launching.RUNNING
         and not worker.connected
         and name in workers
-        and workers[name].connected
+        and (workers[name].connected or workers[name].connected_at != worker.connected_at)
     ]
     if scheduler.silent_since_at and not cluster.scheduler.silent_since_at:
         found.append(Target(cluster.scheduler_instance, scheduler.handle, owner))

@@ -8,8 +8,8 @@ server itself. Pure: the log's last lines come in with the facts.
 from __future__ import annotations
 
 from gateway import wire
-from gateway.server.core.absorb import Known
 from gateway.server.core.facts import Facts, Patience
+from gateway.server.core.known import Known
 from gateway.server.core.model import Cluster, Launching, State
 from gateway.server.core.reasons import Reason
 

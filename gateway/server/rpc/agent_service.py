@@ -185,7 +185,8 @@ def directive_of(cluster: Cluster) -> pb.AgentDirective:
     """Return the whole wish for a scheduler."""
     groups = []
     for name, (count, bounds) in sorted(directive(cluster).items()):
-        group = pb.GroupDirective(name=name, count=count)
+        running = cluster.groups[name].running if name in cluster.groups else 0
+        group = pb.GroupDirective(name=name, count=count, surplus=max(0, running - count))
         if bounds is not None:
             group.adaptive, group.minimum, group.maximum = True, bounds.minimum, bounds.maximum
             group.interval_ms = int((bounds.interval_s or 0) * 1000)

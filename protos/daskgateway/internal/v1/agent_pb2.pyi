@@ -67,7 +67,7 @@ class AgentReport(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[bool] = ..., scheduler_address: _Optional[str] = ..., dashboard_address: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., workers: _Optional[_Iterable[str]] = ..., left: _Optional[_Iterable[str]] = ..., retired: _Optional[_Iterable[str]] = ..., clients: _Optional[int] = ..., idle_ms: _Optional[int] = ..., no_client_ms: _Optional[int] = ..., targets: _Optional[_Mapping[str, int]] = ..., beat: _Optional[bool] = ..., no_task_ms: _Optional[int] = ...) -> None: ...
 
 class GroupDirective(_message.Message):
-    __slots__ = ("name", "count", "adaptive", "minimum", "maximum", "interval_ms", "wait_count", "target_duration_ms")
+    __slots__ = ("name", "count", "adaptive", "minimum", "maximum", "interval_ms", "wait_count", "target_duration_ms", "surplus")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     ADAPTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class GroupDirective(_message.Message):
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     WAIT_COUNT_FIELD_NUMBER: _ClassVar[int]
     TARGET_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    SURPLUS_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     adaptive: bool
@@ -84,4 +85,5 @@ class GroupDirective(_message.Message):
     interval_ms: int
     wait_count: int
     target_duration_ms: int
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., adaptive: _Optional[bool] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., interval_ms: _Optional[int] = ..., wait_count: _Optional[int] = ..., target_duration_ms: _Optional[int] = ...) -> None: ...
+    surplus: int
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., adaptive: _Optional[bool] = ..., minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., interval_ms: _Optional[int] = ..., wait_count: _Optional[int] = ..., target_duration_ms: _Optional[int] = ..., surplus: _Optional[int] = ...) -> None: ...
