@@ -32,7 +32,7 @@ import yaml
 
 from benchmarks import kubernetes_start, machine
 from benchmarks.figures import Samples, last_line, orders, table
-from benchmarks.probe import INTERVAL_S, begin, taken
+from benchmarks.probe import begin, settled
 from gateway.backends.contract import (
     Instance,
     Launch,
@@ -170,19 +170,17 @@ async def many(
     uids = [uid_of(number) for number in range(clusters)]
     pods = clusters * (WORKERS + 1)
     before, memory = requests(kube), rss_mb()
-    await asyncio.sleep(2 * INTERVAL_S)
-    taken(stalls)
+    await settled(stalls)
     began = time.monotonic()
     made = await in_turn([functools.partial(ours.cluster, uid, WORKERS) for uid in uids])
     run_s = time.monotonic() - began
-    worst = [taken(stalls)]
+    worst = [await settled(stalls)]
     garbage.settle()
     grown = rss_mb() - memory
-    await asyncio.sleep(2 * INTERVAL_S)
-    taken(stalls)
+    await settled(stalls)
     ends = zip(uids, made, strict=True)
     await in_turn([functools.partial(ours.end, uid, those) for uid, those in ends])
-    worst.append(taken(stalls))
+    worst.append(await settled(stalls))
     spent = requests(kube) - before
     print(f"{clusters} clusters of {WORKERS} workers, {pods} pods: all ran after {run_s:.0f} s,")
     print(
@@ -261,14 +259,13 @@ async def measured(
     try:
         await ours.end(uid_of(0), await ours.cluster(uid_of(0), 1))  # what is done once
         garbage.settle()  # as the server does once it has started
-        taken(stalls)
         worst: list[tuple[float, float]] = []
         for number, order in enumerate(orders(rounds, ["ours", "kubectl"])):
             for side in order:
                 if side == "ours":
-                    taken(stalls)
+                    await settled(stalls)
                     samples.add(SCALE, side, await one_of_ours(ours, number))
-                    worst.append(taken(stalls))
+                    worst.append(await settled(stalls))
                 else:
                     seconds = await by_kubectl(ours, kube, directory, number)
                     samples.add(SCALE, side, seconds)

@@ -55,6 +55,13 @@ def taken(path: pathlib.Path) -> tuple[float, float]:
     return found
 
 
+async def settled(path: pathlib.Path) -> tuple[float, float]:
+    """Take on the measured event loop itself, once what it has done until now is noted: a stall is
+    noted by the timer that comes late, and so after whoever takes at once."""
+    await asyncio.sleep(2 * INTERVAL_S)
+    return taken(path)
+
+
 def begin_with_uvloop(path: str) -> None:
     """Measure every uvloop loop that this process makes later: for the configuration file of a
     server under test."""
