@@ -59,7 +59,7 @@ __all__ = [
 # What entry points name: programs that Dask and the shell look up here.
 _ENTRIES = {
     "main": "gateway.__main__",
-    "gateway": "gateway.client.cli",  # the commands of `dask gateway`
+    "gateway": "gateway.client.dask_command",
     "discover": "gateway.client.dask.discovery",
     "GatewayBackend": "gateway.client.dask.comm",
     "security_loader": "gateway.client.dask.security",

@@ -96,6 +96,38 @@ def test_importing_it_imports_nothing_else(tmp_path: pathlib.Path) -> None:
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
 
 
+STARTED = """
+import sys
+from dask.cli import run_cli
+sys.argv = ["dask", *{words}]
+try:
+    run_cli()
+finally:
+    print("ours:", *sorted(name for name in sys.modules if name.startswith("gateway.")))
+"""
+
+
+@pytest.mark.parametrize("program", ["scheduler", "worker"])
+def test_a_program_of_dask_imports_nothing_of_the_client(
+    tmp_path: pathlib.Path, program: str
+) -> None:
+    """It imports what its entry points name, whether or not it is asked for."""
+    ended = python(tmp_path, "-c", STARTED.format(words=[program, "--help"]))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "ours: gateway.client gateway.client.dask_command"
+
+
+def test_dask_gateway_has_the_clients_commands(tmp_path: pathlib.Path) -> None:
+    from gateway.client.cli import COMMANDS
+
+    told = python(tmp_path, "-m", "dask", "gateway", "--help").stdout
+    assert re.findall(r"^  ([a-z][a-z-]*) ", told, re.M) == sorted(COMMANDS)
+    ended = python(tmp_path, "-m", "dask", "gateway", "nosuch")
+    assert ended.returncode == 2
+    assert "No such command 'nosuch'" in ended.stderr
+    assert python(tmp_path, "-m", "dask", "gateway", "clusters", "--help").returncode == 0
+
+
 def test_a_first_script_called_gateway_works(tmp_path: pathlib.Path) -> None:
     (tmp_path / "gateway.py").write_text(USES)
     ended = python(tmp_path, "gateway.py")

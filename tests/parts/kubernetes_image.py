@@ -7,6 +7,7 @@ user may read it all.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import importlib.metadata
 import io
@@ -136,8 +137,10 @@ def dask(
     layer.files |= dict(_installed())
     for package in packages:
         layer.tree(package, f"{SITE}/{package.name}")
-    layer.tree(ROOT / "gateway", f"{SITE}/gateway")
-    layer.tree(ROOT / "protos" / "daskgateway", f"{SITE}/daskgateway")
+    for package in (ROOT / "gateway", ROOT / "protos" / "daskgateway"):
+        # as pip does: nothing can be written there once it runs
+        compileall.compile_dir(package, quiet=1)
+        layer.tree(package, f"{SITE}/{package.name}")
     programs = [python, *(path for path in layer.files.values() if ".so" in path.name)]
     layer.files |= _libraries(programs)
     busybox = program("busybox", "make parts")
