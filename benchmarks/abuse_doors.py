@@ -18,7 +18,7 @@ import secrets
 import struct
 import sys
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from daskgateway.v1 import cluster_service_pb2 as service_pb
@@ -89,12 +89,9 @@ def json_options(_: Target) -> Iterator[bytes]:
         yield post(f"{CREDENTIALS}/GetSignInOptions", "", b"{}") * 5
 
 
-def _bearers(make: object) -> Iterator[bytes]:
+def _bearers(make: Callable[[], str]) -> Iterator[bytes]:
     request = service_pb.ListClustersRequest()
-    return streams(
-        lambda stream: call(stream, head("ListClusters", make()), request),  # type: ignore[operator]
-        7,
-    )
+    return streams(lambda stream: call(stream, head("ListClusters", make()), request), 7)
 
 
 def session_tokens(_: Target) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ What users send is never part of a filter or a name as it is (RFC 4514, RFC 4515
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import pathlib
@@ -19,14 +20,21 @@ import resource
 import secrets
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 MEMORY_BYTES = 1024 * 1024 * 1024  # address space; what is answered has some MiB
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 MAX_GROUPS, MAX_GROUP = 5000, 255  # and letters of each
 USER, DN = "{user}", "{dn}"
 # before a question of a user who is nobody: passwords that are wrong take as long
 NOBODY = "nobody"
+SEEN_S = 30.0  # for so long a place that was there is not looked at again
+REFERRAL = 10  # result code (RFC 4511, §4.1.9)
+NO_ATTRIBUTES = ["1.1"]  # (RFC 4511, §4.5.1.8)
+# parts of Active Directory that no users are in, to which each search from the top refers
+OWN_PARTS = ("dc=domaindnszones,", "dc=forestdnszones,", "cn=configuration,")
 
 
 class Settings(NamedTuple):
@@ -62,6 +70,8 @@ class Directory:
 
     def __init__(self, bonsai: Any, settings: Settings) -> None:
         self._bonsai, self._settings = bonsai, settings
+        self._seen: dict[str, tuple[float, bool]] = {}  # places of the settings: when, whether
+        self._told_once: set[str] = set()
 
     def signed_in(self, name: str, password: str) -> Mapping[str, object] | None:
         """Return what the directory tells of who signs in, None if the password is wrong."""
@@ -77,13 +87,20 @@ class Directory:
         try:
             own = self._connected(where, password)
         except (WrongPassword, bonsai.errors.InvalidDN):
+            if settings.user_dn and settings.bind_dn:
+                self._check_above(where)
             return None
         try:
             if settings.bind_dn:
                 own.close()
                 own = self._ours()
             entry = self._entry(own, where)
-            return None if entry is None else self._told(own, where, entry, name)
+            if entry is None:  # the password is right, so this is no verdict
+                raise Away(
+                    "the directory takes a user's password and shows no entry of the user: it may"
+                    " not be read, or is elsewhere (a referral)"
+                )
+            return self._told(own, where, entry, name)
         finally:
             own.close()
 
@@ -94,6 +111,8 @@ class Directory:
             found = self._looked_for(user, own) if settings.user_base else None
             where = str(found.dn) if found is not None else self._place(user)
             entry = self._entry(own, where) if found is not None or settings.user_dn else None
+            if entry is None and settings.user_dn:
+                self._check_above(where, own)
             return None if entry is None else self._told(own, where, entry, user)
         finally:
             own.close()
@@ -103,17 +122,26 @@ class Directory:
 
     def _looked_for(self, name: str, connection: Any = None) -> Any:
         """Return the only entry of a name, None if there is none, or more than one."""
-        own = connection or self._ours()
+        own, base = connection or self._ours(), self._settings.user_base
         try:
+            here = self._is_here(own, base)  # first, so that it takes as long whoever is meant
             wanted = filled(self._settings.user_filter, {USER: escaped_in_filter(name)})
-            found = self._entries(
+            found, elsewhere = self._search(
                 own,
-                self._settings.user_base,
+                base,
                 self._bonsai.LDAPSearchScope.SUB,
                 wanted,
                 [self._settings.user_attribute],
                 sizelimit=2,
             )
+            if not found and elsewhere:
+                raise Away(
+                    f"the directory says that a part of user_base, {base!r}, is at {elsewhere}"
+                    " (a referral), where nobody is asked: narrow user_base, or name in url a"
+                    " directory that holds all of it, such as Active Directory's global catalog"
+                )
+            if not found:
+                self._must_be_here("user_base", base, here)
         except self._bonsai.errors.SizeLimitError:
             found = [None, None]
         finally:
@@ -130,12 +158,44 @@ class Directory:
         wanted = [settings.user_attribute, *stamps]
         scope = self._bonsai.LDAPSearchScope.BASE
         try:
-            found = self._entries(connection, where, scope, "(objectClass=*)", wanted)
+            found, _ = self._search(connection, where, scope, "(objectClass=*)", wanted)
         except (self._bonsai.NoSuchObjectError, self._bonsai.errors.InvalidDN):
             return None
         return found[0] if found else None
 
-    def _entries(
+    def _is_here(self, connection: Any, base: str) -> bool:
+        """Whether the directory shows a place: it does not where it refers elsewhere, which the
+        library tells from nothing in no other way."""
+        at, here = self._seen.get(base, (0.0, False))
+        if not here or time.monotonic() - at > SEEN_S:
+            scope = self._bonsai.LDAPSearchScope.BASE
+            try:
+                found, _ = self._search(connection, base, scope, "(objectClass=*)", NO_ATTRIBUTES)
+            except (self._bonsai.NoSuchObjectError, self._bonsai.errors.InvalidDN):
+                found = []
+            here = bool(found)
+            self._seen[base] = (time.monotonic(), here)
+        return here
+
+    def _check_above(self, where: str, connection: Any = None) -> None:
+        """Away if what users' entries are below is not shown."""
+        above = str(self._bonsai.LDAPDN(where)[1:])
+        own = connection or self._ours()
+        try:
+            self._must_be_here("user_dn", above, self._is_here(own, above))
+        finally:
+            if connection is None:
+                own.close()
+
+    def _must_be_here(self, setting: str, base: str, here: bool) -> None:
+        """Away where nobody can be found, as the place itself is not shown."""
+        if not here:
+            raise Away(
+                f"the directory shows no entry {base!r}, where {setting} says that users are: it"
+                " is elsewhere (a referral), is written otherwise, or may not be read"
+            )
+
+    def _search(
         self,
         connection: Any,
         base: str,
@@ -143,8 +203,9 @@ class Directory:
         wanted: str,
         attributes: list[str],
         sizelimit: int = 0,
-    ) -> list[Any]:
-        """Return what is found. Where it is said to be elsewhere, nobody is asked there."""
+    ) -> tuple[list[Any], str]:
+        """Return what is found, and the address at which more is said to be, where nobody is asked;
+        empty if all is here."""
         found = connection.search(
             base,
             scope,
@@ -153,7 +214,9 @@ class Directory:
             timeout=self._settings.timeout_s,
             sizelimit=sizelimit,
         )
-        return [one for one in found if isinstance(one, self._bonsai.LDAPEntry)]
+        references = [one for one in found if isinstance(one, self._bonsai.LDAPReference)]
+        entries = [one for one in found if isinstance(one, self._bonsai.LDAPEntry)]
+        return entries, _elsewhere(references)
 
     def _told(
         self, connection: Any, where: str, entry: Any, name: str
@@ -181,7 +244,8 @@ class Directory:
         values = {DN: escaped_in_filter(where), USER: escaped_in_filter(user)}
         wanted = filled(settings.group_filter, values)
         scope = self._bonsai.LDAPSearchScope.SUB
-        found = self._entries(
+        here = self._is_here(connection, settings.group_base)
+        found, elsewhere = self._search(
             connection,
             settings.group_base,
             scope,
@@ -189,12 +253,29 @@ class Directory:
             [settings.group_attribute],
             sizelimit=MAX_GROUPS,
         )
+        if elsewhere:
+            self._say_once(
+                f"c.LdapAuthenticator.group_base: the directory says that a part of it is at"
+                f" {elsewhere} (a referral), where nobody is asked: groups there count for nothing"
+            )
+        elif not found and not here:
+            self._say_once(
+                f"c.LdapAuthenticator.group_base: the directory shows no entry"
+                f" {settings.group_base!r}: it is elsewhere (a referral), is written otherwise, or"
+                " may not be read, and nobody has groups"
+            )
         groups = {one for entry in found for one in texts(entry, settings.group_attribute)}
         if len(groups) > MAX_GROUPS:
             raise Away(f"the directory tells more than {MAX_GROUPS} groups of a user")
         if any(len(one) > MAX_GROUP for one in groups):
             raise Away(f"the directory tells a group of more than {MAX_GROUP} letters")
         return sorted(groups)
+
+    def _say_once(self, words: str) -> None:
+        """Tell the log, once as long as this process lives."""
+        if words not in self._told_once and len(self._told_once) < MAX_GROUPS:
+            self._told_once.add(words)
+            say(words)
 
     def _ours(self) -> Any:
         """Return a connection of the gateway's own account."""
@@ -218,6 +299,7 @@ class Directory:
             client.set_credentials("SIMPLE", user=where, password=password)
             client.set_cert_policy("demand")
             client.set_server_chase_referrals(False)
+            client.set_ignore_referrals(False)  # they are told, and not followed
             if settings.ca_file:
                 client.set_ca_cert(settings.ca_file)
             try:
@@ -230,6 +312,15 @@ class Directory:
                 away = error
         assert away is not None
         raise away
+
+
+def _elsewhere(references: Sequence[Any]) -> str:
+    """Return the first address at which users or groups are said to be; empty if none."""
+    for one in references:
+        for url in one.references:
+            if not str(url.basedn).lower().startswith(OWN_PARTS):
+                return f"{url.get_address()}/{url.basedn}"[:200]
+    return ""
 
 
 def bind_password(path: str) -> str:
@@ -290,13 +381,26 @@ def answered(directory: Directory, bonsai: Any, question: Mapping[str, str]) -> 
     except Away as error:
         return {"away": str(error)}
     except Exception as error:  # its text may tell names; whatever it is, nobody was judged
+        if isinstance(error, bonsai.LDAPError) and error.hexcode == REFERRAL:
+            return {"away": "the directory says that an account is elsewhere (a referral)"}
         known = isinstance(error, bonsai.LDAPError)
         words = "does not answer" if known else "answers what cannot be read"
         return {"away": f"the directory {words}: {type(error).__name__}"}
 
 
+def keep_to_itself() -> None:
+    """End with the server, however that ends (prctl(2)), and leave no memory behind: there are
+    passwords in it."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def main() -> None:
     """Answer questions until there are no more. The first line holds path and settings."""
+    keep_to_itself()
     first = json.loads(sys.stdin.readline())
     sys.path[:] = first["path"]
     import bonsai

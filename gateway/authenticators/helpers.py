@@ -1,7 +1,8 @@
 """Processes that answer questions for an authenticator: a line of JSON there, a line back.
 
 For libraries that may stand still, crash or grow by what they are sent. A process that does not
-answer in time is killed, and the next question begins another.
+answer in time is killed, and the next question begins another. Secrets go to it by its standard
+input alone, and of the server's environment it has what its libraries read.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.authenticators.contract import AuthenticatorUnavailable
 
+logger = logging.getLogger(__name__)
+
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+OVERDUE, GARBLED = "does not answer in time", "says what is no answer"
+# of the environment, what the libraries and the system's loader read; the rest may hold secrets
+PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+PASSED_ON_BEGINS = ("LC_", "LD_", "LDAP", "SASL_", "SSL_", "OPENSSL_", "GNUTLS_", "KRB5")
 
 
 class Helpers:
@@ -38,11 +48,26 @@ class Helpers:
         self._idle: list[asyncio.subprocess.Process] = []
         self._asking: set[asyncio.Task[Mapping[str, Any]]] = set()
         self._ending: set[asyncio.Task[None]] = set()
+        self._busy = 0  # processes that are asked now
+        self._killed = self._failed = self._refused = 0  # since the beginning
+
+    def numbers(self) -> Mapping[str, float]:
+        """Return how many there are of what: processes and questions now, and events since the
+        beginning."""
+        return {
+            "processes": len(self._idle) + self._busy,
+            "asking": self._busy,
+            "waiting": len(self._asking) - self._busy,
+            "killed": self._killed,
+            "failed": self._failed,
+            "refused": self._refused,
+        }
 
     async def ask(self, question: Mapping[str, str]) -> Mapping[str, Any]:
         """Return the answer, AuthenticatorUnavailable if there is none in time. A question goes on
         when its caller gives up, so that the process is there for the next."""
         if len(self._asking) >= self._most_waiting:
+            self._refused += 1
             raise AuthenticatorUnavailable(
                 f"{self._most_waiting} questions to {self._what} are waiting"
             )
@@ -71,21 +96,43 @@ class Helpers:
 
     async def _answer(self, question: Mapping[str, str]) -> Mapping[str, Any]:
         async with self._room:
-            process = await self._ready()
-            line = b""
+            self._busy += 1
             try:
-                async with asyncio.timeout(self._patience_s):
-                    line = await _exchanged(process, question)
-            except (OSError, ValueError, TimeoutError):
-                raise AuthenticatorUnavailable(f"{self._what} does not answer in time") from None
+                return await self._answered(question)
             finally:
-                if not line.endswith(b"\n"):
-                    self._end(process)
-            if not line.endswith(b"\n"):
-                raise AuthenticatorUnavailable(f"the process that asks {self._what} has ended")
-            self._idle.append(process)
-            answer: Mapping[str, Any] = json.loads(line)
-            return answer
+                self._busy -= 1
+
+    async def _answered(self, question: Mapping[str, str]) -> Mapping[str, Any]:
+        """Return a process's answer. One that gave none that can be read answers nothing more."""
+        try:
+            process = await self._ready()
+        except OSError as error:  # of memory, processes or files there are no more
+            self._failed += 1
+            raise AuthenticatorUnavailable(
+                f"no process can be begun that asks {self._what}: {error.strerror or error}"
+            ) from None
+        answer = None
+        try:
+            async with asyncio.timeout(self._patience_s):
+                answer, why = await _exchanged(process, question)
+        except TimeoutError:
+            why = OVERDUE
+        finally:
+            if answer is None:
+                self._end(process)
+        if answer is None:
+            raise self._failure(process, why)
+        self._idle.append(process)
+        return answer
+
+    def _failure(self, process: asyncio.subprocess.Process, why: str) -> AuthenticatorUnavailable:
+        """Note that a process gave no answer; return what that means."""
+        if why == OVERDUE:
+            self._killed += 1
+            logger.warning("process %d is killed: %s %s", process.pid, self._what, why)
+            return AuthenticatorUnavailable(f"{self._what} {why}")
+        self._failed += 1
+        return AuthenticatorUnavailable(f"the process that asks {self._what} {why}")
 
     def _end(self, process: asyncio.subprocess.Process) -> None:
         """End a process, whatever it does."""
@@ -109,6 +156,7 @@ class Helpers:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            env=passed_on(os.environ),
             limit=MAX_ANSWER_BYTES,
         )
         assert process.stdin is not None
@@ -116,12 +164,40 @@ class Helpers:
         return process
 
 
-async def _exchanged(process: asyncio.subprocess.Process, question: Mapping[str, str]) -> bytes:
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an environment such a process has."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_BEGINS)
+    }
+
+
+async def _exchanged(
+    process: asyncio.subprocess.Process, question: Mapping[str, str]
+) -> tuple[dict[str, Any] | None, str]:
+    """Return a process's answer; None, and why, if there is none that can be read."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(question).encode() + b"\n")
-    await process.stdin.drain()
-    return await process.stdout.readline()
+    line = b""
+    try:
+        process.stdin.write(json.dumps(question).encode() + b"\n")
+        await process.stdin.drain()
+        line = await process.stdout.readline()
+        answer = json.loads(line) if line.endswith(b"\n") else None
+    except OSError:
+        answer = None  # it has ended
+    except (ValueError, RecursionError):
+        return None, GARBLED
+    if isinstance(answer, dict):
+        return answer, ""
+    if line.endswith(b"\n"):
+        return None, GARBLED
+    status = await process.wait()
+    if status == -signal.SIGALRM:  # by its own clock
+        return None, OVERDUE
+    how = f"with status {status}" if status >= 0 else f"by signal {-status}"
+    return None, f"has ended {how}"
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

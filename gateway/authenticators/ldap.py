@@ -202,6 +202,10 @@ class LdapAuthenticator(Authenticator):
         """End what asks."""
         await self._helpers.close()
 
+    def numbers(self) -> Mapping[str, float]:
+        """Return how many processes and questions there are, and what became of them."""
+        return self._helpers.numbers()
+
     @property
     def askable(self) -> bool:
         """Whether there is an account that asks about users."""

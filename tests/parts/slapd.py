@@ -65,6 +65,7 @@ include /etc/ldap/schema/nis.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb
 pidfile {here}/slapd.pid
+referral ldap://ldap.other.example.org
 TLSCACertificateFile {here}/ca.pem
 TLSCertificateFile {here}/server.pem
 TLSCertificateKeyFile {here}/server.key
@@ -74,6 +75,7 @@ rootdn "{ROOT}"
 rootpw {ROOT_PASSWORD}
 directory {here}/db
 access to attrs=userPassword by anonymous auth by * none
+access to dn.base="uid=blind,{PEOPLE}" by dn.base="{ROOT}" read by * none
 access to * by dn.base="{ROOT}" read by users read by * none
 """
         )
@@ -139,9 +141,10 @@ access to * by dn.base="{ROOT}" read by users read by * none
             f"{_line('userPassword', password)}\n-\nreplace: description\ndescription: {serial}\n"
         )
 
-    def remove(self, name: str) -> None:
-        """Remove an entry."""
-        self.change(f"dn: {name}\nchangetype: delete\n")
+    def remove(self, name: str, *, referral: bool = False) -> None:
+        """Remove an entry; `referral`: one that says that it is at another directory."""
+        control = "control: 2.16.840.1.113730.3.4.2 true\n" if referral else ""
+        self.change(f"dn: {name}\n{control}changetype: delete\n")
 
     def group(self, group: str, users: list[str]) -> None:
         """Make a group of users."""
