@@ -52,7 +52,7 @@ WHY = {
     31: "it was made with another key or changed on the way; the gateway's keytab may be older"
     " than its key in the KDC",
     32: "the ticket has expired; get a new one with kinit",
-    33: "the ticket is not valid yet; one of the clocks is wrong",
+    33: "the ticket is not valid yet: the gateway's clock is behind the KDC's",
     34: "it was used before: each call needs a new token",
     35: "it is for another service",
     37: "the clocks of client and gateway are more than five minutes apart",

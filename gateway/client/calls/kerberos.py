@@ -39,6 +39,7 @@ HINTS = (
     ("No credentials cache", "there is no Kerberos ticket: run kinit, or name a keytab"),
     ("Ticket expired", "the Kerberos ticket has expired: run kinit"),
     ("Clock skew", "the clocks of this machine and the KDC or gateway are too far apart"),
+    ("not yet valid", "the Kerberos ticket begins later: this machine's clock is behind the KDC's"),
     ("Cannot find KDC", "the realm has no KDC in krb5.conf"),
     ("not found in Kerberos database", "the KDC does not know the gateway's service"),
     ("nonexistent or empty", "the keytab cannot be read, or is empty"),
