@@ -38,9 +38,10 @@ def silent() -> Iterator[socket.socket]:
 
 
 def settings(listening: socket.socket, timeout_s: float) -> dict[str, Any]:
-    """Return settings by which that directory is asked."""
+    """Return settings by which that directory is asked: over TLS, of which the C library knows no
+    end."""
     return {
-        "url": f"ldap://127.0.0.1:{listening.getsockname()[1]}",
+        "url": f"ldaps://127.0.0.1:{listening.getsockname()[1]}",
         "user_dn": "uid={user},dc=example,dc=org",
         "timeout_s": timeout_s,
     }
