@@ -56,6 +56,7 @@ from gateway.server.security.secrets import Keyring
 from gateway.server.store.contract import StoreError
 from gateway.server.store.sqlite.store import SqliteStore
 from gateway.server.usecases.farewell import stop_every_cluster
+from gateway.server.usecases.owners import Owners
 from gateway.server.usecases.rates import Rates
 from gateway.server.usecases.services import Endpoint, Services
 from gateway.server.usecases.taken_up import take_up, tell_of_backends
@@ -137,6 +138,7 @@ class App:
         self._spawn(self._doubts.keep(), "witness")
         self._spawn(self._disk.keep(), "room")
         self._spawn(self._forget(), "forget")
+        self._spawn(Owners(self.store, self._doors.person, now_ms).keep(), "owners")
         await self._surface.say(serving=True)
 
     async def _take_up_changes(self) -> None:

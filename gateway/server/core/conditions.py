@@ -18,6 +18,7 @@ from gateway.server.core.reasons import ConditionType, Reason
 from gateway.server.core.texts import sound
 
 MAX_CONDITION = 1024  # characters of a condition's message
+MAX_OWNER = 256  # characters of an owner's name in it
 
 Objection = Callable[[str, str], str]  # of an address and a backend
 
@@ -59,6 +60,8 @@ def hold(known: Known, facts: Facts, objection: Objection) -> None:
         _condition(before.get(kind), kind, holds, reason, text, known.now)
         for kind, holds, reason, text in found
     )
+    if (owner := before.get(ConditionType.OWNER_KNOWN)) is not None and cluster.stop is None:
+        conditions = (*conditions, owner)  # which is found out elsewhere
     if conditions != cluster.conditions:
         known.cluster = replace(cluster, conditions=conditions)
 
@@ -201,3 +204,15 @@ def limits_condition(cluster: Cluster, granted: Grant, now: int) -> Condition:
     before = next((one for one in cluster.conditions if one.type == kind), None)
     reason = Reason.CLAMPED if granted.clamped else Reason.WITHIN
     return _condition(before, kind, not granted.clamped, reason, granted.clamped, now)
+
+
+def of_owner(cluster: Cluster, *, known: bool, now: int) -> Cluster:
+    """Return a living cluster with what is to be told of its owner: nothing of one who is known."""
+    kind = ConditionType.OWNER_KNOWN
+    before = next((one for one in cluster.conditions if one.type == kind), None)
+    others = tuple(one for one in cluster.conditions if one.type != kind)
+    if known:
+        return replace(cluster, conditions=others) if before is not None else cluster
+    words = f"its owner {sound(cluster.owner, MAX_OWNER)} is no user any more"
+    told = _condition(before, kind, False, Reason.OWNER_UNKNOWN, words, now)
+    return cluster if before == told else replace(cluster, conditions=(*others, told))

@@ -13,6 +13,7 @@ class ConditionType(StrEnum):
     WORKERS_AVAILABLE = "WorkersAvailable"
     WITHIN_LIMITS = "WithinLimits"
     BACKEND_AVAILABLE = "BackendAvailable"
+    OWNER_KNOWN = "OwnerKnown"
 
 
 class Reason(StrEnum):
@@ -67,3 +68,6 @@ class Reason(StrEnum):
     # and why else it ends
     NO_TASK = "NO_TASK"
     NOT_KEPT_ALIVE = "NOT_KEPT_ALIVE"
+    # its owner
+    OWNER_UNKNOWN = "OWNER_UNKNOWN"
+    OWNER_KNOWN = "OWNER_KNOWN"

@@ -11,6 +11,7 @@ class ConditionType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONDITION_TYPE_WORKERS_AVAILABLE: _ClassVar[ConditionType]
     CONDITION_TYPE_WITHIN_LIMITS: _ClassVar[ConditionType]
     CONDITION_TYPE_BACKEND_AVAILABLE: _ClassVar[ConditionType]
+    CONDITION_TYPE_OWNER_KNOWN: _ClassVar[ConditionType]
 
 class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -56,11 +57,14 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_BACKEND_UNAVAILABLE: _ClassVar[Reason]
     REASON_NO_TASK: _ClassVar[Reason]
     REASON_NOT_KEPT_ALIVE: _ClassVar[Reason]
+    REASON_OWNER_UNKNOWN: _ClassVar[Reason]
+    REASON_OWNER_KNOWN: _ClassVar[Reason]
 CONDITION_TYPE_UNSPECIFIED: ConditionType
 CONDITION_TYPE_SCHEDULER_REACHABLE: ConditionType
 CONDITION_TYPE_WORKERS_AVAILABLE: ConditionType
 CONDITION_TYPE_WITHIN_LIMITS: ConditionType
 CONDITION_TYPE_BACKEND_AVAILABLE: ConditionType
+CONDITION_TYPE_OWNER_KNOWN: ConditionType
 REASON_UNSPECIFIED: Reason
 REASON_CREATED: Reason
 REASON_PENDING: Reason
@@ -103,3 +107,5 @@ REASON_ANSWERS: Reason
 REASON_BACKEND_UNAVAILABLE: Reason
 REASON_NO_TASK: Reason
 REASON_NOT_KEPT_ALIVE: Reason
+REASON_OWNER_UNKNOWN: Reason
+REASON_OWNER_KNOWN: Reason
