@@ -65,7 +65,7 @@ def test_skeins_process_runs_on_the_newest_python(tmp_path: pathlib.Path) -> Non
             theirs.close()
             ours.settimeout(60)
             settings = {"deadline_s": 5, "submit_s": 5, "start_s": 5, "threads": 1}
-            request = {"number": 1, "operation": "credentials"}
+            request = {"number": 1, "operation": "credentials", "within_s": 60}
             ours.sendall(f"{json.dumps(settings)}\n{json.dumps(request)}\n".encode())
             answer = json.loads(ours.makefile().readline() or '"it said nothing"')
             assert "BEGIN CERTIFICATE" in answer["done"]["certificate"], answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -23,6 +24,8 @@ from typing import Any
 from gateway.backends.contract import BackendUnavailable
 from gateway.backends.local import proc
 from gateway.files import read_kept
+
+logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64 * 2**20
 MOST_CALLS = 256  # that wait for an answer at a time
@@ -74,6 +77,17 @@ class _Running:
     reading: asyncio.Task[None] | None = None
     waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     warm: bool = False  # whether its driver has answered
+    ending: asyncio.Task[None] | None = None  # once it is given up
+
+    def over(self) -> bool:
+        """Whether it has ended, or nothing that it says is read any more."""
+        return self.process.poll() is not None or (self.reading is not None and self.reading.done())
+
+    def fail(self, words: str) -> None:
+        """Tell everybody who waits for an answer that there will be none."""
+        for future in self.waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionResetError(words))
 
 
 class Calls:
@@ -120,7 +134,9 @@ class Calls:
         future = running.waiting[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(deadline_s):
-                line = json.dumps({"number": number, "operation": operation, **said}) + "\n"
+                # what was not begun when nobody waits for it any more is not begun at all
+                asked = {"number": number, "operation": operation, "within_s": deadline_s}
+                line = json.dumps({**asked, **said}) + "\n"
                 running.writer.write(line.encode())
                 await running.writer.drain()
                 answer: dict[str, Any] = await future
@@ -138,7 +154,7 @@ class Calls:
 
     async def _host(self) -> _Running:
         async with self._starting:
-            if self._running is not None and self._running.process.poll() is not None:
+            if self._running is not None and self._running.over():
                 await self._abandon(self._running)
             if self._running is None:
                 self._running = await self._start()
@@ -180,11 +196,9 @@ class Calls:
                 future = running.waiting.get(answer["number"])
                 if future is not None and not future.done():
                     future.set_result(answer)
-        except (OSError, ValueError, KeyError):
-            pass
-        for future in running.waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionResetError(self._last_words()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("yarn: skein's process is not understood: %s", error)
+        running.fail(self._last_words())
 
     def _last_words(self) -> str:
         try:
@@ -194,12 +208,21 @@ class Calls:
         return text.rpartition("\n")[2][-300:] or "it said nothing"
 
     async def _abandon(self, running: _Running) -> None:
-        """End a host, and its driver, which it may not be able to do itself."""
+        """End a host, and its driver, which it may not be able to do itself; once, however many
+        waited for it. They are told at once."""
         if self._running is running:
             self._running = None
+        if running.ending is None:
+            running.ending = asyncio.create_task(self._end(running))
+        await asyncio.shield(running.ending)
+
+    async def _end(self, running: _Running) -> None:
         running.writer.close()
+        running.fail("it was ended, for it did not answer")
         await asyncio.to_thread(_end, running.process)
-        await asyncio.to_thread(end_recorded, self._settings.directory / "host")
+        # another may run by now, with a record of its own
+        record = self._settings.directory / "host"
+        await asyncio.to_thread(end_recorded, record, running.process.pid)
         if running.reading is not None:
             running.reading.cancel()
             await asyncio.gather(running.reading, return_exceptions=True)
@@ -238,14 +261,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def end_recorded(record: pathlib.Path) -> None:
-    """End what is left of a host that a record tells of: itself, and its driver."""
+def end_recorded(record: pathlib.Path, host_pid: int | None = None) -> None:
+    """End what is left of a host that a record tells of: itself, and its driver. With a pid, only
+    if the record is of that host."""
     try:
         text = (read_kept(record) or b"").decode(errors="replace")
     except OSError:
         return
-    for word in text.split():
-        found = proc.parse_process_id(word)
+    recorded = [proc.parse_process_id(word) for word in text.split()]
+    if host_pid is not None and not (recorded and recorded[0] and recorded[0].pid == host_pid):
+        return
+    for found in recorded:
         # a record is ours alone, and the time of a start tells a process from one of the same pid
         if found is not None and found.pid != os.getpid() and proc.alive(found):
             proc.send(found, signal.SIGKILL)

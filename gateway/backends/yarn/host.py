@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,7 +29,9 @@ from gateway.files import write_kept
 NAMES = "name/"  # begins the keys by which an application's containers have their names
 MOST_TIMEOUTS = 2  # in a row: then the driver is taken for hung
 READY_AFTER_S, MOST_READY = 5.0, 4  # credentials that are made before a cluster needs them
+MOST_WORDS = 400  # of a driver that did not start, which are told on
 MOST_CLIENTS = 1000  # connections to application masters that are kept
+TOO_LATE = "skein's process had so much to do that it did not begin with this in time"
 STATES = ("WAITING", "REQUESTED", "RUNNING", "SUCCEEDED", "FAILED", "KILLED")
 
 
@@ -37,9 +40,12 @@ class _Timed:
 
     deadline_s = 30.0
     submit_s = 60.0  # of a submission, which brings files to HDFS
+    wanted = threading.local()  # `until`, on the monotonic clock: whoever asked waits no longer
 
     def _call(self, method: str, request: Any, timeout: float | None = None) -> Any:
         longest = self.submit_s if method == "submit" else self.deadline_s
+        left_s = getattr(self.wanted, "until", float("inf")) - time.monotonic()
+        longest = max(0.1, min(longest, left_s))
         return super()._call(method, request, timeout=timeout or longest)  # type: ignore[misc]
 
 
@@ -49,6 +55,10 @@ class _Driver(_Timed, skein.Client):  # type: ignore[misc]
 
 class _Master(_Timed, skein.ApplicationClient):  # type: ignore[misc]
     pass
+
+
+class NoDriver(Exception):
+    """skein's driver cannot be started; what was to be asked was asked of nobody."""
 
 
 class Host:
@@ -92,6 +102,10 @@ class Host:
                         log=str(log),
                         java_options=self._settings["java_options"],
                     )
+                except Exception as error:  # of any kind: no Java, no class path, no ticket
+                    raise NoDriver(
+                        f"skein's driver does not start: {error}; {last_words(log)}"
+                    ) from None
                 finally:
                     watch.cancel()
                 self._timeouts = 0
@@ -144,6 +158,18 @@ class Host:
                 self._masters.pop(next(iter(self._masters)), None)
             self._masters[key] = _Master(key[1], key[0], security=_security(said["security"]))
         return self._masters[key]
+
+
+def last_words(log: pathlib.Path) -> str:
+    """Return the end of what a driver has printed, whatever that is."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - MOST_WORDS))
+            text = file.read(MOST_WORDS).decode(errors="replace")
+    except OSError:
+        text = ""
+    shown = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return f"its log ends with: {shown}" if shown else "its log is empty"
 
 
 def give_up() -> None:
@@ -334,11 +360,17 @@ def answer(host: Host, request: Mapping[str, Any]) -> dict[str, object]:
         kind, words = "timeout", str(error)
     except wrong.ConnectionError as error:
         kind, words = "connection", str(error)
-    except (wrong.ApplicationNotRunningError, FileNotFoundError) as error:
+    except (wrong.ApplicationNotRunningError, FileNotFoundError, NoDriver) as error:
         kind, words = "unavailable", str(error)
     except Exception as error:  # what skein says of any kind, it says in words
         kind, words = "refused", str(error) or type(error).__name__
     return {"failed": kind, "words": words[:8000]}
+
+
+def too_late(operation: str, left_s: float) -> bool:
+    """Whether a call is not to be begun: whoever asked would not hear what came of it, and ask
+    again."""
+    return left_s < (_Timed.submit_s if operation == "submit" else _Timed.deadline_s) / 2
 
 
 def serve(connection: socket.socket) -> None:
@@ -355,7 +387,11 @@ def serve(connection: socket.socket) -> None:
         except OSError:
             pass  # the server has gone, and so will we
 
-    def work(request: Mapping[str, Any]) -> None:
+    def work(request: Mapping[str, Any], until: float) -> None:
+        if too_late(request["operation"], until - time.monotonic()):
+            say(request["number"], {"failed": "unavailable", "words": TOO_LATE})
+            return
+        _Timed.wanted.until = until
         say(request["number"], answer(host, request))
 
     threads = ThreadPoolExecutor(int(settings["threads"]), thread_name_prefix="skein")
@@ -365,7 +401,7 @@ def serve(connection: socket.socket) -> None:
             if request["operation"] == "ping":  # whatever the threads wait for
                 say(request["number"], {"done": {}})
             else:
-                threads.submit(work, request)
+                threads.submit(work, request, time.monotonic() + request["within_s"])
     except OSError:
         pass
     finally:
