@@ -13,6 +13,7 @@ from gateway.backends.contract import BackendUnavailable
 APPLICATION_ID = re.compile(r"application_[0-9]+_[0-9]+")
 ENDED = ("FINISHED", "FAILED", "KILLED")
 MAX_DIAGNOSTICS = 20_000
+MOST_LOG_BYTES = 2**43  # what is told as longer is no log: a file of ours could not hold it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,6 @@ class Queue:
     most_mb: int = 0  # of one container; 0: not told
     most_cores: int = 0
     most: dict[str, int] = field(default_factory=dict)  # of other resource types, by name
-    used_percent: float = 0.0
-    leaf: bool = True
     labels: tuple[str, ...] = ()  # of nodes that it may use; `*`: all
 
 
@@ -63,11 +62,26 @@ class LogPiece:
 
 def applications(said: Any) -> list[Application]:
     """Return the applications of a listing."""
-    if not isinstance(said, dict) or "apps" not in said:
+    apps = said.get("apps", "?") if isinstance(said, dict) else "?"
+    if apps is not None and not isinstance(apps, dict):
         raise BackendUnavailable(f"the ResourceManager lists no applications: {str(said)[:200]}")
-    listed = (said["apps"] or {}).get("app") or []
-    found = [application(one) for one in listed]
+    # what is passed over is asked for by its name before it counts as ended
+    found = [application(one) for one in _several((apps or {}).get("app"))]
     return [one for one in found if one is not None]
+
+
+def _several(said: Any) -> list[Any]:
+    """Return what is listed: some versions tell one without a list, and none as null."""
+    return said if isinstance(said, list) else [] if said in (None, {}) else [said]
+
+
+def container_state(said: Any) -> str:
+    """Return the state of a container, as its NodeManager says."""
+    told = said.get("container") if isinstance(said, dict) else None
+    state = told.get("state") if isinstance(told, dict) else None
+    if not isinstance(state, str) or not state:
+        raise BackendUnavailable(f"a NodeManager tells of no container: {str(said)[:200]}")
+    return state
 
 
 def application(said: Any) -> Application | None:
@@ -109,17 +123,17 @@ def open_requests(said: Any) -> int | None:
 
 def queues(said: Any) -> dict[str, Queue]:
     """Return queues by whole name and, where one alone has it, by last word."""
+    found: dict[str, Queue] = {}
+    last: dict[str, list[Queue]] = {}
     try:
         top = said["scheduler"]["schedulerInfo"]
-    except (KeyError, TypeError):
+        for queue in _queues(top if isinstance(top, dict) else {}, ""):
+            found[queue.path] = queue
+            last.setdefault(queue.path.rpartition(".")[2], []).append(queue)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise BackendUnavailable(
             f"the ResourceManager tells of no scheduler: {str(said)[:200]}"
         ) from None
-    found: dict[str, Queue] = {}
-    last: dict[str, list[Queue]] = {}
-    for queue in _queues(top if isinstance(top, dict) else {}, ""):
-        found[queue.path] = queue
-        last.setdefault(queue.path.rpartition(".")[2], []).append(queue)
     return found | {name: those[0] for name, those in last.items() if len(those) == 1}
 
 
@@ -132,7 +146,7 @@ def _queues(said: dict[str, Any], above: str) -> Iterator[Queue]:
         return
     path = name if not above or name.startswith(f"{above}.") else f"{above}.{name}"
     below = said.get("queues") or said.get("childQueues") or {}
-    children = below.get("queue") or [] if isinstance(below, dict) else below
+    children = _several(below.get("queue") if isinstance(below, dict) else below)
     most = said.get("maximumAllocation") or said.get("maxContainerAllocation") or {}
     kinds = (most.get("resourceInformations") or {}).get("resourceInformation") or []
     yield Queue(
@@ -142,22 +156,20 @@ def _queues(said: dict[str, Any], above: str) -> Iterator[Queue]:
         most_cores=_number(most.get("vCores")),
         most={
             str(one.get("name")): _number(one.get("value"))
-            for one in kinds
+            for one in _several(kinds)
             if isinstance(one, dict)
         },
-        used_percent=float(said.get("usedCapacity") or 0.0),
-        leaf=not children,
-        labels=tuple(said.get("nodeLabels") or ()),
+        labels=tuple(map(str, _several(said.get("nodeLabels")))),
     )
     for child in children:
         if isinstance(child, dict):
             yield from _queues(child, path)
 
 
-_HEAD = re.compile(rb"\nLogLength:\s*([0-9]+)\s*\nLogContents:\n")
+_HEAD = re.compile(rb"\nLogLength:\s*([0-9]{1,20})\s*\nLogContents:\n")
 _FILE = re.compile(
     rb"(?:\nContainer: (?P<container>container_\w+) on [^\n]*\n)"
-    rb"|(?:\nLogType:(?P<name>[^\n]*)\n[^\0]{0,400}?\nLogLength:\s*(?P<size>[0-9]+)\s*\n"
+    rb"|(?:\nLogType:(?P<name>[^\n]*)\n[^\0]{0,400}?\nLogLength:\s*(?P<size>[0-9]{1,20})\s*\n"
     rb"LogContents:\n)"
 )
 
@@ -169,6 +181,8 @@ def log_piece(raw: bytes, last_bytes: int) -> LogPiece | None:
     if head is None:
         return None
     size = int(head[1])
+    if size > MOST_LOG_BYTES:
+        return None
     begin = head.end() - 1
     return LogPiece(size, raw[begin : begin + min(size, last_bytes)])
 
@@ -192,5 +206,5 @@ def aggregated(raw: bytes) -> dict[str, dict[str, bytes]]:
 def _number(value: Any) -> int:
     try:
         return max(0, int(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0

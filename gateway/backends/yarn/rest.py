@@ -7,10 +7,13 @@ https://hadoop.apache.org/docs/stable/hadoop-yarn/hadoop-yarn-site/ResourceManag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from gateway.backends.contract import BackendUnavailable
 from gateway.backends.yarn import answers, spnego
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 MAX_ANSWER_BYTES = 64 * 2**20
-MAX_REQUESTS = 16  # at a time
+# requests at a time: of a ResourceManager, of one NodeManager, and of all of those
+MAX_REQUESTS, MAX_OF_A_NODE, MAX_OF_NODES = 16, 4, 64
 LIVE = "NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"
 # what is long and not looked at
 LEFT_OUT = "resourceRequests"
@@ -31,6 +35,11 @@ BEFORE = ("NEW", "LOCALIZING", "LOCALIZED", "SCHEDULED", "REINITIALIZING")
 
 class NotThere(Exception):
     """Hadoop says that there is no such thing, or not any more."""
+
+
+class NoPage(BackendUnavailable):
+    """There is no such page, which is not Hadoop's word on what was asked for: a proxy's, or of a
+    server that has not begun yet."""
 
 
 class Rest:
@@ -47,7 +56,9 @@ class Rest:
         self._urls = [url.rstrip("/") for url in urls]
         self._timeout_s, self._node_scheme = timeout_s, node_scheme
         self._sign_in = sign_in or SignIn("", "", timeout_s)
-        self._permits = asyncio.Semaphore(MAX_REQUESTS)
+        # of places that somebody asks or waits for
+        self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._nodes = asyncio.Semaphore(MAX_OF_NODES)
         self._session: aiohttp.ClientSession | None = None
         self.count = 0  # requests that were made, for whoever measures
 
@@ -70,7 +81,12 @@ class Rest:
             said = await self._ask_rm(f"/ws/v1/cluster/apps/{quote(application_id)}")
         except NotThere:
             return None
-        return answers.application(said.get("app") if isinstance(said, dict) else None)
+        found = answers.application(said.get("app") if isinstance(said, dict) else None)
+        if found is None or found.id != application_id or not found.state:
+            raise BackendUnavailable(
+                f"the ResourceManager tells nothing of {application_id}: {str(said)[:200]}"
+            )
+        return found
 
     async def open_requests(self, application_id: str) -> int | None:
         """Return how many containers an application waits for by the ResourceManager's word; None
@@ -88,17 +104,19 @@ class Rest:
 
     async def _ask_rm(self, path: str) -> Any:
         """Return what the ResourceManager answers; of several, the first that is active."""
-        complaint = ""
-        for number, url in enumerate(self._urls):
+        complaints = []
+        for url in list(self._urls):  # others, who ask at the same time, put them in another order
             try:
                 answer = await self._json(url + path)
             except BackendUnavailable as error:
-                complaint = str(error)
+                complaints.append(str(error))
                 continue
-            if number:  # next time, it is asked first
-                self._urls.insert(0, self._urls.pop(number))
+            if self._urls[0] != url:  # next time, it is asked first
+                self._urls.sort(key=lambda one: one != url)
             return answer
-        raise BackendUnavailable(complaint or "there is no address of a ResourceManager")
+        raise BackendUnavailable(
+            "; ".join(complaints) or "there is no address of a ResourceManager"
+        )
 
     # NodeManagers
 
@@ -109,8 +127,7 @@ class Rest:
             said = await self._json(f"{self._node(node)}/containers/{quote(container)}")
         except NotThere:
             return False
-        state = (said.get("container") or {}).get("state") if isinstance(said, dict) else ""
-        return state not in OVER
+        return answers.container_state(said) not in OVER
 
     async def localises(self, node: str, container: str) -> bool:
         """Whether a container's files are still being brought to its node."""
@@ -118,8 +135,7 @@ class Rest:
             said = await self._json(f"{self._node(node)}/containers/{quote(container)}")
         except NotThere:
             return False
-        state = (said.get("container") or {}).get("state") if isinstance(said, dict) else ""
-        return state in BEFORE
+        return answers.container_state(said) in BEFORE
 
     async def log(
         self, node: str, container: str, name: str, last_bytes: int
@@ -129,7 +145,7 @@ class Rest:
         path = f"/containers/{quote(container)}/logs/{quote(name)}?size=-{last_bytes}"
         try:
             status, raw = await self._get(self._node(node) + path, "*/*")
-        except NotThere:
+        except (NotThere, NoPage):
             return None
         return answers.log_piece(raw, last_bytes) if status == 200 else None
 
@@ -143,7 +159,7 @@ class Rest:
         status, raw = await self._get(url, "application/json")
         try:
             return json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BackendUnavailable(
                 f"{url.partition('?')[0]} answered {status}, and no JSON: {raw[:200]!r}"
             ) from None
@@ -154,13 +170,14 @@ class Rest:
         got, raw = await self._once(url, headers)
         challenge = ", ".join(got.headers.getall("WWW-Authenticate", []))
         if spnego.asks(got.status, challenge):
-            host = urlsplit(url).hostname or ""
-            got, raw = await self._once(
-                url, headers | {"Authorization": await self._sign_in.header(host)}
-            )
+            # a ResourceManager that stands by sends to the other one: that one asks
+            sign = await self._sign_in.header(got.url.host or "")
+            got, raw = await self._once(str(got.url), headers | {"Authorization": sign})
         place = url.partition("?")[0]
-        if got.status == 404 or (got.status == 400 and b"NotFound" in raw):
-            raise NotThere(place)
+        named = b"NotFoundException" in raw
+        if got.status == 404 or (got.status == 400 and named):
+            words = f"{place} answered {got.status}: {bytes(raw[:200])!r}"
+            raise NotThere(words) if named else NoPage(words)
         if got.status == 401:
             raise BackendUnavailable(
                 f"{place} wants to know who asks (401 {challenge.partition(',')[0]}), and does not"
@@ -169,6 +186,20 @@ class Rest:
         if got.status >= 400 or b"This is standby RM" in raw[:200]:
             raise BackendUnavailable(f"{place} answered {got.status}: {bytes(raw[:200])!r}")
         return got.status, bytes(raw)
+
+    @asynccontextmanager
+    async def _turn(self, url: str) -> AsyncIterator[None]:
+        """Wait for a turn: a node that hangs holds up nobody who asks another, and no node
+        anybody who asks the ResourceManager."""
+        place = url.partition("/ws/")[0]
+        manager = place in self._urls
+        line = self._lines.get(place)
+        if line is None:
+            line = asyncio.Semaphore(MAX_REQUESTS if manager else MAX_OF_A_NODE)
+            self._lines[place] = line
+        async with line, contextlib.nullcontext() if manager else self._nodes:
+            self.count += 1
+            yield
 
     async def _once(
         self, url: str, headers: Mapping[str, str]
@@ -181,11 +212,11 @@ class Rest:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 # after a sign-in Hadoop sends a cookie, in quotes, from whatever address it has
                 cookie_jar=aiohttp.CookieJar(unsafe=True),
+                connector=aiohttp.TCPConnector(limit=0),  # who waits for a turn, waits above
             )
-        self.count += 1
         place = url.partition("?")[0]
         try:
-            async with self._permits, self._session.get(url, headers=headers) as got:
+            async with self._turn(url), self._session.get(url, headers=headers) as got:
                 raw = bytearray()
                 async for piece in got.content.iter_any():
                     raw += piece
