@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import pathlib
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from gateway.backends.contract import BackendUnavailable
 from gateway.backends.yarn.rest import MAX_OF_A_NODE, NotThere, Rest
+from tests.parts import fronts
 from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
@@ -192,6 +194,23 @@ async def test_a_standby_that_sends_to_the_active_one_is_followed() -> None:
 
         async with serving(sends) as one, asking(one) as rest:
             assert await rest.live("dgw1") == []
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_told_and_one_of_the_ca_file_is_right(
+    tmp_path: pathlib.Path,
+) -> None:
+    certificate, key = fronts.self_signed(tmp_path, "127.0.0.1")
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(certificate, key)
+    async with serving(says({"apps": None}), secure) as url:
+        async with asking(url) as rest:
+            with pytest.raises(BackendUnavailable, match=f"{url}.*CERTIFICATE_VERIFY_FAILED"):
+                await rest.live("dgw1")
+        async with asking(url, ca_file=str(certificate)) as rest:
+            assert await rest.live("dgw1") == []
+        async with asking(url, ca_file=str(tmp_path / "gone.pem")) as rest:
+            with pytest.raises(BackendUnavailable, match=r"ca_file: .*gone\.pem: No such file"):
+                await rest.live("dgw1")
 
 
 async def test_of_two_resourcemanagers_that_do_not_answer_both_are_told() -> None:

@@ -85,6 +85,38 @@ DIED = (
             "File file:/nonexistent does not exist",
             "a file to localise is not there: file:/nonexistent",
         ),
+        (
+            'Permission denied: user=dask, access=READ, inode="/envs/x.tar.gz":alice:supergroup',
+            "HDFS does not let dask read /envs/x.tar.gz: see the rights of what `files` and"
+            " `archives` name, and of the directories above",
+        ),
+        (
+            'Permission denied: user=bob, access=WRITE, inode="/user":hdfs:supergroup:drwxr-xr-x',
+            "HDFS does not let bob write to /user: an administrator makes /user/bob, owned by bob",
+        ),
+        (
+            "java.io.IOException: Resource hdfs://nn/envs/x.tar.gz is not publicly accessible and"
+            " as such cannot be part of the public cache.",
+            "its archive hdfs://nn/envs/x.tar.gz cannot be read by everybody in HDFS, so nodes"
+            " cannot keep it between clusters: hadoop fs -chmod a+r, and a+x of the directories"
+            " above",
+        ),
+        (
+            "Failed to submit application, exception: org.apache.hadoop.fs."
+            'UnsupportedFileSystemException: No FileSystem for scheme "htfs"',
+            "Hadoop has no file system htfs:// here, which `files`, `archives` or `file_systems`"
+            " name",
+        ),
+        (
+            "Failed to submit application, exception: java.lang.IllegalArgumentException:"
+            " java.net.UnknownHostException: nosuch",
+            "Hadoop does not find the host nosuch; the addresses in `files`, `archives` or"
+            " `file_systems` may name it",
+        ),
+        (
+            "Application application_1_0002 submitted by user root to non-leaf queue : team",
+            "queue team has queues below it: name one of those",
+        ),
         ("Container failed during execution, see logs for more information.", ""),
         ("Killed by user request.", ""),
         ("", ""),

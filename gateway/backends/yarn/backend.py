@@ -29,7 +29,7 @@ from gateway.backends.setbacks import Setbacks
 from gateway.backends.yarn import held as holding
 from gateway.backends.yarn import inside, record, script
 from gateway.backends.yarn.answers import Queue
-from gateway.backends.yarn.calls import Calls, HostSettings, Refused
+from gateway.backends.yarn.calls import Calls, HostSettings, Refused, end_recorded
 from gateway.backends.yarn.held import Held
 from gateway.backends.yarn.logs import Logs
 from gateway.backends.yarn.record import Records
@@ -69,6 +69,7 @@ class YarnBackend(YarnStarting):
             self.call_timeout_s,
             node_scheme=self.nodemanager_scheme,
             sign_in=SignIn(self.principal, self.keytab, self.call_timeout_s),
+            ca_file=self.ca_file,
         )
         self.keeper = Logs(self._root / "logs", self.rest, self.max_log_bytes)
         self.calls = Calls(
@@ -88,6 +89,8 @@ class YarnBackend(YarnStarting):
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self._root / "logs").mkdir(mode=0o700, exist_ok=True)
+            # what the last run asked its driver for is not to come after the first listing
+            end_recorded(self._root / "host")
             inside_file = self._root / script.INSIDE
             inside_file.write_text(pathlib.Path(inside.__file__).read_text())
             self.records.open()

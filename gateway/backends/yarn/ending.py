@@ -92,9 +92,12 @@ class YarnEnding(YarnSettings):
         code, presumed, logged = None, False, False
         try:
             presumed = not await self._until_dead(container)
-            with contextlib.suppress(BackendUnavailable):
-                logged = await self.keeper.pull(instance, container)
-                code = await self.keeper.exit_code(container)
+            # a node that has said nothing so far is not waited for as long as its line is
+            patience_s = SNAPSHOT_S if presumed else None
+            with contextlib.suppress(BackendUnavailable, TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    logged = await self.keeper.pull(instance, container)
+                    code = await self.keeper.exit_code(container)
             if not logged and held.said.ended and not asked:
                 code = (await self._collected(held)).get(instance)
         finally:
@@ -117,13 +120,15 @@ class YarnEnding(YarnSettings):
         in time."""
         if not container.container or not container.node:
             return True
-        give_up = self._loop.time() + self.end_s
-        while self._loop.time() < give_up:
-            with contextlib.suppress(BackendUnavailable):
-                if not await self.rest.container_runs(container.node, container.container):
-                    return True
-            await asyncio.sleep(AGAIN_S)
-        return False
+        try:
+            async with asyncio.timeout(self.end_s):
+                while True:
+                    with contextlib.suppress(BackendUnavailable):
+                        if not await self.rest.container_runs(container.node, container.container):
+                            return True
+                    await asyncio.sleep(AGAIN_S)
+        except TimeoutError:
+            return False
 
     async def _collected(self, held: Held) -> dict[Instance, int | None]:
         task = self._collecting.get(held.id)

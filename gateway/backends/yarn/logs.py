@@ -150,6 +150,9 @@ def _write(path: pathlib.Path, offset: int, content: bytes) -> None:
         return  # it was purged meanwhile
     except OSError as error:
         raise BackendUnavailable(f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.seek(offset)
-        file.write(content)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.seek(offset)
+            file.write(content)
+    except OSError as error:  # a disk that is full
+        raise BackendUnavailable(f"{path}: {error.strerror}") from None

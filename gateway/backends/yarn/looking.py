@@ -138,13 +138,15 @@ class YarnLooking(YarnEnding):
                 if not await self.rest.localises(container.node, container.container):
                     held.settled.add(container.container)
 
-        await asyncio.gather(
-            *(
-                settled(one)
-                for one in held.containers.values()
-                if one.state == "RUNNING" and one.container not in held.settled
-            )
-        )
+        with contextlib.suppress(TimeoutError):  # of a node that hangs: the next look asks again
+            async with asyncio.timeout(LOOKS_S):
+                await asyncio.gather(
+                    *(
+                        settled(one)
+                        for one in held.containers.values()
+                        if one.state == "RUNNING" and one.container not in held.settled
+                    )
+                )
         held.settled &= {one.container for one in held.containers.values()}
         if any(
             one.state == "RUNNING" and one.container not in held.settled

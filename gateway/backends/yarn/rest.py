@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ class Rest:
         *,
         node_scheme: str = "http",
         sign_in: SignIn | None = None,
+        ca_file: str = "",
     ) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._timeout_s, self._node_scheme = timeout_s, node_scheme
@@ -59,6 +61,7 @@ class Rest:
         # of places that somebody asks or waits for
         self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._nodes = asyncio.Semaphore(MAX_OF_NODES)
+        self._ca_file = ca_file
         self._session: aiohttp.ClientSession | None = None
         self.count = 0  # requests that were made, for whoever measures
 
@@ -187,6 +190,14 @@ class Rest:
             raise BackendUnavailable(f"{place} answered {got.status}: {bytes(raw[:200])!r}")
         return got.status, bytes(raw)
 
+    def _trusted(self) -> ssl.SSLContext | bool:
+        """Return by what servers are verified; BackendUnavailable if that cannot be read."""
+        try:
+            return ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+        except OSError as error:
+            words = f"c.YarnBackend.ca_file: {self._ca_file}: {error.strerror or error}"
+            raise BackendUnavailable(words) from None
+
     @asynccontextmanager
     async def _turn(self, url: str) -> AsyncIterator[None]:
         """Wait for a turn: a node that hangs holds up nobody who asks another, and no node
@@ -212,7 +223,8 @@ class Rest:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 # after a sign-in Hadoop sends a cookie, in quotes, from whatever address it has
                 cookie_jar=aiohttp.CookieJar(unsafe=True),
-                connector=aiohttp.TCPConnector(limit=0),  # who waits for a turn, waits above
+                # who waits for a turn, waits above
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._trusted()),
             )
         place = url.partition("?")[0]
         try:

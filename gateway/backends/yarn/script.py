@@ -37,7 +37,6 @@ exit $code
 def container_script(setup: Sequence[str]) -> str:
     """Return what a container runs: its log is one file, its exit code another."""
     words = {
-        "%SETUP%": "\n".join(setup),
         "%INSIDE%": INSIDE,
         "%RUN%": inside.RUN_FILE,
         "%LOG%": LOG,
@@ -47,7 +46,7 @@ def container_script(setup: Sequence[str]) -> str:
     text = _SCRIPT
     for word, meant in words.items():
         text = text.replace(word, meant)
-    return text
+    return text.replace("%SETUP%", "\n".join(setup))  # last: it may hold such words
 
 
 def environment(key: bytes, launch: Launch) -> dict[str, str]:

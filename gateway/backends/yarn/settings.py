@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
 
@@ -20,7 +19,17 @@ from gateway.files import default_state_dir
 # YARN's own bounds (ApplicationSubmissionContext)
 TAG = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,100}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
-QUEUE = re.compile(r"[^\s,;/\\]{1,255}")
+QUEUE = re.compile(r"(?=.{1,255}\Z)[^\s,;/\\.]+(\.[^\s,;/\\.]+)*")
+MOST_TAGS = 6  # of the ten that an application may have; the others are the gateway's
+ACCOUNT = re.compile(
+    r"\*|[^\s,*]{1,255}"
+)  # YARN's lists of them: users with commas, a space, groups
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S*")
+PACKED = (".zip", ".tar.gz", ".tgz")  # what skein has YARN unpack
+ARCHIVE_NAME = "environment"
+# of containers, unless `environment` says otherwise
+CONTAINERS_OWN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 # of the gateway's environment, for Hadoop's commands and skein's driver
 KEPT = ("PATH", "HOME", "LANG", "TZ", "JAVA_HOME", "KRB5CCNAME", "KRB5_CONFIG")
 KEPT_PREFIXES = ("HADOOP_", "YARN_")
@@ -47,6 +56,11 @@ class YarnSettings(BaseBackend):
     ).tag(config=True)
     nodemanager_scheme = Enum(
         ["http", "https"], "http", help="How NodeManagers' web addresses are spoken to."
+    ).tag(config=True)
+    ca_file = Unicode(
+        "",
+        help="CA certificates (PEM) that web services by https are verified with. Empty: those of"
+        " the system.",
     ).tag(config=True)
     commands_directory = Unicode(
         "", help="Directory of the commands yarn and hadoop. Empty: they are on PATH."
@@ -87,8 +101,8 @@ class YarnSettings(BaseBackend):
         " as hdfs://other.example.org.",
     ).tag(config=True)
     environment = Dict(
-        {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
-        help="Environment variables of all containers, which begin with none but YARN's own.",
+        help="Environment variables of all containers, which begin with YARN's own, LANG=C.UTF-8"
+        " and a PATH of the system's directories; both may be replaced."
     ).tag(config=True)
     application_name = Unicode(
         "dask-{user}", help="Name of applications; {user} and {uid} are replaced."
@@ -208,17 +222,16 @@ class YarnSettings(BaseBackend):
         found = checks.named(f"{section}.root", checks.directory(self.root))
         if self.tag and not record.TAG.fullmatch(self.tag):
             found.append(f"{section}.tag: must match {record.TAG.pattern}, not {self.tag!r}")
+        like = "http://rm.example.org:8088"
         if not self.resourcemanager_urls:
             found.append(
                 f"{section}.resourcemanager_urls: must name the ResourceManager's web address, such"
-                f" as ['http://rm.example.org:8088']"
+                f" as ['{like}']"
             )
-        for url in self.resourcemanager_urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-                found.append(
-                    f"{section}.resourcemanager_urls: must look like http://rm.example.org:8088,"
-                    f" not {url!r}"
-                )
+        urls = [checks.url(one, ("http", "https"), like=like) for one in self.resourcemanager_urls]
+        found += checks.each(f"{section}.resourcemanager_urls", urls)
+        if self.ca_file:
+            found += checks.named(f"{section}.ca_file", checks.bundle(self.ca_file))
         if bool(self.principal) != bool(self.keytab):
             missing = "keytab" if self.principal else "principal"
             found.append(f"{section}.{missing}: principal and keytab are given together")
@@ -229,7 +242,17 @@ class YarnSettings(BaseBackend):
             if not os.access(path, os.X_OK):
                 found.append(f"{section}.commands_directory: there is no command {path}")
                 break
-        return found + self._local_problems(section) + self._cluster_problems(section)
+        return (
+            found
+            + self._local_problems(section)
+            + self._word_problems(section)
+            + self._cluster_problems(section)
+        )
+
+    def container_environment(self) -> dict[str, str]:
+        """Return the environment that all containers have."""
+        given = {str(key): str(value) for key, value in self.environment.items()}
+        return CONTAINERS_OWN | given
 
     def _local_problems(self, section: str) -> list[str]:
         found = []
@@ -237,22 +260,63 @@ class YarnSettings(BaseBackend):
             for name, source in sources.items():
                 if not isinstance(source, str) or not source:
                     found.append(f"{section}.{setting}: {name!r}: must be a path or an address")
-                elif "://" not in source:
-                    found += checks.named(f"{section}.{setting}: {name!r}", checks.file(source))
+                elif (path := local_path(source)) is not None:
+                    found += checks.named(f"{section}.{setting}: {name!r}", checks.file(path))
+                elif not ADDRESS.fullmatch(source):
+                    found.append(
+                        f"{section}.{setting}: {name!r}: must be a path or an address such as"
+                        f" hdfs:///data/model.bin, not {source!r}"
+                    )
+                if setting == "archives" and not str(source).endswith(PACKED):
+                    found.append(
+                        f"{section}.archives: {name!r}: must end in one of {', '.join(PACKED)}:"
+                        f" nothing else is unpacked"
+                    )
                 if setting == "files" and (not name or "/" in str(name) or str(name)[0] == "."):
                     found.append(
                         f"{section}.files: {name!r}: must be a plain name, without / and no dot"
                         f" before it"
                     )
-        for tag in self.application_tags:
-            if not TAG.fullmatch(tag):
-                found.append(
-                    f"{section}.application_tags: must be ASCII without spaces and commas, at most"
-                    f" 100, not {tag!r}"
-                )
-        for name in self.environment:
-            if not str(name).isidentifier():
-                found.append(f"{section}.environment: {name!r} is no name of a variable")
+                if setting == "files" and name == ARCHIVE_NAME:
+                    found.append(
+                        f"{section}.files: {name!r}: is what `archive` is unpacked as; give it"
+                        f" another name"
+                    )
+        return found
+
+    def _word_problems(self, section: str) -> list[str]:
+        found = [
+            f"{section}.application_tags: must be ASCII without spaces and commas, at most"
+            f" 100, not {tag!r}"
+            for tag in self.application_tags
+            if not TAG.fullmatch(tag)
+        ]
+        if len(self.application_tags) > MOST_TAGS:
+            found.append(
+                f"{section}.application_tags: at most {MOST_TAGS}: YARN takes ten of an"
+                f" application, and the gateway's are among them"
+            )
+        for setting in ("view_users", "modify_users"):
+            found += [
+                f"{section}.{setting}: must be names of users, one each, or '*', not {name!r}"
+                for name in getattr(self, setting)
+                if not ACCOUNT.fullmatch(name)
+            ]
+        found += [
+            f"{section}.file_systems: must look like hdfs://other.example.org, not {one!r}"
+            for one in self.file_systems
+            if not ADDRESS.fullmatch(one)
+        ]
+        for setting in ("environment", "host_environment"):
+            for name, value in getattr(self, setting).items():
+                if not isinstance(name, str) or not VARIABLE.fullmatch(name):
+                    found.append(f"{section}.{setting}: {name!r} is no name of a variable")
+                elif name.startswith("DASKGATEWAY_"):
+                    found.append(f"{section}.{setting}: {name}: these are the gateway's own")
+                elif isinstance(value, bool) or not isinstance(value, str | int | float):
+                    found.append(
+                        f"{section}.{setting}: {name}: must be a text or a number, not {value!r}"
+                    )
         return found
 
     def _cluster_problems(self, section: str) -> list[str]:
@@ -263,3 +327,10 @@ class YarnSettings(BaseBackend):
             except ValueError as error:
                 found.append(f"{section}.{name}: {error}")
         return found
+
+
+def local_path(source: str) -> str | None:
+    """Return the path on the gateway's machine that a source is; None if it is none."""
+    if source.startswith("file://"):
+        return source.removeprefix("file://")
+    return None if "://" in source else os.path.abspath(source) if source[:1] != "~" else source

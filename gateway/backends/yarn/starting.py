@@ -30,6 +30,7 @@ from gateway.backends.yarn.calls import Refused
 from gateway.backends.yarn.held import Asked, Container, Held
 from gateway.backends.yarn.looking import YarnLooking
 from gateway.backends.yarn.record import Record
+from gateway.backends.yarn.settings import local_path
 from gateway.backends.yarn.shape import SERVICES, Shape, Size, Submission
 
 logger = logging.getLogger(__name__)
@@ -105,14 +106,14 @@ class YarnStarting(YarnLooking):
 
     def _shape(self, launch: Launch) -> Shape:
         setup = self._setting(launch, "setup")
-        archive = str(self._setting(launch, "archive") or "")
+        archive = str(self.archives.get(str(self._setting(launch, "archive") or ""), ""))
         return Shape(
             launch.user if self.identity == "proxy" else "",
             str(self._setting(launch, "queue")),
             str(self._setting(launch, "node_label") or ""),
             self.max_attempts,
             tuple(self.application_tags),
-            str(self.archives.get(archive, "")),
+            archive and (local_path(archive) or archive),
             tuple(map(str, setup)) if isinstance(setup, list | tuple) else (),
         )
 
@@ -130,6 +131,14 @@ class YarnStarting(YarnLooking):
         queues = await self._known_queues()
         queue = queues.get(shape.queue) or queues.get(f"root.{shape.queue}")
         if not queues or queue is None:
+            alike = sorted(
+                {one.path for one in queues.values() if one.path.endswith(f".{shape.queue}")}
+            )
+            if len(alike) > 1:
+                raise Refused(
+                    f"there are {len(alike)} queues {shape.queue}: name one by its whole path, such"
+                    f" as {' or '.join(alike[:3])}"
+                )
             if queues and not self._may_be_made(shape.queue, queues):
                 raise Refused(f"there is no queue {shape.queue}")
             return
@@ -234,7 +243,7 @@ class YarnStarting(YarnLooking):
     ) -> Submission:
         private = "APPLICATION"
         files = {
-            str(name): {"source": str(source), "visibility": private}
+            str(name): {"source": local_path(str(source)) or str(source), "visibility": private}
             for name, source in self.files.items()
         }
         files |= {
@@ -256,7 +265,7 @@ class YarnStarting(YarnLooking):
             master_env={"JAVA_TOOL_OPTIONS": self.master_java_options},
             security=kept.security(),
             files=files,
-            env={str(key): str(value) for key, value in self.environment.items()},
+            env=self.container_environment(),
             file_systems=self.file_systems,
             view_users=self.view_users,
             modify_users=self.modify_users,

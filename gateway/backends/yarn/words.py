@@ -68,6 +68,30 @@ REASONS: Table = (
         " and the NameNode needs hadoop.proxyuser lines for it",
     ),
     (
+        r"Permission denied: user=(\S+), access=(?:READ|EXECUTE|READ_EXECUTE), inode=\"([^\"]+)\"",
+        "HDFS does not let {0} read {1}: see the rights of what `files` and `archives` name, and of"
+        " the directories above",
+    ),
+    (
+        r"(?:Resource |^)(\S+) is not publicly accessible",
+        "its archive {0} cannot be read by everybody in HDFS, so nodes cannot keep it between"
+        " clusters: hadoop fs -chmod a+r, and a+x of the directories above",
+    ),
+    (
+        r"No FileSystem for scheme:? \"?([\w.+-]*)\"?",
+        "Hadoop has no file system {0}:// here, which `files`, `archives` or `file_systems` name",
+    ),
+    (
+        r"UnknownHostException: (\S+)",
+        "Hadoop does not find the host {0}; the addresses in `files`, `archives` or `file_systems`"
+        " may name it",
+    ),
+    (r"to non-leaf queue ?: ?(\S+)", "queue {0} has queues below it: name one of those"),
+    (
+        r"to ambiguous queue ?: ?(\S+)",
+        "there is more than one queue {0}: name it by its whole path",
+    ),
+    (
         r"Permission denied: user=(\S+), access=(\w+), inode=\"([^\"]+)\"",
         "HDFS does not let {0} write to {2}: an administrator makes /user/{0}, owned by {0}",
     ),
@@ -150,6 +174,7 @@ def short(text: str) -> str:
 # refused once, refused for good: repeating it is hopeless
 PERMANENT = re.compile(
     r"unknown queue|maximum allowed allocation|node label|label expression|is not defined|"
+    r"non-leaf queue|ambiguous queue|No FileSystem for scheme|applicationTags|"
     r"does not exist|cannot submit applications|not allowed to impersonate"
 )
 
