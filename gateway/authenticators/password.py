@@ -113,6 +113,11 @@ def _text(raw: bytes) -> str:
 _DUMMY = f"scrypt${COST}${BLOCK}${PARALLEL}${_text(b'no such user....')}${_text(bytes(32))}"
 
 
+def _dummy(like: str) -> str:
+    """Return what costs as much as a hash, and never fits."""
+    return "$".join([*like.split("$")[:4], *_DUMMY.split("$")[4:]])
+
+
 @dataclass(frozen=True, slots=True)
 class _Right:
     """That a password was right: whose, against which hash, and until when that is remembered (on
@@ -234,8 +239,9 @@ class PasswordAuthenticator(Authenticator):
         user = self._meant(sent)
         stored = self._stored(user)
         possible = pair is not None and stored is not None and bool(user) and _possible(password)
+        nobodys = self._nobodys(sent)  # for all alike, too
         right = await self._check(
-            password[:MAX_PASSWORD_BYTES], stored if possible and stored is not None else _DUMMY
+            password[:MAX_PASSWORD_BYTES], stored if stored is not None else nobodys
         )
         if not right or not possible or stored is None:
             return None
@@ -270,6 +276,14 @@ class PasswordAuthenticator(Authenticator):
         if file is None and self.users_file:  # before it is opened, as check-config asks
             named = names_in(self.users_file)
         return tuple(dict.fromkeys((*self.users, *named)))
+
+    def _nobodys(self, sent: str) -> str:
+        """Return what the password of who is no user is checked against: as dear as that of one of
+        the users, and for a name always of the same. Hashes may be of different costs."""
+        users = tuple(self.listed())
+        mark = hashlib.blake2b(sent.encode(errors="replace"), key=self._key, digest_size=8).digest()
+        like = self._stored(users[int.from_bytes(mark) % len(users)]) if users else None
+        return _dummy(like) if like is not None else _DUMMY
 
     async def identity(self, user: str) -> Principal | None:
         """Return a user who has a password."""

@@ -24,7 +24,7 @@ from gateway.authenticators.contract import (
     NameRefused,
 )
 from gateway.authenticators.oidc.authenticator import OIDCAuthenticator
-from gateway.authenticators.oidc.keys import MOST_FETCHED
+from gateway.authenticators.oidc.keys import FRESH_S, MOST_FETCHED
 from gateway.configfile import ConfigurationError
 from gateway.server.core.model import Principal
 from tests.authenticators import liars
@@ -325,6 +325,23 @@ async def test_a_new_key_counts_at_once_and_one_that_is_taken_back_no_longer(
         await provider.order("rotate", keep=False)
         newest = (await provider.tokens("alice"))["access_token"]
         assert await one.authenticate(bearer(newest)) is not None
+        assert await one.authenticate(bearer(old)) is None
+    finally:
+        await one.close()
+
+
+async def test_a_key_that_was_taken_back_while_nobody_signed_in_counts_for_nobody(
+    provider: OpenIDProvider,
+) -> None:
+    """Whoever has stolen it must not be the first who comes after a quiet night."""
+    old = (await provider.tokens("alice"))["access_token"]
+    one = authenticator(provider)
+    await one.open()
+    try:
+        assert await one.authenticate(bearer(old)) is not None
+        await provider.order("rotate", keep=False)
+        one._right.clear()
+        one._keys._fetched_at -= FRESH_S
         assert await one.authenticate(bearer(old)) is None
     finally:
         await one.close()

@@ -43,6 +43,8 @@ CORPUS = {
         b"Content-Length: 99999999999999999999999999", body=b"hello"
     ),
     "an empty length": post(b"Content-Length: ", body=b"hello"),
+    "two callers": get(b"Authorization: Bearer a", b"authorization: Bearer b"),
+    "one caller twice": get(b"Authorization: Bearer a", b"Authorization: Bearer a"),
     "a folded header": get(b"X-A: b\r\n c"),
     "a folded coding": post(b"Transfer-Encoding:\r\n chunked", body=b"0\r\n\r\n" + SMUGGLED),
     "a space before the first header": b"GET TARGET HTTP/1.1\r\n Host: a\r\nHost:"

@@ -215,3 +215,15 @@ async def test_waiting_for_a_cluster_fills_no_log_but_its_failures_are_told(
         ("DEBUG", f"{SERVICE}/WaitCluster", "OK"),
         ("INFO", f"{SERVICE}/WaitCluster", "NOT_FOUND"),
     ]
+
+
+async def test_credentials_that_are_sent_twice_are_none(harness: Harness) -> None:
+    """What stands before the server may have read the others."""
+    right = as_("alice")
+    twice = [*right, *right]
+    for metadata in (twice, [("authorization", "Bearer made-up"), *right]):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=metadata)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "there are 2 values of authorization; send one" in (refused.value.details() or "")
+    await harness.clusters.ListClusters(service_pb.ListClustersRequest(), metadata=right)

@@ -290,6 +290,34 @@ async def test_passwords_let_in_who_knows_them(monkeypatch: pytest.MonkeyPatch) 
     await authenticator.close()
 
 
+async def test_who_is_no_user_costs_as_much_as_one_whatever_the_users_hashes_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dear, cheap = (
+        password.hash_password("right").replace(f"${password.COST}$", f"${cost}$", 1)
+        for cost in (2 * password.COST, password.COST // 4)
+    )
+    checked: list[int] = []
+    monkeypatch.setattr(
+        password, "check_password", lambda _, stored: checked.append(int(stored.split("$")[1]))
+    )
+    authenticator = password.PasswordAuthenticator(users={"alice": dear, "bob": cheap})
+    await authenticator.open()
+
+    async def cost(user: str, text: str) -> int:
+        value = basic_credentials(user, text).removeprefix("Basic ")
+        assert await authenticator.authenticate(Credentials("basic", value, "")) is None
+        return checked.pop()
+
+    texts = ("wrong", "", "x" * 2000, "a\0b")  # of which only the first can be a password
+    assert {await cost("alice", text) for text in texts} == {2 * password.COST}
+    assert {await cost("bob", text) for text in texts} == {password.COST // 4}
+    strangers = [{await cost(f"stranger{number}", text) for text in texts} for number in range(40)]
+    assert all(len(costs) == 1 for costs in strangers)  # of a name always the same
+    assert set.union(*strangers) == {2 * password.COST, password.COST // 4}
+    await authenticator.close()
+
+
 async def test_a_file_of_users_is_read_again_when_it_changes(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "users"
     path.touch(mode=0o600)

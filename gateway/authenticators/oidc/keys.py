@@ -9,6 +9,7 @@ good ones hold for a bounded time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -30,7 +31,8 @@ ALGORITHMS: Mapping[str, tuple[str, str]] = {
     "ES512": ("EC", "P-521"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-FRESH_S = 300.0  # after which they are fetched anew, while the old ones count
+FRESH_S = 300.0  # after which they are fetched anew before one of them counts again
+AHEAD_S = 200.0  # and after which already while they count, so that sign-ins seldom wait
 ASK_AGAIN_S = 10.0  # after the provider did not answer
 MOST_FETCHED, WITHIN_S = 6, 60.0  # for keys that are not known, so often
 # a token that says it is older than the last fetch by so much was signed by a key that was there
@@ -73,8 +75,13 @@ class Keys:
         age_s = self._clock() - self._fetched_at
         if age_s >= self._hold_s:
             await self._anew()
-        elif age_s >= FRESH_S and self._clock() - self._failed_at >= ASK_AGAIN_S:
-            self._begin()
+        elif age_s >= AHEAD_S and self._clock() - self._failed_at >= ASK_AGAIN_S:
+            # of a provider that did not answer lately nobody waits for an answer
+            if age_s < FRESH_S or self._failed_at > self._fetched_at:
+                self._begin()
+            else:
+                with contextlib.suppress(AuthenticatorUnavailable):
+                    await self._anew()
         found = self._found(key_id, algorithm)
         if found or issued_at < self._fetched_when - SETTLED_S:
             return found

@@ -1,5 +1,5 @@
 """Which requests are refused although a parser can read them: what two readers could read in two
-ways. Pure (RFC 9112 §3.2, §6.1, §11.2).
+ways. Pure (RFC 9112 §3.2, §6.1, §11.2; RFC 9110 §5.3).
 
 The parser itself (llhttp, in its strict mode) refuses bare LF, folded lines, two lengths, a length
 beside chunks, and the like.
@@ -35,6 +35,8 @@ def violation(
         or any(not _HOST.fullmatch(host) for host in hosts)
     ):
         return "there must be one Host header with a host or host:port"
+    if sum(name.lower() == b"authorization" for name, _ in headers) > 1:
+        return "there is more than one Authorization header"
     codings = [value for name, value in headers if name.lower() == b"transfer-encoding"]
     if codings and (version != (1, 1) or codings[0].lower() != b"chunked" or len(codings) > 1):
         return "the only Transfer-Encoding is chunked, in HTTP/1.1"

@@ -12,7 +12,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
@@ -111,7 +111,7 @@ class ContextInterceptor(Interceptor):
     def _begin(self, context: Context) -> tuple[Caller, float, float | None]:
         # Peer, metadata and deadline are asked for now: to ask once the call has ended crashes the
         # process.
-        metadata = dict(context.invocation_metadata() or ())
+        metadata = _told(context.invocation_metadata() or ())
         caller = Caller(
             # no secret, and the system's own source of chance lets go of Python's lock
             f"{random.getrandbits(64):016x}",
@@ -322,9 +322,19 @@ class AuthenticationInterceptor(Interceptor):
             caller.user = caller.principal.user
 
 
+def _told(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return metadata by key; credentials that are sent twice as all of them, which are none: what
+    stands before the server may have looked at others than it would."""
+    told = dict(pairs := tuple(pairs))
+    shown = [value for key, value in pairs if key == AUTHORIZATION]
+    return {**told, AUTHORIZATION: shown} if len(shown) > 1 else told
+
+
 def _credentials(metadata: Mapping[str, Any]) -> tuple[str, str]:
     """Return scheme, in lower case, and value of what a caller sent."""
     value = metadata.get(AUTHORIZATION, "")
+    if isinstance(value, list):
+        raise _refused(f"there are {len(value)} values of {AUTHORIZATION}; send one")
     if not isinstance(value, str) or len(value) > MAX_CREDENTIALS:
         raise CredentialsInvalid
     scheme, _, rest = value.partition(" ")
@@ -355,11 +365,15 @@ def _base64(pem: bytes) -> list[str]:
 
 def _two_ways() -> CredentialsInvalid:
     """Return what a caller is told who shows a certificate and credentials."""
-    refused = CredentialsInvalid()
-    refused.args = (
-        "The sign-in is refused: the client certificate says who calls here; send no"
-        f" {AUTHORIZATION} with it, or send that to the gateway's usual address.",
+    return _refused(
+        f"the client certificate says who calls here; send no {AUTHORIZATION} with it, or send that"
+        " to the gateway's usual address"
     )
+
+
+def _refused(why: str) -> CredentialsInvalid:
+    refused = CredentialsInvalid()
+    refused.args = (f"The sign-in is refused: {why}.",)
     return refused
 
 
