@@ -99,14 +99,19 @@ class Api:
         silence_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self.calls += 1
-        words = await self._client.param_serialize(
-            method=method,
-            resource_path=path,
-            query_params=list(query),
-            header_params={"Accept": JSON, "Content-Type": kind},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        try:
+            words = await self._client.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list(query),
+                header_params={"Accept": JSON, "Content-Type": kind},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+        except Exception as error:  # the package reads the token anew once a minute
+            raise BackendUnavailable(
+                f"what Kubernetes knows the gateway by cannot be read: {_words(error)}"
+            ) from None
         timeout = aiohttp.ClientTimeout(
             total=self._timeout_s if silence_s is None else None,
             connect=self._timeout_s,

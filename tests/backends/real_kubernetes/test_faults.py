@@ -4,6 +4,7 @@ runs is told to have ended, and what has ended is told."""
 from __future__ import annotations
 
 import asyncio
+import datetime
 import itertools
 import pathlib
 import signal
@@ -12,12 +13,19 @@ from contextlib import asynccontextmanager, contextmanager
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from kubernetes.aio.config import incluster_config
 
 from gateway.backends.conformance import UID
-from gateway.backends.contract import Phase, StartFailed
-from gateway.backends.kubernetes import names
+from gateway.backends.contract import BackendUnavailable, Phase, StartFailed
+from gateway.backends.kubernetes import api, names
+from gateway.backends.kubernetes.refusals import Refusal
 from tests.backends.real_kubernetes.relay import Lies, Relay
-from tests.backends.real_kubernetes.rooms import KubernetesRoom, fresh_namespace, room_of
+from tests.backends.real_kubernetes.rooms import (
+    ACCOUNT,
+    KubernetesRoom,
+    fresh_namespace,
+    room_of,
+)
 from tests.parts.kubernetes import Kubernetes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -271,4 +279,69 @@ async def test_closing_leaves_no_connection_open_though_the_api_server_hangs(
         room.backend = await room.again()  # type: ignore[assignment]
         await room.open()
     finally:
+        await room.close()
+
+
+class ReadsAlways(incluster_config.InClusterConfigLoader):
+    """Reads the token before each call, not once a minute."""
+
+    def __init__(self, *words: object, **named: object) -> None:
+        super().__init__(*words, **named)
+        self._token_refresh_period = datetime.timedelta(0)
+
+
+def token(kube: Kubernetes, namespace: str, holder: str) -> str:
+    """Return a token of the gateway's account that is worth nothing once a Secret is no more."""
+    meta = {"name": holder, "namespace": namespace}
+    kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta})
+    words = ("--bound-object-kind=Secret", f"--bound-object-name={holder}")
+    return kube.kubectl("create", "token", ACCOUNT, "-n", namespace, *words).strip()
+
+
+async def until_refused(kube: Kubernetes, namespace: str, worthless: str) -> None:
+    """Wait until the API server knows a token no more: it remembers for ten seconds what it has
+    let through."""
+    config = kube.pki.token_kubeconfig(kube.server, "worthless", worthless, namespace)
+    connection = await api.connected(str(config), "", timeout_s=60.0, concurrency=1)
+    try:
+        async with asyncio.timeout(120):
+            while True:
+                await connection.call("GET", api.pods(namespace))
+                await asyncio.sleep(0.2)
+    except Refusal as error:
+        if error.status != 401:
+            raise
+    finally:
+        await connection.close()
+
+
+async def test_a_token_of_its_pod_that_is_renewed_is_read_again(
+    kubernetes: Kubernetes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a pod: by the token of its service account, which kubelet replaces before its end."""
+    namespace, _ = await asyncio.to_thread(fresh_namespace, kubernetes)
+    first = await asyncio.to_thread(token, kubernetes, namespace, "first")
+    file = tmp_path / "token"
+    file.write_text(first)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", kubernetes.server.rpartition(":")[2])
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(file))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(kubernetes.pki.ca))
+    monkeypatch.setattr(incluster_config, "InClusterConfigLoader", ReadsAlways)
+    room = await room_of(kubernetes, tmp_path, namespace, "")
+    try:
+        (one,) = await room.running(room.launch())
+        file.write_text(await asyncio.to_thread(token, kubernetes, namespace, "second"))
+        await asyncio.to_thread(kubernetes.kubectl, "delete", "secret", "first", "-n", namespace)
+        await until_refused(kubernetes, namespace, first)
+        (another,) = await room.running(room.launch("default-1"))
+        renewed = file.read_text()
+        file.write_text("")  # an outage is never an end
+        with pytest.raises(BackendUnavailable, match="Token file exists but empty"):
+            await room.backend.start([room.launch("default-2")])
+        file.write_text(renewed)
+        await room.running(room.launch("default-2"))
+        await room.until([one, another], Phase.RUNNING)
+    finally:
+        file.write_text(file.read_text() or first)
         await room.close()
