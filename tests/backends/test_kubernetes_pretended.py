@@ -22,7 +22,7 @@ from gateway.backends.contract import (
     Role,
     StartFailed,
 )
-from gateway.backends.kubernetes import events, manifests, names
+from gateway.backends.kubernetes import events, hooks, manifests, names
 from gateway.backends.kubernetes.backend import KubernetesBackend
 from gateway.backends.kubernetes.informer import Informer
 from tests.backends.pretend_kubernetes import PretendKubernetes
@@ -206,6 +206,59 @@ async def test_an_end_is_told_with_code_and_words_and_its_pod_is_removed(
             await asyncio.sleep(0.05)
     (again,) = (await room.backend.observations([target])).values()
     assert again == seen
+
+
+HOOKED = {"container_fields": {"lifecycle": {"postStart": {"exec": {"command": ["false"]}}}}}
+HOOK_FAILED = {
+    "reason": "FailedPostStartHook",
+    "message": "PostStartHook failed",
+    "lastTimestamp": "2026-11-28T08:00:01Z",
+}
+BY_HOOK = "its postStart hook failed, so its node ended it (FailedPostStartHook): PostStartHook"
+
+
+@pytest.mark.parametrize(
+    ("hook", "event", "code", "words"),
+    [
+        (True, True, 137, f"{BY_HOOK} failed; it was ended by SIGKILL"),
+        (True, True, 0, f"{BY_HOOK} failed"),  # its process did as SIGTERM says: no good end
+        (True, False, 137, "it was ended by SIGKILL"),
+        (False, False, 137, "it was ended by SIGKILL"),
+    ],
+    ids=["killed", "ended well", "another reason", "without a hook"],
+)
+async def test_a_hook_that_fails_is_told_as_why_its_pod_ended(
+    room: PretendRoom, hook: bool, event: bool, code: int, words: str
+) -> None:
+    (target,) = await room.running(room.launch(options=HOOKED if hook else {}))
+    name = pod_name(room, target.instance)
+    room.kube.events[name] = [HOOK_FAILED] if event else []
+    ended = {"exitCode": code, "reason": "Error" if code else "Completed"}
+    room.kube.status("dask", name, {"terminated": ended}, "Failed" if code else "Succeeded")
+    (seen,) = (await room.until_gone([target])).values()
+    assert (seen.exit_code, seen.message) == (code or None, words)
+    assert (("EVENTS", "/api/v1/namespaces/dask/events") in room.kube.calls) is hook
+
+
+async def test_an_end_whose_events_nobody_tells_is_told_as_it_is(
+    room: PretendRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of very many at once, too: their Events are not asked for."""
+
+    async def hangs(*_: object) -> list[events.Event]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(events, "of_pod", hangs)
+    monkeypatch.setattr(hooks, "ASK_S", 0.5)
+    launches = [room.launch(f"default-{n}", options=HOOKED) for n in range(3 * hooks.AT_ONCE)]
+    targets = await room.running(*launches)
+    for target in targets:
+        state = {"terminated": {"exitCode": 137, "reason": "Error"}}
+        room.kube.status("dask", pod_name(room, target.instance), state, "Failed")
+    ends = (await room.until_gone(targets)).values()
+    assert {one.message for one in ends} == {"it was ended by SIGKILL"}
+    assert not room.backend._hooks.asking
 
 
 async def test_of_what_waits_its_events_are_shown_where_its_log_will_be(

@@ -28,6 +28,7 @@ from gateway.backends.contract import (
 from gateway.backends.kubernetes import api, events, names, states
 from gateway.backends.kubernetes.cache import Change, Pod
 from gateway.backends.kubernetes.ending import Ending
+from gateway.backends.kubernetes.hooks import Hooks
 from gateway.backends.kubernetes.informer import Informer
 from gateway.backends.kubernetes.logs import KeptLogs, live
 from gateway.backends.kubernetes.making import Making, handle
@@ -96,6 +97,7 @@ class KubernetesBackend(KubernetesSettings):
             scale_up_s=self.scale_up_timeout_s,
             lacks=self._making.forget,  # somebody may have deleted the Secret of the cluster
         )
+        self._hooks = Hooks(self._api, self._explained)
         self._ending = Ending(
             self._api,
             self._logs,
@@ -126,6 +128,7 @@ class KubernetesBackend(KubernetesSettings):
         """Let go of everything but the pods."""
         for informer in self._informers.values():
             await informer.close()
+        await self._hooks.close()
         await self._ending.close()
         await self._logs.close()
         await self._api.close()
@@ -165,21 +168,31 @@ class KubernetesBackend(KubernetesSettings):
                 self._ending.ended(namespace, pod)
             else:
                 self._ending.vanished(pod.instance)
-            if pod.instance not in self._ended:
-                end = Observation(
-                    pod.instance,
-                    Phase.GONE,
-                    handle(namespace, pod),
-                    standing.exit_code,
-                    standing.message,
-                    pod.user,
-                )
-                self._end(end)
-                told.append(end)
+            if pod.instance not in self._ended and (
+                pod.instance in self._ending.asked or not self._hooks.ask(namespace, pod, standing)
+            ):
+                told.append(self._over(namespace, pod, standing))
         if told:
             for one in told:
                 self._note(one)
             self.push(told)
+
+    def _over(self, namespace: str, pod: Pod, standing: states.Standing) -> Observation:
+        end = Observation(
+            pod.instance,
+            Phase.GONE,
+            handle(namespace, pod),
+            standing.exit_code,
+            standing.message,
+            pod.user,
+        )
+        self._end(end)
+        return end
+
+    def _explained(self, namespace: str, pod: Pod, standing: states.Standing) -> None:
+        """Tell of an end that was asked about."""
+        if pod.instance not in self._ended:
+            self.push([self._over(namespace, pod, standing)])
 
     def _note(self, seen: Observation) -> None:
         for look in self._looks:
@@ -259,6 +272,9 @@ class KubernetesBackend(KubernetesSettings):
         pod = informer.cache.pods.get(target.instance)
         if target.instance in self._ended:
             return self._ended[target.instance]
+        if (ends := self._hooks.asking.get(target.instance)) is not None:
+            where = handle(informer.namespace, ends)
+            return Observation(target.instance, Phase.RUNNING, where, user=ends.user)
         return None if pod is None else self._seen(informer.namespace, pod)
 
     async def _by_namespace(self, targets: Sequence[Target]) -> dict[str, list[Target]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.backends.contract import Instance, Phase
 from gateway.backends.kubernetes import names, states
+from gateway.backends.kubernetes.manifests import CONTAINER
 from gateway.backends.kubernetes.states import Standing
 from gateway.wire import decimal
 
@@ -33,6 +34,7 @@ class Pod:
     user: str = ""
     node: str = ""
     deleting: bool = False  # somebody has asked for its end
+    hooked: bool = False  # its container has a postStart hook, with whose failure it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,17 @@ def pod_of(tag: str, body: Mapping[str, Any]) -> Pod | None:
         str(user or ""),
         str(spec.get("nodeName") or "") if isinstance(spec, Mapping) else "",
         bool(metadata.get("deletionTimestamp")),
+        isinstance(spec, Mapping) and _hooked(spec),
     )
+
+
+def _hooked(spec: Mapping[str, Any]) -> bool:
+    containers = spec.get("containers")
+    for one in containers if isinstance(containers, list) else ():
+        if isinstance(one, Mapping) and one.get("name") == CONTAINER:
+            lifecycle = one.get("lifecycle")
+            return isinstance(lifecycle, Mapping) and bool(lifecycle.get("postStart"))
+    return False
 
 
 @dataclass(slots=True)

@@ -111,6 +111,7 @@ EVENTS: Mapping[str, str] = {
 }
 SCALES_UP = "TriggeredScaleUp"  # the cluster autoscaler brings a node
 NO_SCALE_UP = "NotTriggerScaleUp"
+HOOK_FAILED = "FailedPostStartHook"
 _SPACES = re.compile(r"\s+")
 _BEFORE = re.compile(r'Error: |Failed to pull image "[^"]*": ')  # what a status says alike
 MAX_REPEATED = 300  # characters by which it is told that a status says it too
@@ -219,6 +220,14 @@ def deleted(end: Standing) -> Standing:
         return end
     message = f"{DELETED}: {end.message}" if end.message else DELETED
     return replace(end, exit_code=code, message=message)
+
+
+def by_hook(end: Standing, message: str) -> Standing:
+    """Return how a pod ended whose postStart hook failed, as its Event says: its node ended it for
+    that. Whatever its process made of the signal, it has not ended by itself."""
+    words = _told("its postStart hook failed, so its node ended it", HOOK_FAILED, message)
+    more = f"; {end.message}" if end.message else ""
+    return replace(end, exit_code=end.exit_code or None, message=words + more)
 
 
 def explained(waits: Standing, events: Iterable[tuple[str, str]]) -> Standing:
