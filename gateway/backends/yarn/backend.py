@@ -190,7 +190,13 @@ class YarnBackend(YarnStarting):
             if not held.said.ended:
                 await self._end_application(held, "its cluster has ended")
                 await self._until_ended(held)
+            if held.unswept:
+                await self.sweep(held)
             del self.held[held.id]
+            self._doubles.pop(held.id, None)
+        for kept in self.records.of(uid):
+            if not kept.application:
+                await self.sweep_unnamed(kept)
         await asyncio.to_thread(self.records.forget, uid)
         for instance in [one for one in self._ended if one.uid == uid]:
             del self._ended[instance]

@@ -16,10 +16,11 @@ from gateway.backends.contract import (
     Observation,
     Phase,
 )
+from gateway.backends.yarn import staging
 from gateway.backends.yarn.calls import Calls, NotAnswered, Refused
 from gateway.backends.yarn.held import Container, Held
 from gateway.backends.yarn.logs import Logs
-from gateway.backends.yarn.record import Records
+from gateway.backends.yarn.record import Record, Records
 from gateway.backends.yarn.rest import Rest
 from gateway.backends.yarn.settings import YarnSettings
 
@@ -47,6 +48,8 @@ class YarnEnding(YarnSettings):
         self._collecting: dict[str, asyncio.Task[dict[Instance, int | None]]] = {}
         self._asked_at = float("-inf")
         self._listing: asyncio.Task[None] | None = None
+        self._doubles: dict[str, asyncio.Task[None]] = {}  # that are ended, by application
+        self._submitting: set[str] = set()  # nonces
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -194,11 +197,31 @@ class YarnEnding(YarnSettings):
             held.ending = again
             raise
 
-    async def _sweep_staging(self, held: Held) -> None:
-        """Remove what an application whose master died has left in HDFS."""
+    async def sweep(self, held: Held) -> None:
+        """Remove what an application whose master died has left in HDFS. BackendUnavailable if that
+        cannot be; then its cluster's cleanup does it."""
+        held.unswept = True
         account = held.record.shape.account if held.record is not None else ""
-        variables = self.variables() | ({"HADOOP_PROXY_USER": account} if account else {})
-        words_ = ["hadoop", "fs", "-rm", "-r", "-f", "-skipTrash", f".skein/{held.id}"]
-        answer = await commands.run(words_, deadline_s=self.command_timeout_s, env=variables)
-        if answer.code != 0:
-            logger.warning("yarn: .skein/%s is left in HDFS: %s", held.id, answer.complaint)
+        try:
+            await staging.remove(held.id, account, self.variables(), self.command_timeout_s)
+        except commands.CannotRun as error:
+            logger.warning("yarn: %s/%s is left in HDFS: %s", staging.DIRECTORY, held.id, error)
+        except BackendUnavailable as error:
+            logger.warning("yarn: %s", error)
+            raise
+        held.unswept = False
+
+    async def sweep_unnamed(self, record: Record) -> None:
+        """Remove what a submission has left in HDFS of which nobody knows what came of it.
+        BackendUnavailable if that cannot be, or if it became an application."""
+        account, given = record.shape.account, (self.variables(), self.command_timeout_s)
+        try:
+            found = await staging.holder(self.records.key_path(record).name, account, *given)
+        except commands.CannotRun:
+            return
+        if not found:
+            return
+        last = await self.rest.application(found)
+        if last is not None and not last.ended:
+            raise BackendUnavailable(f"{found} was submitted after all, and is about to be ended")
+        await staging.remove(found, account, *given)

@@ -64,6 +64,8 @@ class Held:
     seen: tuple[object, ...] = ()  # what the ResourceManager said then
     empty_since: float | None = None
     ending: bool = False  # it was asked to end
+    doubled: bool = False  # another was submitted in its place, before it was seen
+    unswept: bool = False  # something of it is left in HDFS, as far as is known
     stopping: set[Instance] = field(default_factory=set)  # containers that were asked to end
 
     @property
@@ -74,7 +76,8 @@ class Held:
     @property
     def reachable(self) -> bool:
         """Whether its master can be spoken to."""
-        return self.said.state == "RUNNING" and bool(self.said.address) and self.record is not None
+        runs = self.said.state == "RUNNING" and bool(self.said.address)
+        return runs and self.record is not None and not self.doubled
 
     def signature(self) -> tuple[object, ...]:
         """Return what changes when one of its containers begins or ends."""
@@ -205,7 +208,24 @@ def _begins_with(held: Held, instance: Instance) -> bool:
     )
 
 
+def same_again(held: Held, other: Held) -> bool:
+    """Whether two applications were submitted for the same scheduler."""
+    one, two = held.record, other.record
+    return (
+        held is not other
+        and one is not None
+        and two is not None
+        and (one.uid, one.shape, one.sizes) == (two.uid, two.shape, two.sizes)
+        and one.scheduler
+        and two.scheduler
+        and not (other.said.ended or other.ending or other.doubled)
+    )
+
+
 def expected(held: Held) -> Iterable[Instance]:
-    """Return every instance that an application has, or will have."""
+    """Return every instance that an application has, or will have: none, if it is to go for another
+    that has them."""
+    if held.doubled:
+        return ()
     scheduler = Instance(held.uid, Role.SCHEDULER, "scheduler")
     return held.live() | ({scheduler} if _begins_with(held, scheduler) else set())

@@ -45,6 +45,9 @@ class YarnLooking(YarnEnding):
 
     async def _list(self) -> None:
         asked_at = self._loop.time()
+        # those that are being submitted now will be named in a moment
+        kept = self.records.by_nonce.values()
+        unnamed = {one.nonce for one in kept if not one.application} - self._submitting
         found = {one.id: one for one in await self.rest.live(self.gateway_tag)}
         for said in found.values():
             known = self.held.get(said.id)
@@ -56,6 +59,10 @@ class YarnLooking(YarnEnding):
             if not held.said.ended:
                 await self._over(held)
         self._asked_at = asked_at
+        for held in self.held.values():
+            if held.record is not None and held.record.nonce in unnamed:
+                held.doubled = any(holding.same_again(held, one) for one in self.held.values())
+        self._end_doubled()
         self._end_empty(asked_at)
 
     def _uid_of(self, said: Application) -> str:
@@ -93,7 +100,17 @@ class YarnLooking(YarnEnding):
             self._ends(held, instance, container, "" if held.ending else reason)
         held.pending.clear()
         if not held.ending:
-            self._spawn(self._sweep_staging(held))
+            self._spawn(self.sweep(held))
+
+    def _end_doubled(self) -> None:
+        """End applications of whose submission nobody knew what came of it, and which came after
+        all, when another had been submitted in their place."""
+        for held in self.held.values():
+            task = self._doubles.get(held.id)
+            if held.doubled and not held.said.ended and (task is None or task.done()):
+                logger.warning("yarn: %s is one too many of cluster %s: ended", held.id, held.uid)
+                text = "another was submitted in its place"
+                self._doubles[held.id] = self._spawn(self._end_application(held, text))
 
     def _end_empty(self, now: float) -> None:
         """End applications that have had no container for a while: nobody would miss them, and
@@ -227,6 +244,7 @@ class YarnLooking(YarnEnding):
             return Observation(target.instance, Phase.GONE, target.handle)
         record = self._record_of(said, target.instance.uid)
         held = self.held[application] = Held(target.instance.uid, said, record)
+        self._spawn(self.sweep(held))
         self._ends(
             held, target.instance, Container("_0", "", "KILLED"), words.reason(said.diagnostics)
         )

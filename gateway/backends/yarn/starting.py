@@ -225,14 +225,17 @@ class YarnStarting(YarnLooking):
         await asyncio.to_thread(self.records.keep, kept)
         await asyncio.to_thread(key_file.write_bytes, kept.key)
         given = self._submission(kept, user, str(key_file), first)
+        self._submitting.add(kept.nonce)
         try:
-            made = await self.calls.call("submit", specification=shapes.specification(shape, given))
+            specification = shapes.specification(shape, given)
+            made = await self.calls.call("submit", specification=specification)
+            kept = await asyncio.to_thread(self.records.named, kept, str(made["application"]))
         except Refused:
             await asyncio.to_thread(self.records.drop, kept)
             raise
         finally:
+            self._submitting.discard(kept.nonce)
             key_file.unlink(missing_ok=True)
-        kept = await asyncio.to_thread(self.records.named, kept, str(made["application"]))
         said = Application(kept.application, "SUBMITTED", queue=shape.queue, user=shape.account)
         held = self.held[kept.application] = Held(uid, said, kept)
         self._asked_at = float("-inf")
