@@ -27,7 +27,7 @@ from tests.parts.yarn import Hadoop, running
 from tests.parts.yarn.configuration import LEAST_MB
 from tests.waiting import comes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,8 @@ def settings(hadoop: Hadoop, root: pathlib.Path) -> dict[str, object]:
         "commands_directory": str(hadoop.bin),
         "allocation_mb": LEAST_MB,
         "observe_interval_s": 0.4,
-        "call_timeout_s": 6.0,
+        "call_timeout_s": 10.0,
+        "end_s": 60.0,
         "master_memory_mb": 256,
     }
 
@@ -77,7 +78,7 @@ def room_of(hadoop: Hadoop, root: pathlib.Path, **more: object) -> Room:
         refused={"queue": "nosuch"},
         shown=lambda: json.dumps(hadoop.applications("RUNNING", "FINISHED", "KILLED")),
         look_s=0.3,
-        patience_s=150.0,
+        patience_s=240.0,
         lag_s=5.0,
         lose_files=lambda uid: shutil.rmtree(root / "logs" / uid),
     )
@@ -92,7 +93,7 @@ class TestYarn(Conformance):
         await room.open()
         yield room
         await room.close()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while await asyncio.to_thread(hadoop.applications):  # noqa: ASYNC110
                 await asyncio.sleep(0.3)
 
@@ -119,7 +120,8 @@ async def ask_driver(backend: YarnBackend) -> None:
 async def test_a_driver_or_host_that_is_killed_or_hangs_is_started_anew_and_stalls_nobody(
     hadoop: Hadoop, tmp_path: pathlib.Path
 ) -> None:
-    backend = YarnBackend(**settings(hadoop, tmp_path))
+    given = settings(hadoop, tmp_path) | {"call_timeout_s": 6.0}
+    backend = YarnBackend(**given)
     await backend.open(lambda _: None)
     try:
         await ask_driver(backend)
@@ -212,7 +214,7 @@ async def test_files_that_take_long_to_come_are_told_and_no_failure(
                 assert seen is None or seen.phase is Phase.QUEUED
                 return "" if seen is None else seen.message
 
-            async with asyncio.timeout(150):
+            async with asyncio.timeout(240):
                 while "its files are being brought to node" not in await told():  # noqa: ASYNC110
                     await asyncio.sleep(room.look_s)
         finally:
@@ -275,7 +277,7 @@ async def test_a_queue_that_runs_as_many_applications_as_it_may_is_told_until_on
             seen = await room.look(more)
             return any(words in told.message for told in seen.values())
 
-        async with asyncio.timeout(150):
+        async with asyncio.timeout(240):
             while not await waits():  # noqa: ASYNC110
                 await asyncio.sleep(room.look_s)
         await room.backend.stop([*one, *more])

@@ -25,7 +25,7 @@ from tests.backends.test_yarn import room_of, settings
 from tests.parts.yarn import Hadoop, running
 from tests.waiting import comes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Where it dies, and what it was about to do; each is followed by the next on the same clusters.
 BEFORE_IT_IS_SUBMITTED = ("keep.before", "keep.after", "submit.before", "submit.sent")
 WHILE_IT_STARTS = ("submit.after", "named.after", "add.before", "add.sent", "add.after")
@@ -56,9 +56,11 @@ def hadoop() -> Iterator[Hadoop]:
 
 
 @pytest.fixture
-async def room(hadoop: Hadoop, tmp_path: pathlib.Path) -> AsyncIterator[Room]:
-    """A gateway on it."""
-    room = room_of(hadoop, tmp_path)
+async def room(
+    hadoop: Hadoop, tmp_path: pathlib.Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Room]:
+    """A gateway on it; a test may have settings of its own."""
+    room = room_of(hadoop, tmp_path, **getattr(request, "param", {}))
     await room.open()
     yield room
     await room.close()
@@ -76,7 +78,9 @@ async def unopened(hadoop: Hadoop, tmp_path: pathlib.Path) -> AsyncIterator[Room
 def master_of(hadoop: Hadoop, application: str) -> int:
     """Return the process of an application's master, in Java."""
     for pid in hadoop.containers_of(application):
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = [b""]
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         if b"com.anaconda.skein.ApplicationMaster" in words and b"bash" not in words[0]:
             return pid
     raise AssertionError(f"{application} has no master")
@@ -153,6 +157,7 @@ async def test_a_gateway_killed_at_any_point_doubles_nothing_and_leaves_nothing(
     await comes(lambda: not hadoop.listed("/user/root/.skein"), 150.0)
 
 
+@pytest.mark.parametrize("room", [{"call_timeout_s": 6.0}], indirect=True)
 async def test_a_resourcemanager_that_hangs_for_long_changes_nothing_and_stalls_nobody(
     hadoop: Hadoop, room: Room
 ) -> None:
@@ -195,6 +200,7 @@ async def test_a_resourcemanager_that_recovers_changes_nothing(hadoop: Hadoop, r
     room.one_alive(*targets, *late)
 
 
+@pytest.mark.parametrize("room", [{"end_s": 15.0}], indirect=True)
 async def test_a_node_that_is_lost_is_the_reason(hadoop: Hadoop, room: Room) -> None:
     targets = await room.running(room.launch("scheduler"), room.launch())
     (application,) = await asyncio.to_thread(hadoop.applications)

@@ -98,6 +98,22 @@ async def test_who_waits_for_a_host_that_hangs_is_told_when_it_is_ended_and_ends
     assert (tmp_path / "host").exists()
 
 
+async def test_while_a_driver_is_started_again_calls_wait_as_long_as_for_the_first(
+    made: Callable[..., Calls], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = made()
+    await calls.call("credentials")
+    running = calls._running
+    assert running is not None
+    running.warm = True  # a driver ran, and has died
+    monkeypatch.setattr(calls_module, "GRACE_S", 0.1)
+    calls._settings.deadline_s = 0.1
+    with pytest.raises(BackendUnavailable):  # it was not begun, or not answered
+        await calls.call("kill_application", **KILL)
+    assert calls._running is running
+    assert not running.warm
+
+
 @pytest.mark.parametrize(
     ("driver", "told"),
     [

@@ -18,7 +18,8 @@ from tests.parts.yarn import Hadoop, running
 from tests.parts.yarn.configuration import LEAST_MB, MOST_MB
 from tests.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+LONG_S = 240.0  # a JVM that starts on a machine that does much else takes a minute and more
 SETTINGS = """
 c.DaskGateway.backends = ['yarn', 'local']
 c.YarnBackend.resourcemanager_urls = [{rm!r}]
@@ -66,8 +67,8 @@ def user(served: GatewayProcess, hadoop: Hadoop) -> Iterator[Gateway]:
     HDFS."""
     yield Gateway(served.address, auth=(USER, PASSWORD))
     served.end_clusters(timeout_s=120)
-    until(lambda: not hadoop.applications(), "no application is left")
-    until(lambda: not hadoop.listed("/user/root/.skein"), "nothing is left in HDFS")
+    until(lambda: not hadoop.applications(), "no application is left", timeout_s=LONG_S)
+    until(lambda: not hadoop.listed("/user/root/.skein"), "HDFS is empty", timeout_s=LONG_S)
 
 
 def nap(_: int) -> None:
@@ -147,7 +148,7 @@ def test_what_yarn_would_not_do_is_said_before_it_is_asked(
     served: GatewayProcess, hadoop: Hadoop, user: Gateway
 ) -> None:
     made = user.submit("stopped", options={"queue": "stopped"})
-    failed = user.wait(f"{USER}/{made.uid}", ("FAILED",), timeout_s=60)
+    failed = user.wait(f"{USER}/{made.uid}", ("FAILED",), timeout_s=LONG_S)
     assert "queue stopped is stopped" in failed.status.message
     with GatewayCluster(
         "large", gateway=user, options={"worker_memory": "6 GiB"}, n_workers=1
@@ -161,6 +162,7 @@ def test_what_yarn_would_not_do_is_said_before_it_is_asked(
                 or f"gives at most {MOST_MB}" in str(user.get_cluster(cluster.uid).status)
             ),
             "the number is told",
+            timeout_s=LONG_S,
         )
         assert len(hadoop.applications()) == 1  # the cluster goes on
 
@@ -169,24 +171,27 @@ def test_a_server_killed_around_its_submission_finds_its_application_again(
     served: GatewayProcess, hadoop: Hadoop, user: Gateway
 ) -> None:
     made = user.submit("adopted", n_workers=2)
-    until(lambda: hadoop.applications(), "it is submitted")
+    until(hadoop.applications, "it is submitted", timeout_s=LONG_S)
     served.kill()
     served.start()
     again = Gateway(served.address, auth=(USER, PASSWORD))
-    assert again.wait("adopted", timeout_s=120).uid == made.uid
+    assert again.wait("adopted", timeout_s=LONG_S).uid == made.uid
     served.kill()
     served.start()
     again = Gateway(served.address, auth=(USER, PASSWORD))
     until(
         lambda: again.get_cluster("adopted").status.worker_groups["default"].running == 2,
         "both workers run",
-        timeout_s=120.0,
+        timeout_s=LONG_S,
     )
     (application,) = hadoop.applications()
     until(
         lambda: len(running_containers(hadoop, application["id"])) == 4,
         "its master, its scheduler and two workers are all there is",
+        timeout_s=LONG_S,
     )
     again.stop_cluster("adopted")
-    again.wait(f"{USER}/{made.uid}", ("STOPPED",), timeout_s=120)
-    until(lambda: not hadoop.containers_of(application["id"]), "no process is left")
+    again.wait(f"{USER}/{made.uid}", ("STOPPED",), timeout_s=LONG_S)
+    until(
+        lambda: not hadoop.containers_of(application["id"]), "no process is left", timeout_s=LONG_S
+    )

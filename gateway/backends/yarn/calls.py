@@ -148,7 +148,8 @@ class Calls:
         """End a host that does not even say that it is there. One that does has calls that wait for
         Hadoop, and those have deadlines of their own."""
         try:
-            await self._ask(running, PING_S, "ping", {})
+            answer = await self._ask(running, PING_S, "ping", {})
+            running.warm = bool(answer.get("done", {}).get("driver"))
         except OSError:  # TimeoutError is one
             await self._abandon(running)
 
@@ -237,8 +238,10 @@ class Calls:
 def _read(
     answer: Mapping[str, Any], operation: str, running: _Running, deadline_s: float
 ) -> dict[str, Any]:
-    if "done" in answer or answer.get("failed") == "refused":
+    if "done" in answer:
         running.warm = running.warm or operation != "credentials"
+    else:  # after one that has died, the next call waits for a JVM again
+        running.warm = bool(answer.get("driver"))
     if "done" in answer:
         done: dict[str, Any] = answer["done"]
         return done

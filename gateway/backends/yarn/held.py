@@ -45,6 +45,7 @@ class Asked:
 
     launch: Launch
     at: float  # on the loop's clock
+    doubted: bool = False  # whether nobody knew of the request, as far as was told
 
 
 @dataclass(slots=True)

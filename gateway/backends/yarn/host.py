@@ -112,6 +112,11 @@ class Host:
                 self._record()
             return self._driver
 
+    def runs(self) -> bool:
+        """Whether a driver runs: else the next call starts one first."""
+        driver = self._driver
+        return driver is not None and driver._proc.poll() is None
+
     def _record(self) -> None:
         """Keep who we are, so that the next server can end what outlives this one."""
         pids = [os.getpid(), self._driver._proc.pid]
@@ -364,7 +369,7 @@ def answer(host: Host, request: Mapping[str, Any]) -> dict[str, object]:
         kind, words = "unavailable", str(error)
     except Exception as error:  # what skein says of any kind, it says in words
         kind, words = "refused", str(error) or type(error).__name__
-    return {"failed": kind, "words": words[:8000]}
+    return {"failed": kind, "words": words[:8000], "driver": host.runs()}
 
 
 def too_late(operation: str, left_s: float) -> bool:
@@ -389,7 +394,8 @@ def serve(connection: socket.socket) -> None:
 
     def work(request: Mapping[str, Any], until: float) -> None:
         if too_late(request["operation"], until - time.monotonic()):
-            say(request["number"], {"failed": "unavailable", "words": TOO_LATE})
+            late = {"failed": "unavailable", "words": TOO_LATE, "driver": host.runs()}
+            say(request["number"], late)
             return
         _Timed.wanted.until = until
         say(request["number"], answer(host, request))
@@ -399,7 +405,7 @@ def serve(connection: socket.socket) -> None:
         for line in lines:
             request = json.loads(line)
             if request["operation"] == "ping":  # whatever the threads wait for
-                say(request["number"], {"done": {}})
+                say(request["number"], {"done": {"driver": host.runs()}})
             else:
                 threads.submit(work, request, time.monotonic() + request["within_s"])
     except OSError:

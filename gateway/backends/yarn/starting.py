@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 # A master hears of the ResourceManager every 5 s at least: what was asked for so long ago is there,
 # or a request for it is open.
 LOST_AFTER_S = 15.0
+SURE_AFTER_S = 7.0  # it is looked again after so long, before another is asked for
 SOON_S = 0.4  # between two listings while something is about to come
 QUEUES_S = 10.0  # that what is known of queues is believed
 
@@ -308,14 +309,19 @@ class YarnStarting(YarnLooking):
         overdue = held.overdue(self._loop.time(), LOST_AFTER_S)
         if not overdue:
             return
-        lost = held.lost(overdue, await self.rest.open_requests(held.id))
+        doubted = held.lost(overdue, await self.rest.open_requests(held.id))
+        # a container that was given is not open any more, and on its way to a master that is slow
+        lost = [instance for instance in doubted if held.asked[instance].doubted]
         old = [held.containers[instance].id for instance in lost]
         if lost:
             logger.info("yarn: %s: asking again for %s", held.id, ", ".join(map(str, old)))
             await self._add(held, [held.asked[instance].launch for instance in lost])
             await self.calls.call("kill", **self.master(held), containers=old)
         for instance in overdue:  # the others are looked at again as much later
-            held.asked[instance] = replace(held.asked[instance], at=self._loop.time())
+            if instance not in lost:
+                now, doubt = self._loop.time(), instance in doubted
+                at = now - (LOST_AFTER_S - SURE_AFTER_S if doubt else 0.0)
+                held.asked[instance] = replace(held.asked[instance], at=at, doubted=doubt)
 
     # What is about to come
 
