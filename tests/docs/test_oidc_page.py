@@ -14,6 +14,7 @@ import pytest
 from tests.docs.pages import blocks
 from tests.docs.test_sign_in_pages import GATEWAY, QUICKLY, checked, environment, started
 from tests.e2e.gateway_process import GatewayProcess
+from tests.parts import terminal
 from tests.parts.oidc_provider import (
     ROBOT,
     ROBOT_SECRET,
@@ -33,29 +34,12 @@ async def ran(
     words: Sequence[str], home: pathlib.Path, user: str = "", **more: str
 ) -> tuple[int | None, str, str]:
     """Run a program; `user` enters the code that it shows. Return how it ended and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(home, **more),
-    )
-    try:
-        async with asyncio.timeout(240):
-            said = ""
-            while user and (found := re.search(r"or open (\S+)", said)) is None:
-                assert process.stderr is not None
-                said += (line := (await process.stderr.readline()).decode())
-                assert line, said
-            if user:
-                assert found is not None
-                async with person() as browser:
-                    await walk(browser, found[1], user)
-            out, error = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, out.decode(), said + error.decode()
+
+    async def enter(address: str) -> None:
+        async with person() as browser:
+            await walk(browser, address, user)
+
+    return await terminal.ran(words, environment(home, **more), enter if user else None)
 
 
 async def test_openid(

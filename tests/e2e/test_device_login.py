@@ -22,6 +22,7 @@ from gateway.client.calls.grants import DeviceCode, Grant, Program, Refused
 from gateway.client.calls.logins import Login, LoginFile, made
 from gateway.client.calls.oidc import OIDCAuth
 from tests.e2e.gateway_process import USER, GatewayProcess
+from tests.parts import terminal
 from tests.parts.oidc_provider import (
     AUDIENCE,
     ROBOT,
@@ -87,25 +88,17 @@ async def told(home: pathlib.Path, *words: str) -> tuple[int | None, str, str]:
 
 async def signed_in(home: pathlib.Path, gateway: GatewayProcess, user: str) -> str:
     """Sign in as somebody does who reads the terminal; return what the command said."""
-    process = await command(home, "login", "--address", gateway.address)
-    assert process.stderr is not None
-    try:
-        said = ""
-        async with asyncio.timeout(120):
-            while (found := re.search(r"or open (\S+)", said)) is None:
-                line = (await process.stderr.readline()).decode()
-                assert line, said
-                said += line
-        assert re.search(r"enter the code [A-Z0-9]{4}-[A-Z0-9]{4}", said), said
+
+    async def enter(address: str) -> None:
         async with person() as browser:
-            await walk(browser, found[1], user)
-        out, error = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, error.decode()
-    return out.decode()
+            await walk(browser, address, user)
+
+    words = [sys.executable, "-m", "gateway", "login", "--address", gateway.address]
+    mine = {**os.environ, "HOME": str(home)}
+    code, out, error = await terminal.ran(words, mine, enter)
+    assert re.search(r"enter the code [A-Z0-9]{4}-[A-Z0-9]{4}", error), error
+    assert code == 0, error
+    return out
 
 
 async def test_login_by_a_code_is_kept_renewed_by_one_at_a_time_and_forgotten(

@@ -30,6 +30,7 @@ from gateway.client.calls.grants import DeviceCode, Grant, Program
 from gateway.client.calls.logins import Login, LoginFile, made
 from tests.docs.pages import blocks, run
 from tests.e2e.gateway_process import GatewayProcess
+from tests.parts import terminal
 from tests.parts.keycloak import Keycloak, browser, filled, keycloak, started_keycloak
 from tests.parts.oidc_provider import walk
 from tests.ports import free_port
@@ -135,27 +136,15 @@ async def test_the_pages_commands_sign_in_from_a_terminal_and_out(
         line.removeprefix("$ daskgateway ").replace(GATEWAY, site.gateway.address).split()
         for line in blocks("keycloak", "{code-block} console")[0].splitlines()
     ]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *login),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "HOME": str(tmp_path)},
-    )
-    try:
-        assert process.stderr is not None
-        said = ""
-        async with asyncio.timeout(120):
-            while (found := re.search(r"or open (\S+)", said)) is None:
-                said += (line := (await process.stderr.readline()).decode())
-                assert line, said
+
+    async def enter(shown: str) -> None:
         async with browser(keycloak) as person:
-            await walk(person, found[1], "carol", ("nowhere",), filled)
-        out, error = await asyncio.wait_for(process.communicate(), 120)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert (process.returncode, out.decode()) == (0, "signed in as carol\n"), error.decode()
+            await walk(person, shown, "carol", ("nowhere",), filled)
+
+    words = [sys.executable, "-m", "gateway", *login]
+    mine = {**os.environ, "HOME": str(tmp_path)}
+    code, out, error = await terminal.ran(words, mine, enter)
+    assert (code, out) == (0, "signed in as carol\n"), error
     told = await asyncio.to_thread(daskgateway, tmp_path, *whoami)
     assert told.stdout.splitlines()[0].startswith("carol"), told
     assert "signed in by oidc, until " in told.stdout

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import pytest
 
+STOP_S = 60.0
 _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 PATH = (
     os.environ.get("PATH", "")
@@ -29,6 +33,38 @@ def missing(what: str, install: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(words)
     pytest.skip(words)
+
+
+def end(process: subprocess.Popen[bytes] | None, *, group: bool = False) -> None:
+    """End a program as an administrator does, by force if it does not; one that was made to stand
+    still goes on first. `group`: with all others of its session."""
+    if process is None or process.poll() is not None:
+        return
+
+    def send(number: signal.Signals) -> None:
+        if group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+
+    send(signal.SIGCONT)
+    send(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        send(signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def standing_still(process: subprocess.Popen[bytes] | None) -> Iterator[None]:
+    """Have a program accept connections, and answer none of them."""
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def executable(path: pathlib.Path, text: str) -> None:

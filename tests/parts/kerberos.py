@@ -10,16 +10,15 @@ import importlib.util
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.parts import missing, program
+from tests.parts import end, missing, program, standing_still
 from tests.ports import free_port
 
 INSTALL = "make parts"
@@ -121,10 +120,7 @@ kdc = FILE:{here}/kdc.log
 
     def stop(self) -> None:
         """End."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-            self.process.wait(60)
+        end(self.process)
 
     def _run(self, words: list[str], text: str = "") -> str:
         done = subprocess.run(
@@ -163,15 +159,9 @@ kdc = FILE:{here}/kdc.log
             self.admin(f"ktadd -norandkey -k {path} {user}")
         return path
 
-    @contextmanager
-    def hung(self) -> Iterator[None]:
+    def hung(self) -> AbstractContextManager[None]:
         """Accept connections, and answer none of them."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
+        return standing_still(self.process)
 
 
 def need_gssapi() -> None:

@@ -6,18 +6,17 @@ import base64
 import importlib.util
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from gateway.authenticators.directory import escaped_in_dn
-from tests.parts import missing, program
+from tests.parts import end, missing, program, standing_still
 from tests.ports import free_ports
 
 INSTALL = "make parts"
@@ -108,10 +107,7 @@ access to * by dn.base="{ROOT}" read by users read by * none
 
     def stop(self) -> None:
         """End."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-            self.process.wait(60)
+        end(self.process)
 
     def change(self, *changes: str) -> None:
         """Do changes, as LDIF (RFC 2849)."""
@@ -171,15 +167,9 @@ access to * by dn.base="{ROOT}" read by users read by * none
         finally:
             self.run()
 
-    @contextmanager
-    def hung(self) -> Iterator[None]:
+    def hung(self) -> AbstractContextManager[None]:
         """Accept connections, and answer none of them."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
+        return standing_still(self.process)
 
 
 def _line(name: str, value: str) -> str:

@@ -74,7 +74,7 @@ class WholeHub:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
-        self.front, self.hub, self.proxy, self.edge = free_ports(4)
+        self.front, self.hub, self.proxy, self.edge, self.server = free_ports(5)
         self.service, self.tester = secrets.token_hex(16), secrets.token_hex(16)
         self.process: subprocess.Popen[bytes] | None = None
         users, site, _, at_hub, in_browsers = blocks("jupyterhub", "python")
@@ -90,10 +90,11 @@ class WholeHub:
         for there, here in (
             ("https://hub.example.org", f"http://127.0.0.1:{self.front}"),
             ("http://hub.internal:8081", f"http://127.0.0.1:{self.hub}"),
-            ("127.0.0.1:8000", f"127.0.0.1:{self.edge}"),
+            ("127.0.0.1:8200", f"127.0.0.1:{self.edge}"),
+            ("127.0.0.1:8201", f"127.0.0.1:{self.server}"),
             ('"…"', repr(self.service)),
         ):
-            assert there in text or there == "http://hub.internal:8081"
+            assert there in text or there in ("http://hub.internal:8081", "127.0.0.1:8201")
             text = text.replace(there, here)
         return text
 

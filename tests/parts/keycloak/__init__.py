@@ -10,7 +10,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import time
 import urllib.error
@@ -23,7 +22,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.parts import missing, program
+from tests.parts import end, missing, program
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -32,7 +31,7 @@ PARTS = pathlib.Path(CACHE) / "daskgateway" / "parts" / "keycloak"
 INSTALL = "scripts/install_parts.sh"
 REALM = "main"
 ADMIN, ADMIN_PASSWORD = "root-of-keycloak", "a password of Keycloak's admin"
-START_S, STOP_S = 400.0, 60.0
+START_S = 400.0
 AUDIENCE = {
     "name": "audience",
     "protocol": "openid-connect",
@@ -180,15 +179,7 @@ class Keycloak:
 
     def stop(self) -> None:
         """End it as an administrator does; by force if it does not."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(self._process, group=True)
 
     def kcadm(self, home: pathlib.Path) -> dict[str, str]:
         """Return the environment in which its administrator's command works, whose sign-in is kept
