@@ -14,48 +14,25 @@ import sys
 import tempfile
 import time
 
-import yaml
-
-from benchmarks import machine, processes
+from benchmarks import machine
 from benchmarks.figures import Samples, last_line, orders, table
 from benchmarks.kubernetes_peer import KubernetesPeer
 from benchmarks.ours import PASSWORD, USER, OurGateway
 from gateway import Gateway, GatewayCluster
 from gateway.backends.kubernetes import names
-from tests.parts import kubernetes_image, kubernetes_node
+from tests.parts import kubernetes_node
 from tests.parts.kubernetes import Kubernetes
 from tests.parts.kubernetes_node import Node
 
 ROUNDS = 7
 NAMESPACE = "dask"
-RIGHTS = pathlib.Path(__file__).parents[1] / "deploy/helm/daskgateway/files/rights.yaml"
 USABLE = "new_cluster() until a client talks to its scheduler, s"
-SETTINGS = """
-c.DaskGateway.backends = ['kubernetes']
-c.DaskGateway.address = '{address}:{port}'
-c.Proxy.scheduler_networks = ['{network}']
-c.KubernetesBackend.root = {root!r}
-c.KubernetesBackend.kubeconfig = {kubeconfig!r}
-c.KubernetesBackend.image = '{image}'
-c.KubernetesBackend.image_pull_policy = 'Never'
-c.KubernetesBackend.limit_cores = False
-c.KubernetesBackend.requested_cores_share = 0.01
-c.KubernetesBackend.stop_grace_s = 5
-c.ClusterConfig.scheduler_memory = '500 MiB'
-"""
 
 
 def our_gateway(kube: Kubernetes, node: Node, directory: pathlib.Path) -> OurGateway:
     """Return a gateway that serves clusters there, with the chart's rights."""
     kube.namespace(NAMESPACE)
-    settings = SETTINGS.format(
-        address=node.bridge.address,
-        port=processes.free_ports(1)[0],
-        network=node.bridge.network,
-        root=str(directory / "pods"),
-        kubeconfig=str(kube.account(NAMESPACE, "gateway", yaml.safe_load(RIGHTS.read_text()))),
-        image=kubernetes_image.called("dask"),
-    )
+    settings = kubernetes_node.gateway(kube, node, NAMESPACE, directory / "pods")
     return OurGateway(directory / "ours", noop=False, extra=settings)
 
 

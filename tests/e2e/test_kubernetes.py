@@ -3,7 +3,6 @@ and workers, in a namespace of the `restricted` level, and clients compute throu
 
 from __future__ import annotations
 
-import pathlib
 import subprocess
 import sys
 import time
@@ -11,16 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from distributed import Client
 
 from gateway import Gateway, GatewayCluster
 from gateway.backends.kubernetes import names
 from tests.e2e.gateway_process import PASSWORD, USER, GatewayProcess
-from tests.parts import kubernetes_image, kubernetes_node
+from tests.parts import kubernetes_node
 from tests.parts.kubernetes import Kubernetes
 from tests.parts.kubernetes_node import Node
-from tests.ports import free_port
 from tests.waiting import until
 
 pytestmark = [
@@ -30,21 +27,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning"),
 ]
 NAMESPACE = "dask"
-RIGHTS = pathlib.Path(__file__).parents[2] / "deploy/helm/daskgateway/files/rights.yaml"
-SETTINGS = """
-c.DaskGateway.backends = ['kubernetes']
-c.DaskGateway.address = '{address}:{port}'
-c.Proxy.scheduler_networks = ['{network}']
-c.KubernetesBackend.root = {root!r}
-c.KubernetesBackend.kubeconfig = {kubeconfig!r}
-c.KubernetesBackend.image = '{image}'
-c.KubernetesBackend.image_pull_policy = 'Never'
-c.KubernetesBackend.limit_cores = False
-c.KubernetesBackend.requested_cores_share = 0.01
+MORE = """
 c.KubernetesBackend.requested_memory_share = 0.1
-c.KubernetesBackend.stop_grace_s = 5
 c.ClusterConfig.worker_memory = '500 MiB'
-c.ClusterConfig.scheduler_memory = '500 MiB'
 """
 Room = tuple[Kubernetes, Node]
 
@@ -61,15 +46,10 @@ def room() -> Iterator[Room]:
 def served(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway that serves clusters there, with the rights that the chart gives it and no more."""
     kubernetes, node = room
-    rights = yaml.safe_load(RIGHTS.read_text())
-    settings = SETTINGS.format(
-        address=node.bridge.address,
-        port=free_port(),
-        network=node.bridge.network,
-        root=str(kubernetes.directory / "gateway"),
-        kubeconfig=str(kubernetes.account(NAMESPACE, "gateway", rights)),
-        image=kubernetes_image.called("dask"),
+    settings = kubernetes_node.gateway(
+        kubernetes, node, NAMESPACE, kubernetes.directory / "gateway"
     )
+    settings += MORE
     gateway = GatewayProcess(tmp_path_factory.mktemp("gateway"), *settings.splitlines())
     try:
         gateway.start()

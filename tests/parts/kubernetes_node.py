@@ -18,6 +18,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import yaml
+
 from tests.parts import kubernetes_image, missing, program
 from tests.parts.kubernetes import INSTALL, Kubernetes, binary
 from tests.ports import free_ports
@@ -78,6 +80,20 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 """
 SOCKET = "/run/containerd/c.sock"
+RIGHTS = pathlib.Path(__file__).parents[2] / "deploy/helm/daskgateway/files/rights.yaml"
+GATEWAY = """
+c.DaskGateway.backends = ['kubernetes']
+c.DaskGateway.address = '{address}:{port}'
+c.Proxy.scheduler_networks = ['{network}']
+c.KubernetesBackend.root = {root!r}
+c.KubernetesBackend.kubeconfig = {kubeconfig!r}
+c.KubernetesBackend.image = '{image}'
+c.KubernetesBackend.image_pull_policy = 'Never'
+c.KubernetesBackend.limit_cores = False
+c.KubernetesBackend.requested_cores_share = 0.01
+c.KubernetesBackend.stop_grace_s = 5
+c.ClusterConfig.scheduler_memory = '500 MiB'
+"""
 
 
 class Bridge:
@@ -285,6 +301,20 @@ class Node:
             os.close(self._first)
         for hierarchy in hierarchies():
             _remove_cgroup(hierarchy / self.bridge.name)
+
+
+def gateway(kubernetes: Kubernetes, node: Node, namespace: str, root: pathlib.Path) -> str:
+    """Return the settings of a gateway whose clusters are pods there, with the rights that the
+    chart gives it and no more. The namespace must be there."""
+    rights = yaml.safe_load(RIGHTS.read_text())
+    return GATEWAY.format(
+        address=node.bridge.address,
+        port=free_ports(1)[0],
+        network=node.bridge.network,
+        root=str(root),
+        kubeconfig=str(kubernetes.account(namespace, "gateway", rights)),
+        image=kubernetes_image.called("dask"),
+    )
 
 
 def child(pid: int) -> int:
