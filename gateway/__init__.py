@@ -105,7 +105,9 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
                 former = importlib.import_module("gateway.former_names")
                 if words := former.of_client(name, "daskgateway"):
                     raise ImportError(words)  # `from … import` passes over an AttributeError's text
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hidden(name)}")
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r:.100}{_hidden(name)}"
+            )
 
         return getattr(importlib.import_module(_HOMES[name]), name)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gateway import __version__
+from gateway.client.groups import Commands
 from gateway.printable import printable
 from gateway.wire import DISTRIBUTION
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 EXIT_CONFIGURATION = 2
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """The commands of server and edge, and those of the client, which are imported only when asked
     for."""
 

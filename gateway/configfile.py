@@ -117,7 +117,7 @@ def _override(config: Config, word: str) -> None:
     section, dot, trait = name.partition(".")
     if not (word.startswith("--") and equals and dot and section[:1].isupper() and trait):
         raise ConfigurationError(
-            f"{word}: settings on the command line look like --Class.trait=value"
+            f"{word:.100}: settings on the command line look like --Class.trait=value"
         )
     try:
         value = ast.literal_eval(text)

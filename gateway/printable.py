@@ -18,6 +18,7 @@ _COLOURS = re.compile(r"(?:\x1b\[|\x9b)[0-9;:]{0,64}m")
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # control characters, halves of characters, separators of lines and paragraphs
 _TELLING = ("Cc", "Cs", "Zl", "Zp")
+QUOTED = 80  # characters of a wrong value that a refusal repeats
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:
@@ -28,6 +29,22 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
     if "\n" in keep:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(_shown(one, keep) for one in _COLOURS.sub("", text))
+
+
+def quoted(value: object, most: int = QUOTED) -> str:
+    """Return a value as a refusal repeats it: in quotes where it is a text, on one line, and at
+    most so many characters of it, whatever was given."""
+    cut = value[: most + 1] if isinstance(value, str | bytes) else value
+    try:
+        text = " ".join(repr(cut).split())
+    except Exception:  # such as a __repr__ of the user's own that fails, or a recursion
+        text = f"a {type(value).__name__}"
+    return brief(text, most)
+
+
+def brief(text: str, most: int = QUOTED) -> str:
+    """Return at most so many characters of a text, such as a name in a sentence."""
+    return text if len(text) <= most else text[: max(0, most - 3)] + "..."
 
 
 def _shown(one: str, keep: str) -> str:

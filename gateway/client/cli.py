@@ -19,6 +19,7 @@ from gateway.client.calls import errors, settling, waiting
 from gateway.client.calls import messages as requests
 from gateway.client.calls.messages import Workers
 from gateway.client.gateway import Gateway
+from gateway.client.groups import Commands
 from gateway.client.model import Cluster, ClusterState, Page, WatchEvent, WatchEventType
 from gateway.printable import printable
 
@@ -69,7 +70,7 @@ def _list(found: Page[Any], as_json: bool) -> None:
         terminal.table(found.columns, [one.cells() for one in found])
 
 
-@click.group("gateway")
+@click.group("gateway", cls=Commands)
 def gateway() -> None:
     """Dask clusters behind a gateway."""
 
@@ -327,14 +328,10 @@ def options(gateway: Gateway, as_json: bool) -> None:
     if as_json:
         terminal.print_json({name: terminal.whole(offered[name]) for name in offered})
     else:
-        terminal.table(
-            ("OPTION", "DEFAULT", "TAKES", "MEANS"),
-            [(name, _shown(offered[name]), *offered.described(name)) for name in offered],
-        )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+        rows = [
+            (one, str(terminal.whole(offered[one])), *offered.described(one)) for one in offered
+        ]
+        terminal.table(("OPTION", "DEFAULT", "TAKES", "MEANS"), rows)
 
 
 @gateway.command()

@@ -10,6 +10,7 @@ import click
 
 from gateway.client.calls import reading
 from gateway.client.calls.options import Options, parsed
+from gateway.printable import brief
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,12 +22,12 @@ def options(offered: Options, pairs: Sequence[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_") if name.strip() not in offered else name.strip()
         if name in chosen:
-            raise ValueError(f"-o {pair}: {name} is given twice")
+            raise ValueError(f"-o {brief(pair)}: {brief(name)} is given twice")
         if not equals:
-            raise ValueError(f"-o {pair}: options look like name=value")
+            raise ValueError(f"-o {brief(pair)}: options look like name=value")
         if name not in offered:
             hint = reading.meant(name, offered) or "; see `daskgateway options`"
-            raise ValueError(f"-o {pair}: there is no option {name}{hint}")
+            raise ValueError(f"-o {brief(pair)}: there is no option {brief(name)}{hint}")
         chosen[name] = parsed(offered.fields[name], text)
     return chosen
 
@@ -75,7 +76,7 @@ def labels(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"--label {pair}: labels look like name=text")
+            raise ValueError(f"--label {brief(pair)}: labels look like name=text")
         if found.get(name, text) != text:
             raise ValueError(f"--label {pair}: {name} is given twice")
         found[name] = text

@@ -152,7 +152,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
                 pass
             if words:
                 raise ImportError(words)  # of an AttributeError nobody would read the text
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r:.100}")
 
 
 def __dir__() -> list[str]:

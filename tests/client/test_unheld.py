@@ -134,6 +134,7 @@ def method(client):
 async def _handle_report(client):
     client.ncores()
 holds = {
+    "datasets": lambda client: client.datasets,
     "tuple": lambda client: (client,),
     "coroutine": coroutine,
     "coroutine of that name": _handle_report,

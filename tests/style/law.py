@@ -205,7 +205,7 @@ RULES = (
     ),
     Rule(
         "gateway.server.core",
-        (CONTRACT, "gateway.daskconfig", "gateway.variables", "gateway.wire"),
+        (CONTRACT, "gateway.daskconfig", "gateway.printable", "gateway.variables", "gateway.wire"),
         never=PURE,
     ),
     Rule(

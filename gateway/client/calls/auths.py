@@ -139,7 +139,9 @@ class KerberosAuth(Auth):
         self._service, self._host = reading.text(service, "service"), reading.text(host, "host")
         self._timeout_s = reading.seconds(timeout, "timeout")
         if not self._service or "@" in self._service or "/" in self._service:
-            raise ValueError(f"service must be a name such as HTTP, not {self._service!r}")
+            raise ValueError(
+                f"service must be a name such as HTTP, not {reading.shown(self._service)}"
+            )
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], where: str) -> KerberosAuth:

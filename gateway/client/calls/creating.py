@@ -15,6 +15,7 @@ from gateway.client.calls import api, errors, keywords, messages, reading, setti
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.options import Options, checked
 from gateway.client.model import Cluster
+from gateway.printable import brief
 
 T = TypeVar("T")
 
@@ -103,7 +104,8 @@ def ask(
     request = messages.create(
         reading.text(name, "name") if name is not None else "",
         options={
-            key: reading.option(one, key) for key, one in {**configured, **chosen, **given}.items()
+            key: reading.option(one, brief(key))
+            for key, one in {**configured, **chosen, **given}.items()
         },
         backend=reading.text(named.get("backend") or "", "backend"),
         workers=_given(named, "n_workers", reading.sizing),
@@ -138,14 +140,14 @@ def _groups(groups: Any) -> dict[str, dict[str, Any]]:
         return {}
     found: dict[str, dict[str, Any]] = {}
     for name, wish in reading.mapping(groups, "worker_groups").items():
-        place = f"worker_groups[{name!r}]"
+        place = f"worker_groups[{reading.shown(name)}]"
         if isinstance(wish, int) or not isinstance(wish, Mapping):  # a mere number of workers
             found[name] = {"n_workers": reading.sizing(wish, place)}
             continue
         found[name] = {
             key: reading.sizing(one, f"{place}['n_workers']")
             if key == "n_workers"
-            else reading.option(one, f"{place}[{key!r}]")
+            else reading.option(one, f"{place}[{reading.shown(key)}]")
             for key, one in reading.mapping(wish, place).items()
         }
     return found

@@ -19,6 +19,7 @@ from typing import Any
 import dask.config
 
 from gateway.client.calls import places, whence
+from gateway.printable import quoted
 
 ARGUMENT = "the argument auth"
 TOKEN, USER, PASSWORD = "DASKGATEWAY_TOKEN", "DASKGATEWAY_USER", "DASKGATEWAY_PASSWORD"
@@ -81,7 +82,9 @@ def of_argument(auth: object) -> Identity | str:
             return text.lower()
         near = difflib.get_close_matches(text.lower(), WAYS, n=1, cutoff=0.75)
         if near and text.replace("-", "").isalpha():  # no token is as short as the name of a way
-            raise ValueError(f"auth: {text!r} is no way to sign in; did you mean {near[0]!r}?")
+            raise ValueError(
+                f"auth: {quoted(text)} is no way to sign in; did you mean {near[0]!r}?"
+            )
         return Identity(token=checked_token(text, ARGUMENT), source=f"{ARGUMENT}, an API token")
     if isinstance(auth, tuple | list):
         if len(auth) != 2:
@@ -168,8 +171,8 @@ def around(
     if way:
         needs = f"{USER} and {PASSWORD}" if way == "basic" else TOKEN
         raise ValueError(
-            f"{'auth' if wanted else SECTION + '.type'} is {way!r}, and nothing of that kind is"
-            f" set: set {needs}, or {SECTION} in Dask's configuration"
+            f"{'auth' if wanted else SECTION + '.type'} is {quoted(way)}, and nothing of that kind"
+            f" is set: set {needs}, or {SECTION} in Dask's configuration"
         )
     return Identity(open=True)
 
@@ -302,7 +305,7 @@ def _way(config: Mapping[str, Any]) -> str:
         close = difflib.get_close_matches(way.lower(), TYPES, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"{SECTION}.type: {way!r} is no way to sign in; there are {', '.join(TYPES)}, and"
+            f"{SECTION}.type: {quoted(way)} is no way to sign in; there are {', '.join(TYPES)}, and"
             f" classes such as package.module.Class{meant}"
         )
     return way if "." in way else way.lower()

@@ -155,7 +155,7 @@ def _as_text(field: OptionField, value: Any) -> str:
     kind = field.kind
     if isinstance(kind, SelectField):
         like = next((one for one in kind.choices if _same(one, value)), kind.default)
-        return f"; they are texts: write {like!r}, in quotes"
+        return f"; they are texts: write {reading.shown(like)}, in quotes"
     return "; write it in quotes" if isinstance(kind, StringField) else ""
 
 

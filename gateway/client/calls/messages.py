@@ -16,6 +16,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.client.calls import reading
 
+MAX_WAIT_COUNT = 100_000  # as the server has it
+
 DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
 DEFAULT_GROUP = "default"
 
@@ -48,9 +50,14 @@ def bounds(
     """Return bounds out of what people write; ValueError or TypeError says which word is wrong."""
     if wait_count is not None:
         if isinstance(wait_count, bool) or not hasattr(wait_count, "__index__"):
-            raise TypeError(f"wait_count must be a whole number of looks, not {wait_count!r}")
-        if wait_count < 0:
-            raise ValueError(f"wait_count must be 0 or more looks, not {wait_count!r}")
+            raise TypeError(
+                f"wait_count must be a whole number of looks, not {reading.shown(wait_count)}"
+            )
+        if not 0 <= wait_count <= MAX_WAIT_COUNT:
+            raise ValueError(
+                f"wait_count must be from 0 to {MAX_WAIT_COUNT} looks,"
+                f" not {reading.shown(wait_count)}"
+            )
         wait_count = max(1, int(wait_count))  # Dask counts the first look as well
     low = reading.count(0 if minimum is None else minimum, "minimum")
     most = max(DEFAULT_MAXIMUM, low) if maximum is None else reading.count(maximum, "maximum")
@@ -71,7 +78,9 @@ def _pace(word: str, span: Span | None) -> float | None:
         return None
     seconds = reading.seconds(span, word)
     if not seconds:
-        raise ValueError(f'{word} must be a duration greater than 0, such as "5 s", not {span!r}')
+        raise ValueError(
+            f'{word} must be a duration greater than 0, such as "5 s", not {reading.shown(span)}'
+        )
     return seconds
 
 

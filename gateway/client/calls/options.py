@@ -104,8 +104,8 @@ class Options(MutableMapping[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__:
             raise AttributeError(
-                f"{name!r} is what the gateway tells; an option of that name is set as"
-                f" options[{name!r}]"
+                f"{reading.shown(name)} is what the gateway tells; an option of that name is set as"
+                f" options[{reading.shown(name)}]"
             )
         try:
             self[name] = value
@@ -118,8 +118,8 @@ class Options(MutableMapping[str, Any]):
     def _known(self, name: str) -> None:
         if name not in self.fields:
             raise KeyError(
-                f"there is no option {name!r}{reading.meant(name, self.fields)}; there are"
-                f" {', '.join(sorted(self.fields)) or 'none'}"
+                f"there is no option {reading.shown(name)}{reading.meant(name, self.fields)}; there"
+                f" are {', '.join(sorted(self.fields)) or 'none'}"
             )
 
     def chosen(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def checked(field: OptionField, value: Any) -> Any:
     else:
         wrong = _text(value, kind)
     if wrong:
-        raise ValueError(f"option {field.name} {wrong}, not {value!r}")
+        raise ValueError(f"option {field.name} {wrong}, not {reading.shown(value)}")
     return value
 
 

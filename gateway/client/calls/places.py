@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.client.calls import reading
+from gateway.printable import brief
 from gateway.wire import DEFAULT_PORT, SCHEME, host_port
 
 TEMPLATE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 IN_ONE = "gateway.http-client"  # a section that may be told by the value of its only name
+MAX_ADDRESS = 1024  # characters
 PATH = re.compile(r"(/[^/?#\s]+)+")
 # what proxy-address may begin with, of which only host and port count
 WAYS = ("gateway", "tls", "tcp", "http", "https", SCHEME)
@@ -29,7 +31,9 @@ def filled(value: Any, what: str, environment: Mapping[str, str]) -> Any:
 
     def of(match: re.Match[str]) -> str:
         if match[1] not in environment:
-            raise ValueError(f"{what} names {match[0]}, and the environment has no {match[1]}")
+            raise ValueError(
+                f"{what} names {brief(match[0])}, and the environment has no {brief(match[1])}"
+            )
         return environment[match[1]]
 
     return TEMPLATE.sub(of, value)
@@ -60,7 +64,7 @@ def unknown(found: Any, names: Mapping[str, Any], what: str = "gateway") -> Iter
         usual = str(name).replace("_", "-")
         if usual not in names:
             hint = reading.meant(usual, names) or f"; {what} may hold {', '.join(names)}"
-            yield f"{what}.{name} in Dask's configuration means nothing{hint}"
+            yield f"{what}.{brief(str(name))} in Dask's configuration means nothing{hint}"
         elif isinstance(names[usual], Mapping) and value is not None:
             yield from unknown(value, names[usual], f"{what}.{usual}")
 
@@ -95,6 +99,11 @@ def root(value: Any, what: str) -> str:
     """Return below which address browsers see dashboards, without a slash at its end; a mere path
     is of the host that the notebook's own page came from, such as a JupyterHub's."""
     text = reading.text(value, what).strip().rstrip("/")
+    if len(text) > MAX_ADDRESS:
+        raise ValueError(
+            f"{what} must have at most {MAX_ADDRESS} characters, not {len(text)}:"
+            f" {reading.shown(value)}"
+        )
     if PATH.fullmatch(text):
         return text
     parts = urlsplit(text)

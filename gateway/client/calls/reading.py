@@ -19,9 +19,12 @@ from typing import Any
 
 from dask.utils import parse_bytes
 
+from gateway.printable import quoted
+
+MAX_DEPTH = 32  # mappings and lists in each other
+MAX_PATH = 300  # characters of what a value in mappings is called
 MOST = 2**31 - 1  # of what the protocol counts
 LONGEST_S = 315_576_000_000  # what a protobuf Duration holds: about 10,000 years
-SHOWN = 80  # characters of a wrong value that an error quotes
 SECONDS = {
     "w": 604800.0,
     "week": 604800.0,
@@ -51,8 +54,7 @@ _BOUNDS = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
 
 def shown(value: object) -> str:
     """Return a value as an error quotes it: in one line, and not for pages."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return quoted(value)
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -247,7 +249,7 @@ def texts(value: Any, what: str) -> dict[str, str]:
         one = plain(one)
         if isinstance(one, int | float) and not isinstance(one, bool):
             one = str(one)
-        found[text(name, f"a name in {what}")] = text(one, f"{what}[{name!r}]")
+        found[text(name, f"a name in {what}")] = text(one, f"{what}[{shown(name)}]")
     return found
 
 
@@ -258,8 +260,10 @@ def mapping(value: Any, what: str) -> dict[str, Any]:
     return {text(name, f"a name in {what}"): one for name, one in value.items()}
 
 
-def option(value: Any, what: str) -> Any:
+def option(value: Any, what: str, depth: int = 0) -> Any:
     """Return the value of an option as the protocol carries it, which is as JSON does."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{what} must not be nested more than {MAX_DEPTH} deep")
     found = plain(value)
     if found is None or isinstance(found, bool):
         return found
@@ -271,12 +275,18 @@ def option(value: Any, what: str) -> Any:
         return told
     if isinstance(found, Mapping):
         return {
-            text(name, f"a name in {what}"): option(one, f"{what}[{name!r}]")
+            text(name, f"a name in {what}"): option(one, _within(what, name), depth + 1)
             for name, one in found.items()
         }
     if isinstance(found, Sequence) and not isinstance(found, bytes | bytearray):
-        return [option(one, what) for one in found]
+        return [option(one, what, depth + 1) for one in found]
     raise ValueError(f"{what} must be a number, a text, true or false, not {shown(value)}")
+
+
+def _within(what: str, name: object) -> str:
+    """Return what a value is called in a mapping; of one far below, how that begins."""
+    inner = f"{what}[{shown(name)}]"
+    return inner if len(inner) <= MAX_PATH else what if what.endswith("…") else f"{what}[…"
 
 
 _CLUSTER = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")

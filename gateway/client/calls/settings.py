@@ -122,7 +122,7 @@ class Settings:
             )
         else:
             source = told.source or identity.ARGUMENT
-            who = f" of the user {told.user!r}" if told.user else ""
+            who = f" of the user {reading.shown(told.user)}" if told.user else ""
             what = "user and password" if told.user else "credentials"
             words = f"the gateway does not accept the {what}{who}, from {source}"
             if isinstance(error, errors.UserNameRefused):
@@ -184,7 +184,8 @@ def load(
         errors.warn(words)
     if isinstance(auth, str) and "://" in auth:
         raise ValueError(
-            f"auth: {auth!r} is an address and no token; where the edge is stands in proxy_address"
+            f"auth: {reading.shown(auth)} is an address and no token; where the edge is"
+            " stands in proxy_address"
         )
     where, source = _address(address, source)
     transport = setting("transport", _transport)
@@ -348,10 +349,16 @@ def normalized(address: str) -> str:
     `unix:/path`; ValueError if it is none."""
     address = address.strip()
     right = f"it looks like https://host or http://host:{DEFAULT_PORT}"
+    if len(address) > places.MAX_ADDRESS:
+        told = reading.shown(address) if "@" not in address else "it"
+        raise ValueError(
+            f"not a gateway's address: {told} has {len(address)} characters, and at most"
+            f" {places.MAX_ADDRESS} are one; {right}"
+        )
     if address.startswith("unix:"):
         path = os.path.expanduser(address.removeprefix("unix:"))
         if not path:
-            raise ValueError(f"not a gateway's address: {address!r} names no socket: unix:/path")
+            raise ValueError("not a gateway's address: 'unix:' names no socket: unix:/path")
         return f"unix:{path}"
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.client.calls import reading
 from gateway.client.calls.messages import DEFAULT_MAXIMUM, Bounds
+from gateway.printable import quoted
 
 KNOBS = ("interval", "wait_count", "target_duration")  # of Dask's own Adaptive
 WORDS = (
@@ -65,7 +66,7 @@ def refuse_unknown(words: Iterable[str]) -> None:
             )
         near = difflib.get_close_matches(word, WORDS, 1)
         hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(WORDS)}"
-        raise TypeError(f"adapt has no keyword {word!r}{hint}")
+        raise TypeError(f"adapt has no keyword {quoted(word)}{hint}")
 
 
 def workers_for(amount: Any, each: float, *, up: bool) -> int:

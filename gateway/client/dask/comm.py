@@ -31,7 +31,7 @@ from distributed.utils import wait_for
 from tornado.iostream import IOStream, StreamClosedError
 
 from gateway import wire
-from gateway.client.calls import api, credentials, errors, settings
+from gateway.client.calls import api, credentials, errors, reading, settings
 from gateway.client.calls.channel import Connection, in_thread
 from gateway.client.calls.forward_proxy import ProxyRefused, proxy_for
 from gateway.client.dask import links, versions
@@ -285,7 +285,7 @@ def wished_way() -> str:
 def _way(value: Any, what: str) -> str:
     wish = str(value or "auto").lower()
     if wish not in WAYS:
-        raise ValueError(f"{what} must be auto, always or never, not {wish!r}")
+        raise ValueError(f"{what} must be auto, always or never, not {reading.shown(wish)}")
     return wish
 
 

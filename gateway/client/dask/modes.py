@@ -10,6 +10,7 @@ from enum import Enum
 from daskgateway.v1.cluster_service_pb2 import CreateClusterRequest
 
 from gateway.client.model import Cluster, ClusterSpec, show
+from gateway.printable import quoted
 
 
 class CreateMode(Enum):
@@ -33,7 +34,7 @@ class CreateMode(Enum):
         words = [mode.value for mode in cls]
         near = difflib.get_close_matches(name.lower(), words, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"create_mode must be one of {', '.join(words)}, not {word!r}{hint}")
+        raise ValueError(f"create_mode must be one of {', '.join(words)}, not {quoted(word)}{hint}")
 
 
 def differences(

@@ -473,6 +473,8 @@ class RemoteCluster(ViewedCluster):
     def _end(self, timeout: float | None, shutdown: bool | None) -> Any:
         if isinstance(timeout, bool):  # `close(False)` of who comes from dask-gateway
             timeout, shutdown = None, timeout if shutdown is None else shutdown
+        if timeout is not None:
+            timeout = reading.seconds(timeout, "timeout")
         if os.getpid() != self._pid and not shutdown:  # its parent's goes on
             return asyncio.ensure_future(asyncio.sleep(0)) if self.asynchronous else None
         self._check_process()

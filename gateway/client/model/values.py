@@ -19,6 +19,8 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.struct_pb2 import Value as StructValue
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.printable import quoted
+
 K = TypeVar("K")
 V = TypeVar("V")
 W = TypeVar("W", bound="Word")
@@ -54,7 +56,7 @@ class Word(str, Enum):
             like = difflib.get_close_matches(str(text).upper(), there, n=1)
             hint = f"; did you mean {like[0]}?" if like else ""
             raise ValueError(
-                f"{text!r} is no {cls.__name__}; there are {', '.join(there)}{hint}"
+                f"{quoted(text)} is no {cls.__name__}; there are {', '.join(there)}{hint}"
             ) from None
 
 

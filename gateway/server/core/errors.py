@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.printable import brief
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -20,11 +22,14 @@ class Violation:
     description: str
 
 
+MAX_KEY = 128  # characters of a key in a path
+MAX_TOLD = 400  # characters of each value in an error's words; programs have it whole
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def key(name: str) -> str:
     """Return a map's key as a step of a field's path: in backticks, unless it is plain."""
+    name = brief(name, MAX_KEY)
     return name if _PLAIN.fullmatch(name) else "`" + name.replace("`", "``") + "`"
 
 
@@ -46,7 +51,8 @@ class ServiceError(Exception):
         self.quotas = tuple(quotas)  # whose quota, in place of a field
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
-        super().__init__(" ".join((self.__doc__ or "").split()).format(**self.metadata))
+        told = {name: brief(value, MAX_TOLD) for name, value in self.metadata.items()}
+        super().__init__(" ".join((self.__doc__ or "").split()).format(**told))
 
 
 class CredentialsInvalid(ServiceError):

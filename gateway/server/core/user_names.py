@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway.printable import quoted
 from gateway.server.core.names import USER_NAME, valid_user
 
 _PLACE = re.compile(r"(?P<before>[^{}]*)\{(?P<kind>user|lower)\}(?P<after>[^{}]*)")
@@ -288,8 +289,7 @@ def user_of(rule: Rule, name: str) -> str:
 
 def shown(name: Any) -> str:
     """Return a name as an error tells it."""
-    text = repr(name)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return quoted(name, SHOWN)
 
 
 def doubled(rule: Rule, names: Iterable[str]) -> list[str]:
