@@ -140,6 +140,15 @@ def test_an_argument_is_taken_as_it_is(
     assert told(auth).startswith(source)
 
 
+def test_a_token_file_of_an_editor_that_marks_it_and_ends_its_lines_otherwise_is_read(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\xef\xbb\xbfof-a-file\r\n\r\n")
+    dask.config.config["gateway"]["auth"]["token-file"] = str(file)
+    assert header() == "Bearer of-a-file"
+
+
 def test_every_place_is_told_by_its_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:

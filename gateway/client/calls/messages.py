@@ -17,7 +17,6 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from gateway.client.calls import reading
 
 MAX_WAIT_COUNT = 100_000  # as the server has it
-
 DEFAULT_MAXIMUM = 100  # workers, where nobody names a bound; the gateway's own limits hold besides
 DEFAULT_GROUP = "default"
 
@@ -54,10 +53,9 @@ def bounds(
                 f"wait_count must be a whole number of looks, not {reading.shown(wait_count)}"
             )
         if not 0 <= wait_count <= MAX_WAIT_COUNT:
-            raise ValueError(
-                f"wait_count must be from 0 to {MAX_WAIT_COUNT} looks,"
-                f" not {reading.shown(wait_count)}"
-            )
+            most = f", {MAX_WAIT_COUNT} at most" if wait_count > 0 else ""
+            told = reading.shown(wait_count)
+            raise ValueError(f"wait_count must be 0 or more looks{most}, not {told}")
         wait_count = max(1, int(wait_count))  # Dask counts the first look as well
     low = reading.count(0 if minimum is None else minimum, "minimum")
     most = max(DEFAULT_MAXIMUM, low) if maximum is None else reading.count(maximum, "maximum")

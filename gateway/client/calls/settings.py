@@ -435,7 +435,7 @@ def _from_file(path: str | None) -> str | None:
     given = str(path) != DEFAULTS["gateway"]["auth"]["token-file"]
     place = os.path.expanduser(str(path))  # as it is, where there is no home directory
     try:
-        token = pathlib.Path(place).read_text(encoding="utf-8").strip()
+        token = pathlib.Path(place).read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError as error:
         if not given:
             return None  # the usual place, which need not exist
