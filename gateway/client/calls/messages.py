@@ -53,9 +53,9 @@ def bounds(
                 f"wait_count must be a whole number of looks, not {reading.shown(wait_count)}"
             )
         if not 0 <= wait_count <= MAX_WAIT_COUNT:
-            most = f", {MAX_WAIT_COUNT} at most" if wait_count > 0 else ""
+            bound = f", {MAX_WAIT_COUNT} at most" if wait_count > 0 else ""
             told = reading.shown(wait_count)
-            raise ValueError(f"wait_count must be 0 or more looks{most}, not {told}")
+            raise ValueError(f"wait_count must be 0 or more looks{bound}, not {told}")
         wait_count = max(1, int(wait_count))  # Dask counts the first look as well
     low = reading.count(0 if minimum is None else minimum, "minimum")
     most = max(DEFAULT_MAXIMUM, low) if maximum is None else reading.count(maximum, "maximum")
