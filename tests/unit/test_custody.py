@@ -129,6 +129,7 @@ def test_secrets_in_a_configuration_file_that_others_can_read_are_told(
     tmp_path: pathlib.Path,
 ) -> None:
     text = f"c = get_config()\nc.DaskGateway.state_dir = {str(tmp_path / 'state')!r}\n"
+    text += "c.DaskGateway.address = c.Proxy.address = '127.0.0.1:0'\n"
     users = made(tmp_path / "users", 0o600, f"alice:{password.hash_password('one')}".encode())
     text += f"c.PasswordAuthenticator.users_file = {str(users)!r}\n"
     path = made(tmp_path / "own_config.py", 0o644, text.encode())

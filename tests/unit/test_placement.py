@@ -35,7 +35,8 @@ def test_files_of_users_on_the_databases_disk_are_told(tmp_path: pathlib.Path) -
     ):
         assert words in note
     assert said(state, f"--LocalBackend.root={tmp_path}/elsewhere/local")
-    done = CliRunner().invoke(main, ["check-config", SIGN_IN, state])
+    places = ["--DaskGateway.address=127.0.0.1:0", "--Proxy.address=127.0.0.1:0"]
+    done = CliRunner().invoke(main, ["check-config", SIGN_IN, state, *places])
     assert done.exit_code == 0
     assert done.output.splitlines() == ["the configuration is right", f"note: {note}"]
 
