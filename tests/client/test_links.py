@@ -122,7 +122,9 @@ def test_whole_numbers_are_shown_as_such(served: GatewayProcess, gateway: Gatewa
     gateway.stop_cluster("whole")
 
 
-def test_headings_of_logs_stand_in_the_file_too(served: GatewayProcess, gateway: Gateway) -> None:
+def test_logs_are_told_by_the_names_of_workers_and_headings_stand_in_the_file_too(
+    served: GatewayProcess, gateway: Gateway
+) -> None:
     with GatewayCluster(gateway=gateway, n_workers=1) as cluster:
         cluster.wait_for_workers(1, timeout=60)
         ended = run(served.address, "clusters", "logs", cluster.cluster_id)
@@ -130,6 +132,11 @@ def test_headings_of_logs_stand_in_the_file_too(served: GatewayProcess, gateway:
             assert re.search(rf"^==> {instance} <==$", ended.out, re.M), ended.out
         ended = run(served.address, "clusters", "logs", cluster.cluster_id, "scheduler")
         assert "==>" not in ended.out
+        (address,) = cluster.scheduler_info["workers"]
+        for named in ("default-0", ["default-0"], [address]):
+            assert set(cluster.get_logs(False, False, named)) == {address}
+        with pytest.raises(ValueError, match=r"no worker 'default-9' now; there are: default-0$"):
+            cluster.get_logs(workers=["default-9"])
 
 
 def test_lists_are_tables(served: GatewayProcess, gateway: Gateway) -> None:

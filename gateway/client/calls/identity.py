@@ -92,7 +92,10 @@ def of_argument(auth: object) -> Identity | str:
         user, password = (_text(one, "auth") for one in auth)
         user, password = checked_pair(user, password, ARGUMENT)
         return Identity(user=user, password=password, source=f"{ARGUMENT}, a user and a password")
-    made = f"the class {auth.__name__}" if isinstance(auth, type) else f"a {type(auth).__name__}"
+    kind = type(auth).__name__
+    made = f"a{'n' * kind.lower().startswith(tuple('aeiou'))} {kind}"
+    if isinstance(auth, type):
+        made = f"the class {auth.__name__}"
     raise ValueError(f"auth: {made} says nobody's name; {RIGHT}")
 
 

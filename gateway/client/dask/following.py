@@ -18,11 +18,13 @@ from distributed.objects import SchedulerInfo
 from distributed.utils import log_errors
 
 from gateway.client.dask import ownership
+from gateway.printable import brief, quoted
 
 logger = logging.getLogger(__name__)
 
 # between two attempts to hear of a cluster whose scheduler cannot be reached
 FOLLOW_RETRY_S = (0.2, 5.0)
+MAX_NAMED = 300  # characters of the names of workers in a refusal
 END_TIMEOUT_S = 10.0  # until what is left of an object that was collected is closed
 
 
@@ -51,6 +53,23 @@ class Following(Cluster):
         for callback in self.periodic_callbacks.values():
             callback.start()
         self.status = Status.running
+
+    def _addresses(self, workers: Any) -> Any:
+        """Return the addresses of workers that are named; ValueError if there is no such. Whoever
+        wants all or none says so by a truth value."""
+        if isinstance(workers, bool) or workers is None:
+            return workers
+        there = self.scheduler_info["workers"]
+        by_name = {str(one["name"]): address for address, one in there.items()}
+        found = []
+        for one in [workers] if isinstance(workers, str) else workers:
+            if one not in there and one not in by_name:
+                names = brief(", ".join(sorted(by_name)) or "none", MAX_NAMED)
+                raise ValueError(
+                    f"cluster {self.name} has no worker {quoted(one)} now; there are: {names}"
+                )
+            found.append(by_name.get(one, one))
+        return found
 
     def _follows(self) -> bool:
         return self.status in (Status.starting, Status.running)

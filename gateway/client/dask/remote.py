@@ -505,8 +505,9 @@ class RemoteCluster(ViewedCluster):
     ) -> Logs:
         """Return logs from the scheduler; if it does not answer, what the gateway keeps."""
         if self.status == Status.running:
+            chosen = self._addresses(workers)
             with suppress(OSError, TimeoutError):
-                told: Logs = await super()._get_logs(cluster, scheduler, workers)
+                told: Logs = await super()._get_logs(cluster, scheduler, chosen)
                 return told
         found = await in_thread(lambda: self._gateway.blocking().get_logs(self._uid_name))
         logs = Logs({"Scheduler": Log(found.pop("scheduler", ""))} if scheduler else {})
