@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.backends.contract import BackendUnavailable, Instance, Launch, Resources, Role
-from gateway.backends.yarn import answers, held, inside, script, shape
+from gateway.backends.contract import (
+    BackendUnavailable,
+    Instance,
+    Launch,
+    Phase,
+    Resources,
+    Role,
+    Target,
+)
+from gateway.backends.yarn import answers, held, inside, record, script, shape
 
 UID = "c" + "a" * 20
 HEAD = (
@@ -202,3 +210,45 @@ def test_of_two_containers_of_one_name_the_later_counts_and_the_earlier_is_surpl
     assert found.containers[instance].id == "dask.worker_2"
     assert found.surplus == ["dask.worker_1"]
     assert ended == []
+
+
+def begun(containers: list[dict[str, str]]) -> held.Held:
+    """Return an application that begins with a scheduler, after its master has told of these."""
+    sizes = {"dask.scheduler": shape.Size(512, 1), "dask.worker": shape.Size(512, 1)}
+    kept = record.new(UID, {"certificate": "", "key": ""}, shape.Shape(), sizes, scheduler=True)
+    said = answers.Application("application_1_0001", "RUNNING", address="node:1")
+    found = held.Held(UID, said, kept)
+    found.take({"containers": containers, "names": {"dask.worker_0": "w-0"}}, 100.0)
+    return found
+
+
+SCHEDULER = Instance(UID, Role.SCHEDULER, "scheduler")
+WORKER = {"id": "dask.worker_0", "service": "dask.worker", "state": "REQUESTED"}
+
+
+@pytest.mark.parametrize("containers", [[], [WORKER]])
+def test_a_master_that_tells_before_it_has_asked_for_the_scheduler_has_not_lost_it(
+    containers: list[dict[str, str]],
+) -> None:
+    """Found on a busy machine: the cluster ended with "the scheduler's process ended"."""
+    found = begun(containers)
+    seen = held.tell(found, Target(SCHEDULER))
+    assert seen is not None
+    assert seen.phase is Phase.QUEUED
+    assert SCHEDULER in held.expected(found)
+    assert found.needs_look(100.0, 1800.0)
+    scheduler = {"id": "dask.scheduler_0", "service": "dask.scheduler", "state": "FAILED"}
+    told = {"containers": [*containers, scheduler], "names": {"dask.worker_0": "w-0"}}
+    assert found.take(told, 101.0) == [SCHEDULER]
+    assert found.looked_at == 101.0
+    assert held.tell(found, Target(SCHEDULER)) is None  # it is told when its log is here
+
+
+def test_a_container_that_was_asked_for_while_its_master_told_of_the_others_is_there() -> None:
+    found, (first, second) = held_with({"w-0": "REQUESTED", "w-1": "REQUESTED"})  # at 0 and at 1
+    told: dict[str, object] = {"containers": [], "names": {}}
+    found.take(told, 2.0, begun_at=0.5)
+    assert set(found.containers) == {second}
+    found.take(told, 3.0, begun_at=2.5)
+    assert not found.containers
+    assert first not in found.live()

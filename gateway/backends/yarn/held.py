@@ -127,9 +127,11 @@ class Held:
         waiting = sum(one.state in WAITING for one in self.containers.values())
         return list(overdue[: max(0, waiting - open_requests)])
 
-    def take(self, told: Mapping[str, Any], now: float) -> list[Instance]:
-        """Take what the master tells of its containers; return the instances that have ended since
-        the last look."""
+    def take(
+        self, told: Mapping[str, Any], now: float, begun_at: float = float("inf")
+    ) -> list[Instance]:
+        """Take what the master tells of its containers, which was asked at an instant; return the
+        instances that have ended since the last look."""
         names, found, surplus = told["names"], dict[Instance, Container](), []
         for one in told["containers"]:
             container = Container(**one)
@@ -144,6 +146,9 @@ class Held:
             older = container if newer is known else known
             if older is not newer and not older.over:  # it was asked for anew
                 surplus.append(older.id)
+        for instance, asked in self.asked.items():  # while the master was telling
+            if asked.at >= begun_at and instance not in found and instance in self.containers:
+                found[instance] = self.containers[instance]
         ended = [
             instance
             for instance, one in found.items()
@@ -157,7 +162,10 @@ class Held:
             for instance, asked in self.asked.items()
             if instance not in found or found[instance].state in WAITING
         }
-        self.looked_at, self.seen = now, self.signature()
+        if _begins_with(self, Instance(self.uid, Role.SCHEDULER, "scheduler")):
+            self.looked_at, self.seen = float("-inf"), ()  # that was too early
+        else:
+            self.looked_at, self.seen = now, self.signature()
         return ended
 
     def handle(self, instance: Instance) -> str:
@@ -199,13 +207,13 @@ def tell(held: Held, target: Target) -> Observation | None:
 
 def _begins_with(held: Held, instance: Instance) -> bool:
     """Whether an instance is the scheduler that an application begins with, and of which its master
-    has not told yet."""
+    has not told yet: it answers before it has asked for any container, and tells of those that have
+    ended too."""
     return (
         instance.role is Role.SCHEDULER
         and held.record is not None
         and held.record.scheduler
-        and not held.containers
-        and held.looked_at == float("-inf")
+        and instance not in held.containers
     )
 
 

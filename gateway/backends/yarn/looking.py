@@ -137,11 +137,12 @@ class YarnLooking(YarnEnding):
 
     async def _look(self, held: Held) -> None:
         assert held.record is not None
+        begun_at = self._loop.time()
         try:
             told = await self.calls.call("containers", **self.master(held))
         except Refused as error:
             raise BackendUnavailable(str(error)) from None
-        for instance in held.take(told, self._loop.time()):
+        for instance in held.take(told, self._loop.time(), begun_at):
             container = held.containers[instance]
             reason = words.reason(container.message) if container.state == "FAILED" else ""
             self._ends(held, instance, container, reason)
