@@ -18,7 +18,7 @@ from gateway.backends.slurm.backend import SlurmBackend
 from tests.parts import program
 from tests.parts.slurm import INSTALL, Slurm, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 # of every Debian; jobs that run as a user need no more than that it exists
 ACCOUNT, OTHER = "games", "news"
 PYTHON = "/usr/bin/python3"  # one that every account may run
@@ -78,7 +78,7 @@ def room_of(slurm: Slurm, root: pathlib.Path, **settings: object) -> SlurmRoom:
         stranger=stranger,
         outage=outage,
         look_s=0.2,
-        patience_s=60.0,
+        patience_s=120.0,
     )
     room.refused = {"partition": "nosuch"}
     room.shown = lambda: slurm.command("scontrol", "show", "job", "--details")
@@ -90,7 +90,7 @@ def room_of(slurm: Slurm, root: pathlib.Path, **settings: object) -> SlurmRoom:
 async def closed(room: SlurmRoom) -> None:
     """End what runs; no job is left."""
     await room.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await asyncio.to_thread(room.slurm.jobs, "PENDING", "RUNNING", "COMPLETING"):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
