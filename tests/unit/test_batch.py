@@ -159,6 +159,13 @@ def run_script(
     batch: arrays.Batch, dialect: Dialect, tmp_path: pathlib.Path, index: int | None
 ) -> subprocess.CompletedProcess[str]:
     """Run a job's script as an element."""
+    return run_text(job_script(batch, dialect), tmp_path, index)
+
+
+def run_text(
+    text: str, tmp_path: pathlib.Path, index: int | None
+) -> subprocess.CompletedProcess[str]:
+    """Run the text of a script as an element's."""
     env = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)} | (
         {} if index is None else {"INDEX": str(index)}
     )
@@ -167,7 +174,7 @@ def run_script(
         shell, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, start_new_session=True
     ) as child:
         try:
-            out, errors = child.communicate(job_script(batch, dialect), timeout=100)
+            out, errors = child.communicate(text, timeout=100)
         finally:  # nothing of it outlives the test, if it fails either
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -257,6 +264,19 @@ def test_a_scripts_exit_code_is_the_programs_and_a_signal_is_passed_on(
     done = run_script(batch, Dialect("INDEX"), tmp_path, None)
     assert done.returncode == 9
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_comes_before_the_launchs_number_is_known_is_passed_on(
+    tmp_path: pathlib.Path,
+) -> None:
+    words = "trap 'exit 9' TERM; kill -TERM $PPID; : >ready; sleep 600 >/dev/null 2>&1 & wait"
+    one = replace(launch("scheduler"), argv=("/bin/sh", "-c", words))
+    (batch,) = arrays.batches("dgw1", [one], max_size=1)
+    # as if the shell were slow between the two
+    late = 'while ! [ -e "$1/scratch/ready" ]; do sleep 0.01; done\ndgw_child=$!'
+    text = job_script(batch, Dialect("INDEX")).replace("dgw_child=$!", late)
+    done = run_text(text, tmp_path, None)
+    assert (done.returncode, list(tmp_path.iterdir())) == (9, [])
 
 
 def test_of_two_jobs_the_one_that_runs_counts_then_the_older_and_the_other_is_cancelled() -> None:

@@ -27,6 +27,9 @@ TRAPS = (
     """trap '[ -n "$dgw_child" ] || exit 143; dgw_signal=1; kill -TERM "$dgw_child" 2>/dev/null || :' HUP INT QUIT TERM""",  # noqa: E501
     """trap '[ ! -d "${1-}" ] || rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwX -- "$1"; rm -rf -- "$1"; }' EXIT""",  # noqa: E501
 )
+# One that comes while the launch has begun, and its number is not known yet, is passed on then.
+NOTE = "trap dgw_early=1 HUP INT QUIT TERM"
+PASS_ON = '[ -z "$dgw_early" ] || kill -TERM "$dgw_child" 2>/dev/null || :'
 # The shell must outlive its child to remove the directory. A wait that a signal has interrupted
 # told of the signal, and is repeated. One that is repeated after the child was waited for ends with
 # 127, and the code is known.
@@ -71,7 +74,7 @@ def job_script(batch: Batch, dialect: Dialect) -> str:
         log = _quoted(dialect.log_path, {INDEX: index})
         # a job whose log cannot be written runs all the same
         lines.append(f"( : >>{log} ) 2>/dev/null && exec >>{log} 2>&1")
-    lines += [*dialect.setup, "dgw_child= dgw_code=", *TRAPS]
+    lines += [*dialect.setup, "dgw_child= dgw_code= dgw_early=", *TRAPS]
     lines.append(
         f'set -- "$(mktemp -d "{dialect.scratch}/daskgateway-XXXXXXXXXX")" {_name(batch, index)}'
     )
@@ -79,7 +82,7 @@ def job_script(batch: Batch, dialect: Dialect) -> str:
         f'case "$1" in /*) mkdir "$1/scratch" ;; *) false ;; esac || exit {EXIT_NO_DIRECTORY}'
     )
     lines += _files(launch.files, dialect.stage)
-    lines += ["(", f'cd "$1/scratch" || exit {EXIT_NO_DIRECTORY}']
+    lines += [NOTE, "(", f'cd "$1/scratch" || exit {EXIT_NO_DIRECTORY}']
     lines += [
         f"export {key}={_quoted(value, {DIRECTORY: '$1'})}"
         for key, value in sorted(launch.env.items())
@@ -91,7 +94,7 @@ def job_script(batch: Batch, dialect: Dialect) -> str:
             '"$2"' if word == NAME else _quoted(word, {DIRECTORY: "$1"}) for word in launch.argv
         )
     )
-    lines += [") &", "dgw_child=$!", *WAIT]
+    lines += [") &", "dgw_child=$!", TRAPS[0], PASS_ON, *WAIT]
     return "\n".join(lines) + "\n"
 
 
