@@ -47,6 +47,9 @@ def settings(hadoop: Hadoop, root: pathlib.Path) -> dict[str, object]:
         "observe_interval_s": 0.4,
         "call_timeout_s": 10.0,
         "end_s": 60.0,
+        # a JVM that starts on a machine that does much else
+        "driver_start_s": 240.0,
+        "submit_timeout_s": 180.0,
         "master_memory_mb": 256,
     }
 
