@@ -108,6 +108,12 @@ async def test_an_application_is_unknown_by_hadoops_own_word_alone() -> None:
         assert not await rest.container_runs(url, "container_1_0001_01_000002")
 
 
+async def test_a_container_that_its_node_has_not_heard_of_yet_does_not_run_yet() -> None:
+    """It was told as running on a busy machine, though its files were still to come."""
+    async with serving(says(UNKNOWN, 404)) as url, asking(url) as rest:
+        assert await rest.localises(url, "container_1_0001_01_000002")
+
+
 async def test_one_application_that_is_told_without_a_list_is_one() -> None:
     async with serving(says({"apps": {"app": TOLD}})) as url, asking(url) as rest:
         assert [one.id for one in await rest.live("dgw1")] == [ONE]

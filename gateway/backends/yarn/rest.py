@@ -133,11 +133,12 @@ class Rest:
         return answers.container_state(said) not in OVER
 
     async def localises(self, node: str, container: str) -> bool:
-        """Whether a container's files are still being brought to its node."""
+        """Whether a container's files are still being brought to its node, or are yet to be: an
+        application's master counts it before the node has heard of it."""
         try:
             said = await self._json(f"{self._node(node)}/containers/{quote(container)}")
         except NotThere:
-            return False
+            return True
         return answers.container_state(said) in BEFORE
 
     async def log(
