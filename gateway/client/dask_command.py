@@ -2,11 +2,18 @@
 
 Dask loads what its entry point names in every program that it starts, schedulers and workers too.
 Those would import the whole client, which takes 60 ms of a processor each time.
+`dask config` alone asks for more than commands: for the keys that have defaults of ours.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import click
+
+if sys.argv[1:2] == ["config"]:
+    importlib.import_module(".calls.settings", __package__)  # which registers them
 
 
 class _Commands(click.Group):
