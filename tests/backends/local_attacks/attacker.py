@@ -9,6 +9,7 @@ from gateway.backends.contract import (
     Instance,
     Launch,
     Role,
+    Started,
     Target,
 )
 from tests.backends.test_local import UID, Room
@@ -31,6 +32,13 @@ def words(user: str) -> list[str]:
     return as_account(entry.pw_uid, entry.pw_gid)
 
 
+async def begin(room: Room) -> None:
+    """Start one of the attacker's, and wait until it has told what it sees."""
+    outcomes = await room.backend.start([launch()])
+    assert [type(one) for one in outcomes.values()] == [Started], outcomes
+    await log_until(room, "default-0", "told")
+
+
 async def log_until(room: Room, name: str, text: str) -> str:
     """Follow a log until it has a text."""
     shown = ""
@@ -38,8 +46,8 @@ async def log_until(room: Room, name: str, text: str) -> str:
         async for piece in room.backend.logs(Target(launch(name).instance), follow=True):
             shown += piece
             if text in shown:
-                break
-    return shown
+                return shown
+    raise AssertionError(f"{name} ended, or was not started; its log: {shown!r}")
 
 
 async def ended(room: Room, name: str = "default-0") -> None:

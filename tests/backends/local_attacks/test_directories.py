@@ -20,6 +20,7 @@ from gateway.backends.local.directories import Directories
 from tests.backends.local_attacks.attacker import (
     ATTACKER,
     VICTIM,
+    begin,
     ended,
     launch,
     log_until,
@@ -236,8 +237,7 @@ async def test_a_directory_of_anothers_that_was_moved_in_is_not_emptied_by_root(
 async def test_a_cleanup_that_cannot_succeed_is_tried_seldom_and_answers_alike(
     room: Room, site: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await room.backend.start([launch()])
-    await log_until(room, "default-0", "told")
+    await begin(room)
     directory = site / "root" / "clusters" / UID / "default-0" / "scratch"
     subprocess.run(["mount", "-t", "tmpfs", "none", str(directory)], check=True)  # noqa: ASYNC221
     tries = 0

@@ -19,9 +19,9 @@ from gateway.backends.local import proc
 from tests.backends.local_attacks.attacker import (
     ATTACKER,
     VICTIM,
+    begin,
     ended,
     launch,
-    log_until,
     words,
 )
 from tests.backends.test_local import UID, Room
@@ -86,8 +86,7 @@ async def test_a_name_out_of_an_environment_is_no_path(
 ) -> None:
     """With slashes it leads to a directory of the attacker's own, by which he passes for another's
     process."""
-    await room.backend.start([launch()])
-    await log_until(room, "default-0", "told")
+    await begin(room)
     (site / "root" / "clusters" / OTHER_UID).mkdir()
     (genuine,) = await room.backend.find()
     for uid in (OTHER_UID, UID):
@@ -110,8 +109,7 @@ async def test_a_process_that_runs_with_more_than_its_users_rights_is_not_taken_
 ) -> None:
     """As a program of root's that a user has started, with marks in its environment, and gained
     root's rights."""
-    await room.backend.start([launch()])
-    await log_until(room, "default-0", "told")
+    await begin(room)
     entry = pwd.getpwnam(ATTACKER)
     argv = [
         "setpriv",
@@ -137,8 +135,7 @@ async def test_a_process_that_runs_with_more_than_its_users_rights_is_not_taken_
 async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_process(
     room: Room, site: pathlib.Path
 ) -> None:
-    await room.backend.start([launch()])
-    await log_until(room, "default-0", "told")
+    await begin(room)
     await ended(room)
     await room.restart()
     for user, words_ in ((VICTIM, words(VICTIM)), ("root", [])):
@@ -156,8 +153,7 @@ async def test_a_handle_of_before_a_restart_of_the_machine_is_not_another_users_
 async def test_cleanup_ends_nobodys_process_but_the_clusters_users(
     room: Room, site: pathlib.Path
 ) -> None:
-    await room.backend.start([launch()])
-    await log_until(room, "default-0", "told")
+    await begin(room)
     async with forged(marks(site, "default-7"), [*words(VICTIM), "/bin/sleep", "600"]) as victims:
         async with forged(marks(site, "default-7"), ["/bin/sleep", "600"]) as roots:
             async with forged(

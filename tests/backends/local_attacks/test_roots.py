@@ -24,8 +24,8 @@ from tests.backends.local_attacks.attacker import (
     ATTACKER,
     SHOWS,
     VICTIM,
+    begin,
     launch,
-    log_until,
 )
 from tests.backends.test_local import UID, Room
 from tests.waiting import until
@@ -65,8 +65,7 @@ async def test_a_root_that_users_could_exchange_is_refused(site: pathlib.Path, k
 async def test_an_account_that_has_changed_its_number_gets_no_files_of_the_earlier_one(
     room: Room, site: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await room.backend.start([launch()])
-    await log_until(room, "default-0", "told")
+    await begin(room)
     outcome = (await room.backend.start([launch("default-1", user=VICTIM)]))[
         launch("default-1").instance
     ]
