@@ -10,6 +10,7 @@ first turns around. For 0 -> 50 workers sleep: what is measured is the way to YA
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 import signal
 import sys
@@ -171,13 +172,21 @@ def grow(
     sleep.unlink()
 
 
+def _has_grown(calls_file: pathlib.Path, begun: int) -> bool:
+    return yarn_calls.count(calls_file) > begun
+
+
 def idle(samples: Samples, hadoop: Hadoop, user: Gateway, server: OurGateway) -> dict[str, float]:
     """Measure what idle clusters cost, and how the server stands a ResourceManager that hangs."""
     for _ in range(0, IDLE_CLUSTERS, BATCH):
         for one in [user.submit() for _ in range(BATCH)]:
             user.wait(one.name, ("ACTIVE",), timeout_s=LIMIT_S)
     calls_file = server.directory / "calls"
-    wait(lambda: yarn_calls.quiet_s(calls_file) > 3, "nothing is asked for 3 s")
+    # the next listing looks for the last time at what has just begun: that is no idle time yet
+    for _ in range(2):
+        begun = yarn_calls.count(calls_file)
+        wait(functools.partial(_has_grown, calls_file, begun), "the next listing")
+        wait(lambda: yarn_calls.quiet_s(calls_file) > 3, "nothing is asked for 3 s")
     before = yarn_calls.count(calls_file)
     time.sleep(IDLE_S)
     calls = yarn_calls.count(calls_file) - before
