@@ -18,6 +18,7 @@ import pytest
 from gateway.client.calls.errors import AuthenticationFailed
 from gateway.client.gateway import Gateway
 from tests.e2e.gateway_process import GatewayProcess
+from tests.parts import missing
 from tests.parts.jupyterhub import Hub, started_hub
 
 __all__ = ["started_hub"]
@@ -34,7 +35,7 @@ PATIENCE_S = 60.0
 def served(tmp_path: pathlib.Path, started_hub: Hub) -> Iterator[GatewayProcess]:
     """A gateway for the Hub's users and for those of its own."""
     if not any(one.name == "jupyterhub" for one in entry_points(group="gateway.authenticators")):
-        pytest.skip("the entry point jupyterhub is not installed: pip install -e '.[test]'")
+        missing("the entry point jupyterhub", "pip install -e '.[test]'")
     asyncio.run(started_hub.answering())
     made = GatewayProcess(
         tmp_path,

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from gateway.authenticators.contract import Credentials
+from tests.parts import missing
 
 START_S = 90.0
 CONFIG = '''
@@ -216,7 +217,7 @@ def bearer(text: str) -> Credentials:
 def started_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A Hub for a module's tests."""
     if importlib.util.find_spec("jupyterhub") is None:
-        pytest.skip("jupyterhub is not installed: pip install -e '.[test]'")
+        missing("jupyterhub", "pip install -e '.[test]'")
     hub = Hub(tmp_path_factory.mktemp("hub"))
     hub.start()
     try:

@@ -25,7 +25,7 @@ from selenium.webdriver.common.by import By
 from gateway import Gateway, GatewayCluster
 from tests.docs.pages import blocks
 from tests.e2e.gateway_process import GatewayProcess
-from tests.parts import program
+from tests.parts import missing, program
 from tests.parts.test_browser import CANVASES, browser, until
 from tests.ports import free_ports
 
@@ -173,7 +173,7 @@ class WholeHub:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeHub]:
     """A Hub for a module's tests, which knows alice."""
     if importlib.util.find_spec("jupyterhub") is None:
-        pytest.skip("jupyterhub is not installed: pip install -e '.[test]'")
+        missing("jupyterhub", "pip install -e '.[test]'")
     made = WholeHub(tmp_path_factory.mktemp("hub"))
     try:
         made.start()
